@@ -1,0 +1,68 @@
+"""The core of the SDK: what an element is, how a chain is made of them, and what a call and a connection own."""
+
+from .begin import (
+    Begin,
+    EventFactory,
+    Reselect,
+    merge_with_returned,
+    reselect_everything,
+    reselect_same_endpoint,
+)
+from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
+from .chain import Chain, Element, End, Handler, bind
+from .descriptors import Inbox, Received
+from .errors import (
+    CloseRefused,
+    Conflict,
+    Exhausted,
+    Internal,
+    InvalidRequest,
+    MeshError,
+    NotFound,
+    Refused,
+    TimedOut,
+    Unavailable,
+    Unsupported,
+    from_status,
+)
+from .peer import Peer
+from .store import Cleanup, Key, Store
+from .tasks import Tasks, shielded
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Begin",
+    "Call",
+    "Chain",
+    "Cleanup",
+    "ClientToken",
+    "CloseRefused",
+    "Conflict",
+    "Element",
+    "End",
+    "EventFactory",
+    "Exhausted",
+    "Handler",
+    "Inbox",
+    "Internal",
+    "InvalidRequest",
+    "Key",
+    "MeshError",
+    "NotFound",
+    "Peer",
+    "Received",
+    "Refused",
+    "Reselect",
+    "Store",
+    "Tasks",
+    "TimedOut",
+    "Unavailable",
+    "Undo",
+    "Unsupported",
+    "bind",
+    "from_status",
+    "merge_with_returned",
+    "reselect_everything",
+    "reselect_same_endpoint",
+    "shielded",
+]

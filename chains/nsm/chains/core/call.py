@@ -1,0 +1,134 @@
+"""What belongs to one call: the message, who asks, until when, and what to undo should it fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection
+from nsm.apis.networkservice import NetworkServiceRequest
+
+from .peer import Peer
+from .store import Cleanup, Store, run_cleanup
+from .tasks import shielded
+
+if TYPE_CHECKING:
+    from .descriptors import Inbox
+
+DEFAULT_TIMEOUT = 15.0
+"""Seconds that a call may take when its caller named no deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientToken:
+    """The token that a caller sent with its call, and when it expires (seconds since the epoch)."""
+
+    token: str
+    expires: float
+
+
+class Undo:
+    """What has been done so far on behalf of a call, and how to take it back."""
+
+    __slots__ = ("_steps",)
+
+    def __init__(self) -> None:
+        self._steps: list[Cleanup] = []
+
+    def add(self, step: Cleanup) -> None:
+        """Remember how to take back what was just done (or is about to be)."""
+        self._steps.append(step)
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        """Take back, last first and shielded, whatever was done inside if the body raises or is cancelled."""
+        mark = len(self._steps)
+        try:
+            yield
+        except BaseException:
+            await shielded(self._take_back(mark), name="undo")
+            raise
+
+    async def _take_back(self, mark: int) -> None:
+        while len(self._steps) > mark:
+            await run_cleanup(self._steps.pop(), "a call that failed")
+
+
+@dataclass(slots=True, kw_only=True)
+class Hop:
+    """What any call has, of whichever API: who asks, until when, where it goes, what to undo.
+
+    A server's chain and the client chain that continues it have a call each: `target`, `server_peer`, `outgoing`
+    and `inbox` are those of one hop.
+    """
+
+    deadline: float | None = None
+    """Loop time (seconds, `loop.time()`) by which the caller wants the answer; None: it did not say."""
+    peer: Peer | None = None
+    """Who asks, verified by TLS; None for a call that this process itself makes."""
+    token: ClientToken | None = None
+    """The caller's token of this call."""
+    target: str | None = None
+    """URL of the next hop, for a client chain."""
+    server_peer: Peer | None = None
+    """Who answered, set by the transport when a client chain's call returns."""
+    store: Store | None = None
+    """The store of the connection (or registration), set by the chain's begin element."""
+    undo: Undo = field(default_factory=Undo)
+    outgoing: list[str] = field(default_factory=list)
+    """Paths of files whose descriptors travel with what this hop sends: a client's request, a server's response."""
+    inbox: Inbox | None = None
+    """Where descriptors that the other side of this hop sends arrive; None where the transport carries none."""
+
+    @property
+    def live(self) -> Store:
+        """The store. Raises RuntimeError in a chain that has no begin element before this one."""
+        if self.store is None:
+            raise RuntimeError("this element needs a begin element before it in the chain")
+        return self.store
+
+    def remaining(self) -> float | None:
+        """Seconds until the deadline (0 if it has passed), or None if the caller named none."""
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+
+@dataclass(slots=True)
+class Call(Hop):
+    """One Request or Close on its way through a chain; for a Close, `request` holds nothing but the connection.
+
+    Elements change the message in place.
+    """
+
+    request: NetworkServiceRequest
+
+    @property
+    def connection(self) -> Connection:
+        """The message's connection; made if the caller left it out."""
+        if self.request.connection is None:
+            self.request.connection = Connection()
+        return self.request.connection
+
+    @connection.setter
+    def connection(self, connection: Connection) -> None:
+        self.request.connection = connection
+
+    def onward(self) -> Call:
+        """The call that a client chain makes on behalf of this one: a copy of the message, the same store and undo."""
+        return Call(
+            codec.clone(self.request),
+            deadline=self.deadline,
+            target=self.target,
+            store=self.store,
+            undo=self.undo,
+        )
+
+    def postponed(self) -> Call:
+        """A copy with a fresh deadline of the usual length: for cleaning up after this call has failed."""
+        deadline = asyncio.get_running_loop().time() + DEFAULT_TIMEOUT
+        return Call(codec.clone(self.request), deadline=deadline, target=self.target, store=self.store)

@@ -1,0 +1,142 @@
+"""What can go wrong, as one small tree that survives the wire.
+
+    MeshError                 anything that the mesh itself reports
+    ├── InvalidRequest        the caller sent something that can never work
+    ├── NotFound              a service, an endpoint or a forwarder that is not there, or none that matches
+    ├── Refused               a policy, or a peer whose identity does not hold
+    │   └── CloseRefused      the caller may not close this connection
+    ├── Unsupported           none of the wanted mechanisms can be had here
+    ├── Exhausted             a pool (addresses, interface names) has nothing left
+    ├── Unavailable           a peer that cannot be reached, or went away in the middle
+    ├── TimedOut              the deadline of the call passed
+    ├── Conflict              the state of the connection does not allow this call
+    └── Internal              a defect, here or at a peer
+
+An error says *what* occurred (`detail`), in which *element* (filled in by the chain) and at which *hop* (filled in
+by each server on the way back), and reads as one line at the client:
+``nsc → nsmgr node-1 → forwarder: no endpoint of "icmp" matches labels {...} (discover)``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+_ARROW = " → "
+_OUR_LINE = re.compile(r"(?P<hops>[^:]+): (?P<detail>.*) \((?P<element>\w+)\)")
+
+
+class MeshError(Exception):
+    """Base of everything the mesh reports; `code` is the gRPC status code that it travels as.
+
+    `detail` is one line for a person. `element` names the chain element that raised it, `hops` the components
+    that it passed, outermost first.
+    """
+
+    code: ClassVar[int] = 2  # UNKNOWN
+
+    def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = ()) -> None:
+        super().__init__(detail)
+        self.detail = " ".join(detail.split())
+        self.element = element
+        self.hops = hops
+
+    def __str__(self) -> str:
+        """One line: the hops, what occurred, and the element."""
+        where = f"{_ARROW.join(self.hops)}: " if self.hops else ""
+        element = f" ({self.element})" if self.element else ""
+        return f"{where}{self.detail}{element}"
+
+    def raised_in(self, element: str) -> None:
+        """Note the element that raised it, unless an inner one (or another hop) did so before."""
+        if not self.element and not self.hops:
+            self.element = element
+
+    def passed(self, hop: str) -> None:
+        """Note that the error left the component `hop` towards its caller."""
+        self.hops = (hop, *self.hops)
+
+
+class InvalidRequest(MeshError):
+    """The caller sent something that can never work: a missing id, a malformed address, a wrong path."""
+
+    code = 3  # INVALID_ARGUMENT
+
+
+class TimedOut(MeshError):
+    """The deadline of the call passed."""
+
+    code = 4  # DEADLINE_EXCEEDED
+
+
+class NotFound(MeshError):
+    """A service, endpoint or forwarder that nobody registered, or none that matches."""
+
+    code = 5  # NOT_FOUND
+
+
+class Refused(MeshError):
+    """A policy said no, or the peer's identity does not hold."""
+
+    code = 7  # PERMISSION_DENIED
+
+
+class CloseRefused(Refused):
+    """The caller may not close this connection; it stays as it is."""
+
+
+class Exhausted(MeshError):
+    """A pool has nothing left."""
+
+    code = 8  # RESOURCE_EXHAUSTED
+
+
+class Conflict(MeshError):
+    """The state that was found does not allow this: a name that is taken, an endpoint that is going away."""
+
+    code = 9  # FAILED_PRECONDITION
+
+
+class Unsupported(MeshError):
+    """None of the wanted mechanisms can be had here."""
+
+    code = 12  # UNIMPLEMENTED
+
+
+class Internal(MeshError):
+    """A defect: an answer that breaks the protocol, or an exception that nobody expected."""
+
+    code = 13  # INTERNAL
+
+
+class Unavailable(MeshError):
+    """A peer that cannot be reached, or that went away in the middle of a call."""
+
+    code = 14  # UNAVAILABLE
+
+
+_BY_CODE: dict[int, type[MeshError]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest,
+        TimedOut,
+        NotFound,
+        Refused,
+        Exhausted,
+        Conflict,
+        Unsupported,
+        Internal,
+        Unavailable,
+    )
+}
+
+
+def from_status(code: int, message: str) -> MeshError:
+    """The error that a peer answered with: `code` is its gRPC status, `message` the line that it wrote.
+
+    Peers of our own write ``hop → hop: detail (element)``; what others write becomes the detail as it is.
+    """
+    kind = _BY_CODE.get(code, MeshError)
+    if (ours := _OUR_LINE.fullmatch(message)) is not None:
+        return kind(ours["detail"], element=ours["element"], hops=tuple(ours["hops"].split(_ARROW)))
+    return kind(message or f"the peer answered with status {code} and no message")

@@ -1,0 +1,28 @@
+"""Who is at the other end of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A verified peer: its SPIFFE ID and the leaf certificate (DER) that it showed in the TLS handshake."""
+
+    spiffe_id: str
+    certificate_der: bytes
+
+    @cached_property
+    def certificate(self) -> x509.Certificate:
+        """The leaf certificate, parsed."""
+        return x509.load_der_x509_certificate(self.certificate_der)
+
+    @cached_property
+    def public_key(self) -> EllipticCurvePublicKey:
+        """The key that the peer's tokens must be signed with (ECDSA P-256)."""
+        return cast(EllipticCurvePublicKey, self.certificate.public_key())

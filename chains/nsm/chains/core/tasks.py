@@ -1,0 +1,100 @@
+"""Background work with an owner and a name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+_log = structlog.get_logger("nsm.tasks")
+
+
+class Tasks:
+    """A set of named tasks that end with their owner.
+
+    Unlike `asyncio.TaskGroup` one task's failure does not end its siblings: it is logged as a defect, since the
+    owner (a connection, a service) goes on without it.
+    """
+
+    __slots__ = ("_live", "_owner")
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._live: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start `work`; it is cancelled when the owner ends."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._live.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start `work` for a caller that awaits the task and so hears what it raises; nothing is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._live.add(task)
+        task.add_done_callback(self._done_quietly)
+        return task
+
+    async def aclose(self) -> None:
+        """Cancel every task and wait for its end; the calling task, if it is one of them, goes on."""
+        mine = asyncio.current_task()
+        ending = [task for task in self._live if task is not mine]
+        for task in ending:
+            task.cancel()
+        if ending:
+            await asyncio.wait(ending)
+
+    async def __aenter__(self) -> Tasks:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._live.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log_defect(f"task {task.get_name()} failed", self._owner, error)
+
+    def _done_quietly(self, task: asyncio.Task[None]) -> None:
+        self._live.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+
+def log_event(event: str, **values: str) -> None:
+    """Log something that went wrong outside of us and does not stop us."""
+    _log.warning(event, **values)
+
+
+def log_defect(event: str, owner: str, error: BaseException) -> None:
+    """Log something that should not have been raised, with where it came from."""
+    _log.error(event, owner=owner, error=repr(error), exc_info=error)
+
+
+async def shielded(work: Coroutine[Any, Any, T], *, name: str) -> T:
+    """Run `work` to its end even if the caller is cancelled meanwhile; the cancellation is raised afterwards."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            if task.cancelled():
+                raise
+            cancelled = error
+        except Exception:
+            break
+    if cancelled is not None:
+        raise cancelled
+    return task.result()
