@@ -106,6 +106,8 @@ class Call(Hop):
     """
 
     request: NetworkServiceRequest
+    continued: bool = False
+    """A client chain went on from here: this component is not the last one of the path."""
 
     @property
     def connection(self) -> Connection:

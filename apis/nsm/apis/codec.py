@@ -1,0 +1,419 @@
+"""Writes, reads and copies messages with straight-line code that is compiled once per message type.
+
+betterproto2 interprets a message's field table each time; here the table becomes three functions of plain Python at
+the first use of a type. Messages stay the dataclasses that they are, and what is written is what protobuf writes:
+fields by number, unknown fields kept and written at the end.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import betterproto2
+from betterproto2 import FieldMetadata, Message
+from grpclib.encoding.base import CodecBase
+
+M = TypeVar("M", bound=Message)
+
+Encode = Callable[[Any], bytes]
+Decode = Callable[[bytes, int, int], Any]
+Clone = Callable[[Any], Any]
+
+_VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = range(6)
+_SCALARS = {"int32", "int64", "uint32", "uint64", "bool", "enum"}
+_GROUP_DEPTH = 100
+
+
+class DecodeError(ValueError):
+    """The bytes are no message of this type: truncated, a broken varint, or text that is not UTF-8."""
+
+
+class EncodeError(ValueError):
+    """The message has a value that its field cannot carry."""
+
+
+def encode(message: Message) -> bytes:
+    """The wire form of `message`. Raises `EncodeError`."""
+    try:
+        return _compiled(type(message)).encode(message)
+    except (ValueError, TypeError, AttributeError, UnicodeEncodeError) as error:
+        raise EncodeError(f"cannot write {type(message).__name__}: {error}") from error
+
+
+def decode(kind: type[M], data: bytes) -> M:
+    """Read a message of `kind` from all of `data`. Raises `DecodeError`."""
+    try:
+        message: M = _compiled(kind).decode(data, 0, len(data))
+    except (IndexError, UnicodeDecodeError, DecodeError) as error:
+        reason = str(error) if isinstance(error, DecodeError) else "truncated or malformed"
+        raise DecodeError(f"no {kind.__name__}: {reason}") from error
+    return message
+
+
+def clone(message: M) -> M:
+    """A copy that shares nothing mutable with `message`."""
+    copy: M = _compiled(type(message)).clone(message)
+    return copy
+
+
+class Codec(CodecBase):
+    """The codec for grpclib's channels and servers."""
+
+    __content_subtype__ = "proto"
+
+    def encode(self, message: Any, message_type: Any) -> bytes:
+        """Write `message`; raises TypeError if it is not of `message_type`."""
+        if not isinstance(message, message_type):
+            raise TypeError(f"expected {message_type.__name__}, got {type(message).__name__}")
+        return encode(message)
+
+    def decode(self, data: bytes, message_type: Any) -> Any:
+        """Read a message of `message_type`."""
+        return decode(message_type, data)
+
+
+@dataclasses.dataclass(slots=True)
+class _Functions:
+    encode: Encode
+    decode: Decode
+    clone: Clone
+
+
+_cache: dict[type[Message], _Functions] = {}
+
+
+def _compiled(kind: type[Message]) -> _Functions:
+    functions = _cache.get(kind)
+    return functions if functions is not None else _compile(kind)
+
+
+def _compile(kind: type[Message]) -> _Functions:
+    fields = [_Field(kind, field) for field in dataclasses.fields(kind)]
+    fields.sort(key=lambda field: field.number)
+    names: dict[str, Any] = {"KIND": kind, "NEW": kind.__new__, **_RUNTIME}
+    for field in fields:
+        names.update(field.names)
+    source = "\n".join([*_encoder(fields), *_decoder(fields), *_cloner(fields)])
+    exec(compile(source, f"<codec of {kind.__name__}>", "exec"), names)  # noqa: S102 - our own text, from field tables
+    functions = _cache[kind] = _Functions(names["encode"], names["decode"], names["clone"])
+    return functions
+
+
+class _Field:
+    """One field: its number, its shape, and the names that its generated code refers to."""
+
+    def __init__(self, kind: type[Message], field: dataclasses.Field[Any]) -> None:
+        meta = FieldMetadata.get(field)
+        self.name, self.number, self.type = field.name, meta.number, meta.proto_type
+        self.repeated, self.is_map = meta.repeated, meta.proto_type == betterproto2.TYPE_MAP
+        self.names: dict[str, Any] = {}
+        self.value = self.type
+        if self.is_map:
+            assert meta.map_meta is not None
+            key, value = meta.map_meta
+            self.value = value.proto_type
+            self._check(kind, key.proto_type == "string" and self.value in {"string", "bytes", "message"})
+        else:
+            self._check(kind, not (self.repeated and self.type in _SCALARS) and meta.group is None)
+        if self.value in {"message", "enum"}:
+            child = kind._betterproto.cls_by_field[f"{field.name}.value" if self.is_map else field.name]
+            self._refer_to(child)
+
+    def _check(self, kind: type[Message], supported: bool) -> None:
+        if not supported or self.value not in _SCALARS | {"string", "bytes", "message"}:
+            raise TypeError(f"{kind.__name__}.{self.name}: fields of this kind are not used by the API")
+
+    def _refer_to(self, child: Any) -> None:
+        if self.value == "enum":
+            self.names[f"E{self.number}"] = child
+            self.names[f"V{self.number}"] = {member.value: member for member in child}
+            return
+        functions = _compiled(child)
+        self.names[f"e{self.number}"] = functions.encode
+        self.names[f"d{self.number}"] = functions.decode
+        self.names[f"c{self.number}"] = functions.clone
+
+    def tag(self, number: int | None = None, value: str | None = None) -> bytes:
+        wire = _VARINT if (value or self.value) in _SCALARS and not self.is_map else _LENGTH
+        return _varint((self.number if number is None else number) << 3 | wire)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+_SHORT = tuple(_varint(n) for n in range(1024))
+
+
+def _length(size: int) -> bytes:
+    return _SHORT[size] if size < 1024 else _varint(size)
+
+
+def _signed(value: int, name: str, bits: int) -> bytes:
+    if not -(1 << bits - 1) <= value < 1 << bits - 1:
+        raise ValueError(f"{name} is {value}, outside of {bits} bits")
+    return _varint(value & 0xFFFFFFFFFFFFFFFF)
+
+
+def _unsigned(value: int, name: str, bits: int) -> bytes:
+    if not 0 <= value < 1 << bits:
+        raise ValueError(f"{name} is {value}, outside of {bits} bits without a sign")
+    return _varint(value)
+
+
+# --- writing
+
+
+def _encoder(fields: list[_Field]) -> list[str]:
+    lines = ["def encode(m):", "    out = []", "    add = out.append"]
+    for field in fields:
+        lines += [f"    {line}" for line in _write(field)]
+    return [*lines, "    if m._unknown_fields: add(m._unknown_fields)", "    return b''.join(out)"]
+
+
+def _write(field: _Field) -> list[str]:
+    tag, value = field.tag(), f"m.{field.name}"
+    if field.is_map:
+        return _write_map(field, tag, value)
+    if field.repeated:
+        return [f"for v in {value}:", *(f"    {line}" for line in _write_bytes(field, tag, "v"))]
+    if field.type == "message":
+        return [f"v = {value}", "if v is not None:", *(f"    {line}" for line in _write_bytes(field, tag, "v"))]
+    if field.type in {"string", "bytes"}:
+        return [f"v = {value}", "if v:", *(f"    {line}" for line in _write_bytes(field, tag, "v"))]
+    return [f"v = {value}", f"if v: add({tag!r} + {_scalar(field)})"]
+
+
+def _scalar(field: _Field) -> str:
+    if field.type == "bool":
+        return "b'\\x01'"
+    bits = 64 if field.type.endswith("64") else 32
+    if field.type.startswith("uint"):
+        return f"(SHORT[v] if 0 <= v < 1024 else unsigned(v, {field.name!r}, {bits}))"
+    return f"(SHORT[v] if 0 <= v < 1024 else signed(v, {field.name!r}, {bits}))"
+
+
+def _as_bytes(field: _Field, name: str) -> str:
+    return {"string": f"{name}.encode()", "bytes": name, "message": f"e{field.number}({name})"}[field.value]
+
+
+def _write_bytes(field: _Field, tag: bytes, name: str) -> list[str]:
+    return [
+        f"b = {_as_bytes(field, name)}; n = len(b)",
+        f"add({tag!r} + (SHORT[n] if n < 1024 else length(n))); add(b)",
+    ]
+
+
+def _write_map(field: _Field, tag: bytes, value: str) -> list[str]:
+    return [
+        f"for k, v in {value}.items():",
+        "    k = k.encode(); n = len(k); k = (SHORT[n] if n < 1024 else length(n)) + k",
+        f"    b = {_as_bytes(field, 'v')}; n = len(b)",
+        "    b = b'\\x0a' + k + b'\\x12' + (SHORT[n] if n < 1024 else length(n)) + b; n = len(b)",
+        f"    add({tag!r} + (SHORT[n] if n < 1024 else length(n))); add(b)",
+    ]
+
+
+# --- reading
+
+
+def _decoder(fields: list[_Field]) -> list[str]:
+    lines = ["def decode(buf, pos, end):"]
+    lines += [f"    f{field.number} = {_default(field)}" for field in fields]
+    lines += ["    unknown = b''", "    while pos < end:", "        start = pos", "        tag = buf[pos]; pos += 1"]
+    lines += ["        if tag > 127: tag, pos = varint(buf, start, end)"]
+    branch = "if"
+    for field in fields:
+        lines += [f"        {branch} tag == {int.from_bytes(_fixed_tag(field), 'little')}:"]
+        lines += [f"            {line}" for line in _read(field)]
+        branch = "elif"
+    if fields:
+        lines += ["        else:"]
+    indent = " " * (12 if fields else 8)
+    lines += [f"{indent}pos = skip(buf, pos, end, tag)", f"{indent}unknown += buf[start:pos]"]
+    lines += ["    m = NEW(KIND)", *(f"    m.{field.name} = f{field.number}" for field in fields)]
+    return [*lines, "    m._unknown_fields = unknown", "    return m"]
+
+
+def _fixed_tag(field: _Field) -> bytes:
+    wire = _VARINT if field.value in _SCALARS and not field.is_map else _LENGTH
+    return (field.number << 3 | wire).to_bytes(4, "little")
+
+
+def _default(field: _Field) -> str:
+    if field.is_map:
+        return "{}"
+    if field.repeated:
+        return "[]"
+    if field.type == "enum":
+        return f"V{field.number}.get(0) or E{field.number}(0)"
+    return {"string": "''", "bytes": "b''", "message": "None", "bool": "False"}.get(field.type, "0")
+
+
+_READ_LENGTH = [
+    "n = buf[pos]; pos += 1",
+    "if n > 127: n, pos = varint(buf, pos - 1, end)",
+    "n += pos",
+    "if n > end: raise Error('a field is longer than the message')",
+]
+
+
+def _read(field: _Field) -> list[str]:
+    target = f"f{field.number}"
+    if not field.is_map and field.type in _SCALARS:
+        return _read_scalar(field, target)
+    if field.is_map:
+        read = [f"k, v = entry(buf, pos, n, {_entry_value(field)})", f"{target}[k] = v"]
+    elif field.repeated:
+        read = [f"{target}.append({_from_bytes(field)})"]
+    elif field.type == "message":
+        read = [f"{target} = {_from_bytes(field)} if {target} is None else {_merged(field, target)}"]
+    else:
+        read = [f"{target} = {_from_bytes(field)}"]
+    return [*_READ_LENGTH, *read, "pos = n"]
+
+
+def _read_scalar(field: _Field, target: str) -> list[str]:
+    convert = {
+        "bool": "v != 0",
+        "uint32": "v & 0xFFFFFFFF",
+        "uint64": "v",
+        "int32": "((v & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000",
+        "int64": "(v ^ 0x8000000000000000) - 0x8000000000000000",
+        "enum": f"enum(V{field.number}, E{field.number}, ((v & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000)",
+    }[field.type]
+    lines = ["v = buf[pos]; pos += 1", "if v > 127: v, pos = varint(buf, pos - 1, end)"]
+    return [*lines, "if pos > end: raise Error('a number is cut off')", f"{target} = {convert}"]
+
+
+def _from_bytes(field: _Field) -> str:
+    return {"string": "text(buf[pos:n], 'utf-8')", "bytes": "buf[pos:n]", "message": f"d{field.number}(buf, pos, n)"}[
+        field.value
+    ]
+
+
+def _merged(field: _Field, target: str) -> str:
+    """A message field that comes twice: the second is merged into the first, as the wire format demands."""
+    return f"d{field.number}(*whole(e{field.number}({target}) + buf[pos:n]))"
+
+
+def _entry_value(field: _Field) -> str:
+    return {"string": "as_text, ''", "bytes": "as_bytes, b''", "message": f"d{field.number}, None"}[field.value]
+
+
+def _read_varint(buf: bytes, pos: int, end: int) -> tuple[int, int]:
+    value = shift = 0
+    while pos < end:
+        byte = buf[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, pos
+        shift += 7
+        if shift > 63:
+            raise DecodeError("a varint has more than ten bytes")
+    raise DecodeError("a varint is cut off")
+
+
+def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> tuple[str, Any]:
+    """One entry of a map: key and value in any order, each possibly missing."""
+    key, value = "", default
+    while pos < end:
+        tag, pos = _read_varint(buf, pos, end)
+        if tag in (10, 18):
+            size, pos = _read_varint(buf, pos, end)
+            stop = pos + size
+            if stop > end:
+                raise DecodeError("a map entry is cut off")
+            if tag == 10:
+                key = str(buf[pos:stop], "utf-8")
+            else:
+                value = read(buf, pos, stop)
+            pos = stop
+        else:
+            pos = _skip(buf, pos, end, tag)
+    return key, value if value is not None else read(b"", 0, 0)
+
+
+def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
+    """The position behind an unknown field."""
+    wire = tag & 7
+    if tag >> 3 == 0:
+        raise DecodeError("field number 0")
+    if wire == _VARINT:
+        pos = _read_varint(buf, pos, end)[1]
+    elif wire == _FIXED64:
+        pos += 8
+    elif wire == _FIXED32:
+        pos += 4
+    elif wire == _LENGTH:
+        size, pos = _read_varint(buf, pos, end)
+        pos += size
+    elif wire == _GROUP and depth < _GROUP_DEPTH:
+        pos = _skip_group(buf, pos, end, tag >> 3, depth)
+    else:
+        raise DecodeError(f"wire type {wire} where a field should begin")
+    if pos > end:
+        raise DecodeError("an unknown field is cut off")
+    return pos
+
+
+def _skip_group(buf: bytes, pos: int, end: int, number: int, depth: int) -> int:
+    while True:
+        tag, pos = _read_varint(buf, pos, end)
+        if tag & 7 == _END_GROUP:
+            if tag >> 3 != number:
+                raise DecodeError("a group ends that did not begin")
+            return pos
+        pos = _skip(buf, pos, end, tag, depth + 1)
+
+
+def _enum(known: dict[int, Any], kind: Any, value: int) -> Any:
+    member = known.get(value)
+    return member if member is not None else kind(value)
+
+
+# --- copying
+
+
+def _cloner(fields: list[_Field]) -> list[str]:
+    lines = ["def clone(m):", "    c = NEW(KIND)"]
+    lines += [f"    {line}" for field in fields for line in _copy(field)]
+    return [*lines, "    c._unknown_fields = m._unknown_fields", "    return c"]
+
+
+def _copy(field: _Field) -> list[str]:
+    name, copy = field.name, f"c{field.number}"
+    if field.is_map:
+        value = "v" if field.value != "message" else f"{copy}(v)"
+        return [f"v = m.{name}", f"c.{name} = {{k: {value} for k, v in v.items()}} if v else {{}}"]
+    if field.repeated:
+        value = f"[{copy}(v) for v in m.{name}]" if field.type == "message" else f"m.{name}.copy()"
+        return [f"c.{name} = {value}"]
+    if field.type == "message":
+        return [f"v = m.{name}", f"c.{name} = {copy}(v) if v is not None else None"]
+    return [f"c.{name} = m.{name}"]
+
+
+_RUNTIME: dict[str, Any] = {
+    "SHORT": _SHORT,
+    "length": _varint,
+    "signed": _signed,
+    "unsigned": _unsigned,
+    "varint": _read_varint,
+    "entry": _read_entry,
+    "skip": _skip,
+    "enum": _enum,
+    "text": str,
+    "whole": lambda data: (data, 0, len(data)),
+    "as_text": lambda buf, pos, end: str(buf[pos:end], "utf-8"),
+    "as_bytes": lambda buf, pos, end: buf[pos:end],
+    "Error": DecodeError,
+}

@@ -1,0 +1,6 @@
+"""What a wire carries: packets or frames."""
+
+from typing import Final
+
+IP: Final = "IP"
+ETHERNET: Final = "ETHERNET"

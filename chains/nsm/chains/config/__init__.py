@@ -1,0 +1,35 @@
+"""Configuration: one frozen object per service, read from `NSM_*` once and validated before a socket opens.
+
+    @dataclass(frozen=True, kw_only=True)
+    class NsmgrConfig(Common):
+        name: str = variable("nsmgr", text, "the segment name of this manager")
+        dial_timeout: float = variable("750ms", duration, "how long a dial may take")
+
+    config = load(NsmgrConfig, os.environ)
+
+The variable of a field is ``NSM_`` and the field's name in upper case, unless `env=` names another. All faults are
+reported at once, each with variable, value and what would do.
+"""
+
+from .loader import Common, ConfigError, Loaded, load, not_yet, variable
+from .parse import address_groups, duration, flag, items, level, number, octal, pairs, text, url, urls
+
+__all__ = [
+    "Common",
+    "ConfigError",
+    "Loaded",
+    "address_groups",
+    "duration",
+    "flag",
+    "items",
+    "level",
+    "load",
+    "not_yet",
+    "number",
+    "octal",
+    "pairs",
+    "text",
+    "url",
+    "urls",
+    "variable",
+]

@@ -1,0 +1,110 @@
+"""From an environment to a frozen object, with every fault named."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .parse import duration, flag, level, octal, text
+
+T = TypeVar("T")
+_PREFIX = "NSM_"
+
+
+class ConfigError(Exception):
+    """One or several variables have values that cannot work; the text has a line for each."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = faults
+
+
+def variable(default: str, parse: Callable[[str], Any], about: str, *, env: str = "") -> Any:
+    """A field that is read from the environment; `default` is written as a user would write it."""
+    meta = {"parse": parse, "about": about, "env": env, "default": default}
+    return dataclasses.field(default_factory=lambda: parse(default), metadata=meta)
+
+
+def not_yet(default: str, feature: str, *, env: str = "") -> Any:
+    """A variable of upstream whose feature is not here: anything but its default is refused."""
+
+    def refuse(value: str) -> str:
+        if value != default:
+            raise ValueError(f"{feature} is not supported; leave it unset or at its default {default!r}")
+        return value
+
+    return variable(default, refuse, f"not supported: {feature}", env=env)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every component reads."""
+
+    log_level: str = variable("INFO", level, "TRACE, DEBUG, INFO, WARN or ERROR")
+    max_token_lifetime: float = variable("10m", duration, "how long a token is valid")
+    telemetry: bool = variable("false", flag, "export traces over OTLP", env="TELEMETRY")
+    open_telemetry_endpoint: str = variable(
+        "otel-collector.observability.svc.cluster.local:4317", text, "collector of traces, OTLP over gRPC"
+    )
+    otlp_endpoint: str = variable("", text, "collector of traces, OTLP over HTTP", env="OTEL_EXPORTER_OTLP_ENDPOINT")
+    metrics_export_interval: str = not_yet("10s", "export of metrics")
+    pprof_enabled: str = not_yet("false", "pprof is a profiler of Go programs; it")
+    pprof_listen_on: str = not_yet("localhost:6060", "pprof is a profiler of Go programs; it")
+    socket_mode: int = variable("0660", octal, "file mode of unix sockets")
+    socket_group: str = variable("", text, "group of unix sockets; empty: that of the process")
+    workload_api: str = variable(
+        "unix:///run/spire/sockets/agent.sock", text, "the SPIFFE Workload API", env="SPIFFE_ENDPOINT_SOCKET"
+    )
+    node_name: str = variable("", text, "label nodeName", env="NODE_NAME")
+    pod_name: str = variable("", text, "label podName", env="POD_NAME")
+    cluster_name: str = variable("", text, "label clusterName", env="CLUSTER_NAME")
+
+
+C = TypeVar("C", bound=Common)
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[C]):
+    """The configuration, and a warning for each `NSM_*` that nothing here reads."""
+
+    config: C
+    warnings: tuple[str, ...]
+
+
+def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
+    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value."""
+    values, faults, known = {}, [], set()
+    for field in dataclasses.fields(kind):
+        name = field.metadata["env"] or _PREFIX + field.name.upper()
+        known.add(name)
+        if name not in environ:
+            continue
+        try:
+            values[field.name] = field.metadata["parse"](environ[name])
+        except ValueError as error:
+            faults.append(f"{name}={environ[name]!r}: {error}")
+    if faults:
+        raise ConfigError(faults)
+    return Loaded(kind(**values), tuple(_unknown(environ, known)))
+
+
+def _unknown(environ: Mapping[str, str], known: set[str]) -> list[str]:
+    warnings = []
+    for name in sorted(set(environ) - known):
+        if name.startswith(_PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            warnings.append(f"{name} is not a variable of this component{hint}")
+    return warnings
+
+
+def describe(kind: type[Common]) -> list[tuple[str, str, str]]:
+    """Name, default and meaning of each variable of `kind`: for help texts and the documentation."""
+    rows = []
+    for field in dataclasses.fields(kind):
+        meta = field.metadata
+        rows.append((meta["env"] or _PREFIX + field.name.upper(), meta["default"], meta["about"]))
+    return rows

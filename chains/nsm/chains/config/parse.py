@@ -1,0 +1,114 @@
+"""Readers of single values. Each raises ValueError with a text that says what would do."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
+_LEVELS = {
+    "TRACE": "DEBUG",
+    "DEBUG": "DEBUG",
+    "INFO": "INFO",
+    "WARN": "WARNING",
+    "WARNING": "WARNING",
+    "ERROR": "ERROR",
+}
+_TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
+
+
+def text(value: str) -> str:
+    """The value as it stands."""
+    return value
+
+
+def flag(value: str) -> bool:
+    """`true` or `false` (also 1, 0, t, f)."""
+    lowered = value.lower()
+    if lowered not in _TRUE | _FALSE:
+        raise ValueError("expected true or false")
+    return lowered in _TRUE
+
+
+def number(value: str) -> int:
+    """A whole number, base 10."""
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError("expected a whole number") from None
+
+
+def octal(value: str) -> int:
+    """A file mode such as 0660."""
+    try:
+        mode = int(value, 8)
+    except ValueError:
+        raise ValueError("expected a file mode in octal, such as 0660") from None
+    if not 0 <= mode <= 0o777:
+        raise ValueError("expected a file mode from 0000 to 0777")
+    return mode
+
+
+def duration(value: str) -> float:
+    """Seconds, from Go's notation: `300ms`, `1m30s`, `0`."""
+    if value == "0":
+        return 0.0
+    parts = _DURATION.findall(value)
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise ValueError("expected a duration such as 750ms, 15s or 1m30s")
+    return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
+
+
+def level(value: str) -> str:
+    """A log level; TRACE is shown as DEBUG."""
+    if value.upper() not in _LEVELS:
+        raise ValueError(f"expected one of {', '.join(_LEVELS)}")
+    return _LEVELS[value.upper()]
+
+
+def items(value: str) -> tuple[str, ...]:
+    """A list, comma separated; empty items are left out."""
+    return tuple(item.strip() for item in value.split(",") if item.strip())
+
+
+def pairs(value: str) -> dict[str, str]:
+    """A map: `key:value,key:value`."""
+    result = {}
+    for item in items(value):
+        key, colon, rest = item.partition(":")
+        if not colon or not key:
+            raise ValueError(f"expected key:value,key:value; {item!r} has no colon")
+        result[key] = rest
+    return result
+
+
+def url(value: str) -> str:
+    """A place to listen on or to dial: `unix:///path`, `tcp://host:port`, or a gRPC target such as `registry:5002`."""
+    if value and ":" not in value:
+        raise ValueError("expected unix:///path, tcp://host:port or host:port")
+    return value
+
+
+def urls(value: str) -> tuple[str, ...]:
+    """Several of `url`, comma separated."""
+    return tuple(url(item) for item in items(value))
+
+
+def address_groups(value: str) -> tuple[tuple[str, ...], ...]:
+    """Groups of prefixes: `p1,p2` is two groups of one, `[p1,p2],[p3]` one of two and one of one."""
+    groups = []
+    for match in re.finditer(r"\[([^\[\]]*)\]|([^\[\],]+)", value):
+        group = items(match.group(1) if match.group(1) is not None else match.group(2))
+        groups.append(tuple(_prefix(item) for item in group))
+    if re.sub(r"\[[^\[\]]*\]|[^\[\],]+|,|\s", "", value):
+        raise ValueError("expected prefixes such as 10.0.0.0/24,fd00::/64 or [10.0.0.0/24,10.1.0.0/24],[fd00::/64]")
+    return tuple(group for group in groups if group)
+
+
+def _prefix(value: str) -> str:
+    try:
+        ipaddress.ip_interface(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is no prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
+    return value

@@ -1,0 +1,45 @@
+"""Continue a server's chain with a client chain: what makes a component pass a request on."""
+
+from __future__ import annotations
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection
+
+from nsm.chains.core import Call, Element, Handler, Key
+
+
+class Connect(Element):
+    """Ask `client` first and let the rest of the server's chain work on what it returned.
+
+    The client chain's call is one of its own (`Call.onward`). If the rest of the server's chain, or anything that
+    stands before this element, then fails, the connection that `client` made is closed again.
+    """
+
+    def __init__(self, client: Handler) -> None:
+        self._client = client
+        self._open: Key[bool] = Key("connected")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Request from the client chain, then from the rest."""
+        call.continued = True
+        onward = call.onward()
+        connection = await self._client.request(onward)
+        if call.live.get(self._open) is None:
+            call.undo.add(lambda: self._close_again(call, connection))
+        call.live.put(self._open, True)
+        call.connection = connection
+        return await rest.request(call)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Close both; raises what the client chain raised if the rest of the server's chain is fine."""
+        try:
+            if call.live.pop(self._open):
+                await self._client.close(call.onward())
+        finally:
+            await rest.close(call)
+
+    async def _close_again(self, call: Call, connection: Connection) -> None:
+        call.live.pop(self._open)
+        closing = call.postponed()
+        closing.connection = codec.clone(connection)
+        await self._client.close(closing)

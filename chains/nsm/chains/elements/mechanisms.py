@@ -1,0 +1,55 @@
+"""Which mechanism a wire uses: chosen by a server among a client's preferences, kept apart on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import LOCAL, REMOTE
+
+from nsm.chains.core import Call, Chain, Element, Handler, Key, MeshError, Unsupported
+
+
+class Mechanisms(Element):
+    """Choose the first of the client's preferences that is supported here and succeeds.
+
+    `supported` maps a mechanism's type to the elements that make it. A mechanism that the connection has already is
+    kept. Raises `Unsupported` if nothing fits, with what was wanted and what there is; if preferences fit but
+    failed, the error of the first.
+    """
+
+    def __init__(self, supported: Mapping[str, Sequence[Element]]) -> None:
+        self._supported = dict(supported)
+        self._bound: dict[str, Sequence[Element]] = self._supported
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Try the preferences in their order."""
+        if (mechanism := call.connection.mechanism) is not None:
+            return await self._with(mechanism, call, rest)
+        failures: list[MeshError] = []
+        for preference in call.request.mechanism_preferences:
+            if preference.type in self._supported:
+                try:
+                    async with call.undo.attempt():
+                        call.connection.mechanism = codec.clone(preference)
+                        return await self._with(preference, call, rest)
+                except MeshError as error:
+                    failures.append(error)
+        raise failures[0] if failures else self._unsupported(call.request.mechanism_preferences)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Let the elements of the connection's mechanism close it."""
+        mechanism = call.connection.mechanism
+        elements = self._supported.get(mechanism.type, ()) if mechanism else ()
+        await Chain(elements, rest).close(call)
+
+    async def _with(self, mechanism: Mechanism, call: Call, rest: Handler) -> Connection:
+        if mechanism.type not in self._supported:
+            raise self._unsupported([mechanism])
+        connection = await Chain(self._supported[mechanism.type], rest).request(call)
+        return connection
+
+    def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
+        asked = ", ".join(mechanism.type for mechanism in wanted) or "none"
+        return Unsupported(f"unsupported mechanism: asked for {asked}; here there is {', '.join(self._supported)}")

@@ -1,0 +1,19 @@
+"""An endpoint's answer ends the path: segments of an earlier, longer way are cut off."""
+
+from __future__ import annotations
+
+from nsm.apis.connection import Connection
+
+from nsm.chains.core import Call, Element, Handler
+
+
+class TrimPath(Element):
+    """Cut the path behind this component's segment, unless a client chain went on behind this element."""
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Cut what is stale from the connection that comes back."""
+        own = call.connection.path.index if call.connection.path else 0
+        connection = await rest.request(call)
+        if not call.continued and connection.path is not None:
+            del connection.path.path_segments[own + 1 :]
+        return connection

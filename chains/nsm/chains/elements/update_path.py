@@ -1,0 +1,72 @@
+"""A connection's path gains a segment for each component that it passes.
+
+Segment ids are how a component finds its connection again: the connection's id is always the id of the segment that
+the path's index points at, and both are put back on the way out.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from nsm.apis.connection import Connection, Path, PathSegment
+
+from nsm.chains.core import Call, Element, Handler, InvalidRequest
+
+
+class UpdatePath(Element):
+    """Move to this component's segment, making or renaming it; the caller gets its own index and id back.
+
+    Raises `InvalidRequest` if the index points beyond the path or the connection's id is not that of its segment.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Step forward, and back in what is returned."""
+        before = self._step(call.connection)
+        connection = await rest.request(call)
+        path = _path(connection)
+        path.index = before
+        connection.id = path.path_segments[before].id
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Step forward."""
+        self._step(call.connection)
+        await rest.close(call)
+
+    def _step(self, connection: Connection) -> int:
+        """Make the index and the id those of this component; returns the index that the caller had."""
+        path = _path(connection)
+        before = path.index
+        if not path.path_segments:
+            self._begin(connection, path)
+            return 0
+        if before >= len(path.path_segments):
+            raise InvalidRequest(f"path index {before} points beyond the path's {len(path.path_segments)} segments")
+        if path.path_segments[before].name != self._name:
+            self._advance(connection, path)
+        connection.id = path.path_segments[path.index].id
+        return before
+
+    def _begin(self, connection: Connection, path: Path) -> None:
+        connection.id = connection.id or str(uuid.uuid4())
+        path.index = 0
+        path.path_segments = [PathSegment(name=self._name, id=connection.id)]
+
+    def _advance(self, connection: Connection, path: Path) -> None:
+        caller = path.path_segments[path.index]
+        if caller.id != connection.id:
+            raise InvalidRequest(f"connection id {connection.id!r} is not the id of its path segment, {caller.id!r}")
+        path.index += 1
+        if path.index == len(path.path_segments):
+            path.path_segments.append(PathSegment(name=self._name, id=str(uuid.uuid4())))
+        elif (segment := path.path_segments[path.index]).name != self._name:
+            segment.name, segment.id = self._name, str(uuid.uuid4())
+
+
+def _path(connection: Connection) -> Path:
+    if connection.path is None:
+        connection.path = Path()
+    return connection.path

@@ -1,0 +1,53 @@
+"""Logs: one readable line per event, JSON when the output is not a terminal.
+
+Every line has the time, the level, the component, the event, and its values; the connection id where there is one.
+Tokens and keys are never values.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+
+def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
+    """Configure logging of this process; `level` is a name of `logging`. `NO_COLOR` is honoured."""
+    out = stream or sys.stderr
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _component(component),
+            *(_readable() if out.isatty() else _json()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _component(component: str) -> structlog.typing.Processor:
+    def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["component"] = component
+        return event
+
+    return add
+
+
+def _readable() -> list[structlog.typing.Processor]:
+    colors = "NO_COLOR" not in os.environ
+    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+
+
+def _json() -> list[structlog.typing.Processor]:
+    return [_without_empty, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def _without_empty(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {key: value for key, value in event.items() if value not in (None, "")}
