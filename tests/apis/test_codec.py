@@ -8,6 +8,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from nsm.apis import codec, connection, connectioncontext, networkservice, registry, workload
 from nsm.apis.wellknown import Timestamp
 
@@ -29,7 +30,9 @@ def google(tmp_path_factory):
     out = tmp_path_factory.mktemp("google")
     protos = ["connection", "connectioncontext", "networkservice", "registry", "workload"]
     files = [f"{name}.proto" for name in protos]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iapis/proto", f"--python_out={out}", *files], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "-Iapis/proto", f"--python_out={out}", *files], check=True
+    )
     sys.path.insert(0, str(out))
     modules = {name: importlib.import_module(f"{name}_pb2") for name in protos}
     yield {full: getattr(modules[full.partition(".")[0]], full.partition(".")[2]) for full in OURS}

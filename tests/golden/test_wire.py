@@ -4,8 +4,8 @@ import base64
 import importlib
 
 import pytest
-from nsm.apis import codec, jsonform
 
+from nsm.apis import codec, jsonform
 from tests.golden.cases import cases
 
 

@@ -90,7 +90,7 @@ def _compiled(kind: type[Message]) -> _Functions:
 
 
 def _compile(kind: type[Message]) -> _Functions:
-    fields = [_Field(kind, field) for field in dataclasses.fields(kind)]
+    fields = [_Field(kind, field) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]  # every message is a dataclass
     fields.sort(key=lambda field: field.number)
     names: dict[str, Any] = {"KIND": kind, "NEW": kind.__new__, **_RUNTIME}
     for field in fields:
@@ -118,7 +118,9 @@ class _Field:
         else:
             self._check(kind, not (self.repeated and self.type in _SCALARS) and meta.group is None)
         if self.value in {"message", "enum"}:
-            child = kind._betterproto.cls_by_field[f"{field.name}.value" if self.is_map else field.name]
+            child = kind._betterproto.cls_by_field[  # type: ignore[arg-type]  # a class property
+                f"{field.name}.value" if self.is_map else field.name
+            ]
             self._refer_to(child)
 
     def _check(self, kind: type[Message], supported: bool) -> None:

@@ -31,7 +31,7 @@ NETNS_INODE: Final = "netnsInode"
 INTERFACE_NAME: Final = "name"
 """At most 15 bytes."""
 PCI_ADDRESS: Final = "pciAddress"
-DEVICE_TOKEN_ID: Final = "tokenID"
+DEVICE_TOKEN_ID: Final = "tokenID"  # noqa: S105 - a name
 
 # KERNEL
 SUPPORTS_VLAN: Final = "supportsVlan"

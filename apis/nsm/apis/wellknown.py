@@ -73,4 +73,4 @@ class Timestamp(betterproto2.Message):
     @classmethod
     def from_dict(cls, value: Mapping[str, Any] | Any, *, ignore_unknown_fields: bool = False) -> Timestamp:
         """From the JSON form. Raises ValueError."""
-        return cls.from_rfc3339(value)
+        return cls.from_rfc3339(str(value))

@@ -12,7 +12,10 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+log: FilteringBoundLogger = structlog.get_logger()
+"""The logger of every component."""
 
 
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:

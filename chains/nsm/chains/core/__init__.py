@@ -25,12 +25,16 @@ from .errors import (
     Unsupported,
     from_status,
 )
+from .kinds import ENDPOINTS, SERVICES, Kind
 from .peer import Peer
+from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
 from .tasks import Tasks, shielded
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "ENDPOINTS",
+    "SERVICES",
     "Begin",
     "Call",
     "Chain",
@@ -42,16 +46,25 @@ __all__ = [
     "End",
     "EventFactory",
     "Exhausted",
+    "Found",
     "Handler",
     "Inbox",
     "Internal",
     "InvalidRequest",
     "Key",
+    "Kind",
     "MeshError",
     "NotFound",
     "Peer",
+    "R",
     "Received",
     "Refused",
+    "RegistryCall",
+    "RegistryChain",
+    "RegistryElement",
+    "RegistryEnd",
+    "RegistryHandler",
+    "RegistryPath",
     "Reselect",
     "Store",
     "Tasks",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.wellknown import Timestamp
 
 from .peer import Peer
 from .store import Cleanup, Store, run_cleanup
@@ -25,10 +26,10 @@ DEFAULT_TIMEOUT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class ClientToken:
-    """The token that a caller sent with its call, and when it expires (seconds since the epoch)."""
+    """The token that a caller sends with its call, and when it expires."""
 
     token: str
-    expires: float
+    expires: Timestamp
 
 
 class Undo:
@@ -83,6 +84,8 @@ class Hop:
     """Paths of files whose descriptors travel with what this hop sends: a client's request, a server's response."""
     inbox: Inbox | None = None
     """Where descriptors that the other side of this hop sends arrive; None where the transport carries none."""
+    keeps_files: bool = False
+    """A client element takes the descriptors that come with the answer, and settles them."""
 
     @property
     def live(self) -> Store:

@@ -28,11 +28,11 @@ from .tracing import traced
 class Handler(Protocol):
     """Anything that answers a Request and a Close: the rest of a chain, a whole chain, a peer."""
 
-    async def request(self, call: Call) -> Connection:
+    async def request(self, call: Call, /) -> Connection:
         """Establish or refresh `call.connection`; returns the connection as it now stands."""
         ...
 
-    async def close(self, call: Call) -> None:
+    async def close(self, call: Call, /) -> None:
         """End `call.connection`."""
         ...
 

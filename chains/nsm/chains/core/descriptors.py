@@ -27,3 +27,7 @@ class Inbox(Protocol):
         Waits up to `timeout` seconds for its arrival; raises `InvalidRequest` if it does not come.
         """
         ...
+
+    def settle(self, device: int, inode: int) -> None:
+        """A message that named the file has been dealt with; nobody else will take what came with it."""
+        ...

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
@@ -65,7 +65,7 @@ class RegistryPath:
         return RegistryPath(self.index, list(self.tokens))
 
 
-def _lower_keys(raw: dict[str, object]) -> dict[str, object]:
+def _lower_keys(raw: dict[str, Any]) -> dict[str, Any]:
     return {key.lower(): value for key, value in raw.items()}
 
 
@@ -102,15 +102,15 @@ class RegistryCall(Hop, Generic[R]):
 class RegistryHandler(Protocol[R]):
     """Anything that answers Register, Find and Unregister for one kind of record."""
 
-    async def register(self, call: RegistryCall[R]) -> R:
+    async def register(self, call: RegistryCall[R], /) -> R:
         """Register or refresh `call.record`; returns it as it now stands."""
         ...
 
-    def find(self, call: RegistryCall[R]) -> AsyncIterator[Sequence[Found[R]]]:
+    def find(self, call: RegistryCall[R], /) -> AsyncIterator[Sequence[Found[R]]]:
         """What matches the query, in batches; with `call.watch` it goes on until the caller stops."""
         ...
 
-    async def unregister(self, call: RegistryCall[R]) -> None:
+    async def unregister(self, call: RegistryCall[R], /) -> None:
         """Take `call.record` out."""
         ...
 

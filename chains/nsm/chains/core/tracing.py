@@ -7,7 +7,7 @@ called before chains are built: `nsm.chains.tracing` does it when the environmen
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -25,7 +25,9 @@ def enable(open_span: OpenSpan | None) -> None:
     _open_span = open_span
 
 
-def traced(element: str, method: str, work: Callable[[C], Awaitable[T]]) -> Callable[[C], Awaitable[T]]:
+def traced(
+    element: str, method: str, work: Callable[[C], Coroutine[Any, Any, T]]
+) -> Callable[[C], Coroutine[Any, Any, T]]:
     """`work` itself when tracing is off, else `work` inside a span named ``element.Method``."""
     open_span = _open_span
     if open_span is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nsm.apis.connection import Connection
-
 from nsm.chains.core import Call, Element, Handler
 
 

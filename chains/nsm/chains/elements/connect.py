@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
-
 from nsm.chains.core import Call, Element, Handler, Key
 
 

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.mechanisms import LOCAL, REMOTE
-
-from nsm.chains.core import Call, Chain, Element, Handler, Key, MeshError, Unsupported
+from nsm.chains.core import Call, Chain, Element, Handler, MeshError, Unsupported
 
 
 class Mechanisms(Element):
@@ -21,7 +19,6 @@ class Mechanisms(Element):
 
     def __init__(self, supported: Mapping[str, Sequence[Element]]) -> None:
         self._supported = dict(supported)
-        self._bound: dict[str, Sequence[Element]] = self._supported
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Try the preferences in their order."""
@@ -47,8 +44,7 @@ class Mechanisms(Element):
     async def _with(self, mechanism: Mechanism, call: Call, rest: Handler) -> Connection:
         if mechanism.type not in self._supported:
             raise self._unsupported([mechanism])
-        connection = await Chain(self._supported[mechanism.type], rest).request(call)
-        return connection
+        return await Chain(self._supported[mechanism.type], rest).request(call)
 
     def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
         asked = ", ".join(mechanism.type for mechanism in wanted) or "none"

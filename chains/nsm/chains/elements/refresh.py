@@ -6,7 +6,6 @@ import asyncio
 import time
 
 from nsm.apis.connection import Connection
-
 from nsm.chains.core import Call, Element, Handler, Key, MeshError, Store
 from nsm.chains.logs import log
 
@@ -54,6 +53,6 @@ def refresh_after(connection: Connection, now: float) -> float:
     """Seconds from `now` (since the epoch) until the connection is to be refreshed; infinity if no segment expires."""
     path = connection.path
     segments = path.path_segments if path else []
-    remaining = min((s.expires.timestamp() - now for s in segments if s.expires is not None), default=float("inf"))
+    remaining = min((s.expires.to_seconds() - now for s in segments if s.expires is not None), default=float("inf"))
     scale = 1 / 3 if path is None or len(segments) <= 1 else 0.2 + 0.2 * path.index / len(segments)
     return max(0.0, remaining * scale)

@@ -6,7 +6,6 @@ import asyncio
 import time
 
 from nsm.apis.connection import Connection
-
 from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key
 
 
@@ -43,4 +42,4 @@ def _callers_expiry(connection: Connection) -> float:
     segment = path.path_segments[path.index - 1]
     if segment.expires is None:
         raise InvalidRequest(f"the path segment of {segment.name!r} does not say when its token expires")
-    return segment.expires.timestamp()
+    return segment.expires.to_seconds()

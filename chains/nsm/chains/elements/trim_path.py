@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from nsm.apis.connection import Connection
-
 from nsm.chains.core import Call, Element, Handler
 
 

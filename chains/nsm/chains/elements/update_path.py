@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 
 from nsm.apis.connection import Connection, Path, PathSegment
-
 from nsm.chains.core import Call, Element, Handler, InvalidRequest
 
 

@@ -1,0 +1,188 @@
+"""Who this process is, as everything else sees it: TLS contexts, verified peers, tokens."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import verification
+
+from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import ClientToken, Peer, Refused, Unavailable
+
+from .svid import Svid, spiffe_id_of, trust_domain_of
+
+Bundles = Mapping[str, Sequence[x509.Certificate]]
+"""The authorities of each trust domain that we trust, our own included."""
+
+_REUSE = 20
+"""A token serves for this part of its lifetime before a fresh one is signed."""
+
+
+@dataclass(frozen=True)
+class _Current:
+    """One generation of the identity: an SVID, bundles, and the TLS contexts made of them."""
+
+    svid: Svid
+    bundles: Bundles
+    server: ssl.SSLContext
+    client: ssl.SSLContext
+
+
+class Identity:
+    """The identity of this process; `update` rotates it while others use it.
+
+    New connections use the newest generation. A connection that was made with an older one stays valid: peers were
+    verified when it was made, and its tokens must be signed with that generation's key, so the transport makes a
+    new channel after a rotation.
+    """
+
+    def __init__(self, *, token_lifetime: float = 600.0) -> None:
+        self.generation = 0
+        self._token_lifetime = token_lifetime
+        self._current: _Current | None = None
+        self._tokens: dict[str, tuple[float, str, float]] = {}
+
+    @property
+    def spiffe_id(self) -> str:
+        """Our SPIFFE ID."""
+        return self._now.svid.spiffe_id
+
+    @property
+    def svid(self) -> Svid:
+        """Our SVID."""
+        return self._now.svid
+
+    @property
+    def bundles(self) -> Bundles:
+        """The authorities that we trust, by trust domain."""
+        return self._now.bundles
+
+    def update(self, svid: Svid, bundles: Bundles) -> None:
+        """Use a new SVID and new bundles from now on."""
+        authorities = _der([authority for bundle in bundles.values() for authority in bundle])
+        server = _context(ssl.PROTOCOL_TLS_SERVER, svid, authorities)
+        client = _context(ssl.PROTOCOL_TLS_CLIENT, svid, authorities)
+        self._current = _Current(svid, dict(bundles), server, client)
+        self._tokens.clear()
+        self.generation += 1
+
+    def server_context(self) -> ssl.SSLContext:
+        """For accepting connections; demands a certificate of the peer."""
+        return self._now.server
+
+    def client_context(self) -> ssl.SSLContext:
+        """For making connections."""
+        return self._now.client
+
+    def verify(self, connection: ssl.SSLObject) -> Peer:
+        """Who is at the other end, after the handshake. Raises `Refused`.
+
+        TLS accepts the authorities of all trust domains. The chain is verified once more against those of the
+        peer's own domain, so that no domain can issue identities of another.
+        """
+        try:
+            chain = _presented_chain(connection)
+            spiffe_id = spiffe_id_of(chain[0])
+        except ValueError as error:
+            raise Refused(f"the peer's certificate cannot be read: {error}") from None
+        domain = trust_domain_of(spiffe_id)
+        bundle = self.bundles.get(domain)
+        if not bundle:
+            raise Refused(f"{spiffe_id} is of trust domain {domain!r}, which is not federated with ours")
+        _verify_chain(chain, bundle, spiffe_id)
+        return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER))
+
+    def token(self, peer: Peer | None = None) -> ClientToken:
+        """A token (JWT, ES256) for `peer`: it names us, its audience, and when it expires."""
+        now = time.time()
+        audience = peer.spiffe_id if peer else ""
+        made, token, expires = self._tokens.get(audience, (0.0, "", 0.0))
+        if not token or now >= made + (expires - made) / _REUSE:
+            token, expires = self._sign(audience, now)
+            self._tokens[audience] = now, token, expires
+        if peer is not None:
+            expires = min(expires, peer.certificate.not_valid_after_utc.timestamp())
+        return ClientToken(token, Timestamp.from_seconds(expires))
+
+    def _sign(self, audience: str, now: float) -> tuple[str, float]:
+        expires = min(now + self._token_lifetime, self.svid.expires)
+        claims: dict[str, object] = {"sub": self.spiffe_id, "exp": int(expires)}
+        if audience:
+            claims["aud"] = [audience]
+        return jwt.encode(claims, self.svid.key, algorithm="ES256"), expires
+
+    @property
+    def _now(self) -> _Current:
+        if self._current is None:
+            raise Unavailable("this process has no identity yet: the SPIFFE Workload API has not answered")
+        return self._current
+
+
+def _context(protocol: int, svid: Svid, authorities: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.set_alpn_protocols(["h2"])
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+    if protocol == ssl.PROTOCOL_TLS_SERVER:
+        context.num_tickets = 0
+    context.load_verify_locations(cadata=authorities)
+    _load_svid(context, svid)
+    return context
+
+
+def _load_svid(context: ssl.SSLContext, svid: Svid) -> None:
+    """Give OpenSSL the chain and the key; it reads files only, so they are in memory and never on a disk."""
+    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in svid.chain)
+    pem += svid.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _der(certificates: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+
+
+def _presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
+    """The leaf and the intermediates that the peer sent."""
+    if hasattr(connection, "get_unverified_chain"):  # Python 3.13
+        sent = connection.get_unverified_chain()
+    else:
+        certificates = connection._sslobj.get_unverified_chain() or []  # type: ignore[attr-defined]
+        sent = [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in certificates]
+    if not sent:
+        raise Refused("the peer showed no certificate")
+    return [x509.load_der_x509_certificate(der) for der in sent]
+
+
+def _verify_chain(chain: Sequence[x509.Certificate], bundle: Sequence[x509.Certificate], spiffe_id: str) -> None:
+    leaf, *intermediates = chain
+    if _is_authority(leaf):
+        raise Refused(f"{spiffe_id}: the certificate is that of an authority; an SVID of a workload is a leaf")
+    any_extension = verification.ExtensionPolicy.permit_all()
+    authority = any_extension.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
+    builder = verification.PolicyBuilder().store(verification.Store(list(bundle)))
+    builder = builder.extension_policies(ca_policy=authority, ee_policy=any_extension)
+    try:
+        builder.build_client_verifier().verify(leaf, intermediates)
+    except verification.VerificationError as error:
+        raise Refused(f"{spiffe_id} was not issued by its own trust domain: {error}") from None
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False

@@ -1,0 +1,44 @@
+"""gRPC over mTLS, on unix sockets (with descriptors beside the bytes) and TCP."""
+
+from .channel import DIAL_TIMEOUT, Channel, Pool
+from .rpc import (
+    Health,
+    MonitorHandler,
+    RemoteMonitor,
+    RemoteNetworkService,
+    RemoteRegistry,
+    check_health,
+    file_key,
+    monitor,
+    network_service,
+    registry,
+)
+from .server import Credentials, Incoming, Methods, SocketAccess, Streaming, Unary, serve, serve_plain
+from .urls import Address, parse_address, publishable
+
+__all__ = [
+    "DIAL_TIMEOUT",
+    "Address",
+    "Channel",
+    "Credentials",
+    "Health",
+    "Incoming",
+    "Methods",
+    "MonitorHandler",
+    "Pool",
+    "RemoteMonitor",
+    "RemoteNetworkService",
+    "RemoteRegistry",
+    "SocketAccess",
+    "Streaming",
+    "Unary",
+    "check_health",
+    "file_key",
+    "monitor",
+    "network_service",
+    "parse_address",
+    "publishable",
+    "registry",
+    "serve",
+    "serve_plain",
+]

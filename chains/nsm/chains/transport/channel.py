@@ -1,0 +1,365 @@
+"""Channels to peers: one HTTP/2 connection for each target and identity, shared by all calls, made when needed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, TypeVar
+
+from betterproto2 import Message
+from grpclib.client import Channel as GrpclibChannel
+from grpclib.client import Handler as ClientHandler
+from grpclib.metadata import decode_grpc_message, encode_timeout
+from grpclib.protocol import H2Protocol
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from nsm.apis import codec
+from nsm.chains.core import Internal, MeshError, Peer, TimedOut, Unavailable, from_status
+from nsm.chains.identity import Identity
+
+from .frames import (
+    CONFIGURATION,
+    CONTENT_TYPE,
+    USER_AGENT,
+    CallStream,
+    Headers,
+    frame,
+    only_message,
+    peer_broke,
+    read_frame,
+    write_all,
+)
+from .inbox import FileInbox
+from .urls import Address, parse_address
+from .wire import DescriptorTransport, start_tls
+
+M = TypeVar("M", bound=Message)
+
+DIAL_TIMEOUT = 15.0
+"""Seconds to connect and shake hands, unless the caller's deadline is nearer."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came with a unary answer beside the message."""
+
+    headers: dict[str, str] = field(default_factory=dict)
+    peer: Peer | None = None
+    inbox: FileInbox | None = None
+
+
+class Channel(GrpclibChannel):
+    """A channel of grpclib whose connection is ours: mTLS, a verified peer, descriptors on unix sockets.
+
+    The stubs of `nsm.apis` work on it; `unary` and `stream` are the short ways that the mesh itself takes.
+    """
+
+    def __init__(self, target: str, identity: Identity, *, dial_timeout: float = DIAL_TIMEOUT) -> None:
+        self.target = target
+        self.address: Address = parse_address(target)
+        self.generation = identity.generation
+        self.calls = 0
+        self._identity = identity
+        self._dial_timeout = dial_timeout
+        self._pause = 0.0
+        self._retry_at = 0.0
+        context = identity.client_context()
+        super().__init__(
+            self.address.host or "localhost",
+            self.address.port,
+            codec=codec.Codec(),
+            ssl=context,
+            config=CONFIGURATION,
+        )
+        self._fixed_headers: Headers = [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":authority", "localhost" if self.address.is_unix else self._authority),
+            ("te", "trailers"),
+            ("content-type", CONTENT_TYPE),
+            ("user-agent", USER_AGENT),
+        ]
+
+    async def peer(self) -> Peer:
+        """Who is at the other end; connects if need be. Raises `Unavailable` or `Refused`."""
+        return (await self._connection()).peer
+
+    async def unary(
+        self,
+        method: str,
+        message: Message,
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float | None = None,
+        files: Sequence[str] = (),
+    ) -> tuple[M, Answer]:
+        """Call `method` with one message and wait for the one answer; `files` are sent ahead of it.
+
+        Raises what the peer answered, `TimedOut`, or `Unavailable` if the connection breaks.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                connection = await self._connection()
+                return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
+        except TimeoutError:
+            raise TimedOut(f"{self.target} did not answer in time") from None
+        except (OSError, ProtocolError) as error:
+            raise peer_broke(error, self.target) from error
+
+    async def stream(
+        self,
+        method: str,
+        message: Message,
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float | None = None,
+    ) -> AsyncIterator[list[M]]:
+        """Call `method` with one message; yields the answers in batches, as they arrive."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                connection = await self._connection()
+                async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
+                    yield batch
+        except TimeoutError:
+            raise TimedOut(f"{self.target} did not answer in time") from None
+        except (OSError, ProtocolError) as error:
+            raise peer_broke(error, self.target) from error
+
+    async def _unary(  # noqa: PLR0917 - `unary` spells them out
+        self,
+        protocol: _Protocol,
+        method: str,
+        body: bytes,
+        kind: type[M],
+        metadata: Sequence[tuple[str, str]],
+        deadline: float | None,
+        files: Sequence[str],
+    ) -> tuple[M, Answer]:
+        async with _Exchange(self, protocol) as exchange:
+            await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
+            await exchange.stream.ended
+            headers = _outcome(exchange.stream)
+            data = await exchange.stream.recv_data(exchange.stream.data_received)
+        return codec.decode(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
+
+    async def _stream(  # noqa: PLR0917 - `stream` spells them out
+        self,
+        protocol: _Protocol,
+        method: str,
+        body: bytes,
+        kind: type[M],
+        metadata: Sequence[tuple[str, str]],
+        deadline: float | None,
+    ) -> AsyncIterator[list[M]]:
+        async with _Exchange(self, protocol) as exchange:
+            await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
+            stream = exchange.stream
+            while (data := await read_frame(stream)) is not None:
+                batch = [codec.decode(kind, data)]
+                while stream.buffer._acked_size >= 5 and (data := await read_frame(stream)) is not None:
+                    batch.append(codec.decode(kind, data))
+                yield batch
+            if stream.ended.done():
+                stream.ended.result()
+            _outcome(stream)
+
+    def _headers(self, method: str, deadline: float | None) -> Headers:
+        headers = [*self._fixed_headers, (":path", method)]
+        headers.sort(key=lambda header: not header[0].startswith(":"))
+        if deadline is not None:
+            remaining = max(deadline - asyncio.get_running_loop().time(), 1e-6)
+            headers.append(("grpc-timeout", encode_timeout(remaining)))
+        return headers
+
+    async def _connection(self) -> _Protocol:
+        protocol = await self.__connect__()
+        assert isinstance(protocol, _Protocol)
+        return protocol
+
+    async def _create_connection(self) -> H2Protocol:
+        """Connect, after a pause if the last attempts failed."""
+        await asyncio.sleep(max(0.0, self._retry_at - self._loop.time()))
+        try:
+            async with asyncio.timeout(self._dial_timeout):
+                protocol = await self._dial()
+        except (OSError, TimeoutError) as error:
+            self._failed()
+            reason = "it did not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+            raise Unavailable(f"cannot reach {self.target}: {reason}") from error
+        self._pause = 0.0
+        return protocol
+
+    def _failed(self) -> None:
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        self._retry_at = self._loop.time() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
+
+    async def _dial(self) -> H2Protocol:
+        protocol = _Protocol(self._identity, self._config, self._h2_config)
+        context = self._ssl
+        if self.address.is_unix:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            try:
+                await self._loop.sock_connect(sock, self.address.path)
+            except BaseException:
+                sock.close()
+                raise
+            await start_tls(sock, protocol, context, server_side=False, handshake_timeout=self._dial_timeout)
+        else:
+            host = self.address.host or "localhost"
+            transport, _ = await self._loop.create_connection(
+                lambda: protocol, host, self.address.port, ssl=context, server_hostname=host
+            )
+            keep_alive(transport.get_extra_info("socket"))
+        if protocol.refusal is not None:
+            raise protocol.refusal
+        return protocol
+
+
+class _Protocol(H2Protocol):
+    """HTTP/2 with a peer that has been verified."""
+
+    def __init__(self, identity: Identity, config: Any, h2_config: Any) -> None:
+        super().__init__(ClientHandler(), config, h2_config)
+        self._identity = identity
+        self.peer: Peer
+        self.refusal: MeshError | None = None
+        self.inbox: FileInbox | None = None
+        self.files: DescriptorTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        try:
+            self.peer = self._identity.verify(transport.get_extra_info("ssl_object"))
+        except MeshError as error:
+            self.refusal = error
+        self.files = transport.get_extra_info("descriptors")
+        self.inbox = self.files.inbox if self.files else None
+        super().connection_made(transport)
+        if self.refusal is not None:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+
+
+class _Exchange:
+    """One stream from its first frame to its release; reset if it is left before its end."""
+
+    def __init__(self, channel: Channel, protocol: _Protocol) -> None:
+        self._channel, self._protocol = channel, protocol
+        self.stream = CallStream(protocol.processor.connection)
+
+    async def begin(self, headers: Headers, body: bytes, files: Sequence[str]) -> None:
+        """Open the stream and write all of the request."""
+        stream, connection = self.stream, self._protocol.processor.connection
+        h2 = stream._h2_connection
+        await connection.write_ready.wait()
+        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams:
+            connection.stream_close_waiter.clear()
+            await connection.stream_close_waiter.wait()
+        if files and self._protocol.files is not None:
+            for path in files:
+                self._protocol.files.send_file(path)
+        stream.init_stream(h2.get_next_available_stream_id(), connection)
+        self._release = self._protocol.processor.register(stream)
+        await write_all(stream, headers, body)
+
+    async def __aenter__(self) -> _Exchange:
+        self._channel.calls += 1
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._channel.calls -= 1
+        if self.stream.id is None:
+            return
+        if not self.stream.ended.done() and self.stream.closable:
+            self.stream.reset_nowait(ErrorCodes.CANCEL)
+        if self.stream.id in self._protocol.processor.streams:
+            self._release()
+
+
+def _outcome(stream: CallStream) -> dict[str, str]:
+    """The headers of an answer that is fine; raises what its status says."""
+    headers = dict(stream.headers or ())
+    last = dict(stream.trailers) if stream.trailers is not None else headers
+    status = last.get("grpc-status")
+    if status == "0":
+        return headers
+    if status is None:
+        raise Internal(f"the peer answered with HTTP status {headers.get(':status', 'none')} and no gRPC status")
+    raise from_status(int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", "")))
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Let TCP notice a peer that is gone: after about 20 seconds of silence, or of data not acknowledged."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
+
+
+class Pool:
+    """The channels of this process: one for each target, renewed when the identity rotates.
+
+    A request never pays for a connection that was paid for before. After a rotation new calls go through a new
+    channel, since tokens must be signed by the key that the peer saw; the old one ends with its last call.
+    """
+
+    def __init__(self, identity: Identity, *, dial_timeout: float = DIAL_TIMEOUT, limit: int = 256) -> None:
+        self.identity = identity
+        self._dial_timeout = dial_timeout
+        self._limit = limit
+        self._channels: dict[str, Channel] = {}
+        self._draining: set[Channel] = set()
+
+    def __len__(self) -> int:
+        return len(self._channels) + len(self._draining)
+
+    def channel(self, target: str) -> Channel:
+        """The channel to `target`; not connected until it is used. Raises `InvalidRequest` for a bad target."""
+        channel = self._channels.pop(target, None)
+        if channel is not None and channel.generation != self.identity.generation:
+            self._retire(channel)
+            channel = None
+        if channel is None:
+            channel = Channel(target, self.identity, dial_timeout=self._dial_timeout)
+        self._channels[target] = channel
+        self._trim()
+        return channel
+
+    def forget(self, target: str) -> None:
+        """Nothing will ask for `target` again: its channel ends with its last call."""
+        if (channel := self._channels.pop(target, None)) is not None:
+            self._retire(channel)
+
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for channel in [*self._channels.values(), *self._draining]:
+            channel.close()
+        self._channels.clear()
+        self._draining.clear()
+        await asyncio.sleep(0)
+
+    def _retire(self, channel: Channel) -> None:
+        self._draining.add(channel)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Close what drained, and the channels that were used least recently if there are too many."""
+        for channel in [channel for channel in self._draining if not channel.calls]:
+            self._draining.discard(channel)
+            channel.close()
+        while len(self._channels) > self._limit:
+            self._retire(self._channels.pop(next(iter(self._channels))))

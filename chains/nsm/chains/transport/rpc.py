@@ -1,0 +1,350 @@
+"""Between chains and the wire: a handler becomes methods of a server, a peer becomes a handler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from betterproto2 import Message
+
+from nsm.apis import health
+from nsm.apis.connection import Connection, ConnectionEvent, Mechanism, MonitorScopeSelector
+from nsm.apis.mechanisms import INODE_URL
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.wellknown import Empty, Timestamp
+from nsm.chains.core import (
+    DEFAULT_TIMEOUT,
+    Call,
+    ClientToken,
+    Found,
+    Handler,
+    Inbox,
+    InvalidRequest,
+    Key,
+    NotFound,
+    Peer,
+    R,
+    RegistryCall,
+    RegistryHandler,
+    RegistryPath,
+    TimedOut,
+    Unavailable,
+)
+from nsm.chains.core.call import Hop
+from nsm.chains.core.kinds import Kind
+
+from .channel import Answer, Channel, Pool
+from .inbox import FileKey
+from .server import Incoming, Methods, Streaming, Unary
+
+M = TypeVar("M", bound=Message)
+
+REQUEST = "/networkservice.NetworkService/Request"
+CLOSE = "/networkservice.NetworkService/Close"
+MONITOR = "/connection.MonitorConnection/MonitorConnections"
+HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
+
+TOKEN = "nsm-client-token"  # noqa: S105 - a name
+TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
+PATH = "path"
+
+
+# --- servers
+
+
+def network_service(handler: Handler) -> Methods:
+    """The Network Service API, answered by `handler`."""
+
+    async def request(message: NetworkServiceRequest, incoming: Incoming) -> Connection:
+        call = Call(message, **_hop(incoming))
+        keys = list(_files_of(message))
+        try:
+            connection = await handler.request(call)
+        finally:
+            _settle(incoming.inbox, keys)
+        incoming.files.extend(call.outgoing)
+        return connection
+
+    async def close(message: Connection, incoming: Incoming) -> Empty:
+        try:
+            await handler.close(Call(NetworkServiceRequest(connection=message), **_hop(incoming)))
+        finally:
+            _settle(incoming.inbox, [*_files_of(NetworkServiceRequest(connection=message))])
+        return Empty()
+
+    return {REQUEST: Unary(NetworkServiceRequest, request), CLOSE: Unary(Connection, close)}
+
+
+class MonitorHandler(Protocol):
+    """Answers MonitorConnections."""
+
+    def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
+        """The present state, then events, for as long as the caller listens."""
+        ...
+
+
+def monitor(handler: MonitorHandler) -> Methods:
+    """The Monitor API, answered by `handler`."""
+
+    async def connections(selector: MonitorScopeSelector, incoming: Incoming) -> AsyncIterator[list[ConnectionEvent]]:
+        async for event in handler.monitor(selector, incoming.peer):
+            yield [event]
+
+    return {MONITOR: Streaming(MonitorScopeSelector, connections)}
+
+
+def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
+    """The Registry API for one kind of record, answered by `handler`."""
+
+    async def register(record: R, incoming: Incoming) -> R:
+        call = _registry_call(record, incoming)
+        try:
+            answer = await handler.register(call)
+        finally:
+            _settle(incoming.inbox, _files_named(kind.url(record)))
+        incoming.headers.append((PATH, call.path.to_metadata()))
+        incoming.files.extend(call.outgoing)
+        return answer
+
+    async def unregister(record: R, incoming: Incoming) -> Empty:
+        call = _registry_call(record, incoming)
+        try:
+            await handler.unregister(call)
+        finally:
+            _settle(incoming.inbox, _files_named(kind.url(record)))
+        incoming.headers.append((PATH, call.path.to_metadata()))
+        return Empty()
+
+    async def find(query: Any, incoming: Incoming) -> AsyncIterator[list[Any]]:
+        record, watch = kind.from_query(query)
+        call: RegistryCall[R] = RegistryCall(record, watch, **_hop(incoming))
+        async for batch in handler.find(call):
+            incoming.files.extend(call.outgoing)
+            call.outgoing.clear()
+            yield [kind.to_response(found) for found in batch]
+
+    return {
+        f"{kind.service}/Register": Unary(kind.record, register),
+        f"{kind.service}/Unregister": Unary(kind.record, unregister),
+        f"{kind.service}/Find": Streaming(kind.query, find),
+    }
+
+
+class Health:
+    """The standard health service: SERVING for the services of a component once it is ready."""
+
+    def __init__(self, *services: str) -> None:
+        self._status = dict.fromkeys(["", *services], health.HealthCheckResponseServingStatus.SERVING)
+
+    def methods(self) -> Methods:
+        """Check and Watch."""
+        return {
+            HEALTH_CHECK: Unary(health.HealthCheckRequest, self._check),
+            HEALTH_WATCH: Streaming(health.HealthCheckRequest, self._watch),
+        }
+
+    async def _check(self, request: health.HealthCheckRequest, _incoming: Incoming) -> health.HealthCheckResponse:
+        if request.service not in self._status:
+            raise NotFound(f"there is no service {request.service!r} here")
+        return health.HealthCheckResponse(status=self._status[request.service])
+
+    async def _watch(
+        self, request: health.HealthCheckRequest, _incoming: Incoming
+    ) -> AsyncIterator[list[health.HealthCheckResponse]]:
+        unknown = health.HealthCheckResponseServingStatus.SERVICE_UNKNOWN
+        yield [health.HealthCheckResponse(status=self._status.get(request.service, unknown))]
+        await asyncio.get_running_loop().create_future()  # the status does not change until the server ends
+
+
+def _hop(incoming: Incoming) -> dict[str, Any]:
+    return {
+        "deadline": incoming.deadline,
+        "peer": incoming.peer,
+        "token": _token(incoming.metadata),
+        "inbox": incoming.inbox,
+    }
+
+
+def _registry_call(record: R, incoming: Incoming) -> RegistryCall[R]:
+    text = incoming.metadata.get(PATH)
+    path = RegistryPath() if text is None else RegistryPath.from_metadata(text)
+    return RegistryCall(record, False, path, **_hop(incoming))
+
+
+def _token(metadata: dict[str, str]) -> ClientToken | None:
+    token, expires = metadata.get(TOKEN), metadata.get(TOKEN_EXPIRES)
+    if not token or not expires:
+        return None
+    try:
+        return ClientToken(token, Timestamp.from_rfc3339(expires))
+    except ValueError as error:
+        raise InvalidRequest(f"the metadata {TOKEN_EXPIRES} cannot be read: {error}") from None
+
+
+# --- clients
+
+
+class RemoteNetworkService:
+    """The component at a call's target, as the end of a client chain.
+
+    `timeout` is how long a call may take whose caller named no deadline, in seconds.
+    """
+
+    def __init__(self, pool: Pool, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._pool, self._timeout = pool, timeout
+        self._known: Key[bool] = Key("known to the peer")
+
+    async def request(self, call: Call) -> Connection:
+        """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close."""
+        files = list(call.outgoing)
+        try:
+            connection, answer = await self._send(call, REQUEST, call.request, Connection, files)
+        except (asyncio.CancelledError, TimedOut, Unavailable):
+            if not call.live.get(self._known):
+                call.undo.add(lambda: self.close(call.postponed()))
+            raise
+        call.live.put(self._known, True)
+        call.server_peer, call.inbox = answer.peer, answer.inbox
+        if not call.keeps_files:
+            _settle(answer.inbox, [*_files_of(NetworkServiceRequest(connection=connection))])
+        return connection
+
+    async def close(self, call: Call) -> None:
+        """Send the Close."""
+        call.live.pop(self._known)
+        await self._send(call, CLOSE, call.connection, Empty, call.outgoing)
+
+    async def _send(
+        self, call: Call, method: str, message: Message, kind: type[M], files: Sequence[str]
+    ) -> tuple[M, Answer]:
+        channel = _channel(self._pool, call)
+        deadline = _deadline(call, self._timeout)
+        metadata = await _credentials(self._pool, channel, deadline)
+        return await channel.unary(method, message, kind, metadata=metadata, deadline=deadline, files=files)
+
+
+class RemoteMonitor:
+    """The Monitor API of the component at `target`."""
+
+    def __init__(self, pool: Pool, target: str) -> None:
+        self._pool, self._target = pool, target
+
+    async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
+        """Its present state, then its events. Raises `Unavailable` when the peer goes away."""
+        channel = self._pool.channel(self._target)
+        async for batch in channel.stream(MONITOR, selector, ConnectionEvent):
+            for event in batch:
+                yield event
+
+
+class RemoteRegistry(Generic[R]):
+    """The registry at a call's target, as the end of a registry client chain."""
+
+    def __init__(self, kind: Kind[R], pool: Pool, *, timeout: float = DEFAULT_TIMEOUT) -> None:
+        self._kind, self._pool, self._timeout = kind, pool, timeout
+
+    async def register(self, call: RegistryCall[R]) -> R:
+        """Send the Register; the path that comes back becomes the call's."""
+        answer, beside = await self._send(call, "Register", self._kind.record)
+        if not call.keeps_files:
+            _settle(beside.inbox, _files_named(self._kind.url(answer)))
+        return answer
+
+    async def unregister(self, call: RegistryCall[R]) -> None:
+        """Send the Unregister."""
+        await self._send(call, "Unregister", Empty)
+
+    async def find(self, call: RegistryCall[R]) -> AsyncIterator[Sequence[Found[R]]]:
+        """Send the Find; a watch has no deadline of its own."""
+        channel = _channel(self._pool, call)
+        query = self._kind.to_query(call.record, call.watch)
+        deadline = call.deadline if call.watch else _deadline(call, self._timeout)
+        metadata = await _credentials(self._pool, channel, deadline)
+        connection = await channel._connection()
+        call.inbox = connection.inbox
+        method = f"{self._kind.service}/Find"
+        async for batch in channel.stream(method, query, self._kind.response, metadata=metadata, deadline=deadline):
+            found = [self._kind.from_response(response) for response in batch]
+            yield found
+            for one in found:
+                _settle(connection.inbox, _files_named(self._kind.url(one.record)))
+
+    async def _send(self, call: RegistryCall[R], method: str, kind: type[M]) -> tuple[M, Answer]:
+        channel = _channel(self._pool, call)
+        deadline = _deadline(call, self._timeout)
+        metadata = [*await _credentials(self._pool, channel, deadline), (PATH, call.path.to_metadata())]
+        answer, beside = await channel.unary(
+            f"{self._kind.service}/{method}",
+            call.record,
+            kind,
+            metadata=metadata,
+            deadline=deadline,
+            files=call.outgoing,
+        )
+        if PATH in beside.headers:
+            back = RegistryPath.from_metadata(beside.headers[PATH])
+            call.path.index, call.path.tokens = back.index, back.tokens
+        call.server_peer, call.inbox = beside.peer, beside.inbox
+        return answer, beside
+
+
+async def check_health(pool: Pool, target: str, service: str = "", *, timeout: float = 5.0) -> bool:
+    """Whether `service` of the component at `target` serves. Raises `Unavailable` if it cannot be asked."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    request = health.HealthCheckRequest(service=service)
+    answer, _ = await pool.channel(target).unary(HEALTH_CHECK, request, health.HealthCheckResponse, deadline=deadline)
+    return answer.status == health.HealthCheckResponseServingStatus.SERVING
+
+
+def _channel(pool: Pool, call: Hop) -> Channel:
+    if call.target is None:
+        raise InvalidRequest("there is nobody to ask: the call has no target")
+    return pool.channel(call.target)
+
+
+def _deadline(call: Hop, timeout: float) -> float:
+    return asyncio.get_running_loop().time() + timeout if call.deadline is None else call.deadline
+
+
+async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> list[tuple[str, str]]:
+    """The token metadata of a call; connects first, since a token names its audience."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            token = pool.identity.token(await channel.peer())
+    except TimeoutError:
+        raise TimedOut(f"{channel.target} did not answer in time") from None
+    return [(TOKEN, token.token), (TOKEN_EXPIRES, token.expires.to_rfc3339())]
+
+
+# --- descriptors that messages name
+
+
+def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
+    mechanisms: list[Mechanism] = list(request.mechanism_preferences)
+    if request.connection is not None and request.connection.mechanism is not None:
+        mechanisms.append(request.connection.mechanism)
+    for mechanism in mechanisms:
+        yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
+
+
+def _files_named(url: str) -> list[FileKey]:
+    key = file_key(url)
+    return [key] if key is not None else []
+
+
+def file_key(url: str) -> FileKey | None:
+    """Device and inode of a URL ``inode://device/inode``; None for any other. Raises `InvalidRequest` if malformed."""
+    if not url.startswith("inode://"):
+        return None
+    device, _, inode = url.removeprefix("inode://").partition("/")
+    if not device.isdigit() or not inode.isdigit():
+        raise InvalidRequest(f"{url!r} is malformed; expected inode://device/inode in decimal")
+    return int(device), int(inode)
+
+
+def _settle(inbox: Inbox | None, keys: list[FileKey]) -> None:
+    if inbox is not None:
+        for key in keys:
+            inbox.settle(*key)

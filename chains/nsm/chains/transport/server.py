@@ -1,0 +1,435 @@
+"""Listens, shakes hands, verifies who calls, and hands calls to methods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from grpclib.exceptions import StreamTerminatedError
+from grpclib.metadata import decode_timeout, encode_grpc_message
+from grpclib.protocol import AbstractHandler, H2Protocol
+from grpclib.protocol import Stream as H2Stream
+from h2.config import H2Configuration
+from h2.exceptions import ProtocolError
+
+from nsm.apis import codec
+from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported
+from nsm.chains.core.tasks import log_defect
+from nsm.chains.identity import Identity
+from nsm.chains.logs import log
+
+from .channel import keep_alive
+from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, read_frame, write_all
+from .inbox import FileInbox
+from .urls import Address, parse_address, publishable
+from .wire import DescriptorTransport, start_tls
+
+HANDSHAKE_TIMEOUT = 10.0
+GRACE = 5.0
+"""Seconds that calls may still take when the server stops."""
+_BACKLOG = 1024
+
+
+@dataclass(slots=True)
+class Incoming:
+    """One call as it arrived: who, until when, with which metadata; and what goes back beside the message."""
+
+    peer: Peer | None
+    metadata: dict[str, str]
+    deadline: float | None
+    inbox: FileInbox | None
+    credentials: Credentials | None = None
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    """Initial metadata of the answer."""
+    files: list[str] = field(default_factory=list)
+    """Paths of files whose descriptors go ahead of the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What the kernel says of the process at the other end of a unix socket."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """A method that answers one message with one message."""
+
+    kind: type[Any]
+    answer: Callable[[Any, Incoming], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """A method that answers one message with batches of messages."""
+
+    kind: type[Any]
+    answer: Callable[[Any, Incoming], AsyncIterator[Sequence[Any]]]
+
+
+Method = Unary | Streaming
+Methods = Mapping[str, Method]
+"""By path, such as ``/networkservice.NetworkService/Request``."""
+
+
+class Listener(Protocol):
+    """A place that is being listened on."""
+
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SocketAccess:
+    """Who may connect to a unix socket: its mode, and its group if that is not the process's own."""
+
+    mode: int = 0o660
+    group: str = ""
+
+
+@asynccontextmanager
+async def serve(
+    urls: Sequence[str],
+    methods: Methods,
+    identity: Identity,
+    *,
+    name: str,
+    access: SocketAccess | None = None,
+) -> AsyncIterator[list[str]]:
+    """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
+
+    Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
+    `InvalidRequest` for a bad URL. `name` is the hop that errors show.
+    """
+    server = Server(methods, identity, name)
+    try:
+        listening = [await server.listen(parse_address(url), access or SocketAccess()) for url in urls]
+        yield listening
+    finally:
+        await server.stop(GRACE)
+
+
+@asynccontextmanager
+async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketAccess) -> AsyncIterator[Server]:
+    """Serve on a unix socket without TLS: only for the Workload API, which is where identities come from.
+
+    Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
+    """
+    server = Server(methods, None, name)
+    try:
+        await server.listen(Address(path=path), access)
+        yield server
+    finally:
+        await server.stop(0)
+
+
+class Server:
+    """The listening sockets, the connections and the running calls of one component."""
+
+    def __init__(self, methods: Methods, identity: Identity | None, name: str) -> None:
+        self.methods, self.identity, self.name = methods, identity, name
+        self.calls = Tasks(f"server {name}")
+        self._loop = asyncio.get_running_loop()
+        self._sockets: list[tuple[socket.socket, Address]] = []
+        self._shaking = Tasks(f"handshakes of {name}")
+        self.connections: set[_Connection] = set()
+
+    async def listen(self, address: Address, access: SocketAccess) -> str:
+        """Listen on one more address; returns the URL that others can dial."""
+        sock = _unix_socket(address.path, access) if address.is_unix else await _tcp_socket(self._loop, address)
+        sock.listen(_BACKLOG)
+        self._sockets.append((sock, address))
+        self._loop.add_reader(sock.fileno(), self._accept, sock, address)
+        if address.is_unix:
+            return str(address)
+        return publishable(str(Address(host=address.host, port=sock.getsockname()[1])))
+
+    async def stop(self, grace: float) -> None:
+        """Stop listening, let calls finish for `grace` seconds, then end them."""
+        for sock, address in self._sockets:
+            self._loop.remove_reader(sock.fileno())
+            sock.close()
+            if address.is_unix:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(address.path)
+        self._sockets.clear()
+        await self._shaking.aclose()
+        for connection in list(self.connections):
+            connection.say_goodbye()
+        running = [task for connection in self.connections for task in connection.calls()]
+        if running:
+            await asyncio.wait(running, timeout=grace)
+        await self.calls.aclose()
+        for connection in list(self.connections):
+            connection.end()
+        await asyncio.sleep(0)
+
+    def _accept(self, listening: socket.socket, address: Address) -> None:
+        for _ in range(_BACKLOG):
+            try:
+                sock, _peer = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.error("cannot accept a connection", on=str(address), error=str(error))
+                return
+            sock.setblocking(False)
+            self._shaking.spawn(self._shake_hands(sock, address), name="handshake")
+
+    async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
+        protocol = _Connection(self)
+        try:
+            if self.identity is None:
+                protocol.credentials = _credentials(sock)
+                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+            elif address.is_unix:
+                context = self.identity.server_context()
+                await start_tls(sock, protocol, context, server_side=True, handshake_timeout=HANDSHAKE_TIMEOUT)
+            else:
+                keep_alive(sock)
+                context = self.identity.server_context()
+                await self._loop.connect_accepted_socket(
+                    lambda: protocol, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
+                )
+        except (OSError, MeshError, TimeoutError) as error:
+            sock.close()
+            log.warning("a peer was refused", on=str(address), error=str(error) or type(error).__name__)
+
+
+class _Connection(H2Protocol):
+    """One peer's connection: who it is, and the calls on it."""
+
+    def __init__(self, server: Server) -> None:
+        self._calls = _Calls(server, self)
+        super().__init__(self._calls, CONFIGURATION.__for_server__(), _H2_CONFIGURATION)
+        self._server = server
+        self.peer: Peer | None = None
+        self.credentials: Credentials | None = None
+        self.files: DescriptorTransport | None = None
+
+    def calls(self) -> list[asyncio.Task[None]]:
+        """The calls that run."""
+        return list(self._calls.running.values())
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        identity = self._server.identity
+        super().connection_made(transport)
+        self.files = transport.get_extra_info("descriptors")
+        self._server.connections.add(self)
+        if identity is None:
+            return
+        try:
+            self.peer = identity.verify(transport.get_extra_info("ssl_object"))
+        except MeshError as error:
+            log.warning("a peer was refused", error=str(error))
+            transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._server.connections.discard(self)
+        super().connection_lost(exc)
+
+    def say_goodbye(self) -> None:
+        """Tell a peer that waits for nothing to open no further streams here."""
+        if not self.calls() and not self.connection.is_closing():
+            with contextlib.suppress(ProtocolError):
+                self.connection._connection.close_connection()
+                self.connection.flush()
+
+    def end(self) -> None:
+        self.processor.close("the server stops")
+
+
+_H2_CONFIGURATION = H2Configuration(
+    client_side=False,
+    header_encoding="ascii",
+    validate_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_inbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class _Calls(AbstractHandler):
+    """The running calls of one connection, a task each."""
+
+    def __init__(self, server: Server, connection: _Connection) -> None:
+        self._server, self._connection = server, connection
+        self.running: dict[H2Stream, asyncio.Task[None]] = {}
+
+    def accept(self, stream: H2Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
+        task = self._server.calls.spawn(self._answer(stream, dict(headers), release_stream), name="call")
+        self.running[stream] = task
+        task.add_done_callback(lambda _: self.running.pop(stream, None))
+
+    def cancel(self, stream: H2Stream) -> None:
+        if (task := self.running.get(stream)) is not None:
+            task.cancel()
+
+    def close(self) -> None:
+        for task in list(self.running.values()):
+            task.cancel()
+
+    async def _answer(self, stream: H2Stream, headers: dict[str, str], release: Callable[[], None]) -> None:
+        try:
+            try:
+                await self._dispatch(stream, headers)
+            except MeshError as error:
+                error.passed(self._server.name)
+                await _fail(stream, error)
+            except Exception as error:
+                log_defect(f"{headers.get(':path')} failed", self._server.name, error)
+                await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
+        except (ProtocolError, StreamTerminatedError, OSError):
+            log.debug("the caller went away before it was answered", method=headers.get(":path"))
+        finally:
+            if stream.id in self._connection.processor.streams:
+                release()
+
+    async def _dispatch(self, stream: H2Stream, headers: dict[str, str]) -> None:
+        method = self._server.methods.get(headers.get(":path", ""))
+        if method is None:
+            raise Unsupported(f"there is no method {headers.get(':path')!r} here")
+        if not headers.get("content-type", "").startswith(CONTENT_TYPE):
+            raise InvalidRequest(f"content-type {headers.get('content-type')!r} is not {CONTENT_TYPE}")
+        incoming = self._incoming(headers)
+        try:
+            async with asyncio.timeout_at(incoming.deadline):
+                await self._call(stream, method, incoming)
+        except TimeoutError:
+            raise TimedOut("the deadline of the call passed") from None
+
+    def _incoming(self, headers: dict[str, str]) -> Incoming:
+        timeout = headers.get("grpc-timeout")
+        try:
+            deadline = asyncio.get_running_loop().time() + decode_timeout(timeout) if timeout else None
+        except ValueError:
+            raise InvalidRequest(f"the header grpc-timeout {timeout!r} cannot be read") from None
+        connection = self._connection
+        inbox = connection.files.inbox if connection.files else None
+        return Incoming(connection.peer, headers, deadline, inbox, connection.credentials)
+
+    async def _call(self, stream: H2Stream, method: Method, incoming: Incoming) -> None:
+        data = await read_frame(stream)
+        if data is None:
+            raise InvalidRequest("the call has no message")
+        try:
+            message = codec.decode(method.kind, data)
+        except codec.DecodeError as error:
+            raise InvalidRequest(str(error)) from None
+        if isinstance(method, Unary):
+            answer = await method.answer(message, incoming)
+            self._send_files(incoming)
+            await write_all(stream, [*_OK_HEADERS, *incoming.headers], frame(answer), _OK_TRAILERS)
+        else:
+            await self._stream(stream, method, message, incoming)
+
+    async def _stream(self, stream: H2Stream, method: Streaming, message: Any, incoming: Incoming) -> None:
+        started = False
+        async with contextlib.aclosing(method.answer(message, incoming)) as answers:  # type: ignore[type-var]
+            async for batch in answers:
+                if not started:
+                    await stream.send_headers([*_OK_HEADERS, *incoming.headers])
+                    started = True
+                self._send_files(incoming)
+                await stream.send_data(frames(batch))
+        if not started:
+            await stream.send_headers([*_OK_HEADERS, *incoming.headers])
+        await stream.send_headers(_OK_TRAILERS, end_stream=True)
+
+    def _send_files(self, incoming: Incoming) -> None:
+        files = self._connection.files
+        if files is not None:
+            for path in incoming.files:
+                files.send_file(path)
+        incoming.files.clear()
+
+
+_OK_HEADERS: Headers = [(":status", "200"), ("content-type", CONTENT_TYPE)]
+_OK_TRAILERS: Headers = [("grpc-status", "0")]
+
+
+async def _fail(stream: H2Stream, error: MeshError) -> None:
+    if not stream.closable:
+        return
+    trailers = [("grpc-status", str(error.code)), ("grpc-message", encode_grpc_message(str(error)))]
+    assert stream.id is not None
+    begun = stream._h2_connection.streams[stream.id].state_machine.headers_sent
+    await stream.send_headers(trailers if begun else [*_OK_HEADERS, *trailers], end_stream=True)
+
+
+def _credentials(sock: socket.socket) -> Credentials:
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid, gid = (int.from_bytes(raw[i : i + 4], "little", signed=True) for i in (0, 4, 8))
+    return Credentials(pid, uid, gid)
+
+
+async def _tcp_socket(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
+    wanted = await loop.getaddrinfo(
+        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    family, kind, protocol, _, place = sorted(wanted, key=lambda info: info[0] != socket.AF_INET6)[0]
+    if not address.host:
+        family, place = socket.AF_INET6, ("::", address.port)
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(place)
+    except OSError as error:
+        sock.close()
+        raise Conflict(f"cannot listen on {address}: {error.strerror}") from None
+    return sock
+
+
+def _unix_socket(path: str, access: SocketAccess) -> socket.socket:
+    _remove_stale(path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        before = os.umask(0o777 & ~access.mode)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        if access.group:
+            os.chown(path, -1, grp.getgrnam(access.group).gr_gid)
+    except KeyError:
+        sock.close()
+        os.unlink(path)
+        raise InvalidRequest(f"there is no group {access.group!r} to give {path} to") from None
+    except OSError as error:
+        sock.close()
+        raise Conflict(f"cannot listen on unix://{path}: {error.strerror or error}") from None
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket that nobody listens on any more; anything else in the way is a conflict."""
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise Conflict(f"cannot listen on unix://{path}: there is a file that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except BlockingIOError:
+            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already") from None
+        else:
+            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already")

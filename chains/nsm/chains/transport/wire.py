@@ -1,0 +1,241 @@
+"""An asyncio transport over a unix stream socket that carries descriptors beside the bytes.
+
+It stands below TLS: the n-th queued descriptor rides, alone in its SCM_RIGHTS message, on the n-th byte of the next
+write, and the byte stream itself is not changed by it. So either side may be a program that knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from asyncio import sslproto
+from collections import deque
+from typing import Any, cast
+
+from .inbox import FileInbox, open_to_send
+
+_PER_WRITE = 64
+_ANCILLARY = socket.CMSG_SPACE(_PER_WRITE * array.array("i").itemsize)
+_HIGH_WATER = 256 * 1024
+_LOW_WATER = 64 * 1024
+
+
+class DescriptorTransport(asyncio.Transport):
+    """Reads and writes one connected, non-blocking unix socket for an `asyncio.BufferedProtocol` (TLS)."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BufferedProtocol
+    ) -> None:
+        self.inbox = FileInbox()
+        super().__init__({"socket": sock, "descriptors": self})
+        self._loop, self._sock, self._protocol = loop, sock, protocol
+        self._outgoing: deque[int] = deque()
+        self._buffer = bytearray()
+        self._closing = self._paused = self._reading = False
+        self._limits = _LOW_WATER, _HIGH_WATER
+        loop.call_soon(protocol.connection_made, self)
+        loop.call_soon(self.resume_reading)
+
+    def send_file(self, path: str) -> None:
+        """Queue a descriptor of the file at `path` for the next write. Raises `InvalidRequest`."""
+        self._outgoing.append(open_to_send(path))
+
+    # --- reading
+
+    def is_reading(self) -> bool:
+        """Whether the socket is being read."""
+        return self._reading
+
+    def resume_reading(self) -> None:
+        """Read from the socket again."""
+        if not self._reading and not self._closing:
+            self._reading = True
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def pause_reading(self) -> None:
+        """Let data wait in the socket."""
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._sock.fileno())
+
+    def _readable(self) -> None:
+        if self._closing:
+            return
+        try:
+            buffer = self._protocol.get_buffer(-1)
+            size, ancillary, _flags, _address = self._sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._force_close(error)
+            return
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                self._received(data)
+        try:
+            if size:
+                self._protocol.buffer_updated(size)
+            else:
+                self._end_of_file()
+        except BaseException as error:
+            self._force_close(error)
+            raise
+
+    def _received(self, data: bytes) -> None:
+        descriptors = array.array("i")
+        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+        for descriptor in descriptors:
+            self.inbox.arrived(descriptor)
+
+    def _end_of_file(self) -> None:
+        self.pause_reading()
+        if not self._protocol.eof_received():
+            self.close()
+
+    # --- writing
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write `data` now as far as the socket takes it, the rest when it can."""
+        if not data or self._closing:
+            return
+        was_empty = not self._buffer
+        self._buffer += data
+        if was_empty:
+            self._flush()
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Write all of them at once."""
+        self.write(b"".join(list_of_data))
+
+    def _flush(self) -> None:
+        try:
+            while self._outgoing and self._buffer:
+                self._send_with_descriptor()
+            if self._buffer:
+                del self._buffer[: self._sock.send(self._buffer)]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError as error:
+            self._force_close(error)
+            return
+        self._after_flush()
+
+    def _send_with_descriptor(self) -> None:
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._outgoing[0]]).tobytes())
+        self._sock.sendmsg([self._buffer[:1]], [rights])
+        del self._buffer[:1]
+        os.close(self._outgoing.popleft())
+
+    def _after_flush(self) -> None:
+        if self._buffer:
+            self._loop.add_writer(self._sock.fileno(), self._flush)
+        else:
+            self._loop.remove_writer(self._sock.fileno())
+            if self._closing:
+                self._lost(None)
+                return
+        low, high = self._limits
+        if len(self._buffer) > high and not self._paused:
+            self._paused = True
+            self._protocol.pause_writing()
+        elif len(self._buffer) <= low and self._paused:
+            self._paused = False
+            self._protocol.resume_writing()
+
+    def get_write_buffer_size(self) -> int:
+        """How many bytes wait to be written."""
+        return len(self._buffer)
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        """Low and high mark, in bytes."""
+        return self._limits
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Pause the protocol above `high` bytes, resume it below `low`."""
+        top = _HIGH_WATER if high is None else high
+        self._limits = (top // 4 if low is None else low), top
+
+    def can_write_eof(self) -> bool:
+        """TLS closes both directions at once."""
+        return False
+
+    # --- the end
+
+    def is_closing(self) -> bool:
+        """Whether the end has begun."""
+        return self._closing
+
+    def close(self) -> None:
+        """Close when everything is written."""
+        if self._closing:
+            return
+        self.pause_reading()
+        self._closing = True
+        if not self._buffer:
+            self._loop.remove_writer(self._sock.fileno())
+            self._loop.call_soon(self._lost, None)
+
+    def abort(self) -> None:
+        """Close now."""
+        self._force_close(None)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The protocol that is fed."""
+        return self._protocol
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Feed another protocol."""
+        self._protocol = cast(asyncio.BufferedProtocol, protocol)
+
+    def _force_close(self, error: BaseException | None) -> None:
+        if self._sock.fileno() < 0:
+            return
+        self.pause_reading()
+        self._loop.remove_writer(self._sock.fileno())
+        self._buffer.clear()
+        self._closing = True
+        self._loop.call_soon(self._lost, error)
+
+    def _lost(self, error: BaseException | None) -> None:
+        if self._sock.fileno() < 0:
+            return
+        try:
+            self._protocol.connection_lost(cast("Exception | None", error))
+        finally:
+            self._sock.close()
+            self.inbox.close()
+            while self._outgoing:
+                os.close(self._outgoing.popleft())
+
+
+async def start_tls(
+    sock: socket.socket,
+    protocol: asyncio.Protocol,
+    context: Any,
+    *,
+    server_side: bool,
+    handshake_timeout: float,
+) -> None:
+    """Run TLS for `protocol` over the connected unix socket `sock`, with descriptors below it.
+
+    Returns after the handshake; raises what it failed with, the socket closed.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    tls = sslproto.SSLProtocol(
+        loop,
+        protocol,
+        context,
+        waiter,
+        server_side=server_side,
+        server_hostname=None,
+        ssl_handshake_timeout=handshake_timeout,  # type: ignore[arg-type]  # seconds, a float is fine
+    )
+    transport = DescriptorTransport(loop, sock, tls)
+    try:
+        await waiter
+    except BaseException:
+        transport.abort()
+        raise
