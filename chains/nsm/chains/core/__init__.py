@@ -10,7 +10,7 @@ from .begin import (
 )
 from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
 from .chain import Chain, Element, End, Handler, bind
-from .descriptors import Inbox, Received
+from .descriptors import Inbox, Received, file_key, inode_url
 from .errors import (
     CloseRefused,
     Conflict,
@@ -73,7 +73,9 @@ __all__ = [
     "Undo",
     "Unsupported",
     "bind",
+    "file_key",
     "from_status",
+    "inode_url",
     "merge_with_returned",
     "reselect_everything",
     "reselect_same_endpoint",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 
 from .peer import Peer
@@ -111,6 +112,8 @@ class Call(Hop):
     request: NetworkServiceRequest
     continued: bool = False
     """A client chain went on from here: this component is not the last one of the path."""
+    candidates: Sequence[NetworkServiceEndpoint] = ()
+    """Endpoints that may serve the call, best first."""
 
     @property
     def connection(self) -> Connection:

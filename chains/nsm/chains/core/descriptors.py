@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
+
+from .errors import InvalidRequest
 
 
 class Received(Protocol):
@@ -31,3 +34,22 @@ class Inbox(Protocol):
     def settle(self, device: int, inode: int) -> None:
         """A message that named the file has been dealt with; nobody else will take what came with it."""
         ...
+
+
+def file_key(url: str) -> tuple[int, int] | None:
+    """Device and inode of a URL ``inode://device/inode``; None for any other. Raises `InvalidRequest` if malformed."""
+    if not url.startswith("inode://"):
+        return None
+    device, _, inode = url.removeprefix("inode://").partition("/")
+    if not device.isdigit() or not inode.isdigit():
+        raise InvalidRequest(f"{url!r} is malformed; expected inode://device/inode in decimal")
+    return int(device), int(inode)
+
+
+def inode_url(path: str) -> str:
+    """How the file at `path` is named while it travels. Raises `InvalidRequest` if it is not there."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise InvalidRequest(f"cannot pass {path}: {error.strerror}") from None
+    return f"inode://{status.st_dev}/{status.st_ino}"

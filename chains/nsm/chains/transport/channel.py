@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from nsm.apis import codec
-from nsm.chains.core import Internal, MeshError, Peer, TimedOut, Unavailable, from_status
+from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status
 from nsm.chains.identity import Identity
 
 from .frames import (
@@ -65,6 +66,7 @@ class Channel(GrpclibChannel):
         self.address: Address = parse_address(target)
         self.generation = identity.generation
         self.calls = 0
+        self.on_lost: Callable[[], None] | None = None
         self._identity = identity
         self._dial_timeout = dial_timeout
         self._pause = 0.0
@@ -198,11 +200,17 @@ class Channel(GrpclibChannel):
         return protocol
 
     def _failed(self) -> None:
+        if self.on_lost is not None:
+            self.on_lost()
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         self._retry_at = self._loop.time() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
 
+    def _lost(self) -> None:
+        if self.on_lost is not None:
+            self.on_lost()
+
     async def _dial(self) -> H2Protocol:
-        protocol = _Protocol(self._identity, self._config, self._h2_config)
+        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost)
         context = self._ssl
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -226,8 +234,9 @@ class Channel(GrpclibChannel):
 class _Protocol(H2Protocol):
     """HTTP/2 with a peer that has been verified."""
 
-    def __init__(self, identity: Identity, config: Any, h2_config: Any) -> None:
+    def __init__(self, identity: Identity, config: Any, h2_config: Any, lost: Callable[[], None]) -> None:
         super().__init__(ClientHandler(), config, h2_config)
+        self._lost = lost
         self._identity = identity
         self.peer: Peer
         self.refusal: MeshError | None = None
@@ -245,6 +254,10 @@ class _Protocol(H2Protocol):
         if self.refusal is not None:
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._lost()
 
 
 class _Exchange:
@@ -319,6 +332,7 @@ class Pool:
         self._limit = limit
         self._channels: dict[str, Channel] = {}
         self._draining: set[Channel] = set()
+        self._adopted: dict[str, Received] = {}
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._draining)
@@ -331,14 +345,27 @@ class Pool:
             channel = None
         if channel is None:
             channel = Channel(target, self.identity, dial_timeout=self._dial_timeout)
+            if target in self._adopted:
+                channel.on_lost = partial(self.forget, target)
         self._channels[target] = channel
         self._trim()
         return channel
+
+    def adopt(self, socket_file: Received) -> str:
+        """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
+        target = f"unix://{socket_file.path}"
+        if target in self._adopted:
+            socket_file.release()
+        else:
+            self._adopted[target] = socket_file
+        return target
 
     def forget(self, target: str) -> None:
         """Nothing will ask for `target` again: its channel ends with its last call."""
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
+        if (socket_file := self._adopted.pop(target, None)) is not None:
+            socket_file.release()
 
     async def __aenter__(self) -> Pool:
         return self
@@ -351,6 +378,9 @@ class Pool:
         self._channels.clear()
         self._draining.clear()
         await asyncio.sleep(0)
+        for socket_file in self._adopted.values():
+            socket_file.release()
+        self._adopted.clear()
 
     def _retire(self, channel: Channel) -> None:
         self._draining.add(channel)
@@ -362,4 +392,4 @@ class Pool:
             self._draining.discard(channel)
             channel.close()
         while len(self._channels) > self._limit:
-            self._retire(self._channels.pop(next(iter(self._channels))))
+            self.forget(next(iter(self._channels)))

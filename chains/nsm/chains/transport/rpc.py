@@ -30,6 +30,7 @@ from nsm.chains.core import (
     RegistryPath,
     TimedOut,
     Unavailable,
+    file_key,
 )
 from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
@@ -267,9 +268,11 @@ class RemoteRegistry(Generic[R]):
         method = f"{self._kind.service}/Find"
         async for batch in channel.stream(method, query, self._kind.response, metadata=metadata, deadline=deadline):
             found = [self._kind.from_response(response) for response in batch]
-            yield found
-            for one in found:
-                _settle(connection.inbox, _files_named(self._kind.url(one.record)))
+            keys = [key for one in found for key in _files_named(self._kind.url(one.record))]
+            try:
+                yield found
+            finally:
+                _settle(connection.inbox, keys)
 
     async def _send(self, call: RegistryCall[R], method: str, kind: type[M]) -> tuple[M, Answer]:
         channel = _channel(self._pool, call)
@@ -332,16 +335,6 @@ def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
 def _files_named(url: str) -> list[FileKey]:
     key = file_key(url)
     return [key] if key is not None else []
-
-
-def file_key(url: str) -> FileKey | None:
-    """Device and inode of a URL ``inode://device/inode``; None for any other. Raises `InvalidRequest` if malformed."""
-    if not url.startswith("inode://"):
-        return None
-    device, _, inode = url.removeprefix("inode://").partition("/")
-    if not device.isdigit() or not inode.isdigit():
-        raise InvalidRequest(f"{url!r} is malformed; expected inode://device/inode in decimal")
-    return int(device), int(inode)
 
 
 def _settle(inbox: Inbox | None, keys: list[FileKey]) -> None:

@@ -1,0 +1,71 @@
+"""Who may ask for a connection, close it, and answer for one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nsm.apis.connection import Connection
+from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
+from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet
+
+
+class Authorize(Element):
+    """Check the caller, before anything is done for it, by the tokens of the path up to this component.
+
+    A call that this process makes itself has no peer and is not checked. A Close is not refused because a token has
+    expired, so that nothing outlives its owner; a caller who is not entitled gets `CloseRefused`.
+    """
+
+    def __init__(self, masks: Iterable[str] = SERVER_MASKS) -> None:
+        self._policies = PolicySet.select(masks)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Raise `Refused` if a policy says no."""
+        if (reason := self._refusal(call, closing=False)) is not None:
+            raise Refused(f"no sufficient privileges: {reason}")
+        return await rest.request(call)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Raise `CloseRefused` if a policy says no."""
+        if (reason := self._refusal(call, closing=True)) is not None:
+            raise CloseRefused(f"no sufficient privileges: {reason}")
+        await rest.close(call)
+
+    def _refusal(self, call: Call, *, closing: bool) -> str | None:
+        if call.peer is None:
+            return None
+        path = call.connection.path
+        index = path.index if path else 0
+        tokens = [segment.token for segment in path.path_segments[: index + 1]] if path else []
+        return self._policies.refusal(Path(tokens, index, call.peer), closing=closing)
+
+
+class AuthorizeClient(Element):
+    """Check who answered, by the tokens of the whole path that came back.
+
+    An answer that is refused is taken back: a connection that was not authorized before is closed at the peer.
+    """
+
+    def __init__(self, masks: Iterable[str] = CLIENT_MASKS) -> None:
+        self._policies = PolicySet.select(masks)
+        self._authorized: Key[bool] = Key("authorized")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Raise `Refused` if a policy says no."""
+        connection = await rest.request(call)
+        if call.server_peer is None:
+            return connection
+        path = connection.path
+        tokens = [segment.token for segment in path.path_segments] if path else []
+        reason = self._policies.refusal(Path(tokens, path.index if path else 0, call.server_peer))
+        if reason is None:
+            call.live.put(self._authorized, True)
+            return connection
+        if not call.live.get(self._authorized):
+            call.undo.add(lambda: rest.close(call.postponed()))
+        raise Refused(f"the answer has no sufficient privileges: {reason}")
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Forget that it was authorized."""
+        call.live.pop(self._authorized)
+        await rest.close(call)

@@ -1,0 +1,86 @@
+"""Which endpoints can provide the service that a client asks for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from nsm.apis.connection import Connection
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler
+from nsm.chains.logs import log
+from nsm.chains.model.matching import match_endpoints
+
+
+async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
+    """All records that `query` means, now; asks on behalf of `call`."""
+    asking: RegistryCall[R] = RegistryCall(query, deadline=call.deadline)
+    found = cast(Any, registry.find(asking))
+    return [each.record async for batch in found for each in batch if not each.deleted]
+
+
+async def find_service(registry: RegistryHandler[NetworkService], call: Call) -> NetworkService:
+    """The service that `call` asks for. Raises `NotFound`."""
+    wanted = NetworkService(name=call.connection.network_service, payload=call.connection.payload)
+    for service in await find_all(registry, wanted, call):
+        if service.name == wanted.name:
+            return service
+    payload = f" with payload {wanted.payload}" if wanted.payload else ""
+    raise NotFound(f"network service {wanted.name!r}{payload} is not found")
+
+
+class Discover(Element):
+    """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
+
+    The candidates are in ``call.candidates``, best first. A call that has a target already is passed on as it is.
+    Raises `NotFound`.
+    """
+
+    def __init__(
+        self, services: RegistryHandler[NetworkService], endpoints: RegistryHandler[NetworkServiceEndpoint]
+    ) -> None:
+        self._services, self._endpoints = services, endpoints
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Set the candidates."""
+        if call.target is None:
+            name = call.connection.network_service_endpoint_name
+            call.candidates = [await self._named(name, call)] if name else await self._matching(call)
+        return await rest.request(call)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Set the target to the connection's endpoint if it can still be found; close in any case."""
+        if call.target is None:
+            try:
+                call.target = (await self._named(call.connection.network_service_endpoint_name, call)).url
+            except MeshError as error:
+                log.info("closing without the endpoint", connection=call.connection.id, error=str(error))
+        await rest.close(call)
+
+    async def _named(self, name: str, call: Call) -> NetworkServiceEndpoint:
+        for endpoint in await find_all(self._endpoints, NetworkServiceEndpoint(name=name), call):
+            if endpoint.name == name:
+                return endpoint
+        raise NotFound(f"network service endpoint {name!r} is not found")
+
+    async def _matching(self, call: Call) -> Sequence[NetworkServiceEndpoint]:
+        service = await find_service(self._services, call)
+        query = NetworkServiceEndpoint(network_service_names=[service.name])
+        there = [endpoint for endpoint in await find_all(self._endpoints, query, call) if not _is_expired(endpoint)]
+        fitting = match_endpoints(call.connection.labels, service, there)
+        if not fitting:
+            raise NotFound(_none_fits(service.name, call.connection.labels, len(there)))
+        call.connection.payload = service.payload
+        return fitting
+
+
+def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+    expires = endpoint.expiration_time
+    return expires is not None and expires.to_seconds() <= time.time()
+
+
+def _none_fits(service: str, labels: dict[str, str], there: int) -> str:
+    if not there:
+        return f"no endpoint of {service!r} is registered"
+    return f"no endpoint of {service!r} matches labels {labels}; {there} are registered"

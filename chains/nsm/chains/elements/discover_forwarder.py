@@ -1,0 +1,112 @@
+"""Which forwarder of this node builds a client's wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm.apis.connection import Connection, State
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, RegistryHandler
+from nsm.chains.logs import log
+from nsm.chains.model.matching import is_subset, labels_of
+
+from .discover import find_all, find_service
+from .round_robin import all_failed
+
+POINT_TO_POINT = {"p2p": "true"}
+"""What a forwarder must be labelled with if the service's matches do not say otherwise."""
+
+
+class DiscoverForwarder(Element):
+    """Pass a request on to a forwarder of this node: the connection's own, else the first that works.
+
+    Forwarders are endpoints of the service `forwarder_service` that were published under `own_url`. A match of the
+    requested service may select among them by labels in its metadata. Raises `NotFound` if there is none.
+    """
+
+    def __init__(
+        self,
+        services: RegistryHandler[NetworkService],
+        endpoints: RegistryHandler[NetworkServiceEndpoint],
+        *,
+        forwarder_service: str,
+        own_url: str,
+    ) -> None:
+        self._services, self._endpoints = services, endpoints
+        self._forwarder_service, self._own_url = forwarder_service, own_url
+        self._chosen: Key[str] = Key("forwarder")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Set the target."""
+        reselecting = call.connection.state == State.RESELECT_REQUESTED
+        chosen = None if reselecting else call.live.get(self._chosen)
+        service = await find_service(self._services, call)
+        candidates = self._fitting(service, call, await self._find(chosen or "", call))
+        if not candidates:
+            raise NotFound(self._missing(service, chosen))
+        if chosen is None and not reselecting:
+            candidates = _first(candidates, _next_in_path(call.connection))
+        return await self._try(candidates, call, rest)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Close at the forwarder of the connection if it can still be found; close in any case."""
+        name = call.live.pop(self._chosen) or _next_in_path(call.connection)
+        try:
+            found = await self._find(name, call) if name else []
+            call.target = found[0].url if found else None
+        except MeshError as error:
+            log.info("closing without the forwarder", connection=call.connection.id, error=str(error))
+        await rest.close(call)
+
+    async def _try(self, candidates: Sequence[NetworkServiceEndpoint], call: Call, rest: Handler) -> Connection:
+        failures: list[tuple[str, MeshError]] = []
+        for candidate in candidates:
+            try:
+                async with call.undo.attempt():
+                    call.target = candidate.url
+                    connection = await rest.request(call)
+            except MeshError as error:
+                failures.append((candidate.name, error))
+            else:
+                call.live.put(self._chosen, candidate.name)
+                return connection
+        raise all_failed("forwarders", failures)
+
+    async def _find(self, name: str, call: Call) -> list[NetworkServiceEndpoint]:
+        query = NetworkServiceEndpoint(name=name, network_service_names=[self._forwarder_service], url=self._own_url)
+        return await find_all(self._endpoints, query, call)
+
+    def _fitting(
+        self, service: NetworkService, call: Call, forwarders: Sequence[NetworkServiceEndpoint]
+    ) -> Sequence[NetworkServiceEndpoint]:
+        labels = call.connection.labels
+        for match in service.matches:
+            if not is_subset(labels, match.source_selector, labels):
+                continue
+            wanted = match.metadata.labels if match.metadata is not None else POINT_TO_POINT
+            fitting = [each for each in forwarders if self._has(each, wanted, labels)]
+            if match.fallthrough and not fitting:
+                continue
+            return fitting
+        return [] if service.matches else forwarders
+
+    def _has(self, forwarder: NetworkServiceEndpoint, wanted: dict[str, str], labels: dict[str, str]) -> bool:
+        has = labels_of(forwarder, self._forwarder_service)
+        return bool(has) and is_subset(has, wanted, labels)
+
+    def _missing(self, service: NetworkService, chosen: str | None) -> str:
+        if chosen is not None:
+            return f"forwarder {chosen!r} is not available"
+        return f"no forwarder of this node fits network service {service.name!r}; is one running and registered?"
+
+
+def _next_in_path(connection: Connection) -> str:
+    path = connection.path
+    if path is None or path.index + 1 >= len(path.path_segments):
+        return ""
+    return path.path_segments[path.index + 1].name
+
+
+def _first(candidates: Sequence[NetworkServiceEndpoint], name: str) -> list[NetworkServiceEndpoint]:
+    """The candidate called `name` before all others."""
+    return sorted(candidates, key=lambda candidate: candidate.name != name)

@@ -1,0 +1,64 @@
+"""Kernel interfaces, as clients and endpoints name them: a network namespace and an interface in it."""
+
+from __future__ import annotations
+
+import os
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL, LOCAL
+from nsm.chains.core import Call, Element, Handler
+from nsm.chains.model.interface_name import generate
+
+
+class KernelClient(Element):
+    """For a client: offer a kernel interface in this process's own network namespace, by the given or a random name."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        self._namespace = namespace or own_namespace()
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Complete every preference of the kind; add one if there is none."""
+        preferences = call.request.mechanism_preferences
+        wanted = [preference for preference in preferences if preference.type == KERNEL]
+        if not wanted:
+            wanted = [Mechanism(cls=LOCAL, type=KERNEL)]
+            preferences.extend(wanted)
+        for mechanism in wanted:
+            _complete(mechanism, self._namespace, call.connection.network_service)
+        if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
+            chosen.parameters[INODE_URL] = self._namespace
+        return await rest.request(call)
+
+
+class KernelServer(Element):
+    """For an endpoint: its end of the wire is in this process's own network namespace."""
+
+    def __init__(self, namespace: str | None = None) -> None:
+        self._namespace = namespace or own_namespace()
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Complete the mechanism that was chosen."""
+        mechanism = call.connection.mechanism
+        if mechanism is not None and mechanism.type == KERNEL:
+            _complete(mechanism, self._namespace, call.connection.network_service)
+        return await rest.request(call)
+
+
+class OfferKernel(Element):
+    """For a forwarder's client chain: offer the endpoint a kernel interface; the endpoint says where and its name."""
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Add the preference."""
+        call.request.mechanism_preferences.append(Mechanism(cls=LOCAL, type=KERNEL))
+        return await rest.request(call)
+
+
+def own_namespace() -> str:
+    """The network namespace of this process, as a URL."""
+    return f"file:///proc/{os.getpid()}/ns/net"
+
+
+def _complete(mechanism: Mechanism, namespace: str, network_service: str) -> None:
+    mechanism.parameters[INODE_URL] = namespace
+    if not mechanism.parameters.get(INTERFACE_NAME):
+        mechanism.parameters[INTERFACE_NAME] = generate(network_service)

@@ -1,0 +1,38 @@
+"""Keeps the two sides of a forwarder apart: the client's mechanism is not the endpoint's."""
+
+from __future__ import annotations
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, Mechanism
+from nsm.chains.core import Call, Element, Handler, Key
+
+
+class MechanismTranslation(Element):
+    """For a client chain: ask for the mechanism that was chosen on the far side before, and for no other yet.
+
+    Elements behind add what this component offers. The answer carries the near side's mechanism again.
+    """
+
+    def __init__(self) -> None:
+        self._far: Key[Mechanism] = Key("mechanism of the far side")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Swap the mechanisms, and swap back."""
+        near, known = call.connection.mechanism, call.live.get(self._far)
+        call.request.mechanism_preferences = []
+        call.connection.mechanism = codec.clone(known) if known is not None else None
+        connection = await rest.request(call)
+        if connection.mechanism is not None:
+            call.live.put(self._far, codec.clone(connection.mechanism))
+        connection.mechanism = near
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Close with the far side's mechanism."""
+        known = call.live.pop(self._far)
+        call.connection.mechanism = known
+        await rest.close(call)
+
+    def far_side(self, call: Call) -> Mechanism | None:
+        """The mechanism that was chosen on the far side of the call's connection."""
+        return call.live.get(self._far)

@@ -1,0 +1,1 @@
+"""Pure rules of the mesh: no I/O, no time, no chains."""

@@ -1,0 +1,82 @@
+"""What the addresses of a connection mean for routes at either end. `src` is the client's end, `dst` the endpoint's.
+
+What does not parse is passed over, as every dataplane of NSM does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from nsm.apis import codec
+from nsm.apis.connectioncontext import IpContext, Route
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+def interfaces(addresses: Iterable[str]) -> list[Interface]:
+    """The addresses that are CIDRs, each with its own address kept."""
+    return [parsed for text in addresses if (parsed := _interface(text)) is not None]
+
+
+def _interface(text: str) -> Interface | None:
+    if "/" not in text:
+        return None
+    try:
+        return ipaddress.ip_interface(text)
+    except ValueError:
+        return None
+
+
+def src_ip_routes(context: IpContext) -> list[Route]:
+    """Routes to the client's addresses, for the endpoint: those that its own networks do not cover."""
+    return _uncovered(context.src_ip_addrs, context.dst_ip_addrs)
+
+
+def dst_ip_routes(context: IpContext) -> list[Route]:
+    """Routes to the endpoint's addresses, for the client: those that its own networks do not cover."""
+    return _uncovered(context.dst_ip_addrs, context.src_ip_addrs)
+
+
+def src_routes_with_next_hop(context: IpContext) -> list[Route]:
+    """The client's routes; a missing next hop is the endpoint's first address of the same family."""
+    return _with_next_hop(context.src_routes, context.dst_ip_addrs)
+
+
+def dst_routes_with_next_hop(context: IpContext) -> list[Route]:
+    """The endpoint's routes; a missing next hop is the client's first address of the same family."""
+    return _with_next_hop(context.dst_routes, context.src_ip_addrs)
+
+
+def _uncovered(addresses: Sequence[str], by: Sequence[str]) -> list[Route]:
+    networks = [interface.network for interface in interfaces(by)]
+    return [
+        Route(prefix=str(interface))
+        for interface in interfaces(addresses)
+        if not any(interface.ip in network for network in networks)
+    ]
+
+
+def _with_next_hop(routes: Sequence[Route], opposite: Sequence[str]) -> list[Route]:
+    ends = interfaces(opposite)
+    return [_complete(codec.clone(route), ends) for route in routes]
+
+
+def _complete(route: Route, ends: Sequence[Interface]) -> Route:
+    prefix = _interface(route.prefix)
+    if prefix is None or _is_address(route.next_hop):
+        return route
+    if any(prefix.ip in end.network for end in ends):
+        return route
+    hop = next((end.ip for end in ends if end.version == prefix.version), None)
+    if hop is not None:
+        route.next_hop = str(hop)
+    return route
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,121 @@
+"""Which endpoints, services and connections a selector, a query or a monitor means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from nsm.apis.connection import Connection, MonitorScopeSelector, PathSegment
+from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
+
+from .templates import compile_template
+
+Labels = Mapping[str, str]
+
+
+def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
+    """Whether `labels` has all that `selector` wants; its values may be templates over `values`."""
+    if len(labels) < len(selector):
+        return False
+    return all(_fits(labels.get(key, ""), wanted, values) for key, wanted in selector.items())
+
+
+def _fits(label: str, wanted: str, values: Labels) -> bool:
+    if label == wanted:
+        return True
+    template = compile_template(wanted)
+    return template is not None and label == template(values)
+
+
+def labels_of(endpoint: NetworkServiceEndpoint, service: str) -> Labels:
+    """The labels that `endpoint` has for one of its services."""
+    labels = endpoint.network_service_labels.get(service)
+    return labels.labels if labels is not None else {}
+
+
+def match_endpoints(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> list[NetworkServiceEndpoint]:
+    """The endpoints of `service` for a client with the labels `client`, best first.
+
+    Without matches all endpoints fit. The first match whose source selector fits decides; one with `fallthrough`
+    that leads nowhere is passed over. A match with metadata and no routes means all endpoints.
+    """
+    if not service.matches:
+        return list(endpoints)
+    for match in service.matches:
+        if not is_subset(client, match.source_selector, client):
+            continue
+        found = _routed(client, service.name, match, endpoints)
+        if match.fallthrough and not found:
+            continue
+        if match.metadata is not None and not match.routes and not found:
+            return list(endpoints)
+        return found
+    return []
+
+
+def _routed(
+    client: Labels, service: str, match: Match, endpoints: Sequence[NetworkServiceEndpoint]
+) -> list[NetworkServiceEndpoint]:
+    return [
+        endpoint
+        for route in match.routes
+        for endpoint in endpoints
+        if is_subset(labels_of(endpoint, service), route.destination_selector, client)
+    ]
+
+
+def service_matches(query: NetworkService, service: NetworkService) -> bool:
+    """Whether a Find of services with `query` answers with `service`."""
+    return (
+        query.name in ("", service.name)
+        and query.payload in ("", service.payload)
+        and (not query.matches or query.matches == service.matches)
+    )
+
+
+def endpoint_matches(query: NetworkServiceEndpoint, endpoint: NetworkServiceEndpoint) -> bool:
+    """Whether a Find of endpoints with `query` answers with `endpoint`."""
+    return (
+        query.name in ("", endpoint.name)
+        and query.url in endpoint.url
+        and set(query.network_service_names) <= set(endpoint.network_service_names)
+        and _same_moment(query, endpoint)
+        and _has_labels(query, endpoint)
+    )
+
+
+def _same_moment(query: NetworkServiceEndpoint, endpoint: NetworkServiceEndpoint) -> bool:
+    wanted, is_at = query.expiration_time, endpoint.expiration_time
+    return wanted is None or (is_at is not None and wanted.seconds == is_at.seconds)
+
+
+def _has_labels(query: NetworkServiceEndpoint, endpoint: NetworkServiceEndpoint) -> bool:
+    for service, wanted in query.network_service_labels.items():
+        has = endpoint.network_service_labels.get(service)
+        if has is None or any(has.labels.get(key) != value for key, value in wanted.labels.items()):
+            return False
+    return True
+
+
+def selects(selector: MonitorScopeSelector, connection: Connection) -> bool:
+    """Whether a monitor with `selector` gets the events of `connection`.
+
+    Its services must contain the connection's, its segments must be a part of the path without a gap; what a
+    segment of the selector leaves empty is not compared.
+    """
+    if selector.network_services and connection.network_service not in selector.network_services:
+        return False
+    wanted = selector.path_segments
+    segments = connection.path.path_segments if connection.path else []
+    if not wanted:
+        return True
+    starts = range(len(segments) - len(wanted) + 1)
+    return any(_all_fit(wanted, segments[start : start + len(wanted)]) for start in starts)
+
+
+def _all_fit(wanted: Iterable[PathSegment], segments: Iterable[PathSegment]) -> bool:
+    return all(
+        one.name in ("", other.name) and one.id in ("", other.id) and one.token in ("", other.token)
+        for one, other in zip(wanted, segments, strict=True)
+    )

@@ -1,0 +1,128 @@
+"""The policies, by the names that NSM knows them by.
+
+Each looks at the tokens of a path and says why it refuses, or nothing. They never show a token.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from nsm.chains.core import Peer
+
+from .tokens import claims_of, is_signed_by
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """What a policy looks at: the tokens of a path, where it is, and the verified peer of this hop."""
+
+    tokens: Sequence[str]
+    index: int
+    peer: Peer | None
+
+
+Policy = Callable[[Path], str | None]
+"""Gives the reason to refuse, or None."""
+
+
+def tokens_valid(path: Path) -> str | None:
+    """Every token is a JWT."""
+    for position, token in enumerate(path.tokens):
+        if claims_of(token) is None:
+            return f"segment {position} has no token" if not token else f"the token of segment {position} is no JWT"
+    return None
+
+
+def tokens_expired(path: Path) -> str | None:
+    """No token has expired."""
+    now = time.time()
+    for position, token in enumerate(path.tokens):
+        claims = claims_of(token)
+        if claims is None or claims.expires <= now:
+            return f"the token of segment {position} has expired"
+    return None
+
+
+def tokens_chained(path: Path) -> str | None:
+    """Each token was made for the one who made the next."""
+    chain = [claims_of(token) for token in path.tokens]
+    for position, (one, following) in enumerate(itertools.pairwise(chain)):
+        if one is None or following is None or one.audience is None or following.subject not in one.audience:
+            return f"the token of segment {position} was not made for that of segment {position + 1}"
+    return None
+
+
+def prev_token_signed(path: Path) -> str | None:
+    """The caller signed the token of its own segment."""
+    if not 0 < path.index <= len(path.tokens):
+        return "the path has no segment of the caller"
+    if path.peer is None or not is_signed_by(path.tokens[path.index - 1], path.peer):
+        return "the caller's token is not signed with the key that it showed"
+    return None
+
+
+def next_token_signed(path: Path) -> str | None:
+    """Who answered signed the token of its own segment."""
+    if len(path.tokens) <= path.index + 1:
+        return "the answer has no segment of who answered"
+    if path.peer is None or not is_signed_by(path.tokens[path.index + 1], path.peer):
+        return "the answer's token is not signed with the key that the peer showed"
+    return None
+
+
+POLICIES: dict[str, Policy] = {
+    "etc/nsm/opa/common/tokens_valid.rego": tokens_valid,
+    "etc/nsm/opa/common/tokens_expired.rego": tokens_expired,
+    "etc/nsm/opa/common/tokens_chained.rego": tokens_chained,
+    "etc/nsm/opa/server/prev_token_signed.rego": prev_token_signed,
+    "etc/nsm/opa/client/next_token_signed.rego": next_token_signed,
+}
+CLIENT_ALLOWED = "etc/nsm/opa/registry/client_allowed.rego"
+"""Only who registered a name may register it again or take it out: checked by the registry's Authorize itself."""
+
+SERVER_MASKS = ("etc/nsm/opa/common/.*.rego", "etc/nsm/opa/server/.*.rego")
+CLIENT_MASKS = ("etc/nsm/opa/common/.*.rego", "etc/nsm/opa/client/.*.rego")
+REGISTRY_SERVER_MASKS = (SERVER_MASKS[0], "etc/nsm/opa/registry/.*.rego", SERVER_MASKS[1])
+REGISTRY_CLIENT_MASKS = (CLIENT_MASKS[0], "etc/nsm/opa/registry/.*.rego", CLIENT_MASKS[1])
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySet:
+    """The policies that masks select, in their order."""
+
+    policies: tuple[tuple[str, Policy], ...]
+    client_allowed: bool
+
+    @classmethod
+    def select(cls, masks: Iterable[str]) -> PolicySet:
+        """Masks are regular expressions over the policies' names, such as ``etc/nsm/opa/common/.*.rego``.
+
+        Raises ValueError for a mask that selects nothing or is no regular expression.
+        """
+        names = [name for mask in masks for name in _matching(mask)]
+        chosen = tuple((name, POLICIES[name]) for name in dict.fromkeys(names) if name in POLICIES)
+        return cls(chosen, CLIENT_ALLOWED in names)
+
+    def refusal(self, path: Path, *, closing: bool = False) -> str | None:
+        """Why `path` is refused, as ``policy: reason``, or None. A Close is not refused for expired tokens."""
+        for name, policy in self.policies:
+            if closing and policy is tokens_expired:
+                continue
+            if (reason := policy(path)) is not None:
+                return f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}"
+        return None
+
+
+def _matching(mask: str) -> list[str]:
+    known = [*POLICIES, CLIENT_ALLOWED]
+    try:
+        found = [name for name in known if re.fullmatch(mask.lstrip("/"), name)]
+    except re.error as error:
+        raise ValueError(f"policy {mask!r} is no regular expression: {error}") from None
+    if not found:
+        raise ValueError(f"policy {mask!r} selects none of {', '.join(known)}; policy files are not supported yet")
+    return found

@@ -1,0 +1,25 @@
+"""Where an endpoint runs becomes labels that selectors of a service can use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains.core import RegistryCall, RegistryElement, RegistryHandler
+
+
+class ClientInfo(RegistryElement[NetworkServiceEndpoint]):
+    """Add the labels (`nodeName`, `podName`, `clusterName`) that the endpoint's services do not have yet."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = {key: value for key, value in labels.items() if value}
+
+    async def register(
+        self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
+    ) -> NetworkServiceEndpoint:
+        """Fill in what is missing."""
+        if self._labels:
+            for service in call.record.network_service_names:
+                has = call.record.network_service_labels.setdefault(service, NetworkServiceLabels())
+                has.labels = {**self._labels, **has.labels}
+        return await rest.register(call)

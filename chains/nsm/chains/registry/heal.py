@@ -1,0 +1,66 @@
+"""A registration outlives the registry that held it: when that is gone and back, it is made anew."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, cast
+
+from nsm.chains.core import Key, Kind, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Store
+from nsm.chains.logs import log
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+class Heal(RegistryElement[R]):
+    """Watch the registration; register again when the watch breaks, or when somebody else took it out."""
+
+    def __init__(self, kind: Kind[R]) -> None:
+        self._kind = kind
+        self._watching: Key[asyncio.Task[None]] = Key("watch")
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Begin to watch after the first success."""
+        record = await rest.register(call)
+        store, name, target = call.live, record.name, call.target
+        if store.get(self._watching) is None:
+            work = self._watch(store, name, target, rest)
+            store.put(self._watching, store.spawn(work, name="registration watch"))
+        return record
+
+    async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
+        """Stop watching first: what follows is wanted."""
+        if (task := call.live.pop(self._watching)) is not None:
+            task.cancel()
+        await rest.unregister(call)
+
+    async def _watch(self, store: Store, name: str, target: str | None, rest: RegistryHandler[R]) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                if await self._until_gone(name, target, rest):
+                    pause = FIRST_PAUSE
+                await asyncio.sleep(pause)
+                await store.events.request()
+                log.info("registered again", name=name)
+            except MeshError as error:
+                log.warning("the registry does not answer", name=name, error=str(error), again_in_s=pause)
+                await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _until_gone(self, name: str, target: str | None, rest: RegistryHandler[R]) -> bool:
+        """Wait until the record is taken out or the watch breaks; says whether it was seen at all."""
+        seen = False
+        query = cast(Any, self._kind.record)(name=name)
+        call: RegistryCall[R] = RegistryCall(query, watch=True, target=target)
+        try:
+            async with aclosing(cast(Any, rest.find(call))) as batches:
+                async for batch in batches:
+                    for found in batch:
+                        if found.record.name == name:
+                            if found.deleted:
+                                return True
+                            seen = True
+        except MeshError:
+            return seen
+        return seen

@@ -1,0 +1,150 @@
+"""A registry's records in memory, indexed, with watchers that never hold anybody up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Generic
+
+from nsm.apis import codec
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.model.matching import endpoint_matches, service_matches
+
+
+class Records(Generic[R]):
+    """Records by name, and endpoints by the services that they provide.
+
+    What is stored here is shared with whoever finds it: copy a record before changing it.
+    """
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, R] = {}
+        self._by_service: dict[str, dict[str, R]] = {}
+        self._watchers: set[_Watcher[R]] = set()
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def get(self, name: str) -> R | None:
+        """The record of that very name."""
+        return self._by_name.get(name)
+
+    def put(self, record: R) -> None:
+        """Store `record` under its name; watchers that it matches hear of it."""
+        before = self._by_name.get(record.name)
+        if before is not None:
+            self._unindex(before)
+        self._by_name[record.name] = record
+        for service in _services_of(record):
+            self._by_service.setdefault(service, {})[record.name] = record
+        self._tell(Found(record))
+
+    def pop(self, name: str) -> R | None:
+        """Take a record out; watchers hear of it."""
+        record = self._by_name.pop(name, None)
+        if record is not None:
+            self._unindex(record)
+            self._tell(Found(record, deleted=True))
+        return record
+
+    def matching(self, query: R) -> list[R]:
+        """The records that `query` means, in the order in which they came."""
+        return [record for record in self._candidates(query) if matches(query, record)]
+
+    async def watch(self, query: R) -> AsyncIterator[Sequence[Found[R]]]:
+        """What matches now as one batch, then a batch for what changed since the last one, without end.
+
+        A slow reader gets the latest state of each record, not every step to it.
+        """
+        watcher = _Watcher(query)
+        self._watchers.add(watcher)
+        try:
+            yield [Found(record) for record in self.matching(query)]
+            while True:
+                yield await watcher.next()
+        finally:
+            self._watchers.discard(watcher)
+
+    def _candidates(self, query: R) -> Iterable[R]:
+        if query.name:
+            record = self._by_name.get(query.name)
+            return [record] if record is not None else []
+        services = list(_services_of(query))
+        if services:
+            return self._by_service.get(services[0], {}).values()
+        return self._by_name.values()
+
+    def _unindex(self, record: R) -> None:
+        for service in _services_of(record):
+            providers = self._by_service.get(service)
+            if providers is not None:
+                providers.pop(record.name, None)
+                if not providers:
+                    del self._by_service[service]
+
+    def _tell(self, found: Found[R]) -> None:
+        for watcher in self._watchers:
+            watcher.hear(found)
+
+
+class Memory(RegistryElement[R]):
+    """The registry's store: stands last. Find answers from it, then goes on to the rest of the chain."""
+
+    def __init__(self, records: Records[R] | None = None) -> None:
+        self.records: Records[R] = records if records is not None else Records()
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Store what the rest of the chain accepted."""
+        record = await rest.register(call)
+        self.records.put(codec.clone(record))
+        return record
+
+    async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
+        """What matches; a watch goes on."""
+        if call.watch:
+            async for batch in self.records.watch(call.record):
+                yield batch
+            return
+        yield [Found(record) for record in self.records.matching(call.record)]
+        async for batch in rest.find(call):
+            yield batch
+
+    async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
+        """Take it out."""
+        self.records.pop(call.record.name)
+        await rest.unregister(call)
+
+
+class _Watcher(Generic[R]):
+    """What one reader has not read yet: the latest of each name."""
+
+    def __init__(self, query: R) -> None:
+        self._query = query
+        self._news: dict[str, Found[R]] = {}
+        self._wake = asyncio.Event()
+
+    def hear(self, found: Found[R]) -> None:
+        if matches(self._query, found.record):
+            self._news.pop(found.record.name, None)
+            self._news[found.record.name] = found
+            self._wake.set()
+
+    async def next(self) -> list[Found[R]]:
+        await self._wake.wait()
+        self._wake.clear()
+        news, self._news = list(self._news.values()), {}
+        return news
+
+
+def matches(query: R, record: R) -> bool:
+    """Whether a Find with `query` answers with `record`."""
+    if isinstance(query, NetworkServiceEndpoint) and isinstance(record, NetworkServiceEndpoint):
+        return endpoint_matches(query, record)
+    assert isinstance(query, NetworkService)
+    assert isinstance(record, NetworkService)
+    return service_matches(query, record)
+
+
+def _services_of(record: NetworkService | NetworkServiceEndpoint) -> Iterable[str]:
+    return dict.fromkeys(record.network_service_names) if isinstance(record, NetworkServiceEndpoint) else ()

@@ -1,0 +1,75 @@
+"""Calls that fail are tried again for as long as the caller waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from nsm.chains.core import (
+    Found,
+    InvalidRequest,
+    MeshError,
+    R,
+    Refused,
+    RegistryCall,
+    RegistryElement,
+    RegistryHandler,
+    Unsupported,
+)
+
+T = TypeVar("T")
+
+_FINAL = (InvalidRequest, Refused, Unsupported)
+"""Asking again does not help."""
+
+
+class Retry(RegistryElement[R]):
+    """Try again `interval` seconds after a failure, each try at most `timeout` seconds, until the deadline."""
+
+    def __init__(self, *, interval: float = 0.2, timeout: float = 15.0) -> None:
+        self._interval, self._timeout = interval, timeout
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Try until it succeeds."""
+        return await self._until(call, rest.register)
+
+    async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
+        """Try until it succeeds."""
+        await self._until(call, rest.unregister)
+
+    async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
+        """Try until the first answer comes; a stream that breaks later is the caller's to notice."""
+        while True:
+            started = False
+            try:
+                async for batch in rest.find(call):
+                    started = True
+                    yield batch
+                return
+            except _FINAL:
+                raise
+            except MeshError:
+                if started or self._is_over(call):
+                    raise
+            await asyncio.sleep(self._interval)
+
+    async def _until(self, call: RegistryCall[R], work: Callable[[RegistryCall[R]], Awaitable[T]]) -> T:
+        loop, path = asyncio.get_running_loop(), call.path.copy()
+        end = call.deadline
+        while True:
+            once = loop.time() + self._timeout
+            call.deadline = once if end is None else min(once, end)
+            try:
+                return await work(call)
+            except _FINAL:
+                raise
+            except MeshError:
+                call.deadline = end
+                if self._is_over(call):
+                    raise
+            call.path.index, call.path.tokens = path.index, list(path.tokens)
+            await asyncio.sleep(self._interval)
+
+    def _is_over(self, call: RegistryCall[R]) -> bool:
+        return call.deadline is not None and asyncio.get_running_loop().time() + self._interval >= call.deadline

@@ -1,0 +1,49 @@
+"""The path of a registration: the tokens of the components that it passed, and their identities in the record."""
+
+from __future__ import annotations
+
+from nsm.chains.core import R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.identity import Identity
+from nsm.chains.policy import claims_of
+
+
+class UpdatePath(RegistryElement[R]):
+    """Put the caller's token and one of our own into the path, and both identities into the record's `path_ids`.
+
+    The caller gets its own index back.
+    """
+
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Step forward, and back in what is returned."""
+        self._step(call)
+        record = await rest.register(call)
+        call.path.index = max(0, call.path.index - 1)
+        return record
+
+    async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
+        """Step forward, and back in what is returned."""
+        self._step(call)
+        await rest.unregister(call)
+        call.path.index = max(0, call.path.index - 1)
+
+    def _step(self, call: RegistryCall[R]) -> None:
+        if call.peer is None:
+            return
+        path, theirs = call.path, call.token.token if call.token else ""
+        if not path.tokens:
+            path.index, path.tokens = 0, [theirs]
+        path.index = min(path.index, len(path.tokens) - 1)
+        path.tokens[path.index] = theirs
+        path.index += 1
+        _put(path.tokens, path.index, self._identity.token(call.peer).token)
+        for position in (path.index - 1, path.index):
+            claims = claims_of(path.tokens[position])
+            _put(call.record.path_ids, position, claims.subject if claims else "")
+
+
+def _put(items: list[str], position: int, item: str) -> None:
+    items.extend("" for _ in range(position - len(items) + 1))
+    items[position] = item
