@@ -171,6 +171,10 @@ class RegistryChain(Generic[R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Release the elements, last first."""
         for element in reversed(self.elements):
             await element.aclose()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism
-from nsm.chains.core import Call, Chain, Element, Handler, MeshError, Unsupported
+from nsm.chains.core import Call, Element, Handler, MeshError, Unsupported, bind
 
 
 class Mechanisms(Element):
@@ -19,6 +19,7 @@ class Mechanisms(Element):
 
     def __init__(self, supported: Mapping[str, Sequence[Element]]) -> None:
         self._supported = dict(supported)
+        self._bound: dict[str, Handler] = {}
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Try the preferences in their order."""
@@ -38,13 +39,20 @@ class Mechanisms(Element):
     async def close(self, call: Call, rest: Handler) -> None:
         """Let the elements of the connection's mechanism close it."""
         mechanism = call.connection.mechanism
-        elements = self._supported.get(mechanism.type, ()) if mechanism else ()
-        await Chain(elements, rest).close(call)
+        known = mechanism is not None and mechanism.type in self._supported
+        handler = self._handler(mechanism.type, rest) if mechanism is not None and known else rest
+        await handler.close(call)
 
     async def _with(self, mechanism: Mechanism, call: Call, rest: Handler) -> Connection:
         if mechanism.type not in self._supported:
             raise self._unsupported([mechanism])
-        return await Chain(self._supported[mechanism.type], rest).request(call)
+        return await self._handler(mechanism.type, rest).request(call)
+
+    def _handler(self, kind: str, rest: Handler) -> Handler:
+        """The elements of one mechanism, tied to the rest of the chain at their first use; that never changes."""
+        if kind not in self._bound:
+            self._bound[kind] = bind(self._supported[kind], rest)
+        return self._bound[kind]
 
     def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
         asked = ", ".join(mechanism.type for mechanism in wanted) or "none"

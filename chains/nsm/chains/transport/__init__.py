@@ -12,7 +12,7 @@ from .rpc import (
     network_service,
     registry,
 )
-from .server import Credentials, Incoming, Methods, SocketAccess, Streaming, Unary, serve, serve_plain
+from .server import Credentials, Incoming, Method, Methods, SocketAccess, Streaming, Unary, serve, serve_plain
 from .urls import Address, parse_address, publishable
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Credentials",
     "Health",
     "Incoming",
+    "Method",
     "Methods",
     "MonitorHandler",
     "Pool",

@@ -135,7 +135,7 @@ class Channel(GrpclibChannel):
         except (OSError, ProtocolError) as error:
             raise peer_broke(error, self.target) from error
 
-    async def _unary(  # noqa: PLR0917 - `unary` spells them out
+    async def _unary(
         self,
         protocol: _Protocol,
         method: str,
@@ -152,7 +152,7 @@ class Channel(GrpclibChannel):
             data = await exchange.stream.recv_data(exchange.stream.data_received)
         return codec.decode(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
 
-    async def _stream(  # noqa: PLR0917 - `stream` spells them out
+    async def _stream(
         self,
         protocol: _Protocol,
         method: str,

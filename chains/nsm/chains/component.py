@@ -1,0 +1,116 @@
+"""What every component does around its chain: configuration, logs, identity, signals, an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from nsm.chains import logs
+from nsm.chains.config import Common, ConfigError, load
+from nsm.chains.config.loader import describe
+from nsm.chains.core import MeshError
+from nsm.chains.identity import Identity
+from nsm.chains.identity.source import identity_from
+from nsm.chains.logs import log
+from nsm.chains.transport import Pool, SocketAccess
+
+C = TypeVar("C", bound=Common)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a component runs with."""
+
+    identity: Identity
+    pool: Pool
+    stopping: asyncio.Event
+    """Set when the process was asked to end."""
+
+    def access(self, config: Common) -> SocketAccess:
+        """Who may connect to the component's unix sockets."""
+        return SocketAccess(mode=config.socket_mode, group=config.socket_group)
+
+
+def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]], arguments: list[str]) -> int:
+    """Run the component `name` until it is done or asked to end; returns the exit code.
+
+    0: it did what it was for; 1: it failed; 2: its configuration cannot work.
+    """
+
+    async def with_identity(config: C, stopping: asyncio.Event) -> None:
+        async with AsyncExitStack() as stack:
+            source = identity_from(config.workload_api, token_lifetime=config.max_token_lifetime)
+            identity = await stack.enter_async_context(source)
+            pool = await stack.enter_async_context(Pool(identity, dial_timeout=getattr(config, "dial_timeout", 15.0)))
+            await main(config, Runtime(identity, pool, stopping))
+
+    return run_plain(name, kind, with_identity, arguments)
+
+
+def run_plain(
+    name: str, kind: type[C], main: Callable[[C, asyncio.Event], Awaitable[None]], arguments: list[str]
+) -> int:
+    """Like `run`, for what needs no identity."""
+    if arguments:
+        print(_help(name, kind))
+        return 0 if arguments[0] in {"-h", "--help"} else 2
+    try:
+        loaded = load(kind, os.environ)
+    except ConfigError as error:
+        for fault in error.faults:
+            print(f"nsm {name}: {fault}", file=sys.stderr)
+        return 2
+    logs.set_up(getattr(loaded.config, "name", name), loaded.config.log_level)
+    for warning in loaded.warnings:
+        log.warning(warning)
+    try:
+        asyncio.run(_until_stopped(main, loaded.config))
+    except MeshError as error:
+        log.error("stopped", error=str(error))
+        return 1
+    return 0
+
+
+async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], config: C) -> None:
+    """Run `main`; the first signal asks it to end, the second one ends it."""
+    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
+    work = asyncio.ensure_future(main(config, stopping))
+
+    def stop() -> None:
+        if stopping.is_set():
+            work.cancel()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        loop.add_signal_handler(number, stop)
+    gc.freeze()  # what the imports made lives as long as the process
+    waiting = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            log.info("stopping")
+            await asyncio.wait([work], timeout=_GRACE)
+            work.cancel()
+        await asyncio.gather(work, return_exceptions=False)
+    except asyncio.CancelledError:
+        log.info("stopped")
+    finally:
+        waiting.cancel()
+
+
+_GRACE = 20.0
+"""Seconds that a component may take to end cleanly."""
+
+
+def _help(name: str, kind: type[Common]) -> str:
+    rows = describe(kind)
+    width = max(len(variable) for variable, _, _ in rows)
+    lines = [f"  {variable:<{width}}  {about} [{default}]" for variable, default, about in rows]
+    return "\n".join([f"nsm {name}: configured by its environment.", "", *lines])

@@ -1,0 +1,19 @@
+"""Whole chains, as the services of the mesh and endpoints of your own are made of them."""
+
+from .client import client
+from .endpoint import Endpoint, endpoint
+from .nsmgr import Nsmgr, nsmgr
+from .registry import Registry, memory_registry
+from .registry_client import endpoints_client, services_client
+
+__all__ = [
+    "Endpoint",
+    "Nsmgr",
+    "Registry",
+    "client",
+    "endpoint",
+    "endpoints_client",
+    "memory_registry",
+    "nsmgr",
+    "services_client",
+]

@@ -1,0 +1,44 @@
+"""The base of everything that asks for connections."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm.chains.core import Begin, Chain, Element, Handler, merge_with_returned
+from nsm.chains.elements.authorize import AuthorizeClient
+from nsm.chains.elements.dial import ClientUrl, Dial
+from nsm.chains.elements.refresh import Refresh
+from nsm.chains.elements.update_path import UpdatePath
+from nsm.chains.policy import CLIENT_MASKS
+
+
+def client(
+    name: str,
+    elements: Sequence[Element],
+    end: Handler,
+    *,
+    url: str | None = None,
+    refresh: bool = False,
+    heal: Element | None = None,
+    begin: Begin | None = None,
+    policies: Sequence[str] = CLIENT_MASKS,
+) -> Chain:
+    """A client called `name` whose own part is `elements`; `end` sends what comes out: a `RemoteNetworkService`.
+
+    Behind a server's chain of the same name it shares that one's path segment and `Begin`. `url` is whom to ask if
+    nobody before chose; `refresh` is for those that ask on their own behalf; `heal` is what restores a connection
+    that broke.
+    """
+    return Chain(
+        [
+            UpdatePath(name),
+            begin or Begin(merge=merge_with_returned),
+            *([Refresh()] if refresh else []),
+            *([ClientUrl(url)] if url else []),
+            *([heal] if heal else []),  # before dial: it may have the next request go elsewhere
+            Dial(),
+            *elements,
+            AuthorizeClient(policies),  # last: sees the answer as it came
+        ],
+        end,
+    )

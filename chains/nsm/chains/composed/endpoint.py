@@ -1,0 +1,78 @@
+"""The base of everything that serves connections: endpoints, managers, forwarders."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
+from nsm.chains.core import Begin, Chain, Element, Handler
+from nsm.chains.elements.authorize import Authorize
+from nsm.chains.elements.monitor import Monitor, RemoteEvents
+from nsm.chains.elements.timeout import Timeout
+from nsm.chains.elements.trim_path import TrimPath
+from nsm.chains.elements.update_path import UpdatePath
+from nsm.chains.elements.update_token import UpdateToken
+from nsm.chains.identity import Identity
+from nsm.chains.policy import SERVER_MASKS
+from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server's chain with what others need of it. As an async context manager it releases its elements."""
+
+    chain: Chain
+    begin: Begin
+    monitor: Monitor
+
+    def methods(self) -> Methods:
+        """The Network Service and the Monitor API."""
+        return {**network_service(self.chain), **monitor(self.monitor)}
+
+    async def __aenter__(self) -> Endpoint:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.chain.aclose()
+
+
+def endpoint(
+    name: str,
+    identity: Identity,
+    elements: Sequence[Element],
+    *,
+    policies: Sequence[str] = SERVER_MASKS,
+    pool: Pool | None = None,
+    end: Handler | None = None,
+) -> Endpoint:
+    """A server called `name` whose own part is `elements`.
+
+    With a `pool` the monitor relays the events of the components that connections went on to.
+    """
+    begin = Begin()
+    events = Monitor(_remote_events(pool) if pool is not None else None)
+    chain = Chain(
+        [
+            UpdatePath(name),  # before begin, which goes by the id that it sets
+            begin,  # all behind it runs once at a time for each connection, and has its store
+            UpdateToken(identity),  # before authorize, which looks at the tokens
+            Authorize(policies),
+            Timeout(),
+            events,  # sees the connection as it goes back to the caller
+            TrimPath(),
+            *elements,
+        ],
+        end,
+    )
+    return Endpoint(chain, begin, events)
+
+
+def _remote_events(pool: Pool) -> RemoteEvents:
+    def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
+        return RemoteMonitor(pool, target).monitor(selector)
+
+    return events

@@ -1,0 +1,135 @@
+"""The manager of a node: the door for its clients and endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain, RegistryElement
+from nsm.chains.elements.client_info import ClientInfo
+from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
+from nsm.chains.elements.discover_forwarder import DiscoverForwarder
+from nsm.chains.identity import Identity
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS
+from nsm.chains.registry.authorize import Authorize, AuthorizeClient
+from nsm.chains.registry.begin import RegistryBegin
+from nsm.chains.registry.cache import Cache
+from nsm.chains.registry.client_info import ClientInfo as EndpointInfo
+from nsm.chains.registry.client_url import ClientUrl
+from nsm.chains.registry.connect import Connect as ConnectRegistry
+from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls
+from nsm.chains.registry.expire import Expire
+from nsm.chains.registry.local_bypass import LocalBypass
+from nsm.chains.registry.memory import Memory
+from nsm.chains.registry.set_payload import SetPayload
+from nsm.chains.registry.set_registration_time import SetRegistrationTime
+from nsm.chains.registry.update_path import UpdatePath
+from nsm.chains.transport import Methods, Pool, RemoteNetworkService, RemoteRegistry, registry
+
+from .client import client
+from .endpoint import Endpoint, endpoint
+
+EndpointChain = RegistryChain[NetworkServiceEndpoint]
+ServiceChain = RegistryChain[NetworkService]
+
+
+@dataclass(frozen=True)
+class Nsmgr:
+    """The three servers of a manager: connections and both kinds of record."""
+
+    connections: Endpoint
+    services: ServiceChain
+    endpoints: EndpointChain
+    _inner: tuple[ServiceChain | EndpointChain, ...]
+
+    def methods(self) -> Methods:
+        """All APIs of a manager."""
+        records = {**registry(SERVICES, self.services), **registry(ENDPOINTS, self.endpoints)}
+        return {**self.connections.methods(), **records}
+
+    async def aclose(self) -> None:
+        """Release the elements of all."""
+        await self.connections.chain.aclose()
+        for chain in (self.services, self.endpoints, *self._inner):
+            await chain.aclose()
+
+
+def nsmgr(
+    name: str,
+    identity: Identity,
+    pool: Pool,
+    *,
+    own_url: str,
+    registry_url: str | None,
+    forwarder_service: str = "forwarder",
+    labels: Mapping[str, str] | None = None,
+    server_policies: Sequence[str] = REGISTRY_SERVER_MASKS,
+    client_policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
+    endpoint_lifetime: float = 60.0,
+) -> Nsmgr:
+    """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too."""
+    known_services = RegistryChain(_services_store(pool, registry_url, client_policies))
+    known_endpoints = RegistryChain([LocalBypass(own_url), *_endpoints_store(pool, registry_url, client_policies)])
+    connections = endpoint(
+        name,
+        identity,
+        [
+            ClientInfo(labels or {}),
+            DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
+            ReceiveDescriptors(),
+            Connect(
+                client(
+                    name,
+                    [ReceiveReturned(), SendDescriptors()],
+                    RemoteNetworkService(pool),
+                )
+            ),
+            ReturnDescriptors(),  # last: what it sends is what the client chain brought
+        ],
+        pool=pool,
+    )
+    services: ServiceChain = RegistryChain(
+        [
+            UpdatePath(identity),  # before authorize, which looks at the tokens
+            RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
+            Authorize(server_policies),
+        ],
+        known_services,
+    )
+    endpoints: EndpointChain = RegistryChain(
+        [
+            UpdatePath(identity),
+            RegistryBegin(),
+            Authorize(server_policies),
+            EndpointInfo(labels or {}),
+            Expire(endpoint_lifetime),
+            ReceiveUrl(pool.forget),
+            ReturnUrls(),
+        ],
+        known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled as it is
+    )
+    return Nsmgr(connections, services, endpoints, (known_services, known_endpoints))
+
+
+def _services_store(
+    pool: Pool, registry_url: str | None, policies: Sequence[str]
+) -> list[RegistryElement[NetworkService]]:
+    if registry_url is None:
+        return [SetPayload(), Memory()]
+    remote: ServiceChain = RegistryChain(
+        [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(SERVICES, pool)
+    )
+    return [Cache(SERVICES), ConnectRegistry(remote)]
+
+
+def _endpoints_store(
+    pool: Pool, registry_url: str | None, policies: Sequence[str]
+) -> list[RegistryElement[NetworkServiceEndpoint]]:
+    if registry_url is None:
+        return [SetRegistrationTime(), Memory()]
+    remote: EndpointChain = RegistryChain(
+        [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(ENDPOINTS, pool)
+    )
+    return [Cache(ENDPOINTS), ConnectRegistry(remote)]

@@ -1,0 +1,101 @@
+"""Where identities come from: the SPIFFE Workload API, watched for as long as the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from cryptography import x509
+from grpclib.client import Channel
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError, StreamTerminatedError
+
+from nsm.apis import codec
+from nsm.apis.workload import SpiffeWorkloadApiStub, X509SvidRequest, X509SvidResponse
+from nsm.chains.core import InvalidRequest, Tasks
+from nsm.chains.logs import log
+
+from .identity import Identity
+from .svid import Svid, split_certificates, trust_domain_of
+
+SECURITY_HEADER = {"workload.spiffe.io": "true"}
+"""Proves that the call was made by a program that knows what it asks, not by a browser (SPIFFE Workload Endpoint 3)."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+
+
+@asynccontextmanager
+async def identity_from(workload_api: str, *, token_lifetime: float) -> AsyncIterator[Identity]:
+    """The identity that the Workload API at `workload_api` gives to this process, kept up to date.
+
+    Waits, and says so in the log, until there is one. Raises `InvalidRequest` if `workload_api` is no URL of a socket.
+    """
+    channel = _channel(workload_api)
+    identity = Identity(token_lifetime=token_lifetime)
+    ready = asyncio.Event()
+    async with Tasks("identity") as tasks:
+        tasks.spawn(_follow(channel, workload_api, identity, ready), name="Workload API")
+        try:
+            await ready.wait()
+            yield identity
+        finally:
+            channel.close()
+
+
+def _channel(url: str) -> Channel:
+    scheme, _, rest = url.partition("://")
+    if scheme == "unix" and rest.startswith("/"):
+        return Channel(path=rest, codec=codec.Codec())
+    host, _, port = rest.rpartition(":")
+    if scheme == "tcp" and host and port.isdigit():
+        return Channel(host.strip("[]"), int(port), codec=codec.Codec())
+    raise InvalidRequest(f"SPIFFE_ENDPOINT_SOCKET={url!r} is no URL of a socket; write unix:///path or tcp://ip:port")
+
+
+async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio.Event) -> None:
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            async for response in SpiffeWorkloadApiStub(channel).fetch_x_509_svid(
+                X509SvidRequest(), metadata=SECURITY_HEADER
+            ):
+                _take(response, identity)
+                ready.set()
+                pause = _FIRST_PAUSE
+            reason = "the stream ended"
+        except GRPCError as error:
+            reason = _reason(error)
+        except (OSError, StreamTerminatedError, ValueError) as error:
+            reason = str(error) or type(error).__name__
+        log.warning(
+            "no identity from the Workload API" if not ready.is_set() else "the Workload API went away",
+            socket=url,
+            reason=reason,
+            again_in_s=pause,
+        )
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _reason(error: GRPCError) -> str:
+    if error.status is Status.PERMISSION_DENIED:
+        return "no identity is issued to this process; is there an entry for it (selectors, or its socket)?"
+    return f"{error.status.name}: {error.message}"
+
+
+def _take(response: X509SvidResponse, identity: Identity) -> None:
+    """Use the first SVID, which is the default one (SPIFFE Workload API 5.2.1), and all bundles."""
+    if not response.svids:
+        raise ValueError("the Workload API answered without an SVID")
+    first = response.svids[0]
+    svid = Svid.from_der(first.x509_svid, first.x509_svid_key)
+    bundles: dict[str, list[x509.Certificate]] = {
+        _domain(name): split_certificates(der) for name, der in response.federated_bundles.items()
+    }
+    bundles[trust_domain_of(svid.spiffe_id)] = split_certificates(first.bundle)
+    identity.update(svid, bundles)
+    log.info("identity", spiffe_id=svid.spiffe_id, expires=svid.leaf.not_valid_after_utc.isoformat())
+
+
+def _domain(name: str) -> str:
+    return name.removeprefix("spiffe://")

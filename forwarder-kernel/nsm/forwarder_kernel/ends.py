@@ -1,0 +1,127 @@
+"""What either end of a wire must have, computed from its connection.
+
+The client's end has the source addresses and routes, the endpoint's end the destination's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import IpContext, IpNeighbor, Route
+from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME
+from nsm.apis.payloads import ETHERNET
+from nsm.chains.core import InvalidRequest
+from nsm.chains.model import ipcontext
+from nsm.chains.model.interface_name import fault
+
+from .netlink.messages import Address, Interface, Network
+
+MIN_MTU, MAX_MTU = 68, 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an end is: its namespace's file, and its name there."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an end is set to."""
+
+    addresses: frozenset[Interface]
+    routes: frozenset[tuple[Network, Address | None]]
+    neighbors: frozenset[Address]
+    """Opposite addresses, which are reached at the opposite end's hardware address."""
+    known: frozenset[tuple[Address, str]]
+    """Neighbors that the connection itself names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A whole wire: both places, and what they are set to."""
+
+    client: Place
+    endpoint: Place
+    client_settings: Settings
+    endpoint_settings: Settings
+    mtu: int
+    arp: bool
+
+
+def wire_of(connection: Connection, near: Mechanism, far: Mechanism) -> Wire:
+    """The wire that a connection describes. Raises `InvalidRequest` that names what is wrong."""
+    context = connection.context
+    ip = context.ip_context if context and context.ip_context else IpContext()
+    arp = connection.payload == ETHERNET
+    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), [] if arp else ip.dst_ip_addrs, ip)
+    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), [] if arp else ip.src_ip_addrs, ip)
+    return Wire(_place(near), _place(far), client, endpoint, _mtu(context.mtu if context else 0), arp)
+
+
+def _client_routes(ip: IpContext) -> list[Route]:
+    return [*ipcontext.dst_ip_routes(ip), *ipcontext.src_routes_with_next_hop(ip)]
+
+
+def _endpoint_routes(ip: IpContext) -> list[Route]:
+    return [*ipcontext.src_ip_routes(ip), *ipcontext.dst_routes_with_next_hop(ip)]
+
+
+def _settings(
+    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], neighbors: Sequence[str], ip: IpContext
+) -> Settings:
+    ends = frozenset(_interface(text).ip for text in opposite)
+    return Settings(
+        addresses=frozenset(_interface(text) for text in own),
+        routes=frozenset(_routes(routes, ends)),
+        neighbors=frozenset(_interface(text).ip for text in neighbors),
+        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors),
+    )
+
+
+def _routes(routes: Sequence[Route], ends: frozenset[Address]) -> list[tuple[Network, Address | None]]:
+    """A route to the opposite end itself has no next hop: it is on the link."""
+    parsed = []
+    for route in routes:
+        prefix = _interface(route.prefix).network
+        is_end = prefix.num_addresses == 1 and prefix.network_address in ends
+        parsed.append((prefix, None if is_end or not route.next_hop else _address(route.next_hop)))
+    return parsed
+
+
+def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:
+    return _address(neighbor.ip), neighbor.hardware_address
+
+
+def _place(mechanism: Mechanism) -> Place:
+    url, name = mechanism.parameters.get(INODE_URL, ""), mechanism.parameters.get(INTERFACE_NAME, "")
+    if not url.startswith("file://"):
+        raise InvalidRequest(f"{url!r} is no network namespace; expected one such as file:///proc/1234/ns/net")
+    if (wrong := fault(name)) is not None:
+        raise InvalidRequest(wrong)
+    return Place(url.removeprefix("file://"), name)
+
+
+def _mtu(mtu: int) -> int:
+    if mtu and not MIN_MTU <= mtu <= MAX_MTU:
+        raise InvalidRequest(f"MTU {mtu} is out of range; expected {MIN_MTU} to {MAX_MTU}, or 0 for the default")
+    return mtu
+
+
+def _interface(text: str) -> Interface:
+    try:
+        return ipaddress.ip_interface(text)
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is no address with a prefix length; expected one such as 10.0.0.1/32") from None
+
+
+def _address(text: str) -> Address:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidRequest(f"{text!r} is no IP address") from None

@@ -1,0 +1,73 @@
+"""The kernel forwarder as a component."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains.component import Runtime, run
+from nsm.chains.composed import endpoints_client
+from nsm.chains.config import Common, duration, items, not_yet, pairs, text, url, variable
+from nsm.chains.core import RegistryCall
+from nsm.chains.logs import log
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.transport import Health, serve
+
+from .chain import forwarder
+
+
+def _masks(value: str) -> tuple[str, ...]:
+    PolicySet.select(items(value))
+    return items(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForwarderConfig(Common):
+    """Where to listen, and as what to register."""
+
+    name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
+    labels: dict[str, str] = variable("p2p:true", pairs, "labels by which services select forwarders")
+    nsname: str = variable("forwarder", text, "the service to register as")
+    connect_to: str = variable("unix:///connect.to.socket", url, "the manager of the node")
+    listen_on: str = variable("unix:///listen.on.socket", url, "where to listen")
+    dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
+    registry_client_policies: tuple[str, ...] = variable(
+        ",".join(REGISTRY_CLIENT_MASKS), _masks, "policies for the manager's answers"
+    )
+    tunnel_ip: str = not_yet("", "wires to other nodes")
+    vxlan_port: str = not_yet("0", "wires to other nodes")
+    mechanism_priority: str = not_yet("", "preferring mechanisms")
+
+
+def main(arguments: list[str]) -> int:
+    """Builds wires out of the kernel's interfaces."""
+    return run("forwarder-kernel", ForwarderConfig, _serve, arguments)
+
+
+async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
+    chain = forwarder(config.name, runtime.identity, runtime.pool, nsmgr_url=config.connect_to)
+    health = Health("networkservice.NetworkService", "connection.MonitorConnection")
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(chain)
+        methods = {**chain.methods(), **health.methods()}
+        access = runtime.access(config)
+        serving = serve([config.listen_on], methods, runtime.identity, name=config.name, access=access)
+        bound = await stack.enter_async_context(serving)
+        endpoints = endpoints_client(
+            config.connect_to, runtime.pool, [SendUrl()], policies=config.registry_client_policies
+        )
+        await stack.enter_async_context(endpoints)
+        await endpoints.register(RegistryCall(_record(config, bound[0])))
+        log.info("ready", listen_on=bound[0])
+        await runtime.stopping.wait()
+
+
+def _record(config: ForwarderConfig, listen_on: str) -> NetworkServiceEndpoint:
+    return NetworkServiceEndpoint(
+        name=config.name,
+        network_service_names=[config.nsname],
+        network_service_labels={config.nsname: NetworkServiceLabels(labels=dict(config.labels))},
+        url=listen_on,
+    )

@@ -1,0 +1,124 @@
+"""Network namespaces by descriptor, each with a netlink socket inside, kept while somebody uses them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nsm.chains.core import InvalidRequest
+
+from .sockets import Socket
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """An open network namespace."""
+
+    def __init__(self, descriptor: int, where: str) -> None:
+        self.descriptor = descriptor
+        self.where = where
+        self.users = 0
+        with entered(descriptor):
+            self.socket = Socket(where)
+            _let_everybody_ping()
+
+    def enable_ipv6(self, interface: str) -> None:
+        """Switch IPv6 on for an interface, where the system's default is off."""
+        with entered(self.descriptor), contextlib.suppress(OSError):
+            _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0")
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.socket.close()
+        os.close(self.descriptor)
+
+
+class Namespaces:
+    """The namespaces in use, by device and inode. Used by one thread only: it enters them."""
+
+    def __init__(self) -> None:
+        self._open: dict[tuple[int, int], Namespace] = {}
+        self.own = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "our own namespace")
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def take(self, path: str) -> Namespace:
+        """The namespace whose file is at `path`; give it back. Raises `InvalidRequest` if it is none."""
+        descriptor = _open_namespace(path)
+        status = os.fstat(descriptor)
+        key = status.st_dev, status.st_ino
+        if key in self._open:
+            os.close(descriptor)
+        else:
+            self._open[key] = Namespace(descriptor, f"namespace {status.st_ino}")
+        namespace = self._open[key]
+        namespace.users += 1
+        return namespace
+
+    def give(self, namespace: Namespace) -> None:
+        """End one use."""
+        namespace.users -= 1
+        if not namespace.users:
+            for key in [key for key, known in self._open.items() if known is namespace]:
+                del self._open[key]
+            namespace.close()
+
+    def close(self) -> None:
+        """Let go of all."""
+        for namespace in [self.own, *self._open.values()]:
+            namespace.close()
+        self._open.clear()
+
+
+def _open_namespace(path: str) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise InvalidRequest(f"there is no network namespace at {path}: {error.strerror}") from None
+    try:
+        if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    raise InvalidRequest(f"{path} is not a network namespace; name one such as file:///proc/1234/ns/net")
+
+
+@contextmanager
+def entered(descriptor: int) -> Iterator[None]:
+    """Be in another namespace, this thread only. A thread that cannot come back must not go on: RuntimeError."""
+    back = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _set_namespace(descriptor)
+        try:
+            yield
+        finally:
+            _set_namespace(back)
+    finally:
+        os.close(back)
+
+
+def _set_namespace(descriptor: int) -> None:
+    if _libc.setns(descriptor, _CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise RuntimeError(f"cannot enter a network namespace: {os.strerror(number)}; this needs CAP_SYS_ADMIN")
+
+
+def _let_everybody_ping() -> None:
+    """Unprivileged ICMP sockets, as clients check their wires with."""
+    with contextlib.suppress(OSError):
+        _write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

@@ -1,0 +1,213 @@
+"""Clients: ask for wires on behalf of a workload; `nsm nsc` keeps them, `nsm nsc-init` asks once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, ConnectionEventType, MonitorScopeSelector, PathSegment
+from nsm.apis.mechanisms import INTERFACE_NAME
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.component import Runtime, run
+from nsm.chains.composed import client
+from nsm.chains.config import Common, duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.core import Begin, Call, Chain, InvalidRequest, MeshError, merge_with_returned
+from nsm.chains.elements.client_info import ClientInfo
+from nsm.chains.elements.descriptors import SendDescriptors
+from nsm.chains.elements.kernel import KernelClient
+from nsm.chains.logs import log
+from nsm.chains.model.interface_name import fault
+from nsm.chains.model.nsurl import NsUrl, parse_nsurl
+from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+
+
+def _wishes(value: str) -> tuple[NsUrl, ...]:
+    wishes = tuple(parse_nsurl(item) for item in items(value))
+    for wish in wishes:
+        if wish.mechanism.type != "KERNEL":
+            raise ValueError(f"mechanism {wish.mechanism.type.lower()} is not supported by this client; use kernel://")
+        name = wish.mechanism.parameters.get(INTERFACE_NAME)
+        if name and (wrong := fault(name)) is not None:
+            raise ValueError(wrong)
+    return wishes
+
+
+@dataclass(frozen=True, kw_only=True)
+class NscConfig(Common):
+    """What to ask for, and whom."""
+
+    name: str = variable("nsc", text, "the name of this client's path segment; unique in the mesh")
+    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
+    request_timeout: float = variable("15s", duration, "how long one request may take")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
+    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
+    network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    awareness_groups: str = not_yet("", "awareness groups")
+    local_dns_server_enabled: bool = variable("true", flag, "accepted; there is no local DNS server yet")
+    local_dns_server_address: str = not_yet("127.0.0.1:53", "the local DNS server")
+    liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
+    liveness_check_interval: str = not_yet("200ms", "healing")
+    liveness_check_timeout: str = not_yet("1s", "healing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NscInitConfig(Common):
+    """What to ask for, and whom."""
+
+    name: str = variable("cmd-nsc-init", text, "the name of this client's path segment; unique in the mesh")
+    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
+    request_timeout: float = variable("15s", duration, "how long one request may take")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
+    network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    awareness_groups: str = not_yet("", "awareness groups")
+
+
+def main(arguments: list[str]) -> int:
+    """A client that keeps its wires until it is stopped."""
+    return run("nsc", NscConfig, _keep, arguments)
+
+
+def main_init(arguments: list[str]) -> int:
+    """A client that asks for its wires and exits."""
+    return run("nsc-init", NscInitConfig, _connect_once, arguments)
+
+
+async def _keep(config: NscConfig, runtime: Runtime) -> None:
+    begin = Begin(merge=merge_with_returned)
+    async with _chain(config, runtime, begin, refresh=True) as chain:
+        await _connect_all(config, runtime, chain)
+        if not runtime.stopping.is_set():
+            log.info("ready", connections=len(config.network_services))
+        await runtime.stopping.wait()
+        for error in await begin.close_all():
+            log.warning("closing failed", error=str(error))
+
+
+async def _connect_once(config: NscInitConfig, runtime: Runtime) -> None:
+    async with _chain(config, runtime, Begin(merge=merge_with_returned), refresh=False) as chain:
+        await _connect_all(config, runtime, chain)
+    if runtime.stopping.is_set():
+        raise InvalidRequest("stopped before all wires were there")
+
+
+def _chain(config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, *, refresh: bool) -> Chain:
+    info = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+    return client(
+        config.name,
+        [ClientInfo(info), KernelClient(), SendDescriptors()],
+        RemoteNetworkService(runtime.pool, timeout=config.request_timeout),
+        url=config.connect_to,
+        refresh=refresh,
+        begin=begin,
+    )
+
+
+async def _connect_all(config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain) -> None:
+    """Ask for all wires, all at once; each is asked for again until it is there or the process is to stop."""
+    if not config.network_services:
+        log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
+    asking = [
+        asyncio.ensure_future(_connect(config, runtime, chain, wish, f"{config.name}-{number}"))
+        for number, wish in enumerate(config.network_services)
+    ]
+    everything = asyncio.ensure_future(_all(asking))
+    stopping = asyncio.ensure_future(_set(runtime.stopping))
+    try:
+        await asyncio.wait([everything, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if everything.done():
+            everything.result()
+    finally:
+        stopping.cancel()
+        everything.cancel()
+        await asyncio.gather(*asking, stopping, everything, return_exceptions=True)
+
+
+async def _all(asking: Sequence[asyncio.Future[None]]) -> None:
+    await asyncio.gather(*asking)
+
+
+async def _set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _connect(
+    config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain, wish: NsUrl, connection_id: str
+) -> None:
+    pause, began = FIRST_PAUSE, time.perf_counter()
+    survivor = await _survivor(config, runtime, connection_id, wish.mechanism.type)
+    for attempt in count(1):
+        try:
+            connection = await chain.request(_request(config, wish, connection_id, survivor))
+        except MeshError as error:
+            log.warning("no wire yet", service=wish.network_service, error=str(error), again_in_s=pause)
+            survivor = None
+        else:
+            _tell(connection, time.perf_counter() - began, attempt)
+            return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _request(config: NscConfig | NscInitConfig, wish: NsUrl, connection_id: str, survivor: Connection | None) -> Call:
+    connection = codec.clone(survivor) if survivor is not None else Connection(id=connection_id)
+    connection.network_service = wish.network_service
+    connection.labels = {**config.labels, **wish.labels}
+    request = NetworkServiceRequest(connection=connection, mechanism_preferences=[codec.clone(wish.mechanism)])
+    deadline = asyncio.get_running_loop().time() + config.request_timeout
+    return Call(request, deadline=deadline)
+
+
+async def _survivor(
+    config: NscConfig | NscInitConfig, runtime: Runtime, connection_id: str, mechanism: str
+) -> Connection | None:
+    """The connection of an earlier process of this name, as the manager still has it: addresses survive with it."""
+    selector = MonitorScopeSelector(path_segments=[PathSegment(id=connection_id)])
+    try:
+        async with asyncio.timeout(config.request_timeout):
+            async for event in RemoteMonitor(runtime.pool, config.connect_to).monitor(selector):
+                if event.type != ConnectionEventType.INITIAL_STATE_TRANSFER:
+                    continue
+                for connection in event.connections.values():
+                    if _is_ours(connection, connection_id, mechanism):
+                        return _as_ours(connection, connection_id)
+                return None
+    except (MeshError, TimeoutError) as error:
+        log.info("the manager cannot be asked yet", error=str(error))
+    return None
+
+
+def _is_ours(connection: Connection, connection_id: str, mechanism: str) -> bool:
+    path, chosen = connection.path, connection.mechanism
+    begins_here = path is not None and path.index == 1 and path.path_segments[0].id == connection_id
+    return begins_here and chosen is not None and chosen.type == mechanism
+
+
+def _as_ours(connection: Connection, connection_id: str) -> Connection:
+    """The manager's view of the connection, seen from the path's first segment."""
+    connection.id = connection_id
+    if connection.path is not None:
+        connection.path.index = 0
+    return connection
+
+
+def _tell(connection: Connection, seconds: float, attempts: int) -> None:
+    mechanism, context = connection.mechanism, connection.context
+    ip = context.ip_context if context else None
+    log.info(
+        "wire up",
+        connection=connection.id,
+        service=connection.network_service,
+        endpoint=connection.network_service_endpoint_name,
+        interface=mechanism.parameters.get(INTERFACE_NAME) if mechanism else None,
+        addresses=ip.src_ip_addrs if ip else None,
+        ms=round(seconds * 1000, 1),
+        attempts=attempts,
+    )

@@ -1,0 +1,117 @@
+"""An endpoint that answers pings: gives every client a wire and a pair of addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from nsm.apis.mechanisms import KERNEL, NOOP
+from nsm.apis.payloads import ETHERNET, IP
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains.component import Runtime, run
+from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
+from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.core import RegistryCall, RegistryHandler
+from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.kernel import KernelServer
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.identity import Identity
+from nsm.chains.logs import log
+from nsm.chains.registry.client_info import ClientInfo
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.transport import Health, serve
+from nsm.services.policies import REGISTRY_CLIENT, masks
+
+
+def _payload(value: str) -> str:
+    if value not in {IP, ETHERNET}:
+        raise ValueError(f"expected {IP} or {ETHERNET}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NseConfig(Common):
+    """What to provide, and out of which addresses."""
+
+    name: str = variable("icmp-server", text, "the endpoint's name; unique in the mesh")
+    base_dir: str = variable("./", text, "accepted for compatibility")
+    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the manager's answers")
+    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
+    request_timeout: float = variable("15s", duration, "how long a registration may take")
+    service_names: tuple[str, ...] = variable("icmp-responder", items, "the services to provide")
+    payload: str = variable(ETHERNET, _payload, "what a wire carries: IP or ETHERNET")
+    labels: dict[str, str] = variable("", pairs, "labels of the endpoint, key:value,..")
+    cidr_prefix: tuple[tuple[str, ...], ...] = variable("169.254.0.0/16", address_groups, "addresses to give out")
+    register_service: bool = variable("true", flag, "register the services themselves too")
+    unregister_itself: bool = variable("false", flag, "unregister when stopping")
+    ipam_policy: str = not_yet("polite", "the IPAM policy strict")
+    idle_timeout: str = not_yet("0", "ending when idle")
+    dns_configs: str = not_yet("[]", "DNS configuration of clients")
+    pbr_config_path: str = not_yet("/etc/policy-based-routing/config.yaml", "policy based routing")
+
+
+def main(arguments: list[str]) -> int:
+    """An endpoint that answers pings."""
+    return run("nse", NseConfig, _serve, arguments)
+
+
+def icmp_responder(name: str, identity: Identity, prefixes: Sequence[Sequence[str]]) -> Endpoint:
+    """The endpoint's chain: an address pair out of each group of `prefixes`, and a kernel interface."""
+    return endpoint(
+        name,
+        identity,
+        [
+            *(Point2PointIpam(group) for group in prefixes),
+            Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
+            ReturnDescriptors(),  # last: it sends what the mechanism named
+        ],
+    )
+
+
+async def _serve(config: NseConfig, runtime: Runtime) -> None:
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
+        server = await stack.enter_async_context(icmp_responder(config.name, runtime.identity, config.cidr_prefix))
+        health = Health("networkservice.NetworkService", "connection.MonitorConnection")
+        listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
+        access = runtime.access(config)
+        await stack.enter_async_context(serve([listen_on], methods, runtime.identity, name=config.name, access=access))
+        await _register(config, runtime, listen_on, stack)
+        log.info("ready", listen_on=listen_on, services=config.service_names)
+        await runtime.stopping.wait()
+
+
+async def _register(config: NseConfig, runtime: Runtime, listen_on: str, stack: AsyncExitStack) -> None:
+    policies = config.registry_client_policies
+    services = services_client(config.connect_to, runtime.pool, policies=policies)
+    info = ClientInfo({"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name})
+    endpoints = endpoints_client(config.connect_to, runtime.pool, [info, SendUrl()], policies=policies)
+    await stack.enter_async_context(services)
+    await stack.enter_async_context(endpoints)
+    if config.register_service:
+        for name in config.service_names:
+            await services.register(RegistryCall(NetworkService(name=name, payload=config.payload)))
+    record = _record(config, listen_on)
+    await endpoints.register(RegistryCall(record))
+    if config.unregister_itself:
+        stack.push_async_callback(_unregister, endpoints, config.name, config.request_timeout)
+
+
+async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: str, timeout: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
+    await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))
+
+
+def _record(config: NseConfig, listen_on: str) -> NetworkServiceEndpoint:
+    labels = {name: NetworkServiceLabels(labels=dict(config.labels)) for name in config.service_names}
+    return NetworkServiceEndpoint(
+        name=config.name,
+        network_service_names=list(config.service_names),
+        network_service_labels=labels,
+        url=listen_on,
+    )

@@ -1,0 +1,66 @@
+"""The manager of a node: the door for its clients and endpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsm.chains.component import Runtime, run
+from nsm.chains.composed import nsmgr
+from nsm.chains.config import Common, duration, text, url, urls, variable
+from nsm.chains.logs import log
+from nsm.chains.transport import Health, Method, serve
+from nsm.services.policies import REGISTRY_CLIENT, REGISTRY_SERVER, masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class NsmgrConfig(Common):
+    """Where to listen, and where the registry is."""
+
+    name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
+    listen_on: tuple[str, ...] = variable(
+        "unix:///var/lib/networkservicemesh/nsm.io.sock", urls, "where to listen; the first tcp:// is what others dial"
+    )
+    registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is it")
+    registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for those who register")
+    registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
+    dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
+    forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
+
+
+def main(arguments: list[str]) -> int:
+    """The manager of a node: the door for its clients and endpoints."""
+    return run("nsmgr", NsmgrConfig, _serve, arguments)
+
+
+async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
+    methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
+    access = runtime.access(config)
+    async with serve(config.listen_on, methods, runtime.identity, name=config.name, access=access) as bound:
+        own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
+        manager = nsmgr(
+            config.name,
+            runtime.identity,
+            runtime.pool,
+            own_url=own_url,
+            registry_url=config.registry_url or None,
+            forwarder_service=config.forwarder_network_service_name,
+            labels={
+                "nodeName": config.node_name,
+                "podName": config.pod_name,
+                "clusterName": config.cluster_name,
+            },
+            server_policies=config.registry_server_policies,
+            client_policies=config.registry_client_policies,
+        )
+        methods.update(manager.methods())
+        log.info("ready", listen_on=bound)
+        await runtime.stopping.wait()
+    await manager.aclose()
+
+
+_SERVICES = (
+    "networkservice.NetworkService",
+    "connection.MonitorConnection",
+    "registry.NetworkServiceRegistry",
+    "registry.NetworkServiceEndpointRegistry",
+)
