@@ -13,6 +13,9 @@ T = TypeVar("T")
 
 _log = structlog.get_logger("nsm.tasks")
 
+_PATIENCE = 1.0
+"""Seconds after which a task that a library kept from being cancelled is cancelled again."""
+
 
 class Tasks:
     """A set of named tasks that end with their owner.
@@ -47,11 +50,11 @@ class Tasks:
     async def aclose(self) -> None:
         """Cancel every task and wait for its end; the calling task, if it is one of them, goes on."""
         mine = asyncio.current_task()
-        ending = [task for task in self._live if task is not mine]
-        for task in ending:
-            task.cancel()
-        if ending:
-            await asyncio.wait(ending)
+        ending = {task for task in self._live if task is not mine}
+        while ending:
+            for task in ending:
+                task.cancel()
+            ending = (await asyncio.wait(ending, timeout=_PATIENCE))[1]
 
     async def __aenter__(self) -> Tasks:
         return self

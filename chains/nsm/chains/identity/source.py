@@ -33,13 +33,13 @@ async def identity_from(workload_api: str, *, token_lifetime: float) -> AsyncIte
     channel = _channel(workload_api)
     identity = Identity(token_lifetime=token_lifetime)
     ready = asyncio.Event()
-    async with Tasks("identity") as tasks:
-        tasks.spawn(_follow(channel, workload_api, identity, ready), name="Workload API")
-        try:
+    try:
+        async with Tasks("identity") as tasks:
+            tasks.spawn(_follow(channel, workload_api, identity, ready), name="Workload API")
             await ready.wait()
             yield identity
-        finally:
-            channel.close()
+    finally:
+        channel.close()
 
 
 def _channel(url: str) -> Channel:

@@ -1,0 +1,5 @@
+import sys
+
+from nsm.chains.cli import main
+
+sys.exit(main())

@@ -1,0 +1,117 @@
+"""`nsm demo`: a mesh from nothing, a wire, a ping each way, and nothing left."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nsm.chains.core import MeshError
+
+from .rundir import MeshCommandError, RunDir
+from .topology import TopologyError, read
+
+CLIENT, ENDPOINT = "client", "endpoint"
+
+
+def main(arguments: list[str]) -> int:
+    """Starts a mesh, shows a ping crossing its wire, and takes it down."""
+    parser = argparse.ArgumentParser(prog="nsm demo", description=main.__doc__)
+    parser.add_argument("--trace", action="store_true", help="show the set-up of the wire as a waterfall of spans")
+    parsed = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _Demo(trace=parsed.trace).run()
+    except (MeshError, TopologyError) as error:
+        print(f"nsm demo: {error}", file=sys.stderr)
+        return 1
+
+
+class _Demo:
+    def __init__(self, *, trace: bool) -> None:
+        self._run = RunDir.of(f"demo-{os.getpid()}")
+        self._trace = trace
+        self._began = time.perf_counter()
+
+    def run(self) -> int:
+        from .launch import down, up  # noqa: PLC0415 - after the arguments have been read
+        from .supervisor import ask  # noqa: PLC0415
+
+        self._say("a mesh on this machine: one node, a client and an endpoint in namespaces of their own")
+        up(self._run, read(None), self._show, trace_to="file" if self._trace else "")
+        try:
+            wire = ask(str(self._run.control), {"command": "status"})["wires"][0]
+            self._show_wire(wire)
+            if self._trace:
+                self._show_trace()
+            self._ping(CLIENT, wire["dst_ips"], "the client pings the endpoint")
+            self._ping(ENDPOINT, wire["src_ips"], "the endpoint pings the client")
+            self._say("the client stops and closes its wire")
+            ask(str(self._run.control), {"command": "stop", "component": CLIENT})
+            self._verify_closed()
+        finally:
+            pids = ask(str(self._run.control), {"command": "pids"})["pids"]
+            down(self._run)
+        self._verify_gone(pids)
+        self._say(f"done in {time.perf_counter() - self._began:.1f} s, nothing is left")
+        return 0
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.perf_counter() - self._began:6.2f} s] {text}", flush=True)
+
+    def _show(self, event: Mapping[str, Any]) -> None:
+        component = event.get("component", "")
+        if event["event"] == "started" and component != CLIENT:
+            self._say(f"{component} is ready after {event['ms']} ms")
+        elif event["event"] == "wire made":
+            self._say(f"{component} made the wire in the kernel in {event['ms']} ms")
+        elif event["event"] == "wire up":
+            self._say(f"{component} asked for {event['service']} and has {event['interface']} after {event['ms']} ms")
+        elif event["event"] in {"no wire yet", "ended"}:
+            self._say(f"{component}: {event['event']}: {event.get('error') or event.get('reason')}")
+
+    def _show_wire(self, wire: Mapping[str, Any]) -> None:
+        self._say(f"who asked whom: {' → '.join(wire['path'])}")
+        self._say(f"addresses: client {', '.join(wire['src_ips'])}, endpoint {', '.join(wire['dst_ips'])}")
+
+    def _show_trace(self) -> None:
+        from .waterfall import render, spans_of  # noqa: PLC0415
+
+        print(render(spans_of(self._run.path / "traces")), flush=True)
+
+    def _ping(self, workload: str, addresses: list[str], about: str) -> None:
+        for address in addresses:
+            host = address.partition("/")[0]
+            command = ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "2", host]
+            lines = self._output(workload, command)
+            received = [line for line in lines if " bytes from " in line]
+            if len(received) != 3:
+                raise MeshCommandError(f"{about}: {len(received)} of 3 answers from {host}: {lines[-1:]}")
+            self._say(f"{about}: {received[-1]}")
+
+    def _verify_closed(self) -> None:
+        """The endpoint lives on; its end of the wire must not."""
+        interfaces = [line.partition(":")[0].strip() for line in self._output(ENDPOINT, ["cat", "/proc/net/dev"])[2:]]
+        if interfaces != ["lo"]:
+            raise MeshCommandError(f"the wire was closed, but the endpoint still has {interfaces}")
+        self._say("the endpoint's end of the wire is gone")
+
+    def _verify_gone(self, pids: list[int]) -> None:
+        alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+        if alive or self._run.path.exists():
+            raise MeshCommandError(f"something is left: processes {alive}, {self._run.path}")
+
+    def _output(self, workload: str, command: list[str]) -> list[str]:
+        words = [sys.executable, "-m", "nsm.chains", "mesh", "--name", self._run.name, "exec", workload, "--", *command]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=15, check=False)
+        except subprocess.TimeoutExpired:
+            raise MeshCommandError(f"{' '.join(command)} in {workload} did not end") from None
+        if done.returncode:
+            raise MeshCommandError(f"{' '.join(command)} in {workload}: {(done.stderr or done.stdout).strip()}")
+        return done.stdout.splitlines()

@@ -1,0 +1,116 @@
+"""Network, mount and user namespaces, made and entered without a program's help."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+NEW_NET, NEW_MOUNT, NEW_USER = 0x40000000, 0x00020000, 0x10000000
+_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot {what}: {os.strerror(number)}")
+
+
+def unshare(kinds: int, what: str) -> None:
+    """Leave the present namespaces of `kinds` for new ones. Raises OSError that names `what` was wanted."""
+    _check(_libc.unshare(kinds), what)
+
+
+def enter(descriptor: int, kind: int) -> None:
+    """Enter the namespace of `descriptor`. Raises OSError."""
+    _check(_libc.setns(descriptor, kind), "enter a namespace")
+
+
+def become_root_in_user_namespace() -> None:
+    """Make a user namespace in which this process is root. Raises OSError that says what to do where it is forbidden."""
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        unshare(NEW_USER, "make a user namespace")
+        _write("/proc/self/uid_map", f"0 {uid} 1")
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/gid_map", f"0 {gid} 1")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"{error}; this system does not let ordinary users make user namespaces: run as root, or allow them "
+            "(sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)",
+        ) from None
+    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that our own later commands may look into /proc/self/ns
+
+
+def new_network() -> int:
+    """A descriptor of a new network namespace whose loopback is up. It lives as long as somebody holds it."""
+
+    def make() -> int:
+        unshare(NEW_NET, "make a network namespace")
+        _set_up("lo")
+        return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    return in_thread(make)
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own, which takes the namespaces that it entered with it."""
+    result: list[T] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            result.append(work())
+        except BaseException as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
+    return result[0]
+
+
+def private_mounts() -> None:
+    """A mount namespace of this process's own: what is mounted from now on is seen here only."""
+    unshare(NEW_MOUNT, "make a mount namespace")
+    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
+
+
+def bind(source: str, target: str) -> None:
+    """Show the file `source` at `target`."""
+    _check(_libc.mount(source.encode(), target.encode(), None, _MS_BIND, None), f"mount {source} at {target}")
+
+
+def die_with_parent(signal: int) -> None:
+    """Get `signal` when the parent ends, however it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parent ended."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _set_up(interface: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sh14x", interface.encode(), 0)
+        flags = struct.unpack("16sh14x", fcntl.ioctl(sock, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", interface.encode(), flags | _IFF_UP))
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)

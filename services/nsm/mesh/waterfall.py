@@ -1,0 +1,73 @@
+"""The spans of one trace as a waterfall for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_WIDTH = 44
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One span, times in nanoseconds since the epoch."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    service: str
+    start_ns: int
+    end_ns: int
+
+
+def spans_of(folder: Path) -> list[Span]:
+    """The spans that the components wrote into `folder`, a JSON object a line."""
+    files = sorted(folder.glob("*.jsonl"))
+    return [Span(**json.loads(line)) for file in files for line in file.read_text().splitlines()]
+
+
+def render(spans: Sequence[Span], root: str = "") -> str:
+    """The trace with most spans (or that of a span called `root`), a line a span: where, what, when, how long."""
+    if not spans:
+        return "there are no spans"
+    trace = _choose(spans, root)
+    begin, end = min(span.start_ns for span in trace), max(span.end_ns for span in trace)
+    lines = [f"{'service':<18} {'span':<40} {'ms':>8}  0 ms{f'{(end - begin) / 1e6:.1f} ms':>{_WIDTH - 4}}"]
+    lines += [_line(span, depth, begin, max(1, end - begin)) for span, depth in _in_order(trace)]
+    return "\n".join(lines)
+
+
+def _choose(spans: Sequence[Span], root: str) -> list[Span]:
+    traces: dict[str, list[Span]] = defaultdict(list)
+    for span in spans:
+        traces[span.trace_id].append(span)
+    named = [trace for trace in traces.values() if any(span.name == root for span in trace)]
+    return max(named or traces.values(), key=len)
+
+
+def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
+    """Depth first, each with its depth; a span whose parent is not there is a root."""
+    trace = sorted(trace, key=lambda span: span.start_ns)
+    known = {span.span_id for span in trace}
+    children: dict[str, list[Span]] = defaultdict(list)
+    for span in trace:
+        children[span.parent_id if span.parent_id in known else ""].append(span)
+    ordered: list[tuple[Span, int]] = []
+    pending = [(span, 0) for span in reversed(children[""])]
+    while pending:
+        span, depth = pending.pop()
+        ordered.append((span, depth))
+        pending += [(child, depth + 1) for child in reversed(children[span.span_id])]
+    return ordered
+
+
+def _line(span: Span, depth: int, begin: int, length: int) -> str:
+    left = (span.start_ns - begin) * _WIDTH // length
+    width = max(1, (span.end_ns - span.start_ns) * _WIDTH // length)
+    bar = " " * left + "█" * min(width, _WIDTH - left if left < _WIDTH else 1)
+    name = f"{'· ' * min(depth, 10)}{span.name}"
+    return f"{span.service:<18.18} {name:<40.40} {(span.end_ns - span.start_ns) / 1e6:>8.2f}  {bar}"
