@@ -131,7 +131,9 @@ class Dataplane:
 
     def _create(self, wire: Wire, alias: str) -> Pair:
         begin = time.perf_counter()
-        namespaces = self._namespaces = self._namespaces or Namespaces()
+        if self._namespaces is None:
+            self._namespaces = Namespaces()
+        namespaces = self._namespaces
         client = namespaces.take(wire.client.path)
         try:
             endpoint = namespaces.take(wire.endpoint.path)

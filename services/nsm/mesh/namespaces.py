@@ -37,7 +37,7 @@ def enter(descriptor: int, kind: int) -> None:
 
 
 def become_root_in_user_namespace() -> None:
-    """Make a user namespace in which this process is root. Raises OSError that says what to do where it is forbidden."""
+    """Make a user namespace in which this process is root. Raises OSError that says what to do if it may not."""
     uid, gid = os.getuid(), os.getgid()
     try:
         unshare(NEW_USER, "make a user namespace")

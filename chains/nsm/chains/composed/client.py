@@ -32,7 +32,7 @@ def client(
     return Chain(
         [
             UpdatePath(name),
-            begin or Begin(merge=merge_with_returned),
+            Begin(merge=merge_with_returned) if begin is None else begin,
             *([Refresh()] if refresh else []),
             *([ClientUrl(url)] if url else []),
             *([heal] if heal else []),  # before dial: it may have the next request go elsewhere
