@@ -86,7 +86,9 @@ class Hop:
     inbox: Inbox | None = None
     """Where descriptors that the other side of this hop sends arrive; None where the transport carries none."""
     keeps_files: bool = False
-    """A client element takes the descriptors that come with the answer, and settles them."""
+    """A client element takes descriptors that come with the answer; it settles what is in `named`."""
+    named: list[tuple[int, int]] = field(default_factory=list)
+    """Device and inode of each file that the answer named, set by the transport for who keeps files."""
 
     @property
     def live(self) -> Store:

@@ -81,8 +81,11 @@ class ReceiveReturned(Element):
         call.keeps_files = True
         connection = await rest.request(call)
         if connection.mechanism is not None:
-            known = await _take(self._files, call, [connection.mechanism], settle=True)
+            known = await _take(self._files, call, [connection.mechanism])
             _release_unused(known, [connection.mechanism])
+        if call.inbox is not None:
+            for key in call.named:
+                call.inbox.settle(*key)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -112,9 +115,7 @@ def _send(call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, str]:
     return sent
 
 
-async def _take(
-    slot: Key[dict[str, Received]], call: Call, mechanisms: Iterable[Mechanism], *, settle: bool = False
-) -> dict[str, Received]:
+async def _take(slot: Key[dict[str, Received]], call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, Received]:
     """Replace each ``inode:`` URL by a path of the file that came; what the connection has already is used again."""
     store = call.live
     if store.get(slot) is None:
@@ -127,8 +128,6 @@ async def _take(
             continue
         if url not in known:
             known[url] = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
-        if settle:
-            call.inbox.settle(*key)
         mechanism.parameters[INODE_URL] = _url(known[url])
     return known
 

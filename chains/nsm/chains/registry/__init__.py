@@ -1,0 +1,1 @@
+"""The elements that registrations pass: one file each."""

@@ -265,7 +265,7 @@ class _Exchange:
 
     def __init__(self, channel: Channel, protocol: _Protocol) -> None:
         self._channel, self._protocol = channel, protocol
-        self.stream = CallStream(protocol.processor.connection)
+        self.stream = CallStream(protocol.processor.connection, channel.target)
 
     async def begin(self, headers: Headers, body: bytes, files: Sequence[str]) -> None:
         """Open the stream and write all of the request."""
@@ -292,7 +292,7 @@ class _Exchange:
         self._channel.calls -= 1
         if self.stream.id is None:
             return
-        if not self.stream.ended.done() and self.stream.closable:
+        if self.stream.is_open and self.stream.closable:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
             self._release()

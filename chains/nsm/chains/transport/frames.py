@@ -65,8 +65,9 @@ def only_message(data: bytes) -> bytes:
 class CallStream(H2Stream):
     """An HTTP/2 stream whose end, and whose failure, can be awaited as one."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, target: str) -> None:
         super().__init__(connection, connection._connection, connection._transport)
+        self._target = target
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __ended__(self) -> None:
@@ -79,9 +80,14 @@ class CallStream(H2Stream):
         """The stream or its connection broke."""
         self.buffer.eof()
         if not self.ended.done():
-            self.ended.set_exception(Unavailable(reason))
+            self.ended.set_exception(Unavailable(f"{self._target} went away: {reason}"))
             self.ended.exception()
         self.headers_received.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether neither the peer nor the network has ended it."""
+        return not self.ended.done() or self.ended.cancelled()
 
 
 async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: Headers | None = None) -> None:

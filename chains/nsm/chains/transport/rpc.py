@@ -208,8 +208,9 @@ class RemoteNetworkService:
             raise
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox
+        call.named = [*_files_of(NetworkServiceRequest(connection=connection))]
         if not call.keeps_files:
-            _settle(answer.inbox, [*_files_of(NetworkServiceRequest(connection=connection))])
+            _settle(answer.inbox, call.named)
         return connection
 
     async def close(self, call: Call) -> None:
@@ -249,8 +250,7 @@ class RemoteRegistry(Generic[R]):
     async def register(self, call: RegistryCall[R]) -> R:
         """Send the Register; the path that comes back becomes the call's."""
         answer, beside = await self._send(call, "Register", self._kind.record)
-        if not call.keeps_files:
-            _settle(beside.inbox, _files_named(self._kind.url(answer)))
+        _settle(beside.inbox, _files_named(self._kind.url(answer)))
         return answer
 
     async def unregister(self, call: RegistryCall[R]) -> None:

@@ -143,6 +143,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
         self._shaking = Tasks(f"handshakes of {name}")
+        self._accepted: set[socket.socket] = set()
         self.connections: set[_Connection] = set()
 
     async def listen(self, address: Address, access: SocketAccess) -> str:
@@ -165,6 +166,8 @@ class Server:
                     os.unlink(address.path)
         self._sockets.clear()
         await self._shaking.aclose()
+        for sock in self._accepted:
+            sock.close()
         for connection in list(self.connections):
             connection.say_goodbye()
         running = [task for connection in self.connections for task in connection.calls()]
@@ -185,9 +188,11 @@ class Server:
                 log.error("cannot accept a connection", on=str(address), error=str(error))
                 return
             sock.setblocking(False)
+            self._accepted.add(sock)
             self._shaking.spawn(self._shake_hands(sock, address), name="handshake")
 
     async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
+        self._accepted.discard(sock)
         protocol = _Connection(self)
         try:
             if self.identity is None:
@@ -343,7 +348,8 @@ class _Calls(AbstractHandler):
                     await stream.send_headers([*_OK_HEADERS, *incoming.headers])
                     started = True
                 self._send_files(incoming)
-                await stream.send_data(frames(batch))
+                if batch:  # grpclib takes an empty DATA frame for the end
+                    await stream.send_data(frames(batch))
         if not started:
             await stream.send_headers([*_OK_HEADERS, *incoming.headers])
         await stream.send_headers(_OK_TRAILERS, end_stream=True)

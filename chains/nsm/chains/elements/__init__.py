@@ -1,0 +1,1 @@
+"""The elements that connections pass: one file each."""

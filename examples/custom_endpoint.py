@@ -1,0 +1,31 @@
+"""An endpoint with an element of its own: it counts its clients and tells each how many there are."""
+
+from nsm.apis.connection import Connection
+from nsm.chains.composed import Endpoint, endpoint
+from nsm.chains.core import Call, Element, Handler
+from nsm.chains.elements.kernel import KernelServer
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.identity import Identity
+
+
+class CountClients(Element):
+    """Write the number of clients into the connection's extra context."""
+
+    def __init__(self) -> None:
+        self.clients = 0
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        connection = await rest.request(call)
+        self.clients += 1
+        call.live.on_end(self._left)  # however the connection ends
+        connection.context.extra_context["clients"] = str(self.clients)
+        return connection
+
+    def _left(self) -> None:
+        self.clients -= 1
+
+
+def counting_endpoint(name: str, identity: Identity) -> Endpoint:
+    ipam, kernel = Point2PointIpam(["10.9.0.0/24"]), Mechanisms({"KERNEL": [KernelServer()]})
+    return endpoint(name, identity, [CountClients(), ipam, kernel])

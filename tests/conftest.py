@@ -1,0 +1,13 @@
+"""Which clock a test runs by."""
+
+import asyncio
+
+from nsm.chains.testing.clock import VirtualTimeLoop
+
+VIRTUAL = ("tests/chains/core", "tests/chains/elements", "tests/chains/registry")
+"""Where time is virtual: what tests no sockets."""
+
+
+def pytest_asyncio_loop_factories(config, item):
+    path = item.path.relative_to(config.rootpath).as_posix()
+    return {"virtual": VirtualTimeLoop} if path.startswith(VIRTUAL) else {"real": asyncio.SelectorEventLoop}
