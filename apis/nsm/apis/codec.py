@@ -58,6 +58,12 @@ def clone(message: M) -> M:
     return copy
 
 
+def prepare(*kinds: type[Message]) -> None:
+    """Compile for `kinds` and what they contain now, instead of at the first message."""
+    for kind in kinds:
+        _compiled(kind)
+
+
 class Codec(CodecBase):
     """The codec for grpclib's channels and servers."""
 

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
+from nsm.apis import codec, connection, networkservice, registry
 from nsm.chains import logs
 from nsm.chains.config import Common, ConfigError, load
 from nsm.chains.config.loader import describe
@@ -19,6 +20,7 @@ from nsm.chains.core import MeshError
 from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
+from nsm.chains.tracing import traces
 from nsm.chains.transport import Pool, SocketAccess
 
 C = TypeVar("C", bound=Common)
@@ -67,15 +69,30 @@ def run_plain(
         for fault in error.faults:
             print(f"nsm {name}: {fault}", file=sys.stderr)
         return 2
+    prepare_codec()
     logs.set_up(getattr(loaded.config, "name", name), loaded.config.log_level)
     for warning in loaded.warnings:
         log.warning(warning)
     try:
-        asyncio.run(_until_stopped(main, loaded.config))
+        with traces(getattr(loaded.config, "name", name), loaded.config):
+            asyncio.run(_until_stopped(main, loaded.config))
     except MeshError as error:
         log.error("stopped", error=str(error))
         return 1
     return 0
+
+
+def prepare_codec() -> None:
+    """Compile the codec of what every component sends and receives, so that the first call is like any other."""
+    codec.prepare(
+        networkservice.NetworkServiceRequest,
+        connection.ConnectionEvent,
+        connection.MonitorScopeSelector,
+        registry.NetworkServiceQuery,
+        registry.NetworkServiceResponse,
+        registry.NetworkServiceEndpointQuery,
+        registry.NetworkServiceEndpointResponse,
+    )
 
 
 async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], config: C) -> None:

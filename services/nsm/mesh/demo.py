@@ -43,7 +43,7 @@ class _Demo:
         from .supervisor import ask  # noqa: PLC0415
 
         self._say("a mesh on this machine: one node, a client and an endpoint in namespaces of their own")
-        up(self._run, read(None), self._show, trace_to="file" if self._trace else "")
+        up(self._run, read(None), self._show, trace_to=f"file://{self._run.path}/traces" if self._trace else "")
         try:
             wire = ask(str(self._run.control), {"command": "status"})["wires"][0]
             self._show_wire(wire)

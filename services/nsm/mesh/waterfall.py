@@ -50,7 +50,11 @@ def _choose(spans: Sequence[Span], root: str) -> list[Span]:
 
 
 def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
-    """Depth first, each with its depth; a span whose parent is not there is a root."""
+    """Depth first, each with its depth: how many components the call had gone through before.
+
+    Elements of one component nest without end, so their nesting is left to the bars. A span whose parent is not
+    there is a root.
+    """
     trace = sorted(trace, key=lambda span: span.start_ns)
     known = {span.span_id for span in trace}
     children: dict[str, list[Span]] = defaultdict(list)
@@ -61,7 +65,7 @@ def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
     while pending:
         span, depth = pending.pop()
         ordered.append((span, depth))
-        pending += [(child, depth + 1) for child in reversed(children[span.span_id])]
+        pending += [(child, depth + (child.service != span.service)) for child in reversed(children[span.span_id])]
     return ordered
 
 
@@ -69,5 +73,5 @@ def _line(span: Span, depth: int, begin: int, length: int) -> str:
     left = (span.start_ns - begin) * _WIDTH // length
     width = max(1, (span.end_ns - span.start_ns) * _WIDTH // length)
     bar = " " * left + "█" * min(width, _WIDTH - left if left < _WIDTH else 1)
-    name = f"{'· ' * min(depth, 10)}{span.name}"
+    name = f"{'  ' * depth}{span.name.rpartition('.')[2] if '/' in span.name else span.name}"
     return f"{span.service:<18.18} {name:<40.40} {(span.end_ns - span.start_ns) / 1e6:>8.2f}  {bar}"

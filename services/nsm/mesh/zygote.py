@@ -112,6 +112,7 @@ def _serve(sock: socket.socket) -> int:
 
 
 def _import_components() -> dict[str, Callable[[list[str]], int]]:
+    from nsm.chains.component import prepare_codec  # noqa: PLC0415
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
@@ -119,6 +120,7 @@ def _import_components() -> dict[str, Callable[[list[str]], int]]:
     from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
     from nsm.services.registry.main import main as registry  # noqa: PLC0415
 
+    prepare_codec()
     return {
         "forwarder-kernel": forwarder,
         "identity": identity,

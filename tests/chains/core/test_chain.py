@@ -83,12 +83,13 @@ async def test_spans_are_opened_around_elements_when_tracing_is_on():
 
     opened, said = [], []
 
-    @contextmanager
-    def span(name):
-        opened.append(name)
-        yield
+    class Hooks:
+        @contextmanager
+        def span(self, name):
+            opened.append(name)
+            yield
 
-    tracing.enable(span)
+    tracing.enable(Hooks())
     try:
         chain = Chain([Says("a", said)])
     finally:

@@ -7,31 +7,47 @@ called before chains are built: `nsm.chains.tracing` does it when the environmen
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 C = TypeVar("C")
 
-OpenSpan = Callable[[str], AbstractContextManager[Any]]
 
-_open_span: OpenSpan | None = None
+class Hooks(Protocol):
+    """What opens spans: `nsm.chains.tracing` has one that uses OpenTelemetry."""
+
+    def span(self, name: str) -> AbstractContextManager[Any]:
+        """A span inside the present one."""
+        ...
+
+    def client(self, name: str) -> AbstractContextManager[list[tuple[str, str]]]:
+        """A span of a call to another process; gives the metadata that carries the context there."""
+        ...
+
+    def server(self, name: str, metadata: Mapping[str, str]) -> AbstractContextManager[Any]:
+        """A span of a call from another process, inside the one that `metadata` tells of."""
+        ...
 
 
-def enable(open_span: OpenSpan | None) -> None:
-    """Open a span with `open_span(name)` around each element's call from now on; None switches it off."""
-    global _open_span  # noqa: PLW0603 - one switch of the process, set once at its start
-    _open_span = open_span
+hooks: Hooks | None = None
+"""None: tracing is off."""
+
+
+def enable(new: Hooks | None) -> None:
+    """Open spans with `new` from now on; None switches tracing off. Chains look once, when they are bound."""
+    global hooks  # noqa: PLW0603 - one switch of the process, set once at its start
+    hooks = new
 
 
 def traced(
     element: str, method: str, work: Callable[[C], Coroutine[Any, Any, T]]
 ) -> Callable[[C], Coroutine[Any, Any, T]]:
     """`work` itself when tracing is off, else `work` inside a span named ``element.Method``."""
-    open_span = _open_span
-    if open_span is None:
+    if hooks is None:
         return work
+    open_span = hooks.span
 
     @functools.wraps(work)
     async def in_span(call: C) -> T:
@@ -43,9 +59,9 @@ def traced(
 
 def traced_stream(element: str, method: str, work: Callable[[C], AsyncIterator[T]]) -> Callable[[C], AsyncIterator[T]]:
     """Like `traced`, for an answer that is a stream: the span lasts as long as the stream."""
-    open_span = _open_span
-    if open_span is None:
+    if hooks is None:
         return work
+    open_span = hooks.span
 
     @functools.wraps(work)
     async def in_span(call: C) -> AsyncIterator[T]:

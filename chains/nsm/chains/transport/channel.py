@@ -20,7 +20,7 @@ from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from nsm.apis import codec
-from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status
+from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
 from nsm.chains.identity import Identity
 
 from .frames import (
@@ -106,6 +106,20 @@ class Channel(GrpclibChannel):
 
         Raises what the peer answered, `TimedOut`, or `Unavailable` if the connection breaks.
         """
+        if tracing.hooks is not None:
+            with tracing.hooks.client(method) as context:
+                return await self._send(method, message, kind, [*metadata, *context], deadline, files)
+        return await self._send(method, message, kind, metadata, deadline, files)
+
+    async def _send(
+        self,
+        method: str,
+        message: Message,
+        kind: type[M],
+        metadata: Sequence[tuple[str, str]],
+        deadline: float | None,
+        files: Sequence[str],
+    ) -> tuple[M, Answer]:
         try:
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection()

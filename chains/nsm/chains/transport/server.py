@@ -22,7 +22,7 @@ from h2.config import H2Configuration
 from h2.exceptions import ProtocolError
 
 from nsm.apis import codec
-from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported
+from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported, tracing
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
@@ -311,7 +311,11 @@ class _Calls(AbstractHandler):
         incoming = self._incoming(headers)
         try:
             async with asyncio.timeout_at(incoming.deadline):
-                await self._call(stream, method, incoming)
+                if tracing.hooks is None or isinstance(method, Streaming):
+                    await self._call(stream, method, incoming)
+                else:
+                    with tracing.hooks.server(headers[":path"], headers):
+                        await self._call(stream, method, incoming)
         except TimeoutError:
             raise TimedOut("the deadline of the call passed") from None
 

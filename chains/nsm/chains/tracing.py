@@ -1,0 +1,123 @@
+"""Traces by OpenTelemetry: a span per RPC and per element, W3C context across processes.
+
+Off unless the environment says where traces go; then the SDK is imported, and not before:
+
+| variable | traces go |
+| --- | --- |
+| `OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318` | by OTLP over HTTP to that collector |
+| `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` | into a file of this component in that folder, a JSON object a line |
+| `TELEMETRY=true` | by OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT` (extra `otlp-grpc`) |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nsm.chains.config import Common
+from nsm.chains.core import InvalidRequest
+from nsm.chains.core.tracing import enable
+
+_FILE = "file://"
+
+
+@contextmanager
+def traces(component: str, config: Common) -> Iterator[None]:
+    """Trace what happens inside, if `config` says where to. Raises `InvalidRequest` without the exporter's package."""
+    if not (config.otlp_endpoint or config.telemetry):
+        yield
+        return
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only when tracing is on
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
+
+    provider = TracerProvider(resource=Resource.create({"service.name": component}))
+    exporter = _exporter(component, config)
+    is_file = config.otlp_endpoint.startswith(_FILE)
+    provider.add_span_processor(SimpleSpanProcessor(exporter) if is_file else BatchSpanProcessor(exporter))
+    enable(_Hooks(provider.get_tracer("nsm")))
+    try:
+        yield
+    finally:
+        enable(None)
+        provider.shutdown()
+
+
+def _exporter(component: str, config: Common) -> Any:
+    if config.otlp_endpoint.startswith(_FILE):
+        return _FileExporter(Path(config.otlp_endpoint.removeprefix(_FILE)), component)
+    try:
+        if config.otlp_endpoint:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+            return OTLPSpanExporter()
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found]  # noqa: PLC0415
+    except ImportError as error:
+        extra = "otlp" if config.otlp_endpoint else "otlp-grpc"
+        raise InvalidRequest(
+            f"traces are asked for, but {error.name} is missing: install nsm-chains[{extra}]"
+        ) from None
+    return trace_exporter.OTLPSpanExporter(endpoint=config.open_telemetry_endpoint, insecure=True)
+
+
+class _Hooks:
+    """Opens spans with one tracer."""
+
+    def __init__(self, tracer: Any) -> None:
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415
+        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+        self._tracer, self._kind, self._propagator = tracer, SpanKind, TraceContextTextMapPropagator()
+
+    def span(self, name: str) -> Any:
+        return self._tracer.start_as_current_span(name)
+
+    @contextmanager
+    def client(self, name: str) -> Iterator[list[tuple[str, str]]]:
+        with self._tracer.start_as_current_span(name.lstrip("/"), kind=self._kind.CLIENT):
+            carrier: dict[str, str] = {}
+            self._propagator.inject(carrier)
+            yield list(carrier.items())
+
+    @contextmanager
+    def server(self, name: str, metadata: Mapping[str, str]) -> Iterator[None]:
+        context = self._propagator.extract(dict(metadata))
+        with self._tracer.start_as_current_span(name.lstrip("/"), context=context, kind=self._kind.SERVER):
+            yield
+
+
+class _FileExporter:
+    """Writes spans as lines of JSON; what the local mesh's `--trace` reads."""
+
+    def __init__(self, folder: Path, component: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._component = component
+        self._file = open(folder / f"{component}.jsonl", "a", buffering=1)  # noqa: SIM115 - closed by shutdown
+
+    def export(self, spans: Sequence[Any]) -> Any:
+        from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
+
+        for span in spans:
+            self._file.write(json.dumps(self._plain(span)) + "\n")
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        self._file.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        del timeout_millis  # every line is written at once
+        return True
+
+    def _plain(self, span: Any) -> dict[str, Any]:
+        return {
+            "trace_id": f"{span.context.trace_id:032x}",
+            "span_id": f"{span.context.span_id:016x}",
+            "parent_id": f"{span.parent.span_id:016x}" if span.parent else "",
+            "name": span.name,
+            "service": self._component,
+            "start_ns": span.start_time,
+            "end_ns": span.end_time,
+        }
