@@ -196,6 +196,8 @@ def test_a_client_that_is_killed_leaves_a_wire_until_its_token_ends_and_down_rem
     time.sleep(0.2)
     components = json.loads(nsm("mesh", "status", "--json", "--name", mesh).stdout)["components"]
     assert {c["name"]: c["state"] for c in components}["client"] == "ended with -9"
+    ping = nsm("mesh", "exec", "--name", mesh, "client", "--", "ping", "-n", "-c", "1", "-W", "2", "10.0.0.0")
+    assert "1 received" in ping.stdout
 
 
 def test_a_service_that_nobody_provides_is_told_to_the_client(mesh, tmp_path):

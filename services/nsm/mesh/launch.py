@@ -171,10 +171,10 @@ def enter_workload(run: RunDir, workload: str) -> None:
     if not run.is_up():
         raise MeshCommandError(f"mesh {run.name!r} is not up")
     place = ask(str(run.control), {"command": "place", "workload": workload})
-    supervisor, pid = place["supervisor"], place["pid"]
+    supervisor = place["supervisor"]
     try:
         network = os.open(f"/proc/{supervisor}/fd/{place['network']}", os.O_RDONLY)
-        mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY)
+        mounts = os.open(f"/proc/{supervisor}/fd/{place['mounts']}", os.O_RDONLY)
         if os.geteuid() != 0:
             namespaces.enter(os.open(f"/proc/{supervisor}/ns/user", os.O_RDONLY), namespaces.NEW_USER)
         folder = os.getcwd()

@@ -43,6 +43,8 @@ class _Component:
     environment: dict[str, str]
     is_workload: bool = False
     pid: int = 0
+    mounts: int = -1
+    """A descriptor of its mount namespace, once it is ready: a workload can be entered although its client ended."""
     status: int | None = None
     began: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
@@ -126,7 +128,7 @@ class Supervisor:
         if component is None or not component.is_workload:
             known = ", ".join(c.name for c in self._components.values() if c.is_workload)
             raise MeshError(f"there is no workload {name!r}; there are {known}")
-        return {"supervisor": os.getpid(), "network": component.network, "pid": component.pid}
+        return {"supervisor": os.getpid(), "network": component.network, "mounts": component.mounts}
 
     def _make_networks(self) -> None:
         topology = self._topology
@@ -206,6 +208,7 @@ class Supervisor:
             ended.cancel()
         if not component.ready.is_set():
             raise MeshError(f"{component.name} ended before it was ready: {component.last or 'see its log'}")
+        component.mounts = os.open(f"/proc/{component.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         seconds = time.perf_counter() - component.began
         self._tell({"event": "started", "component": component.name, "ms": round(seconds * 1000)})
 

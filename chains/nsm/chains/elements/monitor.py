@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Protocol
 
 from nsm.apis import codec
@@ -15,7 +16,8 @@ from nsm.apis.connection import (
     PathSegment,
     State,
 )
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, Peer, Store
+from nsm.chains.core import Call, Element, Handler, Key, MeshError, Peer, Store, Tasks
+from nsm.chains.logs import log
 from nsm.chains.model.matching import selects
 
 
@@ -44,32 +46,34 @@ class Monitor(Element):
         self._remote = remote
         self._connections: dict[str, Connection] = {}
         self._listeners: set[_Listener] = set()
-        self._relay: Key[asyncio.Task[None]] = Key("relay of events")
+        self._relays = Tasks("relays of events")
+        self._downstream: dict[str, set[str]] = {}
+        self._went_to: Key[str] = Key("relayed from")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
-        relayed = call.live.pop(self._relay)
-        if relayed is not None:
-            relayed.cancel()
         try:
             connection = await rest.request(call)
         except BaseException:
-            if relayed is not None:
-                self._set_down(call.live)
+            if call.live.get(self._went_to) is not None:
+                self._set_down(call.live.connection_id)
             raise
+        if connection.id not in self._connections:
+            call.live.on_end(partial(self._delete, call.live))
         self._update(connection)
-        call.live.on_end(lambda: self._delete(connection.id))
-        self._listen_downstream(call.live, connection)
+        self._relay_from(call.live, connection)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Tell of the end, also if the Close failed."""
-        if (relayed := call.live.pop(self._relay)) is not None:
-            relayed.cancel()
         try:
             await rest.close(call)
         finally:
-            self._delete(call.connection.id)
+            self._delete(call.live)
+
+    async def aclose(self) -> None:
+        """Stop listening to others."""
+        await self._relays.aclose()
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """The events that `selector` means, without end."""
@@ -90,39 +94,49 @@ class Monitor(Element):
         for listener in self._listeners:
             listener.hear(ConnectionEventType.UPDATE, kept)
 
-    def _delete(self, connection_id: str) -> None:
-        connection = self._connections.pop(connection_id, None)
+    def _delete(self, store: Store) -> None:
+        if (target := store.pop(self._went_to)) is not None:
+            self._downstream.get(target, set()).discard(store.connection_id)
+        connection = self._connections.pop(store.connection_id, None)
         if connection is not None:
             for listener in self._listeners:
                 listener.hear(ConnectionEventType.DELETE, connection)
 
-    def _set_down(self, store: Store) -> None:
-        connection = self._connections.get(store.connection_id)
+    def _set_down(self, connection_id: str) -> None:
+        connection = self._connections.get(connection_id)
         if connection is not None and connection.state != State.DOWN:
             changed = codec.clone(connection)
             changed.state = State.DOWN
             self._update(changed)
 
-    def _listen_downstream(self, store: Store, connection: Connection) -> None:
-        target = store.get(DOWNSTREAM)
+    def _relay_from(self, store: Store, connection: Connection) -> None:
+        """Listen to the component that the connection went on to: once, however many connections went there."""
+        target, former = store.get(DOWNSTREAM), store.pop(self._went_to)
+        if former is not None and former != target:
+            self._downstream.get(former, set()).discard(connection.id)
         if self._remote is None or target is None:
             return
-        work = self._relay_from(store, codec.clone(connection), self._remote, target)
-        store.put(self._relay, store.spawn(work, name="relay of events"))
+        store.put(self._went_to, target)
+        if target not in self._downstream:
+            self._downstream[target] = set()
+            work = self._relay(self._remote, target, _segment(connection).name)
+            self._relays.spawn(work, name=f"relay of {target}")
+        self._downstream[target].add(connection.id)
 
-    async def _relay_from(self, store: Store, own: Connection, remote: RemoteEvents, target: str) -> None:
-        segment = PathSegment(name=_segment(own).name, id=own.id)
+    async def _relay(self, remote: RemoteEvents, target: str, own_name: str) -> None:
+        """Pass on what the component at `target` tells of connections with our segment, until it is heard no more."""
         try:
-            async for event in remote(target, MonitorScopeSelector(path_segments=[segment])):
+            async for event in remote(target, MonitorScopeSelector(path_segments=[PathSegment(name=own_name)])):
                 for connection in event.connections.values():
-                    self._relay_event(own, event.type, connection)
-        except MeshError:
-            pass
-        self._set_down(store)
+                    self._relay_event(target, event.type, connection)
+        except MeshError as error:
+            log.info("a peer is not heard any more", target=target, reason=str(error))
+        for connection_id in self._downstream.pop(target, ()):
+            self._set_down(connection_id)
 
-    def _relay_event(self, own: Connection, kind: ConnectionEventType, theirs: Connection) -> None:
-        known = self._connections.get(own.id)
-        if known is None or not _concerns(own, theirs):
+    def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:
+        known = self._concerned(target, theirs)
+        if known is None:
             return
         if kind == ConnectionEventType.INITIAL_STATE_TRANSFER and theirs.state == known.state:
             return
@@ -130,11 +144,19 @@ class Monitor(Element):
         changed.context, changed.state = codec.clone(theirs).context, theirs.state
         if theirs.path is not None:
             changed.path = codec.clone(theirs.path)
-            changed.path.index = own.path.index if own.path else 0
+            changed.path.index = known.path.index if known.path else 0
         if kind == ConnectionEventType.DELETE:
             changed.state = State.DOWN
         if changed != known:
             self._update(changed)
+
+    def _concerned(self, target: str, theirs: Connection) -> Connection | None:
+        """Our connection that an event from further on is about."""
+        for segment in theirs.path.path_segments if theirs.path else ():
+            if segment.id in self._downstream.get(target, ()):
+                known = self._connections.get(segment.id)
+                return known if known is not None and _concerns(known, theirs) else None
+        return None
 
 
 def _segment(connection: Connection) -> PathSegment:

@@ -20,6 +20,7 @@ from grpclib.protocol import AbstractHandler, H2Protocol
 from grpclib.protocol import Stream as H2Stream
 from h2.config import H2Configuration
 from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes
 
 from nsm.apis import codec
 from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported, tracing
@@ -37,6 +38,8 @@ HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
 _BACKLOG = 1024
+_STREAMS = 1 << 20
+"""Calls at once on one connection: a manager's clients share the one to its forwarder."""
 
 
 @dataclass(slots=True)
@@ -231,6 +234,8 @@ class _Connection(H2Protocol):
         assert isinstance(transport, asyncio.Transport)
         identity = self._server.identity
         super().connection_made(transport)
+        self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS})
+        self.connection.flush()
         self.files = transport.get_extra_info("descriptors")
         self._server.connections.add(self)
         if identity is None:

@@ -1,0 +1,173 @@
+"""`nsm bench connect`: puts load on a manager, ours or another implementation's."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import secrets
+import socket
+import statistics
+import struct
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL, LOCAL
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.composed import client
+from nsm.chains.core import Call, Chain, MeshError
+from nsm.chains.elements.descriptors import SendDescriptors
+from nsm.chains.elements.kernel import KernelClient
+from nsm.chains.model.interface_name import generate
+from nsm.chains.transport import RemoteNetworkService
+
+from .session import run, session
+
+_ECHO_REQUEST, _ICMP_TIMEOUT = 8, 1.0
+
+
+@dataclass
+class Result:
+    """Milliseconds of every call, and what failed."""
+
+    setup: list[float] = field(default_factory=list)
+    refresh: list[float] = field(default_factory=list)
+    close: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    lost_first_packets: int = 0
+    setup_total_s: float = 0.0
+    close_total_s: float = 0.0
+
+
+def main(arguments: list[str]) -> int:
+    """Asks a manager for many connections and closes them again; tells how long that took."""
+    parser = argparse.ArgumentParser(prog="nsm bench", description=main.__doc__)
+    connect = parser.add_subparsers(required=True, metavar="WHAT").add_parser("connect", help=main.__doc__)
+    connect.add_argument("--url", required=True, help="the manager")
+    connect.add_argument("--service", required=True, metavar="NAME", help="the network service to ask for")
+    connect.add_argument("-n", type=int, default=100, help="how many connections")
+    connect.add_argument("-c", type=int, default=1, help="how many at once")
+    connect.add_argument("--refresh", action="store_true", help="ask for each once more before it is closed")
+    connect.add_argument("--first-packet", action="store_true", help="send one ping when a request has returned")
+    connect.add_argument("--timeout", type=float, default=15.0, help="seconds that one call may take")
+    connect.add_argument("--json", action="store_true", help="for programs: every single time too")
+    parsed = parser.parse_args(arguments)
+
+    async def work() -> int:
+        async with session() as pool:
+            await pool.channel(parsed.url).peer()
+            load = _Load(parsed, client(_name(), _elements(), RemoteNetworkService(pool), url=parsed.url))
+            result = await load.run()
+        print(json.dumps(result.__dict__) if parsed.json else _table(result))
+        return 1 if result.errors else 0
+
+    return run("bench", work)
+
+
+def _name() -> str:
+    return f"bench-{secrets.token_hex(4)}"
+
+
+def _elements() -> list[Any]:
+    return [KernelClient(), SendDescriptors()]
+
+
+class _Load:
+    """Runs the connections, some at once: all set-ups, then all refreshes, then all closes."""
+
+    def __init__(self, parsed: argparse.Namespace, chain: Chain) -> None:
+        self._parsed, self._chain = parsed, chain
+        self._result = Result()
+        self._open: list[Connection] = []
+
+    async def run(self) -> Result:
+        numbers, result = list(range(self._parsed.n)), self._result
+        begin = time.perf_counter()
+        await self._each(numbers, self._set_up)
+        result.setup_total_s = time.perf_counter() - begin
+        if self._parsed.refresh:
+            await self._each(list(self._open), self._refresh)
+        begin = time.perf_counter()
+        await self._each(list(self._open), self._close)
+        result.close_total_s = time.perf_counter() - begin
+        return result
+
+    async def _each(self, items: list[Any], work: Callable[[Any], Awaitable[None]]) -> None:
+        async def worker() -> None:
+            while items:
+                try:
+                    await work(items.pop())
+                except MeshError as error:
+                    self._result.errors.append(str(error))
+
+        await asyncio.gather(*(worker() for _ in range(self._parsed.c)))
+
+    async def _set_up(self, number: int) -> None:
+        name = generate(f"b{number}")
+        preference = Mechanism(cls=LOCAL, type=KERNEL, parameters={INTERFACE_NAME: name})
+        connection = Connection(id=f"bench-{secrets.token_hex(8)}", network_service=self._parsed.service)
+        request = NetworkServiceRequest(connection=connection, mechanism_preferences=[preference])
+        begin = time.perf_counter()
+        connection = await self._chain.request(self._call(request))
+        self._result.setup.append((time.perf_counter() - begin) * 1000)
+        self._open.append(connection)
+        if self._parsed.first_packet and not await _ping(connection):
+            self._result.lost_first_packets += 1
+
+    async def _refresh(self, connection: Connection) -> None:
+        begin = time.perf_counter()
+        await self._chain.request(self._call(NetworkServiceRequest(connection=connection)))
+        self._result.refresh.append((time.perf_counter() - begin) * 1000)
+
+    async def _close(self, connection: Connection) -> None:
+        begin = time.perf_counter()
+        await self._chain.close(self._call(NetworkServiceRequest(connection=connection)))
+        self._result.close.append((time.perf_counter() - begin) * 1000)
+
+    def _call(self, request: NetworkServiceRequest) -> Call:
+        return Call(request, deadline=asyncio.get_running_loop().time() + self._parsed.timeout)
+
+
+async def _ping(connection: Connection) -> bool:
+    """Whether one echo request, sent now, is answered: over the wire's own addresses."""
+    context = connection.context
+    assert context is not None
+    assert context.ip_context is not None
+    source = _first_ipv4(context.ip_context.src_ip_addrs)
+    target = _first_ipv4(context.ip_context.dst_ip_addrs)
+    if not source or not target:
+        return False
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMP) as sock:
+        try:
+            sock.bind((source, 0))
+            sock.sendto(struct.pack("!BBHHH", _ECHO_REQUEST, 0, 0, 0, 1) + b"first packet", (target, 0))
+            async with asyncio.timeout(_ICMP_TIMEOUT):
+                return (await loop.sock_recv(sock, 1024)).endswith(b"first packet")
+        except (OSError, TimeoutError):
+            return False
+
+
+def _first_ipv4(addresses: Sequence[str]) -> str:
+    return next((address.partition("/")[0] for address in addresses if ":" not in address), "")
+
+
+def _table(result: Result) -> str:
+    lines = [f"{'':<10}{'n':>7}{'median ms':>12}{'p99 ms':>12}{'total s':>10}"]
+    for name, values in (("setup", result.setup), ("refresh", result.refresh), ("close", result.close)):
+        if values:
+            total = {"setup": result.setup_total_s, "close": result.close_total_s}.get(name)
+            shown = f"{total:.2f}" if total is not None else ""
+            lines.append(f"{name:<10}{len(values):>7}{statistics.median(values):>12.2f}{p99(values):>12.2f}{shown:>10}")
+    kinds = sorted(set(result.errors))
+    lines.append(f"errors: {len(result.errors)}" + "".join(f"\n  {kind}" for kind in kinds[:5]))
+    return "\n".join(lines)
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that 99 of a hundred do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]

@@ -1,0 +1,26 @@
+"""`nsm health URL`: whether a component serves."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsm.chains.transport import check_health
+
+from .session import run, session
+
+
+def main(arguments: list[str]) -> int:
+    """Asks a component whether it serves; exits 0 if it does, 1 if not."""
+    parser = argparse.ArgumentParser(prog="nsm health", description=main.__doc__)
+    parser.add_argument("url", help="unix:///path, tcp://host:port or host:port")
+    parser.add_argument("--service", default="", help="one of its services; without: the whole component")
+    parsed = parser.parse_args(arguments)
+
+    async def work() -> int:
+        async with session() as pool:
+            serves = await check_health(pool, parsed.url, parsed.service)
+            peer = await pool.channel(parsed.url).peer()
+        print(f"{parsed.url} ({peer.spiffe_id}): {'serving' if serves else 'not serving'}")
+        return 0 if serves else 1
+
+    return run("health", work)

@@ -1,0 +1,47 @@
+"""What a command needs to talk to components: an identity from the Workload API, and a pool."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from nsm.chains import logs
+from nsm.chains.core import MeshError, Unavailable
+from nsm.chains.identity.source import identity_from
+from nsm.chains.transport import Pool
+
+_IDENTITY_TIMEOUT = 10.0
+
+
+@asynccontextmanager
+async def session(*, dial_timeout: float = 5.0) -> AsyncIterator[Pool]:
+    """A pool with the identity that `SPIFFE_ENDPOINT_SOCKET` gives. Raises `Unavailable` if it gives none."""
+    workload_api = os.environ.get("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock")
+    source = identity_from(workload_api, token_lifetime=600)
+    try:
+        async with asyncio.timeout(_IDENTITY_TIMEOUT):
+            identity = await source.__aenter__()
+    except TimeoutError:
+        raise Unavailable(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={workload_api!r} gives no identity") from None
+    try:
+        async with Pool(identity, dial_timeout=dial_timeout) as pool:
+            yield pool
+    finally:
+        await source.__aexit__(None, None, None)
+
+
+def run(command: str, work: Callable[[], Awaitable[int]]) -> int:
+    """Run a command to its exit code; an error is one line."""
+    logs.set_up(command, "WARNING")
+
+    async def main() -> int:
+        return await work()
+
+    try:
+        return asyncio.run(main())
+    except MeshError as error:
+        print(f"nsm {command}: {error}", file=sys.stderr)
+        return 1
