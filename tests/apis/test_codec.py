@@ -6,7 +6,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nsm.apis import codec, connection, connectioncontext, networkservice, registry, workload
@@ -93,7 +93,9 @@ def test_agrees_with_protobuf_in_both_directions(google, name, data):
         assert len(written) == len(theirs.SerializeToString())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@example(data=b"\x80\x80\x80\x80\x10\x00", name="connection.Connection")
+@example(data=b"\x0a\x80\x80\x80\x80\x80\x00", name="connection.Connection")
 @given(data=st.binary(max_size=60), name=st.sampled_from(sorted(OURS)))
 def test_garbage_is_refused_as_protobuf_refuses_it_and_never_anything_worse(google, name, data):
     """Random bytes either read in both with the same meaning, or are a DecodeError here."""

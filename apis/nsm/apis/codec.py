@@ -236,7 +236,7 @@ def _decoder(fields: list[_Field]) -> list[str]:
     lines = ["def decode(buf, pos, end):"]
     lines += [f"    f{field.number} = {_default(field)}" for field in fields]
     lines += ["    unknown = b''", "    while pos < end:", "        start = pos", "        tag = buf[pos]; pos += 1"]
-    lines += ["        if tag > 127: tag, pos = varint(buf, start, end)"]
+    lines += ["        if tag > 127: tag, pos = short(buf, start, end, 0xFFFFFFFF)"]
     branch = "if"
     for field in fields:
         lines += [f"        {branch} tag == {int.from_bytes(_fixed_tag(field), 'little')}:"]
@@ -267,7 +267,7 @@ def _default(field: _Field) -> str:
 
 _READ_LENGTH = [
     "n = buf[pos]; pos += 1",
-    "if n > 127: n, pos = varint(buf, pos - 1, end)",
+    "if n > 127: n, pos = short(buf, pos - 1, end, 0x7FFFFFFF)",
     "n += pos",
     "if n > end: raise Error('a field is longer than the message')",
 ]
@@ -330,13 +330,21 @@ def _read_varint(buf: bytes, pos: int, end: int) -> tuple[int, int]:
     raise DecodeError("a varint is cut off")
 
 
+def _read_short(buf: bytes, pos: int, end: int, largest: int) -> tuple[int, int]:
+    """A tag or a length: at most five bytes, as every protobuf parser demands."""
+    value, stop = _read_varint(buf, pos, min(end, pos + 5))
+    if value > largest:
+        raise DecodeError("a tag or a length is too large")
+    return value, stop
+
+
 def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> tuple[str, Any]:
     """One entry of a map: key and value in any order, each possibly missing."""
     key, value = "", default
     while pos < end:
-        tag, pos = _read_varint(buf, pos, end)
+        tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
         if tag in (10, 18):
-            size, pos = _read_varint(buf, pos, end)
+            size, pos = _read_short(buf, pos, end, 0x7FFFFFFF)
             stop = pos + size
             if stop > end:
                 raise DecodeError("a map entry is cut off")
@@ -362,7 +370,7 @@ def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
     elif wire == _FIXED32:
         pos += 4
     elif wire == _LENGTH:
-        size, pos = _read_varint(buf, pos, end)
+        size, pos = _read_short(buf, pos, end, 0x7FFFFFFF)
         pos += size
     elif wire == _GROUP and depth < _GROUP_DEPTH:
         pos = _skip_group(buf, pos, end, tag >> 3, depth)
@@ -375,7 +383,7 @@ def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
 
 def _skip_group(buf: bytes, pos: int, end: int, number: int, depth: int) -> int:
     while True:
-        tag, pos = _read_varint(buf, pos, end)
+        tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
         if tag & 7 == _END_GROUP:
             if tag >> 3 != number:
                 raise DecodeError("a group ends that did not begin")
@@ -416,6 +424,7 @@ _RUNTIME: dict[str, Any] = {
     "signed": _signed,
     "unsigned": _unsigned,
     "varint": _read_varint,
+    "short": _read_short,
     "entry": _read_entry,
     "skip": _skip,
     "enum": _enum,

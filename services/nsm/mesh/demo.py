@@ -44,6 +44,8 @@ class _Demo:
 
         self._say("a mesh on this machine: one node, a client and an endpoint in namespaces of their own")
         up(self._run, read(None), self._show, trace_to=f"file://{self._run.path}/traces" if self._trace else "")
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             wire = ask(str(self._run.control), {"command": "status"})["wires"][0]
             self._show_wire(wire)

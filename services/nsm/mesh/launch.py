@@ -40,6 +40,9 @@ def up(run: RunDir, topology: Topology, tell: Tell, *, trace_to: str = "") -> No
         for line in events:
             event = json.loads(line)
             if event["event"] == "up":
+                # from here on the mesh stays: a Ctrl-C that comes too late must not look like one in time
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 return
             if event["event"] == "failed":
                 raise MeshCommandError(event["reason"])

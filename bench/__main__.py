@@ -1,0 +1,281 @@
+"""Measures everything that is promised, in one run: a table here, and bench/results.json.
+
+make bench
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import codec, registry
+from nsm.mesh.launch import down, up
+from nsm.mesh.rundir import RunDir
+from nsm.mesh.supervisor import ask
+from nsm.mesh.topology import parse
+
+RESULTS = Path(__file__).parent / "results.json"
+TOPOLOGY = """
+nodes: [{name: node-1}]
+endpoints:
+  - {name: endpoint, node: node-1, services: [icmp-responder], payload: IP, prefixes: [10.0.0.0/12]}
+clients:
+  - {name: client, node: node-1, wires: ["kernel://icmp-responder/nsm-1"]}
+"""
+MARKS = {
+    "local_setup": "12 ms",
+    "local_kernel": "2 ms",
+    "local_refresh": "8 ms",
+    "local_close": "30 ms",
+    "setup_200_by_20": "p99 400 ms",
+    "setup_200_total_s": "2 s",
+    "setup_1000_by_100": "p99 2000 ms",
+    "setup_1000_total_s": "10 s",
+    "cpu_per_1000_s": "15 s",
+    "register_10k_per_s": "500 /s",
+    "find_10k": "2 ms",
+    "find_10k_service": "6 ms",
+    "wire_throughput_ratio": "0.98",
+    "codec_ratio": "5",
+    "start_s": "1 s",
+    "nsc_connect_s": "1 s",
+    "rss_start_mib": "60 MiB",
+    "rss_peak_mib": "120 MiB",
+    "log_lines_per_call": "4",
+    "log_bytes_per_call": "1000",
+    "leak_500": "0",
+    "leak_500_rss_mib": "5 MiB",
+}
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Bench:
+    """Collects figures, and shows each as it comes."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, dict[str, Any]] = {}
+
+    def note(self, name: str, values: Sequence[float] | float, unit: str = "ms") -> None:
+        """One figure, out of one or many values."""
+        samples = [values] if isinstance(values, int | float) else sorted(values)
+        median = statistics.median(samples)
+        p99 = samples[min(len(samples) - 1, int(len(samples) * 0.99))]
+        self.results[name] = {"median": round(median, 4), "p99": round(p99, 4), "n": len(samples), "unit": unit}
+        print(f"{name:<24}{median:>12.3f}{p99:>12.3f}{len(samples):>8}  {unit:<6} {MARKS.get(name, '')}", flush=True)
+
+
+@contextmanager
+def mesh(name: str) -> Iterator[tuple[RunDir, dict[str, float]]]:
+    """A mesh for measuring; gives how long each component took to start, in seconds."""
+    run, started = RunDir.of(name), {}
+
+    def tell(event: Mapping[str, Any]) -> None:
+        if event["event"] == "started":
+            started[event["component"]] = event["ms"] / 1000
+        elif event["event"] in {"no wire yet", "ended"}:
+            print(event, file=sys.stderr)
+
+    up(run, parse(TOPOLOGY, "the benchmark's topology"), tell)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield run, started
+    finally:
+        down(run)
+
+
+def load(run: RunDir, *arguments: str) -> dict[str, Any]:
+    """What `nsm bench connect` measures from the client's namespace. Errors end the benchmark."""
+    manager = f"unix://{run.socket_of('nsmgr-node-1')}"
+    tool = [sys.executable, "-m", "nsm.chains"]
+    command = [*tool, "bench", "connect", "--url", manager, "--service", "icmp-responder", "--json", *arguments]
+    environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of('status')}"}
+    inside = [*tool, "mesh", "exec", "--name", run.name, "client", "--", *command]
+    done = subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=180, check=False)
+    if not done.stdout:
+        raise RuntimeError(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout)
+    if result["errors"] or result["lost_first_packets"]:
+        raise RuntimeError(f"{result['errors'][:3]}, first packets lost: {result['lost_first_packets']}")
+    return result
+
+
+def components(run: RunDir) -> dict[str, int]:
+    """The pids of the components that serve connections."""
+    status = ask(str(run.control), {"command": "pids"})["pids"]
+    names = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
+    return dict(zip(names, status, strict=True))
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """CPU time of some processes so far."""
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / _TICKS
+
+
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def descriptors(pid: int) -> int:
+    """Open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def logged(run: RunDir) -> tuple[int, int]:
+    """Lines and bytes of all logs."""
+    texts = [path.read_bytes() for path in (run.path / "log").iterdir()]
+    return sum(text.count(b"\n") for text in texts), sum(map(len, texts))
+
+
+def kernel_ms(run: RunDir, last: int) -> list[float]:
+    """What the forwarder logged of the kernel's part of its last wires."""
+    lines = run.log_of("forwarder-node-1").read_text().splitlines()
+    made = [json.loads(line)["ms"] for line in lines if '"wire made"' in line]
+    return [float(ms) for ms in made[-last:]]
+
+
+def connections(bench: Bench) -> None:
+    """Set-up, refresh and close, one by one and many at once; CPU, memory, logs."""
+    with mesh("bench") as (run, started):
+        pids = components(run)
+        serving = [pids[name] for name in ("registry", "nsmgr", "forwarder", "endpoint")]
+        bench.note("start_s", max(seconds for name, seconds in started.items() if name != "client"), "s")
+        bench.note("nsc_connect_s", started["client"], "s")
+        bench.note("rss_start_mib", max(memory_mib(pid) for pid in serving), "MiB")
+        load(run, "-n", "50", "--refresh")
+        before, logs_before = cpu_seconds(serving), logged(run)
+        result = load(run, "-n", "400", "--refresh", "--first-packet")
+        after, logs_after = cpu_seconds(serving), logged(run)
+        bench.note("local_setup", result["setup"])
+        bench.note("local_kernel", kernel_ms(run, 400))
+        bench.note("local_refresh", result["refresh"])
+        bench.note("local_close", result["close"])
+        bench.note("cpu_per_1000_s", (after - before) / 1.2, "s")
+        bench.note("log_lines_per_call", (logs_after[0] - logs_before[0]) / 1200, "")
+        bench.note("log_bytes_per_call", (logs_after[1] - logs_before[1]) / 1200, "B")
+        result = load(run, "-n", "200", "-c", "20")
+        bench.note("setup_200_by_20", result["setup"])
+        bench.note("setup_200_total_s", result["setup_total_s"], "s")
+        result = load(run, "-n", "1000", "-c", "100")
+        bench.note("setup_1000_by_100", result["setup"])
+        bench.note("setup_1000_total_s", result["setup_total_s"], "s")
+        bench.note("rss_peak_mib", max(memory_mib(pid, "VmHWM") for pid in serving), "MiB")
+        throughput(bench, run)
+
+
+def leaks(bench: Bench) -> None:
+    """500 connections come and go: nothing may stay."""
+    with mesh("bench-leak") as (run, _):
+        pids = components(run)
+        serving = [pids[name] for name in ("registry", "nsmgr", "forwarder", "endpoint")]
+        load(run, "-n", "100", "-c", "5")
+        before = sum(map(descriptors, serving)) + links(run), [memory_mib(pid) for pid in serving]
+        load(run, "-n", "500", "-c", "5")
+        after = sum(map(descriptors, serving)) + links(run), [memory_mib(pid) for pid in serving]
+        bench.note("leak_500", after[0] - before[0], "")
+        grown = max(now - then for now, then in zip(after[1], before[1], strict=True))
+        bench.note("leak_500_rss_mib", grown, "MiB")
+
+
+def links(run: RunDir) -> int:
+    """Network interfaces in the endpoint's namespace."""
+    return len(in_workload(run, "endpoint", "cat", "/proc/net/dev").splitlines()) - 2
+
+
+def in_workload(run: RunDir, workload: str, *command: str) -> str:
+    """What a command in a workload prints."""
+    words = [sys.executable, "-m", "nsm.chains", "mesh", "exec", "--name", run.name, workload, "--", *command]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def throughput(bench: Bench, run: RunDir, rounds: int = 10) -> None:
+    """iperf3 over the wire against a veth pair made by hand between the same namespaces, in turn."""
+    wire = ask(str(run.control), {"command": "status"})["wires"][0]
+    here, there = (wire[key][0].partition("/")[0] for key in ("src_ips", "dst_ips"))
+    server = subprocess.Popen(
+        [sys.executable, "-m", "nsm.chains", "mesh", "exec", "--name", run.name, "endpoint", "--", "iperf3", "-s"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with bare_pair(run):
+            time.sleep(0.5)
+            pairs = [("192.0.2.1", "192.0.2.2"), (here, there), ("192.0.2.1", "192.0.2.2")]
+            ratios, control = [], []
+            for _ in range(rounds):
+                bare, wired, again = (gigabits(run, *pair) for pair in pairs)
+                ratios.append(wired / statistics.mean((bare, again)))
+                control.append(again / bare)
+    finally:
+        in_workload(run, "endpoint", "sh", "-c", "kill $(pidof iperf3)")
+        server.wait()
+    bench.note("wire_throughput_ratio", ratios, "")
+    bench.note("bare_throughput_ratio", control, "")
+
+
+@contextmanager
+def bare_pair(run: RunDir) -> Iterator[None]:
+    """A veth pair by hand between the namespaces of client and endpoint."""
+    places = [ask(str(run.control), {"command": "place", "workload": name}) for name in ("client", "endpoint")]
+    here, there = (f"/proc/{place['supervisor']}/fd/{place['network']}" for place in places)
+    names = ["bench-bare-a", "bench-bare-b"]
+    try:
+        for name, path in zip(names, (here, there), strict=True):
+            Path("/run/netns").mkdir(exist_ok=True)
+            Path("/run/netns", name).touch()
+            subprocess.run(["mount", "--bind", path, f"/run/netns/{name}"], check=True)
+        for line in (
+            f"link add bare0 netns {names[0]} type veth peer name bare0 netns {names[1]}",
+            f"-n {names[0]} address add 192.0.2.1/24 dev bare0",
+            f"-n {names[1]} address add 192.0.2.2/24 dev bare0",
+            f"-n {names[0]} link set bare0 up",
+            f"-n {names[1]} link set bare0 up",
+        ):
+            subprocess.run(["ip", *line.split()], check=True)
+        yield
+        subprocess.run(["ip", "-n", names[0], "link", "delete", "bare0"], check=True)
+    finally:
+        for name in names:
+            subprocess.run(["umount", f"/run/netns/{name}"], check=False)
+            Path("/run/netns", name).unlink(missing_ok=True)
+
+
+def gigabits(run: RunDir, source: str, target: str) -> float:
+    """TCP throughput of one second."""
+    text = in_workload(run, "client", "iperf3", "-c", target, "-B", source, "-t", "1", "-J")
+    return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e9
+
+
+def main() -> int:
+    """Run all of it."""
+    bench = Bench()
+    print(f"{'':<24}{'median':>12}{'p99':>12}{'n':>8}  {'unit':<6} mark")
+    connections(bench)
+    leaks(bench)
+    for name, values, unit in asyncio.run(registry.measure()):
+        bench.note(name, values, unit)
+    bench.note("codec_ratio", codec.ratio(), "")
+    RESULTS.write_text(json.dumps(bench.results, indent=2) + "\n")
+    print(f"written to {RESULTS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""A registry with ten thousand endpoints: a process of its own, clients over TCP, policies on."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.chains.composed import memory_registry
+from nsm.chains.core import ENDPOINTS, MeshError, RegistryCall
+from nsm.chains.identity import Authority, Identity
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import Pool, RemoteRegistry, serve
+
+ENDPOINT_COUNT, SERVICES_COUNT, LAST = 10_000, 111, 1_000
+"""111 services share 10,000 endpoints: 90 each."""
+CLIENTS = 8
+
+
+async def measure() -> list[tuple[str, list[float], str]]:
+    """Register, then Find by name and by service; refuses a forged token in the same run."""
+    authority = Authority.create("bench.mesh")
+    identities = [identity_of(authority, f"client-{number}") for number in range(CLIENTS)]
+    async with _registry(authority) as url, _pools(identities) as pools:
+        rate = await _register(pools, url)
+        await _forged_token_is_refused(authority, url)
+        by_name = await _find(pools[0], url, lambda number: NetworkServiceEndpoint(name=f"endpoint-{number * 7}"), 1)
+        by_service = await _find(
+            pools[0], url, lambda number: NetworkServiceEndpoint(network_service_names=[f"service-{number % 100}"]), 90
+        )
+    return [
+        ("register_10k_per_s", [rate], "/s"),
+        ("find_10k", by_name, "ms"),
+        ("find_10k_service", by_service, "ms"),
+    ]
+
+
+@asynccontextmanager
+async def _registry(authority: Authority) -> AsyncIterator[str]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(authority, theirs), daemon=True)
+    process.start()
+    try:
+        yield await asyncio.to_thread(ours.recv)
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(authority: Authority, pipe: Any) -> None:
+    async def main() -> None:
+        identity = identity_of(authority, "registry")
+        store = memory_registry(identity, lifetime=3600)
+        async with serve(["tcp://127.0.0.1:0"], store.methods(), identity, name="registry") as urls:
+            pipe.send(urls[0])
+            await asyncio.get_running_loop().create_future()
+
+    asyncio.new_event_loop().run_until_complete(main())
+
+
+@asynccontextmanager
+async def _pools(identities: list[Identity]) -> AsyncIterator[list[Pool]]:
+    pools = [Pool(identity) for identity in identities]
+    try:
+        yield pools
+    finally:
+        for pool in pools:
+            await pool.__aexit__(None, None, None)
+
+
+async def _register(pools: list[Pool], url: str) -> float:
+    """The rate over the last thousand."""
+    numbers, times = iter(range(ENDPOINT_COUNT)), []
+
+    async def client(pool: Pool) -> None:
+        remote = RemoteRegistry(ENDPOINTS, pool)
+        for number in numbers:
+            record = NetworkServiceEndpoint(
+                name=f"endpoint-{number}",
+                network_service_names=[f"service-{number % SERVICES_COUNT}"],
+                url="tcp://127.0.0.1:5001",
+            )
+            await remote.register(RegistryCall(record, target=url))
+            times.append(time.perf_counter())
+
+    await asyncio.gather(*map(client, pools))
+    return LAST / (times[-1] - times[-1 - LAST])
+
+
+async def _find(pool: Pool, url: str, query: Any, hits: int) -> list[float]:
+    remote, taken = RemoteRegistry(ENDPOINTS, pool), []
+    for number in range(200):
+        begin = time.perf_counter()
+        found = [one async for batch in remote.find(RegistryCall(query(number), target=url)) for one in batch]
+        taken.append((time.perf_counter() - begin) * 1000)
+        if abs(len(found) - hits) > 1:
+            raise RuntimeError(f"found {len(found)} instead of {hits}")
+    return taken
+
+
+async def _forged_token_is_refused(authority: Authority, url: str) -> None:
+    """No figure is bought with a check left out."""
+    honest, forger = identity_of(authority, "honest"), identity_of(authority, "honest")
+    honest.token = forger.token  # type: ignore[method-assign]
+    async with Pool(honest) as pool:
+        try:
+            record = NetworkServiceEndpoint(name="forged", url="tcp://127.0.0.1:1")
+            await RemoteRegistry(ENDPOINTS, pool).register(RegistryCall(record, target=url))
+        except MeshError as error:
+            if "prev_token_signed" in str(error):
+                return
+            raise
+    raise RuntimeError("a forged token was taken")
