@@ -95,7 +95,7 @@ def _unknown(environ: Mapping[str, str], known: set[str]) -> list[str]:
     warnings = []
     for name in sorted(set(environ) - known):
         if name.startswith(_PREFIX):
-            near = difflib.get_close_matches(name, known, n=1)
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
             warnings.append(f"{name} is not a variable of this component{hint}")
     return warnings

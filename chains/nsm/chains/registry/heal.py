@@ -37,16 +37,22 @@ class Heal(RegistryElement[R]):
     async def _watch(self, store: Store, name: str, target: str | None, rest: RegistryHandler[R]) -> None:
         pause = FIRST_PAUSE
         while True:
+            if await self._until_gone(name, target, rest):
+                pause = FIRST_PAUSE
+            pause = await self._register_again(store, name, pause)
+
+    async def _register_again(self, store: Store, name: str, pause: float) -> float:
+        """Register until that succeeds, with growing pauses; returns the last one."""
+        while True:
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
             try:
-                if await self._until_gone(name, target, rest):
-                    pause = FIRST_PAUSE
-                await asyncio.sleep(pause)
                 await store.events.request()
-                log.info("registered again", name=name)
             except MeshError as error:
                 log.warning("the registry does not answer", name=name, error=str(error), again_in_s=pause)
-                await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                log.info("registered again", name=name)
+                return pause
 
     async def _until_gone(self, name: str, target: str | None, rest: RegistryHandler[R]) -> bool:
         """Wait until the record is taken out or the watch breaks; says whether it was seen at all."""

@@ -1,0 +1,94 @@
+"""Configuration: upstream's variables, and every fault named at once."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from nsm.chains.config import (
+    Common,
+    ConfigError,
+    address_groups,
+    duration,
+    flag,
+    items,
+    load,
+    not_yet,
+    octal,
+    pairs,
+    text,
+    url,
+    variable,
+)
+from nsm.chains.config.loader import describe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Common):
+    name: str = variable("nmgr", text, "the name")
+    dial_timeout: float = variable("750ms", duration, "how long a dial may take")
+    connect_to: str = variable("registry:5002", url, "whom to ask")
+    later: str = not_yet("5", "what comes later")
+
+
+def test_values_come_from_the_environment_and_defaults_are_upstream_s():
+    config = load(Config, {"NSM_NAME": "me", "NSM_DIAL_TIMEOUT": "1m30s", "NODE_NAME": "n"}).config
+    assert (config.name, config.dial_timeout, config.connect_to, config.node_name) == ("me", 90.0, "registry:5002", "n")
+    assert config.max_token_lifetime == 600
+    assert config.socket_mode == 0o660
+
+
+def test_all_faults_are_named_at_once_with_variable_value_and_what_would_do():
+    with pytest.raises(ConfigError) as raised:
+        load(Config, {"NSM_DIAL_TIMEOUT": "soon", "NSM_CONNECT_TO": "here", "NSM_LATER": "6", "NSM_LOG_LEVEL": "LOUD"})
+    faults = "\n".join(raised.value.faults)
+    assert "NSM_DIAL_TIMEOUT='soon': expected a duration such as 750ms" in faults
+    assert "NSM_CONNECT_TO='here': expected unix:///path" in faults
+    assert "NSM_LATER='6': what comes later is not supported; leave it unset or at its default '5'" in faults
+    assert "NSM_LOG_LEVEL='LOUD': expected one of TRACE" in faults
+
+
+def test_a_later_feature_s_variable_may_have_its_default():
+    assert load(Config, {"NSM_LATER": "5"}).config.later == "5"
+
+
+def test_an_unknown_variable_is_a_warning_with_the_nearest_known_name():
+    """An orchestrator may inject more."""
+    loaded = load(Config, {"NSM_DIAL_TIMOUT": "1s", "NSM_SOMETHING": "x", "OTHER": "y"})
+    assert loaded.warnings == (
+        "NSM_DIAL_TIMOUT is not a variable of this component; did you mean NSM_DIAL_TIMEOUT?",
+        "NSM_SOMETHING is not a variable of this component",
+    )
+
+
+@pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("300ms", 0.3), ("1h2m3.5s", 3723.5), ("10us", 1e-5)])
+def test_durations_are_written_as_in_go(value, seconds):
+    assert duration(value) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("value", ["", "5", "s", "5 s", "-1s", "1d"])
+def test_what_is_no_duration(value):
+    with pytest.raises(ValueError):
+        duration(value)
+
+
+def test_lists_maps_flags_modes_and_groups():
+    assert items(" a, b,,c ") == ("a", "b", "c")
+    assert pairs("app:web,url:tcp://x") == {"app": "web", "url": "tcp://x"}
+    assert (flag("true"), flag("0")) == (True, False)
+    assert octal("0600") == 0o600
+    assert address_groups("10.0.0.0/24,fd00::/64") == (("10.0.0.0/24",), ("fd00::/64",))
+    assert address_groups("[10.0.0.0/24,10.1.0.0/24],[fd00::/64]") == (("10.0.0.0/24", "10.1.0.0/24"), ("fd00::/64",))
+    for bad in (
+        lambda: pairs("app"),
+        lambda: flag("yes"),
+        lambda: octal("9"),
+        lambda: address_groups("[10.0.0.0/24"),
+        lambda: address_groups("x"),
+    ):
+        with pytest.raises(ValueError):
+            bad()
+
+
+def test_every_component_s_variables_can_be_described():
+    names = [name for name, _, _ in describe(Config)]
+    assert {"NSM_NAME", "NSM_DIAL_TIMEOUT", "NSM_LATER", "SPIFFE_ENDPOINT_SOCKET", "NODE_NAME"} <= set(names)
