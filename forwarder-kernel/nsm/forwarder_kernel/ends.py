@@ -90,8 +90,15 @@ def _routes(routes: Sequence[Route], ends: frozenset[Address]) -> list[tuple[Net
     for route in routes:
         prefix = _interface(route.prefix).network
         is_end = prefix.num_addresses == 1 and prefix.network_address in ends
-        parsed.append((prefix, None if is_end or not route.next_hop else _address(route.next_hop)))
+        parsed.append((prefix, None if is_end or not route.next_hop else _next_hop(route, prefix)))
     return parsed
+
+
+def _next_hop(route: Route, prefix: Network) -> Address:
+    address = _address(route.next_hop)
+    if address.version != prefix.version:
+        raise InvalidRequest(f"route {route.prefix} via {route.next_hop}: both must be IPv4 or both IPv6")
+    return address
 
 
 def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:

@@ -1,0 +1,234 @@
+"""Wires in real namespaces: what is made, changed, adopted, removed, and what is refused."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.chains.core import Conflict, InvalidRequest
+from nsm.chains.elements.kernel import KernelClient
+from nsm.forwarder_kernel.dataplane import Dataplane
+from nsm.forwarder_kernel.ends import wire_of
+from nsm.mesh import namespaces
+
+pytestmark = pytest.mark.system
+
+
+class Host:
+    """A network namespace that lives as long as the test."""
+
+    def __init__(self):
+        self.descriptor = namespaces.new_network()
+        self.path = f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    def run(self, *command, check=True):
+        inside = ["nsenter", f"--net={self.path}", *command]
+        done = subprocess.run(inside, capture_output=True, text=True, timeout=20, check=False)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *command):
+        return json.loads(self.run("ip", "-d", "-j", *command))
+
+    def links(self):
+        return {link["ifname"]: link for link in self.json("address") if link["ifname"] != "lo"}
+
+    def pings(self, address):
+        return "1 received" in self.run("ping", "-n", "-c", "1", "-W", "2", address, check=False)
+
+
+@pytest.fixture
+def hosts():
+    made = Host(), Host()
+    yield made
+    for host in made:
+        os.close(host.descriptor)
+
+
+@pytest.fixture
+async def dataplane():
+    plane = Dataplane("forwarder")
+    yield plane
+    await plane.aclose()
+
+
+def wire(client, endpoint, payload="IP", names=("nsm-1", "nse-1"), mtu=0, **ip):
+    addresses = {"src_ip_addrs": ["10.0.0.1/32"], "dst_ip_addrs": ["10.0.0.0/32"], **ip}
+    context = ConnectionContext(ip_context=IpContext(**addresses), mtu=mtu)
+    near, far = (
+        Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
+        for host, name in zip((client, endpoint), names, strict=True)
+    )
+    return wire_of(Connection(payload=payload, context=context), near, far)
+
+
+@pytest.mark.parametrize("payload", ["IP", "ETHERNET"])
+@pytest.mark.parametrize(
+    ("src", "dst"),
+    [
+        (["10.0.0.1/32"], ["10.0.0.0/32"]),
+        (["fd00::1/128"], ["fd00::/128"]),
+        (["10.0.0.1/32", "fd00::1/128"], ["10.0.0.0/32", "fd00::/128"]),
+    ],
+)
+async def test_the_first_packet_passes_both_ways_when_the_wire_is_made(hosts, dataplane, payload, src, dst):
+    client, endpoint = hosts
+    pair = await dataplane.create(wire(client, endpoint, payload, src_ip_addrs=src, dst_ip_addrs=dst), "c")
+    for address in dst:
+        assert client.pings(address.split("/")[0])
+    for address in src:
+        assert endpoint.pings(address.split("/")[0])
+    assert ("NOARP" in client.links()["nsm-1"]["flags"]) == (payload == "IP")
+    await dataplane.remove(pair)
+    assert client.links() == endpoint.links() == {}
+
+
+async def test_a_wire_has_its_names_owner_mtu_routes_and_neighbors(hosts, dataplane):
+    client, endpoint = hosts
+    made = wire(client, endpoint, mtu=1400, src_routes=[Route(prefix="172.16.0.0/12"), Route(prefix="10.0.0.0/32")])
+    await dataplane.create(made, "connection-7")
+    link = client.links()["nsm-1"]
+    assert link["ifalias"] == "nsm forwarder connection-7"
+    assert link["mtu"] == endpoint.links()["nse-1"]["mtu"] == 1400
+    routes = {route["dst"]: route for route in client.json("route")}
+    assert routes["172.16.0.0/12"]["gateway"] == "10.0.0.0"
+    assert "onlink" in routes["172.16.0.0/12"]["flags"]
+    assert routes["10.0.0.0"]["scope"] == "link"
+    assert {r["protocol"] for r in routes.values()} == {"110"}
+    (neighbor,) = [n for n in client.json("neighbor") if n["dst"] == "10.0.0.0"]
+    assert neighbor["lladdr"] == endpoint.links()["nse-1"]["address"]
+
+
+async def test_a_change_removes_what_is_obsolete_and_touches_nothing_else(hosts, dataplane):
+    client, endpoint = hosts
+    before = wire(client, endpoint, src_routes=[Route(prefix="172.16.0.0/12"), Route(prefix="192.168.0.0/16")])
+    pair = await dataplane.create(before, "c")
+    index = client.links()["nsm-1"]["ifindex"]
+    after = wire(
+        client,
+        endpoint,
+        src_ip_addrs=["10.0.0.1/32", "10.0.0.9/32"],
+        src_routes=[Route(prefix="172.16.0.0/12")],
+        mtu=1300,
+    )
+    await dataplane.change(pair, after)
+    link = client.links()["nsm-1"]
+    assert (link["ifindex"], link["mtu"]) == (index, 1300)
+    assert {a["local"] for a in link["addr_info"] if a["family"] == "inet"} == {"10.0.0.1", "10.0.0.9"}
+    prefixes = {route["dst"] for route in client.json("route")}
+    assert "172.16.0.0/12" in prefixes
+    assert "192.168.0.0/16" not in prefixes
+    await dataplane.change(pair, wire(client, endpoint))
+    assert {a["local"] for a in client.links()["nsm-1"]["addr_info"] if a["family"] == "inet"} == {"10.0.0.1"}
+    assert client.pings("10.0.0.0")
+
+
+async def test_a_wire_that_was_deleted_by_somebody_is_noticed(hosts, dataplane):
+    client, endpoint = hosts
+    pair = await dataplane.create(wire(client, endpoint), "c")
+    assert await dataplane.exists(pair)
+    client.run("ip", "link", "delete", "nsm-1")
+    assert not await dataplane.exists(pair)
+    await dataplane.remove(pair)
+    assert dataplane.open_namespaces() == 0
+
+
+async def test_a_forwarder_that_starts_again_adopts_its_wires_without_a_gap(hosts):
+    client, endpoint = hosts
+    first = Dataplane("forwarder")
+    await first.create(wire(client, endpoint), "c")
+    index = client.links()["nsm-1"]["ifindex"]
+    await first.aclose()
+    assert client.pings("10.0.0.0")
+    second = Dataplane("forwarder")
+    pair = await second.create(wire(client, endpoint), "c")
+    assert client.links()["nsm-1"]["ifindex"] == index
+    assert client.pings("10.0.0.0")
+    await second.remove(pair)
+    assert client.links() == {}
+    await second.aclose()
+
+
+async def test_a_name_that_is_taken_is_told_with_whose_it_is(hosts, dataplane):
+    client, endpoint = hosts
+    await dataplane.create(wire(client, endpoint), "one")
+    with pytest.raises(Conflict, match="interface name 'nsm-1' is taken in namespace .*, by 'nsm forwarder one'"):
+        await dataplane.create(wire(client, endpoint, names=("nsm-1", "nse-2")), "two")
+    with pytest.raises(Conflict, match="interface name 'nse-1' is taken"):
+        await dataplane.create(wire(client, endpoint, names=("nsm-2", "nse-1")), "two")
+    assert set(client.links()) == {"nsm-1"}
+    assert set(endpoint.links()) == {"nse-1"}
+
+
+async def test_a_wire_that_cannot_be_configured_is_removed_again(hosts, dataplane):
+    client, endpoint = hosts
+    with pytest.raises(Exception, match="the kernel refused to add route"):
+        await dataplane.create(wire(client, endpoint, src_routes=[Route(prefix="1.2.3.0/24", next_hop="10.0.0.1")]), "c")
+    assert client.links() == endpoint.links() == {}
+    assert dataplane.open_namespaces() == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"names": ("a-name-too-long-for-linux", "x")}, "has 25 bytes; an interface name has at most 15"),
+        ({"names": ("a/b", "x")}, "a space, a slash or a colon"),
+        ({"names": ("", "x")}, "is no interface name"),
+        ({"mtu": 7}, "MTU 7 is out of range; expected 68 to 65535"),
+        ({"src_ip_addrs": ["10.0.0.999/32"]}, "'10.0.0.999/32' is no address with a prefix length"),
+        ({"src_routes": [Route(prefix="1.2.3.0/24", next_hop="fd00::1")]}, "both must be IPv4 or both IPv6"),
+        ({"src_routes": [Route(prefix="nonsense")]}, "'nonsense' is no address with a prefix length"),
+    ],
+)
+def test_what_cannot_be_a_wire_is_refused_before_the_kernel_is_asked(hosts, change, told):
+    with pytest.raises(InvalidRequest, match=told):
+        wire(*hosts, **change)
+
+
+async def test_what_is_no_namespace_is_refused(hosts, dataplane, tmp_path):
+    client, endpoint = hosts
+    file = tmp_path / "file"
+    file.touch()
+
+    class NotOne:
+        path = str(file)
+
+    class Missing:
+        path = "/proc/1/ns/nothing"
+
+    with pytest.raises(InvalidRequest, match="is not a network namespace"):
+        await dataplane.create(wire(client, NotOne), "c")
+    with pytest.raises(InvalidRequest, match="there is no network namespace at /proc/1/ns/nothing"):
+        await dataplane.create(wire(Missing, endpoint), "c")
+    with pytest.raises(InvalidRequest, match="'' is no network namespace"):
+        wire_of(Connection(), Mechanism(type="KERNEL"), Mechanism(type="KERNEL"))
+    assert dataplane.open_namespaces() == 0
+
+
+async def test_many_wires_are_removed_together(hosts, dataplane):
+    """One by one it would take the kernel a second; nothing is left, no namespace held."""
+    import asyncio
+
+    client, endpoint = hosts
+    pairs = []
+    for number in range(50):
+        addresses = {"src_ip_addrs": [f"10.1.{number}.1/32"], "dst_ip_addrs": [f"10.1.{number}.2/32"]}
+        pairs.append(
+            await dataplane.create(wire(client, endpoint, names=(f"c{number}", f"e{number}"), **addresses), str(number))
+        )
+    begin = time.perf_counter()
+    await asyncio.gather(*map(dataplane.remove, pairs))
+    print(
+        f"50 wires removed in {(time.perf_counter() - begin) * 1000:.0f} ms; made in {[round(p.seconds * 1000, 1) for p in pairs[:5]]} ms"
+    )
+    assert client.links() == endpoint.links() == {}
+    assert dataplane.open_namespaces() == 0
+    assert time.perf_counter() - begin < 0.5
+
+
+def test_a_client_names_its_own_namespace():
+    assert KernelClient()._namespace == f"file:///proc/{os.getpid()}/ns/net"
