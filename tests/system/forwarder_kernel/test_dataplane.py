@@ -167,7 +167,9 @@ async def test_a_name_that_is_taken_is_told_with_whose_it_is(hosts, dataplane):
 async def test_a_wire_that_cannot_be_configured_is_removed_again(hosts, dataplane):
     client, endpoint = hosts
     with pytest.raises(Exception, match="the kernel refused to add route"):
-        await dataplane.create(wire(client, endpoint, src_routes=[Route(prefix="1.2.3.0/24", next_hop="10.0.0.1")]), "c")
+        await dataplane.create(
+            wire(client, endpoint, src_routes=[Route(prefix="1.2.3.0/24", next_hop="10.0.0.1")]), "c"
+        )
     assert client.links() == endpoint.links() == {}
     assert dataplane.open_namespaces() == 0
 
