@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from bench import codec, registry
-from nsm.mesh.launch import down, up
+from nsm.mesh.control import ask
+from nsm.mesh.enter import down
+from nsm.mesh.launch import up
+from nsm.mesh.plan import OPERATOR
 from nsm.mesh.rundir import RunDir
-from nsm.mesh.supervisor import ask
 from nsm.mesh.topology import parse
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -99,7 +101,7 @@ def load(run: RunDir, *arguments: str) -> dict[str, Any]:
     manager = f"unix://{run.socket_of('nsmgr-node-1')}"
     tool = [sys.executable, "-m", "nsm.chains"]
     command = [*tool, "bench", "connect", "--url", manager, "--service", "icmp-responder", "--json", *arguments]
-    environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of('status')}"}
+    environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of(OPERATOR)}"}
     inside = [*tool, "mesh", "exec", "--name", run.name, "client", "--", *command]
     done = subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=180, check=False)
     if not done.stdout:
@@ -112,7 +114,7 @@ def load(run: RunDir, *arguments: str) -> dict[str, Any]:
 
 def components(run: RunDir) -> dict[str, int]:
     """The pids of the components that serve connections."""
-    status = ask(str(run.control), {"command": "pids"})["pids"]
+    status = [component["pid"] for component in ask(run, {"command": "status"})["components"]]
     names = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
     return dict(zip(names, status, strict=True))
 
@@ -208,7 +210,7 @@ def in_workload(run: RunDir, workload: str, *command: str) -> str:
 
 def throughput(bench: Bench, run: RunDir, rounds: int = 10) -> None:
     """iperf3 over the wire against a veth pair made by hand between the same namespaces, in turn."""
-    wire = ask(str(run.control), {"command": "status"})["wires"][0]
+    wire = ask(run, {"command": "status"})["wires"][0]
     here, there = (wire[key][0].partition("/")[0] for key in ("src_ips", "dst_ips"))
     server = subprocess.Popen(
         [sys.executable, "-m", "nsm.chains", "mesh", "exec", "--name", run.name, "endpoint", "--", "iperf3", "-s"],
@@ -233,7 +235,7 @@ def throughput(bench: Bench, run: RunDir, rounds: int = 10) -> None:
 @contextmanager
 def bare_pair(run: RunDir) -> Iterator[None]:
     """A veth pair by hand between the namespaces of client and endpoint."""
-    places = [ask(str(run.control), {"command": "place", "workload": name}) for name in ("client", "endpoint")]
+    places = [ask(run, {"command": "place", "workload": name}) for name in ("client", "endpoint")]
     here, there = (f"/proc/{place['supervisor']}/fd/{place['network']}" for place in places)
     names = ["bench-bare-a", "bench-bare-b"]
     try:

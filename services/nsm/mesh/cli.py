@@ -4,46 +4,67 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nsm.chains.core import MeshError
-
+from .control import ask
+from .logfile import names_in, readable
 from .rundir import MeshCommandError, RunDir
-from .topology import TopologyError, read
+
+_CANNOT_RUN = 127
+"""What a shell answers, too, when there is no such command."""
 
 
 def main(arguments: list[str]) -> int:
     """A whole mesh on this machine: up, status, exec, logs, down."""
-    parsed = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    words, dashes, command = _split(arguments)
+    parsed = _parser().parse_args(words)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
-        run = RunDir.of(parsed.name)
-        result: int = parsed.work(run, parsed)
-    except (MeshError, TopologyError) as error:
+        if dashes and parsed.work is not _exec:
+            raise MeshCommandError("only exec takes a command after --")
+        parsed.command = command
+        result: int = parsed.work(RunDir.of(parsed.name), parsed)
+    except MeshCommandError as error:
         print(f"nsm mesh: {error}", file=sys.stderr)
-        return 1
+        return _CANNOT_RUN if parsed.work is _exec else 1
     return result
+
+
+def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
+    """What stands before the first ``--``, whether there is one, and what stands behind: that is not ours to read."""
+    if "--" not in arguments:
+        return arguments, False, []
+    place = arguments.index("--")
+    return arguments[:place], True, arguments[place + 1 :]
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nsm mesh", description=main.__doc__)
     parser.add_argument("--name", default="default", help="which mesh; several can live side by side")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _command(commands, "up", _up, "start a mesh; returns when every client has its wires").add_argument(
-        "-f", "--file", help="the topology; without one: one node, one endpoint, one client"
+    up = _command(commands, "up", _up, "start a mesh; returns when every client has its wires")
+    up.add_argument("-f", "--file", help="the topology; without one: one node, one endpoint, one client")
+    up.add_argument(
+        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
     )
     status = _command(commands, "status", _status, "show components and wires")
     status.add_argument("--json", action="store_true", help="for programs")
     run = _command(commands, "exec", _exec, "run a command in a workload: exec WORKLOAD -- CMD...")
     run.add_argument("workload")
-    run.add_argument("argv", nargs="+", metavar="CMD")
     _command(commands, "logs", _logs, "show what components logged").add_argument("component", nargs="?")
     _command(commands, "down", _down, "take the mesh down")
     return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def _command(commands: Any, name: str, work: Any, about: str) -> argparse.ArgumentParser:
@@ -67,15 +88,21 @@ def show(event: Mapping[str, Any]) -> None:
 
 
 def _up(run: RunDir, parsed: argparse.Namespace) -> int:
-    from .launch import up  # noqa: PLC0415 - only this command starts a supervisor
+    from .launch import put_off_interruptions, up  # noqa: PLC0415 - only this command needs all that a supervisor needs
+    from .topology import TopologyError, read  # noqa: PLC0415
 
-    up(run, read(parsed.file), show)
-    print(f"mesh {run.name!r} is up")
+    try:
+        topology = read(parsed.file)
+    except TopologyError as error:
+        raise MeshCommandError(str(error)) from None
+    put_off_interruptions()  # an exit code of 0 means that there is a mesh, any other that there is none
+    up(run, topology, show, timeout=parsed.timeout or None)
+    print(f"mesh {run.name!r} is up", flush=True)
     return 0
 
 
 def _down(run: RunDir, _parsed: argparse.Namespace) -> int:
-    from .launch import down  # noqa: PLC0415
+    from .enter import down  # noqa: PLC0415 - as above
 
     down(run)
     print(f"mesh {run.name!r} is down")
@@ -83,53 +110,58 @@ def _down(run: RunDir, _parsed: argparse.Namespace) -> int:
 
 
 def _status(run: RunDir, parsed: argparse.Namespace) -> int:
-    from .supervisor import ask  # noqa: PLC0415
-
-    if not run.is_up():
-        raise MeshCommandError(f"mesh {run.name!r} is not up")
-    status = ask(str(run.control), {"command": "status"})
-    if parsed.json:
-        print(json.dumps(status, indent=2))
-        return 0
-    for component in status["components"]:
-        problem = f"  {component['last_warning']}" if component["state"] != "ready" else ""
-        print(f"{component['name']:<24} {component['command']:<18} {component['state']:<16}{component['pid']}{problem}")
-    for wire in status["wires"]:
-        print()
-        print(f"{wire['client']} {wire['interface']} → {wire['service']} ({wire['endpoint']}): {wire['state']}")
-        print(f"  {wire['mechanism']}  {', '.join(wire['src_ips'])} → {', '.join(wire['dst_ips'])}")
-        print(f"  {' → '.join(wire['path'])}")
+    status = ask(run, {"command": "status"})
+    print(json.dumps(status, indent=2) if parsed.json else "\n".join(status_lines(status)))
     return 0
 
 
-def _exec(run: RunDir, parsed: argparse.Namespace) -> int:
-    from .launch import run_in_workload  # noqa: PLC0415
+def status_lines(status: Mapping[str, Any]) -> list[str]:
+    """A mesh's status for a person: its wires, then its components."""
+    wires = [_wire_row(wire) for wire in status["wires"]]
+    components = [_component_row(component) for component in status["components"]]
+    return [
+        *_table(("CLIENT", "INTERFACE", "SERVICE", "ENDPOINT", "STATE", "ADDRESSES", "PATH"), wires),
+        "",
+        *_table(("COMPONENT", "RUNS", "NODE", "PID", "STATE", ""), components),
+    ]
 
-    return run_in_workload(run, parsed.workload, parsed.argv)
+
+def _wire_row(wire: Mapping[str, Any]) -> tuple[str, ...]:
+    addresses = " ".join(f"{s} → {d}" for s, d in zip(wire["src_ips"], wire["dst_ips"], strict=False))
+    path = " → ".join(wire["path"]) or wire.get("reason", "")
+    interface = f"{wire['interface'] or '?'} ({wire['mechanism']})"
+    return wire["client"], interface, wire["service"], wire["endpoint"] or "-", wire["state"], addresses or "-", path
+
+
+def _component_row(component: Mapping[str, Any]) -> tuple[str, ...]:
+    problem = "" if component["state"] == "ready" else component["last_warning"]
+    pid = str(component["pid"] or "-")
+    return component["name"], component["command"], component["node"], pid, component["state"], problem
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns as wide as their widest entry."""
+    columns = list(zip(head, *rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
+
+
+def _exec(run: RunDir, parsed: argparse.Namespace) -> int:
+    from .enter import become_command  # noqa: PLC0415 - as above
+
+    if not parsed.command:
+        raise MeshCommandError("which command? write it after --: nsm mesh exec WORKLOAD -- CMD...")
+    become_command(run, parsed.workload, parsed.command)
+    return _CANNOT_RUN
 
 
 def _logs(run: RunDir, parsed: argparse.Namespace) -> int:
     folder = run.path / "log"
     if not folder.is_dir():
-        raise MeshCommandError(f"mesh {run.name!r} is not up, and keeps no logs")
-    names = sorted(os.listdir(folder))
+        raise MeshCommandError(f"mesh {run.name!r} is not up, and keeps no logs (there is nothing at {run.path})")
+    names = names_in(folder)
     if parsed.component and parsed.component not in names:
         raise MeshCommandError(f"there is no log of {parsed.component!r}; there are {', '.join(names)}")
-    lines = []
-    for name in [parsed.component] if parsed.component else names:
-        lines += [_readable(name, line) for line in (folder / name).read_text().splitlines()]
-    for _, line in sorted(lines):
+    for line in readable(folder, [parsed.component] if parsed.component else names):
         print(line)
     return 0
-
-
-def _readable(component: str, line: str) -> tuple[str, str]:
-    """A log line with the time to sort it by."""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        return "", f"{component}: {line}"
-    time, event, level = said.pop("timestamp", ""), said.pop("event", ""), said.pop("level", "")
-    said.pop("component", None)
-    values = " ".join(f"{key}={value}" for key, value in said.items())
-    return time, f"{time[11:23]} {level:<7} {component:<20} {event}  {values}"

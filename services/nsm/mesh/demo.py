@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nsm.chains.core import MeshError
-
+from .control import ask
 from .rundir import MeshCommandError, RunDir
 from .topology import TopologyError, read
 
 CLIENT, ENDPOINT = "client", "endpoint"
+_UP_TIMEOUT = 15.0
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _Demo(trace=parsed.trace).run()
-    except (MeshError, TopologyError) as error:
+    except (MeshCommandError, TopologyError) as error:
         print(f"nsm demo: {error}", file=sys.stderr)
         return 1
 
@@ -39,29 +39,34 @@ class _Demo:
         self._began = time.perf_counter()
 
     def run(self) -> int:
-        from .launch import down, up  # noqa: PLC0415 - after the arguments have been read
-        from .supervisor import ask  # noqa: PLC0415
+        from .enter import down  # noqa: PLC0415 - after the arguments have been read
 
         self._say("a mesh on this machine: one node, a client and an endpoint in namespaces of their own")
-        up(self._run, read(None), self._show, trace_to=f"file://{self._run.path}/traces" if self._trace else "")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        pids: list[int] = []
         try:
-            wire = ask(str(self._run.control), {"command": "status"})["wires"][0]
+            self._start()
+            status = ask(self._run, {"command": "status"})
+            pids, wire = [component["pid"] for component in status["components"]], status["wires"][0]
             self._show_wire(wire)
             if self._trace:
                 self._show_trace()
             self._ping(CLIENT, wire["dst_ips"], "the client pings the endpoint")
             self._ping(ENDPOINT, wire["src_ips"], "the endpoint pings the client")
             self._say("the client stops and closes its wire")
-            ask(str(self._run.control), {"command": "stop", "component": CLIENT})
+            ask(self._run, {"command": "stop", "component": CLIENT})
             self._verify_closed()
         finally:
-            pids = ask(str(self._run.control), {"command": "pids"})["pids"]
-            down(self._run)
+            if self._run.is_held():
+                down(self._run)
         self._verify_gone(pids)
         self._say(f"done in {time.perf_counter() - self._began:.1f} s, nothing is left")
         return 0
+
+    def _start(self) -> None:
+        from .launch import up  # noqa: PLC0415 - as above
+
+        traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
+        up(self._run, read(None), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
 
     def _say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self._began:6.2f} s] {text}", flush=True)
@@ -84,7 +89,7 @@ class _Demo:
     def _show_trace(self) -> None:
         from .waterfall import render, spans_of  # noqa: PLC0415
 
-        print(render(spans_of(self._run.path / "traces")), flush=True)
+        print(render(spans_of(self._run.traces)), flush=True)
 
     def _ping(self, workload: str, addresses: list[str], about: str) -> None:
         for address in addresses:

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 NEW_NET, NEW_MOUNT, NEW_USER = 0x40000000, 0x00020000, 0x10000000
 _MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -53,15 +53,61 @@ def become_root_in_user_namespace() -> None:
     _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that our own later commands may look into /proc/self/ns
 
 
+def may_make() -> bool:
+    """Whether this process may make namespaces as it is: tried in a child, which takes its attempt with it."""
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if _libc.unshare(NEW_NET | NEW_MOUNT) == 0 else 1)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def is_own_user(descriptor: int) -> bool:
+    """Whether `descriptor` is of the user namespace that this process is in."""
+    return os.path.samestat(os.fstat(descriptor), os.stat("/proc/self/ns/user"))
+
+
 def new_network() -> int:
     """A descriptor of a new network namespace whose loopback is up. It lives as long as somebody holds it."""
 
     def make() -> int:
         unshare(NEW_NET, "make a network namespace")
         _set_up("lo")
-        return os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     return in_thread(make)
+
+
+def new_mounts(resolv_conf: str) -> int:
+    """A descriptor of a new mount namespace in which `resolv_conf` is shown as /etc/resolv.conf.
+
+    The machine's own file is never opened. Where there is none, the workload has none either: a mount needs a place.
+    """
+
+    def make() -> int:
+        private_mounts()
+        target = os.path.realpath("/etc/resolv.conf")
+        if os.path.exists(target):
+            bind(resolv_conf, target)
+        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+
+    return in_thread(make)
+
+
+def number_of(network: int) -> int:
+    """What tells one network namespace from another: the inode of its descriptor."""
+    return os.fstat(network).st_ino
+
+
+def inhabitants(networks: Collection[int]) -> list[int]:
+    """Pids of the processes in the network namespaces with these numbers, as far as this user may know."""
+    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if _lives_in(pid, networks)]
+
+
+def _lives_in(pid: str, networks: Collection[int]) -> bool:
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino in networks
+    except OSError:  # it ended, or belongs to another user
+        return False
 
 
 def in_thread(work: Callable[[], T]) -> T:
@@ -94,14 +140,16 @@ def bind(source: str, target: str) -> None:
     _check(_libc.mount(source.encode(), target.encode(), None, _MS_BIND, None), f"mount {source} at {target}")
 
 
-def die_with_parent(signal: int) -> None:
-    """Get `signal` when the parent ends, however it ends."""
+def die_with_parent(signal: int, parent: int) -> None:
+    """Get `signal` when the process `parent` ends, however it ends; at once if it has ended already."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose parent ended."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def call_self(name: str) -> None:
+    """Show `name` (its first 15 bytes) as this process's in `ps` and `top`."""
+    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def _set_up(interface: str) -> None:

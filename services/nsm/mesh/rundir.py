@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import socket
+import stat
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsm.chains.core import MeshError
-
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,18}[A-Za-z0-9])?")
+_LONGEST_SOCKET_PATH, _LONGEST_SOCKET_NAME = 107, 48
 
 
-class MeshCommandError(MeshError):
+class MeshCommandError(Exception):
     """A command of the local mesh cannot do what was asked; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one mesh: only its user may look inside."""
+    """The folder of one mesh: only its user may look inside.
+
+    The processes of a mesh hold a lock on it, so that a folder without one is what a mesh that was killed left behind.
+    """
 
     name: str
     path: Path
@@ -31,18 +37,22 @@ class RunDir:
         """The folder of the mesh `name`. Raises `MeshCommandError` for a name that cannot be one."""
         if not _NAME.fullmatch(name):
             raise MeshCommandError(f"mesh name {name!r}: expected up to 20 letters, digits and -")
-        if os.getuid() == 0:
-            base = Path("/run/nsm-mesh")
-        else:
-            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-            usable = bool(runtime) and os.access(runtime, os.W_OK)
-            base = Path(runtime, "nsm-mesh") if usable else Path(f"/tmp/nsm-mesh-{os.getuid()}")  # noqa: S108 - 0700 below
-        return cls(name, base / name)
+        return cls(name, _base() / name)
 
     @property
     def control(self) -> Path:
         """The supervisor's socket."""
         return self.path / "control"
+
+    @property
+    def traces(self) -> Path:
+        """Where components write their spans, if they do."""
+        return self.path / "traces"
+
+    @property
+    def temporary(self) -> Path:
+        """The components' folder for temporary files."""
+        return self.path / "tmp"
 
     def socket_of(self, component: str) -> Path:
         """Where a component listens."""
@@ -52,23 +62,64 @@ class RunDir:
         """The Workload API socket of a component."""
         return self.path / "id" / component
 
+    def resolv_conf_of(self, workload: str) -> Path:
+        """What a workload sees as /etc/resolv.conf."""
+        return self.path / "resolv" / workload
+
     def log_of(self, component: str) -> Path:
         """The log of a component."""
         return self.path / "log" / component
 
-    def create(self) -> None:
-        """Make the folder; what a supervisor that was killed left there goes first."""
-        self.remove()
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.path.parent.stat().st_uid != os.getuid():
-            raise MeshCommandError(f"{self.path.parent} belongs to somebody else; remove it or set XDG_RUNTIME_DIR")
-        for folder in (self.path, self.path / "id", self.path / "log"):
-            folder.mkdir(mode=0o700)
+    def claim(self) -> int:
+        """Make the folder, and return the descriptor whose lock says that the mesh is there.
+
+        What a mesh that was killed left in it goes first. Raises `MeshCommandError` if the mesh is there already, or
+        the folder cannot be made.
+        """
+        if len(str(self.path)) + _LONGEST_SOCKET_NAME > _LONGEST_SOCKET_PATH:
+            raise MeshCommandError(f"{self.path} is too long for the path of a socket; set XDG_RUNTIME_DIR to less")
+        try:
+            with self._alone():
+                if self.is_held():
+                    down = f"`nsm mesh down --name {self.name}` takes it down"
+                    raise MeshCommandError(f"mesh {self.name!r} is up already; {down}")
+                shutil.rmtree(self.path, ignore_errors=True)
+                self.path.mkdir(mode=0o700)
+                for folder in ("id", "log", "resolv", "tmp"):
+                    (self.path / folder).mkdir(mode=0o700)
+                descriptor = _open_folder(self.path)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                return descriptor
+        except OSError as error:
+            raise MeshCommandError(f"cannot make {self.path}: {error.strerror}") from None
+
+    def is_held(self) -> bool:
+        """Whether a process of the mesh is alive, also while it comes up or goes down."""
+        try:
+            descriptor = _open_folder(self.path)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def wait_released(self, timeout: float) -> bool:
+        """Wait until no process of the mesh is alive; False if some still are after `timeout` seconds."""
+        end = time.monotonic() + timeout
+        while held := self.is_held():
+            if time.monotonic() > end:
+                break
+            time.sleep(0.01)
+        return not held
 
     def remove(self) -> None:
         """Remove the folder, and that of all meshes if this was the last one."""
-        shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._alone():
+            shutil.rmtree(self.path, ignore_errors=True)
             self.path.parent.rmdir()
 
     def is_up(self) -> bool:
@@ -79,3 +130,41 @@ class RunDir:
             except OSError:
                 return False
         return True
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While nobody else makes or removes a mesh of this user."""
+        base = self.path.parent
+        while True:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(base)
+            descriptor = _open_folder(base)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), base.lstat()):
+                    break
+            os.close(descriptor)  # it was removed while we waited
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _base() -> Path:
+    """The folder of all meshes of this user."""
+    if os.getuid() == 0 and os.access("/run", os.W_OK):
+        return Path("/run/nsm-mesh")
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    usable = bool(runtime) and os.access(runtime, os.W_OK)
+    return Path(runtime, "nsm-mesh") if usable else Path(f"/tmp/nsm-mesh-{os.getuid()}")  # noqa: S108 - checked below
+
+
+def _check_private(folder: Path) -> None:
+    """In a folder that all may write to, another user may have been here first."""
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise MeshCommandError(f"{folder} is not a folder of yours alone; remove it or set XDG_RUNTIME_DIR")
+
+
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -3,307 +3,284 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
-from nsm.apis import jsonform
-from nsm.apis.connection import Connection, MonitorScopeSelector, State
-from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.chains.core import MeshError
 from nsm.chains.identity.source import identity_from
-from nsm.chains.transport import Pool, RemoteMonitor
+from nsm.chains.transport import Pool
 
 from . import namespaces
-from .rundir import RunDir
-from .topology import ClientSpec, EndpointSpec, Topology
+from .logfile import LogFile, component_level, parsed
+from .plan import OPERATOR, START_ORDER, STOP_ORDER, Component, manager_of, plan
+from .rundir import MeshCommandError, RunDir
+from .topology import Topology
+from .wires import wires_of
 from .zygote import Start, Zygote
 
-TRUST_DOMAIN = "local.mesh"
 STOP_TIMEOUT = 10.0
-_REGISTRY_PORT, _MANAGER_PORT = 5002, 5001
+_TOLD = {"wire up", "wire made", "no wire yet"}
 
 Tell = Callable[[Mapping[str, Any]], None]
 """Hears what happens, as it happens: objects with `event` and its values."""
 
 
 @dataclass
-class _Component:
-    """One component: what it runs, where, and how it is."""
+class _Process:
+    """A component, and how it is."""
 
-    name: str
-    command: str
-    network: int
-    environment: dict[str, str]
-    is_workload: bool = False
+    what: Component
     pid: int = 0
-    mounts: int = -1
-    """A descriptor of its mount namespace, once it is ready: a workload can be entered although its client ended."""
     status: int | None = None
     began: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     last: str = ""
-    """The last line that it logged as a warning or an error."""
+    """The last line that it logged as a warning or an error, or that was no event at all."""
+
+    @property
+    def name(self) -> str:
+        return self.what.name
+
+    @property
+    def state(self) -> str:
+        if self.ended.is_set():
+            return f"ended with {self.status}"
+        if not self.pid:
+            return "not started"
+        return "ready" if self.ready.is_set() else "starting"
 
 
 class Supervisor:
-    """Builds a mesh, keeps it, and takes it down again without leaving anything."""
+    """Builds a mesh, keeps it, and takes it down again without leaving anything.
 
-    def __init__(self, run: RunDir, topology: Topology, zygote: Zygote, tell: Tell, *, trace_to: str = "") -> None:
+    `environment` is that of the one who asked for the mesh: its log level and its settings of tracing are passed on.
+    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on.
+    """
+
+    def __init__(
+        self, run: RunDir, topology: Topology, zygote: Zygote, tell: Tell, environment: Mapping[str, str]
+    ) -> None:
         self._run, self._topology, self._zygote, self._tell = run, topology, zygote, tell
-        self._trace_to = trace_to
-        self._components: dict[str, _Component] = {}
+        self._log_level = environment.get("NSM_LOG_LEVEL", "INFO")
+        parts = plan(run, topology, _common(environment, self._log_level))
+        self._processes = {part.name: _Process(part) for part in parts}
         self._networks: dict[str, int] = {}
+        self._mounts: dict[str, int] = {}
         self._readers: set[asyncio.Task[None]] = set()
+        self._operator = AsyncExitStack()
+        self._pool: Pool | None = None
         self.stopping = asyncio.Event()
 
-    async def up(self) -> None:
-        """Start everything; returns when every client has its wires. Raises `MeshError` if a component ends."""
+    @property
+    def networks(self) -> set[int]:
+        """The numbers of the network namespaces."""
+        return {namespaces.number_of(network) for network in self._networks.values()}
+
+    async def up(self, timeout: float | None) -> None:
+        """Start everything; returns when every client has its wires.
+
+        Raises `MeshError` or `MeshCommandError` if a component ends, or wires are missing after `timeout` seconds.
+        """
         asyncio.get_running_loop().add_reader(self._zygote.fileno(), self._note_ended)
-        self._make_networks()
-        self._plan()
-        await self._start_all(["identity"])
-        node = self._topology.nodes[0].name
-        await self._start_all([f"registry-{node}", f"nsmgr-{node}"])
-        await self._start_all([f"forwarder-{node}", *(endpoint.name for endpoint in self._topology.endpoints)])
-        await self._start_all([client.name for client in self._topology.clients])
+        self._make_namespaces()
+        try:
+            async with asyncio.timeout(timeout):
+                for commands in START_ORDER:
+                    await self._start_all([p for p in self._processes.values() if p.what.command in commands])
+                    if "identity" in commands:
+                        await self._become_operator()
+        except TimeoutError:
+            raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
-        for group in self._stop_order():
-            await asyncio.gather(*(self.stop(component.name) for component in group))
+        await self._operator.aclose()
+        for command in STOP_ORDER:
+            await asyncio.gather(*(self.stop(p.name) for p in self._processes.values() if p.what.command == command))
         asyncio.get_running_loop().remove_reader(self._zygote.fileno())
         if self._readers:
             await asyncio.wait(self._readers, timeout=1)
-        for network in self._networks.values():
-            os.close(network)
-        self._networks.clear()
 
     async def stop(self, name: str) -> None:
-        """Stop one component: asked first, killed if it does not listen."""
-        component = self._components[name]
-        if not component.pid or component.ended.is_set():
+        """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
+        process = self._process(name)
+        if not process.pid or process.ended.is_set():
             return
-        os.kill(component.pid, signal.SIGTERM)
         try:
+            os.kill(process.pid, signal.SIGTERM)
             async with asyncio.timeout(STOP_TIMEOUT):
-                await component.ended.wait()
+                await process.ended.wait()
+        except ProcessLookupError:
+            await process.ended.wait()
         except TimeoutError:
             self._tell({"event": "killed", "component": name})
-            os.kill(component.pid, signal.SIGKILL)
-            await component.ended.wait()
+            os.kill(process.pid, signal.SIGKILL)
+            await process.ended.wait()
 
     async def wires(self) -> list[dict[str, Any]]:
-        """The wires of all clients, as their managers know them."""
-        found = []
-        workload_api = f"unix://{self._run.identity_of('status')}"
-        async with identity_from(workload_api, token_lifetime=600) as identity, Pool(identity) as pool:
-            for node in self._topology.nodes:
-                found += await _wires_of(pool, f"unix://{self._run.socket_of(f'nsmgr-{node.name}')}")
-        return found
+        """The wires of all clients, as their managers know them, and those that are missing."""
+        if self._pool is None:
+            return []
+        found: list[dict[str, Any]] = []
+        for node in self._topology.nodes:
+            clients = [client for client in self._topology.clients if client.node == node.name]
+            found += await wires_of(self._pool, manager_of(self._run, node), clients)
+        return [self._with_reason(wire) for wire in found]
 
     def status(self) -> list[dict[str, Any]]:
         """The components: name, command, pid, and whether they run."""
         return [
             {
-                "name": c.name,
-                "command": c.command,
-                "pid": c.pid,
-                "state": _state(c),
-                "last_warning": c.last,
+                "name": process.name,
+                "command": process.what.command,
+                "node": process.what.environment["NODE_NAME"],
+                "pid": process.pid,
+                "state": process.state,
+                "last_warning": process.last,
             }
-            for c in self._components.values()
+            for process in self._processes.values()
         ]
 
     def place_of(self, name: str) -> dict[str, Any]:
-        """How to enter a workload: descriptors of this process, by kind of namespace. Raises `MeshError`."""
-        component = self._components.get(name)
-        if component is None or not component.is_workload:
-            known = ", ".join(c.name for c in self._components.values() if c.is_workload)
-            raise MeshError(f"there is no workload {name!r}; there are {known}")
-        return {"supervisor": os.getpid(), "network": component.network, "mounts": component.mounts}
-
-    def _make_networks(self) -> None:
-        topology = self._topology
-        names = [each.name for group in (topology.nodes, topology.endpoints, topology.clients) for each in group]
-        for name in names:
-            self._networks[name] = namespaces.new_network()
-
-    def _plan(self) -> None:
-        """Every component with its environment."""
-        node = self._topology.nodes[0].name
-        network, run = self._networks[node], self._run
-        manager = f"unix://{run.socket_of(f'nsmgr-{node}')}"
-        self._add("identity", "identity", network, {"NSM_TRUST_DOMAIN": TRUST_DOMAIN})
-        registry = f"tcp://127.0.0.1:{_REGISTRY_PORT}"
-        self._add(f"registry-{node}", "registry", network, {"NSM_LISTEN_ON": registry})
-        listen_on = f"{manager},tcp://127.0.0.1:{_MANAGER_PORT}"
-        self._add(f"nsmgr-{node}", "nsmgr", network, {"NSM_LISTEN_ON": listen_on, "NSM_REGISTRY_URL": registry})
-        own = f"unix://{run.socket_of(f'forwarder-{node}')}"
-        environment = {"NSM_CONNECT_TO": manager, "NSM_LISTEN_ON": own}
-        self._add(f"forwarder-{node}", "forwarder-kernel", network, environment)
-        for endpoint in self._topology.endpoints:
-            environment = {"NSM_CONNECT_TO": manager, **_endpoint_environment(endpoint)}
-            self._add(endpoint.name, "nse", self._networks[endpoint.name], environment, is_workload=True)
-        for client in self._topology.clients:
-            environment = {"NSM_CONNECT_TO": manager, **_client_environment(client)}
-            self._add(client.name, "nsc", self._networks[client.name], environment, is_workload=True)
-        self._components["identity"].environment["NSM_ENTRIES"] = self._entries()
-
-    def _add(
-        self, name: str, command: str, network: int, environment: dict[str, str], *, is_workload: bool = False
-    ) -> None:
-        node = self._topology.nodes[0].name
-        common = {
-            "PATH": os.environ.get("PATH", ""),
-            "NSM_NAME": name,
-            "NODE_NAME": node,
-            "SPIFFE_ENDPOINT_SOCKET": f"unix://{self._run.identity_of(name)}",
-            "NSM_LOG_LEVEL": os.environ.get("NSM_LOG_LEVEL", "INFO"),
+        """How to enter a workload: descriptors of this process, and variables. Raises `MeshCommandError`."""
+        process = self._processes.get(name)
+        if process is None or not process.what.is_workload or name not in self._mounts:
+            known = ", ".join(p.name for p in self._processes.values() if p.what.is_workload)
+            raise MeshCommandError(f"there is no workload {name!r}; there are {known}")
+        wanted = ("SPIFFE_ENDPOINT_SOCKET", "NSM_CONNECT_TO")
+        return {
+            "supervisor": os.getpid(),
+            "network": self._networks[name],
+            "mounts": self._mounts[name],
+            "environment": {key: process.what.environment[key] for key in wanted},
         }
-        if self._trace_to:
-            common["OTEL_EXPORTER_OTLP_ENDPOINT"] = self._trace_to
-        self._components[name] = _Component(name, command, network, {**common, **environment}, is_workload)
 
-    def _entries(self) -> str:
-        names = [name for name in self._components if name != "identity"] + ["status"]
-        return ",".join(f"socket:{self._run.identity_of(name)}=spiffe://{TRUST_DOMAIN}/{name}" for name in names)
+    def _process(self, name: str) -> _Process:
+        if name not in self._processes:
+            raise MeshCommandError(f"there is no component {name!r}; there are {', '.join(self._processes)}")
+        return self._processes[name]
 
-    async def _start_all(self, names: list[str]) -> None:
-        for name in names:
-            self._start(self._components[name])
-        await asyncio.gather(*(self._until_ready(self._components[name]) for name in names))
+    def _make_namespaces(self) -> None:
+        for node in self._topology.nodes:
+            self._networks[node.name] = namespaces.new_network()
+        for workload in self._topology.workloads:
+            path = self._run.resolv_conf_of(workload.name)
+            path.touch()
+            self._networks[workload.name] = namespaces.new_network()
+            self._mounts[workload.name] = namespaces.new_mounts(str(path))
 
-    def _start(self, component: _Component) -> None:
+    async def _become_operator(self) -> None:
+        workload_api = f"unix://{self._run.identity_of(OPERATOR)}"
+        identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
+        self._pool = await self._operator.enter_async_context(Pool(identity))
+
+    async def _start_all(self, processes: Iterable[_Process]) -> None:
+        processes = list(processes)
+        for process in processes:
+            self._start(process)
+        await asyncio.gather(*(self._until_ready(process) for process in processes))
+
+    def _start(self, process: _Process) -> None:
+        what = process.what
         read, write = os.pipe2(os.O_CLOEXEC)
-        resolv_conf = self._own_resolv_conf(component) if component.is_workload else ""
-        component.began = time.perf_counter()
-        what = Start(component.command, component.environment, resolv_conf)
-        component.pid = self._zygote.start(what, component.network, write)
-        os.close(write)
-        task = asyncio.get_running_loop().create_task(self._read(component, read), name=f"output of {component.name}")
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
+        reader = asyncio.get_running_loop().create_task(self._read(process, read), name=f"output of {what.name}")
+        self._readers.add(reader)
+        reader.add_done_callback(self._readers.discard)
+        process.began = time.perf_counter()
+        try:
+            start = Start(what.name, what.command, what.environment)
+            process.pid = self._zygote.start(start, write, self._networks[what.place], self._mounts.get(what.place))
+        finally:
+            os.close(write)
 
-    def _own_resolv_conf(self, component: _Component) -> str:
-        path = self._run.path / f"{component.name}.resolv.conf"
-        if not os.path.exists("/etc/resolv.conf"):
-            return ""
-        path.touch()
-        return str(path)
-
-    async def _until_ready(self, component: _Component) -> None:
-        ready, ended = asyncio.ensure_future(component.ready.wait()), asyncio.ensure_future(component.ended.wait())
+    async def _until_ready(self, process: _Process) -> None:
+        ready, ended = asyncio.ensure_future(process.ready.wait()), asyncio.ensure_future(process.ended.wait())
         try:
             await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ready.cancel()
             ended.cancel()
-        if not component.ready.is_set():
-            raise MeshError(f"{component.name} ended before it was ready: {component.last or 'see its log'}")
-        component.mounts = os.open(f"/proc/{component.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-        seconds = time.perf_counter() - component.began
-        self._tell({"event": "started", "component": component.name, "ms": round(seconds * 1000)})
+        if not process.ready.is_set():
+            how = f"ended with {process.status} before it was ready"
+            raise MeshCommandError(f"{process.name} {how}: {process.last or 'it said nothing'}")
+        seconds = time.perf_counter() - process.began
+        self._tell({"event": "started", "component": process.name, "ms": round(seconds * 1000)})
 
-    async def _read(self, component: _Component, descriptor: int) -> None:
+    async def _read(self, process: _Process, descriptor: int) -> None:
         """Copy a component's output to its log, and hear what it says."""
-        loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=1 << 20)
-        transport, _ = await loop.connect_read_pipe(
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
         )
-        try:
-            with open(self._run.log_of(component.name), "ab", buffering=0) as log:  # noqa: ASYNC230 - a local file
-                while line := await reader.readline():
-                    log.write(line)
-                    self._hear(component, line)
-        finally:
-            transport.close()
+        log = LogFile(self._run.log_of(process.name), self._log_level)
+        with contextlib.closing(transport), contextlib.closing(log):
+            while True:
+                try:
+                    line = await reader.readline()
+                except ValueError:  # longer than any line should be: what was read of it is gone
+                    continue
+                if not line:
+                    return
+                said = parsed(line)
+                log.append(line, said)
+                self._hear(process, line, said)
 
-    def _hear(self, component: _Component, line: bytes) -> None:
-        try:
-            said = json.loads(line)
-        except ValueError:
-            component.last = line.decode(errors="replace").strip()
+    def _hear(self, process: _Process, line: bytes, said: dict[str, Any] | None) -> None:
+        if said is None:
+            process.last = line.decode(errors="replace").strip() or process.last
             return
-        if said.get("event") == "ready":
-            component.ready.set()
+        if said["event"] == "ready":
+            process.ready.set()
         if said.get("level") in {"warning", "error"}:
-            component.last = f"{said['event']}: {said.get('error') or said.get('reason') or ''}".rstrip(": ")
-        if said.get("event") in {"wire up", "wire made", "no wire yet"}:
-            self._tell({**said, "component": component.name})
+            process.last = f"{said['event']}: {said.get('error') or said.get('reason') or ''}".rstrip(": ")
+        if said["event"] in _TOLD:
+            self._tell({**said, "component": process.name})
 
     def _note_ended(self) -> None:
-        by_pid = {component.pid: component for component in self._components.values()}
-        for pid, status in self._zygote.take_ended():
-            component = by_pid[pid]
-            component.status = os.waitstatus_to_exitcode(status)
-            component.ended.set()
-            if not self.stopping.is_set() and component.status != 0:
-                event = {"event": "ended", "component": component.name, "status": component.status}
-                self._tell({**event, "reason": component.last})
+        ended = dict(self._zygote.take_ended())
+        if not self._zygote.is_alive:
+            ended = {p.pid: ended.get(p.pid, signal.SIGKILL) for p in self._processes.values() if p.pid}
+            asyncio.get_running_loop().remove_reader(self._zygote.fileno())
+            self._tell({"event": "failed", "reason": "the process that starts components was killed"})
+            self.stopping.set()
+        for process in self._processes.values():
+            if process.pid in ended and not process.ended.is_set():
+                self._mark_ended(process, ended[process.pid])
 
-    def _stop_order(self) -> list[list[_Component]]:
-        order = ["nsc", "nse", "forwarder-kernel", "nsmgr", "registry", "identity"]
-        return [[c for c in self._components.values() if c.command == command] for command in order]
+    def _mark_ended(self, process: _Process, status: int) -> None:
+        process.status = os.waitstatus_to_exitcode(status)
+        process.ended.set()
+        if not self.stopping.is_set() and process.status != 0:
+            told = {"event": "ended", "component": process.name, "status": process.status}
+            self._tell({**told, "reason": process.last})
 
+    def _missing(self) -> list[str]:
+        late = [p for p in self._processes.values() if p.pid and not p.ready.is_set()]
+        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late]
 
-def _state(component: _Component) -> str:
-    if component.ended.is_set():
-        return f"ended with {component.status}"
-    return "ready" if component.ready.is_set() else "starting"
-
-
-def _endpoint_environment(endpoint: EndpointSpec) -> dict[str, str]:
-    return {
-        "NSM_SERVICE_NAMES": ",".join(endpoint.services),
-        "NSM_PAYLOAD": endpoint.payload,
-        "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes),
-        "NSM_LABELS": _labels(endpoint.labels),
-    }
-
-
-def _client_environment(client: ClientSpec) -> dict[str, str]:
-    return {"NSM_NETWORK_SERVICES": ",".join(client.wires), "NSM_LABELS": _labels(client.labels)}
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{key}:{value}" for key, value in labels.items())
+    def _with_reason(self, wire: dict[str, Any]) -> dict[str, Any]:
+        client = self._processes.get(wire["client"])
+        if client is None:
+            return wire
+        if client.ended.is_set():
+            return {**wire, "reason": f"the client {client.state}"}
+        if wire["state"] == "DOWN" and client.last:
+            return {**wire, "reason": client.last}
+        return wire
 
 
-async def _wires_of(pool: Pool, manager: str) -> list[dict[str, Any]]:
-    """The connections that begin at clients of one manager."""
-    async with asyncio.timeout(5):
-        events = RemoteMonitor(pool, manager).monitor(MonitorScopeSelector())
-        async with aclosing(cast(Any, events)) as stream:
-            async for event in stream:
-                return [_wire(c) for c in event.connections.values() if c.path is not None and c.path.index == 1]
-    return []
-
-
-def _wire(connection: Connection) -> dict[str, Any]:
-    plain = jsonform.to_json(connection)
-    ip = plain.get("context", {}).get("ip_context", {})
-    segments = plain["path"]["path_segments"]
-    mechanism = plain.get("mechanism", {})
-    return {
-        "client": segments[0]["name"],
-        "service": connection.network_service,
-        "interface": mechanism.get("parameters", {}).get(INTERFACE_NAME, ""),
-        "mechanism": mechanism.get("type", ""),
-        "endpoint": connection.network_service_endpoint_name,
-        "src_ips": ip.get("src_ip_addrs", []),
-        "dst_ips": ip.get("dst_ip_addrs", []),
-        "path": [segment["name"] for segment in segments],
-        "state": State(connection.state).name,
-    }
+def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:
+    """What components get of the environment of whoever started the mesh."""
+    traces = {key: value for key, value in environment.items() if key.startswith("OTEL_") or key == "TELEMETRY"}
+    return {"PATH": environment.get("PATH", os.defpath), "NSM_LOG_LEVEL": component_level(log_level), **traces}
 
 
 async def serve_control(
@@ -312,37 +289,17 @@ async def serve_control(
     """Answer the commands of the mesh: a JSON object a line each way."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError, ValueError):
             while line := await reader.readline():
                 try:
                     reply = await answer(json.loads(line))
-                except (MeshError, OSError, TimeoutError, ValueError, KeyError) as error:
+                except (MeshError, MeshCommandError, OSError, TimeoutError, ValueError, KeyError) as error:
                     reply = {"error": str(error) or type(error).__name__}
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
-        except (ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
 
     before = os.umask(0o177)
     try:
         return await asyncio.start_unix_server(handle, path)
     finally:
         os.umask(before)
-
-
-def ask(path: str, request: dict[str, Any], *, timeout: float = 60.0) -> dict[str, Any]:
-    """Ask the supervisor at `path`. Raises OSError if nobody answers, `MeshError` with what it says is wrong."""
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(timeout)
-        sock.connect(path)
-        sock.sendall(json.dumps(request).encode() + b"\n")
-        with sock.makefile("rb") as lines:
-            line = lines.readline()
-    if not line:
-        raise MeshError("the mesh went away")
-    reply: dict[str, Any] = json.loads(line)
-    if "error" in reply:
-        raise MeshError(reply["error"])
-    return reply

@@ -73,6 +73,11 @@ class Topology:
     endpoints: tuple[EndpointSpec, ...]
     clients: tuple[ClientSpec, ...]
 
+    @property
+    def workloads(self) -> tuple[EndpointSpec | ClientSpec, ...]:
+        """Endpoints and clients: what has namespaces of its own."""
+        return (*self.endpoints, *self.clients)
+
 
 def read(path: str | None) -> Topology:
     """The mesh that the file at `path` describes; without one, the built-in mesh. Raises `TopologyError`."""

@@ -1,4 +1,8 @@
-"""A process that has imported everything once and forks the components: fast to start, and their memory is shared."""
+"""A process that has imported everything once and forks the components: fast to start, and their memory is shared.
+
+It is also the one that cleans up: when the supervisor is gone, however it went, it ends what still runs in the mesh's
+namespaces and removes the mesh's folder.
+"""
 
 from __future__ import annotations
 
@@ -11,68 +15,133 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 
 from . import namespaces
+from .rundir import MeshCommandError, RunDir
 
+Main = Callable[[list[str]], int]
 _LARGEST = 256 * 1024
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
+_GRACE = 1.0
+"""Seconds that a command in a workload may take to end when its mesh goes."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A component to start: the `nsm` command, its environment, and an own resolv.conf if it is a workload."""
+    """A component to start: its name, the `nsm` command, and its environment."""
 
+    name: str
     command: str
     environment: Mapping[str, str]
-    resolv_conf: str = ""
 
 
 class Zygote:
-    """The supervisor's handle of the forking process."""
+    """The supervisor's handle of the forking process.
 
-    def __init__(self) -> None:
+    `load` imports what can be started, and gives the `main` of each command; it runs in the forking process only.
+    `lock`, the descriptor that says that the mesh is alive, is the forking process's too; `events` is not.
+    """
+
+    def __init__(self, run: RunDir, load: Callable[[], Mapping[str, Main]], *, lock: int, events: int) -> None:
         self._ended: list[tuple[int, int]] = []
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             self._ours.close()
-            _exit_after(lambda: _serve(theirs))
+            os.close(events)
+            _exit_after(lambda: _serve(theirs, run, load, lock))
         theirs.close()
+        self.is_alive = True
 
     def fileno(self) -> int:
-        """Becomes readable when a component has ended."""
+        """Becomes readable when a component, or the forking process itself, has ended."""
         return self._ours.fileno()
 
-    def start(self, what: Start, network: int, output: int) -> int:
-        """Start a component in a network namespace with its output going to `output`; returns its pid."""
+    def start(self, what: Start, output: int, network: int, mounts: int | None) -> int:
+        """Start a component in its namespaces with its output going to `output`; returns its pid.
+
+        Raises `MeshCommandError` if the forking process is gone.
+        """
         data = json.dumps(asdict(what)).encode()
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [network, output]).tobytes())
-        self._ours.sendmsg([data], [rights])
-        while True:
-            message = json.loads(self._ours.recv(_LARGEST))
-            if "started" in message:
-                return int(message["started"])
-            self._ended.append((message["ended"], message["status"]))
+        descriptors = array.array("i", [output, network, *([] if mounts is None else [mounts])])
+        try:
+            self._ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())])
+            while message := self._ours.recv(_LARGEST):
+                told = json.loads(message)
+                if "started" in told:
+                    return int(told["started"])
+                self._ended.append((told["ended"], told["status"]))
+        except ConnectionError:
+            pass
+        self.is_alive = False
+        raise MeshCommandError(f"{what.name} cannot be started: the process that starts components was killed")
 
     def take_ended(self) -> list[tuple[int, int]]:
-        """Pid and exit status of the components that ended since the last look; does not wait."""
-        self._ours.setblocking(False)
+        """Pid and exit status of the components that ended since the last look; does not wait.
+
+        `is_alive` is False afterwards if the forking process is gone, and its components with it.
+        """
         try:
-            while data := self._ours.recv(_LARGEST):
+            while data := self._ours.recv(_LARGEST, socket.MSG_DONTWAIT):
                 message = json.loads(data)
                 self._ended.append((message["ended"], message["status"]))
+            self.is_alive = False
         except BlockingIOError:
             pass
-        finally:
-            self._ours.setblocking(True)
+        except ConnectionError:
+            self.is_alive = False
         found, self._ended = self._ended, []
         return found
 
     def close(self) -> None:
-        """End the forking process; what it started is expected to have ended."""
+        """End the forking process; it ends what still runs."""
         self._ours.close()
         os.waitpid(self.pid, 0)
+
+
+def components(*, traced: bool) -> dict[str, Main]:
+    """Import all components, and what traces need if they are `traced`; gives the `main` of each by its command."""
+    from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
+    from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
+    from nsm.services.identity.main import main as identity  # noqa: PLC0415
+    from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
+    from nsm.services.nse.main import main as nse  # noqa: PLC0415
+    from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
+    from nsm.services.registry.main import main as registry  # noqa: PLC0415
+
+    prepare_codec()
+    if traced:
+        import opentelemetry.sdk.trace.export  # noqa: PLC0415
+        import opentelemetry.trace.propagation.tracecontext  # noqa: F401, PLC0415
+    return {
+        "forwarder-kernel": forwarder,
+        "identity": identity,
+        "nsc": nsc,
+        "nse": nse,
+        "nsmgr": nsmgr,
+        "registry": registry,
+    }
+
+
+def clear(run: RunDir, networks: Collection[int]) -> None:
+    """End whatever runs in the network namespaces with these numbers, and remove the mesh's folder."""
+    for number in (signal.SIGHUP, signal.SIGTERM):  # a shell listens to the one, most others to the other
+        _signal(namespaces.inhabitants(networks), number)
+    end = time.monotonic() + _GRACE
+    while (left := namespaces.inhabitants(networks)) and time.monotonic() < end:
+        time.sleep(0.01)
+    _signal(left, signal.SIGKILL)
+    run.remove()
+
+
+def _signal(pids: Collection[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def _exit_after(work: Callable[[], int]) -> None:
@@ -90,99 +159,114 @@ def _exit_after(work: Callable[[], int]) -> None:
         os._exit(code)
 
 
-def _serve(sock: socket.socket) -> int:
-    namespaces.die_with_parent(signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Main]], lock: int) -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    commands = _import_components()
-    gc.collect()
-    gc.freeze()
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signal.set_wakeup_fd(write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    children: set[int] = set()
-    while True:
-        _wait(sock, read)
-        _report_ended(sock, children)
-        request = _receive(sock)
-        if request is None:
-            return 0
-        if request:
-            children.add(_fork(commands, sock, *request))
-
-
-def _import_components() -> dict[str, Callable[[list[str]], int]]:
-    from nsm.chains.component import prepare_codec  # noqa: PLC0415
-    from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415 - only the zygote wants all of them
-    from nsm.services.identity.main import main as identity  # noqa: PLC0415
-    from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
-    from nsm.services.nse.main import main as nse  # noqa: PLC0415
-    from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
-    from nsm.services.registry.main import main as registry  # noqa: PLC0415
-
-    prepare_codec()
-    return {
-        "forwarder-kernel": forwarder,
-        "identity": identity,
-        "nsc": nsc,
-        "nse": nse,
-        "nsmgr": nsmgr,
-        "registry": registry,
-    }
-
-
-def _wait(sock: socket.socket, wakeup: int) -> None:
-    select.select([sock.fileno(), wakeup], [], [])
-    with contextlib.suppress(BlockingIOError):
-        os.read(wakeup, 4096)
-
-
-def _receive(sock: socket.socket) -> tuple[Start, int, int] | tuple[()] | None:
-    """The next request with its two descriptors; None when the supervisor is gone, () if there is none."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    namespaces.call_self("nsm-zygote")
+    forks = _Forks(sock, lock)
     try:
-        data, ancillary, _, _ = sock.recvmsg(_LARGEST, socket.CMSG_SPACE(8), socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return ()
-    if not data:
-        return None
-    descriptors = array.array("i")
-    descriptors.frombytes(ancillary[0][2])
-    return Start(**json.loads(data)), descriptors[0], descriptors[1]
+        forks.serve(load())
+    finally:
+        forks.kill()
+        clear(run, forks.networks)
+    return 0
 
 
-def _report_ended(sock: socket.socket, children: set[int]) -> None:
-    for pid in list(children):
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            children.discard(pid)
-            sock.send(json.dumps({"ended": pid, "status": status}).encode())
+class _Forks:
+    """The components that were forked, told about on a socket to the supervisor."""
 
+    def __init__(self, sock: socket.socket, lock: int) -> None:
+        self._sock, self._lock = sock, lock
+        self._children: set[int] = set()
+        self.networks: set[int] = set()
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
-def _fork(
-    commands: Mapping[str, Callable[[list[str]], int]], sock: socket.socket, what: Start, network: int, output: int
-) -> int:
-    pid = os.fork()
-    if pid == 0:
+    def serve(self, mains: Mapping[str, Main]) -> None:
+        """Start what is asked for and tell what ended, until the supervisor is gone."""
+        gc.collect()
+        gc.freeze()
+        signal.set_wakeup_fd(self._write)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                self._wait()
+                self._report_ended()
+                request = self._receive()
+                if request is None:
+                    return
+                if request:
+                    self._start(mains, *request)
+
+    def kill(self) -> None:
+        """End what still runs."""
+        for pid in self._children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    def _wait(self) -> None:
+        select.select([self._sock.fileno(), self._read], [], [])
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+
+    def _report_ended(self) -> None:
+        for pid in list(self._children):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._children.discard(pid)
+                self._tell({"ended": pid, "status": status})
+
+    def _receive(self) -> tuple[Start, list[int]] | tuple[()] | None:
+        """The next request with its descriptors; None when the supervisor is gone, () if there is none."""
+        try:
+            data, ancillary, _, _ = self._sock.recvmsg(_LARGEST, socket.CMSG_SPACE(12), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return ()
+        if not data:
+            return None
+        descriptors = array.array("i")
+        descriptors.frombytes(ancillary[0][2])
+        return Start(**json.loads(data)), list(descriptors)
+
+    def _start(self, mains: Mapping[str, Main], what: Start, descriptors: list[int]) -> None:
+        self.networks.add(namespaces.number_of(descriptors[1]))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # one that comes meanwhile is the component's
+        zygote, pid = os.getpid(), os.fork()
+        if pid == 0:
+            self._let_go()
+            _exit_after(lambda: _become(mains[what.command], what, descriptors, zygote))
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        for descriptor in descriptors:
+            os.close(descriptor)
+        self._children.add(pid)
+        self._tell({"started": pid})
+
+    def _let_go(self) -> None:
         signal.set_wakeup_fd(-1)
-        sock.close()
-        _exit_after(lambda: _become(commands[what.command], what, network, output))
-    os.close(network)
-    os.close(output)
-    sock.send(json.dumps({"started": pid}).encode())
-    return pid
+        self._sock.close()
+        for descriptor in (self._read, self._write, self._lock):
+            os.close(descriptor)
+
+    def _tell(self, message: Mapping[str, int]) -> None:
+        self._sock.send(json.dumps(message).encode())
 
 
-def _become(main: Callable[[list[str]], int], what: Start, network: int, output: int) -> int:
+def _become(main: Main, what: Start, descriptors: list[int], zygote: int) -> int:
     """Turn this fork into the component."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+    output, network, *mounts = descriptors
+    namespaces.die_with_parent(signal.SIGKILL, zygote)
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     namespaces.enter(network, namespaces.NEW_NET)
-    if what.resolv_conf:
-        namespaces.private_mounts()
-        namespaces.bind(what.resolv_conf, os.path.realpath("/etc/resolv.conf"))
-    namespaces.die_with_parent(signal.SIGKILL)
+    if mounts:
+        namespaces.enter(mounts[0], namespaces.NEW_MOUNT)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    namespaces.call_self(what.name)
     os.environ.clear()
     os.environ.update(what.environment)
+    tempfile.tempdir = None  # what the zygote may have looked up is not ours
     return main([])

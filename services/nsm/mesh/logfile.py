@@ -1,0 +1,86 @@
+"""The log of one component: kept to a size, dropped below a level, read back with everybody's in order."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+LARGEST = 8 << 20
+"""Bytes of a log before it becomes the old one; the one that was old goes."""
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
+_NAMES = {"WARN": 30, "WARNING": 30, "ERROR": 40}
+
+
+def component_level(wanted: str) -> str:
+    """The level at which a component must log so that the supervisor hears that it is ready."""
+    return "INFO" if wanted.upper() in _NAMES else wanted
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """The event in a line of a component's output; None if it is something else, such as a traceback."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) and "event" in said else None
+
+
+class LogFile:
+    """Where one component's output goes."""
+
+    def __init__(self, path: Path, wanted: str) -> None:
+        self._path, self._lowest = path, _NAMES.get(wanted.upper(), 0)
+        self._file = self._open()
+
+    def append(self, line: bytes, said: dict[str, Any] | None) -> None:
+        """Keep `line`, of which `said` is what it says, unless its level is too low."""
+        if said is not None and _LEVELS.get(said.get("level", ""), self._lowest) < self._lowest:
+            return
+        self._file.write(line)
+        if self._file.tell() > LARGEST:
+            self._file.close()
+            os.replace(self._path, _old(self._path))
+            self._file = self._open()
+
+    def close(self) -> None:
+        """Nothing more is coming."""
+        self._file.close()
+
+    def _open(self) -> Any:
+        return open(self._path, "ab", buffering=0)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The components that have a log in `folder`."""
+    return sorted(name for name in os.listdir(folder) if not name.endswith(".old"))
+
+
+def readable(folder: Path, names: Iterable[str]) -> list[str]:
+    """The lines of the components `names`, by time; what is no event stays behind the line that it followed."""
+    lines = [line for name in names for line in _lines(folder / name, name)]
+    return [text for _, text in sorted(lines, key=lambda line: line[0])]
+
+
+def _lines(path: Path, name: str) -> Iterator[tuple[str, str]]:
+    time = ""
+    for file in (_old(path), path):
+        if not file.exists():
+            continue
+        for line in file.read_bytes().splitlines():
+            said = parsed(line)
+            time = said.get("timestamp", time) if said else time
+            yield time, _readable(name, said) if said else f"{name}: {line.decode(errors='replace')}"
+
+
+def _readable(component: str, said: dict[str, Any]) -> str:
+    time, event, level = said.pop("timestamp", ""), said.pop("event"), said.pop("level", "")
+    said.pop("component", None)
+    values = " ".join(f"{key}={value}" for key, value in said.items())
+    return f"{time[11:23]} {level:<7} {component:<20} {event}  {values}".rstrip()
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")

@@ -1,0 +1,88 @@
+"""A local mesh for each test, and what must not be left of it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+NSM = [sys.executable, "-m", "nsm.chains"]
+
+
+def until(condition, seconds=10.0):
+    """Wait for what the kernel or another process does; False if it does not come."""
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return met
+
+
+class Mesh:
+    """The commands of one mesh, and a look at it from outside."""
+
+    def __init__(self, name):
+        self.name = name
+        self.folder = Path("/run/nsm-mesh", name)
+
+    def nsm(self, *words, code=0, **options):
+        done = subprocess.run(
+            [*NSM, "mesh", "--name", self.name, *words],
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+            **options,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def up(self, *words, **options):
+        return self.nsm("up", *words, **options)
+
+    def start(self, *words, **options):
+        """`up`, not waited for."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        return subprocess.Popen([*NSM, "mesh", "--name", self.name, "up", *words], **options)
+
+    def run(self, workload, *command, **options):
+        return self.nsm("exec", workload, "--", *command, **options)
+
+    def status(self):
+        return json.loads(self.nsm("status", "--json").stdout)
+
+    def pid(self, component):
+        return next(c["pid"] for c in self.status()["components"] if c["name"] == component)
+
+    def zygote(self):
+        return parent(self.pid("identity"))
+
+    def supervisor(self):
+        return parent(self.zygote())
+
+    def processes(self):
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_ours(pid)]
+
+    def is_gone(self):
+        return until(lambda: not self.processes() and not self.folder.exists())
+
+    def _is_ours(self, pid):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        return self.name.encode() in words and b"mesh" in words
+
+
+def parent(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.fixture
+def mesh(tmp_path):
+    found = Mesh(f"s{os.getpid()}-{abs(hash(tmp_path)) % 10**6}")
+    yield found
+    subprocess.run([*NSM, "mesh", "--name", found.name, "down"], capture_output=True, timeout=90, check=False)
+    assert found.is_gone()

@@ -1,0 +1,157 @@
+"""What a local mesh does when something in it, or the one who runs it, goes wrong: nothing may be left."""
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from .conftest import NSM, until
+
+pytestmark = pytest.mark.system
+
+TWO = """
+nodes: [{name: node-1}]
+endpoints: [{name: endpoint, node: node-1, services: [icmp], payload: IP, prefixes: [10.1.0.0/24]}]
+clients: [{name: client, node: node-1, wires: ["kernel://icmp/nsm-1", "kernel://nothing/nsm-2"]}]
+"""
+
+
+def test_a_killed_supervisor_leaves_no_process_and_no_file(mesh):
+    """The process that forks the components cleans up, without anyone asking."""
+    mesh.up()
+    os.kill(mesh.supervisor(), signal.SIGKILL)
+    assert mesh.is_gone()
+
+
+def test_the_supervisor_goes_down_when_the_process_that_forks_is_killed(mesh):
+    """It does not spin and `down` does not wait for it."""
+    mesh.up()
+    os.kill(mesh.zygote(), signal.SIGKILL)
+    assert mesh.is_gone()
+
+
+def test_what_is_left_when_both_are_killed_goes_with_the_next_command(mesh):
+    """Nobody is alive to clean up: `down` does, and `up` would."""
+    mesh.up()
+    zygote, supervisor = mesh.zygote(), mesh.supervisor()
+    os.kill(zygote, signal.SIGSTOP)  # so that it cannot clean up between the two
+    os.kill(supervisor, signal.SIGKILL)
+    os.kill(zygote, signal.SIGKILL)
+    assert until(lambda: not mesh.processes())
+    assert mesh.folder.exists()
+    mesh.nsm("down")
+    assert mesh.is_gone()
+
+
+def test_down_ends_a_supervisor_that_does_not_answer(mesh):
+    """A stopped process is not waited for by hand."""
+    mesh.up()
+    os.kill(mesh.supervisor(), signal.SIGSTOP)
+    mesh.nsm("down")
+    assert mesh.is_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_up_that_is_interrupted_leaves_nothing(mesh, number):
+    """Whichever way it ends, and while a wire cannot be had."""
+    started = mesh.start("--timeout", "0", "-f", "/dev/stdin", stdin=subprocess.PIPE)
+    threading.Thread(target=_give, args=(started, TWO)).start()
+    assert "no wire yet" in started.stderr.readline()
+    started.send_signal(number)
+    started.wait(timeout=30)
+    assert started.returncode != 0
+    assert mesh.is_gone()
+    started.stdout.close()
+    started.stderr.close()
+
+
+def _give(process, text):
+    process.stdin.write(text)
+    process.stdin.close()
+
+
+def test_up_gives_up_after_its_timeout_and_says_what_is_missing(mesh, tmp_path):
+    topology = tmp_path / "mesh.yaml"
+    topology.write_text(TWO)
+    told = mesh.up("--timeout", "2", "-f", str(topology), code=1).stderr
+    assert "not up after 2 s: client: no wire yet" in told
+    assert "network service 'nothing' is not found" in told
+    assert mesh.is_gone()
+
+
+def test_status_tells_what_it_knows_when_a_manager_is_dead(mesh):
+    """The wire is there, but nobody can say how it is."""
+    mesh.up()
+    os.kill(mesh.pid("nsmgr-node-1"), signal.SIGKILL)
+    assert until(lambda: _states(mesh)["nsmgr-node-1"] == "ended with -9")
+    (wire,) = mesh.status()["wires"]
+    assert (wire["client"], wire["interface"], wire["state"]) == ("client", "nsm-1", "UNKNOWN")
+    assert "cannot reach" in wire["reason"]
+    assert "ended with -9" in mesh.nsm("status").stdout
+
+
+def test_a_wire_whose_client_was_killed_says_so(mesh):
+    """And the workload can still be entered, with its wire: its namespaces are the mesh's."""
+    mesh.up()
+    os.kill(mesh.pid("client"), signal.SIGKILL)
+    assert until(lambda: _states(mesh)["client"] == "ended with -9")
+    (wire,) = mesh.status()["wires"]
+    assert wire["reason"] == "the client ended with -9"
+    assert "1 received" in mesh.run("client", "ping", "-n", "-c", "1", "-W", "2", "10.0.0.0").stdout
+
+
+def _states(mesh):
+    return {component["name"]: component["state"] for component in mesh.status()["components"]}
+
+
+@pytest.mark.parametrize("level", ["WARN", "ERROR", "loud", "DEBUG"])
+def test_up_returns_whatever_the_log_level(mesh, level):
+    """And the logs have what was asked for."""
+    if level == "loud":
+        told = mesh.up(env={**os.environ, "NSM_LOG_LEVEL": level}, code=1).stderr
+        assert "identity ended with 2 before it was ready: nsm identity: NSM_LOG_LEVEL='loud'" in told
+        return
+    mesh.up(env={**os.environ, "NSM_LOG_LEVEL": level})
+    logged = mesh.nsm("logs", "client").stdout
+    assert ("wire up" in logged) == (level == "DEBUG")
+
+
+def test_down_ends_what_was_started_in_a_workload(mesh):
+    """It would keep the namespaces alive."""
+    mesh.up()
+    with subprocess.Popen([*NSM, "mesh", "--name", mesh.name, "exec", "client", "--", "sleep", "600"]) as left:
+        assert until(lambda: Path(f"/proc/{left.pid}/comm").read_text() == "sleep\n")
+        mesh.nsm("down")
+        assert left.wait(timeout=5) == -signal.SIGHUP
+    assert mesh.is_gone()
+
+
+def test_down_while_it_comes_up_takes_it_down(mesh):
+    """From another terminal, at any moment."""
+    with mesh.start() as started:
+        assert until(mesh.folder.exists)
+        mesh.nsm("down")
+        assert started.wait(timeout=20) == 1
+        assert "somebody took the mesh down" in started.stderr.read()
+    assert mesh.is_gone()
+
+
+def test_of_two_that_start_one_mesh_one_is_told(mesh):
+    """Neither harms the other."""
+    with mesh.start() as one, mesh.start() as two:
+        assert sorted([one.wait(timeout=30), two.wait(timeout=30)]) == [0, 1]
+        told = one.stderr.read() + two.stderr.read()
+    assert "is up already" in told
+    assert mesh.status()["wires"][0]["state"] == "UP"
+
+
+def test_temporary_files_of_components_are_in_the_folder_of_the_mesh(mesh):
+    """So that those of a killed one go with it."""
+    mesh.up()
+    assert [path.name[:4] for path in (mesh.folder / "tmp").iterdir()] == ["nse-"]
+    os.kill(mesh.pid("endpoint"), signal.SIGKILL)
+    mesh.nsm("down")
+    assert mesh.is_gone()
