@@ -247,6 +247,25 @@ async def test_calls_that_run_when_the_server_stops_may_finish(tmp_path):
         assert (await task).id == "c"
 
 
+async def test_a_server_that_stops_does_not_wait_for_watches(tmp_path):
+    """They have no end of their own: a component that somebody watches would take its whole grace to stop."""
+
+    async def watch(message, incoming):
+        yield [HealthCheckResponse(status=1)]
+        await asyncio.Event().wait()
+
+    server, client = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    methods = {"/t/Watch": Streaming(HealthCheckRequest, watch)}
+    async with Pool(client) as pool:
+        async with serve([f"unix://{tmp_path}/s.sock"], methods, server, name="server") as urls:
+            answers = pool.channel(urls[0]).stream("/t/Watch", HealthCheckRequest(), HealthCheckResponse)
+            await anext(answers)
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 1
+        with pytest.raises(Unavailable):
+            await anext(answers)
+
+
 async def test_after_a_rotation_new_calls_use_a_new_connection_and_old_calls_go_on(tmp_path):
     """A token is signed by the key that the peer saw when the connection was made."""
     release = asyncio.Event()

@@ -160,7 +160,10 @@ class Server:
         return publishable(str(Address(host=address.host, port=sock.getsockname()[1])))
 
     async def stop(self, grace: float) -> None:
-        """Stop listening, let calls finish for `grace` seconds, then end them."""
+        """Stop listening, let calls finish for `grace` seconds, then end them.
+
+        A stream ends at once: it may be a watch, which has no end of its own.
+        """
         for sock, address in self._sockets:
             self._loop.remove_reader(sock.fileno())
             sock.close()
@@ -173,7 +176,7 @@ class Server:
             sock.close()
         for connection in list(self.connections):
             connection.say_goodbye()
-        running = [task for connection in self.connections for task in connection.calls()]
+        running = [task for connection in self.connections for task in connection.finite_calls()]
         if running:
             await asyncio.wait(running, timeout=grace)
         await self.calls.aclose()
@@ -230,6 +233,10 @@ class _Connection(H2Protocol):
         """The calls that run."""
         return list(self._calls.running.values())
 
+    def finite_calls(self) -> list[asyncio.Task[None]]:
+        """Those that end by themselves."""
+        return [task for stream, task in self._calls.running.items() if stream not in self._calls.streaming]
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         identity = self._server.identity
@@ -277,11 +284,19 @@ class _Calls(AbstractHandler):
     def __init__(self, server: Server, connection: _Connection) -> None:
         self._server, self._connection = server, connection
         self.running: dict[H2Stream, asyncio.Task[None]] = {}
+        self.streaming: set[H2Stream] = set()
 
     def accept(self, stream: H2Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
-        task = self._server.calls.spawn(self._answer(stream, dict(headers), release_stream), name="call")
+        fields = dict(headers)
+        task = self._server.calls.spawn(self._answer(stream, fields, release_stream), name="call")
         self.running[stream] = task
-        task.add_done_callback(lambda _: self.running.pop(stream, None))
+        if isinstance(self._server.methods.get(fields.get(":path", "")), Streaming):
+            self.streaming.add(stream)
+        task.add_done_callback(lambda _: self._forget(stream))
+
+    def _forget(self, stream: H2Stream) -> None:
+        self.running.pop(stream, None)
+        self.streaming.discard(stream)
 
     def cancel(self, stream: H2Stream) -> None:
         if (task := self.running.get(stream)) is not None:
