@@ -1,0 +1,415 @@
+"""The five chains of a local wire in one process, over real sockets with mTLS: only the kernel is a probe.
+
+Cancelling and failing at every element in turn, which takes too long with real processes, is done here.
+"""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.apis.wellknown import Empty
+from nsm.chains.composed import client, endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.core import (
+    Begin,
+    Call,
+    Chain,
+    ClientToken,
+    Element,
+    MeshError,
+    NotFound,
+    Refused,
+    RegistryCall,
+    Unavailable,
+    Unsupported,
+    merge_with_returned,
+)
+from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
+from nsm.chains.elements.kernel import KernelClient, KernelServer
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.identity import Authority
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
+from nsm.forwarder_kernel import chain as forwarder_chain
+from nsm.forwarder_kernel.dataplane import Pair
+
+AUTHORITY = Authority.create("test.mesh")
+
+
+class Kernel:
+    """In place of the dataplane: what wires there are."""
+
+    def __init__(self, _owner=""):
+        self.wires, self.made = {}, 0
+
+    async def create(self, wire, connection_id):
+        await asyncio.sleep(0)
+        for place in (wire.client, wire.endpoint):
+            assert os.path.exists(place.path), place
+        pair = Pair(wire, None, None, connection_id)
+        self.wires[id(pair)] = pair
+        self.made += 1
+        return pair
+
+    async def exists(self, pair):
+        return id(pair) in self.wires
+
+    async def change(self, pair, wire):
+        pair.wire = wire
+
+    async def remove(self, pair):
+        self.wires.pop(id(pair), None)
+
+    async def aclose(self): ...
+
+
+class Interrupts(Element):
+    """Stands behind one element of a chain and cancels or fails the call there, once."""
+
+    def __init__(self):
+        self.work = None
+
+    async def request(self, call, rest):
+        if self.work is not None:
+            work, self.work = self.work, None
+            await work()
+        return await rest.request(call)
+
+
+class Mesh:
+    """The components, their stores, and what they hold."""
+
+    def __init__(self, tmp_path, monkeypatch):
+        self.path, self.kernel = tmp_path, Kernel()
+        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda name: self.kernel)
+        self.begins, self.chains = {}, {}
+
+    def url(self, name):
+        return f"unix://{self.path}/{name}.sock"
+
+    async def serve(self, stack, name, methods: Methods, identity):
+        await stack.enter_async_context(serve([self.url(name)], methods, identity, name=name))
+
+    async def start(self, stack, *, prefixes=("10.0.0.0/24",), with_forwarder=True, extra=()):
+        identities = {n: identity_of(AUTHORITY, n) for n in ("registry", "nsmgr", "forwarder", "nse", "client")}
+        self.identities = identities
+        self.pools = {n: await stack.enter_async_context(Pool(i, dial_timeout=2)) for n, i in identities.items()}
+        registry = memory_registry(identities["registry"])
+        stack.push_async_callback(registry.aclose)
+        await self.serve(stack, "registry", registry.methods(), identities["registry"])
+        manager = nsmgr(
+            "nsmgr",
+            identities["nsmgr"],
+            self.pools["nsmgr"],
+            own_url=self.url("nsmgr"),
+            registry_url=self.url("registry"),
+        )
+        stack.push_async_callback(manager.aclose)
+        await self.serve(stack, "nsmgr", manager.methods(), identities["nsmgr"])
+        forwarder = forwarder_chain.forwarder(
+            "forwarder", identities["forwarder"], self.pools["forwarder"], nsmgr_url=self.url("nsmgr")
+        )
+        await stack.enter_async_context(forwarder)
+        await self.serve(stack, "forwarder", forwarder.methods(), identities["forwarder"])
+        server = endpoint(
+            "nse",
+            identities["nse"],
+            [Point2PointIpam(list(prefixes)), Mechanisms({"KERNEL": [KernelServer()]}), *extra, ReturnDescriptors()],
+        )
+        await stack.enter_async_context(server)
+        await self.serve(stack, "nse", server.methods(), identities["nse"])
+        if with_forwarder:
+            await self.register("forwarder", "forwarder", {"p2p": "true"})
+        services = await stack.enter_async_context(services_client(self.url("nsmgr"), self.pools["nse"]))
+        await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
+        await self.register("nse", "icmp", {})
+        begin = Begin(merge=merge_with_returned)
+        self.client = client(
+            "client",
+            [KernelClient(), SendDescriptors()],
+            RemoteNetworkService(self.pools["client"]),
+            url=self.url("nsmgr"),
+            begin=begin,
+        )
+        self.begins = {
+            "client": begin,
+            "nsmgr": manager.connections.begin,
+            "forwarder": forwarder.begin,
+            "nse": server.begin,
+        }
+        self.chains = {
+            "client": self.client,
+            "nsmgr": manager.connections.chain,
+            "forwarder": forwarder.chain,
+            "nse": server.chain,
+        }
+        return self
+
+    async def register(self, name, service, labels):
+        chain = endpoints_client(self.url("nsmgr"), self.pools[name], [SendUrl()])
+        record = NetworkServiceEndpoint(
+            name=name,
+            network_service_names=[service],
+            network_service_labels={service: NetworkServiceLabels(labels=labels)},
+            url=self.url(name),
+        )
+        await chain.register(RegistryCall(record))
+        self.chains[f"{name} registration"] = chain
+
+    def left(self):
+        """Connections anywhere, wires, and descriptors."""
+        return {name: len(begin) for name, begin in self.begins.items()}, len(self.kernel.wires)
+
+    async def close(self):
+        for name in ("forwarder registration", "nse registration"):
+            if name in self.chains:
+                await self.chains[name].aclose()
+
+
+NOTHING = {"client": 0, "nsmgr": 0, "forwarder": 0, "nse": 0}, 0
+ONE = {"client": 1, "nsmgr": 1, "forwarder": 1, "nse": 1}, 1
+
+
+@asynccontextmanager
+async def mesh_of(tmp_path, monkeypatch, **options):
+    async with AsyncExitStack() as stack:
+        mesh = await Mesh(tmp_path, monkeypatch).start(stack, **options)
+        try:
+            yield mesh
+        finally:
+            await mesh.close()
+
+
+def ask(connection_id="c", service="icmp", timeout=10, **fields):
+    request = NetworkServiceRequest(connection=Connection(id=connection_id, network_service=service, **fields))
+    return Call(request, deadline=asyncio.get_running_loop().time() + timeout)
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_wire_is_made_refreshed_and_closed(tmp_path, monkeypatch):
+    """Both ends are where client and endpoint are; ids stay; nothing is left, not even a descriptor."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        await mesh.client.close(ask("warm"))
+        await asyncio.sleep(0.05)
+        before = descriptors()
+        connection = await mesh.client.request(ask())
+        assert [s.name for s in connection.path.path_segments] == ["client", "nsmgr", "forwarder", "nse"]
+        assert connection.path.index == 0
+        assert connection.context.ip_context.src_ip_addrs == ["10.0.0.1/32"]
+        assert connection.mechanism.parameters["inodeURL"] == f"file:///proc/{os.getpid()}/ns/net"
+        assert connection.path.path_segments[2].metrics["server_interface"].startswith("KERNEL/icmp-")
+        assert mesh.left() == ONE
+        ids = [s.id for s in connection.path.path_segments]
+        for _ in range(3):
+            again = await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
+            assert [s.id for s in again.path.path_segments] == ids
+            assert again.context == connection.context
+        assert mesh.kernel.made == 2
+        await mesh.client.close(ask())
+        assert mesh.left() == NOTHING
+        assert descriptors() == before
+
+
+async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        before = descriptors()
+        await asyncio.gather(*(mesh.client.request(ask(f"c{n}")) for n in range(100)))
+        assert mesh.left()[1] == 101
+        await asyncio.gather(*(mesh.client.close(ask(f"c{n}")) for n in range(100)))
+        await asyncio.sleep(0.05)
+        assert descriptors() == before
+        await mesh.client.close(ask("warm"))
+        assert mesh.left() == NOTHING
+
+
+def positions():
+    """Every place in every component's chain: the component, and the number of its element."""
+    sizes = {"client": 6, "nsmgr": 11, "forwarder": 12, "nse": 9}
+    return [(name, number) for name, size in sizes.items() for number in range(2, size)]
+
+
+@pytest.mark.parametrize(("name", "number"), positions())
+async def test_a_request_that_is_cancelled_at_an_element_leaves_nothing(tmp_path, monkeypatch, name, number):
+    """And the next request works."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        await mesh.client.close(ask("warm"))
+        task = None
+
+        async def cancel():
+            task.cancel()
+            await asyncio.sleep(0.05)
+
+        rebind(mesh, name, number, cancel)
+        task = asyncio.ensure_future(mesh.client.request(ask()))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await settled(mesh)
+        await mesh.client.request(ask())
+        assert mesh.left() == ONE
+        await mesh.client.close(ask())
+        assert mesh.left() == NOTHING
+
+
+@pytest.mark.parametrize(("name", "number"), positions())
+async def test_a_request_that_fails_at_an_element_leaves_nothing(tmp_path, monkeypatch, name, number):
+    """And says where it failed."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+
+        async def fail():
+            raise Unavailable("on purpose")
+
+        rebind(mesh, name, number, fail)
+        with pytest.raises(Unavailable, match="on purpose"):
+            await mesh.client.request(ask())
+        await settled(mesh)
+        await mesh.client.request(ask())
+        assert mesh.left() == ONE
+
+
+async def settled(mesh):
+    """Undoing may still be on its way at other components."""
+    async with asyncio.timeout(3):
+        while mesh.left() != NOTHING:
+            await asyncio.sleep(0.01)
+
+
+def rebind(mesh, name, number, work):
+    """Put an interruption into a component's chain, as if it were written there."""
+    chain = mesh.chains[name]
+    elements = list(chain.elements)
+    interrupts = Interrupts()
+    interrupts.work = work
+    elements.insert(min(number, len(elements)), interrupts)
+    end = chain._first
+    while hasattr(end, "_rest"):
+        end = end._rest
+    changed = Chain(elements, end)
+    chain._first, chain.request, chain.close = changed._first, changed.request, changed.close
+
+
+async def test_errors_read_as_one_line_with_the_whole_way(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch, prefixes=["10.0.0.0/31"]) as mesh:
+        with pytest.raises(NotFound) as raised:
+            await mesh.client.request(ask(service="nothing"))
+        assert str(raised.value) == "nsmgr: network service 'nothing' is not found (discover_forwarder)"
+        await mesh.client.request(ask("one"))
+        with pytest.raises(MeshError) as raised:
+            await mesh.client.request(ask("two"))
+        assert str(raised.value) == (
+            "nsmgr → forwarder → nse: no two addresses are left in 10.0.0.0/31 (point2_point_ipam)"
+        )
+        assert mesh.left() == ONE
+
+
+async def test_a_node_without_a_forwarder_says_so(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch, with_forwarder=False) as mesh:
+        with pytest.raises(NotFound, match="no forwarder of this node fits network service 'icmp'; is one running"):
+            await mesh.client.request(ask())
+        assert mesh.left() == NOTHING
+
+
+async def test_a_mechanism_that_nobody_makes_is_refused(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        asked = ask()
+        asked.connection.mechanism = Mechanism(cls="LOCAL", type="MEMIF")
+        with pytest.raises(
+            Unsupported, match="forwarder: unsupported mechanism: asked for MEMIF; here there is KERNEL"
+        ):
+            await mesh.client.request(asked)
+        assert mesh.left() == NOTHING
+
+
+async def test_an_endpoint_that_answers_garbage_leaves_nothing(tmp_path, monkeypatch):
+    class Garbage(Element):
+        async def request(self, call, rest):
+            await rest.request(call)
+            return Connection(id="?", mechanism=Mechanism(type="KERNEL"), path=call.connection.path)
+
+    async with mesh_of(tmp_path, monkeypatch, extra=[Garbage()]) as mesh:
+        with pytest.raises(MeshError, match="is no network namespace"):
+            await mesh.client.request(ask())
+        await settled(mesh)
+
+
+async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        remote = Chain([Begin()], RemoteNetworkService(mesh.pools["client"]))
+
+        async def send(**changes):
+            changed = codec.clone(connection)
+            for name, value in changes.items():
+                setattr(changed, name, value)
+            return await remote.request(Call(NetworkServiceRequest(connection=changed), target=mesh.url("nsmgr")))
+
+        beyond = codec.clone(connection.path)
+        beyond.index = 9
+        with pytest.raises(MeshError, match="path index 9 points beyond the path's 4 segments"):
+            await send(path=beyond)
+        with pytest.raises(MeshError, match="connection id 'foreign' is not the id of its path segment"):
+            await send(id="foreign")
+        forger = identity_of(AUTHORITY, "client")
+        monkeypatch.setattr(mesh.identities["client"], "token", forger.token)
+        with pytest.raises(Refused, match="prev_token_signed: the caller's token is not signed"):
+            await send()
+        channel = mesh.pools["client"].channel(mesh.url("nsmgr"))
+        token = forger.token(await channel.peer())
+        metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
+        with pytest.raises(Refused, match="prev_token_signed"):
+            await channel.unary("/networkservice.NetworkService/Close", connection, Empty, metadata=metadata)
+        monkeypatch.setattr(
+            mesh.identities["client"], "token", lambda peer: ClientToken("", forger.token(peer).expires)
+        )
+        with pytest.raises(Refused, match="tokens_valid: segment 0 has no token"):
+            await send(path=None)
+        assert mesh.left() == ONE
+
+
+async def test_somebody_else_cannot_close_a_connection(tmp_path, monkeypatch):
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        remote = Chain([Begin()], RemoteNetworkService(mesh.pools["nse"]))
+        stolen = Call(NetworkServiceRequest(connection=codec.clone(connection)), target=mesh.url("forwarder"))
+        stolen.connection.path.index = 1
+        stolen.connection.id = connection.path.path_segments[1].id
+        with pytest.raises(MeshError):
+            await remote.request(stolen)
+        assert mesh.left() == ONE
+
+
+async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monkeypatch):
+    """The manager serves at once, says what is missing, and works when the registry has come."""
+    identities = {n: identity_of(AUTHORITY, n) for n in ("registry", "nsmgr", "nse")}
+    async with AsyncExitStack() as stack:
+        pools = {n: await stack.enter_async_context(Pool(i, dial_timeout=1)) for n, i in identities.items()}
+        urls = {n: f"unix://{tmp_path}/{n}.sock" for n in identities}
+        manager = nsmgr(
+            "nsmgr", identities["nsmgr"], pools["nsmgr"], own_url="tcp://127.0.0.1:1", registry_url=urls["registry"]
+        )
+        stack.push_async_callback(manager.aclose)
+        await stack.enter_async_context(serve([urls["nsmgr"]], manager.methods(), identities["nsmgr"], name="nsmgr"))
+        services = await stack.enter_async_context(services_client(urls["nsmgr"], pools["nse"]))
+        call = RegistryCall(NetworkService(name="svc"), deadline=asyncio.get_running_loop().time() + 0.5)
+        with pytest.raises(Unavailable, match="nsmgr: cannot reach unix://.*registry.sock"):
+            await services.register(call)
+        registering = asyncio.ensure_future(services.register(RegistryCall(NetworkService(name="svc"))))
+        await asyncio.sleep(0.3)
+        registry = memory_registry(identities["registry"])
+        stack.push_async_callback(registry.aclose)
+        await stack.enter_async_context(
+            serve([urls["registry"]], registry.methods(), identities["registry"], name="registry")
+        )
+        assert (await asyncio.wait_for(registering, 10)).payload == "IP"
