@@ -373,8 +373,12 @@ async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path
         monkeypatch.setattr(
             mesh.identities["client"], "token", lambda peer: ClientToken("", forger.token(peer).expires)
         )
-        with pytest.raises(Refused, match="tokens_valid: segment 0 has no token"):
+        with pytest.raises(Refused, match="prev_token_signed: the path has no segment of the caller"):
             await send(path=None)
+        nothing = codec.clone(connection.path)
+        nothing.path_segments[0].token = ""
+        with pytest.raises(Refused, match="no token"):
+            await send(path=nothing)
         assert mesh.left() == ONE
 
 

@@ -1,0 +1,99 @@
+"""The commands as processes: configuration faults, help, start times, what they import."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+NSM = [sys.executable, "-m", "nsm.chains"]
+COMPONENTS = ["identity", "registry", "nsmgr", "nse", "nsc", "nsc-init", "forwarder-kernel"]
+
+
+def run(*arguments, **environment):
+    clean = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run([*NSM, *arguments], env=clean, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_the_dispatcher_shows_what_is_installed_and_helps_with_typos():
+    done = run("--help")
+    assert done.returncode == 0
+    for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench"]:
+        assert f"nsm {component} " in done.stdout
+    wrong = run("registri")
+    assert wrong.returncode == 2
+    assert "did you mean 'registry'?" in wrong.stderr
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_every_component_describes_its_variables(component):
+    done = run(component, "--help")
+    assert done.returncode == 0
+    assert "NSM_LOG_LEVEL" in done.stdout
+    assert "SPIFFE_ENDPOINT_SOCKET" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("component", "variable", "value", "told"),
+    [
+        ("nsmgr", "NSM_DIAL_TIMEOUT", "soon", "expected a duration"),
+        ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "policy files are not supported yet"),
+        ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/99", "'10.0.0.0/99' is no prefix"),
+        ("nse", "NSM_PAYLOAD", "FRAMES", "expected IP or ETHERNET"),
+        ("nse", "NSM_IPAM_POLICY", "strict", "the IPAM policy strict is not supported"),
+        ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
+        ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
+        ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "awareness groups is not supported"),
+        ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0.1", "wires to other nodes is not supported"),
+        ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
+        ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
+    ],
+)
+def test_a_bad_value_stops_a_component_before_it_begins(component, variable, value, told):
+    done = run(component, **{variable: value})
+    assert done.returncode == 2
+    assert f"nsm {component}: {variable}='{value}'" in done.stderr
+    assert told in done.stderr
+
+
+def test_an_unknown_variable_is_a_warning(tmp_path):
+    done = run("identity", NSM_ENTRYES="x")
+    assert done.returncode == 1
+    assert "did you mean NSM_ENTRIES?" in done.stderr
+    assert "nobody can ask" in done.stderr
+
+
+def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):
+    """As a process of its own, from nothing."""
+    socket = tmp_path / "s"
+    begin = time.monotonic()
+    environment = {"PATH": os.environ["PATH"], "NSM_ENTRIES": f"socket:{socket}=spiffe://local.mesh/x"}
+    process = subprocess.Popen([*NSM, "identity"], env=environment, stderr=subprocess.PIPE, text=True)
+    while not socket.exists():
+        assert time.monotonic() - begin < 5
+        time.sleep(0.01)
+    assert time.monotonic() - begin < 2  # a second on an idle machine
+    process.terminate()
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == 0
+    assert '"ready"' in errors
+    assert not socket.exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("nsm.services.registry.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
+        ("nsm.services.nsmgr.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
+        ("nsm.services.nsc.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
+        ("nsm.services.nse.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
+        ("nsm.forwarder_kernel.main", ["aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.services"]),
+        ("nsm.mesh.cli", ["pyroute2", "opentelemetry.sdk", "typer", "rich.console"]),
+    ],
+)
+def test_a_component_imports_what_its_chain_needs_and_nothing_else(module, never):
+    """Import time is start time, and memory."""
+    script = f"import {module}, sys; print([m for m in {never!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
