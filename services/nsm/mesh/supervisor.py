@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +26,8 @@ from .wires import wires_of
 from .zygote import Start, Zygote
 
 STOP_TIMEOUT = 10.0
+_LAST_WORDS = 1.0
+"""Seconds to wait for the rest of the output of a component that has ended: a child of it may hold the pipe."""
 _TOLD = {"wire up", "wire made", "no wire yet"}
 
 Tell = Callable[[Mapping[str, Any]], None]
@@ -42,6 +44,8 @@ class _Process:
     began: float = 0.0
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    output: asyncio.Task[None] | None = None
+    """Reads what it says; done when it has said all."""
     last: str = ""
     """The last line that it logged as a warning or an error, or that was no event at all."""
 
@@ -74,7 +78,7 @@ class Supervisor:
         self._processes = {part.name: _Process(part) for part in parts}
         self._networks: dict[str, int] = {}
         self._mounts: dict[str, int] = {}
-        self._readers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._operator = AsyncExitStack()
         self._pool: Pool | None = None
         self.stopping = asyncio.Event()
@@ -106,8 +110,8 @@ class Supervisor:
         for command in STOP_ORDER:
             await asyncio.gather(*(self.stop(p.name) for p in self._processes.values() if p.what.command == command))
         asyncio.get_running_loop().remove_reader(self._zygote.fileno())
-        if self._readers:
-            await asyncio.wait(self._readers, timeout=1)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1)
 
     async def stop(self, name: str) -> None:
         """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
@@ -191,9 +195,7 @@ class Supervisor:
     def _start(self, process: _Process) -> None:
         what = process.what
         read, write = os.pipe2(os.O_CLOEXEC)
-        reader = asyncio.get_running_loop().create_task(self._read(process, read), name=f"output of {what.name}")
-        self._readers.add(reader)
-        reader.add_done_callback(self._readers.discard)
+        process.output = self._spawn(self._read(process, read), f"output of {what.name}")
         process.began = time.perf_counter()
         try:
             start = Start(what.name, what.command, what.environment)
@@ -252,15 +254,24 @@ class Supervisor:
             self._tell({"event": "failed", "reason": "the process that starts components was killed"})
             self.stopping.set()
         for process in self._processes.values():
-            if process.pid in ended and not process.ended.is_set():
-                self._mark_ended(process, ended[process.pid])
+            if process.pid in ended and process.status is None:
+                process.status = os.waitstatus_to_exitcode(ended[process.pid])
+                self._spawn(self._mark_ended(process), f"end of {process.name}")
 
-    def _mark_ended(self, process: _Process, status: int) -> None:
-        process.status = os.waitstatus_to_exitcode(status)
+    async def _mark_ended(self, process: _Process) -> None:
+        """Say that a component has ended, once its last words have been read: they tell why."""
+        if process.output is not None:
+            await asyncio.wait({process.output}, timeout=_LAST_WORDS)
         process.ended.set()
         if not self.stopping.is_set() and process.status != 0:
             told = {"event": "ended", "component": process.name, "status": process.status}
             self._tell({**told, "reason": process.last})
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _missing(self) -> list[str]:
         late = [p for p in self._processes.values() if p.pid and not p.ready.is_set()]

@@ -54,6 +54,7 @@ from nsm.chains.elements.refresh import Refresh, refresh_after
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
+from nsm.chains.model.interface_name import generate
 from nsm.chains.registry.memory import Memory
 
 EXPIRY = 600
@@ -213,6 +214,34 @@ async def test_kernel_interfaces_get_a_namespace_and_a_name():
     named = Mechanism(type="KERNEL", parameters={"name": "nsm-1"})
     connection = await Chain([KernelServer("file:///ns/b")]).request(call(mechanism=named))
     assert connection.mechanism.parameters == {"name": "nsm-1", "inodeURL": "file:///ns/b"}
+
+
+async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_is_free_again(monkeypatch):
+    letters = iter("aaaa" + "aaaabbbb" + "aaaa")
+    monkeypatch.setattr("secrets.choice", lambda _alphabet: next(letters))
+    chain = Chain([Begin(), KernelServer("file:///ns/b")])
+
+    async def name_of(connection_id):
+        asked = call(connection_id, network_service="ten-letter", mechanism=Mechanism(type="KERNEL"))
+        return (await chain.request(asked)).mechanism.parameters["name"]
+
+    assert [await name_of("a"), await name_of("b")] == ["ten-letter-aaaa", "ten-letter-bbbb"]
+    await chain.close(call("a"))
+    assert await name_of("c") == "ten-letter-aaaa"
+
+
+def test_a_random_name_is_not_that_of_an_interface_which_exists(monkeypatch):
+    letters = iter("aaaabbbb")
+    monkeypatch.setattr("secrets.choice", lambda _alphabet: next(letters))
+    names = {"ten-letter-aaaa": 7}
+
+    def index_of(name):
+        if name not in names:
+            raise OSError
+        return names[name]
+
+    monkeypatch.setattr("socket.if_nametoindex", index_of)
+    assert generate("ten-letter") == "ten-letter-bbbb"
 
 
 async def test_a_forwarder_keeps_its_two_sides_apart_also_when_it_refreshes_and_closes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL, LOCAL
@@ -24,24 +25,36 @@ class KernelClient(Element):
             wanted = [Mechanism(cls=LOCAL, type=KERNEL)]
             preferences.extend(wanted)
         for mechanism in wanted:
-            _complete(mechanism, self._namespace, call.connection.network_service)
+            mechanism.parameters[INODE_URL] = self._namespace
+            if not mechanism.parameters.get(INTERFACE_NAME):
+                mechanism.parameters[INTERFACE_NAME] = generate(call.connection.network_service)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
         return await rest.request(call)
 
 
 class KernelServer(Element):
-    """For an endpoint: its end of the wire is in this process's own network namespace."""
+    """For an endpoint: its end of the wire is in this process's own network namespace, by a name that nobody has."""
 
     def __init__(self, namespace: str | None = None) -> None:
         self._namespace = namespace or own_namespace()
+        self._given: set[str] = set()
+        """Names of interfaces that may not be there yet."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Complete the mechanism that was chosen."""
         mechanism = call.connection.mechanism
         if mechanism is not None and mechanism.type == KERNEL:
-            _complete(mechanism, self._namespace, call.connection.network_service)
+            mechanism.parameters[INODE_URL] = self._namespace
+            if not mechanism.parameters.get(INTERFACE_NAME):
+                mechanism.parameters[INTERFACE_NAME] = self._give_name(call)
         return await rest.request(call)
+
+    def _give_name(self, call: Call) -> str:
+        name = generate(call.connection.network_service, self._given)
+        self._given.add(name)
+        call.live.on_end(partial(self._given.discard, name))
+        return name
 
 
 class OfferKernel(Element):
@@ -56,9 +69,3 @@ class OfferKernel(Element):
 def own_namespace() -> str:
     """The network namespace of this process, as a URL."""
     return f"file:///proc/{os.getpid()}/ns/net"
-
-
-def _complete(mechanism: Mechanism, namespace: str, network_service: str) -> None:
-    mechanism.parameters[INODE_URL] = namespace
-    if not mechanism.parameters.get(INTERFACE_NAME):
-        mechanism.parameters[INTERFACE_NAME] = generate(network_service)

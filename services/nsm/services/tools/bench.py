@@ -50,6 +50,7 @@ def main(arguments: list[str]) -> int:
     connect.add_argument("--service", required=True, metavar="NAME", help="the network service to ask for")
     connect.add_argument("-n", type=int, default=100, help="how many connections")
     connect.add_argument("-c", type=int, default=1, help="how many at once")
+    connect.add_argument("--cycle", action="store_true", help="close each before the next one is asked for")
     connect.add_argument("--refresh", action="store_true", help="ask for each once more before it is closed")
     connect.add_argument("--first-packet", action="store_true", help="send one ping when a request has returned")
     connect.add_argument("--timeout", type=float, default=15.0, help="seconds that one call may take")
@@ -76,7 +77,7 @@ def _elements() -> list[Any]:
 
 
 class _Load:
-    """Runs the connections, some at once: all set-ups, then all refreshes, then all closes."""
+    """Runs the connections, some at once: all set-ups, then all refreshes, then all closes; or each in a cycle."""
 
     def __init__(self, parsed: argparse.Namespace, chain: Chain) -> None:
         self._parsed, self._chain = parsed, chain
@@ -86,6 +87,10 @@ class _Load:
     async def run(self) -> Result:
         numbers, result = list(range(self._parsed.n)), self._result
         begin = time.perf_counter()
+        if self._parsed.cycle:
+            await self._each(numbers, self._cycle)
+            result.setup_total_s = time.perf_counter() - begin
+            return result
         await self._each(numbers, self._set_up)
         result.setup_total_s = time.perf_counter() - begin
         if self._parsed.refresh:
@@ -95,7 +100,7 @@ class _Load:
         result.close_total_s = time.perf_counter() - begin
         return result
 
-    async def _each(self, items: list[Any], work: Callable[[Any], Awaitable[None]]) -> None:
+    async def _each(self, items: list[Any], work: Callable[[Any], Awaitable[object]]) -> None:
         async def worker() -> None:
             while items:
                 try:
@@ -105,7 +110,13 @@ class _Load:
 
         await asyncio.gather(*(worker() for _ in range(self._parsed.c)))
 
-    async def _set_up(self, number: int) -> None:
+    async def _cycle(self, number: int) -> None:
+        connection = await self._set_up(number)
+        if self._parsed.refresh:
+            await self._refresh(connection)
+        await self._close(connection)
+
+    async def _set_up(self, number: int) -> Connection:
         name = generate(f"b{number}")
         preference = Mechanism(cls=LOCAL, type=KERNEL, parameters={INTERFACE_NAME: name})
         connection = Connection(id=f"bench-{secrets.token_hex(8)}", network_service=self._parsed.service)
@@ -116,6 +127,7 @@ class _Load:
         self._open.append(connection)
         if self._parsed.first_packet and not await _ping(connection):
             self._result.lost_first_packets += 1
+        return connection
 
     async def _refresh(self, connection: Connection) -> None:
         begin = time.perf_counter()
