@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler
+from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler, together
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints
 
@@ -65,9 +65,9 @@ class Discover(Element):
         raise NotFound(f"network service endpoint {name!r} is not found")
 
     async def _matching(self, call: Call) -> Sequence[NetworkServiceEndpoint]:
-        service = await find_service(self._services, call)
-        query = NetworkServiceEndpoint(network_service_names=[service.name])
-        there = [endpoint for endpoint in await find_all(self._endpoints, query, call) if not _is_expired(endpoint)]
+        query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
+        service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
+        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
         fitting = match_endpoints(call.connection.labels, service, there)
         if not fitting:
             raise NotFound(_none_fits(service.name, call.connection.labels, len(there)))

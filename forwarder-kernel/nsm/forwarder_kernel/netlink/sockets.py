@@ -6,12 +6,13 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsm.chains.core import MeshError
 
-from .messages import Message, decode_link, get_link
+from .messages import Message, decode_link, get_link, is_operating
 
 _ROUTE = 0
 _ERROR = 2
@@ -19,6 +20,7 @@ _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
 _SOL_NETLINK = 270
+_SOON = 0.001
 
 
 class NetlinkError(MeshError):
@@ -76,13 +78,36 @@ class Socket:
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
+        data = self._ask_for_link(get_link(name=name, index=index))
+        return None if data is None else Link(**decode_link(data))
+
+    def has_link(self, index: int) -> bool:
+        """Whether there is a link of that index."""
+        return self._ask_for_link(get_link(index=index)) is not None
+
+    def wait_operating(self, index: int, timeout: float) -> bool:
+        """Wait until the link of that index passes packets; whether it does after `timeout` seconds.
+
+        A link that got its carrier after it was set up drops what is sent until the kernel's link watch has run, and
+        that is later. Since Linux 6.8 the question itself makes it run; before, one has to ask again.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            data = self._ask_for_link(get_link(index=index))
+            if data is not None and is_operating(data):
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_SOON)
+
+    def _ask_for_link(self, question: Message) -> bytes | None:
         self._sequence += 1
-        self._sock.send(get_link(name=name, index=index).numbered(self._sequence))
+        self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
-                return None if kind == _ERROR else Link(**decode_link(data))
+                return None if kind == _ERROR else data
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""
