@@ -90,7 +90,8 @@ async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -
     """Run both at once; if one fails, or the caller is cancelled, neither goes on. Raises what the first raised."""
     tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
     try:
-        return await asyncio.gather(*tasks)
+        first, second = await asyncio.gather(*tasks)
+        return first, second
     finally:
         for task in tasks:
             task.cancel()
