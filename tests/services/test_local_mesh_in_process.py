@@ -38,7 +38,7 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
 from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.dataplane import Pair
+from nsm.forwarder_kernel.dataplane import LiveWire
 
 AUTHORITY = Authority.create("test.mesh")
 
@@ -51,9 +51,9 @@ class Kernel:
 
     async def create(self, wire, connection_id):
         await asyncio.sleep(0)
-        for place in (wire.client, wire.endpoint):
+        for place in wire.places:
             assert os.path.exists(place.path), place
-        pair = Pair(wire, None, None, connection_id)
+        pair = LiveWire(wire, (), connection_id)
         self.wires[id(pair)] = pair
         self.made += 1
         return pair
@@ -236,7 +236,7 @@ async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):
 
 def positions():
     """Every place in every component's chain: the component, and the number of its element."""
-    sizes = {"client": 6, "nsmgr": 11, "forwarder": 12, "nse": 9}
+    sizes = {"client": 6, "nsmgr": 11, "forwarder": 14, "nse": 9}
     return [(name, number) for name, size in sizes.items() for number in range(2, size)]
 
 
@@ -296,6 +296,9 @@ def rebind(mesh, name, number, work):
     end = chain._first
     while hasattr(end, "_rest"):
         end = end._rest
+    for element in elements:
+        if isinstance(element, Mechanisms):
+            element._bound.clear()  # tied to the rest of the chain as it was
     changed = Chain(elements, end)
     chain._first, chain.request, chain.close = changed._first, changed.request, changed.close
 

@@ -1,4 +1,4 @@
-"""Makes, changes and removes the veth pairs that are local wires.
+"""Makes, changes and removes wires: veth pairs between workloads of this node, and the ends of tunnels to others.
 
 One thread talks to the kernel, so that the event loop never waits for it; removals, which take the kernel tens of
 milliseconds, have a thread of their own and go many in one message.
@@ -7,6 +7,7 @@ milliseconds, have a thread of their own and go many in one message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -16,10 +17,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nsm.chains.core import Conflict
+from nsm.chains.core import Conflict, shielded
 
+from . import links, underlay
 from .ends import Place, Settings, Wire
 from .netlink import (
+    Address,
+    LinkEnd,
     Message,
     Namespace,
     Namespaces,
@@ -27,7 +31,6 @@ from .netlink import (
     add_address,
     add_neighbor,
     add_route,
-    create_veth,
     delete_group,
     delete_link,
     remove_address,
@@ -37,7 +40,7 @@ from .netlink import (
     set_mtu,
     set_up,
 )
-from .netlink.messages import VethEnd
+from .tunnels import Underlay
 
 T = TypeVar("T")
 
@@ -49,7 +52,7 @@ _OPERATING_TIMEOUT = 2.0
 
 @dataclass(slots=True)
 class _End:
-    """One end of a wire that exists."""
+    """One end of a wire that exists, or is about to."""
 
     namespace: Namespace
     place: Place
@@ -58,50 +61,70 @@ class _End:
 
 
 @dataclass(slots=True)
-class Pair:
+class LiveWire:
     """A wire that exists, and what it is set to."""
 
     wire: Wire
-    client: _End
-    endpoint: _End
+    ends: tuple[_End, ...]
     alias: str
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
 
 
 class Dataplane:
-    """The local wires of one forwarder. `owner` is written into the alias of everything that it makes."""
+    """The wires of one forwarder. `owner` is written into the alias of everything that it makes."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
         self._namespaces: Namespaces | None = None
+        self._aliases: set[str] = set()
+        """Those of the wires that this process made or adopted."""
         self._removing: list[tuple[_End, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def create(self, wire: Wire, connection_id: str) -> Pair:
+    async def underlay(self, own: Address, peer: Address | None = None) -> Underlay:
+        """The interface that carries tunnels from our address `own` to `peer`, or to anybody.
+
+        Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
+        """
+        return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
+
+    async def create(self, wire: Wire, connection_id: str) -> LiveWire:
         """Make a wire; returns when packets can pass.
 
-        A pair that an earlier process of this owner made for the same connection is adopted as it is. Raises
-        `Conflict` if an interface name is taken, `InvalidRequest` if a namespace is none, `NetlinkError`; nothing
-        is left of it then.
+        What an earlier process of this owner made for the same connection is adopted as it is; what else such a
+        process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
+        a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
         """
-        return await self._in_worker(lambda: self._create(wire, f"nsm {self._owner} {connection_id}"))
+        alias = f"nsm {self._owner} {connection_id}"
+        making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias)))
+        try:
+            return await asyncio.shield(making)
+        except asyncio.CancelledError:
+            await shielded(self._take_back(making), name="removal of a wire that nobody waited for")
+            raise
 
-    async def change(self, pair: Pair, wire: Wire) -> None:
-        """Set an existing pair to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
-        await self._in_worker(lambda: self._change(pair, wire))
+    async def _take_back(self, making: asyncio.Future[LiveWire]) -> None:
+        """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
+        with contextlib.suppress(Exception):
+            await self.remove(await making)
 
-    async def exists(self, pair: Pair) -> bool:
-        """Whether the pair is still there: its namespaces' owners may have removed it."""
-        return await self._in_worker(lambda: pair.client.namespace.socket.has_link(pair.client.index))
+    async def change(self, live: LiveWire, wire: Wire) -> None:
+        """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
+        await self._in_worker(lambda: self._change(live, wire))
 
-    async def remove(self, pair: Pair) -> None:
-        """Remove a pair, together with all others whose removal is asked for meanwhile; gone already is fine."""
+    async def exists(self, live: LiveWire) -> bool:
+        """Whether the wire is still there: its namespaces' owners may have removed it."""
+        end = live.ends[0]
+        return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
+
+    async def remove(self, live: LiveWire) -> None:
+        """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._removing.append((pair.endpoint, done))
+        self._removing.append((live.ends[-1], done))
         if not self._is_removing:
             self._is_removing = True
             task = asyncio.get_running_loop().create_task(self._remove_all(), name="remove wires")
@@ -110,7 +133,7 @@ class Dataplane:
         try:
             await asyncio.shield(done)
         finally:
-            await self._in_worker(lambda: self._let_go(pair))
+            await self._in_worker(lambda: self._let_go(live))
 
     async def aclose(self) -> None:
         """Stop; the wires stay."""
@@ -130,98 +153,124 @@ class Dataplane:
 
     # --- in the worker's thread
 
-    def _create(self, wire: Wire, alias: str) -> Pair:
-        begin = time.perf_counter()
+    def _opened(self) -> Namespaces:
         if self._namespaces is None:
             self._namespaces = Namespaces()
-        namespaces = self._namespaces
-        client = namespaces.take(wire.client.path)
-        try:
-            endpoint = namespaces.take(wire.endpoint.path)
-        except BaseException:
-            namespaces.give(client)
-            raise
-        try:
-            pair = self._make(namespaces, wire, client, endpoint, alias)
-        except BaseException:
-            namespaces.give(client)
-            namespaces.give(endpoint)
-            raise
-        pair.seconds = time.perf_counter() - begin
-        return pair
+        return self._namespaces
 
-    def _make(self, namespaces: Namespaces, wire: Wire, client: Namespace, endpoint: Namespace, alias: str) -> Pair:
+    def _create(self, wire: Wire, alias: str) -> LiveWire:
+        begin = time.perf_counter()
+        taken: list[Namespace] = []
+        try:
+            for place in wire.places:
+                taken.append(self._opened().take(place.path))
+            live = self._make(wire, taken, alias)
+        except BaseException:
+            for namespace in taken:
+                self._opened().give(namespace)
+            raise
+        self._aliases.add(alias)
+        live.seconds = time.perf_counter() - begin
+        return live
+
+    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str) -> LiveWire:
         for _ in range(_INDEX_TRIES):
-            one = _End(client, wire.client, _new_index(), _new_mac())
-            other = _End(endpoint, wire.endpoint, _new_index(), _new_mac())
+            ends = [_End(n, p, _new_index(), _new_mac()) for n, p in zip(namespaces, wire.places, strict=True)]
+            live = LiveWire(wire, tuple(ends), alias)
             try:
-                message = create_veth(_veth(one), _veth(other), mtu=wire.mtu, arp=wire.arp)
-                namespaces.own.socket.apply([message])
+                links.make(self._opened().own, wire, [_link(end) for end in ends])
             except NetlinkError as error:
-                if (there := self._adopt(wire, client, endpoint, alias)) is not None:
+                if (there := self._adopt(live)) is not None:
                     return there
-                self._explain(error, one, other)
+                if not self._remove_leftovers(ends):
+                    self._explain(error, wire, ends)
                 continue
-            pair = Pair(wire, one, other, alias)
             try:
-                self._configure(pair)
+                self._configure(live)
             except BaseException:
-                endpoint.socket.apply([delete_link(other.index)], ignore=_GONE)
+                ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=_GONE)
                 raise
-            return pair
-        raise Conflict(f"found no free interface index for {wire.client.name}")
+            return live
+        raise Conflict(f"found no free interface index for {wire.places[0].name}")
 
-    def _adopt(self, wire: Wire, client: Namespace, endpoint: Namespace, alias: str) -> Pair | None:
-        """The pair that is there already for this very connection, set to what is wanted."""
-        one, other = client.socket.link(name=wire.client.name), endpoint.socket.link(name=wire.endpoint.name)
-        if one is None or other is None or one.alias != alias or other.alias != alias:
+    def _adopt(self, live: LiveWire) -> LiveWire | None:
+        """The wire that is there already for this very connection, set to what is wanted."""
+        found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
+        there = [link for link in found if link is not None and link.alias == live.alias]
+        if len(there) < len(found) or not links.is_as_wanted(live.wire, there):
             return None
-        near = _End(client, wire.client, one.index, one.mac)
-        far = _End(endpoint, wire.endpoint, other.index, other.mac)
-        pair = Pair(wire, near, far, alias)
-        self._configure(pair)
-        return pair
+        live.ends = tuple(
+            _End(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
+        )
+        self._configure(live)
+        return live
 
-    def _explain(self, error: NetlinkError, one: _End, other: _End) -> None:
+    def _remove_leftovers(self, ends: Sequence[_End]) -> bool:
+        """Remove what stands in the way and is an earlier process's; says whether there was anything."""
+        found = False
+        for end in ends:
+            taken = end.namespace.socket.link(name=end.place.name)
+            if taken is not None and self._is_leftover(taken.alias):
+                end.namespace.socket.apply([delete_link(taken.index)], ignore=_GONE)
+                found = True
+        return found
+
+    def _is_leftover(self, alias: str) -> bool:
+        return alias.startswith(f"nsm {self._owner} ") and alias not in self._aliases
+
+    def _explain(self, error: NetlinkError, wire: Wire, ends: Sequence[_End]) -> None:
         """Raise what a refused creation means; returns if another index may help."""
-        for end in (one, other):
+        for end in ends:
             taken = end.namespace.socket.link(name=end.place.name)
             if taken is not None:
                 whose = f", by {taken.alias!r}" if taken.alias else ""
                 raise Conflict(f"interface name {end.place.name!r} is taken in {end.namespace.where}{whose}") from error
+        links.explain_refusal(error, wire)
         if error.errno not in (errno.EEXIST, errno.EBUSY):
             raise error
 
-    def _configure(self, pair: Pair) -> None:
-        for end, opposite, settings in _sides(pair, pair.wire):
-            messages = [set_up(end.index, pair.alias), *_additions(end.index, settings, opposite.mac)]
-            self._apply(end, messages)
-        for end in (pair.client, pair.endpoint):
-            if not end.namespace.socket.wait_operating(end.index, _OPERATING_TIMEOUT):
+    def _configure(self, live: LiveWire) -> None:
+        for end, mac, settings in _sides(live, live.wire):
+            first = [*links.completion(live.wire, end.index), set_up(end.index, live.alias)]
+            self._apply(live, end, [*first, *_additions(end.index, settings, mac)])
+        self._settle(live)
+
+    def _settle(self, live: LiveWire) -> None:
+        """Wait until the first packet would arrive; carrier comes with the second end, so when both are set."""
+        for end in live.ends:
+            if links.has_carrier_watch(live.wire) and not end.namespace.socket.wait_operating(
+                end.index, _OPERATING_TIMEOUT
+            ):
                 raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
+        for end, _, settings in _sides(live, live.wire):
+            for address in settings.addresses:
+                if address.version == 6:
+                    end.namespace.socket.wait_local(address.ip, _OPERATING_TIMEOUT)
 
-    def _change(self, pair: Pair, wire: Wire) -> None:
-        before = {id(end): settings for end, _, settings in _sides(pair, pair.wire)}
-        for end, opposite, after in _sides(pair, wire):
-            messages = _differences(end.index, before[id(end)], after, opposite.mac)
-            if wire.mtu and wire.mtu != pair.wire.mtu:
+    def _change(self, live: LiveWire, wire: Wire) -> None:
+        before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
+        for end, mac, after in _sides(live, wire):
+            messages = _differences(end.index, before[id(end)], after, mac)
+            if wire.mtu and wire.mtu != live.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
-            self._apply(end, messages)
-        pair.wire = wire
+            self._apply(live, end, messages)
+        live.wire = wire
+        self._settle(live)
 
-    def _apply(self, end: _End, messages: Sequence[Message]) -> None:
+    def _apply(self, live: LiveWire, end: _End, messages: Sequence[Message]) -> None:
         try:
             end.namespace.socket.apply(messages)
         except NetlinkError as error:
+            links.explain_down(error, live.wire)
             if error.errno != errno.EACCES:
                 raise
             end.namespace.enable_ipv6(end.place.name)
             end.namespace.socket.apply(messages)
 
-    def _let_go(self, pair: Pair) -> None:
-        assert self._namespaces is not None
-        self._namespaces.give(pair.client.namespace)
-        self._namespaces.give(pair.endpoint.namespace)
+    def _let_go(self, live: LiveWire) -> None:
+        self._aliases.discard(live.alias)
+        for end in live.ends:
+            self._opened().give(end.namespace)
 
     # --- removal
 
@@ -267,11 +316,10 @@ def _removal(indexes: Sequence[int]) -> list[Message]:
     return [*(set_group(index, number) for index in indexes), delete_group(number)]
 
 
-def _sides(pair: Pair, wire: Wire) -> tuple[tuple[_End, _End, Settings], tuple[_End, _End, Settings]]:
-    return (
-        (pair.client, pair.endpoint, wire.client_settings),
-        (pair.endpoint, pair.client, wire.endpoint_settings),
-    )
+def _sides(live: LiveWire, wire: Wire) -> list[tuple[_End, str, Settings]]:
+    """Each end with the hardware address of the opposite one and its settings."""
+    macs = [end.mac for end in reversed(live.ends)]
+    return [(end, mac, each.settings) for end, mac, each in zip(live.ends, macs, wire.ends, strict=True)]
 
 
 def _additions(index: int, settings: Settings, mac: str) -> list[Message]:
@@ -302,8 +350,8 @@ def _differences(index: int, before: Settings, after: Settings, mac: str) -> lis
     ]
 
 
-def _veth(end: _End) -> VethEnd:
-    return VethEnd(end.place.name, end.index, end.mac, end.namespace.descriptor)
+def _link(end: _End) -> LinkEnd:
+    return LinkEnd(end.place.name, end.index, end.mac, end.namespace.descriptor)
 
 
 def _new_index() -> int:

@@ -26,7 +26,7 @@ def read(kind, message):
 def test_a_veth_pair_is_made_with_both_ends_in_their_namespaces():
     """Names of any length up to 15 bytes: attributes are padded."""
     for name in ("n", "nsm-1", "fifteen-bytes-x"):
-        one, other = messages.VethEnd(name, 1001, MAC, 5), messages.VethEnd(f"{name[:14]}e", 1002, OTHER_MAC, 6)
+        one, other = messages.LinkEnd(name, 1001, MAC, 5), messages.LinkEnd(f"{name[:14]}e", 1002, OTHER_MAC, 6)
         found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=9000, arp=False))
         assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
         assert (found["index"], found["flags"], found["change"]) == (1001, 0x80, 0x80)
@@ -43,7 +43,7 @@ def of_end(name, namespace, mac):
 
 
 def test_a_pair_for_frames_resolves_addresses_and_has_the_kernels_mtu_unless_one_is_given():
-    one, other = messages.VethEnd("a", 1, MAC, 5), messages.VethEnd("b", 2, OTHER_MAC, 6)
+    one, other = messages.LinkEnd("a", 1, MAC, 5), messages.LinkEnd("b", 2, OTHER_MAC, 6)
     found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=0, arp=True))
     assert (found["flags"], found["change"]) == (0, 0)
     assert "IFLA_MTU" not in attributes
@@ -122,3 +122,43 @@ def test_neighbors_are_permanent_or_known_for_now(address):
         assert attributes == {"NDA_DST": address, "NDA_LLADDR": MAC}
     found, attributes = read(ndmsg, messages.remove_neighbor(9, parsed))
     assert (found["header"]["type"], attributes) == (29, {"NDA_DST": address})
+
+
+@pytest.mark.parametrize(("local", "remote", "family"), [("172.16.1.1", "172.16.1.2", ""), ("fd00::1", "fd00::2", "6")])
+def test_a_vxlan_device_knows_its_peer_and_learns_nothing(local, remote, family):
+    end = messages.LinkEnd("nsm-1", 1001, MAC, 5)
+    ends = ipaddress.ip_address(local), 4790, ipaddress.ip_address(remote)
+    found, attributes = read(ifinfmsg, messages.create_vxlan(end, 77, *ends, mtu=9000))
+    assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
+    assert (found["index"], found["flags"]) == (1001, 0)
+    info = dict(attributes.pop("IFLA_LINKINFO")["attrs"])
+    assert attributes == of_end("nsm-1", 5, MAC)
+    assert info["IFLA_INFO_KIND"] == "vxlan"
+    assert dict(info["IFLA_INFO_DATA"]["attrs"]) == {
+        "IFLA_VXLAN_ID": 77,
+        f"IFLA_VXLAN_LOCAL{family}": local,
+        f"IFLA_VXLAN_GROUP{family}": remote,
+        "IFLA_VXLAN_PORT": 4790,
+        "IFLA_VXLAN_LEARNING": 0,
+        "IFLA_VXLAN_UDP_ZERO_CSUM6_RX": 1,
+    }
+
+
+def test_a_vxlan_peer_on_another_port_gets_all_frames():
+    found, attributes = read(ndmsg, messages.add_vxlan_peer(9, ipaddress.ip_address("172.16.1.2"), 6000))
+    assert (found["header"]["type"], found["family"], found["ifindex"]) == (28, 7, 9)
+    assert (found["state"], found["flags"]) == (0xC0, 2)
+    assert attributes == {"NDA_LLADDR": "00:00:00:00:00:00", "NDA_DST": "172.16.1.2", "NDA_PORT": 6000}
+
+
+def test_routes_and_addresses_are_asked_for_and_read():
+    address = ipaddress.ip_address("172.16.1.1")
+    found, attributes = read(rtmsg, messages.get_route(address))
+    assert (found["header"]["type"], found["dst_len"], attributes) == (26, 32, {"RTA_DST": "172.16.1.1"})
+    question = messages.get_addresses(6)
+    found, _ = read(ifaddrmsg, question)
+    assert (found["header"]["type"], found["header"]["flags"], found["family"]) == (22, 0x301, 10)
+    answer = messages.add_address(9, ipaddress.ip_interface("172.16.1.1/24"))
+    assert messages.decode_address(answer.data) == (9, address)
+    answer = messages.add_route(9, ipaddress.ip_network("10.0.0.0/8"), None)
+    assert messages.decode_route(answer.data) == messages.RouteAnswer(9, False, 0)

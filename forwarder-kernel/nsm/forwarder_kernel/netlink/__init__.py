@@ -1,11 +1,17 @@
 """The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
 
 from .messages import (
+    Address,
+    Interface,
+    LinkEnd,
     Message,
+    Network,
     add_address,
     add_neighbor,
     add_route,
+    add_vxlan_peer,
     create_veth,
+    create_vxlan,
     delete_group,
     delete_link,
     remove_address,
@@ -19,16 +25,22 @@ from .namespaces import Namespace, Namespaces
 from .sockets import Link, NetlinkError, Socket
 
 __all__ = [
+    "Address",
+    "Interface",
     "Link",
+    "LinkEnd",
     "Message",
     "Namespace",
     "Namespaces",
     "NetlinkError",
+    "Network",
     "Socket",
     "add_address",
     "add_neighbor",
     "add_route",
+    "add_vxlan_peer",
     "create_veth",
+    "create_vxlan",
     "delete_group",
     "delete_link",
     "remove_address",

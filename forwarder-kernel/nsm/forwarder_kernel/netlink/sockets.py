@@ -7,15 +7,27 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nsm.chains.core import MeshError
 
-from .messages import Message, decode_link, get_link, is_operating
+from .messages import (
+    Address,
+    Message,
+    RouteAnswer,
+    decode_address,
+    decode_link,
+    decode_route,
+    get_addresses,
+    get_link,
+    get_route,
+    is_operating,
+)
 
 _ROUTE = 0
-_ERROR = 2
+_ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
@@ -42,6 +54,12 @@ class Link:
     alias: str
     mac: str
     mtu: int
+    is_up: bool
+    """Whether it was set up and has its carrier."""
+    kind: str
+    """What it was made as, such as "veth"; empty for a device of the machine."""
+    details: Mapping[str, Any]
+    """What only its kind has, by the kernel's names."""
 
 
 class Socket:
@@ -78,12 +96,25 @@ class Socket:
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
-        data = self._ask_for_link(get_link(name=name, index=index))
-        return None if data is None else Link(**decode_link(data))
+        data = self._ask(get_link(name=name, index=index))
+        return None if isinstance(data, int) else Link(**decode_link(data))
 
     def has_link(self, index: int) -> bool:
         """Whether there is a link of that index."""
-        return self._ask_for_link(get_link(index=index)) is not None
+        return not isinstance(self._ask(get_link(index=index)), int)
+
+    def route(self, address: Address) -> RouteAnswer:
+        """Where packets to `address` go. Raises `NetlinkError` if nowhere."""
+        question = get_route(address)
+        data = self._ask(question)
+        if isinstance(data, int):
+            raise NetlinkError(question.about, self._where, data)
+        return decode_route(data)
+
+    def index_of(self, address: Address) -> int | None:
+        """The index of the link that has `address`, or None."""
+        found = map(decode_address, self._dump(get_addresses(address.version)))
+        return next((index for index, there in list(found) if there == address), None)
 
     def wait_operating(self, index: int, timeout: float) -> bool:
         """Wait until the link of that index passes packets; whether it does after `timeout` seconds.
@@ -93,21 +124,47 @@ class Socket:
         """
         end = time.monotonic() + timeout
         while True:
-            data = self._ask_for_link(get_link(index=index))
-            if data is not None and is_operating(data):
+            data = self._ask(get_link(index=index))
+            if not isinstance(data, int) and is_operating(data):
                 return True
             if time.monotonic() >= end:
                 return False
             time.sleep(_SOON)
 
-    def _ask_for_link(self, question: Message) -> bytes | None:
+    def wait_local(self, address: Address, timeout: float) -> bool:
+        """Wait until packets to an address of our own are taken: the kernel finishes IPv6 ones when it finds time."""
+        end = time.monotonic() + timeout
+        while True:
+            data = self._ask(get_route(address))
+            if not isinstance(data, int) and decode_route(data).is_local:
+                return True
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_SOON / 10)
+
+    def _ask(self, question: Message) -> bytes | int:
+        """The answer, or why there is none: an errno."""
         self._sequence += 1
         self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
-                return None if kind == _ERROR else data
+                return _errno(data, 0) if kind == _ERROR else data
+
+    def _dump(self, question: Message) -> Iterator[bytes]:
+        """Every message of a long answer."""
+        self._sequence += 1
+        self._sock.send(question.numbered(self._sequence))
+        while True:
+            data, position = self._sock.recv(_BUFFER), 0
+            while position < len(data):
+                size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
+                if sequence == self._sequence:
+                    if kind in {_DONE, _ERROR}:
+                        return
+                    yield data[position : position + size]
+                position += (size + 3) & ~3
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""
@@ -117,6 +174,10 @@ class Socket:
             while position < len(data):
                 size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
                 if kind == _ERROR and sequence >= first:
-                    answers[sequence] = -struct.unpack_from("=i", data, position + _HEADER.size)[0]
+                    answers[sequence] = _errno(data, position)
                 position += (size + 3) & ~3
         return answers
+
+
+def _errno(data: bytes, position: int) -> int:
+    return int(-struct.unpack_from("=i", data, position + _HEADER.size)[0])
