@@ -21,7 +21,7 @@ class Dataplane:
         self.pairs = []
         self.removing = asyncio.Event()
 
-    async def create(self, wire, connection_id):
+    async def create(self, wire, connection_id, ahead=None):
         self.pairs.append(LiveWire(wire, (), connection_id))
         return self.pairs[-1]
 

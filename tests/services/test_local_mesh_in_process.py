@@ -49,7 +49,7 @@ class Kernel:
     def __init__(self, _owner=""):
         self.wires, self.made = {}, 0
 
-    async def create(self, wire, connection_id):
+    async def create(self, wire, connection_id, ahead=None):
         await asyncio.sleep(0)
         for place in wire.places:
             assert os.path.exists(place.path), place
@@ -88,7 +88,7 @@ class Mesh:
 
     def __init__(self, tmp_path, monkeypatch):
         self.path, self.kernel = tmp_path, Kernel()
-        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda name: self.kernel)
+        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.kernel)
         self.begins, self.chains = {}, {}
 
     def url(self, name):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.apis.mechanisms import KERNEL, VXLAN
+from nsm.apis.mechanisms import KERNEL, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import Endpoint, client, endpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain
+from nsm.chains.core import ENDPOINTS, SERVICES, Element, RegistryChain
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover import Discover
@@ -27,8 +27,9 @@ from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
+from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
 
-OFFERED = (KERNEL, VXLAN)
+OFFERED = (KERNEL, VXLAN, WIREGUARD)
 """The mechanisms that a forwarder may offer, in its order of preference."""
 
 
@@ -41,20 +42,30 @@ def forwarder(
     tunnel_ip: Address | None = None,
     vxlan_port: int = 0,
     priority: Sequence[str] = (),
+    spares: int = 2,
     policies: Sequence[str] = SERVER_MASKS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
     Without a `tunnel_ip` it makes wires inside its node only. `vxlan_port` 0 is the usual one; mechanisms that
-    `priority` lists are preferred in its order.
+    `priority` lists are preferred in its order; `spares` processes are kept ready for WireGuard where the kernel has
+    none.
     """
     services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ClientUrl(nsmgr_url), ReceiveUrls(pool.adopt)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
-    dataplane = Dataplane(name)
-    vxlan = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port) if tunnel_ip is not None else None
+    dataplane = Dataplane(name, spares=spares if tunnel_ip is not None else 0)
+    offers: list[Element] = [OfferKernel()]
+    served: dict[str, list[Element]] = {KERNEL: []}
+    again: list[Element] = []
+    if tunnel_ip is not None:
+        vxlan, wireguard = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port), WireguardEnd(tunnel_ip, dataplane)
+        wireguard.prepare()
+        offers += [OfferVxlan(vxlan), OfferWireguard(wireguard, far_side)]
+        served |= {VXLAN: [VxlanServer(vxlan)], WIREGUARD: [WireguardServer(wireguard)]}
+        again = [TryAnotherVni(vxlan)]
     return endpoint(
         name,
         identity,
@@ -63,16 +74,15 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            *([TryAnotherVni(vxlan)] if vxlan else []),  # before all that takes part in another try
-            Mechanisms({KERNEL: [], **({VXLAN: [VxlanServer(vxlan)]} if vxlan else {})}),
+            *again,  # before all that takes part in another try
+            Mechanisms(served),
             KernelWire(dataplane, far_side),
             Connect(
                 client(
                     name,
                     [
                         far_side,  # before the offers: they are for the far side
-                        OfferKernel(),
-                        *([OfferVxlan(vxlan)] if vxlan else []),
+                        *offers,
                         FilterMechanisms(),  # behind all offers
                         MechanismPriority(priority),
                         ReceiveReturned(),

@@ -7,19 +7,18 @@ milliseconds, have a thread of their own and go many in one message.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nsm.chains.core import Conflict, shielded
+from nsm.chains.core import Conflict, Unavailable, shielded
 
-from . import links, underlay
+from . import links, underlay, wireguard_go
 from .ends import Place, Settings, Wire
 from .netlink import (
     Address,
@@ -40,7 +39,8 @@ from .netlink import (
     set_mtu,
     set_up,
 )
-from .tunnels import Underlay
+from .tunnels import WIREGUARD_OVERHEAD, Underlay, Wireguard
+from .wireguard_go import Ahead, Process, Spares
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT,
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES = 4
 _OPERATING_TIMEOUT = 2.0
+_HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
+"""Seconds: WireGuard itself tries again after five."""
 
 
 @dataclass(slots=True)
@@ -67,21 +69,28 @@ class LiveWire:
     wire: Wire
     ends: tuple[_End, ...]
     alias: str
+    process: Process | None = None
+    """What makes it a WireGuard in userspace."""
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
 
 
 class Dataplane:
-    """The wires of one forwarder. `owner` is written into the alias of everything that it makes."""
+    """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
 
-    def __init__(self, owner: str) -> None:
+    `spares` is how many processes for WireGuard in userspace are kept ready, where the kernel has none.
+    """
+
+    def __init__(self, owner: str, *, spares: int = 0) -> None:
         self._owner = owner
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
         self._namespaces: Namespaces | None = None
         self._aliases: set[str] = set()
         """Those of the wires that this process made or adopted."""
-        self._removing: list[tuple[_End, asyncio.Future[None]]] = []
+        self._has_wireguard: bool | None = None
+        self._spares = Spares(self._in_node, spares)
+        self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -92,25 +101,96 @@ class Dataplane:
         """
         return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
 
-    async def create(self, wire: Wire, connection_id: str) -> LiveWire:
-        """Make a wire; returns when packets can pass.
+    async def free_udp_port(self, wanted: int, taken: Collection[int]) -> int:
+        """`wanted` if it is free on this node, else any that is and not in `taken`. Raises `Exhausted`."""
+        return await self._in_worker(lambda: underlay.free_udp_port(wanted, taken))
+
+    async def check_wireguard(self) -> None:
+        """Raise `Unsupported` if neither the kernel has WireGuard nor a program can make it."""
+        if not await self._kernel_has_wireguard():
+            wireguard_go.check()
+
+    def prepare_wireguard(self, address: Address) -> None:
+        """Begin to have the processes ready that wires from `address` will need, if they will need any."""
+        self._spares.spawn(self._prepare_wireguard(address))
+
+    async def _prepare_wireguard(self, address: Address) -> None:
+        if not await self._kernel_has_wireguard():
+            self._spares.mtu = (await self.underlay(address)).room(WIREGUARD_OVERHEAD[address.version])
+            self._spares.fill()
+
+    def begin_wireguard(self, room: int, path: str = "") -> Ahead:
+        """Do ahead of `create` what takes long where the kernel has no WireGuard: have a process; move its interface.
+
+        The interface goes to the namespace whose file is at `path`, if that is known already.
+        """
+        return Ahead(self._begin_wireguard(room, path), self._spares)
+
+    async def _begin_wireguard(self, room: int, path: str) -> Process | None:
+        if await self._kernel_has_wireguard():
+            return None
+        self._spares.mtu = room
+        process = await self._spares.take()
+        if path:
+            moving = asyncio.ensure_future(self._in_worker(lambda: self._move_ahead(process, room, path)))
+            try:
+                await asyncio.shield(moving)
+            except BaseException:
+                await shielded(self._spares.end([process]), name="end of wireguard-go that nobody waited for")
+                raise
+        return process
+
+    async def create(self, wire: Wire, connection_id: str, ahead: Ahead | None = None) -> LiveWire:
+        """Make a wire; returns when packets can pass. `ahead` is what was begun of it.
 
         What an earlier process of this owner made for the same connection is adopted as it is; what else such a
         process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
         a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
         """
         alias = f"nsm {self._owner} {connection_id}"
-        making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias)))
+        process = await self._process(wire, ahead)
+        making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias, process)))
         try:
-            return await asyncio.shield(making)
-        except asyncio.CancelledError:
-            await shielded(self._take_back(making), name="removal of a wire that nobody waited for")
+            live = await asyncio.shield(making)
+        except BaseException:
+            await shielded(self._take_back(making, process), name="removal of a wire that nobody waited for")
             raise
+        if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
+            await self._establish(live, wire.tunnel)
+        return live
 
-    async def _take_back(self, making: asyncio.Future[LiveWire]) -> None:
+    async def _process(self, wire: Wire, ahead: Ahead | None) -> Process | None:
+        """The process that the wire needs: the one that was begun with if that is of use."""
+        if not isinstance(wire.tunnel, Wireguard) or await self._kernel_has_wireguard():
+            return None
+        if ahead is not None and (process := await ahead.claim()) is not None:
+            if process.is_running() and process.moved_to in {"", wire.places[0].path}:
+                return process
+            await self._spares.end([process])
+        self._spares.mtu = wire.tunnel.room
+        return await self._spares.take()
+
+    async def _take_back(self, making: asyncio.Future[LiveWire], process: Process | None) -> None:
         """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
-        with contextlib.suppress(Exception):
+        try:
             await self.remove(await making)
+        except Exception:
+            if process is not None:
+                await self._spares.end([process])
+
+    async def _establish(self, live: LiveWire, tunnel: Wireguard) -> None:
+        """Wait until the peer was heard: a tunnel that was told to its client works. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(_HANDSHAKE_TIMEOUT):
+                while not await self._in_worker(lambda: self._last_handshake(live)):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(_HANDSHAKE_PAUSE)
+        except BaseException as error:
+            await shielded(self.remove(live), name="removal of a wire that was not established")
+            if isinstance(error, TimeoutError):
+                where = f"node {tunnel.peer} (UDP port {tunnel.peer_port})"
+                after = f"after {_HANDSHAKE_TIMEOUT:.0f} s"
+                raise Unavailable(f"{where} does not answer WireGuard {after}; is UDP let through?") from None
+            raise
 
     async def change(self, live: LiveWire, wire: Wire) -> None:
         """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
@@ -124,7 +204,7 @@ class Dataplane:
     async def remove(self, live: LiveWire) -> None:
         """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._removing.append((live.ends[-1], done))
+        self._removing.append((live, done))
         if not self._is_removing:
             self._is_removing = True
             task = asyncio.get_running_loop().create_task(self._remove_all(), name="remove wires")
@@ -136,9 +216,10 @@ class Dataplane:
             await self._in_worker(lambda: self._let_go(live))
 
     async def aclose(self) -> None:
-        """Stop; the wires stay."""
+        """Stop; the wires stay, but for those that a process of ours makes."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._spares.aclose()
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()
@@ -151,6 +232,14 @@ class Dataplane:
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    async def _in_node(self, work: Callable[[Namespace], T]) -> T:
+        return await self._in_worker(lambda: work(self._opened().own))
+
+    async def _kernel_has_wireguard(self) -> bool:
+        if self._has_wireguard is None:
+            self._has_wireguard = await self._in_node(_has_wireguard)
+        return self._has_wireguard
+
     # --- in the worker's thread
 
     def _opened(self) -> Namespaces:
@@ -158,13 +247,13 @@ class Dataplane:
             self._namespaces = Namespaces()
         return self._namespaces
 
-    def _create(self, wire: Wire, alias: str) -> LiveWire:
+    def _create(self, wire: Wire, alias: str, process: Process | None) -> LiveWire:
         begin = time.perf_counter()
         taken: list[Namespace] = []
         try:
             for place in wire.places:
                 taken.append(self._opened().take(place.path))
-            live = self._make(wire, taken, alias)
+            live = self._make(wire, taken, alias, process)
         except BaseException:
             for namespace in taken:
                 self._opened().give(namespace)
@@ -173,12 +262,24 @@ class Dataplane:
         live.seconds = time.perf_counter() - begin
         return live
 
-    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str) -> LiveWire:
+    def _move_ahead(self, process: Process, room: int, path: str) -> None:
+        namespace = self._opened().take(path)
+        try:
+            process.prepare(self._opened().own, room)
+            index = _new_index()
+            process.move(self._opened().own, LinkEnd(process.name, index, "", namespace.descriptor))
+            process.moved_to, process.index_there = path, index
+        finally:
+            self._opened().give(namespace)
+
+    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, process: Process | None) -> LiveWire:
         for _ in range(_INDEX_TRIES):
-            ends = [_End(n, p, _new_index(), _new_mac()) for n, p in zip(namespaces, wire.places, strict=True)]
-            live = LiveWire(wire, tuple(ends), alias)
+            ends = [_new_end(*at, has_mac=links.has_mac(wire)) for at in zip(namespaces, wire.places, strict=True)]
+            if process is not None and process.index_there:
+                ends[0].index = process.index_there
+            live = LiveWire(wire, tuple(ends), alias, process)
             try:
-                links.make(self._opened().own, wire, [_link(end) for end in ends])
+                links.make(self._opened().own, namespaces[0], wire, [_link(end) for end in ends], process)
             except NetlinkError as error:
                 if (there := self._adopt(live)) is not None:
                     return there
@@ -186,6 +287,7 @@ class Dataplane:
                     self._explain(error, wire, ends)
                 continue
             try:
+                links.prepare(namespaces[0], wire, ends[0].index, process)
                 self._configure(live)
             except BaseException:
                 ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=_GONE)
@@ -231,8 +333,9 @@ class Dataplane:
 
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
-            first = [*links.completion(live.wire, end.index), set_up(end.index, live.alias)]
-            self._apply(live, end, [*first, *_additions(end.index, settings, mac)])
+            self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
+        if live.process is not None:
+            live.process.wake(self._opened().own)
         self._settle(live)
 
     def _settle(self, live: LiveWire) -> None:
@@ -267,6 +370,9 @@ class Dataplane:
             end.namespace.enable_ipv6(end.place.name)
             end.namespace.socket.apply(messages)
 
+    def _last_handshake(self, live: LiveWire) -> int:
+        return links.last_handshake(live.ends[0].namespace, live.ends[0].index, live.process)
+
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)
         for end in live.ends:
@@ -278,9 +384,11 @@ class Dataplane:
         loop = asyncio.get_running_loop()
         while self._removing:
             batch, self._removing = self._removing, []
-            ends = [end for end, _ in batch]
+            ends = [live.ends[-1] for live, _ in batch if live.process is None]
+            processes = [live.process for live, _ in batch if live.process is not None]
             try:
                 await loop.run_in_executor(self._remover, _remove_links, ends)
+                await self._spares.end(processes)
             except Exception as error:
                 for _, done in batch:
                     done.set_exception(error)
@@ -352,6 +460,18 @@ def _differences(index: int, before: Settings, after: Settings, mac: str) -> lis
 
 def _link(end: _End) -> LinkEnd:
     return LinkEnd(end.place.name, end.index, end.mac, end.namespace.descriptor)
+
+
+def _new_end(namespace: Namespace, place: Place, *, has_mac: bool) -> _End:
+    return _End(namespace, place, _new_index(), _new_mac() if has_mac else "")
+
+
+def _has_wireguard(own: Namespace) -> bool:
+    try:
+        own.wireguard()
+    except NetlinkError:
+        return False
+    return True
 
 
 def _new_index() -> int:

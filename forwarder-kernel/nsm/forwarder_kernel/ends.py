@@ -18,7 +18,7 @@ from nsm.chains.model import ipcontext
 from nsm.chains.model.interface_name import fault
 
 from .netlink import Address, Interface, Network
-from .tunnels import MIN_MTU, Tunnel
+from .tunnels import MIN_MTU, Tunnel, Wireguard
 
 MAX_MTU, MIN_IPV6_MTU = 65535, 1280
 
@@ -75,8 +75,9 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     ip = context.ip_context if context and context.ip_context else IpContext()
     arp = connection.payload == ETHERNET
     knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
-    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), ip, knows=knows)
-    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), ip, knows=knows)
+    has_macs = not isinstance(tunnel, Wireguard)
+    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), ip, knows=knows, has_macs=has_macs)
+    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), ip, knows=knows, has_macs=has_macs)
     sides = ((near, client), (far, endpoint))
     ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
     return Wire(ends, _mtu(context.mtu if context else 0, ends), arp, tunnel)
@@ -91,14 +92,14 @@ def _endpoint_routes(ip: IpContext) -> list[Route]:
 
 
 def _settings(
-    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], ip: IpContext, *, knows: bool
+    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], ip: IpContext, *, knows: bool, has_macs: bool
 ) -> Settings:
     ends = frozenset(_interface(text).ip for text in opposite)
     return Settings(
         addresses=frozenset(_interface(text) for text in own),
         routes=frozenset(_routes(routes, ends)),
         neighbors=ends if knows else frozenset(),
-        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors),
+        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors) if has_macs else frozenset(),
     )
 
 

@@ -13,6 +13,7 @@ from nsm.chains.logs import log
 from .dataplane import Dataplane, LiveWire
 from .ends import Wire, wire_of
 from .tunnels import TUNNEL, Tunnel
+from .wireguard_go import AHEAD
 
 
 class KernelWire(Element):
@@ -40,7 +41,7 @@ class KernelWire(Element):
         if live is not None and not await self._still_fits(call, live, wire):
             live = None
         if live is None:
-            live = await self._dataplane.create(wire, call.live.connection_id)
+            live = await self._dataplane.create(wire, call.live.connection_id, call.live.pop(AHEAD))
             call.live.put(self._live, live)
             call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))

@@ -39,6 +39,12 @@ def _port(value: str) -> int:
     return number(value)
 
 
+def _count(value: str) -> int:
+    if number(value) < 0:
+        raise ValueError("expected 0 or more")
+    return number(value)
+
+
 def _mechanisms(value: str) -> tuple[str, ...]:
     wanted = tuple(item.upper() for item in items(value))
     if unknown := sorted(set(wanted) - set(OFFERED)):
@@ -63,6 +69,9 @@ class ForwarderConfig(Common):
         "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
     )
     vxlan_port: int = variable("0", _port, "UDP port of VXLAN; 0: 4789")
+    wireguard_spares: int = variable(
+        "2", _count, "processes that are kept ready for WireGuard, where the kernel has none"
+    )
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
 
 
@@ -81,6 +90,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         nsmgr_url=config.connect_to,
         tunnel_ip=config.tunnel_ip,
         vxlan_port=config.vxlan_port,
+        spares=config.wireguard_spares,
         priority=config.mechanism_priority,
     )
     health = Health("networkservice.NetworkService", "connection.MonitorConnection")

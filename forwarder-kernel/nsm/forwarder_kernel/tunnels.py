@@ -35,7 +35,22 @@ class Vxlan:
     remote_port: int
 
 
-Tunnel = Vxlan
+@dataclass(frozen=True, slots=True)
+class Wireguard:
+    """A WireGuard device with its only peer."""
+
+    private_key: bytes = field(repr=False)
+    port: int
+    peer_key: bytes
+    peer: Address
+    peer_port: int
+    room: int = field(compare=False)
+    """The MTU that the underlay leaves; the wire's own may be less."""
+    is_client: bool
+    """Whether this is the side that is made last, and can wait for the other one."""
+
+
+Tunnel = Vxlan | Wireguard
 
 TUNNEL: Key[Tunnel] = Key("tunnel")
 """The tunnel of a connection that has one end on another node."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import socket as sockets
+from collections.abc import Collection
 
-from nsm.chains.core import Conflict, Unavailable
+from nsm.chains.core import Conflict, Exhausted, Unavailable
 
 from .netlink import Address, Link, NetlinkError, Socket
 from .tunnels import Underlay
@@ -55,3 +57,27 @@ def _usable(socket: Socket, index: int, own: Address) -> Link:
     if link is None or not link.is_up:
         raise Conflict(f"the underlay {link.name if link else index} ({own}) is down")
     return link
+
+
+def free_udp_port(wanted: int, taken: Collection[int]) -> int:
+    """`wanted` if it is free on this node, else any that is; `taken` are promised to others."""
+    candidates = [wanted, *([0] * (len(taken) + 1))]
+    for candidate in candidates:
+        port = _bound(candidate) if candidate not in taken else None
+        if port is not None and port not in taken:
+            return port
+    raise Exhausted("found no free UDP port")
+
+
+def _bound(port: int) -> int | None:
+    """The port, or a free one for 0, if it is free for IPv4 and IPv6."""
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as four:
+        try:
+            four.bind(("", port))
+            port = four.getsockname()[1]
+            with sockets.socket(sockets.AF_INET6, sockets.SOCK_DGRAM) as six:
+                six.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, 1)
+                six.bind(("", port))
+        except OSError as error:
+            return port if error.errno == errno.EAFNOSUPPORT else None
+    return port

@@ -1,14 +1,17 @@
 """What is written to the kernel, as the netlink library reads it."""
 
+import base64
 import ipaddress
+import struct
 
 import pytest
+from pyroute2.netlink.generic.wireguard import wgmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from nsm.forwarder_kernel.netlink import messages
+from nsm.forwarder_kernel.netlink import messages, wireguard
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
@@ -162,3 +165,39 @@ def test_routes_and_addresses_are_asked_for_and_read():
     assert messages.decode_address(answer.data) == (9, address)
     answer = messages.add_route(9, ipaddress.ip_network("10.0.0.0/8"), None)
     assert messages.decode_route(answer.data) == messages.RouteAnswer(9, False, 0)
+
+
+@pytest.mark.parametrize(("peer", "family"), [("172.16.1.2", 2), ("fd00::2", 10)])
+def test_a_wireguard_device_has_one_peer_who_may_send_and_get_everything(peer, family):
+    own, other = bytes(range(32)), bytes(range(32, 64))
+    message = wireguard.set_device(0x20, 1001, own, 51820, other, ipaddress.ip_address(peer), 6000)
+    found, attributes = read(wgmsg, message)
+    assert (found["header"]["type"], found["cmd"], found["version"]) == (0x20, 1, 1)
+    assert attributes.pop("WGDEVICE_A_PRIVATE_KEY") == base64.b64encode(own)
+    (one,) = attributes.pop("WGDEVICE_A_PEERS")
+    assert attributes == {"WGDEVICE_A_IFINDEX": 1001, "WGDEVICE_A_LISTEN_PORT": 51820, "WGDEVICE_A_FLAGS": 1}
+    set_to = dict(one["attrs"])
+    assert set_to["WGPEER_A_PUBLIC_KEY"] == base64.b64encode(other)
+    assert set_to["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL"] == 10
+    endpoint = set_to["WGPEER_A_ENDPOINT"]
+    assert (endpoint["family"], endpoint["addr"], endpoint["port"]) == (family, peer, 6000)
+    allowed = [dict(each["attrs"]) for each in set_to["WGPEER_A_ALLOWEDIPS"]]
+    assert [(each["WGALLOWEDIP_A_FAMILY"], each["WGALLOWEDIP_A_CIDR_MASK"]) for each in allowed] == [(2, 0), (10, 0)]
+
+
+def test_when_a_wireguard_peer_was_heard_is_read():
+    """As the kernel writes it: the peers are a list, each with its time in seconds and nanoseconds."""
+    heard = messages._attribute(6, struct.pack("=qq", 1700000000, 5))
+    for peer, when in ((heard, 1700000000), (messages._attribute(5, b"\0\0"), 0)):
+        peers = messages._attribute(8 | 0x8000, messages._attribute(0x8000, peer))
+        assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9) + peers) == when
+    assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9)) == 0
+
+
+def test_a_link_is_moved_with_its_new_name_and_index_and_renamed():
+    found, attributes = read(ifinfmsg, messages.move_link(9, messages.LinkEnd("nsm-1", 1001, "", 5)))
+    assert (found["header"]["type"], found["index"]) == (19, 9)
+    assert attributes == {"IFLA_NET_NS_FD": 5, "IFLA_IFNAME": "nsm-1", "IFLA_NEW_IFINDEX": 1001}
+    assert read(ifinfmsg, messages.rename(9, "nsm-1"))[1] == {"IFLA_IFNAME": "nsm-1"}
+    found, _ = read(ifinfmsg, messages.link_is_up(9))
+    assert (found["header"]["type"], found["header"]["flags"], found["index"], found["flags"]) == (16, 1, 9, 0x41)

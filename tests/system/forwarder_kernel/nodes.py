@@ -92,7 +92,7 @@ class Mesh:
     def url(self, name):
         return f"unix://{self.path}/{name}.sock"
 
-    async def add_node(self, name, host, monkeypatch, **options):
+    async def add_node(self, name, host, monkeypatch, *, spares=0, **options):
         """A manager and a forwarder, whose dataplane is in `host`."""
         manager, forwarder = f"nsmgr-{name}", f"forwarder-{name}"
         identity, pool = await self.pool(manager)
@@ -101,7 +101,7 @@ class Mesh:
         self.stack.push_async_callback(chains.aclose)
         await self.serve(manager, [self.url(manager), listening], chains.methods(), identity)
         identity, pool = await self.pool(forwarder)
-        self.planes[name] = plane_in(host, forwarder)
+        self.planes[name] = plane_in(host, forwarder, spares=spares)
         monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.planes[name])
         built = forwarder_chain.forwarder(forwarder, identity, pool, nsmgr_url=self.url(manager), **options)
         await self.stack.enter_async_context(built)

@@ -109,7 +109,9 @@ async def test_a_udp_port_that_is_taken_is_told_and_leaves_nothing(planes):
         return sock
 
     with namespaces.in_thread(bind):
-        with pytest.raises(Conflict, match=r"UDP port 4789 is taken on this node; VXLAN needs it \(NSM_VXLAN_PORT"):
+        with pytest.raises(
+            Conflict, match="UDP port 4789 of this node is taken by somebody else; NSM_VXLAN_PORT names"
+        ):
             await plane.create(end_of(client, "nsm-1", Vxlan(7, A, 4789, B, 4789)), "c")
     assert client.links() == {}
     assert plane.open_namespaces() == 0

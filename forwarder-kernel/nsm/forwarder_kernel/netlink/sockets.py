@@ -65,10 +65,10 @@ class Link:
 class Socket:
     """Made in the namespace of the calling thread. The kernel answers within the call that asks, so nothing waits."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, protocol: int = _ROUTE) -> None:
         self._where = where
         self._sequence = 0
-        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE)
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sock.bind((0, 0))
@@ -93,6 +93,10 @@ class Socket:
             number = refused.get(first + position, 0)
             if number and number not in ignore:
                 raise NetlinkError(message.about, self._where, number)
+
+    def tell(self, port: int, message: Message) -> None:
+        """Send a message to another program of this namespace, as if it came from the kernel. Raises OSError."""
+        self._sock.sendto(message.data, (port, 0))
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
