@@ -1,4 +1,4 @@
-"""The example endpoint as a process, inside a local mesh."""
+"""What the documentation has a reader run, as real processes."""
 
 import os
 import signal
@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.docs.pages import ROOT, blocks
 from tests.system.mesh.conftest import NSM, until
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "serve_endpoint.py"
+EXAMPLE = ROOT / "examples" / "serve_endpoint.py"
 
 
 def test_an_endpoint_of_one_s_own_serves_a_client_of_a_local_mesh(mesh, tmp_path):
@@ -26,3 +27,21 @@ def test_an_endpoint_of_one_s_own_serves_a_client_of_a_local_mesh(mesh, tmp_path
     finally:
         os.kill(endpoint.pid, signal.SIGTERM)
         assert endpoint.wait(timeout=10) == 0
+
+
+def test_the_mesh_that_the_documentation_starts_by_hand_has_a_wire():
+    """Its commands, as they stand there, where they can leave nothing: in namespaces that end with the shell."""
+    (block,) = blocks(ROOT / "docs" / "local-mesh.md", "sh")
+    script = f"mount -t tmpfs tmpfs /run && ip link set lo up\n{block.text}"
+    alone = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [*alone, "sh", "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=40,
+        check=False,
+        env={**os.environ, "PATH": path},
+    )
+    assert "1 received" in done.stdout
