@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 import re
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import pytest
 
 from nsm.chains.testing.clock import VirtualTimeLoop
 from nsm.mesh import topology
+from nsm.mesh.cli import status_lines
 from tests.docs.pages import PAGES, ROOT, blocks, name_of
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
@@ -68,3 +70,12 @@ def test_commands_of_a_page_exist(page):
     text = page.read_text()
     assert set(re.findall(r"(?:^ *\$ |`|exec \w+ -- )nsm ([a-z][a-z-]+)", text, re.MULTILINE)) <= commands
     assert set(re.findall(r"(?:^ *\$ |`|^    )make ([a-z]+)", text, re.MULTILINE)) <= targets
+
+
+def test_the_status_that_pages_show_is_what_the_command_prints():
+    """Of the wire that one of them shows as JSON."""
+    page = ROOT / "docs" / "local-mesh.md"
+    (wire,) = re.findall(r'^\{"client":.*$', page.read_text(), re.MULTILINE)
+    printed = status_lines({"wires": [json.loads(wire)], "components": []})[:2]
+    for shown in (page, ROOT / "README.md"):
+        assert set(printed) <= {line.strip() for line in shown.read_text().splitlines()}
