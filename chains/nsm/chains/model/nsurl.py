@@ -45,7 +45,7 @@ def parse_nsurl(url: str) -> NsUrl:
     if parts is None or not host:
         raise ValueError(f"{url!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
     broken = [text for text in (parts["user"], parts["path"], parts["fragment"]) if _STRAY_PERCENT.search(text or "")]
-    if broken or _CONTROL.search(url):
+    if broken or _CONTROL.search(url.partition("#")[0]):
         raise ValueError(f"{url!r} cannot be read: it has a control character, or a % without two hexadecimal digits")
     user = unquote((parts["user"] or "").partition(":")[0])
     mechanism = Mechanism(cls=LOCAL, type=parts["scheme"].upper())
