@@ -3,22 +3,22 @@
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
-from nsm.chains.core import Begin, Call, Chain, RegistryChain
+from nsm.chains.core import Begin, Call, Chain, Element, RegistryChain
 from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.registry.memory import Memory
 
 
-class Target:
-    """The end of a chain: notes whom it would have asked."""
+class Target(Element):
+    """Notes whom the call would go to."""
 
     def __init__(self):
         self.targets = []
 
-    async def request(self, call):
+    async def request(self, call, rest):
         self.targets.append(call.target)
-        return call.connection
+        return await rest.request(call)
 
 
 def registry_of(*records):
@@ -39,7 +39,7 @@ async def test_a_refresh_takes_no_turn_of_the_endpoints():
     ]
     end = Target()
     services = registry_of(NetworkService(name="svc", payload="IP"))
-    chain = Chain([Begin(), Discover(services, registry_of(*endpoints)), RoundRobin()], end)
+    chain = Chain([Begin(), Discover(services, registry_of(*endpoints)), RoundRobin(), end])
     for number in range(4):
         connection = await chain.request(call(f"c{number}"))
         await chain.request(call(f"c{number}", network_service_endpoint_name=connection.network_service_endpoint_name))
@@ -60,5 +60,5 @@ async def test_metadata_without_labels_asks_for_a_point_to_point_forwarder():
     services = registry_of(NetworkService(name="svc", matches=[Match(metadata=Metadata())]))
     end = Target()
     element = DiscoverForwarder(services, registry_of(*forwarders), forwarder_service="forwarder", own_url="tcp://me:1")
-    await Chain([Begin(), element], end).request(call("a"))
+    await Chain([Begin(), element, end]).request(call("a"))
     assert end.targets == ["tcp://me:1/own"]
