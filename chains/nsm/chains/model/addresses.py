@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -22,6 +23,7 @@ def read_address(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
+@lru_cache(maxsize=4096)  # each refresh of a wire brings the same texts
 def read_interface(text: str) -> Interface | None:
     """The address with its prefix length that `text` is (``10.0.0.1/24``), or None."""
     address, _, rest = text.partition("/")
@@ -35,14 +37,14 @@ def _as_written(text: str) -> Address | None:
     if "%" in text:
         return None
     try:
-        return ipaddress.ip_address(text)
+        return ipaddress.IPv6Address(text) if ":" in text else ipaddress.IPv4Address(text)
     except ValueError:
         return None
 
 
 def _interface(ip: Address, length: int) -> Interface:
     if isinstance(ip, ipaddress.IPv4Address):
-        return ipaddress.IPv4Interface((ip, length))
+        return ipaddress.IPv4Interface((int(ip), length))
     if ip.ipv4_mapped is not None:
-        return ipaddress.IPv4Interface((ip.ipv4_mapped, max(0, length - 96)))
-    return ipaddress.IPv6Interface((ip, length))
+        return ipaddress.IPv4Interface((int(ip.ipv4_mapped), max(0, length - 96)))
+    return ipaddress.IPv6Interface((int(ip), length))

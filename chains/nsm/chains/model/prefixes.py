@@ -40,16 +40,16 @@ class Excluded:
     """
 
     def __init__(self, prefixes: Iterable[str]) -> None:
-        interfaces = [interface for text in prefixes if (interface := read_interface(text)) is not None]
-        self._spans = sorted(_span(interface.network) for interface in interfaces)
-        self._text = ", ".join(str(interface.network) for interface in interfaces)
+        interfaces = (read_interface(text) for text in prefixes)
+        self._networks = [interface.network for interface in interfaces if interface is not None]
+        self._spans = sorted(map(_span, self._networks))
 
     def __contains__(self, address: Address) -> bool:
         number = _number(address)
         return self.above(number) != number
 
     def __str__(self) -> str:
-        return self._text
+        return ", ".join(map(str, self._networks))
 
     def above(self, number: int) -> int:
         """The lowest number from `number` on that is not excluded."""
