@@ -5,7 +5,8 @@ Cancelling and failing at every element in turn, which takes too long with real 
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -263,6 +264,32 @@ async def test_a_request_that_is_cancelled_at_an_element_leaves_nothing(tmp_path
         assert mesh.left() == NOTHING
 
 
+@pytest.mark.parametrize("turns", range(0, 64, 4))
+@pytest.mark.parametrize(("name", "number"), [("nse", 4), ("nse", 8), ("forwarder", 11), ("nsmgr", 10)])
+async def test_a_request_that_is_cancelled_while_its_answer_is_under_way_leaves_nothing(
+    tmp_path, monkeypatch, name, number, turns
+):
+    """What a component made for a caller that never heard of it is closed, too."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        await mesh.client.close(ask("warm"))
+
+        async def cancel_later():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        async def go_on():
+            mesh.cancelling = asyncio.create_task(cancel_later())
+
+        rebind(mesh, name, number, go_on)
+        task = asyncio.create_task(mesh.client.request(ask()))
+        with suppress(asyncio.CancelledError):
+            await task
+            await mesh.client.close(ask())  # it was done before
+        await settled(mesh)
+
+
 @pytest.mark.parametrize(("name", "number"), positions())
 async def test_a_request_that_fails_at_an_element_leaves_nothing(tmp_path, monkeypatch, name, number):
     """And says where it failed."""
@@ -362,11 +389,13 @@ async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path
         with pytest.raises(MeshError, match="connection id 'foreign' is not the id of its path segment"):
             await send(id="foreign")
         forger = identity_of(AUTHORITY, "client")
-        monkeypatch.setattr(mesh.identities["client"], "token", forger.token)
+        monkeypatch.setattr(
+            mesh.identities["client"], "token", lambda peer: forger.token(replace(peer, seen=None))
+        )
         with pytest.raises(Refused, match="prev_token_signed: the caller's token is not signed"):
             await send()
         channel = mesh.pools["client"].channel(mesh.url("nsmgr"))
-        token = forger.token(await channel.peer())
+        token = forger.token(replace(await channel.peer(), seen=None))
         metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
         with pytest.raises(Refused, match="prev_token_signed"):
             await channel.unary("/networkservice.NetworkService/Close", connection, Empty, metadata=metadata)
