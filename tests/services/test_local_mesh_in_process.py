@@ -389,9 +389,7 @@ async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path
         with pytest.raises(MeshError, match="connection id 'foreign' is not the id of its path segment"):
             await send(id="foreign")
         forger = identity_of(AUTHORITY, "client")
-        monkeypatch.setattr(
-            mesh.identities["client"], "token", lambda peer: forger.token(replace(peer, seen=None))
-        )
+        monkeypatch.setattr(mesh.identities["client"], "token", lambda peer: forger.token(replace(peer, seen=None)))
         with pytest.raises(Refused, match="prev_token_signed: the caller's token is not signed"):
             await send()
         channel = mesh.pools["client"].channel(mesh.url("nsmgr"))
@@ -446,3 +444,24 @@ async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monk
             serve([urls["registry"]], registry.methods(), identities["registry"], name="registry")
         )
         assert (await asyncio.wait_for(registering, 10)).payload == "IP"
+
+
+async def test_a_mesh_goes_on_when_all_of_its_identities_rotate(tmp_path, monkeypatch):
+    """No call fails, no wire is made anew, also to endpoints whose sockets came as descriptors."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        held = []
+        for number in range(4):
+            for identity in mesh.identities.values():
+                identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
+                await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
+                assert mesh.kernel.made == 1 + number
+            await mesh.client.request(ask(f"new-{number}"))
+            await mesh.client.close(ask(f"new-{number}"))
+            await asyncio.sleep(0.05)
+            for pool in mesh.pools.values():
+                pool._trim()
+            await asyncio.sleep(0.05)
+            held.append(descriptors())
+        assert mesh.left() == ONE
+        assert held[3] == held[1]  # watches stay on the connections where they began

@@ -193,6 +193,7 @@ class Dataplane:
         for end, opposite, settings in _sides(pair, pair.wire):
             messages = [set_up(end.index, pair.alias), *_additions(end.index, settings, opposite.mac)]
             self._apply(end, messages)
+        self._settle(pair, pair.wire)
 
     def _change(self, pair: Pair, wire: Wire) -> None:
         before = {id(end): settings for end, _, settings in _sides(pair, pair.wire)}
@@ -201,7 +202,16 @@ class Dataplane:
             if wire.mtu and wire.mtu != pair.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             self._apply(end, messages)
+        self._settle(pair, wire)
         pair.wire = wire
+
+    def _settle(self, pair: Pair, wire: Wire) -> None:
+        """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+
+        The carrier comes with the second end, so this is for both ends when both are set.
+        """
+        for end, _, settings in _sides(pair, wire):
+            end.namespace.socket.settle(end.index, [address.ip for address in settings.addresses])
 
     def _apply(self, end: _End, messages: Sequence[Message]) -> None:
         try:

@@ -107,15 +107,20 @@ class Identity:
         _verify_chain(chain, bundle, spiffe_id)
         return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER), self._shown.get(connection.context))
 
-    def token(self, peer: Peer | None = None) -> ClientToken:
+    def has_rotated_since(self, peer: Peer | None) -> bool:
+        """Whether `peer` saw an SVID of ours that is not the newest one any more."""
+        return peer is not None and isinstance(peer.seen, Svid) and peer.seen is not self.svid
+
+    def token(self, peer: Peer | None = None, *, audience: str = "") -> ClientToken:
         """A token (JWT, ES256) for `peer`: it names us, its audience, and when it expires.
 
-        Signed with the key that `peer` saw when its connection was made, or with the newest one.
+        Signed with the key that `peer` saw when its connection was made, or with the newest one. `audience` is who
+        it is for if that is not `peer` itself.
         """
         now, svid = time.time(), self.svid
         if peer is not None and isinstance(peer.seen, Svid):
             svid = peer.seen
-        key = peer.spiffe_id if peer else "", svid.leaf.serial_number
+        key = audience or (peer.spiffe_id if peer else ""), svid.leaf.serial_number
         made, token, expires = self._tokens.get(key, (0.0, "", 0.0))
         if not token or now >= made + (expires - made) / _REUSE:
             token, expires = self._sign(svid, key[0], now)

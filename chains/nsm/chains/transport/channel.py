@@ -37,7 +37,7 @@ from .frames import (
     read_frame,
     write_all,
 )
-from .inbox import FileInbox
+from .inbox import FileInbox, FileKey, key_of
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -396,6 +396,7 @@ class Pool:
         self._channels: dict[str, Channel] = {}
         self._draining: set[Channel] = set()
         self._adopted: dict[str, Received] = {}
+        self._adopted_as: dict[FileKey, str] = {}
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._draining)
@@ -416,11 +417,12 @@ class Pool:
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
-        target = f"unix://{socket_file.path}"
-        if target in self._adopted:
-            socket_file.release()
-        else:
-            self._adopted[target] = socket_file
+        key = key_of(socket_file.path)
+        if (known := self._adopted_as.get(key)) is not None:
+            socket_file.release()  # it came again, over another connection
+            return known
+        target = self._adopted_as[key] = f"unix://{socket_file.path}"
+        self._adopted[target] = socket_file
         return target
 
     def forget(self, target: str) -> None:
@@ -428,6 +430,7 @@ class Pool:
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
         if (socket_file := self._adopted.pop(target, None)) is not None:
+            self._adopted_as.pop(key_of(socket_file.path), None)
             socket_file.release()
 
     async def __aenter__(self) -> Pool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,14 +21,16 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR = 20, 21
-_NEWROUTE, _DELROUTE = 24, 25
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH = 28, 29
 
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_REACHABLE, _NUD_PERMANENT = 0x02, 0x80
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_TABLE_MAIN, _UNICAST, _ONLINK = 254, 1, 4
+_TABLE_MAIN, _UNICAST, _LOCAL, _ONLINK = 254, 1, 2, 4
+_RTA_DST = 1
+_IFLA_EXT_MASK, _SKIP_STATS = 29, 8
 
 ROUTE_PROTOCOL = 110
 """Marks the routes that this mesh installs, as seen by `ip route show proto 110`."""
@@ -147,6 +150,29 @@ def _route(index: int, prefix: Network, via: Address | None, kind: int, flags: i
     if via is not None:
         attrs.append(("RTA_GATEWAY", str(via)))
     return _message(rtmsg, fields, attrs, kind, flags, about)
+
+
+def look_at_link(index: int) -> Message:
+    """Ask for one link and nothing of it; the kernel takes note of the carrier before it answers."""
+    body = struct.pack("=BxHiIIHHI", socket.AF_UNSPEC, 0, index, 0, 0, 8, _IFLA_EXT_MASK, _SKIP_STATS)
+    return _question(_GETLINK, body, f"look at link {index}")
+
+
+def get_route(address: Address) -> Message:
+    """Ask where packets to `address` go."""
+    body = struct.pack("=BBBBBBBBI", _family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    body += struct.pack("=HH", 4 + len(address.packed), _RTA_DST) + address.packed
+    return _question(_GETROUTE, body, f"look up {address}")
+
+
+def is_local(data: bytes) -> bool:
+    """Whether the answer to `get_route` says that the address is one of this namespace."""
+    kind, route_type = int.from_bytes(data[4:6], "little"), data[16 + 7]
+    return kind == _NEWROUTE and route_type == _LOCAL
+
+
+def _question(kind: int, body: bytes, about: str) -> Message:
+    return Message(struct.pack("=IHHII", 16 + len(body), kind, _REQUEST, 0, 0) + body, about)
 
 
 def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = True) -> Message:

@@ -6,12 +6,13 @@ import errno
 import os
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nsm.chains.core import MeshError
 
-from .messages import Message, decode_link, get_link
+from .messages import Address, Message, decode_link, get_link, get_route, is_local, look_at_link
 
 _ROUTE = 0
 _ERROR = 2
@@ -19,6 +20,8 @@ _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
 _SOL_NETLINK = 270
+_SETTLING, _PAUSE = 0.05, 0.0001
+"""Seconds that the kernel gets to finish an address, and between two looks: it takes a tenth of a millisecond."""
 
 
 class NetlinkError(MeshError):
@@ -76,13 +79,28 @@ class Socket:
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
+        kind, data = self._ask(get_link(name=name, index=index))
+        return None if kind == _ERROR else Link(**decode_link(data))
+
+    def settle(self, index: int, addresses: Sequence[Address]) -> None:
+        """Have the kernel take note of a link's carrier; wait until packets to its IPv6 `addresses` are taken."""
+        self._ask(look_at_link(index))
+        end = time.monotonic() + _SETTLING
+        for address in addresses:
+            while address.version == 6 and not is_local(self._ask(get_route(address))[1]):
+                if time.monotonic() > end:
+                    return
+                time.sleep(_PAUSE)
+
+    def _ask(self, question: Message) -> tuple[int, bytes]:
+        """Kind and bytes of the answer to one question."""
         self._sequence += 1
-        self._sock.send(get_link(name=name, index=index).numbered(self._sequence))
+        self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
-                return None if kind == _ERROR else Link(**decode_link(data))
+                return kind, data
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""
