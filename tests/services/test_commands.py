@@ -110,7 +110,17 @@ def read_until(process, text):
     raise AssertionError(f"{text!r} was never logged: {lines[-5:]}")
 
 
-COMMON_NEVER = {"pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "typer", "rich.console", "pygments", "google", "requests"}
+COMMON_NEVER = {
+    "pyroute2",
+    "aiohttp",
+    "opentelemetry.sdk",
+    "yaml",
+    "typer",
+    "rich.console",
+    "pygments",
+    "google",
+    "requests",
+}
 
 
 @pytest.mark.parametrize(
