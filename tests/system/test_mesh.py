@@ -172,7 +172,7 @@ def test_a_killed_supervisor_takes_its_processes_with_it(mesh):
     for pid in supervisors:
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+    while (processes(mesh) or any(Path(f"/proc/{pid}").exists() for pid in pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes(mesh) == []
     nsm("mesh", "up", "--name", mesh)
