@@ -20,6 +20,8 @@ USER_AGENT = "nsm-python"
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes; a longer message is refused, as grpc-go does by default."""
 MAX_METADATA = 64 * 1024
+TRANSPORT = "transport"
+"""Stands in the place of an element in errors of the transport, and of peers that do not say more."""
 
 CONFIGURATION = Configuration(
     http2_connection_window_size=16 * 1024 * 1024,
@@ -112,4 +114,4 @@ def peer_broke(error: BaseException, target: str) -> MeshError:
     if isinstance(error, MeshError):
         return error
     reason = str(error) or type(error).__name__
-    return Unavailable(f"{target} does not answer: {reason}")
+    return Unavailable(f"{target} does not answer: {reason}", element=TRANSPORT)
