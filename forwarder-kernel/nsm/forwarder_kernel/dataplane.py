@@ -157,7 +157,7 @@ class Dataplane:
                 message = create_veth(_veth(one), _veth(other), mtu=wire.mtu, arp=wire.arp)
                 namespaces.own.socket.apply([message])
             except NetlinkError as error:
-                self._explain(error, one, other)
+                self._explain(error, one, other, alias)
                 continue
             pair = Pair(wire, one, other, alias)
             try:
@@ -179,11 +179,16 @@ class Dataplane:
         self._configure(pair)
         return pair
 
-    def _explain(self, error: NetlinkError, one: _End, other: _End) -> None:
-        """Raise what a refused creation means; returns if another index may help."""
+    def _explain(self, error: NetlinkError, one: _End, other: _End, alias: str) -> None:
+        """Raise what a refused creation means; returns if another try may help.
+
+        What an earlier process of this owner made for the very connection, but otherwise, makes room.
+        """
         for end in (one, other):
             taken = end.namespace.socket.link(name=end.place.name)
-            if taken is not None:
+            if taken is not None and taken.alias == alias:
+                end.namespace.socket.apply([delete_link(taken.index)], ignore=_GONE)
+            elif taken is not None:
                 whose = f", by {taken.alias!r}" if taken.alias else ""
                 raise Conflict(f"interface name {end.place.name!r} is taken in {end.namespace.where}{whose}") from error
         if error.errno not in (errno.EEXIST, errno.EBUSY):
