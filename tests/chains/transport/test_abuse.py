@@ -270,7 +270,7 @@ async def test_a_peer_that_does_not_read_holds_nobody_else_up():
     async with server() as (url, pool):
         context = identity_of(AUTHORITY, "lazy").client_context()
         port = int(url.rpartition(":")[2])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=1024)
+        _reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, limit=1024)
         writer.transport.pause_reading()
         h2 = H2Connection(H2Configuration(client_side=True))
         h2.initiate_connection()
