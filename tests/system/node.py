@@ -23,8 +23,8 @@ class Node:
         self.processes, self.logs, self._readers = {}, defaultdict(list), []
         stack.callback(self._end)
 
-    def start(self, name):
-        """Returns when it is ready."""
+    def start(self, name, until='"ready"'):
+        """Returns when it has logged `until`."""
         command, variables = self._commands()[name]
         environment = {
             "PATH": os.environ["PATH"],
@@ -41,7 +41,7 @@ class Node:
         reader = threading.Thread(target=self._read, args=(process, lines))
         reader.start()
         self._readers.append(reader)
-        self.wait_for(name, '"ready"', begin)
+        self.wait_for(name, until, begin)
 
     def wait_for(self, name, text, begin=0, seconds=20):
         """Wait until `name` logs `text` in a line behind `begin`."""

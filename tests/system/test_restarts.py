@@ -1,6 +1,7 @@
 """A component is killed and started again: wires stay, and what was asked for works again by itself."""
 
 import os
+import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,5 +39,25 @@ def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
         time.sleep(3)  # no token of before is alive now
         assert [line for line in node.logs["client"][begin:] if "failed" in line or "no wire" in line] == []
         assert node.links() == links
+        node.stop("client")
+        assert node.links() == {}
+
+
+def test_a_client_that_is_killed_in_the_middle_of_its_request_leaves_nothing(tmp_path):
+    """The endpoint answers when nobody waits any more; the next client finds all addresses free."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path)
+        for name in NAMES[:-1]:
+            node.start(name)
+        endpoint = node.processes["endpoint"]
+        endpoint.send_signal(signal.SIGSTOP)
+        node.start("client", until='"identity"')
+        time.sleep(0.5)  # its request is at the endpoint now
+        node.kill("client")
+        endpoint.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert node.links() == {}
+        node.start("client")
+        assert "10.0.0.1/32" in node.logs["client"][-1] + node.logs["client"][-2]
         node.stop("client")
         assert node.links() == {}

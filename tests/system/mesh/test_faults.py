@@ -115,6 +115,7 @@ def test_up_returns_whatever_the_log_level(mesh, level):
         assert "identity ended with 2 before it was ready: nsm identity: NSM_LOG_LEVEL='loud'" in told
         return
     mesh.up(env={**os.environ, "NSM_LOG_LEVEL": level})
+    assert "eyJ" not in mesh.nsm("logs").stdout  # how every token begins
     logged = mesh.nsm("logs", "client").stdout
     assert ("wire up" in logged) == (level == "DEBUG")
 
