@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -32,10 +33,19 @@ def _wishes(value: str) -> tuple[NsUrl, ...]:
     for wish in wishes:
         if wish.mechanism.type != "KERNEL":
             raise ValueError(f"mechanism {wish.mechanism.type.lower()} is not supported by this client; use kernel://")
-        name = wish.mechanism.parameters.get(INTERFACE_NAME)
+        name = _interface(wish)
         if name and (wrong := fault(name)) is not None:
             raise ValueError(wrong)
+    names = Counter(filter(None, map(_interface, wishes)))
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise ValueError(
+            f"interface {', '.join(map(repr, twice))} is asked for twice; each wire needs a name of its own"
+        )
     return wishes
+
+
+def _interface(wish: NsUrl) -> str:
+    return wish.mechanism.parameters.get(INTERFACE_NAME, "")
 
 
 @dataclass(frozen=True, kw_only=True)
