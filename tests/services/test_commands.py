@@ -41,6 +41,7 @@ def test_every_component_describes_its_variables(component):
         ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "policy files are not supported yet"),
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/99", "'10.0.0.0/99' is no prefix"),
         ("nse", "NSM_PAYLOAD", "FRAMES", "expected IP or ETHERNET"),
+        ("nse", "NSM_DNS_CONFIGS", "[5]", "5 is no DNS configuration"),
         ("nse", "NSM_IPAM_POLICY", "strict", "the IPAM policy strict is not supported"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
