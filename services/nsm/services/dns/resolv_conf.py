@@ -1,0 +1,226 @@
+"""The file that says where names are looked up: changed while a wire brings DNS, restored to the byte afterwards.
+
+What the file held is kept in itself, each line behind a ``#``, between two marks; so the next process can restore it
+after a crash. It is always written in place: it may be a bind mount, its owner and mode are not ours, and a symlink
+stays one. Whoever has changed it holds a lock on it (`flock`), which ends with the process.
+
+Should somebody else write to the file meanwhile, only our part is taken out again, and what they wrote stays. Between
+the two steps of making it shorter (write, cut) the file says where to cut, for the next process.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from nsm.chains.model.dns import is_server
+
+_BEGIN = b"# nsm: begin. The commented lines are what this file was; they come back when the client of the mesh ends.\n"
+_MIDDLE = b"# nsm: until then the client's own server answers, at "
+_END = b"# nsm: end\n"
+_CUT = b"\n# nsm: cut\n"
+_PART = re.compile(
+    rb"^%b(?P<commented>.*?)^%b(?P<address>[^\n]*)\n(?P<ours>.*?)^%b" % tuple(map(re.escape, (_BEGIN, _MIDDLE, _END))),
+    re.MULTILINE | re.DOTALL,
+)
+_SEARCH = (b"search", b"domain")
+
+
+class ResolvConfError(Exception):
+    """The file is left as it is; the text says why."""
+
+
+class _InUseError(ResolvConfError):
+    """Another process, which is alive, has changed it."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """What a resolv.conf says of servers and search domains."""
+
+    servers: tuple[str, ...] = ()
+    search_domains: tuple[str, ...] = ()
+
+
+class ResolvConf:
+    """The file at `path`; at most one process changes it at a time."""
+
+    def __init__(self, path: str = "/etc/resolv.conf") -> None:
+        self.path = path
+        self._file: int | None = None
+        """Open, and locked, while it is changed."""
+
+    def change(self, server: str) -> Original:
+        """Have names looked up at the address `server` (port 53); returns where they were looked up before.
+
+        What a crashed process left is restored first. A file that does not exist is not made: without one, names are
+        looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be left as it is.
+        """
+        try:
+            file = self._open()
+        except FileNotFoundError:
+            return Original()
+        try:
+            content = _recovered(_read(file))
+            _write(file, _changed(content, server))
+        except OSError as error:
+            os.close(file)
+            raise self._refused(error) from None
+        self._file = file
+        return read_original(content)
+
+    def restore(self) -> None:
+        """Undo the change; does nothing if there is none. Raises `ResolvConfError` if our part is to stay."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        self._restore_and_close(file)
+        self.recover()  # somebody may have put a new file, with our part in it, in the place of the one that is open
+
+    def recover(self) -> bool:
+        """Restore what a process that crashed left changed; whether there was anything.
+
+        Raises `ResolvConfError` if there is something that cannot be restored.
+        """
+        try:
+            if not _is_marked(Path(self.path).read_bytes()):
+                return False
+            file = self._open()
+        except (OSError, _InUseError):
+            return False
+        self._restore_and_close(file)
+        return True
+
+    def is_ours(self) -> bool:
+        """Whether the file at the path is still the one that was changed, with our part in it."""
+        if self._file is None:
+            return False
+        try:
+            same = os.path.samestat(os.stat(self.path), os.fstat(self._file))
+        except OSError:
+            return False
+        return same and _is_marked(_read(self._file))
+
+    def _restore_and_close(self, file: int) -> None:
+        try:
+            if _is_marked(content := _read(file)):
+                _write(file, _recovered(content))
+        except OSError as error:
+            raise self._refused(error) from None
+        finally:
+            os.close(file)
+
+    def _open(self) -> int:
+        """The file, locked. Raises FileNotFoundError, or `ResolvConfError`."""
+        if _is_of_others():
+            raise ResolvConfError(
+                f"{self.path} is also that of processes in another network namespace, which cannot reach a server "
+                "of ours; run the client in a mount namespace of its own"
+            )
+        try:
+            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise self._refused(error) from None
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise ResolvConfError(f"{self.path} cannot be changed: it is no regular file")
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise _InUseError(f"{self.path} is in use by another client of the mesh") from None
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def _refused(self, error: OSError) -> ResolvConfError:
+        reasons = {errno.EROFS: "it is mounted read-only", errno.EACCES: "this user may not write it"}
+        reason = reasons.get(error.errno or 0) or error.strerror or str(error)
+        return ResolvConfError(f"{self.path} cannot be changed: {reason}")
+
+
+def read_original(content: bytes) -> Original:
+    """Servers and search domains of a resolv.conf; of several `search` or `domain` lines the last one counts."""
+    servers: list[str] = []
+    domains: list[str] = []
+    for line in content.splitlines():
+        key, *values = line.split() or [b""]
+        texts = [value.decode(errors="replace") for value in values]
+        if key == b"nameserver":
+            servers += filter(is_server, texts[:1])
+        elif key in _SEARCH:
+            domains = texts[:1] if key == b"domain" else texts
+    return Original(tuple(servers), tuple(domains))
+
+
+def _changed(content: bytes, server: str) -> bytes:
+    commented = b"".join(b"#" + line + b"\n" for line in content.split(b"\n"))
+    address = server.encode()
+    ours = [_MIDDLE, address, b"\nnameserver ", address, b"\n"]
+    return b"".join([_BEGIN, commented, *ours, *_kept(content), _END])
+
+
+def _kept(content: bytes) -> list[bytes]:
+    """What stays in force: all but servers, which the local server asks, and search domains, which it searches."""
+    lines = [line for line in content.splitlines() if line.split() and not line.startswith((b"#", b";"))]
+    return [line.rstrip() + b"\n" for line in lines if line.split()[0] not in (b"nameserver", *_SEARCH)]
+
+
+def _is_marked(content: bytes) -> bool:
+    return _CUT in content or _PART.search(content) is not None
+
+
+def _recovered(content: bytes) -> bytes:
+    """`content` without our part: the lines that it had, and what others wrote before, behind or between."""
+    if _CUT in content:
+        return content.partition(_CUT)[0]
+    if (part := _PART.search(content)) is None:
+        return content
+    lines = part["commented"].removesuffix(b"\n").split(b"\n")
+    original = b"\n".join(line.removeprefix(b"#") for line in lines)
+    ours = {b"nameserver " + part["address"] + b"\n", *_kept(original)}
+    added = b"".join(line for line in part["ours"].splitlines(keepends=True) if line not in ours)
+    gap = b"\n" if added and not original.endswith(b"\n") else b""
+    return b"".join([content[: part.start()], original, gap, added, content[part.end() :]])
+
+
+def _read(file: int) -> bytes:
+    return os.pread(file, os.fstat(file).st_size, 0)
+
+
+def _write(file: int, content: bytes) -> None:
+    """Replace what the file holds, at its place; should that fail, it holds what it held."""
+    before = _read(file)
+    try:
+        _put(file, content)
+    except OSError:
+        _put(file, before)
+        raise
+
+
+def _put(file: int, content: bytes) -> None:
+    whole = content + _CUT if os.fstat(file).st_size > len(content) else content
+    if os.pwrite(file, whole, 0) < len(whole):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(file, len(content))
+
+
+def _is_of_others() -> bool:
+    """Whether a process that sees our files, as far as we may know, lives in another network: it cannot reach us."""
+    ours = [os.stat(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
+    return any(_shares(pid, ours) == [True, False] for pid in filter(str.isdigit, os.listdir("/proc")))
+
+
+def _shares(pid: str, ours: list[os.stat_result]) -> list[bool]:
+    try:
+        theirs = [os.stat(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "net")]
+    except OSError:  # it ended, or belongs to another user
+        return []
+    return list(map(os.path.samestat, theirs, ours))
