@@ -55,16 +55,16 @@ class ResolvConf:
         self._file: int | None = None
         """Open, and locked, while it is changed."""
 
-    def change(self, server: str) -> Original:
+    def change(self, server: str) -> Original | None:
         """Have names looked up at the address `server` (port 53); returns where they were looked up before.
 
-        What a crashed process left is restored first. A file that does not exist is not made: without one, names are
-        looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be left as it is.
+        What a crashed process left is restored first. None: there is no such file, and it is not made, since without
+        one names are looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be left as it is.
         """
         try:
             file = self._open()
         except FileNotFoundError:
-            return Original()
+            return None
         try:
             content = _recovered(_read(file))
             _write(file, _changed(content, server))
@@ -213,14 +213,21 @@ def _put(file: int, content: bytes) -> None:
 
 
 def _is_of_others() -> bool:
-    """Whether a process that sees our files, as far as we may know, lives in another network: it cannot reach us."""
+    """Whether the first process that sees our files lives in another network: it could not reach a server of ours.
+
+    That is the machine's, or the container's, first process, as far as we may know.
+    """
     ours = [os.stat(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
-    return any(_shares(pid, ours) == [True, False] for pid in filter(str.isdigit, os.listdir("/proc")))
+    for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        shares_files, shares_network = _shares(pid, ours)
+        if shares_files:
+            return not shares_network
+    return False
 
 
-def _shares(pid: str, ours: list[os.stat_result]) -> list[bool]:
+def _shares(pid: int, ours: list[os.stat_result]) -> list[bool]:
     try:
         theirs = [os.stat(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "net")]
     except OSError:  # it ended, or belongs to another user
-        return []
+        return [False, False]
     return list(map(os.path.samestat, theirs, ours))
