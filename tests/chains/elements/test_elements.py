@@ -608,5 +608,5 @@ async def test_registry_calls_of_discovery_carry_the_deadline():
     asked.deadline = 42.0
     with pytest.raises(NotFound):
         await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)
-    assert seen == [42.0]
+    assert seen == [42.0, 42.0]
     assert RegistryCall(SERVICE).remaining() is None
