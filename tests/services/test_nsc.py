@@ -34,27 +34,35 @@ class AllAtOnce(Element):
 @contextlib.asynccontextmanager
 async def client(tmp_path, monkeypatch, main, kind, services, *, extra=()):
     """A client's main in a task, in a mesh that is a process; gives the mesh, what the client runs with, and its log."""
-    async with AsyncExitStack() as stack:
-        mesh = await Mesh(tmp_path, monkeypatch).start(stack, extra=extra)
-        stack.push_async_callback(mesh.close)
-        environment = {
-            "NSM_NAME": "client",
-            "NSM_CONNECT_TO": mesh.url("nsmgr"),
-            "NSM_NETWORK_SERVICES": services,
-            "NSM_LOCAL_DNS_SERVER_ENABLED": "false",
-            "NSM_REQUEST_TIMEOUT": "10s",
-        }
-        if kind is NscInitConfig:
-            del environment["NSM_LOCAL_DNS_SERVER_ENABLED"]
+    async with mesh_of(tmp_path, monkeypatch, extra) as mesh:
         runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
-        mesh.begins.pop("client")  # the client under test has its own
         with capture_logs() as logs:
-            running = asyncio.ensure_future(main(load(kind, environment).config, runtime))
+            running = asyncio.ensure_future(main(configuration(mesh, kind, services), runtime))
             try:
                 yield mesh, runtime, running, logs
             finally:
                 runtime.stopping.set()
                 await asyncio.wait([running], timeout=10)
+
+
+@contextlib.asynccontextmanager
+async def mesh_of(tmp_path, monkeypatch, extra=()):
+    async with AsyncExitStack() as stack:
+        mesh = await Mesh(tmp_path, monkeypatch).start(stack, extra=extra)
+        stack.push_async_callback(mesh.close)
+        mesh.begins.pop("client")  # the client under test has its own
+        yield mesh
+
+
+def configuration(mesh, kind, services, **more):
+    environment = {
+        "NSM_NAME": "client",
+        "NSM_CONNECT_TO": mesh.url("nsmgr"),
+        "NSM_NETWORK_SERVICES": services,
+        "NSM_REQUEST_TIMEOUT": "10s",
+        **more,
+    }
+    return load(kind, environment).config
 
 
 def told(logs, event):
@@ -122,6 +130,40 @@ async def test_a_client_that_asks_once_and_is_stopped_too_early_says_so(tmp_path
         runtime.stopping.set()
         with pytest.raises(InvalidRequest, match="stopped before all wires were there"):
             await asyncio.wait_for(running, 8)
+
+
+@pytest.mark.parametrize(
+    ("services", "more", "same"),
+    [
+        ("kernel://icmp/nsm-1", {}, True),
+        ("kernel://icmp/nsm-1", {"NODE_NAME": "n"}, True),
+        ("kernel://icmp", {}, True),
+        ("kernel://other/nsm-1", {}, False),
+        ("kernel://icmp/nsm-2", {}, False),
+        ("kernel://icmp/nsm-1?app=web", {}, False),
+    ],
+)
+async def test_a_client_that_comes_back_keeps_its_wire_if_it_asks_for_the_same_and_else_gets_what_it_asks_for(
+    tmp_path, monkeypatch, services, more, same
+):
+    """And the earlier wire goes."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        both = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
+        await both.register(RegistryCall(NetworkService(name="other", payload="IP")))
+        runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
+        await _connect_once(configuration(mesh, NscInitConfig, "kernel://icmp/nsm-1"), runtime)
+        (before,) = mesh.kernel.wires.values()
+        if "other" in services:
+            await mesh.register("nse", "other", {})
+        with capture_logs() as logs:
+            await _connect_once(configuration(mesh, NscInitConfig, services, **more), runtime)
+        (after,) = mesh.kernel.wires.values()
+        assert (after is before) == same
+        (up,) = told(logs, "wire up")
+        assert up["interface"] == ("nsm-2" if "nsm-2" in services else "nsm-1")
+        assert up["service"] == ("other" if "other" in services else "icmp")
+        assert up["attempts"] == 1
+        await both.aclose()
 
 
 @pytest.mark.parametrize("kind", [NscConfig, NscInitConfig])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -16,7 +16,16 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
 from nsm.chains.config import Common, duration, flag, items, not_yet, pairs, text, url, variable
-from nsm.chains.core import Begin, Call, Chain, Element, InvalidRequest, MeshError, merge_with_returned
+from nsm.chains.core import (
+    Begin,
+    Call,
+    Chain,
+    Element,
+    InvalidRequest,
+    MeshError,
+    merge_with_returned,
+    reselect_everything,
+)
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.dns_context import DnsContextClient
@@ -30,6 +39,7 @@ from nsm.services.dns.resolver import LocalResolver
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 _LARGEST_PORT = 65535
+INFO_LABELS = ("nodeName", "podName", "clusterName")
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
@@ -132,7 +142,7 @@ def _dns(config: NscConfig) -> list[Element]:
 def _chain(
     config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, more: Sequence[Element], *, refresh: bool
 ) -> Chain:
-    info = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+    info = dict(zip(INFO_LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))
     return client(
         config.name,
         [ClientInfo(info), KernelClient(), SendDescriptors(), *more],
@@ -191,9 +201,12 @@ async def _connect(
 
 def _request(config: NscConfig | NscInitConfig, wish: NsUrl, connection_id: str, survivor: Connection | None) -> Call:
     connection = codec.clone(survivor) if survivor is not None else Connection(id=connection_id)
-    connection.network_service = wish.network_service
-    connection.labels = {**config.labels, **wish.labels}
+    labels = {**config.labels, **wish.labels}
     request = NetworkServiceRequest(connection=connection, mechanism_preferences=[codec.clone(wish.mechanism)])
+    if survivor is not None and not _is_still_wanted(survivor, wish, labels):
+        reselect_everything(request)
+        connection.context = None
+    connection.network_service, connection.labels = wish.network_service, labels
     deadline = asyncio.get_running_loop().time() + config.request_timeout
     return Call(request, deadline=deadline)
 
@@ -221,6 +234,14 @@ def _is_ours(connection: Connection, connection_id: str, mechanism: str) -> bool
     path, chosen = connection.path, connection.mechanism
     begins_here = path is not None and path.index == 1 and path.path_segments[0].id == connection_id
     return begins_here and chosen is not None and chosen.type == mechanism
+
+
+def _is_still_wanted(survivor: Connection, wish: NsUrl, labels: Mapping[str, str]) -> bool:
+    """Whether the earlier process asked for the same; else the manager closes its wire and selects anew."""
+    before = {key: value for key, value in survivor.labels.items() if key in labels or key not in INFO_LABELS}
+    name = survivor.mechanism.parameters.get(INTERFACE_NAME) if survivor.mechanism else None
+    same_name = _interface(wish) in {"", name}
+    return survivor.network_service == wish.network_service and before == labels and same_name
 
 
 def _as_ours(connection: Connection, connection_id: str) -> Connection:
