@@ -19,7 +19,7 @@ def run(*arguments, **environment):
 def test_the_dispatcher_shows_what_is_installed_and_helps_with_typos():
     done = run("--help")
     assert done.returncode == 0
-    for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench"]:
+    for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench", "check"]:
         assert f"nsm {component} " in done.stdout
     wrong = run("registri")
     assert wrong.returncode == 2
@@ -91,6 +91,7 @@ def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):
         ("nsm.services.nse.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.forwarder_kernel.main", ["aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.services"]),
         ("nsm.mesh.cli", ["pyroute2", "opentelemetry.sdk", "typer", "rich.console"]),
+        ("nsm.mesh.check.cli", ["pyroute2", "grpclib", "structlog", "cryptography", "nsm.chains", "yaml"]),
     ],
 )
 def test_a_component_imports_what_its_chain_needs_and_nothing_else(module, never):
