@@ -129,6 +129,18 @@ async def test_a_close_that_fails_further_on_is_forgotten_here_all_the_same():
     assert resolver.used == {}
 
 
+async def test_names_are_not_looked_up_over_a_wire_that_goes_however_long_that_takes():
+    class Waits(Element):
+        async def close(self, call, rest):
+            assert resolver.used == {}
+            await rest.close(call)
+
+    resolver = Resolver()
+    chain = Chain([Begin(), DnsContextClient(resolver), Waits(), Gives(ONE)])
+    await chain.request(call())
+    await chain.close(call())
+
+
 async def test_a_first_request_that_fails_on_its_way_back_leaves_nothing_in_the_resolver():
     resolver = Resolver()
     chain = Chain([Begin(), Fails(), DnsContextClient(resolver), Gives(ONE)])

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from nsm.services.dns import resolv_conf
 from nsm.services.dns.resolv_conf import Original, ResolvConf, ResolvConfError, read_original
@@ -27,6 +29,18 @@ ODD = [
     b"\xff\xfe not text \x00\n",
     b"# nsm: begin\n# nsm: end\n",
     b"nameserver 127.0.0.1\nnameserver ::1\noptions timeout:1\n",
+]
+
+LINES = [
+    b"",
+    b"#",
+    b"nameserver 127.0.0.1",
+    b"search a",
+    b"options ndots:1 ",
+    b"\r",
+    b"# nsm: end",
+    b"# nsm: begin",
+    b"\xff",
 ]
 
 
@@ -72,6 +86,17 @@ def test_it_is_restored_to_the_byte(file, content):
         assert file.read_bytes() != content
         conf.restore()
         assert file.read_bytes() == content
+    conf.restore()
+    assert file.read_bytes() == content
+
+
+@hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture], deadline=None)
+@hypothesis.given(lines=st.lists(st.one_of(st.sampled_from(LINES), st.binary(max_size=20)), max_size=12))
+def test_any_content_is_restored_to_the_byte(file, lines):
+    content = b"\n".join(lines)
+    file.write_bytes(content)
+    conf = ResolvConf(str(file))
+    conf.change("127.0.0.1")
     conf.restore()
     assert file.read_bytes() == content
 

@@ -9,7 +9,9 @@ import dns.opcode
 import dns.rcode
 import dns.rdatatype
 import dns.rrset
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from nsm.apis.connectioncontext import DnsConfig
 from nsm.services.dns.cache import Cache, lifetime_of
@@ -128,6 +130,38 @@ async def test_nothing_is_said_to_what_is_no_question(data):
         raise AssertionError
 
     assert await reply_to(data, never, largest=lambda _: 512) is None
+
+
+@hypothesis.given(
+    data=st.one_of(st.binary(max_size=60), st.binary(max_size=40).map(lambda tail: question("a.b").to_wire() + tail))
+)
+def test_no_bytes_break_the_server(data):
+    """Whatever comes: an answer to what can be read, or silence."""
+
+    async def answer(query):
+        return await answers(one("10.0.0.1"), "127.0.0.1", zone({}))(query)
+
+    reply = asyncio.run(reply_to(data, answer, largest=lambda _: 512))
+    assert reply is None or reply[:2] == data[:2]
+
+
+async def test_no_more_servers_are_asked_at_once_than_there_are_sockets_for(monkeypatch):
+    monkeypatch.setattr("nsm.services.dns.fanout.AT_ONCE", 3)
+    now, most = 0, 0
+
+    async def ask(message, server):
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        try:
+            await asyncio.sleep(0.1)
+        finally:
+            now -= 1
+        return records(message)
+
+    rest = listed([Fanout(ask)])
+    await asyncio.gather(*(rest(Query(question(f"n{n}"), servers=("s", "t"))) for n in range(9)))
+    assert most == 3
 
 
 async def test_a_question_takes_five_seconds_at_most_and_a_defect_is_an_answer_too():

@@ -61,11 +61,11 @@ class DnsContextClient(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Forget it, whatever happens."""
+        """Forget it first: the rest may take long, and names are not to be looked up over a wire that goes."""
         try:
-            await rest.close(call)
-        finally:
             await self._resolver.forget(call.live.connection_id)
+        finally:
+            await rest.close(call)
 
     async def aclose(self) -> None:
         """Leave the workload as it was."""

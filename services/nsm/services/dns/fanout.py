@@ -15,6 +15,8 @@ Ask = Callable[[dns.message.Message, str], Awaitable[Answer]]
 
 PATIENCE = 0.5
 """Seconds that others have to do better than a server that says that there is no such name."""
+AT_ONCE = 256
+"""Servers that are asked at the same time, on behalf of all: each takes a socket, and the client needs some too."""
 
 
 class Fanout:
@@ -25,7 +27,7 @@ class Fanout:
     """
 
     def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+        self._ask_one, self._turns = ask, asyncio.Semaphore(AT_ONCE)
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
         """Ask; with no server there is no answer."""
@@ -39,6 +41,10 @@ class Fanout:
             for task in asking:
                 task.cancel()
             await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _ask(self, message: dns.message.Message, server: str) -> Answer:
+        async with self._turns:
+            return await self._ask_one(message, server)
 
 
 async def _best(asking: set[asyncio.Future[Answer]]) -> Answer | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dns.message
+import dns.flags
 import dns.name
 import dns.rcode
 import dns.rdataclass
@@ -55,4 +55,5 @@ def _as_alias(query: Query, name: dns.name.Name, found: Answer) -> Answer:
     )
     answer = as_answer_to(query.message, found)
     answer.answer = [alias, *found.answer]
+    answer.flags &= ~dns.flags.AD  # nobody has signed the alias
     return answer

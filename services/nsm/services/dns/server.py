@@ -21,7 +21,7 @@ from .query import Answer, Query, Rest, failure
 
 PATIENCE = 5.0
 """Seconds that one question may take; a C library's resolver waits no longer either."""
-MOST_QUESTIONS, MOST_STREAMS = 512, 64
+MOST_QUESTIONS, MOST_STREAMS = 256, 64
 """At once; datagrams beyond are dropped, and streams closed."""
 IDLE = 10.0
 """Seconds that a stream may be silent."""
