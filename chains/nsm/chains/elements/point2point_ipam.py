@@ -19,6 +19,8 @@ _NOTHING = Excluded(())
 _REST = 60.0
 """Seconds that nobody gets a free address which a client named in a request that failed: it may be on its interface."""
 
+_Taken = tuple[PrefixPool, Address]
+
 
 @dataclass(slots=True)
 class _Lease:
@@ -26,8 +28,8 @@ class _Lease:
 
     dst: Address
     src: Address
-    taken: dict[Address, PrefixPool]
-    _held: set[Address] = field(default_factory=set)
+    taken: Sequence[_Taken]
+    _held: set[_Taken] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._held.update(self.taken)
@@ -35,12 +37,12 @@ class _Lease:
     def give(self) -> None:
         """Put everything back."""
         while self._held:
-            address = self._held.pop()
-            self.taken[address].give(address)
+            pool, address = self._held.pop()
+            pool.give(address)
 
     def take_again(self) -> None:
         """Take what is still free of it."""
-        self._held.update(address for address, pool in self.taken.items() if pool.claim(address, _NOTHING))
+        self._held.update((pool, address) for pool, address in self.taken if pool.claim(address, _NOTHING))
 
     def is_in(self, excluded: Excluded) -> bool:
         """Whether one of the two addresses is excluded."""
@@ -112,7 +114,7 @@ class Point2PointIpam(Element):
 
     def _lease_for(self, context: IpContext, excluded: Excluded) -> _Lease:
         self._end_rests()
-        named: dict[Address, PrefixPool] = {}
+        named: list[_Taken] = []
         if context.src_ip_addrs and context.dst_ip_addrs:
             sources, destinations = interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs)
             for pool in self._pools:
@@ -122,15 +124,15 @@ class Point2PointIpam(Element):
                     return _Lease(dst, src, named)
         return self._allocate(excluded, named)
 
-    def _allocate(self, excluded: Excluded, named: dict[Address, PrefixPool]) -> _Lease:
+    def _allocate(self, excluded: Excluded, named: Sequence[_Taken]) -> _Lease:
         for pool in self._pools:
             if (dst := pool.pull(excluded)) is None:
                 continue
             if (src := pool.pull(excluded)) is not None:
-                return _Lease(dst, src, named | {dst: pool, src: pool})
+                return _Lease(dst, src, [*named, (pool, dst), (pool, src)])
             pool.give(dst)
         until = asyncio.get_running_loop().time() + _REST
-        self._resting += [(until, pool, address) for address, pool in named.items()]
+        self._resting += [(until, *taken) for taken in named]
         left_out = f", without {excluded}" if str(excluded) else ""
         raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
 
@@ -142,11 +144,11 @@ class Point2PointIpam(Element):
 
 
 def _claim_first(
-    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: dict[Address, PrefixPool]
+    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: list[_Taken]
 ) -> Address | None:
     for interface in wanted:
         if pool.claim(interface.ip, excluded):
-            named[interface.ip] = pool
+            named.append((pool, interface.ip))
             return interface.ip
     return None
 
