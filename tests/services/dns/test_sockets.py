@@ -27,7 +27,7 @@ from nsm.services.dns.server import listening
 
 @pytest.fixture(autouse=True)
 def a_file_of_ours(monkeypatch):
-    monkeypatch.setattr(resolv_conf, "_is_of_others", lambda: False)
+    monkeypatch.setattr(resolv_conf, "_is_of_others", lambda _: False)
 
 
 def question(name, kind="A", **options):

@@ -1,8 +1,9 @@
 """The file that says where names are looked up: changed while a wire brings DNS, restored to the byte afterwards.
 
-What the file held is kept in itself, each line behind a ``#``, between two marks; so the next process can restore it
-after a crash. It is always written in place: it may be a bind mount, its owner and mode are not ours, and a symlink
-stays one. Whoever has changed it holds a lock on it (`flock`), which ends with the process.
+What the file held is kept in itself, each line behind a ``#``, between two marks (comments that begin with ``;``, as
+none of those lines does); so the next process can restore it after a crash. It is always written in place: it may be
+a bind mount, its owner and mode are not ours, and a symlink stays one. Whoever has changed it holds a lock on it
+(`flock`), which ends with the process.
 
 Should somebody else write to the file meanwhile, only our part is taken out again, and what they wrote stays. Between
 the two steps of making it shorter (write, cut) the file says where to cut, for the next process.
@@ -20,10 +21,10 @@ from pathlib import Path
 
 from nsm.chains.model.dns import is_server
 
-_BEGIN = b"# nsm: begin. The commented lines are what this file was; they come back when the client of the mesh ends.\n"
-_MIDDLE = b"# nsm: until then the client's own server answers, at "
-_END = b"# nsm: end\n"
-_CUT = b"\n# nsm: cut\n"
+_BEGIN = b"; nsm: begin. The commented lines are what this file was; they come back when the client of the mesh ends.\n"
+_MIDDLE = b"; nsm: until then the client's own server answers, at "
+_END = b"; nsm: end\n"
+_CUT = b"\n; nsm: cut\n"
 _PART = re.compile(
     rb"^%b(?P<commented>.*?)^%b(?P<address>[^\n]*)\n(?P<ours>.*?)^%b" % tuple(map(re.escape, (_BEGIN, _MIDDLE, _END))),
     re.MULTILINE | re.DOTALL,
@@ -116,8 +117,8 @@ class ResolvConf:
             os.close(file)
 
     def _open(self) -> int:
-        """The file, locked. Raises FileNotFoundError, or `ResolvConfError`."""
-        if _is_of_others():
+        """The file, locked. Raises FileNotFoundError if there is none, and `ResolvConfError`."""
+        if _is_of_others(self.path):
             raise ResolvConfError(
                 f"{self.path} is also that of processes in another network namespace, which cannot reach a server "
                 "of ours; run the client in a mount namespace of its own"
@@ -212,22 +213,22 @@ def _put(file: int, content: bytes) -> None:
     os.ftruncate(file, len(content))
 
 
-def _is_of_others() -> bool:
-    """Whether the first process that sees our files lives in another network: it could not reach a server of ours.
+def _is_of_others(path: str) -> bool:
+    """Whether the first process that sees this very file lives in another network: it could not reach our server.
 
-    That is the machine's, or the container's, first process, as far as we may know.
+    That is the machine's, or the container's, first process, as far as we may know; a mount namespace of our own, as
+    `ip netns exec` makes one, does not make the file ours. Raises FileNotFoundError.
     """
-    ours = [os.stat(f"/proc/self/ns/{kind}") for kind in ("mnt", "net")]
+    real = os.path.realpath(path)
+    file, network = os.stat(real), os.stat("/proc/self/ns/net")
     for pid in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
-        shares_files, shares_network = _shares(pid, ours)
-        if shares_files:
-            return not shares_network
+        if _is_at(f"/proc/{pid}/root{real}", file):
+            return not _is_at(f"/proc/{pid}/ns/net", network)
     return False
 
 
-def _shares(pid: int, ours: list[os.stat_result]) -> list[bool]:
+def _is_at(path: str, file: os.stat_result) -> bool:
     try:
-        theirs = [os.stat(f"/proc/{pid}/ns/{kind}") for kind in ("mnt", "net")]
-    except OSError:  # it ended, or belongs to another user
-        return [False, False]
-    return list(map(os.path.samestat, theirs, ours))
+        return os.path.samestat(os.stat(path), file)
+    except OSError:  # the process ended, or belongs to another user
+        return False
