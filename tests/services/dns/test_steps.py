@@ -326,6 +326,18 @@ async def test_who_gives_up_does_not_end_the_question_for_those_who_wait():
     assert first.cancelled()
 
 
+async def test_all_who_wait_can_be_cancelled_at_once():
+    ask = zone({"10.0.0.1": {"a.": (1, "192.0.2.1")}})
+    answer = answers(one("10.0.0.1"), "127.0.0.1", ask)
+    waiting = [asyncio.ensure_future(answer(Query(question("a")))) for _ in range(3)]
+    await asyncio.sleep(0.5)
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting, timeout=0.1)
+    assert all(task.cancelled() for task in waiting)
+    assert len(ask.asked) == 1
+
+
 async def test_the_cache_has_an_end():
     cache = Cache(3)
     answer = listed([cache, Fanout(zone({"s": {f"n{n}.": "192.0.2.1" for n in range(9)}}))])

@@ -65,7 +65,7 @@ PROBES = (
     ),
     Probe(
         "vlan",
-        "VLAN (802.1q)",
+        "VLAN 802.1q",
         partial(netlink.make_link, "vlan", "q0", netlink.attribute_of_number(_VLAN_ID, 5, "H"), parent="v0"),
         "no wires to a tagged uplink",
         "8021q",
@@ -82,7 +82,12 @@ PROBES = (
         partial(netlink.add_rule, socket.AF_INET6, _TABLE),
         "no policy routes of IPv6",
     ),
-    Probe("ping-sockets", "ping without privileges", netlink.open_ping_socket, "no check of a wire by its client"),
+    Probe(
+        "ping-sockets",
+        "ping without privileges (ICMP sockets)",
+        netlink.open_ping_socket,
+        "no check of a wire by its client",
+    ),
 )
 
 
@@ -94,9 +99,9 @@ def namespaces() -> Iterator[Finding]:
         yield error("namespaces", f"no {refused}", hint_for_namespaces(refused, _setting))
         return
     if answer["user_namespace"]:
-        yield ok("namespaces", "network and mount namespaces can be made, in a user namespace")
+        yield ok("namespaces", "network and mount namespaces, in a user namespace")
     else:
-        yield ok("namespaces", "network and mount namespaces can be made")
+        yield ok("namespaces", "network and mount namespaces")
 
 
 def wires() -> Iterator[Finding]:
@@ -116,9 +121,9 @@ def wires() -> Iterator[Finding]:
 
 def _finding(probe: Probe, number: int) -> Finding:
     if not number:
-        return ok(probe.name, f"{probe.about} can be made")
+        return ok(probe.name, probe.about)
     kind = error if probe.needed else warning
-    detail = f"{probe.about} cannot be made ({os.strerror(number)}): {probe.missing}"
+    detail = f"no {probe.about} ({os.strerror(number)}): {probe.missing}"
     return kind(probe.name, detail, hint_for(probe, number))
 
 
@@ -134,7 +139,7 @@ def hint_for(probe: Probe, number: int) -> str:
 def _wireguard(probe: Probe, number: int, tun: int) -> Finding:
     """In the kernel, or else as a program on a tun interface."""
     if not number:
-        return ok(probe.name, "WireGuard can be made, in the kernel")
+        return ok(probe.name, "WireGuard, in the kernel")
     program = shutil.which(_WIREGUARD_GO)
     if program is None:
         hint = f"`modprobe wireguard`, or install {_WIREGUARD_GO} (Debian: apt install {_WIREGUARD_GO})"
@@ -149,7 +154,7 @@ def _wireguard(probe: Probe, number: int, tun: int) -> Finding:
     if version.returncode:
         detail = f"no WireGuard in this kernel, and {program} does not run: {version.stderr.strip()}"
         return warning(probe.name, detail, f"install {_WIREGUARD_GO} anew")
-    return ok(probe.name, f"WireGuard can be made, by {program} (the kernel has none)")
+    return ok(probe.name, f"WireGuard, by {program} (the kernel has none)")
 
 
 @cache

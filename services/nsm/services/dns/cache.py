@@ -42,7 +42,8 @@ class Cache:
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
-        self._asking: dict[_Key, asyncio.Future[Answer]] = {}
+        self._asking: dict[_Key, asyncio.Future[Answer | None]] = {}
+        """Answers on their way; None when whoever asked has gone away, and another one must."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -59,18 +60,15 @@ class Cache:
     async def _asked(self, key: _Key, query: Query, rest: Rest) -> Answer:
         """Ask, or wait with those who have asked already; whoever goes away does not end it for the others."""
         while (asking := self._asking.get(key)) is not None:
-            try:
-                return await asyncio.shield(asking)
-            except asyncio.CancelledError:
-                if not asking.cancelled():
-                    raise
+            if (answer := await asyncio.shield(asking)) is not None:
+                return answer
         asking = self._asking[key] = asyncio.get_running_loop().create_future()
+        answer = None
         try:
             answer = await rest(query)
-            asking.set_result(answer)
         finally:
-            asking.cancel()  # does nothing if there is an answer
             del self._asking[key]
+            asking.set_result(answer)
         self._keep(key, answer)
         return answer
 
