@@ -136,6 +136,47 @@ def test_a_process_that_is_killed_between_writing_and_cutting_leaves_what_can_be
     assert file.read_bytes() == content
 
 
+def as_upstream_leaves_it(original):
+    return (
+        b"\n".join(b"#" + line for line in original.split(b"\n")) + b"\n\noptions ndots:5 edns0\nnameserver 127.0.0.1"
+    )
+
+
+@pytest.mark.parametrize("original", [USUAL, b"nameserver 10.0.0.1", b"\n\nnameserver 10.0.0.1\n\n"])
+def test_what_a_client_of_upstream_left_is_what_it_was_before(file, original):
+    """It does not clean up when it ends, only when it starts again; whoever takes its place must know the servers."""
+    file.write_bytes(as_upstream_leaves_it(original))
+    conf = ResolvConf(str(file))
+    assert conf.change("127.0.0.1") == read_original(original)
+    conf.restore()
+    assert file.read_bytes() == original
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"#nameserver 10.0.0.1\n\nnameserver 10.0.0.2\n",
+        b"#nameserver 10.0.0.1\n\nnameserver 127.0.0.1\nnameserver 10.0.0.2\n",
+        b"#nameserver 10.0.0.1\nnameserver 127.0.0.1\n",
+        b"# a comment\n\nnameserver 127.0.0.1\n",
+        b"#nameserver 10.0.0.1\n\nnameserver 127.0.0.1\n# edited\n",
+    ],
+)
+def test_what_a_client_of_upstream_did_not_write_is_not_changed_back(file, content):
+    file.write_bytes(content)
+    conf = ResolvConf(str(file))
+    assert "10.0.0.1" not in conf.change("127.0.0.1").servers
+    conf.restore()
+    assert file.read_bytes() == content
+
+
+def test_a_client_of_upstream_finds_what_ours_commented_out(file):
+    """It takes every line behind a # for the original: our own marks must not begin so."""
+    crash(file)
+    commented = [line[1:] for line in file.read_bytes().split(b"\n") if line.startswith(b"#")]
+    assert b"\n".join(commented) == USUAL
+
+
 def test_owner_mode_inode_and_symlink_stay(file, tmp_path):
     file.chmod(0o640)
     if os.getuid() == 0:

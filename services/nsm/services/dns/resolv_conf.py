@@ -29,6 +29,7 @@ _PART = re.compile(
     rb"^%b(?P<commented>.*?)^%b(?P<address>[^\n]*)\n(?P<ours>.*?)^%b" % tuple(map(re.escape, (_BEGIN, _MIDDLE, _END))),
     re.MULTILINE | re.DOTALL,
 )
+_LEFT_BY_UPSTREAM = re.compile(rb"(?P<commented>(#[^\n]*\n)+)\n(?P<ours>([^#\n][^\n]*(\n|\Z))+)")
 _SEARCH = (b"search", b"domain")
 
 
@@ -59,15 +60,16 @@ class ResolvConf:
     def change(self, server: str) -> Original | None:
         """Have names looked up at the address `server` (port 53); returns where they were looked up before.
 
-        What a crashed process left is restored first. None: there is no such file, and it is not made, since without
-        one names are looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be left as it is.
+        What a crashed process, or upstream's client, left is restored first. None: there is no such file, and it is
+        not made, since without one names are looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be
+        left as it is.
         """
         try:
             file = self._open()
         except FileNotFoundError:
             return None
         try:
-            content = _recovered(_read(file))
+            content = _as_before_upstream(_recovered(_read(file)), server)
             _write(file, _changed(content, server))
         except OSError as error:
             os.close(file)
@@ -184,12 +186,28 @@ def _recovered(content: bytes) -> bytes:
         return content.partition(_CUT)[0]
     if (part := _PART.search(content)) is None:
         return content
-    lines = part["commented"].removesuffix(b"\n").split(b"\n")
-    original = b"\n".join(line.removeprefix(b"#") for line in lines)
+    original = _uncommented(part["commented"])
     ours = {b"nameserver " + part["address"] + b"\n", *_kept(original)}
     added = b"".join(line for line in part["ours"].splitlines(keepends=True) if line not in ours)
     gap = b"\n" if added and not original.endswith(b"\n") else b""
     return b"".join([content[: part.start()], original, gap, added, content[part.end() :]])
+
+
+def _as_before_upstream(content: bytes, server: str) -> bytes:
+    """`content` as it was before a client of upstream changed it, which leaves it so when it ends (reference 3.21).
+
+    It leads to `server` alone then, where nobody but ourselves answers; a file that somebody wrote so is no use either.
+    """
+    left = _LEFT_BY_UPSTREAM.fullmatch(content)
+    if left is None or read_original(left["ours"]).servers != (server,):
+        return content
+    original = _uncommented(left["commented"])
+    return original if read_original(original).servers else content
+
+
+def _uncommented(commented: bytes) -> bytes:
+    lines = commented.removesuffix(b"\n").split(b"\n")
+    return b"\n".join(line.removeprefix(b"#") for line in lines)
 
 
 def _read(file: int) -> bytes:

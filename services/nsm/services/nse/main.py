@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
 
 
 def icmp_responder(
-    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], dns_configs: Sequence[DnsConfig] = ()
+    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], *, dns_configs: Sequence[DnsConfig] = ()
 ) -> Endpoint:
     """The endpoint's chain: an address pair out of each group of `prefixes`, a kernel interface, servers for names."""
     return endpoint(
@@ -82,7 +82,7 @@ def icmp_responder(
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
-        chain = icmp_responder(config.name, runtime.identity, config.cidr_prefix, config.dns_configs)
+        chain = icmp_responder(config.name, runtime.identity, config.cidr_prefix, dns_configs=config.dns_configs)
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
