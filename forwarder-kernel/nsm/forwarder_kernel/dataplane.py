@@ -47,7 +47,7 @@ T = TypeVar("T")
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES = 4
-_OPERATING_TIMEOUT = 2.0
+_SETTLING_TIMEOUT = 2.0
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
 
@@ -339,16 +339,15 @@ class Dataplane:
         self._settle(live)
 
     def _settle(self, live: LiveWire) -> None:
-        """Wait until the first packet would arrive; carrier comes with the second end, so when both are set."""
-        for end in live.ends:
-            if links.has_carrier_watch(live.wire) and not end.namespace.socket.wait_operating(
-                end.index, _OPERATING_TIMEOUT
-            ):
-                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
+        """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+
+        The carrier comes with the second end, so this is for both ends when both are set.
+        """
+        has_carrier = links.has_carrier_watch(live.wire)
         for end, _, settings in _sides(live, live.wire):
-            for address in settings.addresses:
-                if address.version == 6:
-                    end.namespace.socket.wait_local(address.ip, _OPERATING_TIMEOUT)
+            socket, addresses = end.namespace.socket, [address.ip for address in settings.addresses]
+            if not socket.settle(end.index, addresses, _SETTLING_TIMEOUT, has_carrier=has_carrier):
+                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
 
     def _change(self, live: LiveWire, wire: Wire) -> None:
         before = {id(end): settings for end, _, settings in _sides(live, live.wire)}

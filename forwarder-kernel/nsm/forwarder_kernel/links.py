@@ -84,11 +84,9 @@ def explain_refusal(error: NetlinkError, wire: Wire) -> None:
 
 def explain_down(error: NetlinkError, wire: Wire) -> None:
     """Raise why a device cannot be set up if that has to do with the tunnel."""
-    if error.errno == errno.EADDRINUSE and wire.tunnel is not None:
-        kind, hint = (
-            ("VXLAN", " (NSM_VXLAN_PORT names another)") if isinstance(wire.tunnel, Vxlan) else ("WireGuard", "")
-        )
-        raise Conflict(f"UDP port {wire.tunnel.port} is taken on this node; {kind} needs it{hint}") from error
+    if error.errno == errno.EADDRINUSE and isinstance(wire.tunnel, Vxlan | Wireguard):
+        hint = "; NSM_VXLAN_PORT names another one for VXLAN" if isinstance(wire.tunnel, Vxlan) else ""
+        raise Conflict(f"UDP port {wire.tunnel.port} of this node is taken by somebody else{hint}") from error
 
 
 def _creation(wire: Wire, ends: Sequence[LinkEnd]) -> list[Message]:

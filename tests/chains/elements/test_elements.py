@@ -226,8 +226,16 @@ async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_i
         return (await chain.request(asked)).mechanism.parameters["name"]
 
     assert [await name_of("a"), await name_of("b")] == ["ten-letter-aaaa", "ten-letter-bbbb"]
+    assert await name_of("a") == "ten-letter-aaaa"  # asked anew by a forwarder that started again
     await chain.close(call("a"))
     assert await name_of("c") == "ten-letter-aaaa"
+
+
+async def test_a_wire_keeps_its_name_when_a_forwarder_that_started_again_does_not_know_it():
+    chain = Chain([Begin(), KernelServer("file:///ns/b")])
+    asked = [call(network_service="s", mechanism=Mechanism(type="KERNEL")) for _ in range(2)]
+    first, again = [(await chain.request(each)).mechanism.parameters["name"] for each in asked]
+    assert first == again
 
 
 def test_a_random_name_is_not_that_of_an_interface_which_exists(monkeypatch):
@@ -473,7 +481,7 @@ async def test_an_address_is_given_back_once_and_never_to_two():
     taken = [
         ip
         for store in chain.elements[0].stores()
-        for ip in (store.get(chain.elements[1]._pair).src, store.get(chain.elements[1]._pair).dst)
+        for ip in (store.get(chain.elements[1]._lease).src, store.get(chain.elements[1]._lease).dst)
     ]
     assert len(set(taken)) == 4
 
@@ -601,5 +609,27 @@ async def test_registry_calls_of_discovery_carry_the_deadline():
     asked.deadline = 42.0
     with pytest.raises(NotFound):
         await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)
-    assert seen == [42.0]
+    assert seen == [42.0, 42.0]
     assert RegistryCall(SERVICE).remaining() is None
+
+
+async def test_a_second_candidate_gets_the_descriptor_too_and_the_caller_its_own_name_back(tmp_path):
+    """What was translated for the first one is not taken for the caller's own."""
+    from nsm.chains.elements.descriptors import SendDescriptors
+
+    (tmp_path / "ns").touch()
+    sent = []
+
+    class Peer(Element):
+        async def request(self, call, rest):
+            sent.append((call.connection.mechanism.parameters["inodeURL"].split(":")[0], list(call.outgoing)))
+            if len(sent) == 1:
+                raise Unavailable("gone")
+            return call.connection
+
+    chain = Chain([Begin(), RoundRobin(), SendDescriptors(), Peer()])
+    asked = call("c", mechanism=Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{tmp_path}/ns"}))
+    asked.candidates = [NetworkServiceEndpoint(name=name, url=f"tcp://{name}:1") for name in ("a", "b")]
+    connection = await chain.request(asked)
+    assert connection.mechanism.parameters["inodeURL"] == f"file://{tmp_path}/ns"
+    assert sent == [("inode", [f"{tmp_path}/ns"])] * 2

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from betterproto2 import Message
 from grpclib.client import Channel as GrpclibChannel
@@ -18,24 +20,28 @@ from grpclib.metadata import decode_grpc_message, encode_timeout
 from grpclib.protocol import H2Protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
+from nsm.chains.core.call import Hop
 from nsm.chains.identity import Identity
 
 from .frames import (
     CONFIGURATION,
     CONTENT_TYPE,
+    TRANSPORT,
     USER_AGENT,
     CallStream,
     Headers,
     frame,
     only_message,
+    pass_over_extensions,
     peer_broke,
     read_frame,
     write_all,
 )
-from .inbox import FileInbox
+from .inbox import FileInbox, FileKey, key_of
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -71,6 +77,7 @@ class Channel(GrpclibChannel):
         self._dial_timeout = dial_timeout
         self._pause = 0.0
         self._retry_at = 0.0
+        self._left: WeakSet[_Protocol] = WeakSet()
         context = identity.client_context()
         super().__init__(
             self.address.host or "localhost",
@@ -90,7 +97,8 @@ class Channel(GrpclibChannel):
 
     async def peer(self) -> Peer:
         """Who is at the other end; connects if need be. Raises `Unavailable` or `Refused`."""
-        return (await self._connection()).peer
+        with _raised_here():
+            return (await self._connection()).peer
 
     async def unary(
         self,
@@ -120,14 +128,15 @@ class Channel(GrpclibChannel):
         deadline: float | None,
         files: Sequence[str],
     ) -> tuple[M, Answer]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
-                return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
-        except TimeoutError:
-            raise TimedOut(f"{self.target} did not answer in time") from None
-        except (OSError, ProtocolError) as error:
-            raise peer_broke(error, self.target) from error
+        with _raised_here():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._connection()
+                    return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
+            except TimeoutError:
+                raise TimedOut(f"{self.target} did not answer in time") from None
+            except (OSError, ProtocolError) as error:
+                raise peer_broke(error, self.target) from error
 
     async def stream(
         self,
@@ -145,9 +154,12 @@ class Channel(GrpclibChannel):
                 async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
                     yield batch
         except TimeoutError:
-            raise TimedOut(f"{self.target} did not answer in time") from None
+            raise TimedOut(f"{self.target} did not answer in time", element=TRANSPORT) from None
         except (OSError, ProtocolError) as error:
             raise peer_broke(error, self.target) from error
+        except MeshError as error:
+            error.raised_in(TRANSPORT)
+            raise
 
     async def _unary(
         self,
@@ -162,9 +174,9 @@ class Channel(GrpclibChannel):
         async with _Exchange(self, protocol) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
             await exchange.stream.ended
-            headers = _outcome(exchange.stream)
+            headers = _outcome(exchange.stream, protocol.peer)
             data = await exchange.stream.recv_data(exchange.stream.data_received)
-        return codec.decode(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
+        return _decoded(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
 
     async def _stream(
         self,
@@ -179,13 +191,13 @@ class Channel(GrpclibChannel):
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
             while (data := await read_frame(stream)) is not None:
-                batch = [codec.decode(kind, data)]
+                batch = [_decoded(kind, data)]
                 while stream.buffer._acked_size >= 5 and (data := await read_frame(stream)) is not None:
-                    batch.append(codec.decode(kind, data))
+                    batch.append(_decoded(kind, data))
                 yield batch
             if stream.ended.done():
                 stream.ended.result()
-            _outcome(stream)
+            _outcome(stream, protocol.peer)
 
     def _headers(self, method: str, deadline: float | None) -> Headers:
         headers = [*self._fixed_headers, (":path", method)]
@@ -223,8 +235,21 @@ class Channel(GrpclibChannel):
         if self.on_lost is not None:
             self.on_lost()
 
+    def _leave(self, protocol: _Protocol) -> None:
+        """Make a new connection for the next call: the peer said that this one will end."""
+        if self._protocol is protocol:
+            self._protocol = None
+            self._left.add(protocol)
+
+    def close(self) -> None:
+        """Close the connection, and those that were left and still have calls."""
+        super().close()
+        for protocol in list(self._left):
+            protocol.processor.close()
+        self._left.clear()
+
     async def _dial(self) -> H2Protocol:
-        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost)
+        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost, self._leave)
         context = self._ssl
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -245,12 +270,29 @@ class Channel(GrpclibChannel):
         return protocol
 
 
+@contextmanager
+def _raised_here() -> Iterator[None]:
+    try:
+        yield
+    except MeshError as error:
+        error.raised_in(TRANSPORT)
+        raise
+
+
 class _Protocol(H2Protocol):
     """HTTP/2 with a peer that has been verified."""
 
-    def __init__(self, identity: Identity, config: Any, h2_config: Any, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        config: Any,
+        h2_config: Any,
+        lost: Callable[[], None],
+        leave: Callable[[_Protocol], None],
+    ) -> None:
         super().__init__(ClientHandler(), config, h2_config)
-        self._lost = lost
+        self._lost, self._leave = lost, leave
+        self.leaving = False
         self._identity = identity
         self.peer: Peer
         self.refusal: MeshError | None = None
@@ -265,13 +307,36 @@ class _Protocol(H2Protocol):
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
         super().connection_made(transport)
+        pass_over_extensions(self.processor)
+        frames = self.connection._connection._frame_dispatch_table
+        frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
         if self.refusal is not None:
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._lost()
+        self.connection.write_ready.set()  # who waits to begin a call finds the connection lost
+        self.connection.stream_close_waiter.set()
+        if not self.leaving:
+            self._lost()
+
+    def close_if_left(self) -> None:
+        """Close a connection that the peer wants to end, when its last call is over."""
+        if self.leaving and not self.processor.streams:
+            self.connection.close()
+
+    def _told_to_leave(self, end_all: Callable[[GoAwayFrame], Any], frame: GoAwayFrame) -> Any:
+        """The calls that the peer took may finish (RFC 9113 6.8); h2 would end them at once."""
+        if frame.error_code:
+            return end_all(frame)
+        self.leaving = True
+        self._leave(self)
+        for number, stream in self.processor.streams.items():
+            if number > frame.last_stream_id:
+                stream.__terminated__("it ends the connection")
+        self.close_if_left()
+        return [], []
 
 
 class _Exchange:
@@ -286,9 +351,11 @@ class _Exchange:
         stream, connection = self.stream, self._protocol.processor.connection
         h2 = stream._h2_connection
         await connection.write_ready.wait()
-        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams:
+        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams and not connection.is_closing():
             connection.stream_close_waiter.clear()
             await connection.stream_close_waiter.wait()
+        if connection.is_closing():
+            raise Unavailable(f"{self._channel.target} went away before it was asked")
         if files and self._protocol.files is not None:
             for path in files:
                 self._protocol.files.send_file(path)
@@ -310,9 +377,17 @@ class _Exchange:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
             self._release()
+        self._protocol.close_if_left()
 
 
-def _outcome(stream: CallStream) -> dict[str, str]:
+def _decoded(kind: type[M], data: bytes) -> M:
+    try:
+        return codec.decode(kind, data)
+    except codec.DecodeError as error:
+        raise Internal(f"the peer's answer cannot be read: {error}") from None
+
+
+def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     """The headers of an answer that is fine; raises what its status says."""
     headers = dict(stream.headers or ())
     last = dict(stream.trailers) if stream.trailers is not None else headers
@@ -321,7 +396,8 @@ def _outcome(stream: CallStream) -> dict[str, str]:
         return headers
     if status is None:
         raise Internal(f"the peer answered with HTTP status {headers.get(':status', 'none')} and no gRPC status")
-    raise from_status(int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", "")))
+    code, message = int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", ""))
+    raise from_status(code, message, peer.spiffe_id)
 
 
 def keep_alive(sock: socket.socket) -> None:
@@ -347,6 +423,7 @@ class Pool:
         self._channels: dict[str, Channel] = {}
         self._draining: set[Channel] = set()
         self._adopted: dict[str, Received] = {}
+        self._adopted_as: dict[FileKey, str] = {}
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._draining)
@@ -365,13 +442,37 @@ class Pool:
         self._trim()
         return channel
 
+    def renewal(self, call: Hop) -> Callable[[], Awaitable[Peer]]:
+        """What tells who is now at the target of a call that was answered; see `renewed_peer`."""
+        target, seen = call.target, call.server_peer
+        assert target is not None
+        assert seen is not None
+        return lambda: self.renewed_peer(target, seen)
+
+    async def renewed_peer(self, target: str, seen: Peer) -> Peer:
+        """Who is at `target` now: over a new connection, unless one was made since `seen` was met there.
+
+        A peer's identity rotates while a connection to it stays, and some peers sign with the new key from then on.
+        """
+        channel = self.channel(target)
+        peer = await channel.peer()
+        if peer.certificate_der != seen.certificate_der or self._channels.get(target) is not channel:
+            return peer
+        channel.calls += 1  # keeps it open: nobody may have taken yet what came with its last answer
+        try:
+            self._retire(self._channels.pop(target))
+            return await self.channel(target).peer()
+        finally:
+            channel.calls -= 1
+
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
-        target = f"unix://{socket_file.path}"
-        if target in self._adopted:
-            socket_file.release()
-        else:
-            self._adopted[target] = socket_file
+        key = key_of(socket_file.path)
+        if (known := self._adopted_as.get(key)) is not None:
+            socket_file.release()  # it came again, over another connection
+            return known
+        target = self._adopted_as[key] = f"unix://{socket_file.path}"
+        self._adopted[target] = socket_file
         return target
 
     def forget(self, target: str) -> None:
@@ -379,6 +480,7 @@ class Pool:
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
         if (socket_file := self._adopted.pop(target, None)) is not None:
+            self._adopted_as.pop(key_of(socket_file.path), None)
             socket_file.release()
 
     async def __aenter__(self) -> Pool:
@@ -397,6 +499,7 @@ class Pool:
         self._adopted.clear()
 
     def _retire(self, channel: Channel) -> None:
+        channel.on_lost = None  # its end says nothing of the channel that takes its place
         self._draining.add(channel)
         self._trim()
 

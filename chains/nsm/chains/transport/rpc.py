@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from betterproto2 import Message
@@ -36,6 +37,7 @@ from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
 
 from .channel import Answer, Channel, Pool
+from .frames import TRANSPORT
 from .inbox import FileKey
 from .server import Incoming, Methods, Streaming, Unary
 
@@ -200,14 +202,17 @@ class RemoteNetworkService:
     async def request(self, call: Call) -> Connection:
         """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close."""
         files = list(call.outgoing)
+        send = await self._connected(call)  # if this fails, nobody has heard of the connection
+        connection: Connection
         try:
-            connection, answer = await self._send(call, REQUEST, call.request, Connection, files)
+            connection, answer = await send(REQUEST, call.request, Connection, files=files)
         except (asyncio.CancelledError, TimedOut, Unavailable):
             if not call.live.get(self._known):
                 call.undo.add(lambda: self.close(call.postponed()))
             raise
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox
+        call.renew_peer = self._pool.renewal(call)
         call.named = [*_files_of(NetworkServiceRequest(connection=connection))]
         if not call.keeps_files:
             _settle(answer.inbox, call.named)
@@ -216,15 +221,14 @@ class RemoteNetworkService:
     async def close(self, call: Call) -> None:
         """Send the Close."""
         call.live.pop(self._known)
-        await self._send(call, CLOSE, call.connection, Empty, call.outgoing)
+        send = await self._connected(call)
+        await send(CLOSE, call.connection, Empty, files=call.outgoing)
 
-    async def _send(
-        self, call: Call, method: str, message: Message, kind: type[M], files: Sequence[str]
-    ) -> tuple[M, Answer]:
-        channel = _channel(self._pool, call)
-        deadline = _deadline(call, self._timeout)
+    async def _connected(self, call: Call) -> Callable[..., Coroutine[Any, Any, tuple[Any, Answer]]]:
+        """What sends a message of `call` over a connection that is there, with a token of ours."""
+        channel, deadline = _channel(self._pool, call), _deadline(call, self._timeout)
         metadata = await _credentials(self._pool, channel, deadline)
-        return await channel.unary(method, message, kind, metadata=metadata, deadline=deadline, files=files)
+        return partial(channel.unary, metadata=metadata, deadline=deadline)
 
 
 class RemoteMonitor:
@@ -290,6 +294,7 @@ class RemoteRegistry(Generic[R]):
             back = RegistryPath.from_metadata(beside.headers[PATH])
             call.path.index, call.path.tokens = back.index, back.tokens
         call.server_peer, call.inbox = beside.peer, beside.inbox
+        call.renew_peer = self._pool.renewal(call)
         return answer, beside
 
 
@@ -317,7 +322,7 @@ async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> 
         async with asyncio.timeout_at(deadline):
             token = pool.identity.token(await channel.peer())
     except TimeoutError:
-        raise TimedOut(f"{channel.target} did not answer in time") from None
+        raise TimedOut(f"{channel.target} did not answer in time", element=TRANSPORT) from None
     return [(TOKEN, token.token), (TOKEN_EXPIRES, token.expires.to_rfc3339())]
 
 

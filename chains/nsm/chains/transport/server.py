@@ -21,6 +21,7 @@ from grpclib.protocol import Stream as H2Stream
 from h2.config import H2Configuration
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported, tracing
@@ -29,7 +30,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
 from .channel import keep_alive
-from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, read_frame, write_all
+from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, pass_over_extensions, read_frame, write_all
 from .inbox import FileInbox
 from .urls import Address, parse_address, publishable
 from .wire import DescriptorTransport, start_tls
@@ -38,6 +39,9 @@ HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
 _BACKLOG = 1024
+_ACCEPT_PAUSE = 0.5
+"""Seconds to wait when there are no descriptors left to accept with."""
+_LAST_STREAM = 2**31 - 1
 _STREAMS = 1 << 20
 """Calls at once on one connection: a manager's clients share the one to its forwarder."""
 
@@ -148,6 +152,8 @@ class Server:
         self._shaking = Tasks(f"handshakes of {name}")
         self._accepted: set[socket.socket] = set()
         self.connections: set[_Connection] = set()
+        if identity is not None:
+            identity.watchers.add(self._renew_connections)
 
     async def listen(self, address: Address, access: SocketAccess) -> str:
         """Listen on one more address; returns the URL that others can dial."""
@@ -171,6 +177,8 @@ class Server:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address.path)
         self._sockets.clear()
+        if self.identity is not None:
+            self.identity.watchers.discard(self._renew_connections)
         await self._shaking.aclose()
         for sock in self._accepted:
             sock.close()
@@ -184,6 +192,11 @@ class Server:
             connection.end()
         await asyncio.sleep(0)
 
+    def _renew_connections(self) -> None:
+        """Have peers make new connections: those that they have ends with the SVID that was shown to them."""
+        for connection in list(self.connections):
+            connection.ask_to_leave()
+
     def _accept(self, listening: socket.socket, address: Address) -> None:
         for _ in range(_BACKLOG):
             try:
@@ -191,11 +204,17 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("cannot accept a connection", on=str(address), error=str(error))
+                log.error("cannot accept a connection", on=str(address), error=str(error), again_in_s=_ACCEPT_PAUSE)
+                self._loop.remove_reader(listening.fileno())  # it would be readable at once, again and again
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listening, address)
                 return
             sock.setblocking(False)
             self._accepted.add(sock)
             self._shaking.spawn(self._shake_hands(sock, address), name="handshake")
+
+    def _accept_again(self, listening: socket.socket, address: Address) -> None:
+        if listening.fileno() >= 0:
+            self._loop.add_reader(listening.fileno(), self._accept, listening, address)
 
     async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
         self._accepted.discard(sock)
@@ -244,6 +263,7 @@ class _Connection(H2Protocol):
         self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS})
         self.connection.flush()
         self.files = transport.get_extra_info("descriptors")
+        pass_over_extensions(self.processor)
         self._server.connections.add(self)
         if identity is None:
             return
@@ -252,6 +272,9 @@ class _Connection(H2Protocol):
         except MeshError as error:
             log.warning("a peer was refused", error=str(error))
             transport.abort()
+            return
+        if self.peer.seen is not identity.svid:
+            self.ask_to_leave()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections.discard(self)
@@ -263,6 +286,15 @@ class _Connection(H2Protocol):
             with contextlib.suppress(ProtocolError):
                 self.connection._connection.close_connection()
                 self.connection.flush()
+
+    def ask_to_leave(self) -> None:
+        """Tell the peer to send new calls over a new connection; this one goes on until the peer ends it.
+
+        The frame passes by h2, for which it would be the end of everything.
+        """
+        if not self.connection.is_closing():
+            self.connection.flush()
+            self.connection._transport.write(GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize())
 
     def end(self) -> None:
         self.processor.close("the server stops")

@@ -32,7 +32,8 @@ _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
 _SOL_NETLINK = 270
-_SOON = 0.001
+_SOON = 0.0001
+"""Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
 
 class NetlinkError(MeshError):
@@ -120,31 +121,30 @@ class Socket:
         found = map(decode_address, self._dump(get_addresses(address.version)))
         return next((index for index, there in list(found) if there == address), None)
 
-    def wait_operating(self, index: int, timeout: float) -> bool:
-        """Wait until the link of that index passes packets; whether it does after `timeout` seconds.
+    def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool) -> bool:
+        """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
 
-        A link that got its carrier after it was set up drops what is sent until the kernel's link watch has run, and
-        that is later. Since Linux 6.8 the question itself makes it run; before, one has to ask again.
+        A link that got its carrier after it was set up (not all kinds tell of it: `has_carrier`) drops what is sent
+        until the kernel's link watch has run, and that is later; since Linux 6.8 the question itself makes it run. An
+        IPv6 address is not local at once either.
         """
         end = time.monotonic() + timeout
-        while True:
-            data = self._ask(get_link(index=index))
-            if not isinstance(data, int) and is_operating(data):
-                return True
+        while not self._is_settled(index if has_carrier else 0, addresses):
             if time.monotonic() >= end:
                 return False
             time.sleep(_SOON)
+        return True
 
-    def wait_local(self, address: Address, timeout: float) -> bool:
-        """Wait until packets to an address of our own are taken: the kernel finishes IPv6 ones when it finds time."""
-        end = time.monotonic() + timeout
-        while True:
-            data = self._ask(get_route(address))
-            if not isinstance(data, int) and decode_route(data).is_local:
-                return True
-            if time.monotonic() >= end:
+    def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
+        if index:
+            data = self._ask(get_link(index=index))
+            if isinstance(data, int) or not is_operating(data):
                 return False
-            time.sleep(_SOON / 10)
+        return all(self._is_local(address) for address in addresses if address.version == 6)
+
+    def _is_local(self, address: Address) -> bool:
+        data = self._ask(get_route(address))
+        return not isinstance(data, int) and decode_route(data).is_local
 
     def _ask(self, question: Message) -> bytes | int:
         """The answer, or why there is none: an errno."""
