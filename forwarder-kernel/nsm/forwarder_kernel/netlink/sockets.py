@@ -55,6 +55,8 @@ class Link:
     alias: str
     mac: str
     mtu: int
+    lower: int
+    """The index of the link that it is on, where that is; 0: none."""
     is_up: bool
     """Whether it was set up and has its carrier."""
     kind: str
