@@ -48,6 +48,11 @@ def dst_routes_with_next_hop(context: IpContext) -> list[Route]:
     return _with_next_hop(context.dst_routes, context.src_ip_addrs)
 
 
+def policy_routes_with_next_hop(routes: Sequence[Route], context: IpContext) -> list[Route]:
+    """Routes of one of the client's policies; a missing next hop is the endpoint's, as in `src_routes`."""
+    return _with_next_hop(routes, context.dst_ip_addrs)
+
+
 def _uncovered(addresses: Sequence[str], by: Sequence[str]) -> list[Route]:
     networks = [interface.network for interface in interfaces(by)]
     return [
