@@ -57,7 +57,11 @@ def test_one_trace_spans_all_components_of_a_request(mesh, collector):
         traces[span.trace_id].append((service, span))
     request = max(traces.values(), key=len)
     assert {service for service, _ in request} >= {"client", "nsmgr-node-1", "forwarder-node-1", "endpoint"}
-    served = {service: span for service, span in request if span.name.endswith("/Request") and span.kind == span.SPAN_KIND_SERVER}
+    served = {
+        service: span
+        for service, span in request
+        if span.name.endswith("/Request") and span.kind == span.SPAN_KIND_SERVER
+    }
     callers = {}
     for service, span in served.items():
         assert span.parent_span_id in known
