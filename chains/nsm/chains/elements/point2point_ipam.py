@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key
-from nsm.chains.model.ipcontext import interfaces
+from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
 from nsm.chains.model.prefixes import Address, Network, PrefixPool, parse_network
 
 
@@ -46,7 +45,7 @@ class Point2PointIpam(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
-        context = _ip_context(call.connection)
+        context = ip_context_of(call.connection)
         excluded = [parse_network(prefix) for prefix in context.excluded_prefixes]
         pair = call.live.get(self._pair)
         if pair is not None and _is_excluded(pair, excluded):
@@ -68,6 +67,11 @@ class Point2PointIpam(Element):
         finally:
             if (pair := call.live.get(self._pair)) is not None:
                 self._end(call, pair)
+
+    def given(self, call: Call) -> set[Address]:
+        """The addresses that the call's connection has from here."""
+        pair = call.live.get(self._pair)
+        return {pair.src, pair.dst} if pair is not None else set()
 
     def _end(self, call: Call, pair: _Pair | None) -> None:
         if pair is not None and call.live.pop(self._pair) is pair:
@@ -99,38 +103,16 @@ def _is_excluded(pair: _Pair, excluded: Sequence[Network]) -> bool:
 
 
 def _assign(pair: _Pair, context: IpContext) -> None:
-    dst, src = _host_prefix(pair.dst), _host_prefix(pair.src)
-    _add_address(context.dst_ip_addrs, dst)
-    _add_address(context.src_ip_addrs, src)
-    _add_route(context.src_routes, dst)
-    _add_route(context.dst_routes, src)
+    dst, src = host_prefix(pair.dst), host_prefix(pair.src)
+    add_address(context.dst_ip_addrs, dst)
+    add_address(context.src_ip_addrs, src)
+    add_route(context.src_routes, dst)
+    add_route(context.dst_routes, src)
 
 
 def _withdraw(pair: _Pair, context: IpContext) -> None:
-    dst, src = _host_prefix(pair.dst), _host_prefix(pair.src)
+    dst, src = host_prefix(pair.dst), host_prefix(pair.src)
     context.dst_ip_addrs = [address for address in context.dst_ip_addrs if address != dst]
     context.src_ip_addrs = [address for address in context.src_ip_addrs if address != src]
     context.src_routes = [route for route in context.src_routes if route.prefix != dst]
     context.dst_routes = [route for route in context.dst_routes if route.prefix != src]
-
-
-def _host_prefix(address: Address) -> str:
-    return str(ipaddress.ip_network(address))
-
-
-def _add_address(addresses: list[str], address: str) -> None:
-    if address not in addresses:
-        addresses.append(address)
-
-
-def _add_route(routes: list[Route], prefix: str) -> None:
-    if all(route.prefix != prefix for route in routes):
-        routes.append(Route(prefix=prefix))
-
-
-def _ip_context(connection: Connection) -> IpContext:
-    if connection.context is None:
-        connection.context = ConnectionContext()
-    if connection.context.ip_context is None:
-        connection.context.ip_context = IpContext()
-    return connection.context.ip_context

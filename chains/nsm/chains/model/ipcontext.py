@@ -9,9 +9,36 @@ import ipaddress
 from collections.abc import Iterable, Sequence
 
 from nsm.apis import codec
-from nsm.apis.connectioncontext import IpContext, Route
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+def ip_context_of(connection: Connection) -> IpContext:
+    """The connection's IP context; made if there is none."""
+    if connection.context is None:
+        connection.context = ConnectionContext()
+    if connection.context.ip_context is None:
+        connection.context.ip_context = IpContext()
+    return connection.context.ip_context
+
+
+def add_address(addresses: list[str], address: str) -> None:
+    """Add an address, unless it is there."""
+    if address not in addresses:
+        addresses.append(address)
+
+
+def add_route(routes: list[Route], prefix: str) -> None:
+    """Add a route without a next hop, unless there is one to that prefix."""
+    if all(route.prefix != prefix for route in routes):
+        routes.append(Route(prefix=prefix))
+
+
+def host_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """The address as a prefix that holds nothing else: /32 or /128."""
+    return str(ipaddress.ip_network(address))
 
 
 def interfaces(addresses: Iterable[str]) -> list[Interface]:
