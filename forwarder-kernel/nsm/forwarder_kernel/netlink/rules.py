@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from nsm.chains.model.policies import Ports
+
 from .messages import (
     _CREATE,
     _DELROUTE,
@@ -36,9 +38,6 @@ from .messages import (
     _message,
     _number,
 )
-
-Ports = tuple[int, int]
-"""First and last port, both included."""
 
 _GETROUTE, _NEWRULE, _DELRULE, _GETRULE, _DUMP = 26, 32, 33, 34, 0x300
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 6, 15, 21

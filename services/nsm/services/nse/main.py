@@ -15,10 +15,12 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
 from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import RegistryCall, RegistryHandler
+from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.elements.policy_routing import PolicyRouting
 from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
@@ -63,7 +65,7 @@ class NseConfig(Common):
     )
     idle_timeout: str = not_yet("0", "ending when idle")
     dns_configs: str = not_yet("[]", "DNS configuration of clients")
-    pbr_config_path: str = not_yet("/etc/policy-based-routing/config.yaml", "policy based routing")
+    pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
 
 
 def main(arguments: list[str]) -> int:
@@ -72,9 +74,14 @@ def main(arguments: list[str]) -> int:
 
 
 def icmp_responder(
-    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], *, ipam_policy: str = POLITE
+    name: str,
+    identity: Identity,
+    prefixes: Sequence[Sequence[str]],
+    *,
+    ipam_policy: str = POLITE,
+    policies: str = policy_routing.DEFAULT_PATH,
 ) -> Endpoint:
-    """The endpoint's chain: an address pair out of each group of `prefixes`, and a kernel interface."""
+    """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, and a kernel interface."""
     ipams = [Point2PointIpam(group) for group in prefixes]
     return endpoint(
         name,
@@ -82,6 +89,7 @@ def icmp_responder(
         [
             *ipams,
             *([StrictIpam(ipams)] if ipam_policy == STRICT else []),  # behind them: it keeps what they gave
+            PolicyRouting(policies),  # behind the addresses: it adds some
             Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
             ReturnDescriptors(),  # last: it sends what the mechanism named
         ],
@@ -91,7 +99,13 @@ def icmp_responder(
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
-        chain = icmp_responder(config.name, runtime.identity, config.cidr_prefix, ipam_policy=config.ipam_policy)
+        chain = icmp_responder(
+            config.name,
+            runtime.identity,
+            config.cidr_prefix,
+            ipam_policy=config.ipam_policy,
+            policies=config.pbr_config_path,
+        )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
