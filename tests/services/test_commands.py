@@ -45,7 +45,7 @@ def test_every_component_describes_its_variables(component):
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/24,10.0.0.0/25", "overlap; their addresses would be given out twice"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
-        ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "awareness groups is not supported"),
+        ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "names no service"),
         ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0.1", "wires to other nodes is not supported"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
