@@ -5,7 +5,8 @@ Cancelling and failing at every element in turn, which takes too long with real 
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -263,6 +264,32 @@ async def test_a_request_that_is_cancelled_at_an_element_leaves_nothing(tmp_path
         assert mesh.left() == NOTHING
 
 
+@pytest.mark.parametrize("turns", range(0, 64, 4))
+@pytest.mark.parametrize(("name", "number"), [("nse", 4), ("nse", 8), ("forwarder", 11), ("nsmgr", 10)])
+async def test_a_request_that_is_cancelled_while_its_answer_is_under_way_leaves_nothing(
+    tmp_path, monkeypatch, name, number, turns
+):
+    """What a component made for a caller that never heard of it is closed, too."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        await mesh.client.close(ask("warm"))
+
+        async def cancel_later():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        async def go_on():
+            mesh.cancelling = asyncio.create_task(cancel_later())
+
+        rebind(mesh, name, number, go_on)
+        task = asyncio.create_task(mesh.client.request(ask()))
+        with suppress(asyncio.CancelledError):
+            await task
+            await mesh.client.close(ask())  # it was done before
+        await settled(mesh)
+
+
 @pytest.mark.parametrize(("name", "number"), positions())
 async def test_a_request_that_fails_at_an_element_leaves_nothing(tmp_path, monkeypatch, name, number):
     """And says where it failed."""
@@ -362,11 +389,11 @@ async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path
         with pytest.raises(MeshError, match="connection id 'foreign' is not the id of its path segment"):
             await send(id="foreign")
         forger = identity_of(AUTHORITY, "client")
-        monkeypatch.setattr(mesh.identities["client"], "token", forger.token)
+        monkeypatch.setattr(mesh.identities["client"], "token", lambda peer: forger.token(replace(peer, seen=None)))
         with pytest.raises(Refused, match="prev_token_signed: the caller's token is not signed"):
             await send()
         channel = mesh.pools["client"].channel(mesh.url("nsmgr"))
-        token = forger.token(await channel.peer())
+        token = forger.token(replace(await channel.peer(), seen=None))
         metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
         with pytest.raises(Refused, match="prev_token_signed"):
             await channel.unary("/networkservice.NetworkService/Close", connection, Empty, metadata=metadata)
@@ -446,3 +473,24 @@ async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monk
             serve([urls["registry"]], registry.methods(), identities["registry"], name="registry")
         )
         assert (await asyncio.wait_for(registering, 10)).payload == "IP"
+
+
+async def test_a_mesh_goes_on_when_all_of_its_identities_rotate(tmp_path, monkeypatch):
+    """No call fails, no wire is made anew, also to endpoints whose sockets came as descriptors."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        held = []
+        for number in range(4):
+            for identity in mesh.identities.values():
+                identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
+                await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
+                assert mesh.kernel.made == 1 + number
+            await mesh.client.request(ask(f"new-{number}"))
+            await mesh.client.close(ask(f"new-{number}"))
+            await asyncio.sleep(0.05)
+            for pool in mesh.pools.values():
+                pool._trim()
+            await asyncio.sleep(0.05)
+            held.append(descriptors())
+        assert mesh.left() == ONE
+        assert held[3] == held[1]  # watches stay on the connections where they began

@@ -480,7 +480,7 @@ async def test_an_address_is_given_back_once_and_never_to_two():
     taken = [
         ip
         for store in chain.elements[0].stores()
-        for ip in (store.get(chain.elements[1]._pair).src, store.get(chain.elements[1]._pair).dst)
+        for ip in (store.get(chain.elements[1]._lease).src, store.get(chain.elements[1]._lease).dst)
     ]
     assert len(set(taken)) == 4
 

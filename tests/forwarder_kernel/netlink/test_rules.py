@@ -72,7 +72,7 @@ def test_all_rules_and_routes_of_a_family_are_asked_for(version, family):
         (fibmsg, rules.ask_for_rules(version), 34),
         (rtmsg, rules.ask_for_table_routes(version), 26),
     ):
-        found, has = read(kind, message)
+        found, has = read(kind, message, acknowledged=False)
         assert (found["header"]["type"], found["header"]["flags"], found["family"], has) == (command, 0x301, family, {})
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
 from nsm.apis.connection import Connection
 from nsm.chains.config.watched_file import WatchedFile
 from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.model.addresses import read_interface
 from nsm.chains.model.ipcontext import ip_context_of
 
 DEFAULT_PATH = "/var/lib/networkservicemesh/config/excluded_prefixes.yaml"
@@ -49,9 +49,7 @@ def prefixes_of(document: Any) -> tuple[str, ...]:
 
 
 def _prefix(item: Any) -> str:
-    try:
-        if isinstance(item, str):
-            return str(ipaddress.ip_interface(item).network)
-    except ValueError:
-        pass
-    raise ValueError(f"{item!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+    interface = read_interface(item) if isinstance(item, str) else None
+    if interface is None:
+        raise ValueError(f"{item!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+    return str(interface.network)

@@ -9,8 +9,11 @@ from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key
+from nsm.chains.model.addresses import Address
 from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
-from nsm.chains.model.prefixes import Address, Network, PrefixPool, parse_network
+from nsm.chains.model.prefixes import Excluded, PrefixPool
+
+_NOTHING = Excluded(())
 
 
 @dataclass(slots=True)
@@ -49,9 +52,9 @@ class SinglePointIpam(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the client's address."""
         context = ip_context_of(call.connection)
-        excluded = [parse_network(prefix) for prefix in context.excluded_prefixes]
+        excluded = Excluded(context.excluded_prefixes)
         lease = call.live.get(self._lease)
-        if lease is not None and any(lease.address in network for network in excluded):
+        if lease is not None and lease.address in excluded:
             context.src_ip_addrs = [address for address in context.src_ip_addrs if address != str(lease)]
             self._end(call, lease)
             lease = None
@@ -80,24 +83,24 @@ class SinglePointIpam(Element):
         if call.live.pop(self._lease) is lease:
             lease.give()
 
-    def _recover(self, addresses: Sequence[str], excluded: Sequence[Network]) -> _Lease | None:
+    def _recover(self, addresses: Sequence[str], excluded: Excluded) -> _Lease | None:
         for interface in interfaces(addresses):
             for pool in self._pools:
                 if pool.claim(interface.ip, excluded):
                     return _Lease(pool, interface.ip)
         return None
 
-    def _allocate(self, excluded: Sequence[Network]) -> _Lease:
+    def _allocate(self, excluded: Excluded) -> _Lease:
         for pool in self._pools:
             if (address := pool.pull(excluded)) is not None:
                 return _Lease(pool, address)
-        left_out = f", without {', '.join(map(str, excluded))}" if excluded else ""
+        left_out = f", without {excluded}" if str(excluded) else ""
         raise Exhausted(f"no address is left in {', '.join(self._prefixes)}{left_out}")
 
 
 def _pool(prefix: str) -> PrefixPool:
     pool = PrefixPool(prefix)
-    pool.pull()
+    pool.pull(_NOTHING)
     if isinstance(pool.network, ipaddress.IPv4Network) and pool.network.prefixlen < 31:
-        pool.claim(pool.network.broadcast_address)
+        pool.claim(pool.network.broadcast_address, _NOTHING)
     return pool

@@ -8,8 +8,8 @@ from typing import Protocol
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import Route
 from nsm.chains.core import Call, Element, Handler
+from nsm.chains.model.addresses import Address
 from nsm.chains.model.ipcontext import interfaces, ip_context_of
-from nsm.chains.model.prefixes import Address
 
 
 class Ipam(Protocol):

@@ -5,14 +5,13 @@ What does not parse is passed over, as every dataplane of NSM does.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 
-Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+from .addresses import Address, Interface, read_address, read_interface
 
 
 def ip_context_of(connection: Connection) -> IpContext:
@@ -36,23 +35,14 @@ def add_route(routes: list[Route], prefix: str) -> None:
         routes.append(Route(prefix=prefix))
 
 
-def host_prefix(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+def host_prefix(address: Address) -> str:
     """The address as a prefix that holds nothing else: /32 or /128."""
-    return str(ipaddress.ip_network(address))
+    return f"{address}/{address.max_prefixlen}"
 
 
 def interfaces(addresses: Iterable[str]) -> list[Interface]:
     """The addresses that are CIDRs, each with its own address kept."""
-    return [parsed for text in addresses if (parsed := _interface(text)) is not None]
-
-
-def _interface(text: str) -> Interface | None:
-    if "/" not in text:
-        return None
-    try:
-        return ipaddress.ip_interface(text)
-    except ValueError:
-        return None
+    return [parsed for text in addresses if (parsed := read_interface(text)) is not None]
 
 
 def src_ip_routes(context: IpContext) -> list[Route]:
@@ -95,8 +85,8 @@ def _with_next_hop(routes: Sequence[Route], opposite: Sequence[str]) -> list[Rou
 
 
 def _complete(route: Route, ends: Sequence[Interface]) -> Route:
-    prefix = _interface(route.prefix)
-    if prefix is None or _is_address(route.next_hop):
+    prefix = read_interface(route.prefix)
+    if prefix is None or read_address(route.next_hop) is not None:
         return route
     if any(prefix.ip in end.network for end in ends):
         return route
@@ -104,11 +94,3 @@ def _complete(route: Route, ends: Sequence[Interface]) -> Route:
     if hop is not None:
         route.next_hop = str(hop)
     return route
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

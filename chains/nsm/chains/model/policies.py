@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from nsm.apis.connectioncontext import PolicyRoute, Route
 
-from .prefixes import Address, Network
+from .addresses import Address, Network, read_address, read_interface
 
 Ports = tuple[int, int]
 """First and last port, both included."""
@@ -44,10 +42,9 @@ def ports(text: str) -> Ports | None:
 
 def network(text: str) -> Network:
     """A prefix, host bits allowed."""
-    try:
-        return ipaddress.ip_interface(text).network
-    except ValueError:
-        raise ValueError(f"{text!r} is no prefix; expected one such as 10.0.0.1/32 or fd00::/64") from None
+    if (interface := read_interface(text)) is None:
+        raise ValueError(f"{text!r} is no prefix; expected one such as 10.0.0.1/32 or fd00::/64")
+    return interface.network
 
 
 def next_hop(route: Route) -> Address | None:
@@ -55,10 +52,8 @@ def next_hop(route: Route) -> Address | None:
     prefix = network(route.prefix)
     if not route.next_hop:
         return None
-    try:
-        address = ipaddress.ip_address(route.next_hop)
-    except ValueError:
-        raise ValueError(f"next hop {route.next_hop!r} is no IP address") from None
+    if (address := read_address(route.next_hop)) is None:
+        raise ValueError(f"next hop {route.next_hop!r} is no IP address")
     if address.version != prefix.version:
         raise ValueError(f"route {route.prefix} via {route.next_hop}: both must be IPv4 or both IPv6")
     return address

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr
 from nsm.chains.config import Common, duration, text, url, urls, variable
+from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
 from nsm.chains.transport import Health, Method, serve
@@ -59,7 +60,9 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)
-        await runtime.stopping.wait()
+        async with Tasks("nsmgr") as tasks:
+            tasks.spawn(manager.watch(), name="first look at the registry")
+            await runtime.stopping.wait()
     await manager.aclose()
 
 
