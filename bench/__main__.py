@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import codec, registry
+from bench import codec, leaks, registry, start
+from bench.start import resident_mib
 from nsm.mesh.control import ask
 from nsm.mesh.enter import down
 from nsm.mesh.launch import up
@@ -77,21 +78,19 @@ class Bench:
 
 
 @contextmanager
-def mesh(name: str) -> Iterator[tuple[RunDir, dict[str, float]]]:
-    """A mesh for measuring; gives how long each component took to start, in seconds."""
-    run, started = RunDir.of(name), {}
+def mesh(name: str) -> Iterator[RunDir]:
+    """A mesh for measuring."""
+    run = RunDir.of(name)
 
     def tell(event: Mapping[str, Any]) -> None:
-        if event["event"] == "started":
-            started[event["component"]] = event["ms"] / 1000
-        elif event["event"] in {"no wire yet", "ended"}:
+        if event["event"] in {"no wire yet", "ended"}:
             print(event, file=sys.stderr)
 
     up(run, parse(TOPOLOGY, "the benchmark's topology"), tell)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        yield run, started
+        yield run
     finally:
         down(run)
 
@@ -112,11 +111,10 @@ def load(run: RunDir, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def components(run: RunDir) -> dict[str, int]:
-    """The pids of the components that serve connections."""
-    status = [component["pid"] for component in ask(run, {"command": "status"})["components"]]
-    names = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
-    return dict(zip(names, status, strict=True))
+def serving_pids(run: RunDir) -> list[int]:
+    """The pids of the components that serve connections and registrations."""
+    status = ask(run, {"command": "status"})["components"]
+    return [component["pid"] for component in status if component["command"] not in {"identity", "nsc"}]
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -126,14 +124,6 @@ def cpu_seconds(pids: Sequence[int]) -> float:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         total += int(fields[11]) + int(fields[12])
     return total / _TICKS
-
-
-def memory_mib(pid: int, field: str = "VmRSS") -> float:
-    """Resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 def descriptors(pid: int) -> int:
@@ -154,17 +144,22 @@ def kernel_ms(run: RunDir, last: int) -> list[float]:
     return [float(ms) for ms in made[-last:]]
 
 
+def starts(bench: Bench) -> None:
+    """From the start of a process until it serves, or has its wire; memory then."""
+    taken = start.measure()
+    serving = [each for each in taken if each.name != "client"]
+    bench.note("start_s", max(each.seconds for each in serving), "s")
+    bench.note("nsc_connect_s", next(each.seconds for each in taken if each.name == "client"), "s")
+    bench.note("rss_start_mib", max(each.memory_mib for each in taken), "MiB")
+
+
 def connections(bench: Bench) -> None:
     """Set-up, refresh and close, one by one and many at once; CPU, memory, logs."""
-    with mesh("bench") as (run, started):
-        pids = components(run)
-        serving = [pids[name] for name in ("registry", "nsmgr", "forwarder", "endpoint")]
-        bench.note("start_s", max(seconds for name, seconds in started.items() if name != "client"), "s")
-        bench.note("nsc_connect_s", started["client"], "s")
-        bench.note("rss_start_mib", max(memory_mib(pid) for pid in serving), "MiB")
-        load(run, "-n", "50", "--refresh")
+    with mesh("bench") as run:
+        serving = serving_pids(run)
+        load(run, "-n", "50", "--cycle", "--refresh")
         before, logs_before = cpu_seconds(serving), logged(run)
-        result = load(run, "-n", "400", "--refresh", "--first-packet")
+        result = load(run, "-n", "400", "--cycle", "--refresh", "--first-packet")
         after, logs_after = cpu_seconds(serving), logged(run)
         bench.note("local_setup", result["setup"])
         bench.note("local_kernel", kernel_ms(run, 400))
@@ -173,26 +168,26 @@ def connections(bench: Bench) -> None:
         bench.note("cpu_per_1000_s", (after - before) / 1.2, "s")
         bench.note("log_lines_per_call", (logs_after[0] - logs_before[0]) / 1200, "")
         bench.note("log_bytes_per_call", (logs_after[1] - logs_before[1]) / 1200, "B")
-        result = load(run, "-n", "200", "-c", "20")
+        result = load(run, "-n", "200", "-c", "20", "--first-packet")
         bench.note("setup_200_by_20", result["setup"])
         bench.note("setup_200_total_s", result["setup_total_s"], "s")
         result = load(run, "-n", "1000", "-c", "100")
         bench.note("setup_1000_by_100", result["setup"])
         bench.note("setup_1000_total_s", result["setup_total_s"], "s")
-        bench.note("rss_peak_mib", max(memory_mib(pid, "VmHWM") for pid in serving), "MiB")
+        bench.note("rss_peak_mib", max(resident_mib(pid, "VmHWM") for pid in serving), "MiB")
         throughput(bench, run)
 
 
-def leaks(bench: Bench) -> None:
-    """500 connections come and go: nothing may stay."""
-    with mesh("bench-leak") as (run, _):
-        pids = components(run)
-        serving = [pids[name] for name in ("registry", "nsmgr", "forwarder", "endpoint")]
-        load(run, "-n", "100", "-c", "5")
-        before = sum(map(descriptors, serving)) + links(run), [memory_mib(pid) for pid in serving]
-        load(run, "-n", "500", "-c", "5")
-        after = sum(map(descriptors, serving)) + links(run), [memory_mib(pid) for pid in serving]
-        bench.note("leak_500", after[0] - before[0], "")
+def leak(bench: Bench) -> None:
+    """500 connections come and go: nothing may stay, inside the components or out."""
+    inside = asyncio.run(leaks.measure())
+    with mesh("bench-leak") as run:
+        serving = serving_pids(run)
+        load(run, "-n", "100", "-c", "5", "--cycle")
+        before = sum(map(descriptors, serving)) + links(run), [resident_mib(pid) for pid in serving]
+        load(run, "-n", "500", "-c", "5", "--cycle")
+        after = sum(map(descriptors, serving)) + links(run), [resident_mib(pid) for pid in serving]
+        bench.note("leak_500", max(0, after[0] - before[0]) + inside, "")
         grown = max(now - then for now, then in zip(after[1], before[1], strict=True))
         bench.note("leak_500_rss_mib", grown, "MiB")
 
@@ -269,8 +264,9 @@ def main() -> int:
     """Run all of it."""
     bench = Bench()
     print(f"{'':<24}{'median':>12}{'p99':>12}{'n':>8}  {'unit':<6} mark")
+    starts(bench)
     connections(bench)
-    leaks(bench)
+    leak(bench)
     for name, values, unit in asyncio.run(registry.measure()):
         bench.note(name, values, unit)
     bench.note("codec_ratio", codec.ratio(), "")

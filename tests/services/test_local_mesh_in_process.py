@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Empty
@@ -420,6 +420,35 @@ async def test_somebody_else_cannot_close_a_connection(tmp_path, monkeypatch):
         with pytest.raises(MeshError):
             await remote.request(stolen)
         assert mesh.left() == ONE
+
+
+async def test_somebody_who_heard_a_connections_id_can_neither_change_nor_close_it(tmp_path, monkeypatch):
+    """With a path and tokens of its own that are in order: ids are no secret, every listener hears them."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        theirs = connection.path.path_segments[1]
+        segments = [PathSegment(name="thief", id="t"), PathSegment(name=theirs.name, id=theirs.id)]
+        stolen = Connection(id="t", network_service="icmp", path=Path(path_segments=segments))
+        remote = Chain([Begin()], RemoteNetworkService(mesh.pools["nse"]))
+        with pytest.raises(Refused, match=f"the connection {theirs.id} belongs to spiffe://test.mesh/client"):
+            await remote.request(Call(NetworkServiceRequest(connection=stolen), target=mesh.url("nsmgr")))
+        channel = mesh.pools["nse"].channel(mesh.url("nsmgr"))
+        token = mesh.identities["nse"].token(await channel.peer())
+        metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
+        with pytest.raises(Refused, match=f"the connection {theirs.id} belongs to spiffe://test.mesh/client"):
+            await channel.unary("/networkservice.NetworkService/Close", stolen, Empty, metadata=metadata)
+        assert mesh.left() == ONE
+
+
+async def test_a_namespace_that_is_named_by_a_path_is_refused(tmp_path, monkeypatch):
+    """It would be opened with the rights of the manager and the forwarder: any process's could be had."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        elements = [KernelClient("file:///proc/1/ns/net")]
+        chain = client("client", elements, RemoteNetworkService(mesh.pools["client"]), url=mesh.url("nsmgr"))
+        with pytest.raises(Refused, match="file:///proc/1/ns/net is a path of the caller's; a namespace is passed as"):
+            await chain.request(ask())
+        await settled(mesh)
+        assert mesh.kernel.made == 0
 
 
 async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monkeypatch):

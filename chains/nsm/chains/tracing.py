@@ -22,6 +22,8 @@ from nsm.chains.core import InvalidRequest
 from nsm.chains.core.tracing import enable
 
 _FILE = "file://"
+_EXPORT_TIMEOUT = 3
+"""Seconds for one export, retries included: what a component waits for at its end if the collector is not there."""
 
 
 @contextmanager
@@ -55,7 +57,7 @@ def _exporter(component: str, config: Common) -> Any:
         if config.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-            return OTLPSpanExporter()
+            return OTLPSpanExporter(timeout=_EXPORT_TIMEOUT)
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         extra = "otlp" if config.otlp_endpoint else "otlp-grpc"

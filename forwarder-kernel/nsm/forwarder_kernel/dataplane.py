@@ -44,6 +44,7 @@ T = TypeVar("T")
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES = 4
+_SETTLING_TIMEOUT = 2.0
 
 
 @dataclass(slots=True)
@@ -95,7 +96,7 @@ class Dataplane:
 
     async def exists(self, pair: Pair) -> bool:
         """Whether the pair is still there: its namespaces' owners may have removed it."""
-        return await self._in_worker(lambda: pair.client.namespace.socket.link(index=pair.client.index) is not None)
+        return await self._in_worker(lambda: pair.client.namespace.socket.has_link(pair.client.index))
 
     async def remove(self, pair: Pair) -> None:
         """Remove a pair, together with all others whose removal is asked for meanwhile; gone already is fine."""
@@ -141,7 +142,7 @@ class Dataplane:
             namespaces.give(client)
             raise
         try:
-            pair = self._adopt(wire, client, endpoint, alias) or self._make(namespaces, wire, client, endpoint, alias)
+            pair = self._make(namespaces, wire, client, endpoint, alias)
         except BaseException:
             namespaces.give(client)
             namespaces.give(endpoint)
@@ -157,6 +158,8 @@ class Dataplane:
                 message = create_veth(_veth(one), _veth(other), mtu=wire.mtu, arp=wire.arp)
                 namespaces.own.socket.apply([message])
             except NetlinkError as error:
+                if (there := self._adopt(wire, client, endpoint, alias)) is not None:
+                    return there
                 self._explain(error, one, other, alias)
                 continue
             pair = Pair(wire, one, other, alias)
@@ -216,7 +219,9 @@ class Dataplane:
         The carrier comes with the second end, so this is for both ends when both are set.
         """
         for end, _, settings in _sides(pair, wire):
-            end.namespace.socket.settle(end.index, [address.ip for address in settings.addresses])
+            socket = end.namespace.socket
+            if not socket.settle(end.index, [address.ip for address in settings.addresses], _SETTLING_TIMEOUT):
+                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
 
     def _apply(self, end: _End, messages: Sequence[Message]) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
 from nsm.chains.core import Call, Element, Handler, Key, Unsupported
@@ -44,11 +46,11 @@ class KernelWire(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Close further on, then remove the pair."""
-        try:
-            await rest.close(call)
-        finally:
-            await self._remove(call)
+        """Remove the pair while those further on close: neither waits for the other, nor keeps it from being done."""
+        results = await asyncio.gather(rest.close(call), self._remove(call), return_exceptions=True)
+        for error in results:
+            if error is not None:
+                raise error
 
     async def aclose(self) -> None:
         """Stop; the wires stay."""

@@ -29,7 +29,7 @@ from .kinds import ENDPOINTS, SERVICES, Kind
 from .peer import Peer
 from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
-from .tasks import Tasks, shielded
+from .tasks import Tasks, shielded, together
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -80,4 +80,5 @@ __all__ = [
     "reselect_everything",
     "reselect_same_endpoint",
     "shielded",
+    "together",
 ]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from nsm.chains.logs import named
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 _log = named("nsm.tasks")
 
@@ -83,6 +84,18 @@ def log_event(event: str, **values: str) -> None:
 def log_defect(event: str, owner: str, error: BaseException) -> None:
     """Log something that should not have been raised, with where it came from."""
     _log.error(event, owner=owner, error=repr(error), exc_info=error)
+
+
+async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
+    """Run both at once; if one fails, or the caller is cancelled, neither goes on. Raises what the first raised."""
+    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
+    try:
+        first, second = await asyncio.gather(*tasks)
+        return first, second
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 async def shielded(work: Coroutine[Any, Any, T], *, name: str) -> T:

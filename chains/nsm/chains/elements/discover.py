@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler
+from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler, together
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints
 
@@ -33,8 +33,8 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
 class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
-    The candidates are in ``call.candidates``, best first. A call that has a target already is passed on as it is.
-    Raises `NotFound`.
+    The candidates are in ``call.candidates``, best first; an endpoint that was named is the target at once. A call
+    that has a target already is passed on as it is. Raises `NotFound`.
     """
 
     def __init__(
@@ -43,10 +43,12 @@ class Discover(Element):
         self._services, self._endpoints = services, endpoints
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Set the candidates."""
+        """Set the candidates, or the target."""
         if call.target is None:
-            name = call.connection.network_service_endpoint_name
-            call.candidates = [await self._named(name, call)] if name else await self._matching(call)
+            if name := call.connection.network_service_endpoint_name:
+                call.target = (await self._named(name, call)).url
+            else:
+                call.candidates = await self._matching(call)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -65,9 +67,9 @@ class Discover(Element):
         raise NotFound(f"network service endpoint {name!r} is not found")
 
     async def _matching(self, call: Call) -> Sequence[NetworkServiceEndpoint]:
-        service = await find_service(self._services, call)
-        query = NetworkServiceEndpoint(network_service_names=[service.name])
-        there = [endpoint for endpoint in await find_all(self._endpoints, query, call) if not _is_expired(endpoint)]
+        query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
+        service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
+        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
         fitting = match_endpoints(call.connection.labels, service, there)
         if not fitting:
             raise NotFound(_none_fits(service.name, call.connection.labels, len(there)))

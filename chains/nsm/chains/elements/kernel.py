@@ -10,6 +10,8 @@ from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL, LOCAL
 from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.model.interface_name import generate
 
+from .mechanisms import note_interface
+
 
 class KernelClient(Element):
     """For a client: offer a kernel interface in this process's own network namespace, by the given or a random name."""
@@ -30,6 +32,7 @@ class KernelClient(Element):
                 mechanism.parameters[INTERFACE_NAME] = generate(call.connection.network_service)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
+        note_interface(call.connection, "client_interface", chosen or wanted[0])
         return await rest.request(call)
 
 
@@ -40,7 +43,7 @@ class KernelServer(Element):
         self._namespace = namespace or own_namespace()
         self._given: set[str] = set()
         """Names of interfaces that may not be there yet."""
-        self._own: Key[str] = Key("interface name")
+        self._name: Key[str] = Key("interface name")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Complete the mechanism that was chosen."""
@@ -52,13 +55,12 @@ class KernelServer(Element):
         return await rest.request(call)
 
     def _give_name(self, call: Call) -> str:
-        """A connection keeps its name, also if it comes anew: from a forwarder that started again, say."""
-        if (known := call.live.get(self._own)) is not None:
-            return known
-        name = generate(call.connection.network_service, self._given)
-        self._given.add(name)
-        call.live.on_end(partial(self._given.discard, name))
-        return call.live.put(self._own, name)
+        """A name; always the same for a connection, so that a forwarder that starts again finds its interface."""
+        if (name := call.live.get(self._name)) is None:
+            name = call.live.put(self._name, generate(call.connection.network_service, self._given))
+            self._given.add(name)
+            call.live.on_end(partial(self._given.discard, name))
+        return name
 
 
 class OfferKernel(Element):

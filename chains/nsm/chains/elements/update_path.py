@@ -32,8 +32,9 @@ class UpdatePath(Element):
             _propose_next(_path(call.connection))
         connection = await rest.request(call)
         path = _path(connection)
-        path.index = before
-        connection.id = path.path_segments[before].id
+        if before < len(path.path_segments):  # a peer may answer with no path at all
+            path.index = before
+            connection.id = path.path_segments[before].id
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -55,5 +55,5 @@ class UpdatePath(RegistryElement[R]):
 
 
 def _put(items: list[str], position: int, item: str) -> None:
-    items.extend("" for _ in range(position - len(items) + 1))
-    items[position] = item
+    """Set it; append it to a list that is too short: identities that a record lost are not made up for."""
+    items[position : position + 1] = [item]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nsm.chains.core import MeshError
 
-from .messages import Address, Message, decode_link, get_link, get_route, is_local, look_at_link
+from .messages import Address, Message, decode_link, get_link, get_route, is_local, is_operating
 
 _ROUTE = 0
 _ERROR = 2
@@ -20,8 +20,8 @@ _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
 _SOL_NETLINK = 270
-_SETTLING, _PAUSE = 0.05, 0.0001
-"""Seconds that the kernel gets to finish an address, and between two looks: it takes a tenth of a millisecond."""
+_SOON = 0.0001
+"""Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
 
 class NetlinkError(MeshError):
@@ -82,15 +82,28 @@ class Socket:
         kind, data = self._ask(get_link(name=name, index=index))
         return None if kind == _ERROR else Link(**decode_link(data))
 
-    def settle(self, index: int, addresses: Sequence[Address]) -> None:
-        """Have the kernel take note of a link's carrier; wait until packets to its IPv6 `addresses` are taken."""
-        self._ask(look_at_link(index))
-        end = time.monotonic() + _SETTLING
-        for address in addresses:
-            while address.version == 6 and not is_local(self._ask(get_route(address))[1]):
-                if time.monotonic() > end:
-                    return
-                time.sleep(_PAUSE)
+    def has_link(self, index: int) -> bool:
+        """Whether there is a link of that index."""
+        return self._ask(get_link(index=index))[0] != _ERROR
+
+    def settle(self, index: int, addresses: Sequence[Address], timeout: float) -> bool:
+        """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
+
+        A link that got its carrier after it was set up drops what is sent until the kernel's link watch has run, and
+        that is later; since Linux 6.8 the question itself makes it run. An IPv6 address is not local at once either.
+        """
+        end = time.monotonic() + timeout
+        while not self._is_settled(index, addresses):
+            if time.monotonic() >= end:
+                return False
+            time.sleep(_SOON)
+        return True
+
+    def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
+        kind, data = self._ask(get_link(index=index))
+        if kind == _ERROR or not is_operating(data):
+            return False
+        return all(is_local(self._ask(get_route(address))[1]) for address in addresses if address.version == 6)
 
     def _ask(self, question: Message) -> tuple[int, bytes]:
         """Kind and bytes of the answer to one question."""

@@ -1,0 +1,131 @@
+"""What is written to the kernel, as the netlink library reads it."""
+
+import ipaddress
+
+import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from nsm.forwarder_kernel.netlink import messages
+
+MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
+REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
+
+
+def read(kind, message, *, acknowledged=True):
+    """The message as the library decodes it: its fields, and its attributes by name."""
+    found = kind(message.numbered(7))
+    found.decode()
+    assert (found["header"]["length"], found["header"]["sequence_number"]) == (len(message.data), 7)
+    assert bool(found["header"]["flags"] & 0x4) == acknowledged
+    assert len(message.data) % 4 == 0
+    return found, dict(found["attrs"])
+
+
+def test_a_veth_pair_is_made_with_both_ends_in_their_namespaces():
+    """Names of any length up to 15 bytes: attributes are padded."""
+    for name in ("n", "nsm-1", "fifteen-bytes-x"):
+        one, other = messages.VethEnd(name, 1001, MAC, 5), messages.VethEnd(f"{name[:14]}e", 1002, OTHER_MAC, 6)
+        found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=9000, arp=False))
+        assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
+        assert (found["index"], found["flags"], found["change"]) == (1001, 0x80, 0x80)
+        linkinfo = dict(attributes.pop("IFLA_LINKINFO")["attrs"])
+        assert linkinfo["IFLA_INFO_KIND"] == "veth"
+        assert attributes == of_end(name, 5, MAC)
+        peer = dict(linkinfo["IFLA_INFO_DATA"]["attrs"])["VETH_INFO_PEER"]
+        assert (peer["index"], peer["flags"], peer["change"]) == (1002, 0x80, 0x80)
+        assert dict(peer["attrs"]) == of_end(f"{name[:14]}e", 6, OTHER_MAC)
+
+
+def of_end(name, namespace, mac):
+    return {"IFLA_IFNAME": name, "IFLA_NET_NS_FD": namespace, "IFLA_ADDRESS": mac, "IFLA_MTU": 9000}
+
+
+def test_a_pair_for_frames_resolves_addresses_and_has_the_kernels_mtu_unless_one_is_given():
+    one, other = messages.VethEnd("a", 1, MAC, 5), messages.VethEnd("b", 2, OTHER_MAC, 6)
+    found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=0, arp=True))
+    assert (found["flags"], found["change"]) == (0, 0)
+    assert "IFLA_MTU" not in attributes
+
+
+@pytest.mark.parametrize(
+    ("message", "command", "attributes"),
+    [
+        (messages.set_mtu(9, 1400), 19, {"IFLA_MTU": 1400}),
+        (messages.set_group(9, 77), 19, {"IFLA_GROUP": 77}),
+        (messages.delete_link(9), 17, {}),
+    ],
+    ids=lambda value: getattr(value, "about", ""),
+)
+def test_links_are_changed_by_their_index(message, command, attributes):
+    found, has = read(ifinfmsg, message)
+    assert (found["header"]["type"], found["index"], found["flags"], found["change"]) == (command, 9, 0, 0)
+    assert has == attributes
+
+
+def test_a_link_is_set_up_with_its_owner():
+    found, attributes = read(ifinfmsg, messages.set_up(9, "nsm forwarder ü"))
+    assert (found["flags"], found["change"]) == (1, 1)
+    assert attributes == {"IFLA_IFALIAS": "nsm forwarder ü"}
+
+
+def test_a_link_is_asked_for_by_name_and_a_group_is_deleted_as_one():
+    assert read(ifinfmsg, messages.get_link(name="nsm-1"), acknowledged=False)[1] == {"IFLA_IFNAME": "nsm-1"}
+    found, attributes = read(ifinfmsg, messages.delete_group(77))
+    assert (found["header"]["type"], found["index"], attributes) == (17, 0, {"IFLA_GROUP": 77})
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/32", "192.168.4.5/24", "fd00::1/128", "fd00:1::2/64"])
+def test_addresses_are_added_and_removed(text):
+    """IPv6 ones are usable at once: no duplicate address detection."""
+    address = ipaddress.ip_interface(text)
+    for message, command, flags in (
+        (messages.add_address(9, address), 20, CREATE_REPLACE),
+        (messages.remove_address(9, address), 21, 0),
+    ):
+        found, attributes = read(ifaddrmsg, message)
+        assert (found["header"]["type"], found["header"]["flags"]) == (command, REQUEST_ACK | flags)
+        assert (found["index"], found["prefixlen"]) == (9, address.network.prefixlen)
+        assert attributes["IFA_ADDRESS"] == str(address.ip)
+        assert attributes.get("IFA_LOCAL", "") == (str(address.ip) if address.version == 4 else "")
+        assert found["flags"] == (0x82 if address.version == 6 else 0)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "via", "scope", "flags"),
+    [
+        ("10.0.0.0/32", None, 253, 0),
+        ("10.1.0.0/16", "10.0.0.0", 0, 4),
+        ("fd00::/128", None, 0, 0),
+        ("fd01::/64", "fd00::", 0, 4),
+        ("0.0.0.0/0", "10.0.0.0", 0, 4),
+    ],
+)
+def test_routes_go_to_the_link_or_to_a_next_hop_on_it(prefix, via, scope, flags):
+    network, hop = ipaddress.ip_network(prefix), ipaddress.ip_address(via) if via else None
+    for message, command in ((messages.add_route(9, network, hop), 24), (messages.remove_route(9, network, hop), 25)):
+        found, attributes = read(rtmsg, message)
+        assert (found["header"]["type"], found["dst_len"], found["scope"]) == (command, network.prefixlen, scope)
+        assert (found["table"], found["proto"], found["type"], found["flags"]) == (254, 110, 1, flags)
+        wanted = {"RTA_DST": str(network.network_address), "RTA_OIF": 9, **({"RTA_GATEWAY": via} if via else {})}
+        assert attributes == wanted
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_neighbors_are_permanent_or_known_for_now(address):
+    parsed = ipaddress.ip_address(address)
+    for permanent, state in ((True, 0x80), (False, 0x02)):
+        found, attributes = read(ndmsg, messages.add_neighbor(9, parsed, MAC, permanent=permanent))
+        assert (found["header"]["type"], found["ifindex"], found["state"]) == (28, 9, state)
+        assert attributes == {"NDA_DST": address, "NDA_LLADDR": MAC}
+    found, attributes = read(ndmsg, messages.remove_neighbor(9, parsed))
+    assert (found["header"]["type"], attributes) == (29, {"NDA_DST": address})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_the_way_to_an_address_is_asked_for(address):
+    found, attributes = read(rtmsg, messages.get_route(ipaddress.ip_address(address)), acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"]) == (26, 0x1)
+    assert (found["dst_len"], attributes) == (32 if "." in address else 128, {"RTA_DST": address})

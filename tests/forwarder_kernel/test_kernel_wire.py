@@ -1,0 +1,67 @@
+"""The element that makes wires, with a dataplane that is none."""
+
+import asyncio
+
+import pytest
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.forwarder_kernel.dataplane import Pair
+from nsm.forwarder_kernel.kernel_wire import KernelWire
+
+FAR = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "far", "inodeURL": "file:///ns/far"})
+
+
+class Dataplane:
+    """Takes a while to remove a pair, as the kernel does."""
+
+    def __init__(self):
+        self.pairs = []
+        self.removing = asyncio.Event()
+
+    async def create(self, wire, connection_id):
+        self.pairs.append(Pair(wire, None, None, connection_id))
+        return self.pairs[-1]
+
+    async def remove(self, pair):
+        self.removing.set()
+        await asyncio.sleep(0.02)
+        self.pairs.remove(pair)
+
+
+class Endpoint(Element):
+    """Chooses its mechanism; its Close waits for the removal to have begun."""
+
+    def __init__(self, far_side, dataplane, error=None):
+        self.far_side, self.dataplane, self.error = far_side, dataplane, error
+
+    async def request(self, call, rest):
+        call.live.put(self.far_side._far, FAR)
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        await asyncio.wait_for(self.dataplane.removing.wait(), 1)
+        if self.error is not None:
+            raise self.error
+        await rest.close(call)
+
+
+def call():
+    near = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "near", "inodeURL": "file:///ns/near"})
+    return Call(NetworkServiceRequest(connection=Connection(id="c", payload="IP", mechanism=near)))
+
+
+@pytest.mark.parametrize("error", [None, Unavailable("it is gone")])
+async def test_a_wire_is_removed_while_the_endpoint_closes_and_also_if_that_fails(error):
+    dataplane, far_side = Dataplane(), MechanismTranslation()
+    chain = Chain([Begin(), KernelWire(dataplane, far_side), Endpoint(far_side, dataplane, error)])
+    await chain.request(call())
+    assert len(dataplane.pairs) == 1
+    if error is None:
+        await chain.close(call())
+    else:
+        with pytest.raises(Unavailable, match="it is gone"):
+            await chain.close(call())
+    assert dataplane.pairs == []
