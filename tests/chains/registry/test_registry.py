@@ -23,6 +23,7 @@ from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.client_info import ClientInfo
 from nsm.chains.registry.connect import Connect
+from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.local_bypass import LocalBypass
@@ -412,3 +413,22 @@ async def test_what_a_client_chain_registered_is_taken_back_when_the_rest_fails(
     with pytest.raises(Unavailable):
         await chain.register(RegistryCall(nse("a")))
     assert client.unregistered == [("a", "")]
+
+
+async def test_an_endpoint_whose_first_registration_failed_sends_its_socket_again(tmp_path):
+    """Its manager came later: the URL that was translated for the first try is not taken for its own."""
+    (tmp_path / "s.sock").touch()
+    url = f"unix://{tmp_path}/s.sock"
+    tries = []
+
+    class Manager(RegistryElement):
+        async def register(self, call, rest):
+            tries.append((call.record.url.split("/")[0], list(call.outgoing)))
+            if len(tries) == 1:
+                raise Unavailable("not there yet")
+            return call.record
+
+    chain = RegistryChain([Retry(), SendUrl(), Manager()])
+    for _ in range(2):
+        assert (await chain.register(RegistryCall(nse(url=url)))).url == url
+    assert tries == [("inode:", [f"{tmp_path}/s.sock"])] * 3

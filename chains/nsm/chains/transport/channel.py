@@ -36,6 +36,7 @@ from .frames import (
     Headers,
     frame,
     only_message,
+    pass_over_extensions,
     peer_broke,
     read_frame,
     write_all,
@@ -175,7 +176,7 @@ class Channel(GrpclibChannel):
             await exchange.stream.ended
             headers = _outcome(exchange.stream, protocol.peer)
             data = await exchange.stream.recv_data(exchange.stream.data_received)
-        return codec.decode(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
+        return _decoded(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
 
     async def _stream(
         self,
@@ -190,9 +191,9 @@ class Channel(GrpclibChannel):
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
             while (data := await read_frame(stream)) is not None:
-                batch = [codec.decode(kind, data)]
+                batch = [_decoded(kind, data)]
                 while stream.buffer._acked_size >= 5 and (data := await read_frame(stream)) is not None:
-                    batch.append(codec.decode(kind, data))
+                    batch.append(_decoded(kind, data))
                 yield batch
             if stream.ended.done():
                 stream.ended.result()
@@ -306,6 +307,7 @@ class _Protocol(H2Protocol):
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
         super().connection_made(transport)
+        pass_over_extensions(self.processor)
         frames = self.connection._connection._frame_dispatch_table
         frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
         if self.refusal is not None:
@@ -376,6 +378,13 @@ class _Exchange:
         if self.stream.id in self._protocol.processor.streams:
             self._release()
         self._protocol.close_if_left()
+
+
+def _decoded(kind: type[M], data: bytes) -> M:
+    try:
+        return codec.decode(kind, data)
+    except codec.DecodeError as error:
+        raise Internal(f"the peer's answer cannot be read: {error}") from None
 
 
 def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
