@@ -26,6 +26,7 @@ from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
 from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
+from .policy_routes import PolicyRoutes
 from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
@@ -79,6 +80,7 @@ def forwarder(
             Discover(services, endpoints),
             RoundRobin(),
             *again,  # before all that takes part in another try
+            PolicyRoutes(),  # before the mechanisms: it routes by the interface that they make
             Mechanisms(served),
             KernelWire(dataplane, far_side),
             Connect(
