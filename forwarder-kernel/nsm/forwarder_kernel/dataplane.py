@@ -30,6 +30,7 @@ from .netlink import (
     create_veth,
     delete_group,
     delete_link,
+    reading,
     remove_address,
     remove_neighbor,
     remove_route,
@@ -179,6 +180,8 @@ class Dataplane:
         near = _End(client, wire.client, one.index, one.mac)
         far = _End(endpoint, wire.endpoint, other.index, other.mac)
         pair = Pair(wire, near, far, alias)
+        for end, _, settings in _sides(pair, wire):
+            end.namespace.socket.apply(_obsolete(end, settings))
         self._configure(pair)
         return pair
 
@@ -294,6 +297,15 @@ def _additions(index: int, settings: Settings, mac: str) -> list[Message]:
 
 def _links_first(route: tuple[object, object | None]) -> bool:
     return route[1] is not None
+
+
+def _obsolete(end: _End, settings: Settings) -> list[Message]:
+    """What an earlier process gave to an end that is not wanted any more."""
+    socket, index = end.namespace.socket, end.index
+    return [
+        *(remove_route(index, prefix, via) for prefix, via in reading.routes(socket, index) - settings.routes),
+        *(remove_address(index, address) for address in reading.addresses(socket, index) - settings.addresses),
+    ]
 
 
 def _differences(index: int, before: Settings, after: Settings, mac: str) -> list[Message]:

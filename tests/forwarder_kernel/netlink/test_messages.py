@@ -104,12 +104,14 @@ def test_addresses_are_added_and_removed(text):
     ],
 )
 def test_routes_go_to_the_link_or_to_a_next_hop_on_it(prefix, via, scope, flags):
+    """Beside routes of others to the same prefix, and before them."""
     network, hop = ipaddress.ip_network(prefix), ipaddress.ip_address(via) if via else None
     for message, command in ((messages.add_route(9, network, hop), 24), (messages.remove_route(9, network, hop), 25)):
         found, attributes = read(rtmsg, message)
         assert (found["header"]["type"], found["dst_len"], found["scope"]) == (command, network.prefixlen, scope)
         assert (found["table"], found["proto"], found["type"], found["flags"]) == (254, 110, 1, flags)
         wanted = {"RTA_DST": str(network.network_address), "RTA_OIF": 9, **({"RTA_GATEWAY": via} if via else {})}
+        wanted |= {"RTA_PRIORITY": 512} if network.version == 6 else {}
         assert attributes == wanted
 
 
@@ -129,3 +131,18 @@ def test_the_way_to_an_address_is_asked_for(address):
     found, attributes = read(rtmsg, messages.get_route(ipaddress.ip_address(address)), acknowledged=False)
     assert (found["header"]["type"], found["header"]["flags"]) == (26, 0x1)
     assert (found["dst_len"], attributes) == (32 if "." in address else 128, {"RTA_DST": address})
+
+
+def test_what_is_so_already_is_fine():
+    """A route that is there, and what is to be removed and is gone."""
+    import errno
+
+    network, address = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_interface("10.0.0.1/32")
+    assert messages.add_route(9, network, None).fine == {errno.EEXIST}
+    for message in (
+        messages.remove_route(9, network, None),
+        messages.remove_address(9, address),
+        messages.remove_neighbor(9, address.ip),
+    ):
+        assert {errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT} <= message.fine
+    assert messages.add_address(9, address).fine == frozenset()

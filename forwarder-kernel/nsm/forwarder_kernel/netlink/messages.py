@@ -6,10 +6,11 @@ What is read is the library's; the tests compare every message that is written w
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -35,8 +36,13 @@ _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 16, 20, 27, 28
 _OPERSTATE_UP = 6
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+_BEFORE_OTHERS = 512
+"""The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
 _NDA_DST, _NDA_LLADDR = 1, 2
+
+_GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
+_THERE = frozenset({errno.EEXIST})
 
 _HEADER = struct.Struct("=IHHII")
 """Length, command, flags, sequence number, port."""
@@ -62,6 +68,8 @@ class Message:
 
     data: bytes
     about: str
+    fine: frozenset[int] = frozenset()
+    """What the kernel may refuse it with because nothing is left to do: it is so already."""
 
     def numbered(self, sequence: int) -> bytes:
         """The bytes to send, with the number that its acknowledgement will carry."""
@@ -137,7 +145,7 @@ def add_address(index: int, address: Interface) -> Message:
 
 def remove_address(index: int, address: Interface) -> Message:
     """Remove an address."""
-    return _address(index, address, _DELADDR, 0, f"remove address {address}")
+    return replace(_address(index, address, _DELADDR, 0, f"remove address {address}"), fine=_GONE)
 
 
 def _address(index: int, address: Interface, command: int, flags: int, about: str) -> Message:
@@ -149,23 +157,30 @@ def _address(index: int, address: Interface, command: int, flags: int, about: st
 
 
 def add_route(index: int, prefix: Network, via: Address | None) -> Message:
-    """Add or replace a route: via a next hop that need not be on a subnet of the link, or to the link itself."""
-    return _route(index, prefix, via, _NEWROUTE, _CREATE | _REPLACE, f"add route {prefix}")
+    """Add a route: via a next hop that need not be on a subnet of the link, or to the link itself.
+
+    It goes before routes to the same prefix that are there, of whatever link; they come back when it goes.
+    """
+    return _route(index, prefix, via, _NEWROUTE, _CREATE, f"add route {prefix}", _THERE)
 
 
 def remove_route(index: int, prefix: Network, via: Address | None) -> Message:
     """Remove a route."""
-    return _route(index, prefix, via, _DELROUTE, 0, f"remove route {prefix}")
+    return _route(index, prefix, via, _DELROUTE, 0, f"remove route {prefix}", _GONE)
 
 
-def _route(index: int, prefix: Network, via: Address | None, command: int, flags: int, about: str) -> Message:
+def _route(
+    index: int, prefix: Network, via: Address | None, command: int, flags: int, about: str, fine: frozenset[int]
+) -> Message:
     scope = _SCOPE_LINK if via is None and prefix.version == 4 else _SCOPE_UNIVERSE
     family, on_link = _family(prefix.network_address), 0 if via is None else _ONLINK
     body = _ROUTE.pack(family, prefix.prefixlen, 0, 0, _TABLE_MAIN, ROUTE_PROTOCOL, scope, _UNICAST, on_link)
     body += _attribute(_RTA_DST, prefix.network_address.packed) + _number(_RTA_OIF, index)
+    if prefix.version == 6:
+        body += _number(_RTA_PRIORITY, _BEFORE_OTHERS)
     if via is not None:
         body += _attribute(_RTA_GATEWAY, via.packed)
-    return _message(command, flags, body, about)
+    return _message(command, flags, body, about, fine=fine)
 
 
 def get_route(address: Address) -> Message:
@@ -190,7 +205,7 @@ def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = Tr
 
 def remove_neighbor(index: int, address: Address) -> Message:
     """Forget the hardware address of an address."""
-    return _message(_DELNEIGH, 0, _neighbor(index, address, 0), f"remove neighbor {address}")
+    return _message(_DELNEIGH, 0, _neighbor(index, address, 0), f"remove neighbor {address}", fine=_GONE)
 
 
 def _neighbor(index: int, address: Address, state: int) -> bytes:
@@ -218,9 +233,11 @@ def _mac(kind: int, value: str) -> bytes:
     return _attribute(kind, bytes.fromhex(value.replace(":", "")))
 
 
-def _message(command: int, flags: int, body: bytes, about: str, *, ack: bool = True) -> Message:
+def _message(
+    command: int, flags: int, body: bytes, about: str, *, ack: bool = True, fine: frozenset[int] = frozenset()
+) -> Message:
     flags |= _REQUEST | (_ACK if ack else 0)
-    return Message(_HEADER.pack(_HEADER.size + len(body), command, flags, 0, 0) + body, about)
+    return Message(_HEADER.pack(_HEADER.size + len(body), command, flags, 0, 0) + body, about, fine)
 
 
 def is_operating(data: bytes) -> bool:
