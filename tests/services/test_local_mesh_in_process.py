@@ -129,6 +129,7 @@ class Mesh:
         if with_forwarder:
             await self.register("forwarder", "forwarder", {"p2p": "true"})
         services = await stack.enter_async_context(services_client(self.url("nsmgr"), self.pools["nse"]))
+        self.services = services
         await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
         await self.register("nse", "icmp", {})
         begin = Begin(merge=merge_with_returned)
@@ -485,6 +486,10 @@ async def test_a_mesh_goes_on_when_all_of_its_identities_rotate(tmp_path, monkey
                 identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
                 await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
                 assert mesh.kernel.made == 1 + number
+            for identity in mesh.identities.values():
+                identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
+                # at once: the connection to the manager is still the one of before
+                await mesh.services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
             await mesh.client.request(ask(f"new-{number}"))
             await mesh.client.close(ask(f"new-{number}"))
             await asyncio.sleep(0.05)

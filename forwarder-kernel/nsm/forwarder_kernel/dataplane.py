@@ -78,6 +78,8 @@ class Dataplane:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
         self._namespaces: Namespaces | None = None
+        self._aliases: set[str] = set()
+        """Those of the wires that this process made or adopted."""
         self._removing: list[tuple[_End, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,9 +87,9 @@ class Dataplane:
     async def create(self, wire: Wire, connection_id: str) -> Pair:
         """Make a wire; returns when packets can pass.
 
-        A pair that an earlier process of this owner made for the same connection is adopted as it is. Raises
-        `Conflict` if an interface name is taken, `InvalidRequest` if a namespace is none, `NetlinkError`; nothing
-        is left of it then.
+        A pair that an earlier process of this owner made for the same connection is adopted as it is; what else such
+        a process left under one of the names is removed. Raises `Conflict` if an interface name is taken,
+        `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
         """
         return await self._in_worker(lambda: self._create(wire, f"nsm {self._owner} {connection_id}"))
 
@@ -148,6 +150,7 @@ class Dataplane:
             namespaces.give(client)
             namespaces.give(endpoint)
             raise
+        self._aliases.add(alias)
         pair.seconds = time.perf_counter() - begin
         return pair
 
@@ -161,7 +164,8 @@ class Dataplane:
             except NetlinkError as error:
                 if (there := self._adopt(wire, client, endpoint, alias)) is not None:
                     return there
-                self._explain(error, one, other)
+                if not self._remove_leftovers(one, other):
+                    self._explain(error, one, other)
                 continue
             pair = Pair(wire, one, other, alias)
             try:
@@ -184,6 +188,19 @@ class Dataplane:
             end.namespace.socket.apply(_obsolete(end, settings))
         self._configure(pair)
         return pair
+
+    def _remove_leftovers(self, *ends: _End) -> bool:
+        """Remove what stands in the way and is an earlier process's; says whether there was anything."""
+        found = False
+        for end in ends:
+            taken = end.namespace.socket.link(name=end.place.name)
+            if taken is not None and self._is_leftover(taken.alias):
+                end.namespace.socket.apply([delete_link(taken.index)], ignore=_GONE)
+                found = True
+        return found
+
+    def _is_leftover(self, alias: str) -> bool:
+        return alias.startswith(f"nsm {self._owner} ") and alias not in self._aliases
 
     def _explain(self, error: NetlinkError, one: _End, other: _End) -> None:
         """Raise what a refused creation means; returns if another index may help."""
@@ -232,6 +249,7 @@ class Dataplane:
 
     def _let_go(self, pair: Pair) -> None:
         assert self._namespaces is not None
+        self._aliases.discard(pair.alias)
         self._namespaces.give(pair.client.namespace)
         self._namespaces.give(pair.endpoint.namespace)
 
