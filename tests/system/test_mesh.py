@@ -240,7 +240,7 @@ def test_the_demo_runs_as_an_ordinary_user():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("payload:", "pay:"), "unknown key 'pay' in an endpoint; there are labels, name"),
+        (("payload:", "pay:"), "unknown key 'pay' in an endpoint; there are"),
         (("name: two", "name: one"), "the name 'one' is given twice"),
         (("node: node-1, services", "node: node-9, services"), "there is no node 'node-9'; there are node-1"),
         (("10.1.0.0/24", "10.1.0.0/99"), "'10.1.0.0/99' is no prefix"),

@@ -239,6 +239,20 @@ async def test_what_is_no_namespace_is_refused(hosts, dataplane, tmp_path):
     assert dataplane.open_namespaces() == 0
 
 
+async def test_a_wire_whose_creation_is_cancelled_is_removed(hosts, dataplane):
+    """The thread that makes it goes on, whatever happens to who waits."""
+    import asyncio
+
+    client, endpoint = hosts
+    making = asyncio.create_task(dataplane.create(wire(client, endpoint), "c"))
+    await asyncio.sleep(0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert client.links() == endpoint.links() == {}
+    assert dataplane.open_namespaces() == 0
+
+
 async def test_many_wires_are_removed_together(hosts, dataplane):
     """One by one it would take the kernel a second; nothing is left, no namespace held."""
     import asyncio

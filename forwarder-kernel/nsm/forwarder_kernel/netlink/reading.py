@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
-import struct
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from .messages import Address, Interface, Message, Network, _message
+from .messages import Address, Interface, Network, get_addresses
 from .rules import ask_for_table_routes, read_table_route
 from .sockets import Socket
 
-_GETADDR, _DUMP = 22, 0x300
 _MAIN = 254
 _SCOPE_UNIVERSE = 0
-_ADDRESS = struct.Struct("=BBBBI")
 
 
 def addresses(sock: Socket, index: int) -> set[Interface]:
     """The addresses of a link, without those that the kernel gave it."""
-    answers = [answer for version in (4, 6) for answer in sock.dump(ask_for_addresses(version))]
+    answers = [answer for version in (4, 6) for answer in sock.dump(get_addresses(version))]
     found = {_read_address(answer, index) for answer in answers}
     return {address for address in found if address is not None}
 
@@ -32,12 +28,6 @@ def routes(sock: Socket, index: int) -> set[tuple[Network, Address | None]]:
     return {
         (each.prefix, each.via) for each in found if each is not None and (each.table, each.index) == (_MAIN, index)
     }
-
-
-def ask_for_addresses(version: int) -> Message:
-    """Ask for all addresses of a family."""
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
-    return _message(_GETADDR, _DUMP, _ADDRESS.pack(family, 0, 0, 0, 0), "list the addresses", ack=False)
 
 
 def _read_address(data: bytes, index: int) -> Interface | None:
