@@ -1,10 +1,10 @@
-# demo · test · lint · bench · proto: each works on a fresh machine and makes the .venv that it needs.
+# demo · test · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services
 
-.PHONY: demo test lint bench proto system clean
+.PHONY: demo test lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,9 @@ bench: $(VENV)/.ready system
 
 proto: $(VENV)/.ready
 	$(BIN)/python apis/generate.py
+
+docs: $(VENV)/.ready
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

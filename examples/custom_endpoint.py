@@ -2,7 +2,8 @@
 
 from nsm.apis.connection import Connection
 from nsm.chains.composed import Endpoint, endpoint
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
@@ -10,15 +11,15 @@ from nsm.chains.identity import Identity
 
 
 class CountClients(Element):
-    """Write the number of clients into the connection's extra context."""
-
     def __init__(self) -> None:
-        self.clients = 0
+        self.clients, self._is_counted = 0, Key[bool]("counted")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         connection = await rest.request(call)
-        self.clients += 1
-        call.live.on_end(self._left)  # however the connection ends
+        if not call.live.get(self._is_counted):  # a refresh is a Request too
+            self.clients += 1
+            call.live.put(self._is_counted, True)
+            call.live.on_end(self._left)  # however the connection ends
         connection.context.extra_context["clients"] = str(self.clients)
         return connection
 
@@ -28,4 +29,4 @@ class CountClients(Element):
 
 def counting_endpoint(name: str, identity: Identity) -> Endpoint:
     ipam, kernel = Point2PointIpam(["10.9.0.0/24"]), Mechanisms({"KERNEL": [KernelServer()]})
-    return endpoint(name, identity, [CountClients(), ipam, kernel])
+    return endpoint(name, identity, [CountClients(), ipam, kernel, ReturnDescriptors()])

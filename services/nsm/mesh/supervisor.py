@@ -12,6 +12,7 @@ from typing import Any
 from nsm.chains.identity.source import identity_from
 from nsm.chains.transport import Pool
 
+from .collector import Collector
 from .logfile import component_level
 from .model import Topology
 from .places import Places
@@ -51,7 +52,8 @@ class Supervisor:
     def __init__(self, run: RunDir, zygote: Zygote, environment: Mapping[str, str]) -> None:
         self._run = run
         log_level = environment.get("NSM_LOG_LEVEL", "INFO")
-        self._common = _common(environment, log_level)
+        self._collector = Collector(environment)
+        self._common = {**_common(environment, log_level), **self._collector.variables}
         self.stopping = asyncio.Event()
         self.hearers: list[Tell] = []
         self._places = Places(run, zygote)
@@ -89,6 +91,7 @@ class Supervisor:
         for command in STOP_ORDER:
             await self._stop_all(process for process in self._processes if process.what.command == command)
         await self._processes.aclose()
+        await self._collector.aclose()
 
     async def stop(self, name: str) -> None:
         """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
@@ -145,6 +148,7 @@ class Supervisor:
         self._topology, self._wanted = topology, {part.name: part for part in parts}
         nodes = [node.name for node in topology.nodes]
         self._places.make(nodes, [workload.name for workload in topology.workloads])
+        await self._collector.listen_in(self._places.networks.values())
         self._change_links(topology)
         await self._write_entries(parts)
         for commands in START_ORDER:
@@ -175,7 +179,9 @@ class Supervisor:
     async def _leave_places(self, topology: Topology) -> None:
         nodes, workloads = {node.name for node in topology.nodes}, {each.name for each in topology.workloads}
         there, with_mounts = self._places.networks.keys(), self._places.mounts.keys()
-        await self._places.remove([name for name in there if name not in (workloads if name in with_mounts else nodes)])
+        gone = [name for name in there if name not in (workloads if name in with_mounts else nodes)]
+        await self._collector.listen_in(self._places.networks[name] for name in there if name not in gone)
+        await self._places.remove(gone)
 
     async def _clients_of(self, endpoints: Collection[str]) -> list[Process]:
         """The running clients that have a wire to one of these; they are to close it while it can be closed."""

@@ -125,8 +125,8 @@ class Underlay:
 
     def _wait_operating(self, cable: _Cable) -> None:
         """What is sent before both ends pass packets is lost."""
-        self._middle.socket.wait_operating(cable.other, _SOON)
-        self._nodes[cable.port.node].socket.wait_operating(cable.index, _SOON)
+        self._middle.socket.settle(cable.other, [], _SOON)
+        self._nodes[cable.port.node].socket.settle(cable.index, [cable.port.address.ip], _SOON)
 
     def _change_bridges(self, links: Iterable[Link]) -> None:
         wanted = {str(link.network): link.mtu for link in links}

@@ -230,6 +230,13 @@ async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_i
     assert await name_of("c") == "ten-letter-aaaa"
 
 
+async def test_a_wire_keeps_its_name_when_a_forwarder_that_started_again_does_not_know_it():
+    chain = Chain([Begin(), KernelServer("file:///ns/b")])
+    asked = [call(network_service="s", mechanism=Mechanism(type="KERNEL")) for _ in range(2)]
+    first, again = [(await chain.request(each)).mechanism.parameters["name"] for each in asked]
+    assert first == again
+
+
 def test_a_random_name_is_not_that_of_an_interface_which_exists(monkeypatch):
     letters = iter("aaaabbbb")
     monkeypatch.setattr("secrets.choice", lambda _alphabet: next(letters))
@@ -473,7 +480,7 @@ async def test_an_address_is_given_back_once_and_never_to_two():
     taken = [
         ip
         for store in chain.elements[0].stores()
-        for ip in (store.get(chain.elements[1]._pair).src, store.get(chain.elements[1]._pair).dst)
+        for ip in (store.get(chain.elements[1]._lease).src, store.get(chain.elements[1]._lease).dst)
     ]
     assert len(set(taken)) == 4
 
@@ -601,5 +608,5 @@ async def test_registry_calls_of_discovery_carry_the_deadline():
     asked.deadline = 42.0
     with pytest.raises(NotFound):
         await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)
-    assert seen == [42.0]
+    assert seen == [42.0, 42.0]
     assert RegistryCall(SERVICE).remaining() is None

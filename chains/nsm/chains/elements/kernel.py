@@ -7,8 +7,10 @@ from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL, LOCAL
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.model.interface_name import generate
+
+from .mechanisms import note_interface
 
 
 class KernelClient(Element):
@@ -30,6 +32,7 @@ class KernelClient(Element):
                 mechanism.parameters[INTERFACE_NAME] = generate(call.connection.network_service)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
+        note_interface(call.connection, "client_interface", chosen or wanted[0])
         return await rest.request(call)
 
 
@@ -40,6 +43,7 @@ class KernelServer(Element):
         self._namespace = namespace or own_namespace()
         self._given: set[str] = set()
         """Names of interfaces that may not be there yet."""
+        self._name: Key[str] = Key("interface name")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Complete the mechanism that was chosen."""
@@ -51,9 +55,11 @@ class KernelServer(Element):
         return await rest.request(call)
 
     def _give_name(self, call: Call) -> str:
-        name = generate(call.connection.network_service, self._given)
-        self._given.add(name)
-        call.live.on_end(partial(self._given.discard, name))
+        """A name; always the same for a connection, so that a forwarder that starts again finds its interface."""
+        if (name := call.live.get(self._name)) is None:
+            name = call.live.put(self._name, generate(call.connection.network_service, self._given))
+            self._given.add(name)
+            call.live.on_end(partial(self._given.discard, name))
         return name
 
 

@@ -1,0 +1,34 @@
+"""docs/configuration.md is what the code says today."""
+
+import importlib.util
+from importlib.metadata import entry_points
+
+from tests.docs.pages import ROOT
+
+TOOLS = {"bench", "demo", "find", "health", "mesh"}
+"""Commands that are no components: their options are in their `--help`."""
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_not_stale():
+    """If it is: `make docs`."""
+    written = generator()
+    assert written.PAGE.read_text() == written.page()
+
+
+def test_every_component_is_on_the_page():
+    assert set(generator().COMPONENTS) | TOOLS == {point.name for point in entry_points(group="nsm.commands")}
+
+
+def test_every_variable_is_on_the_page():
+    """Also those that are refused."""
+    written = generator()
+    text = written.PAGE.read_text()
+    for kind in written.COMPONENTS.values():
+        assert [name for name, _, _ in written.describe(kind) if f"`{name}`" not in text] == []
