@@ -52,7 +52,7 @@ def follow(run: RunDir, request: dict[str, Any], *, timeout: float | None = None
         with sock.makefile("rb") as lines, contextlib.suppress(ConnectionError):
             for line in lines:
                 reply: dict[str, Any] = json.loads(line)
-                if "error" in reply:
+                if "error" in reply and "event" not in reply:
                     raise MeshCommandError(reply["error"])
                 yield reply
 

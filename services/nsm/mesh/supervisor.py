@@ -162,9 +162,8 @@ class Supervisor:
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
         """End what is not wanted any more, and what is wanted in another way."""
         leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
-        leaving += await self._clients_of(
-            {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
-        )
+        endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
+        leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
         for command in STOP_ORDER:
             group = [process for process in leaving if process.what.command == command]
             await self._stop_all(group)
