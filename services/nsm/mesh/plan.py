@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 from nsm.chains.transport.urls import Address
@@ -31,7 +31,7 @@ REGISTERED = ("nse", PROGRAM, "forwarder-kernel")
 class Component:
     """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment.
 
-    For `PROGRAM` what runs is `program`, in `folder`.
+    For `PROGRAM` what runs is `program`. What has variables from the file runs in the file's `folder`: they may be paths.
     """
 
     name: str
@@ -74,7 +74,7 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
     for node in topology.nodes:
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
-    parts += [_client(run, client) for client in topology.clients]
+    parts += [_client(run, topology, client) for client in topology.clients]
     return [_with_common(run, part, common) for part in parts]
 
 
@@ -102,9 +102,10 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
         **node.forwarder_environment,
     }
     name = node.name
+    own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
     return [
-        Component(role_of("nsmgr", name), "nsmgr", name, name, manager),
-        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder),
+        Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
+        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder, folder=others),
     ]
 
 
@@ -117,45 +118,56 @@ def _url(topology: Topology, node: str, port: int) -> str:
 
 
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
-    told = _as_told(endpoint) if endpoint.command else _as_responder(topology, endpoint)
+    told = _as_told(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
-    command, folder = ("nse", "/") if not endpoint.command else (PROGRAM, topology.folder)
-    name, node = endpoint.name, endpoint.node
-    return Component(name, command, node, name, environment, True, endpoint.command, folder)
+    command = PROGRAM if endpoint.command else "nse"
+    folder = _folder(topology, endpoint.command or endpoint.environment)
+    name, program = endpoint.name, endpoint.command
+    return Component(name, command, endpoint.node, name, environment, True, program, folder)
+
+
+def _folder(topology: Topology, named: Sized) -> str:
+    return topology.folder if named else "/"
 
 
 def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
     described = {service.name: service for service in topology.services}
     payload = next((described[name].payload for name in endpoint.services if name in described), DEFAULT_PAYLOAD)
-    registers = not any(name in described for name in endpoint.services)
     return {
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
         "NSM_PAYLOAD": endpoint.payload or payload,
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),
         "NSM_LABELS": _labels(endpoint.labels),
-        **({} if registers else {"NSM_REGISTER_SERVICE": "false"}),
+        **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
     }
 
 
-def _as_told(endpoint: EndpointSpec) -> dict[str, str]:
+def _as_told(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
     """A program of the user's own gets what the file says, and nothing else: it may not know these variables."""
     told = {
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
         "NSM_PAYLOAD": endpoint.payload or "",
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes),
         "NSM_LABELS": _labels(endpoint.labels),
+        "NSM_REGISTER_SERVICE": "false" if _is_described(topology, endpoint) else "",
     }
     return {key: value for key, value in told.items() if value}
 
 
-def _client(run: RunDir, client: ClientSpec) -> Component:
+def _is_described(topology: Topology, endpoint: EndpointSpec) -> bool:
+    """Whether the file describes a service of the endpoint: then the mesh's operator registers all of them."""
+    return any(service.name in endpoint.services for service in topology.services)
+
+
+def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
     environment = {
         "NSM_CONNECT_TO": manager_of(run, client.node),
         "NSM_NETWORK_SERVICES": ",".join(client.wires),
         "NSM_LABELS": _labels(client.labels),
         **client.environment,
     }
-    return Component(client.name, "nsc", client.node, client.name, environment, is_workload=True)
+    folder = _folder(topology, client.environment)
+    return Component(client.name, "nsc", client.node, client.name, environment, is_workload=True, folder=folder)
 
 
 def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
@@ -288,4 +289,5 @@ class Supervisor:
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:
     """What components get of the environment of whoever started the mesh."""
     traces = {key: value for key, value in environment.items() if key.startswith("OTEL_") or key == "TELEMETRY"}
-    return {"PATH": environment.get("PATH", os.defpath), "NSM_LOG_LEVEL": component_level(log_level), **traces}
+    path = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"  # where `python` is this one
+    return {"PATH": path, "NSM_LOG_LEVEL": component_level(log_level), **traces}

@@ -32,7 +32,7 @@ _GRACE = 1.0
 
 @dataclass(frozen=True)
 class Start:
-    """A component to start: its name, the `nsm` command, and its environment; or a `program` to run in `folder`."""
+    """A component to start in `folder`: its name, the `nsm` command or a `program` of the user's, its environment."""
 
     name: str
     command: str
@@ -283,6 +283,7 @@ def _become(main: Main | None, what: Start, descriptors: list[int], zygote: int)
         os.close(descriptor)
     if main is None:
         return _run(what)
+    os.chdir(what.folder)
     namespaces.call_self(what.name)
     os.environ.clear()
     os.environ.update(what.environment)
