@@ -24,6 +24,7 @@ from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
 
 from .dataplane import Dataplane
 from .kernel_wire import KernelWire
+from .policy_routes import PolicyRoutes
 
 
 def forwarder(
@@ -48,6 +49,7 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
+            PolicyRoutes(),  # before the mechanisms: it routes by the interface that they make
             Mechanisms({KERNEL: [KernelWire(Dataplane(name), far_side)]}),
             Connect(
                 client(

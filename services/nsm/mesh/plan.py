@@ -31,7 +31,7 @@ REGISTERED = ("nse", PROGRAM, "forwarder-kernel")
 class Component:
     """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment.
 
-    For `PROGRAM` what runs is `program`. What has variables from the file runs in the file's `folder`: they may be paths.
+    For `PROGRAM` what runs is `program`. What has variables of the file runs in the file's `folder`: they may be paths.
     """
 
     name: str

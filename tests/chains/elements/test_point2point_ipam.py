@@ -1,6 +1,8 @@
 """Addresses that clients exclude and name, as upstream's endpoints answer them."""
 
 import asyncio
+import contextlib
+import random
 
 import pytest
 
@@ -103,3 +105,30 @@ async def test_a_replacement_frees_what_it_does_not_keep():
     await chain.close(call("a"))
     await chain.close(call("b"))
     assert await pair(chain, "c") == ("10.0.0.0/32", "10.0.0.1/32")
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_is_asked_no_two_wires_share_an_address_and_all_come_back(seed):
+    chance, behind = random.Random(seed), Failing()
+    chain = chain_of("10.0.0.0/29", "10.0.0.0/30", "fd00::/126", behind=[behind])
+    some = [f"10.0.0.{n}/32" for n in range(8)] + ["fd00::1/128", "garbage"]
+    excluded = ["10.0.0.0/30", "10.0.0.1/32", "10.0.0.4/31", "fd00::/127", "10.0.0.0/8", "::/0"]
+    ipam, begin = chain.elements[1], chain.elements[0]
+    for _ in range(60):
+        behind.fails, connection_id = chance.random() < 0.2, chance.choice("abcde")
+        if chance.random() < 0.3:
+            await chain.close(call(connection_id))
+            continue
+        named = {side: chance.sample(some, chance.randrange(3)) for side in ("src_ip_addrs", "dst_ip_addrs")}
+        with contextlib.suppress(Exhausted, Unavailable):
+            await pair(chain, connection_id, excluded_prefixes=chance.sample(excluded, chance.randrange(3)), **named)
+        leases = [store.get(ipam._lease) for store in begin.stores()]
+        held = [taken for lease in leases for taken in lease.taken]
+        assert len(held) == len(set(held)), "one pool gave one address to two"
+    behind.fails = False
+    for connection_id in "abcde":
+        await chain.close(call(connection_id))
+    await asyncio.sleep(61)
+    for connection_id in "abcd":
+        await pair(chain, connection_id)
+    assert await pair(chain, "e") == ("10.0.0.0/32", "10.0.0.1/32"), "the second pool, whole"

@@ -18,6 +18,9 @@ class Own:
     def token(self, peer):
         return token("registry")
 
+    def has_rotated_since(self, peer):
+        return False
+
 
 async def test_identities_are_appended_without_gaps():
     call = RegistryCall(NetworkService(name="n"), peer=object(), token=token("nsmgr"))

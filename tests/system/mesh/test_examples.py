@@ -71,6 +71,19 @@ def test_selection(example):
     assert all(answers(mesh, wire) for wire in wires.values())
 
 
+def test_policy_routes(example):
+    """The client has the address and the rule of the file, and the network of the rule only by that rule."""
+    mesh = example("policy-routes")
+    (wire,) = all_up(mesh, 1).values()
+    assert answers(mesh, wire)
+    assert "10.61.0.1/32" in wire["src_ips"]
+    (rule,) = [r for r in json.loads(mesh.run("client", "ip", "-j", "rule").stdout) if r.get("src") == "10.61.0.1"]
+    assert (rule["dport"], rule["ipproto"]) == (443, "tcp")
+    (route,) = json.loads(mesh.run("client", "ip", "-j", "route", "show", "table", str(rule["table"])).stdout)
+    assert (route["dst"], route["dev"]) == ("10.62.0.0/16", "nsm-1")
+    assert "10.62" not in mesh.run("client", "ip", "route").stdout
+
+
 def test_custom_endpoint(example):
     """A program of one's own provides the service; it is killed, ended and started as any component."""
     mesh = example("custom-endpoint")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key, Store
 from nsm.chains.model.addresses import Address, Interface
-from nsm.chains.model.ipcontext import interfaces
+from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 
 _NOTHING = Excluded(())
 _REST = 60.0
 """Seconds that nobody gets a free address which a client named in a request that failed: it may be on its interface."""
+
+_Taken = tuple[PrefixPool, Address]
 
 
 @dataclass(slots=True)
@@ -26,8 +27,8 @@ class _Lease:
 
     dst: Address
     src: Address
-    taken: dict[Address, PrefixPool]
-    _held: set[Address] = field(default_factory=set)
+    taken: Sequence[_Taken]
+    _held: set[_Taken] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._held.update(self.taken)
@@ -35,12 +36,12 @@ class _Lease:
     def give(self) -> None:
         """Put everything back."""
         while self._held:
-            address = self._held.pop()
-            self.taken[address].give(address)
+            pool, address = self._held.pop()
+            pool.give(address)
 
     def take_again(self) -> None:
         """Take what is still free of it."""
-        self._held.update(address for address, pool in self.taken.items() if pool.claim(address, _NOTHING))
+        self._held.update((pool, address) for pool, address in self.taken if pool.claim(address, _NOTHING))
 
     def is_in(self, excluded: Excluded) -> bool:
         """Whether one of the two addresses is excluded."""
@@ -64,7 +65,7 @@ class Point2PointIpam(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
-        context = _ip_context(call.connection)
+        context = ip_context_of(call.connection)
         excluded = Excluded(context.excluded_prefixes)
         before = call.live.get(self._lease)
         if before is None:
@@ -85,6 +86,11 @@ class Point2PointIpam(Element):
             await rest.close(call)
         finally:
             self._end(call.live)
+
+    def given(self, call: Call) -> set[Address]:
+        """The addresses that the call's connection has from here."""
+        lease = call.live.get(self._lease)
+        return {lease.src, lease.dst} if lease is not None else set()
 
     def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))
@@ -112,7 +118,7 @@ class Point2PointIpam(Element):
 
     def _lease_for(self, context: IpContext, excluded: Excluded) -> _Lease:
         self._end_rests()
-        named: dict[Address, PrefixPool] = {}
+        named: list[_Taken] = []
         if context.src_ip_addrs and context.dst_ip_addrs:
             sources, destinations = interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs)
             for pool in self._pools:
@@ -122,15 +128,15 @@ class Point2PointIpam(Element):
                     return _Lease(dst, src, named)
         return self._allocate(excluded, named)
 
-    def _allocate(self, excluded: Excluded, named: dict[Address, PrefixPool]) -> _Lease:
+    def _allocate(self, excluded: Excluded, named: Sequence[_Taken]) -> _Lease:
         for pool in self._pools:
             if (dst := pool.pull(excluded)) is None:
                 continue
             if (src := pool.pull(excluded)) is not None:
-                return _Lease(dst, src, named | {dst: pool, src: pool})
+                return _Lease(dst, src, [*named, (pool, dst), (pool, src)])
             pool.give(dst)
         until = asyncio.get_running_loop().time() + _REST
-        self._resting += [(until, pool, address) for address, pool in named.items()]
+        self._resting += [(until, *taken) for taken in named]
         left_out = f", without {excluded}" if str(excluded) else ""
         raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
 
@@ -142,48 +148,26 @@ class Point2PointIpam(Element):
 
 
 def _claim_first(
-    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: dict[Address, PrefixPool]
+    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: list[_Taken]
 ) -> Address | None:
     for interface in wanted:
         if pool.claim(interface.ip, excluded):
-            named[interface.ip] = pool
+            named.append((pool, interface.ip))
             return interface.ip
     return None
 
 
 def _assign(lease: _Lease, context: IpContext) -> None:
-    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
-    _add_address(context.dst_ip_addrs, dst)
-    _add_address(context.src_ip_addrs, src)
-    _add_route(context.src_routes, dst)
-    _add_route(context.dst_routes, src)
+    dst, src = host_prefix(lease.dst), host_prefix(lease.src)
+    add_address(context.dst_ip_addrs, dst)
+    add_address(context.src_ip_addrs, src)
+    add_route(context.src_routes, dst)
+    add_route(context.dst_routes, src)
 
 
 def _withdraw(lease: _Lease, context: IpContext) -> None:
-    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
+    dst, src = host_prefix(lease.dst), host_prefix(lease.src)
     context.dst_ip_addrs = [address for address in context.dst_ip_addrs if address != dst]
     context.src_ip_addrs = [address for address in context.src_ip_addrs if address != src]
     context.src_routes = [route for route in context.src_routes if route.prefix != dst]
     context.dst_routes = [route for route in context.dst_routes if route.prefix != src]
-
-
-def _host_prefix(address: Address) -> str:
-    return str(ipaddress.ip_network(address))
-
-
-def _add_address(addresses: list[str], address: str) -> None:
-    if address not in addresses:
-        addresses.append(address)
-
-
-def _add_route(routes: list[Route], prefix: str) -> None:
-    if all(route.prefix != prefix for route in routes):
-        routes.append(Route(prefix=prefix))
-
-
-def _ip_context(connection: Connection) -> IpContext:
-    if connection.context is None:
-        connection.context = ConnectionContext()
-    if connection.context.ip_context is None:
-        connection.context.ip_context = IpContext()
-    return connection.context.ip_context

@@ -15,11 +15,12 @@ from nsm.chains.core import MeshError
 from .messages import Address, Message, decode_link, get_link, get_route, is_local, is_operating
 
 _ROUTE = 0
-_ERROR = 2
+_ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
-_NETLINK_CAP_ACK = 10
+_NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
+_DUMP_INTERRUPTED = 0x10
 _SOON = 0.0001
 """Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
@@ -98,6 +99,39 @@ class Socket:
                 return False
             time.sleep(_SOON)
         return True
+
+    def dump(self, question: Message) -> list[bytes]:
+        """All messages that answer `question`, as they were at one moment."""
+        while True:
+            answers, is_of_one_moment = self._dump(question)
+            if is_of_one_moment:
+                return answers
+
+    def _dump(self, question: Message) -> tuple[list[bytes], bool]:
+        self._sequence += 1
+        self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        try:
+            self._sock.send(question.numbered(self._sequence))
+        finally:
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 0)
+        answers: list[bytes] = []
+        interrupted = 0
+        while True:
+            data, position = self._sock.recv(_BUFFER), 0
+            while position < len(data):
+                size, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)
+                if sequence == self._sequence:
+                    interrupted |= flags & _DUMP_INTERRUPTED
+                    if kind in (_DONE, _ERROR):
+                        self._raise_if_refused(question, data, position)
+                        return answers, not interrupted
+                    answers.append(data[position : position + size])
+                position += (size + 3) & ~3
+
+    def _raise_if_refused(self, question: Message, data: bytes, position: int) -> None:
+        (number,) = struct.unpack_from("=i", data, position + _HEADER.size)
+        if number:
+            raise NetlinkError(question.about, self._where, -number)
 
     def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
         kind, data = self._ask(get_link(index=index))

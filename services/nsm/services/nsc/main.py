@@ -16,12 +16,13 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
 from nsm.chains.config import Common, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import Begin, Call, Chain, InvalidRequest, MeshError, merge_with_returned
+from nsm.chains.elements.client_excluded_prefixes import ClientExcludedPrefixes
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.logs import log
 from nsm.chains.model.interface_name import fault
-from nsm.chains.model.nsurl import NsUrl, parse_nsurl
+from nsm.chains.model.nsurl import NsUrl, parse_groups, parse_nsurl
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -49,7 +50,9 @@ class NscConfig(Common):
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
-    awareness_groups: str = not_yet("", "awareness groups")
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
     local_dns_server_enabled: bool = variable("true", flag, "accepted; there is no local DNS server yet")
     local_dns_server_address: str = not_yet("127.0.0.1:53", "the local DNS server")
     liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
@@ -67,7 +70,9 @@ class NscInitConfig(Common):
     request_timeout: float = variable("15s", duration, "how long one request may take")
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
-    awareness_groups: str = not_yet("", "awareness groups")
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -102,7 +107,7 @@ def _chain(config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, *,
     info = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
     return client(
         config.name,
-        [ClientInfo(info), KernelClient(), SendDescriptors()],
+        [ClientInfo(info), KernelClient(), ClientExcludedPrefixes(config.awareness_groups), SendDescriptors()],
         RemoteNetworkService(runtime.pool, timeout=config.request_timeout),
         url=config.connect_to,
         refresh=refresh,
