@@ -18,7 +18,7 @@ from nsm.forwarder_kernel.netlink import (
     set_up,
 )
 from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
-from nsm.forwarder_kernel.netlink.messages import VethEnd
+from nsm.forwarder_kernel.netlink.messages import LinkEnd
 
 from . import namespaces
 from .model import Interface, Link
@@ -125,8 +125,8 @@ class Underlay:
 
     def _wait_operating(self, cable: _Cable) -> None:
         """What is sent before both ends pass packets is lost."""
-        self._middle.socket.settle(cable.other, [], _SOON)
-        self._nodes[cable.port.node].socket.settle(cable.index, [cable.port.address.ip], _SOON)
+        self._middle.socket.settle(cable.other, [], _SOON, has_carrier=True)
+        self._nodes[cable.port.node].socket.settle(cable.index, [cable.port.address.ip], _SOON, has_carrier=True)
 
     def _change_bridges(self, links: Iterable[Link]) -> None:
         wanted = {str(link.network): link.mtu for link in links}
@@ -152,8 +152,8 @@ class Underlay:
         node = self._node(port.node, network)
         index, other = next(self._numbers), next(self._numbers)
         name, link = self._free_name(port.node), str(port.link.network)
-        here = VethEnd(name, index, _mac(), node.descriptor)
-        there = VethEnd(f"p{other}", other, _mac(), self._middle.descriptor)
+        here = LinkEnd(name, index, _mac(), node.descriptor)
+        there = LinkEnd(f"p{other}", other, _mac(), self._middle.descriptor)
         node.socket.apply([create_veth(here, there, mtu=port.link.mtu, arp=True)])
         self._middle.socket.apply([enslave(other, self._bridges[link].index), set_up(other, port.node)])
         node.enable_ipv6(name)

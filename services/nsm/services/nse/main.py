@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from nsm.apis.connectioncontext import DnsConfig
 from nsm.apis.mechanisms import KERNEL, NOOP
 from nsm.apis.payloads import ETHERNET, IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
@@ -17,6 +18,7 @@ from nsm.chains.config import Common, address_groups, duration, flag, items, not
 from nsm.chains.core import RegistryCall, RegistryHandler
 from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.dns_context import DnsContextServer
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
@@ -24,6 +26,7 @@ from nsm.chains.elements.policy_routing import PolicyRouting
 from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
+from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.registry.client_info import ClientInfo
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -64,7 +67,7 @@ class NseConfig(Common):
         "polite", _ipam_policy, "strict: a wire has no addresses but this endpoint's; polite: a client keeps its others"
     )
     idle_timeout: str = not_yet("0", "ending when idle")
-    dns_configs: str = not_yet("[]", "DNS configuration of clients")
+    dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "what clients ask for names, a JSON array")
     pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
 
 
@@ -80,8 +83,9 @@ def icmp_responder(
     *,
     ipam_policy: str = POLITE,
     policies: str = policy_routing.DEFAULT_PATH,
+    dns_configs: Sequence[DnsConfig] = (),
 ) -> Endpoint:
-    """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, and a kernel interface."""
+    """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, a kernel interface, DNS."""
     ipams = [Point2PointIpam(group) for group in prefixes]
     return endpoint(
         name,
@@ -91,6 +95,7 @@ def icmp_responder(
             *([StrictIpam(ipams)] if ipam_policy == STRICT else []),  # behind them: it keeps what they gave
             PolicyRouting(policies),  # behind the addresses: it adds some
             Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
+            DnsContextServer(dns_configs),
             ReturnDescriptors(),  # last: it sends what the mechanism named
         ],
     )
@@ -105,6 +110,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             config.cidr_prefix,
             ipam_policy=config.ipam_policy,
             policies=config.pbr_config_path,
+            dns_configs=config.dns_configs,
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
