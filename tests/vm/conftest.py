@@ -12,6 +12,7 @@ import pytest
 from tests.vm.machine import Hung, Machine
 
 SECONDS = 60
+MACHINE = pytest.StashKey()
 
 
 def pytest_itemcollected(item):
@@ -20,17 +21,10 @@ def pytest_itemcollected(item):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def machine(tmp_path_factory):
-    machine = Machine(tmp_path_factory.mktemp("vm"))
+def machine(tmp_path_factory, pytestconfig):
+    pytestconfig.stash[MACHINE] = machine = Machine(tmp_path_factory.mktemp("vm"))
     yield machine
     machine.stop()
-
-
-@pytest.fixture(autouse=True)
-def booted(machine):
-    """Boots before the first test, and again after one that hung the guest."""
-    with told():
-        machine.boot()
 
 
 def pytest_pyfunc_call(pyfuncitem):
@@ -54,3 +48,9 @@ def told():
     except Hung as hung:
         why = str(hung)
     pytest.fail(why, pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    machine = config.stash.get(MACHINE, None)
+    if machine is not None and machine.kernel:
+        terminalreporter.write_line(f"kernel {machine.kernel} in qemu, booted in {machine.boot_seconds:.1f} s")

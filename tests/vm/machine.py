@@ -51,16 +51,19 @@ class Machine:
         self.kernel = ""
         self._folder = folder
         self._console, self._said = folder / "console", folder / "qemu"
-        self._qemu = self._port = None
+        self._qemu = self._port = self._cannot_boot = None
         self._received = b""
 
     def boot(self):
-        """Start, unless it runs; returns when the agent waits for tests. Raises `Hung`."""
+        """Start, unless it runs; returns when the agent waits for tests. Raises `Hung`, and again if asked again."""
         if self._qemu is not None:
             return
+        if self._cannot_boot is not None:
+            raise self._cannot_boot
         begin = time.monotonic()
         # Python compiles thirty times slower in there, and what it writes is lost.
         subprocess.run([sys.executable, "-m", "compileall", "-q", *PARTS], cwd=CHECKOUT, check=False)
+        self._console.write_bytes(b"")
         self._port, theirs = socket.socketpair()
         with theirs, self._said.open("wb") as said:
             self._qemu = subprocess.Popen(
@@ -70,7 +73,11 @@ class Machine:
                 stderr=said,
                 pass_fds=[theirs.fileno()],
             )
-        self.kernel = self._answer("boot", BOOT_SECONDS)["kernel"]
+        try:
+            self.kernel = self._answer("boot", BOOT_SECONDS)["kernel"]
+        except Hung as hung:
+            self._cannot_boot = hung
+            raise
         self.boot_seconds = time.monotonic() - begin
 
     def run(self, module, function, seconds):

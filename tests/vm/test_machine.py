@@ -2,8 +2,9 @@
 
 import pytest
 
+from tests.vm import machine as module
 from tests.vm.guest import samples
-from tests.vm.machine import Hung
+from tests.vm.machine import Hung, Machine
 
 HERE = samples.__name__
 
@@ -38,3 +39,21 @@ def test_a_machine_that_stops_shows_its_console_and_is_booted_again(machine):
     with pytest.raises(Hung, match=r"qemu ended during [\s\S]*Kernel panic"):
         machine.run(HERE, "crashes_the_kernel", 30)
     assert machine.run(HERE, "packets_cross_a_cable", 60).passed
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo no such kernel", r"qemu ended during boot\n[\s\S]*no such kernel"),
+        ("sleep 100", "no end of boot after 0.5 s"),
+    ],
+)
+def test_a_machine_that_does_not_boot_says_why_and_is_not_tried_again(machine, tmp_path, monkeypatch, script, told):
+    monkeypatch.setattr(module, "BOOT_SECONDS", 0.5)
+    other = Machine(tmp_path)
+    monkeypatch.setattr(other, "_command", lambda: ["sh", "-c", script])
+    with pytest.raises(Hung, match=told) as first:
+        other.boot()
+    with pytest.raises(Hung) as second:
+        other.boot()
+    assert second.value is first.value

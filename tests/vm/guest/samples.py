@@ -19,7 +19,7 @@ def fails():
 
 
 def hangs():
-    subprocess.run(["sleep", "1000"], check=True)
+    subprocess.run(["setsid", "sleep", "1000"], check=True)
 
 
 def finds_nobody():
