@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -106,7 +107,7 @@ async def _find(pool: Pool, url: str, query: Any, hits: int) -> list[float]:
 async def _forged_token_is_refused(authority: Authority, url: str) -> None:
     """No figure is bought with a check left out."""
     honest, forger = identity_of(authority, "honest"), identity_of(authority, "honest")
-    honest.token = forger.token  # type: ignore[method-assign]
+    honest.token = lambda peer: forger.token(replace(peer, seen=None))  # type: ignore[assignment,misc]
     async with Pool(honest) as pool:
         try:
             record = NetworkServiceEndpoint(name="forged", url="tcp://127.0.0.1:1")

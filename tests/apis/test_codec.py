@@ -126,6 +126,25 @@ def test_a_message_field_that_comes_twice_is_merged():
     assert merged.mechanism == connection.Mechanism(cls="LOCAL", type="KERNEL")
 
 
+def test_a_message_that_comes_twice_in_a_map_entry_is_merged():
+    """As in a field of its own; of two texts the last one counts."""
+    parts = [connection.Connection(id="a"), connection.Connection(payload="IP")]
+    entry = b"\x0a\x01k" + b"".join(b"\x12" + bytes([len(part)]) + part for part in map(codec.encode, parts))
+    event = codec.decode(connection.ConnectionEvent, b"\x12" + bytes([len(entry)]) + entry)
+    assert event.connections == {"k": connection.Connection(id="a", payload="IP")}
+    entry = b"\x0a\x01k\x12\x01a\x12\x01b"
+    mechanism = codec.decode(connection.Mechanism, b"\x1a" + bytes([len(entry)]) + entry)
+    assert mechanism.parameters == {"k": "b"}
+
+
+def test_a_number_of_more_than_64_bits_is_refused():
+    """Upstream's parser refuses it too."""
+    full = b"\x08" + b"\xff" * 9
+    assert codec.decode(connection.Path, full + b"\x01").index == 0xFFFFFFFF
+    with pytest.raises(codec.DecodeError, match="more than 64 bits"):
+        codec.decode(connection.Path, full + b"\x02")
+
+
 def test_a_clone_shares_nothing_mutable():
     """Changing the copy leaves the message alone."""
     message = request()

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -79,6 +80,97 @@ def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):
     assert process.returncode == 0
     assert '"ready"' in errors
     assert not socket.exists()
+
+
+def identity_for(stack, folder):
+    """A running issuer; gives the environment of who uses it."""
+    socket = folder / "identity.sock"
+    environment = {"PATH": os.environ["PATH"], "NSM_ENTRIES": f"socket:{socket}=spiffe://local.mesh/x"}
+    issuer = stack.enter_context(subprocess.Popen([*NSM, "identity"], env=environment, stderr=subprocess.DEVNULL))
+    stack.callback(issuer.terminate)
+    while not socket.exists():
+        time.sleep(0.01)
+    return {"PATH": os.environ["PATH"], "SPIFFE_ENDPOINT_SOCKET": f"unix://{socket}"}
+
+
+def start(stack, component, environment, *options):
+    words = [sys.executable, *options, "-m", "nsm.chains", component]
+    process = stack.enter_context(subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True))
+    stack.callback(process.kill)
+    return process
+
+
+def read_until(process, text):
+    """The lines up to the one with `text`."""
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} was never logged: {lines[-5:]}")
+
+
+COMMON_NEVER = {
+    "pyroute2",
+    "aiohttp",
+    "opentelemetry.sdk",
+    "yaml",
+    "typer",
+    "rich.console",
+    "pygments",
+    "google",
+    "requests",
+}
+
+
+@pytest.mark.parametrize(
+    ("component", "told", "needs", "never"),
+    [
+        ("registry", '"ready"', set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsmgr"}),
+        ("nsmgr", "is not watched", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
+        ("nse", "has to wait", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsc"}),
+        ("nsc", "no wire yet", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
+        ("forwarder-kernel", "has to wait", {"pyroute2"}, {"nsm.mesh", "nsm.services"}),
+    ],
+)
+def test_a_component_that_runs_has_imported_what_its_chain_needs_and_nothing_else(
+    tmp_path, component, told, needs, never
+):
+    """Import time is start time, and memory. Each says what it waits for, and stops at once if asked to."""
+    with ExitStack() as stack:
+        environment = {
+            **identity_for(stack, tmp_path),
+            "NSM_CONNECT_TO": f"unix://{tmp_path}/nobody.sock",
+            "NSM_REGISTRY_URL": f"unix://{tmp_path}/nobody.sock",
+            "NSM_LISTEN_ON": f"unix://{tmp_path}/own.sock",
+            "NSM_SERVICE_NAMES": "a",
+            "NSM_CIDR_PREFIX": "10.0.0.0/24",
+            "NSM_NETWORK_SERVICES": "kernel://a/nsm-1",
+        }
+        process = start(stack, component, environment, "-X", "importtime")
+        lines = read_until(process, told)
+        asked = time.monotonic()
+        process.terminate()
+        rest = process.communicate(timeout=10)[0] or ""
+        assert time.monotonic() - asked < 3
+        assert process.returncode == 0, rest
+        imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+        assert {"nsm.chains", "asyncio"} <= imported
+        assert "clean-up failed" not in "".join(lines)  # nobody has heard of it, so there is nothing to close
+        assert needs <= imported
+        assert imported & (COMMON_NEVER - needs | never) == set()
+
+
+@pytest.mark.parametrize("component", ["registry", "nsmgr", "nse", "nsc", "forwarder-kernel"])
+def test_a_component_without_an_identity_says_so_and_can_be_stopped(tmp_path, component):
+    with ExitStack() as stack:
+        environment = {"PATH": os.environ["PATH"], "SPIFFE_ENDPOINT_SOCKET": f"unix://{tmp_path}/nobody.sock"}
+        process = start(stack, component, environment)
+        read_until(process, "no identity from the Workload API")
+        asked = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+        assert time.monotonic() - asked < 2
 
 
 @pytest.mark.parametrize(

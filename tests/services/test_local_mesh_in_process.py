@@ -5,12 +5,13 @@ Cancelling and failing at every element in turn, which takes too long with real 
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Empty
@@ -263,6 +264,32 @@ async def test_a_request_that_is_cancelled_at_an_element_leaves_nothing(tmp_path
         assert mesh.left() == NOTHING
 
 
+@pytest.mark.parametrize("turns", range(0, 64, 4))
+@pytest.mark.parametrize(("name", "number"), [("nse", 4), ("nse", 8), ("forwarder", 11), ("nsmgr", 10)])
+async def test_a_request_that_is_cancelled_while_its_answer_is_under_way_leaves_nothing(
+    tmp_path, monkeypatch, name, number, turns
+):
+    """What a component made for a caller that never heard of it is closed, too."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        await mesh.client.request(ask("warm"))
+        await mesh.client.close(ask("warm"))
+
+        async def cancel_later():
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+
+        async def go_on():
+            mesh.cancelling = asyncio.create_task(cancel_later())
+
+        rebind(mesh, name, number, go_on)
+        task = asyncio.create_task(mesh.client.request(ask()))
+        with suppress(asyncio.CancelledError):
+            await task
+            await mesh.client.close(ask())  # it was done before
+        await settled(mesh)
+
+
 @pytest.mark.parametrize(("name", "number"), positions())
 async def test_a_request_that_fails_at_an_element_leaves_nothing(tmp_path, monkeypatch, name, number):
     """And says where it failed."""
@@ -362,11 +389,11 @@ async def test_a_wrong_path_a_foreign_id_and_a_forged_token_are_refused(tmp_path
         with pytest.raises(MeshError, match="connection id 'foreign' is not the id of its path segment"):
             await send(id="foreign")
         forger = identity_of(AUTHORITY, "client")
-        monkeypatch.setattr(mesh.identities["client"], "token", forger.token)
+        monkeypatch.setattr(mesh.identities["client"], "token", lambda peer: forger.token(replace(peer, seen=None)))
         with pytest.raises(Refused, match="prev_token_signed: the caller's token is not signed"):
             await send()
         channel = mesh.pools["client"].channel(mesh.url("nsmgr"))
-        token = forger.token(await channel.peer())
+        token = forger.token(replace(await channel.peer(), seen=None))
         metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
         with pytest.raises(Refused, match="prev_token_signed"):
             await channel.unary("/networkservice.NetworkService/Close", connection, Empty, metadata=metadata)
@@ -394,6 +421,35 @@ async def test_somebody_else_cannot_close_a_connection(tmp_path, monkeypatch):
         assert mesh.left() == ONE
 
 
+async def test_somebody_who_heard_a_connections_id_can_neither_change_nor_close_it(tmp_path, monkeypatch):
+    """With a path and tokens of its own that are in order: ids are no secret, every listener hears them."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        theirs = connection.path.path_segments[1]
+        segments = [PathSegment(name="thief", id="t"), PathSegment(name=theirs.name, id=theirs.id)]
+        stolen = Connection(id="t", network_service="icmp", path=Path(path_segments=segments))
+        remote = Chain([Begin()], RemoteNetworkService(mesh.pools["nse"]))
+        with pytest.raises(Refused, match=f"the connection {theirs.id} belongs to spiffe://test.mesh/client"):
+            await remote.request(Call(NetworkServiceRequest(connection=stolen), target=mesh.url("nsmgr")))
+        channel = mesh.pools["nse"].channel(mesh.url("nsmgr"))
+        token = mesh.identities["nse"].token(await channel.peer())
+        metadata = [("nsm-client-token", token.token), ("nsm-client-token-expires", token.expires.to_rfc3339())]
+        with pytest.raises(Refused, match=f"the connection {theirs.id} belongs to spiffe://test.mesh/client"):
+            await channel.unary("/networkservice.NetworkService/Close", stolen, Empty, metadata=metadata)
+        assert mesh.left() == ONE
+
+
+async def test_a_namespace_that_is_named_by_a_path_is_refused(tmp_path, monkeypatch):
+    """It would be opened with the rights of the manager and the forwarder: any process's could be had."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        elements = [KernelClient("file:///proc/1/ns/net")]
+        chain = client("client", elements, RemoteNetworkService(mesh.pools["client"]), url=mesh.url("nsmgr"))
+        with pytest.raises(Refused, match="file:///proc/1/ns/net is a path of the caller's; a namespace is passed as"):
+            await chain.request(ask())
+        await settled(mesh)
+        assert mesh.kernel.made == 0
+
+
 async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monkeypatch):
     """The manager serves at once, says what is missing, and works when the registry has come."""
     identities = {n: identity_of(AUTHORITY, n) for n in ("registry", "nsmgr", "nse")}
@@ -417,3 +473,24 @@ async def test_a_registry_that_is_down_at_the_start_is_waited_for(tmp_path, monk
             serve([urls["registry"]], registry.methods(), identities["registry"], name="registry")
         )
         assert (await asyncio.wait_for(registering, 10)).payload == "IP"
+
+
+async def test_a_mesh_goes_on_when_all_of_its_identities_rotate(tmp_path, monkeypatch):
+    """No call fails, no wire is made anew, also to endpoints whose sockets came as descriptors."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        connection = await mesh.client.request(ask())
+        held = []
+        for number in range(4):
+            for identity in mesh.identities.values():
+                identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
+                await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
+                assert mesh.kernel.made == 1 + number
+            await mesh.client.request(ask(f"new-{number}"))
+            await mesh.client.close(ask(f"new-{number}"))
+            await asyncio.sleep(0.05)
+            for pool in mesh.pools.values():
+                pool._trim()
+            await asyncio.sleep(0.05)
+            held.append(descriptors())
+        assert mesh.left() == ONE
+        assert held[3] == held[1]  # watches stay on the connections where they began

@@ -323,7 +323,9 @@ def _read_varint(buf: bytes, pos: int, end: int) -> tuple[int, int]:
         pos += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value & 0xFFFFFFFFFFFFFFFF, pos
+            if value > 0xFFFFFFFFFFFFFFFF:
+                raise DecodeError("a varint has more than 64 bits")
+            return value, pos
         shift += 7
         if shift > 63:
             raise DecodeError("a varint has more than ten bytes")
@@ -341,6 +343,7 @@ def _read_short(buf: bytes, pos: int, end: int, largest: int) -> tuple[int, int]
 def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> tuple[str, Any]:
     """One entry of a map: key and value in any order, each possibly missing."""
     key, value = "", default
+    parts: list[bytes] = []
     while pos < end:
         tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
         if tag in (10, 18):
@@ -352,9 +355,13 @@ def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> t
                 key = str(buf[pos:stop], "utf-8")
             else:
                 value = read(buf, pos, stop)
+                if default is None:
+                    parts.append(buf[pos:stop])
             pos = stop
         else:
             pos = _skip(buf, pos, end, tag)
+    if len(parts) > 1:  # a message that comes twice is merged, which is what reading both as one does
+        value = read(b"".join(parts), 0, sum(map(len, parts)))
     return key, value if value is not None else read(b"", 0, 0)
 
 

@@ -11,7 +11,8 @@ M = TypeVar("M", bound=Message)
 
 _PROTO_NAMES = {"next_hop": "nextHop", "mtu": "MTU"}
 _PYTHON_NAMES = {proto: python for python, proto in _PROTO_NAMES.items()}
-_FREE_KEYS = {"labels", "parameters", "metrics", "extra_context", "source_selector", "destination_selector"}
+_MAPS_OF_TEXT = {"labels", "parameters", "metrics", "extra_context", "source_selector", "destination_selector"}
+_MAPS_OF_MESSAGES = {"connections", "network_service_labels"}
 
 
 def to_json(message: Message) -> dict[str, Any]:
@@ -27,12 +28,14 @@ def from_json(kind: type[M], value: Mapping[str, Any]) -> M:
 def _renamed(value: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """Rename fields at every level, but not the keys of maps, which are free text."""
     rename: Callable[[Any], Any] = lambda item: _renamed(item, names) if isinstance(item, Mapping) else item  # noqa: E731
-    result = {}
+    result: dict[str, Any] = {}
     for key, item in value.items():
         if isinstance(item, list):
             result[names.get(key, key)] = [rename(one) for one in item]
-        elif key in _FREE_KEYS:
+        elif key in _MAPS_OF_TEXT:
             result[key] = item
+        elif key in _MAPS_OF_MESSAGES:
+            result[key] = {name: rename(one) for name, one in item.items()}
         else:
             result[names.get(key, key)] = rename(item)
     return result

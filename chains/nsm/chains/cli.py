@@ -1,7 +1,8 @@
 """The `nsm` command: finds components and tools by the entry points of what is installed.
 
 An image that has only the forwarder has only `nsm forwarder-kernel`. An entry point of group ``nsm.commands`` is a
-function ``main(arguments: list[str]) -> int``; its docstring's first line is the help.
+function ``main(arguments: list[str]) -> int``; its docstring's first line is the help. It names the extras that it
+needs, as in ``nsm.mesh.cli:main [mesh]``; without them the command says what to install.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(_usage(commands))
         return 0 if words else 2
     if words[0] not in commands:
-        near = difflib.get_close_matches(words[0], commands, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(commands))}"
-        print(f"nsm: there is no command {words[0]!r}{hint}", file=sys.stderr)
+        print(f"nsm: there is no command {words[0]!r}; {_hint(words[0], commands)}", file=sys.stderr)
         return 2
+    point = commands[words[0]]
     try:
-        result: int = commands[words[0]].load()(words[1:])
+        result: int = point.load()(words[1:])
+    except ModuleNotFoundError as error:
+        if not point.extras:
+            raise
+        print(f"nsm {point.name}: {_missing(point, error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -34,11 +39,30 @@ def main(arguments: list[str] | None = None) -> int:
     return result
 
 
+def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
+    near = difflib.get_close_matches(word, commands, n=1)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there are: {', '.join(sorted(commands))}" if commands else _NONE
+
+
+_NONE = "no commands are installed; nsm-services and nsm-forwarder-kernel have some"
+
+
 def _usage(commands: dict[str, EntryPoint]) -> str:
-    lines = [f"  nsm {name:<18}{_about(point)}" for name, point in sorted(commands.items())]
+    lines = [f"  nsm {name:<18}{_about(point)}" for name, point in sorted(commands.items())] or [f"  {_NONE}"]
     return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help says more of one."])
 
 
 def _about(point: EntryPoint) -> str:
-    text: str = point.load().__doc__ or ""
+    try:
+        text: str = point.load().__doc__ or ""
+    except ModuleNotFoundError as error:
+        return f"({_missing(point, error)})"
     return text.strip().partition("\n")[0]
+
+
+def _missing(point: EntryPoint, error: ModuleNotFoundError) -> str:
+    package = point.dist.name if point.dist is not None else ""
+    extras = f"[{','.join(point.extras)}]" if point.extras else ""
+    return f"the module {error.name} is missing: pip install '{package}{extras}'"

@@ -7,10 +7,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nsm.apis import codec, connection, networkservice, registry
 from nsm.chains import logs
@@ -24,6 +24,7 @@ from nsm.chains.tracing import traces
 from nsm.chains.transport import Pool, SocketAccess
 
 C = TypeVar("C", bound=Common)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,10 @@ class Runtime:
         """Who may connect to the component's unix sockets."""
         return SocketAccess(mode=config.socket_mode, group=config.socket_group)
 
+    async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do what may take for ever, such as waiting for another component; ends the process if it is to stop."""
+        return await unless_set(self.stopping, work)
+
 
 def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]], arguments: list[str]) -> int:
     """Run the component `name` until it is done or asked to end; returns the exit code.
@@ -49,7 +54,7 @@ def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]],
     async def with_identity(config: C, stopping: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
             source = identity_from(config.workload_api, token_lifetime=config.max_token_lifetime)
-            identity = await stack.enter_async_context(source)
+            identity = await unless_set(stopping, stack.enter_async_context(source))
             pool = await stack.enter_async_context(Pool(identity, dial_timeout=getattr(config, "dial_timeout", 15.0)))
             await main(config, Runtime(identity, pool, stopping))
 
@@ -93,6 +98,20 @@ def prepare_codec() -> None:
         registry.NetworkServiceEndpointQuery,
         registry.NetworkServiceEndpointResponse,
     )
+
+
+async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`; it is cancelled, and so is the caller, when `stopping` is set before it is done."""
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise asyncio.CancelledError
+        return task.result()
+    finally:
+        waiting.cancel()
+        task.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)
 
 
 async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], config: C) -> None:

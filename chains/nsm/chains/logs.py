@@ -11,11 +11,25 @@ import os
 import sys
 from typing import TextIO
 
+if "structlog" not in sys.modules:
+    # Tracebacks by rich would cost every component 30 ms of its start, and show local variables: tokens among them.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+    import structlog.dev
+
+    if sys.modules["rich"] is None:
+        del sys.modules["rich"]
+
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 log: FilteringBoundLogger = structlog.get_logger()
 """The logger of every component."""
+
+
+def named(name: str) -> FilteringBoundLogger:
+    """A logger of a part."""
+    logger: FilteringBoundLogger = structlog.get_logger(name)
+    return logger
 
 
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:

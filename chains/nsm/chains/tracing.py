@@ -22,6 +22,8 @@ from nsm.chains.core import InvalidRequest
 from nsm.chains.core.tracing import enable
 
 _FILE = "file://"
+_EXPORT_TIMEOUT = 3
+"""Seconds for one export, retries included: what a component waits for at its end if the collector is not there."""
 
 
 @contextmanager
@@ -30,12 +32,12 @@ def traces(component: str, config: Common) -> Iterator[None]:
     if not (config.otlp_endpoint or config.telemetry):
         yield
         return
+    exporter = _exporter(component, config)
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only when tracing is on
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
 
     provider = TracerProvider(resource=Resource.create({"service.name": component}))
-    exporter = _exporter(component, config)
     is_file = config.otlp_endpoint.startswith(_FILE)
     provider.add_span_processor(SimpleSpanProcessor(exporter) if is_file else BatchSpanProcessor(exporter))
     enable(_Hooks(provider.get_tracer("nsm")))
@@ -47,13 +49,15 @@ def traces(component: str, config: Common) -> Iterator[None]:
 
 
 def _exporter(component: str, config: Common) -> Any:
-    if config.otlp_endpoint.startswith(_FILE):
-        return _FileExporter(Path(config.otlp_endpoint.removeprefix(_FILE)), component)
     try:
+        import opentelemetry.sdk.trace  # noqa: F401, PLC0415
+
+        if config.otlp_endpoint.startswith(_FILE):
+            return _FileExporter(Path(config.otlp_endpoint.removeprefix(_FILE)), component)
         if config.otlp_endpoint:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
-            return OTLPSpanExporter()
+            return OTLPSpanExporter(timeout=_EXPORT_TIMEOUT)
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         extra = "otlp" if config.otlp_endpoint else "otlp-grpc"

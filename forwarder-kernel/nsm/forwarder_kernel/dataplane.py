@@ -44,7 +44,7 @@ T = TypeVar("T")
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES = 4
-_OPERATING_TIMEOUT = 2.0
+_SETTLING_TIMEOUT = 2.0
 
 
 @dataclass(slots=True)
@@ -196,9 +196,7 @@ class Dataplane:
         for end, opposite, settings in _sides(pair, pair.wire):
             messages = [set_up(end.index, pair.alias), *_additions(end.index, settings, opposite.mac)]
             self._apply(end, messages)
-        for end in (pair.client, pair.endpoint):
-            if not end.namespace.socket.wait_operating(end.index, _OPERATING_TIMEOUT):
-                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
+        self._settle(pair, pair.wire)
 
     def _change(self, pair: Pair, wire: Wire) -> None:
         before = {id(end): settings for end, _, settings in _sides(pair, pair.wire)}
@@ -207,7 +205,18 @@ class Dataplane:
             if wire.mtu and wire.mtu != pair.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             self._apply(end, messages)
+        self._settle(pair, wire)
         pair.wire = wire
+
+    def _settle(self, pair: Pair, wire: Wire) -> None:
+        """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+
+        The carrier comes with the second end, so this is for both ends when both are set.
+        """
+        for end, _, settings in _sides(pair, wire):
+            socket = end.namespace.socket
+            if not socket.settle(end.index, [address.ip for address in settings.addresses], _SETTLING_TIMEOUT):
+                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
 
     def _apply(self, end: _End, messages: Sequence[Message]) -> None:
         try:

@@ -59,7 +59,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
             config.connect_to, runtime.pool, [SendUrl()], policies=config.registry_client_policies
         )
         await stack.enter_async_context(endpoints)
-        await endpoints.register(RegistryCall(_record(config, bound[0])))
+        await runtime.unless_stopped(endpoints.register(RegistryCall(_record(config, bound[0]))))
         log.info("ready", listen_on=bound[0])
         await runtime.stopping.wait()
 

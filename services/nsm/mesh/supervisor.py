@@ -18,6 +18,7 @@ from nsm.chains.identity.source import identity_from
 from nsm.chains.transport import Pool
 
 from . import namespaces
+from .collector import Collector
 from .logfile import LogFile, component_level, parsed
 from .plan import OPERATOR, START_ORDER, STOP_ORDER, Component, manager_of, plan
 from .rundir import MeshCommandError, RunDir
@@ -74,7 +75,9 @@ class Supervisor:
     ) -> None:
         self._run, self._topology, self._zygote, self._tell = run, topology, zygote, tell
         self._log_level = environment.get("NSM_LOG_LEVEL", "INFO")
-        parts = plan(run, topology, _common(environment, self._log_level))
+        self._collector = Collector(environment)
+        common = {**_common(environment, self._log_level), **self._collector.variables}
+        parts = plan(run, topology, common)
         self._processes = {part.name: _Process(part) for part in parts}
         self._networks: dict[str, int] = {}
         self._mounts: dict[str, int] = {}
@@ -95,6 +98,7 @@ class Supervisor:
         """
         asyncio.get_running_loop().add_reader(self._zygote.fileno(), self._note_ended)
         self._make_namespaces()
+        await self._collector.listen_in(self._networks.values())
         try:
             async with asyncio.timeout(timeout):
                 for commands in START_ORDER:
@@ -110,6 +114,7 @@ class Supervisor:
         for command in STOP_ORDER:
             await asyncio.gather(*(self.stop(p.name) for p in self._processes.values() if p.what.command == command))
         asyncio.get_running_loop().remove_reader(self._zygote.fileno())
+        await self._collector.aclose()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 

@@ -31,13 +31,17 @@ def spans_of(folder: Path) -> list[Span]:
 
 
 def render(spans: Sequence[Span], root: str = "") -> str:
-    """The trace with most spans (or that of a span called `root`), a line a span: where, what, when, how long."""
+    """The trace with most spans (or that of a span called `root`), a line a span: where, what, when, how long.
+
+    `own` is what a span took without those inside it, in ms: where the time goes.
+    """
     if not spans:
         return "there are no spans"
     trace = _choose(spans, root)
     begin, end = min(span.start_ns for span in trace), max(span.end_ns for span in trace)
-    lines = [f"{'service':<18} {'span':<40} {'ms':>8}  0 ms{f'{(end - begin) / 1e6:.1f} ms':>{_WIDTH - 4}}"]
-    lines += [_line(span, depth, begin, max(1, end - begin)) for span, depth in _in_order(trace)]
+    lines = [f"{'service':<18} {'span':<40} {'ms':>7} {'own':>7}  0 ms{f'{(end - begin) / 1e6:.1f} ms':>{_WIDTH - 4}}"]
+    own = _own_times(trace)
+    lines += [_line(span, depth, own[span.span_id], begin, max(1, end - begin)) for span, depth in _in_order(trace)]
     return "\n".join(lines)
 
 
@@ -47,6 +51,15 @@ def _choose(spans: Sequence[Span], root: str) -> list[Span]:
         traces[span.trace_id].append(span)
     named = [trace for trace in traces.values() if any(span.name == root for span in trace)]
     return max(named or traces.values(), key=len)
+
+
+def _own_times(trace: Iterable[Span]) -> dict[str, int]:
+    """Nanoseconds of each span without its children, which follow each other: a chain does one thing at a time."""
+    own = {span.span_id: span.end_ns - span.start_ns for span in trace}
+    for span in trace:
+        if span.parent_id in own:
+            own[span.parent_id] -= span.end_ns - span.start_ns
+    return {span_id: max(0, nanoseconds) for span_id, nanoseconds in own.items()}
 
 
 def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
@@ -69,9 +82,10 @@ def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
     return ordered
 
 
-def _line(span: Span, depth: int, begin: int, length: int) -> str:
+def _line(span: Span, depth: int, own: int, begin: int, length: int) -> str:
     left = (span.start_ns - begin) * _WIDTH // length
     width = max(1, (span.end_ns - span.start_ns) * _WIDTH // length)
     bar = " " * left + "█" * min(width, _WIDTH - left if left < _WIDTH else 1)
     name = f"{'  ' * depth}{span.name.rpartition('.')[2] if '/' in span.name else span.name}"
-    return f"{span.service:<18.18} {name:<40.40} {(span.end_ns - span.start_ns) / 1e6:>8.2f}  {bar}"
+    times = f"{(span.end_ns - span.start_ns) / 1e6:>7.2f} {own / 1e6:>7.2f}"
+    return f"{span.service:<18.18} {name:<40.40} {times}  {bar}"

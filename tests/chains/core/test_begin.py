@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nsm.apis import codec
 from nsm.apis.connection import Connection, State
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
@@ -279,3 +280,27 @@ def test_a_client_s_changes_are_merged_with_what_the_mesh_chose():
     assert merged.payload == "IP"
     assert merged.context.mtu == 1400
     assert merged.context.extra_context == {"k": "3", "own": "y"}
+
+
+@pytest.mark.parametrize(
+    ("got", "asked", "now", "merged"),
+    [
+        ({"k": "1"}, {"k": "1"}, {"k": "2"}, {"k": "2"}),
+        ({"k": "1"}, {"k": "3"}, {}, {"k": "3"}),
+        ({"k": "1"}, {}, {"k": "1", "own": "y"}, {"own": "y"}),
+        ({}, {"new": "1"}, {"own": "y"}, {"own": "y"}),
+    ],
+)
+def test_of_the_extra_context_a_client_changes_only_what_it_got(got, asked, now, merged):
+    """As upstream's clients do: what it did not change, or never got, stays the mesh's."""
+    contexts = [ConnectionContext(mtu=mtu, extra_context=extra) for mtu, extra in ((1, got), (2, asked), (1, now))]
+    result = merge_with_returned(*(Connection(context=context) for context in contexts))
+    assert result.context == ConnectionContext(mtu=2, extra_context=merged)
+
+
+def test_a_client_that_passes_no_context_asks_for_an_empty_one():
+    """But one that there was none of yet is taken as it is."""
+    had = Connection(context=ConnectionContext(mtu=1400, extra_context={"k": "1"}))
+    assert merge_with_returned(had, Connection(), codec.clone(had)).context == ConnectionContext()
+    asked = Connection(context=ConnectionContext(extra_context={"k": "1"}))
+    assert merge_with_returned(Connection(), asked, Connection()).context == asked.context

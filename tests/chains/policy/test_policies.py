@@ -37,7 +37,7 @@ def token(identity, audience=None):
 
 def signed(identity, **claims):
     return jwt.encode(
-        {"sub": identity.spiffe_id, "exp": int(time.time()) + 60, **claims}, identity.svid.key, algorithm="ES256"
+        {"sub": identity.spiffe_id, "exp": int(time.time()) + 3600, **claims}, identity.svid.key, algorithm="ES256"
     )
 
 

@@ -14,11 +14,12 @@ MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
 
 
-def read(kind, message):
+def read(kind, message, *, acknowledged=True):
     """The message as the library decodes it: its fields, and its attributes by name."""
     found = kind(message.numbered(7))
     found.decode()
     assert (found["header"]["length"], found["header"]["sequence_number"]) == (len(message.data), 7)
+    assert bool(found["header"]["flags"] & 0x4) == acknowledged
     assert len(message.data) % 4 == 0
     return found, dict(found["attrs"])
 
@@ -55,7 +56,6 @@ def test_a_pair_for_frames_resolves_addresses_and_has_the_kernels_mtu_unless_one
         (messages.set_mtu(9, 1400), 19, {"IFLA_MTU": 1400}),
         (messages.set_group(9, 77), 19, {"IFLA_GROUP": 77}),
         (messages.delete_link(9), 17, {}),
-        (messages.get_link(index=9), 18, {}),
     ],
     ids=lambda value: getattr(value, "about", ""),
 )
@@ -72,7 +72,7 @@ def test_a_link_is_set_up_with_its_owner():
 
 
 def test_a_link_is_asked_for_by_name_and_a_group_is_deleted_as_one():
-    assert read(ifinfmsg, messages.get_link(name="nsm-1"))[1] == {"IFLA_IFNAME": "nsm-1"}
+    assert read(ifinfmsg, messages.get_link(name="nsm-1"), acknowledged=False)[1] == {"IFLA_IFNAME": "nsm-1"}
     found, attributes = read(ifinfmsg, messages.delete_group(77))
     assert (found["header"]["type"], found["index"], attributes) == (17, 0, {"IFLA_GROUP": 77})
 
@@ -122,3 +122,10 @@ def test_neighbors_are_permanent_or_known_for_now(address):
         assert attributes == {"NDA_DST": address, "NDA_LLADDR": MAC}
     found, attributes = read(ndmsg, messages.remove_neighbor(9, parsed))
     assert (found["header"]["type"], attributes) == (29, {"NDA_DST": address})
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+def test_the_way_to_an_address_is_asked_for(address):
+    found, attributes = read(rtmsg, messages.get_route(ipaddress.ip_address(address)), acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"]) == (26, 0x1)
+    assert (found["dst_len"], attributes) == (32 if "." in address else 128, {"RTA_DST": address})

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 
@@ -17,8 +16,6 @@ from nsm.forwarder_kernel.ends import wire_of
 from nsm.mesh import namespaces
 
 pytestmark = pytest.mark.system
-
-ECHO_REQUEST, ECHO_REPLY = b"\x08\0\xf7\xff\0\0\0\0", 0
 
 
 class Host:
@@ -36,23 +33,6 @@ class Host:
 
     def json(self, *command):
         return json.loads(self.run("ip", "-d", "-j", *command))
-
-    def echo(self, address):
-        """Whether one packet that is sent at this moment comes back."""
-
-        def send():
-            namespaces.enter(self.descriptor, namespaces.NEW_NET)
-            with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-                sock.settimeout(0.9)
-                sock.sendto(ECHO_REQUEST, (address, 0))
-                try:
-                    while sock.recv(1024)[20] != ECHO_REPLY:
-                        pass
-                except TimeoutError:
-                    return False
-                return True
-
-        return namespaces.in_thread(send)
 
     def links(self):
         return {link["ifname"]: link for link in self.json("address") if link["ifname"] != "lo"}
@@ -254,18 +234,3 @@ async def test_many_wires_are_removed_together(hosts, dataplane):
 
 def test_a_client_names_its_own_namespace():
     assert KernelClient()._namespace == f"file:///proc/{os.getpid()}/ns/net"
-
-
-@pytest.mark.parametrize("payload", ["IP", "ETHERNET"])
-async def test_the_first_packet_arrives_as_soon_as_a_wire_is_made(hosts, dataplane, payload):
-    """The end that was set up first drops packets until the kernel has noticed its carrier."""
-    client, endpoint = hosts
-    keep = await dataplane.create(wire(client, endpoint, payload), "keep")
-    for number in range(40):
-        ip = {"src_ip_addrs": [f"10.1.{number}.1/32"], "dst_ip_addrs": [f"10.1.{number}.0/32"]}
-        names = f"c{number}", f"e{number}"
-        pair = await dataplane.create(wire(client, endpoint, payload, names=names, **ip), names[0])
-        assert client.echo(f"10.1.{number}.0"), number
-        assert endpoint.echo(f"10.1.{number}.1"), number
-        await dataplane.remove(pair)
-    await dataplane.remove(keep)

@@ -31,7 +31,7 @@ def client(
     """
     return Chain(
         [
-            UpdatePath(name),
+            UpdatePath(name, asks=True),
             Begin(merge=merge_with_returned) if begin is None else begin,
             *([Refresh()] if refresh else []),
             *([ClientUrl(url)] if url else []),

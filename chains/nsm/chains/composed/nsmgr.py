@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain, RegistryElement
+from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, RegistryChain, RegistryElement
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
@@ -48,6 +50,15 @@ class Nsmgr:
         """All APIs of a manager."""
         records = {**registry(SERVICES, self.services), **registry(ENDPOINTS, self.endpoints)}
         return {**self.connections.methods(), **records}
+
+    async def watch(self) -> None:
+        """Begin to watch the registry, before the first call has to: also tells early that it is not there."""
+        for chain, nobody in zip(
+            self._inner, (NetworkService(name="-"), NetworkServiceEndpoint(name="-")), strict=True
+        ):
+            with suppress(MeshError):
+                async for _ in cast("ServiceChain", chain).find(RegistryCall(cast("NetworkService", nobody))):
+                    pass
 
     async def aclose(self) -> None:
         """Release the elements of all."""

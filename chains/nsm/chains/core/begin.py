@@ -34,6 +34,7 @@ from typing import Any, Protocol
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, State
+from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 
 from .call import DEFAULT_TIMEOUT, Call
@@ -264,25 +265,26 @@ class _Events:
 def merge_with_returned(returned: Connection, requested: Connection, current: Connection) -> Connection:
     """A client's merge: what the caller changed since the last answer, on top of how the connection stands now.
 
-    The endpoint's name and the context are taken from the caller if they differ from what it got; everything else
-    stays as the mesh chose it. Keys of the extra context are merged one by one.
+    The endpoint's name and the context are taken from the caller if they differ from what it got (no context is an
+    empty one); everything else stays as the mesh chose it. Of the extra context only the keys that the caller got
+    are its to change or to drop.
     """
     if requested.network_service_endpoint_name != returned.network_service_endpoint_name:
         current.network_service_endpoint_name = requested.network_service_endpoint_name
-    if requested.context is not None and requested.context != returned.context:
-        merged = codec.clone(requested.context)
-        before = returned.context.extra_context if returned.context else {}
-        now = current.context.extra_context if current.context else {}
-        merged.extra_context = _merge_keys(before, requested.context.extra_context, now)
-        current.context = merged
+    if requested.context != returned.context:
+        wanted = codec.clone(requested.context) if requested.context is not None else ConnectionContext()
+        if current.context is not None:
+            before = returned.context.extra_context if returned.context is not None else {}
+            wanted.extra_context = _merge_keys(before, wanted.extra_context, current.context.extra_context)
+        current.context = wanted
     if requested.state == State.RESELECT_REQUESTED:
         current.state = State.RESELECT_REQUESTED
     return current
 
 
 def _merge_keys(before: dict[str, str], requested: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    changed = {key: value for key, value in requested.items() if key in before}
-    return {key: changed.get(key, value) for key, value in now.items() if key not in before or key in requested}
+    merged = {key: value for key, value in now.items() if key not in before or key in requested}
+    return merged | {key: value for key, value in requested.items() if key in before and before[key] != value}
 
 
 def _id_of(call: Call) -> str:

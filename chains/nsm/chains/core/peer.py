@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -12,10 +12,15 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 @dataclass(frozen=True)
 class Peer:
-    """A verified peer: its SPIFFE ID and the leaf certificate (DER) that it showed in the TLS handshake."""
+    """A verified peer: its SPIFFE ID and the leaf certificate (DER) that it showed in the TLS handshake.
+
+    `seen` is the SVID of our own that it saw in return, if it was one: our tokens for it are signed with that key,
+    also when we have a newer one by now.
+    """
 
     spiffe_id: str
     certificate_der: bytes
+    seen: Any = field(default=None, compare=False, repr=False)
 
     @cached_property
     def certificate(self) -> x509.Certificate:

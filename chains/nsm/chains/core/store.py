@@ -12,7 +12,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from .tasks import Tasks, log_defect
+from .errors import MeshError
+from .tasks import Tasks, log_defect, log_event
 
 if TYPE_CHECKING:
     from .begin import EventFactory
@@ -110,5 +111,7 @@ async def run_cleanup(cleanup: Cleanup, owner: str) -> None:
         result = cleanup()
         if inspect.isawaitable(result):
             await result
+    except MeshError as error:  # a peer that is gone, most often
+        log_event("clean-up failed", owner=owner, error=str(error))
     except Exception as error:
         log_defect("clean-up failed", owner, error)

@@ -7,12 +7,12 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
-import structlog
+from nsm.chains.logs import named
 
 T = TypeVar("T")
 U = TypeVar("U")
 
-_log = structlog.get_logger("nsm.tasks")
+_log = named("nsm.tasks")
 
 _PATIENCE = 1.0
 """Seconds after which a task that a library kept from being cancelled is cancelled again."""

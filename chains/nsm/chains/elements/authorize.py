@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
-from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet
+from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet, claims_of
 
 
 class Authorize(Element):
@@ -14,19 +14,27 @@ class Authorize(Element):
 
     A call that this process makes itself has no peer and is not checked. A Close is not refused because a token has
     expired, so that nothing outlives its owner; a caller who is not entitled gets `CloseRefused`.
+
+    A connection belongs to the client that asked for it first, by the subject of the path's first token: ids are no
+    secret, since every listener hears them, so knowing one must not be enough to change or close it.
     """
 
     def __init__(self, masks: Iterable[str] = SERVER_MASKS) -> None:
         self._policies = PolicySet.select(masks)
+        self._owner: Key[str] = Key("owner")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Raise `Refused` if a policy says no."""
+        """Raise `Refused` if a policy says no, or the connection is another client's."""
         if (reason := self._refusal(call, closing=False)) is not None:
             raise Refused(f"no sufficient privileges: {reason}")
-        return await rest.request(call)
+        owner = _origin(call)
+        connection = await rest.request(call)
+        if call.peer is not None:
+            call.live.setdefault(self._owner, lambda: owner)
+        return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Raise `CloseRefused` if a policy says no."""
+        """Raise `CloseRefused` likewise."""
         if (reason := self._refusal(call, closing=True)) is not None:
             raise CloseRefused(f"no sufficient privileges: {reason}")
         await rest.close(call)
@@ -37,7 +45,20 @@ class Authorize(Element):
         path = call.connection.path
         index = path.index if path else 0
         tokens = [segment.token for segment in path.path_segments[: index + 1]] if path else []
-        return self._policies.refusal(Path(tokens, index, call.peer), closing=closing)
+        return self._policies.refusal(Path(tokens, index, call.peer), closing=closing) or self._foreign(call)
+
+    def _foreign(self, call: Call) -> str | None:
+        owner = call.live.get(self._owner) if self._policies else None
+        if owner is None or owner == _origin(call):
+            return None
+        return f"the connection {call.live.connection_id} belongs to {owner}"
+
+
+def _origin(call: Call) -> str:
+    """Who the connection begins at: the subject of the path's first token."""
+    path = call.connection.path
+    claims = claims_of(path.path_segments[0].token) if path and path.path_segments else None
+    return claims.subject if claims else ""
 
 
 class AuthorizeClient(Element):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INODE_URL
-from nsm.chains.core import Call, Element, Handler, Key, Received, Store, file_key, inode_url
+from nsm.chains.core import Call, Element, Handler, Key, Received, Refused, Store, file_key, inode_url
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
@@ -44,13 +44,19 @@ class ReturnDescriptors(Element):
 
 
 class ReceiveDescriptors(Element):
-    """For a server chain: take the namespaces that a request names; they stay open as long as the connection lives."""
+    """For a server chain: take the namespaces that a request names; they stay open as long as the connection lives.
+
+    A caller names a namespace by a descriptor that it holds. A path would be opened with this component's rights, so
+    one is refused with `Refused`.
+    """
 
     def __init__(self) -> None:
         self._files: Key[dict[str, Received]] = Key("received descriptors")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``inode:`` to ``file:`` on the way in, and back in the answer."""
+        if call.peer is not None:
+            _refuse_paths(_mechanisms(call))
         known = await _take(self._files, call, _mechanisms(call))
         connection = await rest.request(call)
         _rename(connection.mechanism, {_url(file): inode for inode, file in known.items()})
@@ -96,6 +102,13 @@ class ReceiveReturned(Element):
             await rest.close(call)
         finally:
             _release_all(call.live, self._files)
+
+
+def _refuse_paths(mechanisms: Iterable[Mechanism]) -> None:
+    for mechanism in mechanisms:
+        url = mechanism.parameters.get(INODE_URL, "")
+        if url.startswith("file:"):
+            raise Refused(f"{url} is a path of the caller's; a namespace is passed as a descriptor, on a unix socket")
 
 
 def _mechanisms(call: Call) -> list[Mechanism]:

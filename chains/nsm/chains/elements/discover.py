@@ -33,8 +33,8 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
 class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
-    The candidates are in ``call.candidates``, best first. A call that has a target already is passed on as it is.
-    Raises `NotFound`.
+    The candidates are in ``call.candidates``, best first; an endpoint that was named is the target at once. A call
+    that has a target already is passed on as it is. Raises `NotFound`.
     """
 
     def __init__(
@@ -43,10 +43,12 @@ class Discover(Element):
         self._services, self._endpoints = services, endpoints
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Set the candidates."""
+        """Set the candidates, or the target."""
         if call.target is None:
-            name = call.connection.network_service_endpoint_name
-            call.candidates = [await self._named(name, call)] if name else await self._matching(call)
+            if name := call.connection.network_service_endpoint_name:
+                call.target = (await self._named(name, call)).url
+            else:
+                call.candidates = await self._matching(call)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -14,7 +14,7 @@ from .discover import find_all, find_service
 from .round_robin import all_failed
 
 POINT_TO_POINT = {"p2p": "true"}
-"""What a forwarder must be labelled with if the service's matches do not say otherwise."""
+"""What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""
 
 
 class DiscoverForwarder(Element):
@@ -83,7 +83,7 @@ class DiscoverForwarder(Element):
         for match in service.matches:
             if not is_subset(labels, match.source_selector, labels):
                 continue
-            wanted = match.metadata.labels if match.metadata is not None else POINT_TO_POINT
+            wanted = (match.metadata.labels if match.metadata is not None else {}) or POINT_TO_POINT
             fitting = [each for each in forwarders if self._has(each, wanted, labels)]
             if match.fallthrough and not fitting:
                 continue

@@ -10,6 +10,8 @@ from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL, LOCAL
 from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.model.interface_name import generate
 
+from .mechanisms import note_interface
+
 
 class KernelClient(Element):
     """For a client: offer a kernel interface in this process's own network namespace, by the given or a random name."""
@@ -30,6 +32,7 @@ class KernelClient(Element):
                 mechanism.parameters[INTERFACE_NAME] = generate(call.connection.network_service)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
+        note_interface(call.connection, "client_interface", chosen or wanted[0])
         return await rest.request(call)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.chains.core import Call, Element, Handler, MeshError, Unsupported, bind
 
 
@@ -13,8 +14,8 @@ class Mechanisms(Element):
     """Choose the first of the client's preferences that is supported here and succeeds.
 
     `supported` maps a mechanism's type to the elements that make it. A mechanism that the connection has already is
-    kept. Raises `Unsupported` if nothing fits, with what was wanted and what there is; if preferences fit but
-    failed, the error of the first.
+    kept. The metrics of the path segment tell of the interface. Raises `Unsupported` if nothing fits, with what was
+    wanted and what there is; if preferences fit but failed, the error of the first.
     """
 
     def __init__(self, supported: Mapping[str, Sequence[Element]]) -> None:
@@ -46,7 +47,9 @@ class Mechanisms(Element):
     async def _with(self, mechanism: Mechanism, call: Call, rest: Handler) -> Connection:
         if mechanism.type not in self._supported:
             raise self._unsupported([mechanism])
-        return await self._handler(mechanism.type, rest).request(call)
+        connection = await self._handler(mechanism.type, rest).request(call)
+        note_interface(connection, "server_interface", connection.mechanism or mechanism)
+        return connection
 
     def _handler(self, kind: str, rest: Handler) -> Handler:
         """The elements of one mechanism, tied to the rest of the chain at their first use; that never changes."""
@@ -57,3 +60,11 @@ class Mechanisms(Element):
     def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
         asked = ", ".join(mechanism.type for mechanism in wanted) or "none"
         return Unsupported(f"unsupported mechanism: asked for {asked}; here there is {', '.join(self._supported)}")
+
+
+def note_interface(connection: Connection, end: str, mechanism: Mechanism) -> None:
+    """Tell in this component's path segment what the wire's interface is, unless it says so already."""
+    path = connection.path
+    if path is not None and path.index < len(path.path_segments):
+        name = mechanism.parameters.get(INTERFACE_NAME) or "unknown"
+        path.path_segments[path.index].metrics.setdefault(end, f"{mechanism.type}/{name}")

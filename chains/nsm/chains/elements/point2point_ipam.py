@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
-from nsm.chains.core import Call, Element, Exhausted, Handler, Key
+from nsm.chains.core import Call, Element, Exhausted, Handler, Key, Store
+from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import interfaces
-from nsm.chains.model.prefixes import Address, Network, PrefixPool, parse_network
+from nsm.chains.model.prefixes import Excluded, PrefixPool
+
+_NOTHING = Excluded(())
+_REST = 60.0
+"""Seconds that nobody gets a free address which a client named in a request that failed: it may be on its interface."""
+
+_Taken = tuple[PrefixPool, Address]
 
 
 @dataclass(slots=True)
-class _Pair:
-    """The two addresses of one wire, and where they came from."""
+class _Lease:
+    """What one wire has: two addresses of a pool, and free ones that its client named and may have on its interface."""
 
-    pool: PrefixPool
     dst: Address
     src: Address
-    given: bool = False
+    taken: Sequence[_Taken]
+    _held: set[_Taken] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._held.update(self.taken)
 
     def give(self) -> None:
-        """Put both back, once."""
-        if not self.given:
-            self.given = True
-            self.pool.give(self.dst)
-            self.pool.give(self.src)
+        """Put everything back."""
+        while self._held:
+            pool, address = self._held.pop()
+            pool.give(address)
+
+    def take_again(self) -> None:
+        """Take what is still free of it."""
+        self._held.update((pool, address) for pool, address in self.taken if pool.claim(address, _NOTHING))
+
+    def is_in(self, excluded: Excluded) -> bool:
+        """Whether one of the two addresses is excluded."""
+        return self.dst in excluded or self.src in excluded
 
 
 class Point2PointIpam(Element):
@@ -36,78 +54,115 @@ class Point2PointIpam(Element):
 
     The first of `prefixes` that has two addresses left is used. A client that names addresses which are free here
     keeps them (so that they survive a restart of the endpoint). An address that the client excludes later is
-    replaced. Raises `Exhausted` if no prefix has two addresses left, `InvalidRequest` for a malformed prefix.
+    replaced; until the request has succeeded the old ones stay the wire's. Raises `Exhausted` if no prefix has two
+    addresses left, `InvalidRequest` for a malformed one of `prefixes`.
     """
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefixes)
         self._pools = [PrefixPool(prefix) for prefix in prefixes]
-        self._pair: Key[_Pair] = Key("addresses")
+        self._lease: Key[_Lease] = Key("addresses")
+        self._resting: list[tuple[float, PrefixPool, Address]] = []
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
         context = _ip_context(call.connection)
-        excluded = [parse_network(prefix) for prefix in context.excluded_prefixes]
-        pair = call.live.get(self._pair)
-        if pair is not None and _is_excluded(pair, excluded):
-            _withdraw(pair, context)
-            self._end(call, pair)
-            pair = None
-        if pair is None:
-            pair = self._recover(context, excluded) or self._allocate(excluded)
-            call.live.put(self._pair, pair)
-            call.live.on_end(pair.give)
-            call.undo.add(partial(self._end, call, pair))
-        _assign(pair, context)
-        return await rest.request(call)
+        excluded = Excluded(context.excluded_prefixes)
+        before = call.live.get(self._lease)
+        if before is None:
+            lease = self._begin(call, context, excluded)
+        elif before.is_in(excluded):
+            lease = self._replace(call, before, context, excluded)
+        else:
+            lease = before
+        _assign(lease, context)
+        connection = await rest.request(call)
+        if before is not None and before is not lease:
+            before.give()
+        return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Give the addresses back."""
         try:
             await rest.close(call)
         finally:
-            if (pair := call.live.get(self._pair)) is not None:
-                self._end(call, pair)
+            self._end(call.live)
 
-    def _end(self, call: Call, pair: _Pair | None) -> None:
-        if pair is not None and call.live.pop(self._pair) is pair:
-            pair.give()
+    def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
+        call.live.on_end(partial(self._end, call.live))
+        call.undo.add(partial(self._end, call.live))
+        return call.live.put(self._lease, self._lease_for(context, excluded))
 
-    def _recover(self, context: IpContext, excluded: Sequence[Network]) -> _Pair | None:
-        for dst in interfaces(context.dst_ip_addrs):
-            for src in interfaces(context.src_ip_addrs):
-                for pool in self._pools:
-                    if pool.claim(dst.ip, excluded):
-                        if pool.claim(src.ip, excluded):
-                            return _Pair(pool, dst.ip, src.ip)
-                        pool.give(dst.ip)
-        return None
+    def _replace(self, call: Call, before: _Lease, context: IpContext, excluded: Excluded) -> _Lease:
+        _withdraw(before, context)
+        before.give()
+        try:
+            lease = self._lease_for(context, excluded)
+        finally:
+            before.take_again()
+        call.undo.add(partial(self._restore, call.live, before))
+        return call.live.put(self._lease, lease)
 
-    def _allocate(self, excluded: Sequence[Network]) -> _Pair:
+    def _restore(self, live: Store, before: _Lease) -> None:
+        self._end(live)
+        before.take_again()
+        live.put(self._lease, before)
+
+    def _end(self, live: Store) -> None:
+        if (lease := live.pop(self._lease)) is not None:
+            lease.give()
+
+    def _lease_for(self, context: IpContext, excluded: Excluded) -> _Lease:
+        self._end_rests()
+        named: list[_Taken] = []
+        if context.src_ip_addrs and context.dst_ip_addrs:
+            sources, destinations = interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs)
+            for pool in self._pools:
+                src = _claim_first(pool, sources, excluded, named)
+                dst = _claim_first(pool, destinations, excluded, named)
+                if src is not None and dst is not None:
+                    return _Lease(dst, src, named)
+        return self._allocate(excluded, named)
+
+    def _allocate(self, excluded: Excluded, named: Sequence[_Taken]) -> _Lease:
         for pool in self._pools:
             if (dst := pool.pull(excluded)) is None:
                 continue
             if (src := pool.pull(excluded)) is not None:
-                return _Pair(pool, dst, src)
+                return _Lease(dst, src, [*named, (pool, dst), (pool, src)])
             pool.give(dst)
-        left_out = f", without {', '.join(map(str, excluded))}" if excluded else ""
+        until = asyncio.get_running_loop().time() + _REST
+        self._resting += [(until, *taken) for taken in named]
+        left_out = f", without {excluded}" if str(excluded) else ""
         raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
 
+    def _end_rests(self) -> None:
+        now = asyncio.get_running_loop().time()
+        while self._resting and self._resting[0][0] <= now:
+            _, pool, address = self._resting.pop(0)
+            pool.give(address)
 
-def _is_excluded(pair: _Pair, excluded: Sequence[Network]) -> bool:
-    return any(address in network for address in (pair.dst, pair.src) for network in excluded)
+
+def _claim_first(
+    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: list[_Taken]
+) -> Address | None:
+    for interface in wanted:
+        if pool.claim(interface.ip, excluded):
+            named.append((pool, interface.ip))
+            return interface.ip
+    return None
 
 
-def _assign(pair: _Pair, context: IpContext) -> None:
-    dst, src = _host_prefix(pair.dst), _host_prefix(pair.src)
+def _assign(lease: _Lease, context: IpContext) -> None:
+    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
     _add_address(context.dst_ip_addrs, dst)
     _add_address(context.src_ip_addrs, src)
     _add_route(context.src_routes, dst)
     _add_route(context.dst_routes, src)
 
 
-def _withdraw(pair: _Pair, context: IpContext) -> None:
-    dst, src = _host_prefix(pair.dst), _host_prefix(pair.src)
+def _withdraw(lease: _Lease, context: IpContext) -> None:
+    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
     context.dst_ip_addrs = [address for address in context.dst_ip_addrs if address != dst]
     context.src_ip_addrs = [address for address in context.src_ip_addrs if address != src]
     context.src_routes = [route for route in context.src_routes if route.prefix != dst]

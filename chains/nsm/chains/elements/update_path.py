@@ -2,6 +2,9 @@
 
 Segment ids are how a component finds its connection again: the connection's id is always the id of the segment that
 the path's index points at, and both are put back on the way out.
+
+A caller may propose the id of the next segment, in a segment without a name: it can close then what it asked for also
+if the answer never came. Components that know nothing of it (upstream's) take it for another one's and rename it.
 """
 
 from __future__ import annotations
@@ -15,19 +18,23 @@ from nsm.chains.core import Call, Element, Handler, InvalidRequest
 class UpdatePath(Element):
     """Move to this component's segment, making or renaming it; the caller gets its own index and id back.
 
-    Raises `InvalidRequest` if the index points beyond the path or the connection's id is not that of its segment.
+    With `asks`, which a client chain sets, the next component gets an id proposed. Raises `InvalidRequest` if the
+    index points beyond the path or the connection's id is not that of its segment.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, name: str, *, asks: bool = False) -> None:
+        self._name, self._asks = name, asks
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Step forward, and back in what is returned."""
         before = self._step(call.connection)
+        if self._asks:
+            _propose_next(_path(call.connection))
         connection = await rest.request(call)
         path = _path(connection)
-        path.index = before
-        connection.id = path.path_segments[before].id
+        if before < len(path.path_segments):  # a peer may answer with no path at all
+            path.index = before
+            connection.id = path.path_segments[before].id
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -62,7 +69,16 @@ class UpdatePath(Element):
         if path.index == len(path.path_segments):
             path.path_segments.append(PathSegment(name=self._name, id=str(uuid.uuid4())))
         elif (segment := path.path_segments[path.index]).name != self._name:
-            segment.name, segment.id = self._name, str(uuid.uuid4())
+            proposed = "" if segment.name else segment.id
+            segment.name, segment.id = self._name, proposed or str(uuid.uuid4())
+
+
+def _propose_next(path: Path) -> None:
+    """Propose a fresh id to the component that is asked next, if it is not in the path yet."""
+    beyond = path.path_segments[path.index + 1 :]
+    if len(beyond) > 1 or (beyond and beyond[0].name):
+        return
+    path.path_segments[path.index + 1 :] = [PathSegment(id=str(uuid.uuid4()))]
 
 
 def _path(connection: Connection) -> Path:

@@ -6,10 +6,15 @@ from nsm.apis.connection import Connection, PathSegment
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Call, Element, Handler
 from nsm.chains.identity import Identity
+from nsm.chains.policy import claims_of
 
 
 class UpdateToken(Element):
-    """Put the caller's token into the caller's segment and a fresh one of our own, made for the caller, into ours."""
+    """Put the caller's token into the caller's segment and a fresh one of our own, made for the caller, into ours.
+
+    The next component replaces the latter by the one that it got. That was signed for another connection than the
+    caller's: if our identity rotated in between, the caller gets one that is signed with the key that it knows.
+    """
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
@@ -17,7 +22,10 @@ class UpdateToken(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Update both segments."""
         self._update(call)
-        return await rest.request(call)
+        connection = await rest.request(call)
+        if self._identity.has_rotated_since(call.peer):
+            self._sign_again(call, connection)
+        return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Update both segments."""
@@ -31,6 +39,14 @@ class UpdateToken(Element):
         if path.index > 0 and call.token is not None:
             _set(path.path_segments[path.index - 1], call.token.token, call.token.expires)
         own = self._identity.token(call.peer)
+        _set(path.path_segments[path.index], own.token, own.expires)
+
+    def _sign_again(self, call: Call, connection: Connection) -> None:
+        path = connection.path
+        if path is None or path.index + 1 >= len(path.path_segments):
+            return
+        claims = claims_of(path.path_segments[path.index + 1].token)
+        own = self._identity.token(call.peer, audience=claims.subject if claims else "")
         _set(path.path_segments[path.index], own.token, own.expires)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import jwt
 from cryptography import x509
@@ -39,15 +40,18 @@ class Identity:
     """The identity of this process; `update` rotates it while others use it.
 
     New connections use the newest generation. A connection that was made with an older one stays valid: peers were
-    verified when it was made, and its tokens must be signed with that generation's key, so the transport makes a
-    new channel after a rotation.
+    verified when it was made, and its tokens are signed with that generation's key, which is the one that the peer
+    knows. Its SVID ends some day, so the transport goes over to new connections after a rotation.
     """
 
     def __init__(self, *, token_lifetime: float = 600.0) -> None:
         self.generation = 0
         self._token_lifetime = token_lifetime
+        self.watchers: set[Callable[[], None]] = set()
+        """Called after each rotation."""
         self._current: _Current | None = None
-        self._tokens: dict[str, tuple[float, str, float]] = {}
+        self._shown: WeakKeyDictionary[ssl.SSLContext, Svid] = WeakKeyDictionary()
+        self._tokens: dict[tuple[str, int], tuple[float, str, float]] = {}
 
     @property
     def spiffe_id(self) -> str:
@@ -70,8 +74,12 @@ class Identity:
         server = _context(ssl.PROTOCOL_TLS_SERVER, svid, authorities)
         client = _context(ssl.PROTOCOL_TLS_CLIENT, svid, authorities)
         self._current = _Current(svid, dict(bundles), server, client)
-        self._tokens.clear()
+        self._shown[server] = self._shown[client] = svid
+        now = time.time()
+        self._tokens = {key: token for key, token in self._tokens.items() if token[2] > now}
         self.generation += 1
+        for watcher in list(self.watchers):
+            watcher()
 
     def server_context(self) -> ssl.SSLContext:
         """For accepting connections; demands a certificate of the peer."""
@@ -97,26 +105,36 @@ class Identity:
         if not bundle:
             raise Refused(f"{spiffe_id} is of trust domain {domain!r}, which is not federated with ours")
         _verify_chain(chain, bundle, spiffe_id)
-        return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER))
+        return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER), self._shown.get(connection.context))
 
-    def token(self, peer: Peer | None = None) -> ClientToken:
-        """A token (JWT, ES256) for `peer`: it names us, its audience, and when it expires."""
-        now = time.time()
-        audience = peer.spiffe_id if peer else ""
-        made, token, expires = self._tokens.get(audience, (0.0, "", 0.0))
+    def has_rotated_since(self, peer: Peer | None) -> bool:
+        """Whether `peer` saw an SVID of ours that is not the newest one any more."""
+        return peer is not None and isinstance(peer.seen, Svid) and peer.seen is not self.svid
+
+    def token(self, peer: Peer | None = None, *, audience: str = "") -> ClientToken:
+        """A token (JWT, ES256) for `peer`: it names us, its audience, and when it expires.
+
+        Signed with the key that `peer` saw when its connection was made, or with the newest one. `audience` is who
+        it is for if that is not `peer` itself.
+        """
+        now, svid = time.time(), self.svid
+        if peer is not None and isinstance(peer.seen, Svid):
+            svid = peer.seen
+        key = audience or (peer.spiffe_id if peer else ""), svid.leaf.serial_number
+        made, token, expires = self._tokens.get(key, (0.0, "", 0.0))
         if not token or now >= made + (expires - made) / _REUSE:
-            token, expires = self._sign(audience, now)
-            self._tokens[audience] = now, token, expires
+            token, expires = self._sign(svid, key[0], now)
+            self._tokens[key] = now, token, expires
         if peer is not None:
             expires = min(expires, peer.certificate.not_valid_after_utc.timestamp())
         return ClientToken(token, Timestamp.from_seconds(expires))
 
-    def _sign(self, audience: str, now: float) -> tuple[str, float]:
-        expires = min(now + self._token_lifetime, self.svid.expires)
-        claims: dict[str, object] = {"sub": self.spiffe_id, "exp": int(expires)}
+    def _sign(self, svid: Svid, audience: str, now: float) -> tuple[str, float]:
+        expires = min(now + self._token_lifetime, svid.expires)
+        claims: dict[str, object] = {"sub": svid.spiffe_id, "exp": int(expires)}
         if audience:
             claims["aud"] = [audience]
-        return jwt.encode(claims, self.svid.key, algorithm="ES256"), expires
+        return jwt.encode(claims, svid.key, algorithm="ES256"), expires
 
     @property
     def _now(self) -> _Current:

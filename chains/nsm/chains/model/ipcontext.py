@@ -5,27 +5,17 @@ What does not parse is passed over, as every dataplane of NSM does.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connectioncontext import IpContext, Route
 
-Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+from .addresses import Interface, read_address, read_interface
 
 
 def interfaces(addresses: Iterable[str]) -> list[Interface]:
     """The addresses that are CIDRs, each with its own address kept."""
-    return [parsed for text in addresses if (parsed := _interface(text)) is not None]
-
-
-def _interface(text: str) -> Interface | None:
-    if "/" not in text:
-        return None
-    try:
-        return ipaddress.ip_interface(text)
-    except ValueError:
-        return None
+    return [parsed for text in addresses if (parsed := read_interface(text)) is not None]
 
 
 def src_ip_routes(context: IpContext) -> list[Route]:
@@ -63,8 +53,8 @@ def _with_next_hop(routes: Sequence[Route], opposite: Sequence[str]) -> list[Rou
 
 
 def _complete(route: Route, ends: Sequence[Interface]) -> Route:
-    prefix = _interface(route.prefix)
-    if prefix is None or _is_address(route.next_hop):
+    prefix = read_interface(route.prefix)
+    if prefix is None or read_address(route.next_hop) is not None:
         return route
     if any(prefix.ip in end.network for end in ends):
         return route
@@ -72,11 +62,3 @@ def _complete(route: Route, ends: Sequence[Interface]) -> Route:
     if hop is not None:
         route.next_hop = str(hop)
     return route
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 from nsm.apis.connection import Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, LOCAL
+
+from .addresses import read_address
+
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://((?P<user>[a-z0-9._:~!$&'()*+,;=%@-]*)@)?(?P<host>[^@/?#]*)"
+    r"(?P<path>/[^?#]*)?(\?(?P<query>[^#]*))?(#(?P<fragment>.*))?",
+    re.IGNORECASE | re.ASCII | re.DOTALL,
+)
+_LETTERS = r"(?:[a-z0-9!\"$&'()*+,.;<=>\]_~-]|[^\x00-\x7f]|%25|%[89a-f][0-9a-f])*"
+_HOST = re.compile(
+    rf"\[(?P<ipv6>[0-9a-f]*:[0-9a-f:.]*)(?P<zone>%25.+)?\](:[0-9]*)?"
+    rf"|(?P<name>{_LETTERS}(?::{_LETTERS})*):[0-9]*|(?P<whole>{_LETTERS})",
+    re.IGNORECASE | re.ASCII,
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True)
@@ -23,19 +40,33 @@ def parse_nsurl(url: str) -> NsUrl:
 
     Raises ValueError with what would do.
     """
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(f"{url!r} cannot be read: {error}") from None
-    host = parts.netloc.rpartition("@")[2]
-    host = host if host.endswith("]") else host.rpartition(":")[0] or host
-    user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    if not parts.scheme or not host:
+    parts = _URL.fullmatch(url)
+    host = _host(parts["host"]) if parts is not None else ""
+    if parts is None or not host:
         raise ValueError(f"{url!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
-    service = unquote(f"{user}@{host}" if user else host)
-    mechanism = Mechanism(cls=LOCAL, type=parts.scheme.upper())
-    if parts.path:
-        mechanism.parameters[INTERFACE_NAME] = unquote(parts.path.rpartition("/")[2])
-    labels = {key: ",".join(values) for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    return NsUrl(service, mechanism, labels)
+    broken = [text for text in (parts["user"], parts["path"], parts["fragment"]) if _STRAY_PERCENT.search(text or "")]
+    if broken or _CONTROL.search(url.partition("#")[0]):
+        raise ValueError(f"{url!r} cannot be read: it has a control character, or a % without two hexadecimal digits")
+    user = unquote((parts["user"] or "").partition(":")[0])
+    mechanism = Mechanism(cls=LOCAL, type=parts["scheme"].upper())
+    if parts["path"]:
+        mechanism.parameters[INTERFACE_NAME] = unquote(parts["path"]).rpartition("/")[2]
+    return NsUrl(f"{user}@{host}" if user else host, mechanism, _labels(parts["query"] or ""))
+
+
+def _host(text: str) -> str:
+    """The host without its port, unescaped; empty if it is none."""
+    host = _HOST.fullmatch(text)
+    if host is None or (host["ipv6"] and read_address(host["ipv6"]) is None):
+        return ""
+    return unquote((host["ipv6"] or "") + (host["zone"] or "") or host["name"] or host["whole"] or "")
+
+
+def _labels(query: str) -> dict[str, str]:
+    """Labels of a query; a pair that has a semicolon or cannot be unescaped is passed over."""
+    labels: dict[str, list[str]] = {}
+    for pair in query.split("&"):
+        if pair and ";" not in pair and not _STRAY_PERCENT.search(pair):
+            key, _, value = pair.replace("+", " ").partition("=")
+            labels.setdefault(unquote(key), []).append(unquote(value))
+    return {key: ",".join(values) for key, values in labels.items()}

@@ -1,4 +1,7 @@
-"""A pool of single addresses out of one prefix, lowest first."""
+"""A pool of single addresses out of one prefix, lowest first.
+
+Addresses are counted as numbers of 128 bits; an IPv4 address has the number of the IPv6 address that it is mapped to.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from collections.abc import Iterable
 
 from nsm.chains.core import InvalidRequest
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from .addresses import Address, Network, read_interface
+
+_MAPPED = 0xFFFF << 32
+"""The number of the first IPv4 address."""
 
 
 def parse_network(text: str) -> Network:
@@ -20,42 +25,67 @@ def parse_network(text: str) -> Network:
         raise InvalidRequest(f"{text!r} is no prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
 
 
+def _number(address: Address) -> int:
+    return int(address) + _MAPPED if address.version == 4 else int(address)
+
+
+def _span(network: Network) -> tuple[int, int]:
+    return _number(network.network_address), _number(network.broadcast_address)
+
+
+class Excluded:
+    """Prefixes that no address may be of; what does not parse excludes nothing.
+
+    ``::/0`` excludes IPv4 addresses too: they are mapped into it.
+    """
+
+    def __init__(self, prefixes: Iterable[str]) -> None:
+        interfaces = (read_interface(text) for text in prefixes)
+        self._networks = [interface.network for interface in interfaces if interface is not None]
+        self._spans = sorted(map(_span, self._networks))
+
+    def __contains__(self, address: Address) -> bool:
+        number = _number(address)
+        return self.above(number) != number
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self._networks))
+
+    def above(self, number: int) -> int:
+        """The lowest number from `number` on that is not excluded."""
+        for first, last in self._spans:
+            if first <= number <= last:
+                number = last + 1
+        return number
+
+
 class PrefixPool:
     """The free addresses of a prefix, kept as ranges: memory grows with what is taken, not with the prefix."""
 
     def __init__(self, prefix: str) -> None:
         self.network = parse_network(prefix)
-        self._free = [(int(self.network.network_address), int(self.network.broadcast_address))]
+        self._free = [_span(self.network)]
 
-    def __contains__(self, address: Address) -> bool:
-        """Whether `address` is of this prefix, free or not."""
-        return address in self.network
-
-    def pull(self, excluded: Iterable[Network] = ()) -> Address | None:
+    def pull(self, excluded: Excluded) -> Address | None:
         """Take the lowest free address outside of `excluded`; None if there is none."""
-        barred = sorted(self._range(network) for network in excluded if network.version == self.network.version)
         for low, high in self._free:
-            candidate = low
-            for first, last in barred:
-                if first <= candidate <= last:
-                    candidate = last + 1
+            candidate = excluded.above(low)
             if candidate <= high:
                 self._take(candidate)
                 return self._address(candidate)
         return None
 
-    def claim(self, address: Address, excluded: Iterable[Network] = ()) -> bool:
+    def claim(self, address: Address, excluded: Excluded) -> bool:
         """Take this very address; says whether it was free, of this prefix, and outside of `excluded`."""
-        if address not in self.network or any(address in network for network in excluded):
-            return False
-        return self._take(int(address))
+        return address not in excluded and self._take(_number(address))
 
     def give(self, address: Address) -> None:
         """Put an address back; one that is free or not of this prefix is left alone."""
-        value = int(address)
+        value = _number(address)
         position = bisect.bisect(self._free, (value, value))
         touching = self._free[max(0, position - 1) : position + 1]
-        if address not in self.network or any(low <= value <= high for low, high in touching):
+        first, last = _span(self.network)
+        if not first <= value <= last or any(low <= value <= high for low, high in touching):
             return
         low = high = value
         if position < len(self._free) and self._free[position][0] == value + 1:
@@ -73,8 +103,7 @@ class PrefixPool:
                 return True
         return False
 
-    def _range(self, network: Network) -> tuple[int, int]:
-        return int(network.network_address), int(network.broadcast_address)
-
     def _address(self, value: int) -> Address:
-        return ipaddress.IPv4Address(value) if self.network.version == 4 else ipaddress.IPv6Address(value)
+        if self.network.version == 4:
+            return ipaddress.IPv4Address(value - _MAPPED)
+        return ipaddress.IPv6Address(value)

@@ -1,74 +1,291 @@
-"""Label templates: the part of Go's text/template that selectors use.
+"""Label templates: the part of Go's text/template that selectors can use, over a map of labels.
 
-Literal text with actions ``{{.key}}``, ``{{index . "key"}}`` and ``{{"text"}}``, with trimming (``{{-``, ``-}}``) and
-comments. What is not of this kind does not compile; selectors then compare it as it stands.
+``{{.key}}``, ``{{index . "key"}}``, pipelines, ``{{if}}``, ``{{with}}``, comments, trimming (``{{-``, ``-}}``) and the
+functions of `template_functions`. What does not compile (variables, ``{{range}}``, ``{{define}}``, numbers that are
+not whole) or fails when it is rendered stands for itself, as a template with a mistake does.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+
+from .template_functions import FUNCTIONS, LAZY, TemplateError, Value, shown, truth, unquoted
 
 NO_VALUE = "<no value>"
 """What a field that is missing renders as."""
 
 Template = Callable[[Mapping[str, str]], str]
+Expression = Callable[[Value, Value], Value]
+"""Gives a value from what ``.`` and ``$`` stand for."""
+Block = Callable[[Value, Value], str]
 
-_ACTION = re.compile(r"\{\{(?P<left>- )?(?P<body>.*?)(?P<right> -)?\}\}", re.DOTALL)
-_FIELD = re.compile(r"\.(?P<key>[A-Za-z_]\w*)")
-_STRING = r"\"(?:[^\"\\\n]|\\.)*\"|`[^`]*`"
-_INDEX = re.compile(rf"index\s+\.\s+(?P<key>{_STRING})")
-_LITERAL = re.compile(_STRING)
-_COMMENT = re.compile(r"/\*.*\*/", re.DOTALL)
+_SPACE = " \t\r\n"
+_OPEN = re.compile(r"\{\{(?P<trim>-[ \t\r\n])?(?P<comment>/\*.*?\*/(?P<right>[ \t\r\n]-)?\}\})?", re.DOTALL)
+_TOKEN = re.compile(
+    r"""(?P<close>(?P<trim>[ \t\r\n]-)?\}\})
+    |(?P<space>[ \t\r\n]+(?!-\}\}))
+    |(?P<string>"(?:[^"\\\n]|\\.)*"|`[^`]*`)
+    |(?P<number>[+-]?(?:0|[1-9][0-9]{0,17})(?![\w.]))
+    |(?P<bar>\|)|(?P<left>\()|(?P<right>\))
+    |(?:(?P<field>\.(?!\d)\w+)|(?P<dot>\.)|(?P<root>\$)|(?P<word>[^\W\d]\w*))(?=[ \t\r\n.,|:()]|\}\}|$)""",
+    re.VERBOSE,
+)
+_KEYWORDS = {"block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"}
 
 
 @lru_cache(maxsize=1024)
 def compile_template(text: str) -> Template | None:
-    """The template, compiled once; None if it has no action or is not of this kind."""
+    """The template, compiled once; None if it has no action or does not compile."""
     if "{{" not in text:
         return None
-    parts: list[str | Template] = []
-    end, trim_next = 0, False
-    for match in _ACTION.finditer(text):
-        parts.append(_trimmed(text[end : match.start()], trim_next, match["left"] is not None))
-        action = _action(match["body"].strip())
-        if action is None:
-            return None
-        parts.append(action)
-        end, trim_next = match.end(), match["right"] is not None
-    rest = text[end:]
-    if "{{" in rest:
+    try:
+        block = _Parser(_tokens(text)).whole()
+    except (TemplateError, RecursionError):
         return None
-    parts.append(_trimmed(rest, trim_next, False))
-    return lambda values: "".join(part if isinstance(part, str) else part(values) for part in parts)
+
+    def render(values: Mapping[str, str]) -> str:
+        try:
+            return block(values, values)
+        except (TemplateError, RecursionError):
+            return text
+
+    return render
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """Kind and text of each token; between actions, one of kind `text`."""
+    tokens, position, trim = [], 0, False
+    while (opening := _OPEN.search(text, position)) is not None:
+        tokens.append(("text", _trimmed(text[position : opening.start()], trim, opening["trim"] is not None)))
+        position, trim = opening.end(), opening["right"] is not None
+        if opening["comment"] is None:
+            position, trim = _action(text, position, tokens)
+    tokens.append(("text", _trimmed(text[position:], trim, False)))
+    return tokens
+
+
+def _action(text: str, position: int, tokens: list[tuple[str, str]]) -> tuple[int, bool]:
+    while (token := _TOKEN.match(text, position)) is not None:
+        position = token.end()
+        kind = next(name for name, value in token.groupdict().items() if value is not None and name != "trim")
+        tokens.append((token["word"] if token["word"] in _KEYWORDS else kind, token[kind]))
+        if kind == "close":
+            return position, token["trim"] is not None
+    raise TemplateError("an action does not end, or has a character that has no meaning there")
 
 
 def _trimmed(text: str, left: bool, right: bool) -> str:
-    text = text.lstrip() if left else text
-    return text.rstrip() if right else text
+    text = text.lstrip(_SPACE) if left else text
+    return text.rstrip(_SPACE) if right else text
 
 
-def _action(body: str) -> Template | None:
-    if field := _FIELD.fullmatch(body):
-        key = field["key"]
-        return lambda values: values.get(key, NO_VALUE)
-    if index := _INDEX.fullmatch(body):
-        wanted = _unquoted(index["key"])
-        return lambda values: values.get(wanted, "")
-    if _LITERAL.fullmatch(body):
-        text = _unquoted(body)
-        return lambda values: text
-    if _COMMENT.fullmatch(body):
-        return lambda values: ""
-    return None
+class _Parser:
+    """Recursive descent over the tokens."""
+
+    def __init__(self, tokens: Sequence[tuple[str, str]]) -> None:
+        self._tokens, self._next = tokens, 0
+
+    def whole(self) -> Block:
+        """The template, up to the last token."""
+        block = self._block()
+        if self._next < len(self._tokens):
+            raise TemplateError("an else or end without its if")
+        return block
+
+    def _peek(self) -> str:
+        return self._tokens[self._next][0] if self._next < len(self._tokens) else "eof"
+
+    def _take(self, *kinds: str) -> str | None:
+        """The next token's text, if it is of one of these kinds."""
+        if self._peek() not in kinds:
+            return None
+        self._next += 1
+        return self._tokens[self._next - 1][1]
+
+    def _need(self, kind: str) -> None:
+        self._take("space")
+        if self._take(kind) is None:
+            raise TemplateError(f"expected {kind}")
+
+    def _block(self) -> Block:
+        """Text and actions up to an ``else`` or ``end`` (whose keyword is taken) or the end."""
+        parts: list[Block] = []
+        while self._peek() != "eof":
+            if (text := self._take("text")) is not None:
+                parts += [_text(text)] if text else []
+                continue
+            self._take("space")
+            if self._peek() in {"else", "end"}:
+                break
+            parts.append(self._control() if self._peek() in {"if", "with"} else self._output())
+        return parts[0] if len(parts) == 1 else lambda dot, root: "".join([part(dot, root) for part in parts])
+
+    def _output(self) -> Block:
+        value = self._pipeline()
+        self._need("close")
+
+        def output(dot: Value, root: Value) -> str:
+            found = value(dot, root)
+            return found if isinstance(found, str) else NO_VALUE if found is None else shown(found)
+
+        return output
+
+    def _control(self) -> Block:
+        """An ``if`` or ``with``; an ``else if`` is one that is nested and shares its end."""
+        is_with = self._take("if", "with") == "with"
+        value = self._pipeline()
+        self._need("close")
+        then = self._block()
+        otherwise: Block = _nothing
+        if self._take("else") is not None:
+            self._take("space")
+            if self._peek() in {"if", "with"}:
+                otherwise = self._control()
+                return lambda dot, root: _choose(value, then, otherwise, is_with, dot, root)
+            self._need("close")
+            otherwise = self._block()
+        self._need("end")
+        self._need("close")
+        return lambda dot, root: _choose(value, then, otherwise, is_with, dot, root)
+
+    def _pipeline(self) -> Expression:
+        stages = [self._command(is_first=True)]
+        while self._take("bar") is not None:
+            stages.append(self._command(is_first=False))
+
+        def value(dot: Value, root: Value) -> Value:
+            found = stages[0](dot, root)
+            for stage in stages[1:]:
+                found = stage(dot, root, found)
+            return found
+
+        return value if len(stages) > 1 else stages[0]
+
+    def _command(self, *, is_first: bool) -> Callable[..., Value]:
+        """Gives a value from ``.``, ``$`` and, but for the first of a pipeline, what the pipeline has so far."""
+        self._take("space")
+        kind, name = self._tokens[self._next] if self._peek() != "eof" else ("eof", "")
+        operands = [self._operand()]
+        while self._take("space") is not None and self._peek() not in {"bar", "right", "close"}:
+            operands.append(self._operand())
+        if self._peek() not in {"bar", "right", "close"}:
+            raise TemplateError("operands are apart by spaces")
+        if kind == "word" and name in FUNCTIONS:
+            return lambda dot, root, *given: _call(name, operands[1:], dot, root, given)
+        if not (is_first or kind in {"field", "root", "left"}):
+            raise TemplateError(f"{name} is not a command")
+
+        if is_first and name != "nil" and len(operands) == 1:
+            return operands[0]
+        return _no_function
+
+    def _operand(self) -> Expression:
+        value = self._term()
+        while (field := self._take("field")) is not None:
+            value = _field(value, field[1:])
+        return value
+
+    def _term(self) -> Expression:
+        kind, text = self._peek(), ""
+        if kind != "eof":
+            text = self._tokens[self._next][1]
+            self._next += 1
+        if kind == "field":
+            return _label(text[1:])
+        if kind in {"dot", "root", "string", "number", "word"} and self._peek() == "field" and kind != "root":
+            raise TemplateError(f"{text} has no fields")
+        if kind == "left":
+            value = self._pipeline()
+            self._need("right")
+            return value
+        if kind in {"dot", "root"}:
+            return _dot if kind == "dot" else _root
+        return _constant(kind, text)
 
 
-def _unquoted(text: str) -> str:
-    if text.startswith("`"):
-        return text[1:-1]
+def _constant(kind: str, text: str) -> Expression:
+    if kind == "word" and text in FUNCTIONS:
+        return lambda dot, root: _call(text, [], dot, root, ())
+    if kind == "string":
+        value: Value = unquoted(text)
+    elif kind == "number":
+        value = int(text)
+    elif kind == "word" and text in _WORDS:
+        value = _WORDS[text]
+    else:
+        raise TemplateError(f"{text!r} has no meaning here")
+    return lambda dot, root: value
+
+
+_WORDS: dict[str, Value] = {"true": True, "false": False, "nil": None}
+
+
+def _dot(dot: Value, root: Value) -> Value:
+    return dot
+
+
+def _root(dot: Value, root: Value) -> Value:
+    return root
+
+
+def _nothing(dot: Value, root: Value) -> str:
+    return ""
+
+
+def _text(text: str) -> Block:
+    return lambda dot, root: text
+
+
+def _no_function(dot: Value, root: Value, *given: Value) -> Value:
+    raise TemplateError("what is no function has no arguments, and nil is no value")
+
+
+def _label(key: str) -> Expression:
+    def value(dot: Value, root: Value) -> Value:
+        if not isinstance(dot, Mapping):
+            raise TemplateError(f"{shown(dot)} has no field {key}")
+        return dot.get(key)
+
+    return value
+
+
+def _field(of: Expression, key: str) -> Expression:
+    def value(dot: Value, root: Value) -> Value:
+        labels = of(dot, root)
+        return None if labels is None else label(labels, root)
+
+    label = _label(key)
+    return value
+
+
+def _choose(value: Expression, then: Block, otherwise: Block, is_with: bool, dot: Value, root: Value) -> str:
+    found = value(dot, root)
+    if not truth(found):
+        return otherwise(dot, root)
+    return then(found if is_with else dot, root)
+
+
+def _call(name: str, arguments: Sequence[Expression], dot: Value, root: Value, given: Sequence[Value]) -> Value:
+    """Call a function; what the pipeline has so far is its last argument."""
+    if name in LAZY:
+        return _first_that_decides(LAZY[name], arguments, dot, root, given)
+    values = [argument(dot, root) for argument in arguments]
     try:
-        return str(json.loads(text))
-    except ValueError:
-        return text[1:-1]
+        return FUNCTIONS[name](*values, *given)
+    except TypeError:
+        raise TemplateError(f"{name} cannot be called with {len(values) + len(given)} values") from None
+
+
+def _first_that_decides(
+    decides: bool, arguments: Sequence[Expression], dot: Value, root: Value, given: Sequence[Value]
+) -> Value:
+    if not arguments and not given:
+        raise TemplateError("and, or need a value")
+    value: Value = None
+    for argument in arguments:
+        value = argument(dot, root)
+        if truth(value) == decides:
+            return value
+    return given[0] if given else value

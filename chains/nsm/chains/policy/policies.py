@@ -107,6 +107,10 @@ class PolicySet:
         chosen = tuple((name, POLICIES[name]) for name in dict.fromkeys(names) if name in POLICIES)
         return cls(chosen, CLIENT_ALLOWED in names)
 
+    def __bool__(self) -> bool:
+        """Whether anything is checked at all."""
+        return bool(self.policies) or self.client_allowed
+
     def refusal(self, path: Path, *, closing: bool = False) -> str | None:
         """Why `path` is refused, as ``policy: reason``, or None. A Close is not refused for expired tokens."""
         for name, policy in self.policies:

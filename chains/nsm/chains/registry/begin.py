@@ -2,7 +2,8 @@
 
 The contract is that of `nsm.chains.core.begin`, with a record's name in place of a connection's id: one event of a
 name at a time and in order; a store for each registration that ends with it; what a failed call did is undone. The
-event factory's `request` registers again what was registered last, its `close` unregisters it.
+event factory's `request` registers again what was registered last, its `close` unregisters it. An Unregister ends the
+registration here also if it fails further on, where it will expire; only a caller's that is refused changes nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from nsm.chains.core import (
     DEFAULT_TIMEOUT,
     InvalidRequest,
     R,
+    Refused,
     RegistryCall,
     RegistryElement,
     RegistryHandler,
@@ -121,6 +123,7 @@ class _Entry(Generic[R]):
             await self.register(self._same_call(self.wanted))
 
     async def unregister(self, call: RegistryCall[R] | None = None) -> None:
+        is_ours = call is None
         if call is None:
             if self.wanted is None:
                 return
@@ -128,10 +131,15 @@ class _Entry(Generic[R]):
         elif self.wanted is not None:
             call.record = codec.clone(self.wanted.record)
         call.store = self.store
-        await shielded(self._unregister(call), name=f"unregister {self.name}")
+        await shielded(self._unregister(call, is_ours=is_ours), name=f"unregister {self.name}")
 
-    async def _unregister(self, call: RegistryCall[R]) -> None:
-        await self.rest.unregister(call)
+    async def _unregister(self, call: RegistryCall[R], *, is_ours: bool) -> None:
+        try:
+            await self.rest.unregister(call)
+        except BaseException as error:
+            if is_ours or not isinstance(error, Refused):
+                await self._forget()
+            raise
         await self._forget()
 
     async def _forget(self) -> None:

@@ -30,6 +30,7 @@ class Cache(RegistryElement[R]):
         self._records: Records[R] = Records()
         self._tasks = Tasks(f"cache of {kind.noun}s")
         self._is_complete = False
+        self._is_told = False
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """What was registered through here is known here at once."""
@@ -63,7 +64,8 @@ class Cache(RegistryElement[R]):
             try:
                 await self._watch(rest)
             except MeshError as error:
-                log.warning("the registry is not watched", reason=str(error), again_in_s=pause)
+                log.warning("the registry is not watched", of=self._kind.noun, reason=str(error), again_in_s=pause)
+                self._is_told = True
             pause = FIRST_PAUSE if self._is_complete else min(2 * pause, LONGEST_PAUSE)
             self._is_complete, self._records = False, Records()
             await asyncio.sleep(pause)
@@ -95,3 +97,6 @@ class Cache(RegistryElement[R]):
 
     def _settle(self) -> None:
         self._is_complete = True
+        if self._is_told:
+            self._is_told = False
+            log.info("the registry is watched", of=self._kind.noun)

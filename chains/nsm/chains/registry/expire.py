@@ -38,9 +38,9 @@ class Expire(RegistryElement[NetworkServiceEndpoint]):
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
-        """Stop the clock."""
-        call.live.unschedule(self._timer)
+        """Stop the clock, unless it is refused."""
         await rest.unregister(call)
+        call.live.unschedule(self._timer)
 
     def _latest(self, call: RegistryCall[NetworkServiceEndpoint]) -> float:
         tokens = call.path.tokens[max(0, call.path.index - 1) : call.path.index + 1]

@@ -17,6 +17,7 @@ from nsm.chains.core import (
     RegistryHandler,
     Unsupported,
 )
+from nsm.chains.logs import log
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ class Retry(RegistryElement[R]):
 
     async def _until(self, call: RegistryCall[R], work: Callable[[RegistryCall[R]], Awaitable[T]]) -> T:
         loop, path = asyncio.get_running_loop(), call.path.copy()
-        end = call.deadline
+        end, told = call.deadline, ""
         while True:
             once = loop.time() + self._timeout
             call.deadline = once if end is None else min(once, end)
@@ -64,10 +65,13 @@ class Retry(RegistryElement[R]):
                 return await work(call)
             except _FINAL:
                 raise
-            except MeshError:
+            except MeshError as error:
                 call.deadline = end
                 if self._is_over(call):
                     raise
+                if str(error) != told:  # each reason once, since it may be the same for hours
+                    told = str(error)
+                    log.warning("a registration has to wait", name=call.record.name, reason=told)
             call.path.index, call.path.tokens = path.index, list(path.tokens)
             await asyncio.sleep(self._interval)
 

@@ -20,6 +20,8 @@ class UpdatePath(RegistryElement[R]):
         """Step forward, and back in what is returned."""
         self._step(call)
         record = await rest.register(call)
+        if self._identity.has_rotated_since(call.peer):
+            self._sign_again(call)
         call.path.index = max(0, call.path.index - 1)
         return record
 
@@ -43,7 +45,15 @@ class UpdatePath(RegistryElement[R]):
             claims = claims_of(path.tokens[position])
             _put(call.record.path_ids, position, claims.subject if claims else "")
 
+    def _sign_again(self, call: RegistryCall[R]) -> None:
+        """With the key that the caller knows: the next component has put in the token that it got."""
+        path = call.path
+        if path.index + 1 < len(path.tokens):
+            claims = claims_of(path.tokens[path.index + 1])
+            own = self._identity.token(call.peer, audience=claims.subject if claims else "")
+            path.tokens[path.index] = own.token
+
 
 def _put(items: list[str], position: int, item: str) -> None:
-    items.extend("" for _ in range(position - len(items) + 1))
-    items[position] = item
+    """Set it; append it to a list that is too short: identities that a record lost are not made up for."""
+    items[position : position + 1] = [item]

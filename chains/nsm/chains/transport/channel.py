@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from betterproto2 import Message
 from grpclib.client import Channel as GrpclibChannel
@@ -18,6 +19,7 @@ from grpclib.metadata import decode_grpc_message, encode_timeout
 from grpclib.protocol import H2Protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
@@ -35,7 +37,7 @@ from .frames import (
     read_frame,
     write_all,
 )
-from .inbox import FileInbox
+from .inbox import FileInbox, FileKey, key_of
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -71,6 +73,7 @@ class Channel(GrpclibChannel):
         self._dial_timeout = dial_timeout
         self._pause = 0.0
         self._retry_at = 0.0
+        self._left: WeakSet[_Protocol] = WeakSet()
         context = identity.client_context()
         super().__init__(
             self.address.host or "localhost",
@@ -223,8 +226,21 @@ class Channel(GrpclibChannel):
         if self.on_lost is not None:
             self.on_lost()
 
+    def _leave(self, protocol: _Protocol) -> None:
+        """Make a new connection for the next call: the peer said that this one will end."""
+        if self._protocol is protocol:
+            self._protocol = None
+            self._left.add(protocol)
+
+    def close(self) -> None:
+        """Close the connection, and those that were left and still have calls."""
+        super().close()
+        for protocol in list(self._left):
+            protocol.processor.close()
+        self._left.clear()
+
     async def _dial(self) -> H2Protocol:
-        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost)
+        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost, self._leave)
         context = self._ssl
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -248,9 +264,17 @@ class Channel(GrpclibChannel):
 class _Protocol(H2Protocol):
     """HTTP/2 with a peer that has been verified."""
 
-    def __init__(self, identity: Identity, config: Any, h2_config: Any, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        config: Any,
+        h2_config: Any,
+        lost: Callable[[], None],
+        leave: Callable[[_Protocol], None],
+    ) -> None:
         super().__init__(ClientHandler(), config, h2_config)
-        self._lost = lost
+        self._lost, self._leave = lost, leave
+        self.leaving = False
         self._identity = identity
         self.peer: Peer
         self.refusal: MeshError | None = None
@@ -265,13 +289,35 @@ class _Protocol(H2Protocol):
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
         super().connection_made(transport)
+        frames = self.connection._connection._frame_dispatch_table
+        frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
         if self.refusal is not None:
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._lost()
+        self.connection.write_ready.set()  # who waits to begin a call finds the connection lost
+        self.connection.stream_close_waiter.set()
+        if not self.leaving:
+            self._lost()
+
+    def close_if_left(self) -> None:
+        """Close a connection that the peer wants to end, when its last call is over."""
+        if self.leaving and not self.processor.streams:
+            self.connection.close()
+
+    def _told_to_leave(self, end_all: Callable[[GoAwayFrame], Any], frame: GoAwayFrame) -> Any:
+        """The calls that the peer took may finish (RFC 9113 6.8); h2 would end them at once."""
+        if frame.error_code:
+            return end_all(frame)
+        self.leaving = True
+        self._leave(self)
+        for number, stream in self.processor.streams.items():
+            if number > frame.last_stream_id:
+                stream.__terminated__("it ends the connection")
+        self.close_if_left()
+        return [], []
 
 
 class _Exchange:
@@ -286,9 +332,11 @@ class _Exchange:
         stream, connection = self.stream, self._protocol.processor.connection
         h2 = stream._h2_connection
         await connection.write_ready.wait()
-        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams:
+        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams and not connection.is_closing():
             connection.stream_close_waiter.clear()
             await connection.stream_close_waiter.wait()
+        if connection.is_closing():
+            raise Unavailable(f"{self._channel.target} went away before it was asked")
         if files and self._protocol.files is not None:
             for path in files:
                 self._protocol.files.send_file(path)
@@ -310,6 +358,7 @@ class _Exchange:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
             self._release()
+        self._protocol.close_if_left()
 
 
 def _outcome(stream: CallStream) -> dict[str, str]:
@@ -347,6 +396,7 @@ class Pool:
         self._channels: dict[str, Channel] = {}
         self._draining: set[Channel] = set()
         self._adopted: dict[str, Received] = {}
+        self._adopted_as: dict[FileKey, str] = {}
 
     def __len__(self) -> int:
         return len(self._channels) + len(self._draining)
@@ -367,11 +417,12 @@ class Pool:
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
-        target = f"unix://{socket_file.path}"
-        if target in self._adopted:
-            socket_file.release()
-        else:
-            self._adopted[target] = socket_file
+        key = key_of(socket_file.path)
+        if (known := self._adopted_as.get(key)) is not None:
+            socket_file.release()  # it came again, over another connection
+            return known
+        target = self._adopted_as[key] = f"unix://{socket_file.path}"
+        self._adopted[target] = socket_file
         return target
 
     def forget(self, target: str) -> None:
@@ -379,6 +430,7 @@ class Pool:
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
         if (socket_file := self._adopted.pop(target, None)) is not None:
+            self._adopted_as.pop(key_of(socket_file.path), None)
             socket_file.release()
 
     async def __aenter__(self) -> Pool:
@@ -397,6 +449,7 @@ class Pool:
         self._adopted.clear()
 
     def _retire(self, channel: Channel) -> None:
+        channel.on_lost = None  # its end says nothing of the channel that takes its place
         self._draining.add(channel)
         self._trim()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from betterproto2 import Message
@@ -200,8 +201,10 @@ class RemoteNetworkService:
     async def request(self, call: Call) -> Connection:
         """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close."""
         files = list(call.outgoing)
+        send = await self._connected(call)  # if this fails, nobody has heard of the connection
+        connection: Connection
         try:
-            connection, answer = await self._send(call, REQUEST, call.request, Connection, files)
+            connection, answer = await send(REQUEST, call.request, Connection, files=files)
         except (asyncio.CancelledError, TimedOut, Unavailable):
             if not call.live.get(self._known):
                 call.undo.add(lambda: self.close(call.postponed()))
@@ -216,15 +219,14 @@ class RemoteNetworkService:
     async def close(self, call: Call) -> None:
         """Send the Close."""
         call.live.pop(self._known)
-        await self._send(call, CLOSE, call.connection, Empty, call.outgoing)
+        send = await self._connected(call)
+        await send(CLOSE, call.connection, Empty, files=call.outgoing)
 
-    async def _send(
-        self, call: Call, method: str, message: Message, kind: type[M], files: Sequence[str]
-    ) -> tuple[M, Answer]:
-        channel = _channel(self._pool, call)
-        deadline = _deadline(call, self._timeout)
+    async def _connected(self, call: Call) -> Callable[..., Coroutine[Any, Any, tuple[Any, Answer]]]:
+        """What sends a message of `call` over a connection that is there, with a token of ours."""
+        channel, deadline = _channel(self._pool, call), _deadline(call, self._timeout)
         metadata = await _credentials(self._pool, channel, deadline)
-        return await channel.unary(method, message, kind, metadata=metadata, deadline=deadline, files=files)
+        return partial(channel.unary, metadata=metadata, deadline=deadline)
 
 
 class RemoteMonitor:

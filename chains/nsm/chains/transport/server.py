@@ -21,6 +21,7 @@ from grpclib.protocol import Stream as H2Stream
 from h2.config import H2Configuration
 from h2.exceptions import ProtocolError
 from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported, tracing
@@ -38,6 +39,7 @@ HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
 _BACKLOG = 1024
+_LAST_STREAM = 2**31 - 1
 _STREAMS = 1 << 20
 """Calls at once on one connection: a manager's clients share the one to its forwarder."""
 
@@ -148,6 +150,8 @@ class Server:
         self._shaking = Tasks(f"handshakes of {name}")
         self._accepted: set[socket.socket] = set()
         self.connections: set[_Connection] = set()
+        if identity is not None:
+            identity.watchers.add(self._renew_connections)
 
     async def listen(self, address: Address, access: SocketAccess) -> str:
         """Listen on one more address; returns the URL that others can dial."""
@@ -171,6 +175,8 @@ class Server:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address.path)
         self._sockets.clear()
+        if self.identity is not None:
+            self.identity.watchers.discard(self._renew_connections)
         await self._shaking.aclose()
         for sock in self._accepted:
             sock.close()
@@ -183,6 +189,11 @@ class Server:
         for connection in list(self.connections):
             connection.end()
         await asyncio.sleep(0)
+
+    def _renew_connections(self) -> None:
+        """Have peers make new connections: those that they have ends with the SVID that was shown to them."""
+        for connection in list(self.connections):
+            connection.ask_to_leave()
 
     def _accept(self, listening: socket.socket, address: Address) -> None:
         for _ in range(_BACKLOG):
@@ -252,6 +263,9 @@ class _Connection(H2Protocol):
         except MeshError as error:
             log.warning("a peer was refused", error=str(error))
             transport.abort()
+            return
+        if self.peer.seen is not identity.svid:
+            self.ask_to_leave()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections.discard(self)
@@ -263,6 +277,15 @@ class _Connection(H2Protocol):
             with contextlib.suppress(ProtocolError):
                 self.connection._connection.close_connection()
                 self.connection.flush()
+
+    def ask_to_leave(self) -> None:
+        """Tell the peer to send new calls over a new connection; this one goes on until the peer ends it.
+
+        The frame passes by h2, for which it would be the end of everything.
+        """
+        if not self.connection.is_closing():
+            self.connection.flush()
+            self.connection._transport.write(GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize())
 
     def end(self) -> None:
         self.processor.close("the server stops")

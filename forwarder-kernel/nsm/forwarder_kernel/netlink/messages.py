@@ -21,14 +21,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
 _NEWADDR, _DELADDR = 20, 21
-_NEWROUTE, _DELROUTE = 24, 25
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH = 28, 29
 
 _IFF_UP, _IFF_NOARP = 0x1, 0x80
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_REACHABLE, _NUD_PERMANENT = 0x02, 0x80
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_TABLE_MAIN, _UNICAST, _ONLINK = 254, 1, 4
+_TABLE_MAIN, _UNICAST, _LOCAL, _ONLINK = 254, 1, 2, 4
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 16, 20, 27, 28
@@ -166,6 +166,20 @@ def _route(index: int, prefix: Network, via: Address | None, command: int, flags
     if via is not None:
         body += _attribute(_RTA_GATEWAY, via.packed)
     return _message(command, flags, body, about)
+
+
+def get_route(address: Address) -> Message:
+    """Ask where packets to `address` go."""
+    body = _ROUTE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + _attribute(
+        _RTA_DST, address.packed
+    )
+    return _message(_GETROUTE, 0, body, f"look up {address}", ack=False)
+
+
+def is_local(data: bytes) -> bool:
+    """Whether the answer to `get_route` says that the address is one of this namespace."""
+    command, kind = _HEADER.unpack_from(data)[1], _ROUTE.unpack_from(data, _HEADER.size)[7]
+    return bool(command == _NEWROUTE and kind == _LOCAL)
 
 
 def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = True) -> Message:

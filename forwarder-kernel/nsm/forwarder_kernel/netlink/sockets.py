@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nsm.chains.core import MeshError
 
-from .messages import Message, decode_link, get_link, is_operating
+from .messages import Address, Message, decode_link, get_link, get_route, is_local, is_operating
 
 _ROUTE = 0
 _ERROR = 2
@@ -20,7 +20,8 @@ _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
 _SOL_NETLINK = 270
-_SOON = 0.001
+_SOON = 0.0001
+"""Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
 
 class NetlinkError(MeshError):
@@ -78,36 +79,41 @@ class Socket:
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
-        data = self._ask_for_link(get_link(name=name, index=index))
-        return None if data is None else Link(**decode_link(data))
+        kind, data = self._ask(get_link(name=name, index=index))
+        return None if kind == _ERROR else Link(**decode_link(data))
 
     def has_link(self, index: int) -> bool:
         """Whether there is a link of that index."""
-        return self._ask_for_link(get_link(index=index)) is not None
+        return self._ask(get_link(index=index))[0] != _ERROR
 
-    def wait_operating(self, index: int, timeout: float) -> bool:
-        """Wait until the link of that index passes packets; whether it does after `timeout` seconds.
+    def settle(self, index: int, addresses: Sequence[Address], timeout: float) -> bool:
+        """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
 
         A link that got its carrier after it was set up drops what is sent until the kernel's link watch has run, and
-        that is later. Since Linux 6.8 the question itself makes it run; before, one has to ask again.
+        that is later; since Linux 6.8 the question itself makes it run. An IPv6 address is not local at once either.
         """
         end = time.monotonic() + timeout
-        while True:
-            data = self._ask_for_link(get_link(index=index))
-            if data is not None and is_operating(data):
-                return True
+        while not self._is_settled(index, addresses):
             if time.monotonic() >= end:
                 return False
             time.sleep(_SOON)
+        return True
 
-    def _ask_for_link(self, question: Message) -> bytes | None:
+    def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
+        kind, data = self._ask(get_link(index=index))
+        if kind == _ERROR or not is_operating(data):
+            return False
+        return all(is_local(self._ask(get_route(address))[1]) for address in addresses if address.version == 6)
+
+    def _ask(self, question: Message) -> tuple[int, bytes]:
+        """Kind and bytes of the answer to one question."""
         self._sequence += 1
         self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
-                return None if kind == _ERROR else data
+                return kind, data
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""

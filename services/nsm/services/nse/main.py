@@ -81,7 +81,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
         listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
         access = runtime.access(config)
         await stack.enter_async_context(serve([listen_on], methods, runtime.identity, name=config.name, access=access))
-        await _register(config, runtime, listen_on, stack)
+        await runtime.unless_stopped(_register(config, runtime, listen_on, stack))
         log.info("ready", listen_on=listen_on, services=config.service_names)
         await runtime.stopping.wait()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr
 from nsm.chains.config import Common, duration, text, url, urls, variable
+from nsm.chains.core import Tasks
 from nsm.chains.logs import log
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.policies import REGISTRY_CLIENT, REGISTRY_SERVER, masks
@@ -54,7 +55,9 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)
-        await runtime.stopping.wait()
+        async with Tasks("nsmgr") as tasks:
+            tasks.spawn(manager.watch(), name="first look at the registry")
+            await runtime.stopping.wait()
     await manager.aclose()
 
 

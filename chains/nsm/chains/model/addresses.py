@@ -1,0 +1,50 @@
+"""Addresses and prefixes as they stand in messages: what every program of the mesh reads, and nothing else.
+
+Python reads more than Go does (netmasks, zones, a prefix without a length); a text that only one side of a wire can
+read must count as missing on both. An IPv4 address that is mapped into IPv6 is an IPv4 address.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from functools import lru_cache
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_LENGTH = re.compile(r"0*(?P<length>[0-9]{1,3})")
+
+
+def read_address(text: str) -> Address | None:
+    """The address that `text` is, or None."""
+    address = _as_written(text)
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+@lru_cache(maxsize=4096)  # each refresh of a wire brings the same texts
+def read_interface(text: str) -> Interface | None:
+    """The address with its prefix length that `text` is (``10.0.0.1/24``), or None."""
+    address, _, rest = text.partition("/")
+    ip, length = _as_written(address), _LENGTH.fullmatch(rest)
+    if ip is None or length is None or int(length["length"]) > ip.max_prefixlen:
+        return None
+    return _interface(ip, int(length["length"]))
+
+
+def _as_written(text: str) -> Address | None:
+    if "%" in text:
+        return None
+    try:
+        return ipaddress.IPv6Address(text) if ":" in text else ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
+
+
+def _interface(ip: Address, length: int) -> Interface:
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ipaddress.IPv4Interface((int(ip), length))
+    if ip.ipv4_mapped is not None:
+        return ipaddress.IPv4Interface((int(ip.ipv4_mapped), max(0, length - 96)))
+    return ipaddress.IPv6Interface((int(ip), length))

@@ -1,0 +1,80 @@
+"""A way out of the mesh for traces: the components' namespaces reach nothing but each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from nsm.chains.core import Tasks
+
+from . import namespaces
+from .rundir import MeshCommandError
+
+_VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+_PORT = 4318
+"""Where a component finds the collector, on its own loopback: the port that OTLP over HTTP usually has."""
+_CHUNK = 64 * 1024
+
+
+class Collector:
+    """Passes on what components send to the collector that the variable `OTEL_EXPORTER_OTLP_ENDPOINT` names.
+
+    It listens on the loopback of every namespace, and is outside itself. Raises `MeshCommandError` for an endpoint
+    that this cannot be done for; one that is a folder (``file://``) needs no way out.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._endpoint = environment.get(_VARIABLE, "")
+        self._parts = urlsplit(self._endpoint)
+        self._listening: list[asyncio.Server] = []
+        self._pumps = Tasks("traces")
+        if self._endpoint and self._parts.scheme not in {"file", "http"}:
+            raise MeshCommandError(f"{_VARIABLE}={self._endpoint!r}: a local mesh sends traces to http:// or file://")
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What components are told."""
+        if not self._is_outside:
+            return {_VARIABLE: self._endpoint} if self._endpoint else {}
+        return {_VARIABLE: f"http://127.0.0.1:{_PORT}{self._parts.path}"}
+
+    async def listen_in(self, networks: Iterable[int]) -> None:
+        """Listen in the network namespaces with these descriptors, if the collector is outside."""
+        for network in networks if self._is_outside else ():
+            sock = namespaces.in_thread(lambda network=network: _listening_socket(network))  # type: ignore[misc]
+            self._listening.append(await asyncio.start_server(self._pass_on, sock=sock))
+
+    async def aclose(self) -> None:
+        """Stop listening and passing on."""
+        for server in self._listening:
+            server.close()
+        await self._pumps.aclose()
+
+    @property
+    def _is_outside(self) -> bool:
+        return self._parts.scheme == "http"
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, both ways; a collector that is not there is for the exporter to notice."""
+        with contextlib.closing(writer), contextlib.suppress(OSError):
+            there = await asyncio.open_connection(self._parts.hostname, self._parts.port or 80)
+            with contextlib.closing(there[1]):
+                back = self._pumps.spawn(_pump(there[0], writer), name="from the collector")
+                await _pump(reader, there[1])
+                await asyncio.wait({back})
+
+
+def _listening_socket(network: int) -> socket.socket:
+    namespaces.enter(network, namespaces.NEW_NET)
+    return socket.create_server(("127.0.0.1", _PORT))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()

@@ -1,0 +1,197 @@
+"""Identities rotate while calls run: nobody may notice."""
+
+import asyncio
+import datetime
+import os
+from contextlib import AsyncExitStack
+
+import pytest
+
+from nsm.apis.connection import Connection
+from nsm.apis.health import HealthCheckRequest, HealthCheckResponse
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.composed import client, endpoint
+from nsm.chains.core import Call, Element, MeshError
+from nsm.chains.identity import Authority
+from nsm.chains.identity.source import identity_from
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import Pool, RemoteMonitor, RemoteNetworkService, SocketAccess, Streaming, serve, serve_plain
+from nsm.services.identity.issuer import Entries, Issuer
+
+AUTHORITY = Authority.create("test.mesh")
+
+
+def rotate(identity, lifetime=3600):
+    lifetime = datetime.timedelta(seconds=lifetime)
+    identity.update(AUTHORITY.issue(identity.spiffe_id, lifetime=lifetime), identity.bundles)
+
+
+def ask(connection_id):
+    return Call(NetworkServiceRequest(connection=Connection(id=connection_id, network_service="any")))
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+class Takes(Element):
+    """Answers after a while."""
+
+    def __init__(self, seconds):
+        self.seconds, self.running = seconds, 0
+
+    async def request(self, call, rest):
+        self.running += 1
+        await asyncio.sleep(self.seconds)
+        return await rest.request(call)
+
+
+async def calls_until(done, chain, clients=8):
+    """Refresh and close connections of `clients` until `done`; the errors that were met, and how many calls."""
+    errors, calls = [], 0
+
+    async def work(number):
+        nonlocal calls
+        turn = 0
+        while not done.is_set():
+            turn += 1
+            try:
+                await chain.request(ask(f"{number}"))
+                if turn % 5 == 0:
+                    await chain.close(ask(f"{number}"))
+            except MeshError as error:
+                errors.append(str(error))
+            calls += 1
+
+    await asyncio.gather(*map(work, range(clients)))
+    return errors, calls
+
+
+@pytest.mark.parametrize("who", [["server"], ["client"], ["server", "client"]])
+async def test_no_call_fails_when_an_identity_rotates_under_load(tmp_path, who):
+    """Each side goes on signing with the key that the other has seen, and then goes over to a new connection."""
+    identities = {name: identity_of(AUTHORITY, name) for name in ("server", "client")}
+    served = endpoint("nse", identities["server"], [Takes(0.01)])
+    async with (
+        served,
+        serve([f"unix://{tmp_path}/s"], served.methods(), identities["server"], name="nse") as urls,
+        Pool(identities["client"]) as pool,
+    ):
+        chain, done = client("client", [], RemoteNetworkService(pool), url=urls[0]), asyncio.Event()
+        load = asyncio.create_task(calls_until(done, chain))
+        await asyncio.sleep(0.1)
+        before, keys = descriptors(), set()
+        for _ in range(10):
+            for name in who:
+                rotate(identities[name])
+            await asyncio.sleep(0.05)
+            keys.add((await pool.channel(urls[0]).peer()).certificate_der)
+        done.set()
+        errors, calls = await load
+        assert errors == []
+        assert calls > 50
+        assert len(keys) == (10 if "server" in who else 1)
+        await asyncio.sleep(0.05)
+        pool.channel(urls[0])
+        await asyncio.sleep(0.05)
+        assert descriptors() <= before + 1
+        await chain.aclose()
+
+
+async def test_an_identity_of_three_seconds_serves_for_many_of_its_lives(tmp_path):
+    """From a real issuer, which rotates at half of the life; no call may fail, also of who was idle for long."""
+    entries = Entries.parse([f"socket:{tmp_path}/{name}.id=spiffe://test.mesh/{name}" for name in ("nse", "client")])
+    issuer = Issuer(AUTHORITY, entries, lifetime=3.0, federated={})
+    async with AsyncExitStack() as stack:
+        identities = []
+        for path in entries.by_socket:
+            await stack.enter_async_context(
+                serve_plain(path, issuer.methods(path), name="identity", access=SocketAccess())
+            )
+            source = identity_from(f"unix://{path}", token_lifetime=600)
+            identities.append(await stack.enter_async_context(source))
+        served = await stack.enter_async_context(endpoint("nse", identities[0], [Takes(0.02)]))
+        (url,) = await stack.enter_async_context(
+            serve([f"unix://{tmp_path}/s"], served.methods(), identities[0], name="nse")
+        )
+        busy, idle = [await stack.enter_async_context(Pool(identities[1])) for _ in range(2)]
+        seldom = client("seldom", [], RemoteNetworkService(idle), url=url)
+        await seldom.request(ask("seldom"))
+        chain, done = client("client", [], RemoteNetworkService(busy), url=url), asyncio.Event()
+        load = asyncio.create_task(calls_until(done, chain, clients=3))
+        await asyncio.sleep(7)
+        await seldom.request(ask("late"))
+        done.set()
+        errors, _ = await load
+        assert errors == []
+        assert identities[0].generation >= 4
+        await chain.aclose()
+        await seldom.aclose()
+
+
+async def test_a_call_that_runs_while_the_server_rotates_ends_on_its_connection(tmp_path):
+    """And the next one is made on a new connection meanwhile."""
+    server, mine = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    slow = Takes(0.3)
+    served = endpoint("nse", server, [slow])
+    async with (
+        served,
+        serve(["tcp://127.0.0.1:0"], served.methods(), server, name="nse") as urls,
+        Pool(mine) as pool,
+    ):
+        chain = client("client", [], RemoteNetworkService(pool), url=urls[0])
+        running = asyncio.create_task(chain.request(ask("one")))
+        while not slow.running:
+            await asyncio.sleep(0.01)
+        first = await pool.channel(urls[0])._connection()
+        rotate(server)
+        await chain.request(ask("two"))
+        assert await pool.channel(urls[0])._connection() is not first
+        assert (await running).id
+        await asyncio.sleep(0.05)
+        assert first.connection.is_closing()
+        await chain.aclose()
+
+
+async def test_a_watch_goes_on_over_rotations(tmp_path):
+    """It keeps the connection on which it began."""
+    server, mine = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    told = asyncio.Queue()
+
+    async def watch(_message, _incoming):
+        while True:
+            yield [await told.get()]
+
+    methods = {"/test.Test/Watch": Streaming(HealthCheckRequest, watch)}
+    async with serve([f"unix://{tmp_path}/s"], methods, server, name="s") as urls, Pool(mine) as pool:
+        answers = pool.channel(urls[0]).stream("/test.Test/Watch", HealthCheckRequest(), HealthCheckResponse)
+        for _ in range(3):
+            told.put_nowait(HealthCheckResponse())
+            assert len(await anext(answers)) == 1
+            rotate(server)
+            rotate(mine)
+            await asyncio.sleep(0.02)
+        await answers.aclose()
+
+
+async def test_a_monitor_of_connections_sees_events_over_rotations(tmp_path):
+    """The stream of a component further on is not interrupted by a rotation."""
+    server, mine = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    served = endpoint("nse", server, [])
+    async with (
+        served,
+        serve([f"unix://{tmp_path}/s"], served.methods(), server, name="nse") as urls,
+        Pool(mine) as pool,
+    ):
+        from nsm.apis.connection import MonitorScopeSelector
+
+        events = RemoteMonitor(pool, urls[0]).monitor(MonitorScopeSelector())
+        await anext(events)
+        chain = client("client", [], RemoteNetworkService(pool), url=urls[0])
+        for number in range(3):
+            await chain.request(ask(f"c{number}"))
+            assert len((await anext(events)).connections) == 1
+            rotate(server)
+            rotate(mine)
+        await events.aclose()
+        await chain.aclose()

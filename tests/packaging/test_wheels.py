@@ -1,0 +1,122 @@
+"""The distributions as wheels: each with its own files and needs only, and usable without the others."""
+
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ["apis", "chains", "forwarder-kernel", "services"]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    """Built from the folders; the build backend is that of the environment."""
+    folder = tmp_path_factory.mktemp("wheels")
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*build, *[f"./{part}" for part in PARTS]], cwd=ROOT, check=True, timeout=50)
+    return {path.name.split("-")[0].removeprefix("nsm_").replace("_", "-"): path for path in folder.glob("*.whl")}
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """What the environment has of others: none of ours, and not what only an extra needs."""
+    folder = tmp_path_factory.mktemp("libraries")
+    extra = ("yaml", "PyYAML", "pyyaml", "_yaml", "pyroute2")
+    for entry in Path(sysconfig.get_path("purelib")).iterdir():
+        if not entry.name.startswith(("nsm", "__editable__", "_nsm", *extra)) and entry.suffix != ".pth":
+            (folder / entry.name).symlink_to(entry)
+    return folder
+
+
+@pytest.fixture
+def installed(wheels, libraries, tmp_path):
+    """Runs Python with nothing but some wheels and the libraries."""
+
+    def run(parts, *words, code=0):
+        for part in parts:
+            with zipfile.ZipFile(wheels[part]) as wheel:
+                wheel.extractall(tmp_path)
+        start = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(libraries)!r}]; "
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", start + words[0], *words[1:]],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+NSM = "from nsm.chains.cli import main; sys.exit(main())"
+
+
+def metadata(wheel):
+    with zipfile.ZipFile(wheel) as files:
+        return files.read(next(name for name in files.namelist() if name.endswith("/METADATA"))).decode()
+
+
+def files_of(wheel):
+    with zipfile.ZipFile(wheel) as files:
+        return [name for name in files.namelist() if ".dist-info/" not in name]
+
+
+def test_every_file_is_in_one_wheel_and_the_namespace_belongs_to_none(wheels):
+    assert sorted(wheels) == sorted(PARTS)
+    count = Counter(name for wheel in wheels.values() for name in files_of(wheel))
+    assert set(count.values()) == {1}
+    assert all(name.startswith("nsm/") for name in count)
+    assert "nsm/__init__.py" not in count
+    for part in ("apis", "chains", "services", "forwarder_kernel", "mesh"):
+        assert f"nsm/{part}/py.typed" in count
+
+
+def test_our_own_distributions_are_pinned_to_each_other(wheels):
+    for wheel in wheels.values():
+        version = re.search(r"^Version: (.*)$", metadata(wheel), re.M)[1]
+        for needed in re.findall(r"^Requires-Dist: (nsm-.*?)(?:;.*)?$", metadata(wheel), re.M):
+            assert needed.strip().endswith(f"=={version}"), needed
+
+
+def test_the_sdk_serves_without_services(installed):
+    """`pip install ./apis ./chains` is all that a custom endpoint needs."""
+    example = (ROOT / "examples/custom_endpoint.py").read_text()
+    installed(["apis", "chains"], f"exec(compile({example!r}, 'e', 'exec'), {{'__name__': 'example'}})")
+    assert "no commands are installed" in installed(["apis", "chains"], NSM, "--help").stdout
+    assert "no commands are installed" in installed(["apis", "chains"], NSM, "registry", code=2).stderr
+
+
+def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
+    """And their help says what the mesh needs."""
+    parts = ["apis", "chains", "services"]
+    for component in ("registry", "nsmgr", "nse", "nsc", "identity"):
+        assert "NSM_NAME" in installed(parts, NSM, component, "--help").stdout
+    shown = installed(parts, NSM, "--help").stdout
+    assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)
+    assert "pip install 'nsm-services[mesh]'" in shown
+
+
+@pytest.mark.parametrize("words", [["demo"], ["mesh", "up"]])
+def test_a_mesh_without_what_it_needs_says_what_to_install(installed, words):
+    told = installed(["apis", "chains", "services"], NSM, *words, code=1).stderr
+    assert told == f"nsm {words[0]}: the module yaml is missing: pip install 'nsm-services[mesh]'\n"
+
+
+def test_traces_without_what_they_need_say_what_to_install(installed, libraries):
+    """An exporter that is not installed is no traceback."""
+    script = (
+        "import os; os.environ.update(NSM_ENTRIES='', TELEMETRY='true'); "
+        "sys.modules['opentelemetry.sdk'] = None; " + NSM
+    )
+    told = installed(["apis", "chains", "services"], script, "identity", code=1).stderr
+    assert "install nsm-chains[otlp-grpc]" in told
+    assert "Traceback" not in told
