@@ -5,7 +5,7 @@ import signal
 
 from nsm.chains.testing.clock import VirtualTimeLoop
 
-VIRTUAL = ("tests/chains/core", "tests/chains/elements", "tests/chains/registry")
+VIRTUAL = ("tests/chains/core", "tests/chains/elements", "tests/chains/registry", "tests/services/dns/test_steps")
 """Where time is virtual: what tests no sockets."""
 
 

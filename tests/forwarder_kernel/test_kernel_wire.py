@@ -8,7 +8,7 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.forwarder_kernel.dataplane import Pair
+from nsm.forwarder_kernel.dataplane import LiveWire
 from nsm.forwarder_kernel.kernel_wire import KernelWire
 
 FAR = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "far", "inodeURL": "file:///ns/far"})
@@ -21,8 +21,8 @@ class Dataplane:
         self.pairs = []
         self.removing = asyncio.Event()
 
-    async def create(self, wire, connection_id):
-        self.pairs.append(Pair(wire, None, None, connection_id))
+    async def create(self, wire, connection_id, ahead=None):
+        self.pairs.append(LiveWire(wire, (), connection_id))
         return self.pairs[-1]
 
     async def remove(self, pair):

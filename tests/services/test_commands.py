@@ -20,7 +20,7 @@ def run(*arguments, **environment):
 def test_the_dispatcher_shows_what_is_installed_and_helps_with_typos():
     done = run("--help")
     assert done.returncode == 0
-    for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench"]:
+    for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench", "check"]:
         assert f"nsm {component} " in done.stdout
     wrong = run("registri")
     assert wrong.returncode == 2
@@ -42,11 +42,14 @@ def test_every_component_describes_its_variables(component):
         ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "policy files are not supported yet"),
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/99", "'10.0.0.0/99' is no prefix"),
         ("nse", "NSM_PAYLOAD", "FRAMES", "expected IP or ETHERNET"),
+        ("nse", "NSM_DNS_CONFIGS", "[5]", "5 is no DNS configuration"),
         ("nse", "NSM_IPAM_POLICY", "strict", "the IPAM policy strict is not supported"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
         ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "awareness groups is not supported"),
-        ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0.1", "wires to other nodes is not supported"),
+        ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0", "expected an IP address of this node"),
+        ("forwarder-kernel", "NSM_VXLAN_PORT", "70000", "expected a UDP port from 1 to 65535"),
+        ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
     ],
@@ -182,6 +185,7 @@ def test_a_component_without_an_identity_says_so_and_can_be_stopped(tmp_path, co
         ("nsm.services.nse.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.forwarder_kernel.main", ["aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.services"]),
         ("nsm.mesh.cli", ["pyroute2", "opentelemetry.sdk", "typer", "rich.console"]),
+        ("nsm.mesh.check.cli", ["pyroute2", "grpclib", "structlog", "cryptography", "nsm.chains", "yaml"]),
     ],
 )
 def test_a_component_imports_what_its_chain_needs_and_nothing_else(module, never):

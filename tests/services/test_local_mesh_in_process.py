@@ -39,7 +39,7 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
 from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.dataplane import Pair
+from nsm.forwarder_kernel.dataplane import LiveWire
 
 AUTHORITY = Authority.create("test.mesh")
 
@@ -50,11 +50,11 @@ class Kernel:
     def __init__(self, _owner=""):
         self.wires, self.made = {}, 0
 
-    async def create(self, wire, connection_id):
+    async def create(self, wire, connection_id, ahead=None):
         await asyncio.sleep(0)
-        for place in (wire.client, wire.endpoint):
+        for place in wire.places:
             assert os.path.exists(place.path), place
-        pair = Pair(wire, None, None, connection_id)
+        pair = LiveWire(wire, (), connection_id)
         self.wires[id(pair)] = pair
         self.made += 1
         return pair
@@ -89,7 +89,7 @@ class Mesh:
 
     def __init__(self, tmp_path, monkeypatch):
         self.path, self.kernel = tmp_path, Kernel()
-        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda name: self.kernel)
+        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.kernel)
         self.begins, self.chains = {}, {}
 
     def url(self, name):
@@ -129,6 +129,7 @@ class Mesh:
         if with_forwarder:
             await self.register("forwarder", "forwarder", {"p2p": "true"})
         services = await stack.enter_async_context(services_client(self.url("nsmgr"), self.pools["nse"]))
+        self.services = services
         await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
         await self.register("nse", "icmp", {})
         begin = Begin(merge=merge_with_returned)
@@ -237,7 +238,7 @@ async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):
 
 def positions():
     """Every place in every component's chain: the component, and the number of its element."""
-    sizes = {"client": 6, "nsmgr": 11, "forwarder": 12, "nse": 9}
+    sizes = {"client": 6, "nsmgr": 11, "forwarder": 14, "nse": 9}
     return [(name, number) for name, size in sizes.items() for number in range(2, size)]
 
 
@@ -323,6 +324,9 @@ def rebind(mesh, name, number, work):
     end = chain._first
     while hasattr(end, "_rest"):
         end = end._rest
+    for element in elements:
+        if isinstance(element, Mechanisms):
+            element._bound.clear()  # tied to the rest of the chain as it was
     changed = Chain(elements, end)
     chain._first, chain.request, chain.close = changed._first, changed.request, changed.close
 
@@ -485,6 +489,10 @@ async def test_a_mesh_goes_on_when_all_of_its_identities_rotate(tmp_path, monkey
                 identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
                 await mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
                 assert mesh.kernel.made == 1 + number
+            for identity in mesh.identities.values():
+                identity.update(AUTHORITY.issue(identity.spiffe_id), identity.bundles)
+                # at once: the connection to the manager is still the one of before
+                await mesh.services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
             await mesh.client.request(ask(f"new-{number}"))
             await mesh.client.close(ask(f"new-{number}"))
             await asyncio.sleep(0.05)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.apis.mechanisms import KERNEL
+from nsm.apis.mechanisms import KERNEL, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import Endpoint, client, endpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain
+from nsm.chains.core import ENDPOINTS, SERVICES, Element, RegistryChain
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.filter_mechanisms import FilterMechanisms
 from nsm.chains.elements.kernel import OfferKernel
+from nsm.chains.elements.mechanism_priority import MechanismPriority
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
@@ -24,6 +25,12 @@ from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
 
 from .dataplane import Dataplane
 from .kernel_wire import KernelWire
+from .netlink import Address
+from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
+from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
+
+OFFERED = (KERNEL, VXLAN, WIREGUARD)
+"""The mechanisms that a forwarder may offer, in its order of preference."""
 
 
 def forwarder(
@@ -32,14 +39,33 @@ def forwarder(
     pool: Pool,
     *,
     nsmgr_url: str,
+    tunnel_ip: Address | None = None,
+    vxlan_port: int = 0,
+    priority: Sequence[str] = (),
+    spares: int = 2,
     policies: Sequence[str] = SERVER_MASKS,
 ) -> Endpoint:
-    """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`."""
+    """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
+
+    Without a `tunnel_ip` it makes wires inside its node only. `vxlan_port` 0 is the usual one; mechanisms that
+    `priority` lists are preferred in its order; `spares` processes are kept ready for WireGuard where the kernel has
+    none.
+    """
     services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ClientUrl(nsmgr_url), ReceiveUrls(pool.adopt)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
+    dataplane = Dataplane(name, spares=spares if tunnel_ip is not None else 0)
+    offers: list[Element] = [OfferKernel()]
+    served: dict[str, list[Element]] = {KERNEL: []}
+    again: list[Element] = []
+    if tunnel_ip is not None:
+        vxlan, wireguard = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port), WireguardEnd(tunnel_ip, dataplane)
+        wireguard.prepare()
+        offers += [OfferVxlan(vxlan), OfferWireguard(wireguard, far_side)]
+        served |= {VXLAN: [VxlanServer(vxlan)], WIREGUARD: [WireguardServer(wireguard)]}
+        again = [TryAnotherVni(vxlan)]
     return endpoint(
         name,
         identity,
@@ -48,14 +74,17 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            Mechanisms({KERNEL: [KernelWire(Dataplane(name), far_side)]}),
+            *again,  # before all that takes part in another try
+            Mechanisms(served),
+            KernelWire(dataplane, far_side),
             Connect(
                 client(
                     name,
                     [
                         far_side,  # before the offers: they are for the far side
-                        OfferKernel(),
+                        *offers,
                         FilterMechanisms(),  # behind all offers
+                        MechanismPriority(priority),
                         ReceiveReturned(),
                         SendDescriptors(),
                     ],

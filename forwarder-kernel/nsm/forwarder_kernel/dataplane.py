@@ -1,4 +1,4 @@
-"""Makes, changes and removes the veth pairs that are local wires.
+"""Makes, changes and removes wires: veth pairs between workloads of this node, and the ends of tunnels to others.
 
 One thread talks to the kernel, so that the event loop never waits for it; removals, which take the kernel tens of
 milliseconds, have a thread of their own and go many in one message.
@@ -11,15 +11,18 @@ import errno
 import os
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nsm.chains.core import Conflict
+from nsm.chains.core import Conflict, Unavailable, shielded
 
+from . import links, underlay, wireguard_go
 from .ends import Place, Settings, Wire
 from .netlink import (
+    Address,
+    LinkEnd,
     Message,
     Namespace,
     Namespaces,
@@ -27,7 +30,6 @@ from .netlink import (
     add_address,
     add_neighbor,
     add_route,
-    create_veth,
     delete_group,
     delete_link,
     remove_address,
@@ -37,7 +39,8 @@ from .netlink import (
     set_mtu,
     set_up,
 )
-from .netlink.messages import VethEnd
+from .tunnels import WIREGUARD_OVERHEAD, Underlay, Wireguard
+from .wireguard_go import Ahead, Process, Spares
 
 T = TypeVar("T")
 
@@ -45,11 +48,13 @@ _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT,
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES = 4
 _SETTLING_TIMEOUT = 2.0
+_HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
+"""Seconds: WireGuard itself tries again after five."""
 
 
 @dataclass(slots=True)
 class _End:
-    """One end of a wire that exists."""
+    """One end of a wire that exists, or is about to."""
 
     namespace: Namespace
     place: Place
@@ -58,50 +63,148 @@ class _End:
 
 
 @dataclass(slots=True)
-class Pair:
+class LiveWire:
     """A wire that exists, and what it is set to."""
 
     wire: Wire
-    client: _End
-    endpoint: _End
+    ends: tuple[_End, ...]
     alias: str
+    process: Process | None = None
+    """What makes it a WireGuard in userspace."""
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
 
 
 class Dataplane:
-    """The local wires of one forwarder. `owner` is written into the alias of everything that it makes."""
+    """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
 
-    def __init__(self, owner: str) -> None:
+    `spares` is how many processes for WireGuard in userspace are kept ready, where the kernel has none.
+    """
+
+    def __init__(self, owner: str, *, spares: int = 0) -> None:
         self._owner = owner
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
         self._namespaces: Namespaces | None = None
-        self._removing: list[tuple[_End, asyncio.Future[None]]] = []
+        self._aliases: set[str] = set()
+        """Those of the wires that this process made or adopted."""
+        self._has_wireguard: bool | None = None
+        self._spares = Spares(self._in_node, spares)
+        self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def create(self, wire: Wire, connection_id: str) -> Pair:
-        """Make a wire; returns when packets can pass.
+    async def underlay(self, own: Address, peer: Address | None = None) -> Underlay:
+        """The interface that carries tunnels from our address `own` to `peer`, or to anybody.
 
-        A pair that an earlier process of this owner made for the same connection is adopted as it is. Raises
-        `Conflict` if an interface name is taken, `InvalidRequest` if a namespace is none, `NetlinkError`; nothing
-        is left of it then.
+        Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
         """
-        return await self._in_worker(lambda: self._create(wire, f"nsm {self._owner} {connection_id}"))
+        return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
 
-    async def change(self, pair: Pair, wire: Wire) -> None:
-        """Set an existing pair to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
-        await self._in_worker(lambda: self._change(pair, wire))
+    async def free_udp_port(self, wanted: int, taken: Collection[int]) -> int:
+        """`wanted` if it is free on this node, else any that is and not in `taken`. Raises `Exhausted`."""
+        return await self._in_worker(lambda: underlay.free_udp_port(wanted, taken))
 
-    async def exists(self, pair: Pair) -> bool:
-        """Whether the pair is still there: its namespaces' owners may have removed it."""
-        return await self._in_worker(lambda: pair.client.namespace.socket.has_link(pair.client.index))
+    async def check_wireguard(self) -> None:
+        """Raise `Unsupported` if neither the kernel has WireGuard nor a program can make it."""
+        if not await self._kernel_has_wireguard():
+            wireguard_go.check()
 
-    async def remove(self, pair: Pair) -> None:
-        """Remove a pair, together with all others whose removal is asked for meanwhile; gone already is fine."""
+    def prepare_wireguard(self, address: Address) -> None:
+        """Begin to have the processes ready that wires from `address` will need, if they will need any."""
+        self._spares.spawn(self._prepare_wireguard(address))
+
+    async def _prepare_wireguard(self, address: Address) -> None:
+        if not await self._kernel_has_wireguard():
+            self._spares.mtu = (await self.underlay(address)).room(WIREGUARD_OVERHEAD[address.version])
+            self._spares.fill()
+
+    def begin_wireguard(self, room: int, path: str = "") -> Ahead:
+        """Do ahead of `create` what takes long where the kernel has no WireGuard: have a process; move its interface.
+
+        The interface goes to the namespace whose file is at `path`, if that is known already.
+        """
+        return Ahead(self._begin_wireguard(room, path), self._spares)
+
+    async def _begin_wireguard(self, room: int, path: str) -> Process | None:
+        if await self._kernel_has_wireguard():
+            return None
+        self._spares.mtu = room
+        process = await self._spares.take()
+        if path:
+            moving = asyncio.ensure_future(self._in_worker(lambda: self._move_ahead(process, room, path)))
+            try:
+                await asyncio.shield(moving)
+            except BaseException:
+                await shielded(self._spares.end([process]), name="end of wireguard-go that nobody waited for")
+                raise
+        return process
+
+    async def create(self, wire: Wire, connection_id: str, ahead: Ahead | None = None) -> LiveWire:
+        """Make a wire; returns when packets can pass. `ahead` is what was begun of it.
+
+        What an earlier process of this owner made for the same connection is adopted as it is; what else such a
+        process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
+        a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
+        """
+        alias = f"nsm {self._owner} {connection_id}"
+        process = await self._process(wire, ahead)
+        making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias, process)))
+        try:
+            live = await asyncio.shield(making)
+        except BaseException:
+            await shielded(self._take_back(making, process), name="removal of a wire that nobody waited for")
+            raise
+        if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
+            await self._establish(live, wire.tunnel)
+        return live
+
+    async def _process(self, wire: Wire, ahead: Ahead | None) -> Process | None:
+        """The process that the wire needs: the one that was begun with if that is of use."""
+        if not isinstance(wire.tunnel, Wireguard) or await self._kernel_has_wireguard():
+            return None
+        if ahead is not None and (process := await ahead.claim()) is not None:
+            if process.is_running() and process.moved_to in {"", wire.places[0].path}:
+                return process
+            await self._spares.end([process])
+        self._spares.mtu = wire.tunnel.room
+        return await self._spares.take()
+
+    async def _take_back(self, making: asyncio.Future[LiveWire], process: Process | None) -> None:
+        """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
+        try:
+            await self.remove(await making)
+        except Exception:
+            if process is not None:
+                await self._spares.end([process])
+
+    async def _establish(self, live: LiveWire, tunnel: Wireguard) -> None:
+        """Wait until the peer was heard: a tunnel that was told to its client works. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(_HANDSHAKE_TIMEOUT):
+                while not await self._in_worker(lambda: self._last_handshake(live)):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(_HANDSHAKE_PAUSE)
+        except BaseException as error:
+            await shielded(self.remove(live), name="removal of a wire that was not established")
+            if isinstance(error, TimeoutError):
+                where = f"node {tunnel.peer} (UDP port {tunnel.peer_port})"
+                after = f"after {_HANDSHAKE_TIMEOUT:.0f} s"
+                raise Unavailable(f"{where} does not answer WireGuard {after}; is UDP let through?") from None
+            raise
+
+    async def change(self, live: LiveWire, wire: Wire) -> None:
+        """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
+        await self._in_worker(lambda: self._change(live, wire))
+
+    async def exists(self, live: LiveWire) -> bool:
+        """Whether the wire is still there: its namespaces' owners may have removed it."""
+        end = live.ends[0]
+        return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
+
+    async def remove(self, live: LiveWire) -> None:
+        """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._removing.append((pair.endpoint, done))
+        self._removing.append((live, done))
         if not self._is_removing:
             self._is_removing = True
             task = asyncio.get_running_loop().create_task(self._remove_all(), name="remove wires")
@@ -110,12 +213,13 @@ class Dataplane:
         try:
             await asyncio.shield(done)
         finally:
-            await self._in_worker(lambda: self._let_go(pair))
+            await self._in_worker(lambda: self._let_go(live))
 
     async def aclose(self) -> None:
-        """Stop; the wires stay."""
+        """Stop; the wires stay, but for those that a process of ours makes."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._spares.aclose()
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()
@@ -128,109 +232,150 @@ class Dataplane:
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
+    async def _in_node(self, work: Callable[[Namespace], T]) -> T:
+        return await self._in_worker(lambda: work(self._opened().own))
+
+    async def _kernel_has_wireguard(self) -> bool:
+        if self._has_wireguard is None:
+            self._has_wireguard = await self._in_node(_has_wireguard)
+        return self._has_wireguard
+
     # --- in the worker's thread
 
-    def _create(self, wire: Wire, alias: str) -> Pair:
-        begin = time.perf_counter()
+    def _opened(self) -> Namespaces:
         if self._namespaces is None:
             self._namespaces = Namespaces()
-        namespaces = self._namespaces
-        client = namespaces.take(wire.client.path)
-        try:
-            endpoint = namespaces.take(wire.endpoint.path)
-        except BaseException:
-            namespaces.give(client)
-            raise
-        try:
-            pair = self._make(namespaces, wire, client, endpoint, alias)
-        except BaseException:
-            namespaces.give(client)
-            namespaces.give(endpoint)
-            raise
-        pair.seconds = time.perf_counter() - begin
-        return pair
+        return self._namespaces
 
-    def _make(self, namespaces: Namespaces, wire: Wire, client: Namespace, endpoint: Namespace, alias: str) -> Pair:
+    def _create(self, wire: Wire, alias: str, process: Process | None) -> LiveWire:
+        begin = time.perf_counter()
+        taken: list[Namespace] = []
+        try:
+            for place in wire.places:
+                taken.append(self._opened().take(place.path))
+            live = self._make(wire, taken, alias, process)
+        except BaseException:
+            for namespace in taken:
+                self._opened().give(namespace)
+            raise
+        self._aliases.add(alias)
+        live.seconds = time.perf_counter() - begin
+        return live
+
+    def _move_ahead(self, process: Process, room: int, path: str) -> None:
+        namespace = self._opened().take(path)
+        try:
+            process.prepare(self._opened().own, room)
+            index = _new_index()
+            process.move(self._opened().own, LinkEnd(process.name, index, "", namespace.descriptor))
+            process.moved_to, process.index_there = path, index
+        finally:
+            self._opened().give(namespace)
+
+    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, process: Process | None) -> LiveWire:
         for _ in range(_INDEX_TRIES):
-            one = _End(client, wire.client, _new_index(), _new_mac())
-            other = _End(endpoint, wire.endpoint, _new_index(), _new_mac())
+            ends = [_new_end(*at, has_mac=links.has_mac(wire)) for at in zip(namespaces, wire.places, strict=True)]
+            if process is not None and process.index_there:
+                ends[0].index = process.index_there
+            live = LiveWire(wire, tuple(ends), alias, process)
             try:
-                message = create_veth(_veth(one), _veth(other), mtu=wire.mtu, arp=wire.arp)
-                namespaces.own.socket.apply([message])
+                links.make(self._opened().own, namespaces[0], wire, [_link(end) for end in ends], process)
             except NetlinkError as error:
-                if (there := self._adopt(wire, client, endpoint, alias)) is not None:
+                if (there := self._adopt(live)) is not None:
                     return there
-                self._explain(error, one, other)
+                if not self._remove_leftovers(ends):
+                    self._explain(error, wire, ends)
                 continue
-            pair = Pair(wire, one, other, alias)
             try:
-                self._configure(pair)
+                links.prepare(namespaces[0], wire, ends[0].index, process)
+                self._configure(live)
             except BaseException:
-                endpoint.socket.apply([delete_link(other.index)], ignore=_GONE)
+                ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=_GONE)
                 raise
-            return pair
-        raise Conflict(f"found no free interface index for {wire.client.name}")
+            return live
+        raise Conflict(f"found no free interface index for {wire.places[0].name}")
 
-    def _adopt(self, wire: Wire, client: Namespace, endpoint: Namespace, alias: str) -> Pair | None:
-        """The pair that is there already for this very connection, set to what is wanted."""
-        one, other = client.socket.link(name=wire.client.name), endpoint.socket.link(name=wire.endpoint.name)
-        if one is None or other is None or one.alias != alias or other.alias != alias:
+    def _adopt(self, live: LiveWire) -> LiveWire | None:
+        """The wire that is there already for this very connection, set to what is wanted."""
+        found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
+        there = [link for link in found if link is not None and link.alias == live.alias]
+        if len(there) < len(found) or not links.is_as_wanted(live.wire, there):
             return None
-        near = _End(client, wire.client, one.index, one.mac)
-        far = _End(endpoint, wire.endpoint, other.index, other.mac)
-        pair = Pair(wire, near, far, alias)
-        self._configure(pair)
-        return pair
+        live.ends = tuple(
+            _End(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
+        )
+        self._configure(live)
+        return live
 
-    def _explain(self, error: NetlinkError, one: _End, other: _End) -> None:
+    def _remove_leftovers(self, ends: Sequence[_End]) -> bool:
+        """Remove what stands in the way and is an earlier process's; says whether there was anything."""
+        found = False
+        for end in ends:
+            taken = end.namespace.socket.link(name=end.place.name)
+            if taken is not None and self._is_leftover(taken.alias):
+                end.namespace.socket.apply([delete_link(taken.index)], ignore=_GONE)
+                found = True
+        return found
+
+    def _is_leftover(self, alias: str) -> bool:
+        return alias.startswith(f"nsm {self._owner} ") and alias not in self._aliases
+
+    def _explain(self, error: NetlinkError, wire: Wire, ends: Sequence[_End]) -> None:
         """Raise what a refused creation means; returns if another index may help."""
-        for end in (one, other):
+        for end in ends:
             taken = end.namespace.socket.link(name=end.place.name)
             if taken is not None:
                 whose = f", by {taken.alias!r}" if taken.alias else ""
                 raise Conflict(f"interface name {end.place.name!r} is taken in {end.namespace.where}{whose}") from error
+        links.explain_refusal(error, wire)
         if error.errno not in (errno.EEXIST, errno.EBUSY):
             raise error
 
-    def _configure(self, pair: Pair) -> None:
-        for end, opposite, settings in _sides(pair, pair.wire):
-            messages = [set_up(end.index, pair.alias), *_additions(end.index, settings, opposite.mac)]
-            self._apply(end, messages)
-        self._settle(pair, pair.wire)
+    def _configure(self, live: LiveWire) -> None:
+        for end, mac, settings in _sides(live, live.wire):
+            self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
+        if live.process is not None:
+            live.process.wake(self._opened().own)
+        self._settle(live)
 
-    def _change(self, pair: Pair, wire: Wire) -> None:
-        before = {id(end): settings for end, _, settings in _sides(pair, pair.wire)}
-        for end, opposite, after in _sides(pair, wire):
-            messages = _differences(end.index, before[id(end)], after, opposite.mac)
-            if wire.mtu and wire.mtu != pair.wire.mtu:
-                messages.insert(0, set_mtu(end.index, wire.mtu))
-            self._apply(end, messages)
-        self._settle(pair, wire)
-        pair.wire = wire
-
-    def _settle(self, pair: Pair, wire: Wire) -> None:
+    def _settle(self, live: LiveWire) -> None:
         """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
 
         The carrier comes with the second end, so this is for both ends when both are set.
         """
-        for end, _, settings in _sides(pair, wire):
-            socket = end.namespace.socket
-            if not socket.settle(end.index, [address.ip for address in settings.addresses], _SETTLING_TIMEOUT):
+        has_carrier = links.has_carrier_watch(live.wire)
+        for end, _, settings in _sides(live, live.wire):
+            socket, addresses = end.namespace.socket, [address.ip for address in settings.addresses]
+            if not socket.settle(end.index, addresses, _SETTLING_TIMEOUT, has_carrier=has_carrier):
                 raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
 
-    def _apply(self, end: _End, messages: Sequence[Message]) -> None:
+    def _change(self, live: LiveWire, wire: Wire) -> None:
+        before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
+        for end, mac, after in _sides(live, wire):
+            messages = _differences(end.index, before[id(end)], after, mac)
+            if wire.mtu and wire.mtu != live.wire.mtu:
+                messages.insert(0, set_mtu(end.index, wire.mtu))
+            self._apply(live, end, messages)
+        live.wire = wire
+        self._settle(live)
+
+    def _apply(self, live: LiveWire, end: _End, messages: Sequence[Message]) -> None:
         try:
             end.namespace.socket.apply(messages)
         except NetlinkError as error:
+            links.explain_down(error, live.wire)
             if error.errno != errno.EACCES:
                 raise
             end.namespace.enable_ipv6(end.place.name)
             end.namespace.socket.apply(messages)
 
-    def _let_go(self, pair: Pair) -> None:
-        assert self._namespaces is not None
-        self._namespaces.give(pair.client.namespace)
-        self._namespaces.give(pair.endpoint.namespace)
+    def _last_handshake(self, live: LiveWire) -> int:
+        return links.last_handshake(live.ends[0].namespace, live.ends[0].index, live.process)
+
+    def _let_go(self, live: LiveWire) -> None:
+        self._aliases.discard(live.alias)
+        for end in live.ends:
+            self._opened().give(end.namespace)
 
     # --- removal
 
@@ -238,9 +383,11 @@ class Dataplane:
         loop = asyncio.get_running_loop()
         while self._removing:
             batch, self._removing = self._removing, []
-            ends = [end for end, _ in batch]
+            ends = [live.ends[-1] for live, _ in batch if live.process is None]
+            processes = [live.process for live, _ in batch if live.process is not None]
             try:
                 await loop.run_in_executor(self._remover, _remove_links, ends)
+                await self._spares.end(processes)
             except Exception as error:
                 for _, done in batch:
                     done.set_exception(error)
@@ -276,11 +423,10 @@ def _removal(indexes: Sequence[int]) -> list[Message]:
     return [*(set_group(index, number) for index in indexes), delete_group(number)]
 
 
-def _sides(pair: Pair, wire: Wire) -> tuple[tuple[_End, _End, Settings], tuple[_End, _End, Settings]]:
-    return (
-        (pair.client, pair.endpoint, wire.client_settings),
-        (pair.endpoint, pair.client, wire.endpoint_settings),
-    )
+def _sides(live: LiveWire, wire: Wire) -> list[tuple[_End, str, Settings]]:
+    """Each end with the hardware address of the opposite one and its settings."""
+    macs = [end.mac for end in reversed(live.ends)]
+    return [(end, mac, each.settings) for end, mac, each in zip(live.ends, macs, wire.ends, strict=True)]
 
 
 def _additions(index: int, settings: Settings, mac: str) -> list[Message]:
@@ -311,8 +457,20 @@ def _differences(index: int, before: Settings, after: Settings, mac: str) -> lis
     ]
 
 
-def _veth(end: _End) -> VethEnd:
-    return VethEnd(end.place.name, end.index, end.mac, end.namespace.descriptor)
+def _link(end: _End) -> LinkEnd:
+    return LinkEnd(end.place.name, end.index, end.mac, end.namespace.descriptor)
+
+
+def _new_end(namespace: Namespace, place: Place, *, has_mac: bool) -> _End:
+    return _End(namespace, place, _new_index(), _new_mac() if has_mac else "")
+
+
+def _has_wireguard(own: Namespace) -> bool:
+    try:
+        own.wireguard()
+    except NetlinkError:
+        return False
+    return True
 
 
 def _new_index() -> int:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext, IpNeighbor, Route
-from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME
+from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.core import InvalidRequest
 from nsm.chains.model import ipcontext
 from nsm.chains.model.interface_name import fault
 
-from .netlink.messages import Address, Interface, Network
+from .netlink import Address, Interface, Network
+from .tunnels import MIN_MTU, Tunnel, Wireguard
 
-MIN_MTU, MAX_MTU = 68, 65535
+MAX_MTU, MIN_IPV6_MTU = 65535, 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +44,43 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
-    """A whole wire: both places, and what they are set to."""
+class End:
+    """One end of a wire: where, and set to what."""
 
-    client: Place
-    endpoint: Place
-    client_settings: Settings
-    endpoint_settings: Settings
+    place: Place
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What of a wire is on this node: the client's end and the endpoint's, or one of them and a tunnel."""
+
+    ends: tuple[End, ...]
     mtu: int
     arp: bool
+    tunnel: Tunnel | None = None
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where the ends are."""
+        return tuple(end.place for end in self.ends)
 
 
-def wire_of(connection: Connection, near: Mechanism, far: Mechanism) -> Wire:
-    """The wire that a connection describes. Raises `InvalidRequest` that names what is wrong."""
+def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None = None) -> Wire:
+    """The wire that a connection describes; a side that is KERNEL has its end here.
+
+    Raises `InvalidRequest` that names what is wrong.
+    """
     context = connection.context
     ip = context.ip_context if context and context.ip_context else IpContext()
     arp = connection.payload == ETHERNET
-    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), [] if arp else ip.dst_ip_addrs, ip)
-    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), [] if arp else ip.src_ip_addrs, ip)
-    return Wire(_place(near), _place(far), client, endpoint, _mtu(context.mtu if context else 0), arp)
+    knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
+    has_macs = not isinstance(tunnel, Wireguard)
+    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), ip, knows=knows, has_macs=has_macs)
+    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), ip, knows=knows, has_macs=has_macs)
+    sides = ((near, client), (far, endpoint))
+    ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
+    return Wire(ends, _mtu(context.mtu if context else 0, ends), arp, tunnel)
 
 
 def _client_routes(ip: IpContext) -> list[Route]:
@@ -73,14 +92,14 @@ def _endpoint_routes(ip: IpContext) -> list[Route]:
 
 
 def _settings(
-    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], neighbors: Sequence[str], ip: IpContext
+    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], ip: IpContext, *, knows: bool, has_macs: bool
 ) -> Settings:
     ends = frozenset(_interface(text).ip for text in opposite)
     return Settings(
         addresses=frozenset(_interface(text) for text in own),
         routes=frozenset(_routes(routes, ends)),
-        neighbors=frozenset(_interface(text).ip for text in neighbors),
-        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors),
+        neighbors=ends if knows else frozenset(),
+        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors) if has_macs else frozenset(),
     )
 
 
@@ -114,7 +133,9 @@ def _place(mechanism: Mechanism) -> Place:
     return Place(url.removeprefix("file://"), name)
 
 
-def _mtu(mtu: int) -> int:
+def _mtu(mtu: int, ends: Sequence[End]) -> int:
+    if 0 < mtu < MIN_IPV6_MTU and any(each.version == 6 for end in ends for each in end.settings.addresses):
+        raise InvalidRequest(f"MTU {mtu} is too small for the wire's IPv6 addresses, which need {MIN_IPV6_MTU}")
     if mtu and not MIN_MTU <= mtu <= MAX_MTU:
         raise InvalidRequest(f"MTU {mtu} is out of range; expected {MIN_MTU} to {MAX_MTU}, or 0 for the default")
     return mtu

@@ -1,52 +1,56 @@
-"""The element that makes a local wire: a veth pair from the client's namespace to the endpoint's."""
+"""The element that makes what of a wire is on this node: a veth pair, or one end and its tunnel."""
 
 from __future__ import annotations
 
 import asyncio
 
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
 from nsm.chains.core import Call, Element, Handler, Key, Unsupported
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.logs import log
 
-from .dataplane import Dataplane, Pair
-from .ends import wire_of
+from .dataplane import Dataplane, LiveWire
+from .ends import Wire, wire_of
+from .tunnels import TUNNEL, Tunnel
+from .wireguard_go import AHEAD
 
 
 class KernelWire(Element):
-    """Make the pair when both sides are known, that is when the endpoint has answered; keep it in step afterwards.
+    """Make the wire when both sides are known, that is when the endpoint has answered; keep it in step afterwards.
 
-    Stands in the server's chain before what asks the endpoint. A refresh that changes nothing touches nothing; a
-    pair that vanished is made anew; a Close removes it in any case.
+    Between two KERNEL sides it is a veth pair; otherwise the elements of the other side's mechanism have said which
+    tunnel it is. Stands in the server's chain before what asks the endpoint. A refresh that changes nothing touches
+    nothing; a wire that vanished is made anew; a Close removes it in any case.
     """
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
         self._dataplane, self._far_side = dataplane, far_side
-        self._pair: Key[Pair] = Key("veth pair")
+        self._live: Key[LiveWire] = Key("wire")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Let the endpoint answer, then make or change the pair."""
+        """Let the endpoint answer, then make or change the wire."""
         connection = await rest.request(call)
         near, far = connection.mechanism, self._far_side.far_side(call)
-        if near is None or far is None or far.type != KERNEL:
-            raise Unsupported(f"the endpoint chose {far.type if far else 'no mechanism'}; a kernel wire ends in KERNEL")
-        _note_interfaces(connection, near.parameters.get(INTERFACE_NAME), far.parameters.get(INTERFACE_NAME))
-        wire = wire_of(connection, near, far)
-        pair = call.live.get(self._pair)
-        if pair is not None and not await self._still_fits(call, pair, wire.client, wire.endpoint):
-            pair = None
-        if pair is None:
-            pair = await self._dataplane.create(wire, call.live.connection_id)
-            call.live.put(self._pair, pair)
+        tunnel = _tunnel(call, near, far)
+        assert near is not None
+        assert far is not None
+        _note_interfaces(connection, near, far)
+        wire = wire_of(connection, near, far, tunnel)
+        live = call.live.get(self._live)
+        if live is not None and not await self._still_fits(call, live, wire):
+            live = None
+        if live is None:
+            live = await self._dataplane.create(wire, call.live.connection_id, call.live.pop(AHEAD))
+            call.live.put(self._live, live)
             call.undo.add(lambda: self._remove(call))
-            log.info("wire made", connection=call.live.connection_id, ms=round(pair.seconds * 1000, 2))
-        elif wire != pair.wire:
-            await self._dataplane.change(pair, wire)
+            log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
+        elif wire != live.wire:
+            await self._dataplane.change(live, wire)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Remove the pair while those further on close: neither waits for the other, nor keeps it from being done."""
+        """Remove the wire while those further on close: neither waits for the other, nor keeps it from being done."""
         results = await asyncio.gather(rest.close(call), self._remove(call), return_exceptions=True)
         for error in results:
             if error is not None:
@@ -56,21 +60,34 @@ class KernelWire(Element):
         """Stop; the wires stay."""
         await self._dataplane.aclose()
 
-    async def _still_fits(self, call: Call, pair: Pair, client: object, endpoint: object) -> bool:
-        """Whether the pair is there and where it should be; what is not is removed."""
-        if (pair.wire.client, pair.wire.endpoint) == (client, endpoint) and await self._dataplane.exists(pair):
+    async def _still_fits(self, call: Call, live: LiveWire, wire: Wire) -> bool:
+        """Whether the wire is there and where it should be; what is not is removed."""
+        is_same = (live.wire.places, live.wire.tunnel) == (wire.places, wire.tunnel)
+        if is_same and await self._dataplane.exists(live):
             return True
         await self._remove(call)
         return False
 
     async def _remove(self, call: Call) -> None:
-        if (pair := call.live.pop(self._pair)) is not None:
-            await self._dataplane.remove(pair)
+        if (live := call.live.pop(self._live)) is not None:
+            await self._dataplane.remove(live)
 
 
-def _note_interfaces(connection: Connection, near: str | None, far: str | None) -> None:
+def _tunnel(call: Call, near: Mechanism | None, far: Mechanism | None) -> Tunnel | None:
+    """The tunnel of a wire that leaves this node. Raises `Unsupported` if the two sides cannot be joined here."""
+    kinds = [side.type if side is not None else "no mechanism" for side in (near, far)]
+    if kinds == [KERNEL, KERNEL]:
+        call.live.pop(TUNNEL)
+        return None
+    tunnel = call.live.get(TUNNEL)
+    if KERNEL not in kinds or tunnel is None:
+        raise Unsupported(f"a wire from {kinds[0]} to {kinds[1]} cannot be made here; one side has to be KERNEL")
+    return tunnel
+
+
+def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism) -> None:
     """Tell in our path segment how the wire's ends are called."""
     if connection.path is not None:
         metrics = connection.path.path_segments[connection.path.index].metrics
-        metrics.setdefault("server_interface", f"{KERNEL}/{near or 'unknown'}")
-        metrics.setdefault("client_interface", f"{KERNEL}/{far or 'unknown'}")
+        for key, side in (("server_interface", near), ("client_interface", far)):
+            metrics.setdefault(key, f"{side.type}/{side.parameters.get(INTERFACE_NAME) or 'unknown'}")

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import ipaddress
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
-from nsm.chains.config import Common, duration, items, not_yet, pairs, text, url, variable
+from nsm.chains.config import Common, duration, items, number, pairs, text, url, variable
 from nsm.chains.core import RegistryCall
 from nsm.chains.logs import log
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 
-from .chain import forwarder
+from .chain import OFFERED, forwarder
+from .netlink import Address
+from .underlay import check_tunnel_address
 
 
 def _masks(value: str) -> tuple[str, ...]:
     PolicySet.select(items(value))
     return items(value)
+
+
+def _address(value: str) -> Address | None:
+    try:
+        return ipaddress.ip_interface(value).ip if value else None
+    except ValueError:
+        raise ValueError("expected an IP address of this node, such as 172.16.1.1 or fd00::1") from None
+
+
+def _port(value: str) -> int:
+    if not 0 <= number(value) <= 65535:
+        raise ValueError("expected a UDP port from 1 to 65535, or 0")
+    return number(value)
+
+
+def _count(value: str) -> int:
+    if number(value) < 0:
+        raise ValueError("expected 0 or more")
+    return number(value)
+
+
+def _mechanisms(value: str) -> tuple[str, ...]:
+    wanted = tuple(item.upper() for item in items(value))
+    if unknown := sorted(set(wanted) - set(OFFERED)):
+        raise ValueError(f"{', '.join(unknown)} is not offered by this forwarder; expected some of {','.join(OFFERED)}")
+    return wanted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +65,14 @@ class ForwarderConfig(Common):
     registry_client_policies: tuple[str, ...] = variable(
         ",".join(REGISTRY_CLIENT_MASKS), _masks, "policies for the manager's answers"
     )
-    tunnel_ip: str = not_yet("", "wires to other nodes")
-    vxlan_port: str = not_yet("0", "wires to other nodes")
-    mechanism_priority: str = not_yet("", "preferring mechanisms")
+    tunnel_ip: Address | None = variable(
+        "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
+    )
+    vxlan_port: int = variable("0", _port, "UDP port of VXLAN; 0: 4789")
+    wireguard_spares: int = variable(
+        "2", _count, "processes that are kept ready for WireGuard, where the kernel has none"
+    )
+    mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
 
 
 def main(arguments: list[str]) -> int:
@@ -47,7 +81,18 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
-    chain = forwarder(config.name, runtime.identity, runtime.pool, nsmgr_url=config.connect_to)
+    if config.tunnel_ip is not None:
+        check_tunnel_address(config.tunnel_ip)
+    chain = forwarder(
+        config.name,
+        runtime.identity,
+        runtime.pool,
+        nsmgr_url=config.connect_to,
+        tunnel_ip=config.tunnel_ip,
+        vxlan_port=config.vxlan_port,
+        spares=config.wireguard_spares,
+        priority=config.mechanism_priority,
+    )
     health = Health("networkservice.NetworkService", "connection.MonitorConnection")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(chain)

@@ -80,7 +80,8 @@ def new_network() -> int:
 def new_mounts(resolv_conf: str) -> int:
     """A descriptor of a new mount namespace in which `resolv_conf` is shown as /etc/resolv.conf.
 
-    The machine's own file is never opened. Where there is none, the workload has none either: a mount needs a place.
+    The machine's own file is never opened. A link that leads nowhere, as a resolver that is not running leaves it, is
+    mounted over itself. Where there is nothing, the workload has nothing either: a mount needs a place.
     """
 
     def make() -> int:
@@ -88,6 +89,12 @@ def new_mounts(resolv_conf: str) -> int:
         target = os.path.realpath("/etc/resolv.conf")
         if os.path.exists(target):
             bind(resolv_conf, target)
+        elif os.path.islink("/etc/resolv.conf"):
+            link = os.open("/etc/resolv.conf", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                bind(resolv_conf, f"/proc/self/fd/{link}")
+            finally:
+                os.close(link)
         return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
     return in_thread(make)

@@ -74,7 +74,7 @@ def _endpoint(run: RunDir, node: Node, endpoint: EndpointSpec) -> Component:
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes),
         "NSM_LABELS": _labels(endpoint.labels),
     }
-    return Component(endpoint.name, "nse", endpoint.name, environment, is_workload=True)
+    return Component(endpoint.name, "nse", endpoint.name, {**environment, **endpoint.environment}, is_workload=True)
 
 
 def _client(run: RunDir, node: Node, client: ClientSpec) -> Component:

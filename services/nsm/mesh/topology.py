@@ -53,6 +53,8 @@ class EndpointSpec:
     payload: str = "IP"
     prefixes: tuple[str, ...] = ("169.254.0.0/16",)
     labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of its process beside those that the mesh sets."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class _Reader:
         return Node(self._name(node, fields))
 
     def endpoint(self, node: Any) -> EndpointSpec:
-        allowed = {"name", "node", "services", "payload", "prefixes", "labels"}
+        allowed = {"name", "node", "services", "payload", "prefixes", "labels", "environment"}
         fields = self.fields(node, allowed, "an endpoint")
         payload = self._text(fields.get("payload")) or "IP"
         if payload not in {"IP", "ETHERNET"}:
@@ -162,6 +164,7 @@ class _Reader:
             payload,
             tuple(self._prefix(item) for item in self._items(fields.get("prefixes"))) or ("169.254.0.0/16",),
             self._labels(fields.get("labels")),
+            self._labels(fields.get("environment")),
         )
 
     def client(self, node: Any) -> ClientSpec:

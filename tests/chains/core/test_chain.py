@@ -69,12 +69,15 @@ async def test_an_error_names_its_element_and_the_hops_that_it_passed():
     assert str(at_client) == 'nsmgr node-1 → forwarder: no endpoint of "icmp" matches labels {} (discover)'
 
 
-def test_errors_of_other_programs_are_kept_as_they_are():
-    error = from_status(2, "rpc error: something: else")
+def test_errors_of_other_programs_are_kept_as_they_are_and_say_whose_they_are():
+    error = from_status(2, "rpc error: something: else", "spiffe://mesh/nse")
     assert type(error) is MeshError
-    assert str(error) == "rpc error: something: else"
-    error.passed("nsmgr")
-    assert str(error) == "nsmgr: rpc error: something: else"
+    assert str(error) == "spiffe://mesh/nse answered: rpc error: something: else"
+    error.raised_in("transport")
+    error.passed("forwarder")
+    assert str(error) == "forwarder: spiffe://mesh/nse answered: rpc error: something: else (transport)"
+    at_client = from_status(error.code, str(error))
+    assert (at_client.hops, at_client.element) == (("forwarder",), "transport")
     assert "status 99" in str(from_status(99, ""))
 
 

@@ -226,6 +226,7 @@ async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_i
         return (await chain.request(asked)).mechanism.parameters["name"]
 
     assert [await name_of("a"), await name_of("b")] == ["ten-letter-aaaa", "ten-letter-bbbb"]
+    assert await name_of("a") == "ten-letter-aaaa"  # asked anew by a forwarder that started again
     await chain.close(call("a"))
     assert await name_of("c") == "ten-letter-aaaa"
 
@@ -610,3 +611,25 @@ async def test_registry_calls_of_discovery_carry_the_deadline():
         await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)
     assert seen == [42.0, 42.0]
     assert RegistryCall(SERVICE).remaining() is None
+
+
+async def test_a_second_candidate_gets_the_descriptor_too_and_the_caller_its_own_name_back(tmp_path):
+    """What was translated for the first one is not taken for the caller's own."""
+    from nsm.chains.elements.descriptors import SendDescriptors
+
+    (tmp_path / "ns").touch()
+    sent = []
+
+    class Peer(Element):
+        async def request(self, call, rest):
+            sent.append((call.connection.mechanism.parameters["inodeURL"].split(":")[0], list(call.outgoing)))
+            if len(sent) == 1:
+                raise Unavailable("gone")
+            return call.connection
+
+    chain = Chain([Begin(), RoundRobin(), SendDescriptors(), Peer()])
+    asked = call("c", mechanism=Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{tmp_path}/ns"}))
+    asked.candidates = [NetworkServiceEndpoint(name=name, url=f"tcp://{name}:1") for name in ("a", "b")]
+    connection = await chain.request(asked)
+    assert connection.mechanism.parameters["inodeURL"] == f"file://{tmp_path}/ns"
+    assert sent == [("inode", [f"{tmp_path}/ns"])] * 2

@@ -23,6 +23,7 @@ from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.client_info import ClientInfo
 from nsm.chains.registry.connect import Connect
+from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.local_bypass import LocalBypass
@@ -343,6 +344,37 @@ async def test_a_client_registers_again_at_two_thirds_and_keeps_trying():
     assert len(registry.registered) == 4
 
 
+class Impatient(Probe):
+    """A manager that takes an endpoint out as soon as it could not be registered again in time, as upstream's does."""
+
+    def __init__(self, lifetime):
+        super().__init__()
+        self.lifetime, self.taken_out, self._timer = lifetime, [], None
+
+    async def register(self, call, rest):
+        record = await super().register(call, rest)
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self.lifetime - call.remaining(), lambda: self.taken_out.append(loop.time()))
+        record.expiration_time = Timestamp.from_seconds(time.time() + self.lifetime)
+        return record
+
+
+@pytest.mark.parametrize(("lifetime", "lost"), [(60, 0), (20, 0), (10, 1)])
+async def test_an_endpoint_with_short_tokens_stays_registered_at_a_manager_that_subtracts_the_call_s_time(
+    lifetime, lost
+):
+    """A first call knows nothing of lifetimes: where they are shorter than its deadline it is out, and in again at once."""
+    manager = Impatient(lifetime)
+    chain = RegistryChain([RegistryBegin(), Retry(), Refresh(), manager])
+    await chain.register(RegistryCall(nse("a")))
+    await asyncio.sleep(20 * lifetime)
+    assert len(manager.taken_out) <= lost
+    assert len(manager.registered) <= 35
+    await chain.aclose()
+
+
 async def test_a_registration_is_made_anew_when_the_registry_comes_back():
     registry = Registry()
     chain = RegistryChain([RegistryBegin(), Heal(ENDPOINTS), registry])
@@ -381,3 +413,22 @@ async def test_what_a_client_chain_registered_is_taken_back_when_the_rest_fails(
     with pytest.raises(Unavailable):
         await chain.register(RegistryCall(nse("a")))
     assert client.unregistered == [("a", "")]
+
+
+async def test_an_endpoint_whose_first_registration_failed_sends_its_socket_again(tmp_path):
+    """Its manager came later: the URL that was translated for the first try is not taken for its own."""
+    (tmp_path / "s.sock").touch()
+    url = f"unix://{tmp_path}/s.sock"
+    tries = []
+
+    class Manager(RegistryElement):
+        async def register(self, call, rest):
+            tries.append((call.record.url.split("/")[0], list(call.outgoing)))
+            if len(tries) == 1:
+                raise Unavailable("not there yet")
+            return call.record
+
+    chain = RegistryChain([Retry(), SendUrl(), Manager()])
+    for _ in range(2):
+        assert (await chain.register(RegistryCall(nse(url=url)))).url == url
+    assert tries == [("inode:", [f"{tmp_path}/s.sock"])] * 3

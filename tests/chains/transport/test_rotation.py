@@ -195,3 +195,18 @@ async def test_a_monitor_of_connections_sees_events_over_rotations(tmp_path):
             rotate(mine)
         await events.aclose()
         await chain.aclose()
+
+
+async def test_a_connection_that_is_being_made_during_a_rotation_is_asked_to_leave_at_once():
+    """It has seen the former identity, whose end is near."""
+    server, mine = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    async with serve(["tcp://127.0.0.1:0"], {}, server, name="s") as urls:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(urls[0].rpartition(":")[2]))
+        await asyncio.sleep(0.05)  # accepted, with the identity of now
+        rotate(server)
+        await writer.start_tls(mine.client_context())
+        heard = b""
+        async with asyncio.timeout(2):
+            while b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff" not in heard:  # GOAWAY, but finish what has begun
+                heard += await reader.readexactly(1)
+        writer.transport.abort()

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.health import HealthCheckRequest, HealthCheckResponse
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Empty
@@ -19,12 +19,15 @@ from nsm.chains.core import (
     Element,
     InvalidRequest,
     NotFound,
+    Peer,
+    Refused,
     TimedOut,
     Unavailable,
     Unsupported,
     file_key,
     inode_url,
 )
+from nsm.chains.elements.authorize import AuthorizeClient
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
@@ -129,7 +132,7 @@ async def test_an_error_arrives_with_its_kind_and_hop(tmp_path):
             raise NotFound("no endpoint — ünïcode %")
 
     async with mesh(tmp_path, Fails()) as (target, pool):
-        with pytest.raises(NotFound, match="server: no endpoint — ünïcode %"):
+        with pytest.raises(NotFound, match="spiffe://test.mesh/server answered: server: no endpoint — ünïcode %"):
             await Chain([Begin()], RemoteNetworkService(pool)).request(request(target=target))
 
 
@@ -293,6 +296,47 @@ async def test_after_a_rotation_new_calls_use_a_new_connection_and_old_calls_go_
             await chain.request(request("newer", urls[0]))
             assert keys[0] != keys[1] == keys[2]
             assert len(pool) == 1
+
+
+class NewestKey(Echo):
+    """A manager that signs with its newest key also on old connections, as upstream's does."""
+
+    def __init__(self, identity):
+        super().__init__()
+        self._identity = identity
+
+    async def request(self, call):
+        audience = Peer(call.peer.spiffe_id, call.peer.certificate_der)
+        own = self._identity.token(audience)
+        tokens = [call.token.token, own.token]
+        call.connection.path = Path(path_segments=[PathSegment(token=token) for token in tokens])
+        return call.connection
+
+
+async def test_a_client_keeps_its_wire_when_the_manager_has_rotated_its_identity(tmp_path):
+    """An answer that is signed with a key which the connection has not shown is checked over a new connection."""
+    server, client = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    url = f"unix://{tmp_path}/s.sock"
+    async with serve([url], network_service(NewestKey(server)), server, name="s"), Pool(client) as pool:
+        chain = Chain([Begin(), AuthorizeClient()], RemoteNetworkService(pool))
+        await chain.request(request("c", url))
+        before = await pool.channel(url).peer()
+        server.update(AUTHORITY.issue(server.spiffe_id), server.bundles)
+        await asyncio.gather(*(chain.request(request(f"c-{number}", url)) for number in range(5)))
+        after = pool.channel(url)
+        await chain.request(request("c", url))
+        assert pool.channel(url) is after
+        assert (await after.peer()).certificate_der != before.certificate_der
+        assert len(pool) == 1
+
+
+async def test_an_answer_that_somebody_else_signed_is_refused_also_after_asking_again(tmp_path):
+    server, other, client = (identity_of(AUTHORITY, name) for name in ("server", "server", "client"))
+    url = f"unix://{tmp_path}/s.sock"
+    async with serve([url], network_service(NewestKey(other)), server, name="s"), Pool(client) as pool:
+        chain = Chain([Begin(), AuthorizeClient()], RemoteNetworkService(pool))
+        with pytest.raises(Refused, match="next_token_signed"):
+            await chain.request(request("c", url))
 
 
 async def test_many_answers_of_a_stream_cross_in_batches(tmp_path):
@@ -526,6 +570,48 @@ async def test_closing_a_call_s_connection_at_a_former_peer(tmp_path):
         assert one.closed == ["c"]
         await chain.close(request("c"))
         assert other.closed == ["c"]
+
+
+class Finds(Element):
+    """Finds out where the peer is at the moment."""
+
+    url = None
+
+    async def request(self, call, rest):
+        call.target = self.url
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        call.target = self.url
+        await rest.close(call)
+
+
+async def test_a_forwarder_that_registered_again_under_another_url_hears_of_a_close(tmp_path):
+    from nsm.chains.elements.dial import Dial
+
+    one, other, finds = Echo(), Echo(), Finds()
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    async with mesh(tmp_path / "1", one) as (before, pool), mesh(tmp_path / "2", other) as (now, _):
+        chain = Chain([Begin(), finds, Dial()], RemoteNetworkService(pool))
+        finds.url = before
+        await chain.request(request("c"))
+        finds.url = now
+        await chain.close(request("c"))
+        assert (one.closed, other.closed) == ([], ["c"])
+
+
+async def test_a_connection_whose_peer_is_not_found_any_more_is_closed_where_it_was(tmp_path):
+    from nsm.chains.elements.dial import Dial
+
+    one, finds = Echo(), Finds()
+    async with mesh(tmp_path, one) as (url, pool):
+        chain = Chain([Begin(), finds, Dial()], RemoteNetworkService(pool))
+        finds.url = url
+        await chain.request(request("c"))
+        finds.url = None
+        await chain.close(request("c"))
+        assert one.closed == ["c"]
 
 
 @pytest.mark.parametrize(

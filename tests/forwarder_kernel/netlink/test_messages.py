@@ -1,14 +1,17 @@
 """What is written to the kernel, as the netlink library reads it."""
 
+import base64
 import ipaddress
+import struct
 
 import pytest
+from pyroute2.netlink.generic.wireguard import wgmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from nsm.forwarder_kernel.netlink import messages
+from nsm.forwarder_kernel.netlink import messages, wireguard
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
@@ -27,7 +30,7 @@ def read(kind, message, *, acknowledged=True):
 def test_a_veth_pair_is_made_with_both_ends_in_their_namespaces():
     """Names of any length up to 15 bytes: attributes are padded."""
     for name in ("n", "nsm-1", "fifteen-bytes-x"):
-        one, other = messages.VethEnd(name, 1001, MAC, 5), messages.VethEnd(f"{name[:14]}e", 1002, OTHER_MAC, 6)
+        one, other = messages.LinkEnd(name, 1001, MAC, 5), messages.LinkEnd(f"{name[:14]}e", 1002, OTHER_MAC, 6)
         found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=9000, arp=False))
         assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
         assert (found["index"], found["flags"], found["change"]) == (1001, 0x80, 0x80)
@@ -44,7 +47,7 @@ def of_end(name, namespace, mac):
 
 
 def test_a_pair_for_frames_resolves_addresses_and_has_the_kernels_mtu_unless_one_is_given():
-    one, other = messages.VethEnd("a", 1, MAC, 5), messages.VethEnd("b", 2, OTHER_MAC, 6)
+    one, other = messages.LinkEnd("a", 1, MAC, 5), messages.LinkEnd("b", 2, OTHER_MAC, 6)
     found, attributes = read(ifinfmsg, messages.create_veth(one, other, mtu=0, arp=True))
     assert (found["flags"], found["change"]) == (0, 0)
     assert "IFLA_MTU" not in attributes
@@ -124,8 +127,77 @@ def test_neighbors_are_permanent_or_known_for_now(address):
     assert (found["header"]["type"], attributes) == (29, {"NDA_DST": address})
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
-def test_the_way_to_an_address_is_asked_for(address):
-    found, attributes = read(rtmsg, messages.get_route(ipaddress.ip_address(address)), acknowledged=False)
-    assert (found["header"]["type"], found["header"]["flags"]) == (26, 0x1)
-    assert (found["dst_len"], attributes) == (32 if "." in address else 128, {"RTA_DST": address})
+@pytest.mark.parametrize(("local", "remote", "family"), [("172.16.1.1", "172.16.1.2", ""), ("fd00::1", "fd00::2", "6")])
+def test_a_vxlan_device_knows_its_peer_and_learns_nothing(local, remote, family):
+    end = messages.LinkEnd("nsm-1", 1001, MAC, 5)
+    ends = ipaddress.ip_address(local), 4790, ipaddress.ip_address(remote)
+    found, attributes = read(ifinfmsg, messages.create_vxlan(end, 77, *ends, mtu=9000))
+    assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
+    assert (found["index"], found["flags"]) == (1001, 0)
+    info = dict(attributes.pop("IFLA_LINKINFO")["attrs"])
+    assert attributes == of_end("nsm-1", 5, MAC)
+    assert info["IFLA_INFO_KIND"] == "vxlan"
+    assert dict(info["IFLA_INFO_DATA"]["attrs"]) == {
+        "IFLA_VXLAN_ID": 77,
+        f"IFLA_VXLAN_LOCAL{family}": local,
+        f"IFLA_VXLAN_GROUP{family}": remote,
+        "IFLA_VXLAN_PORT": 4790,
+        "IFLA_VXLAN_LEARNING": 0,
+        "IFLA_VXLAN_UDP_ZERO_CSUM6_RX": 1,
+    }
+
+
+def test_a_vxlan_peer_on_another_port_gets_all_frames():
+    found, attributes = read(ndmsg, messages.add_vxlan_peer(9, ipaddress.ip_address("172.16.1.2"), 6000))
+    assert (found["header"]["type"], found["family"], found["ifindex"]) == (28, 7, 9)
+    assert (found["state"], found["flags"]) == (0xC0, 2)
+    assert attributes == {"NDA_LLADDR": "00:00:00:00:00:00", "NDA_DST": "172.16.1.2", "NDA_PORT": 6000}
+
+
+def test_routes_and_addresses_are_asked_for_and_read():
+    address = ipaddress.ip_address("172.16.1.1")
+    found, attributes = read(rtmsg, messages.get_route(address), acknowledged=False)
+    assert (found["header"]["type"], found["dst_len"], attributes) == (26, 32, {"RTA_DST": "172.16.1.1"})
+    question = messages.get_addresses(6)
+    found, _ = read(ifaddrmsg, question, acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"], found["family"]) == (22, 0x301, 10)
+    answer = messages.add_address(9, ipaddress.ip_interface("172.16.1.1/24"))
+    assert messages.decode_address(answer.data) == (9, address)
+    answer = messages.add_route(9, ipaddress.ip_network("10.0.0.0/8"), None)
+    assert messages.decode_route(answer.data) == messages.RouteAnswer(9, False, 0)
+
+
+@pytest.mark.parametrize(("peer", "family"), [("172.16.1.2", 2), ("fd00::2", 10)])
+def test_a_wireguard_device_has_one_peer_who_may_send_and_get_everything(peer, family):
+    own, other = bytes(range(32)), bytes(range(32, 64))
+    message = wireguard.set_device(0x20, 1001, own, 51820, other, ipaddress.ip_address(peer), 6000)
+    found, attributes = read(wgmsg, message)
+    assert (found["header"]["type"], found["cmd"], found["version"]) == (0x20, 1, 1)
+    assert attributes.pop("WGDEVICE_A_PRIVATE_KEY") == base64.b64encode(own)
+    (one,) = attributes.pop("WGDEVICE_A_PEERS")
+    assert attributes == {"WGDEVICE_A_IFINDEX": 1001, "WGDEVICE_A_LISTEN_PORT": 51820, "WGDEVICE_A_FLAGS": 1}
+    set_to = dict(one["attrs"])
+    assert set_to["WGPEER_A_PUBLIC_KEY"] == base64.b64encode(other)
+    assert set_to["WGPEER_A_PERSISTENT_KEEPALIVE_INTERVAL"] == 10
+    endpoint = set_to["WGPEER_A_ENDPOINT"]
+    assert (endpoint["family"], endpoint["addr"], endpoint["port"]) == (family, peer, 6000)
+    allowed = [dict(each["attrs"]) for each in set_to["WGPEER_A_ALLOWEDIPS"]]
+    assert [(each["WGALLOWEDIP_A_FAMILY"], each["WGALLOWEDIP_A_CIDR_MASK"]) for each in allowed] == [(2, 0), (10, 0)]
+
+
+def test_when_a_wireguard_peer_was_heard_is_read():
+    """As the kernel writes it: the peers are a list, each with its time in seconds and nanoseconds."""
+    heard = messages._attribute(6, struct.pack("=qq", 1700000000, 5))
+    for peer, when in ((heard, 1700000000), (messages._attribute(5, b"\0\0"), 0)):
+        peers = messages._attribute(8 | 0x8000, messages._attribute(0x8000, peer))
+        assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9) + peers) == when
+    assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9)) == 0
+
+
+def test_a_link_is_moved_with_its_new_name_and_index_and_renamed():
+    found, attributes = read(ifinfmsg, messages.move_link(9, messages.LinkEnd("nsm-1", 1001, "", 5)))
+    assert (found["header"]["type"], found["index"]) == (19, 9)
+    assert attributes == {"IFLA_NET_NS_FD": 5, "IFLA_IFNAME": "nsm-1", "IFLA_NEW_IFINDEX": 1001}
+    assert read(ifinfmsg, messages.rename(9, "nsm-1"))[1] == {"IFLA_IFNAME": "nsm-1"}
+    found, _ = read(ifinfmsg, messages.link_is_up(9), acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"], found["index"], found["flags"]) == (16, 1, 9, 0x41)

@@ -153,6 +153,34 @@ async def test_a_forwarder_that_starts_again_adopts_its_wires_without_a_gap(host
     await second.aclose()
 
 
+@pytest.mark.parametrize("names", [("nsm-1", "nse-2"), ("nsm-2", "nse-1")])
+async def test_a_client_that_asks_anew_after_its_forwarder_was_killed_is_not_told_that_the_name_is_taken(hosts, names):
+    """An endpoint that chose another name, or a path with other ids: the former wire is in the way of nobody."""
+    client, endpoint = hosts
+    first = Dataplane("forwarder")
+    await first.create(wire(client, endpoint), "c")
+    await first.aclose()
+    second = Dataplane("forwarder")
+    pair = await second.create(wire(client, endpoint, names=names), "other")
+    assert (set(client.links()), set(endpoint.links())) == ({names[0]}, {names[1]})
+    assert client.pings("10.0.0.0")
+    await second.remove(pair)
+    await second.aclose()
+
+
+async def test_a_forwarder_that_starts_again_replaces_what_it_made_for_the_connection_otherwise(hosts):
+    """The endpoint named its end anew: the old wire would keep the client's name for ever."""
+    client, endpoint = hosts
+    first, second = Dataplane("forwarder"), Dataplane("forwarder")
+    await first.create(wire(client, endpoint), "c")
+    pair = await second.create(wire(client, endpoint, names=("nsm-1", "nse-2")), "c")
+    assert (list(client.links()), list(endpoint.links())) == (["nsm-1"], ["nse-2"])
+    assert client.pings("10.0.0.0")
+    await second.remove(pair)
+    await first.aclose()
+    await second.aclose()
+
+
 async def test_a_name_that_is_taken_is_told_with_whose_it_is(hosts, dataplane):
     client, endpoint = hosts
     await dataplane.create(wire(client, endpoint), "one")
@@ -208,6 +236,20 @@ async def test_what_is_no_namespace_is_refused(hosts, dataplane, tmp_path):
         await dataplane.create(wire(Missing, endpoint), "c")
     with pytest.raises(InvalidRequest, match="'' is no network namespace"):
         wire_of(Connection(), Mechanism(type="KERNEL"), Mechanism(type="KERNEL"))
+    assert dataplane.open_namespaces() == 0
+
+
+async def test_a_wire_whose_creation_is_cancelled_is_removed(hosts, dataplane):
+    """The thread that makes it goes on, whatever happens to who waits."""
+    import asyncio
+
+    client, endpoint = hosts
+    making = asyncio.create_task(dataplane.create(wire(client, endpoint), "c"))
+    await asyncio.sleep(0)
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert client.links() == endpoint.links() == {}
     assert dataplane.open_namespaces() == 0
 
 

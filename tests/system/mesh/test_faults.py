@@ -115,6 +115,7 @@ def test_up_returns_whatever_the_log_level(mesh, level):
         assert "identity ended with 2 before it was ready: nsm identity: NSM_LOG_LEVEL='loud'" in told
         return
     mesh.up(env={**os.environ, "NSM_LOG_LEVEL": level})
+    assert "eyJ" not in mesh.nsm("logs").stdout  # how every token begins
     logged = mesh.nsm("logs", "client").stdout
     assert ("wire up" in logged) == (level == "DEBUG")
 
@@ -155,3 +156,17 @@ def test_temporary_files_of_components_are_in_the_folder_of_the_mesh(mesh):
     os.kill(mesh.pid("endpoint"), signal.SIGKILL)
     mesh.nsm("down")
     assert mesh.is_gone()
+
+
+def test_a_workload_has_a_resolv_conf_where_the_machine_s_is_a_link_to_nowhere(mesh, tmp_path):
+    """As on a machine whose resolver is not running."""
+    (tmp_path / "etc").mkdir()
+    script = (
+        f"mount --bind {tmp_path}/etc {tmp_path}/etc && cp -a /etc/. {tmp_path}/etc/ && rm -f {tmp_path}/etc/resolv.conf"
+        f" && ln -s /nowhere/resolv.conf {tmp_path}/etc/resolv.conf && mount --bind {tmp_path}/etc /etc && "
+        f"{' '.join(NSM)} mesh --name {mesh.name} up"
+    )
+    subprocess.run(["unshare", "--mount", "sh", "-c", script], check=True, capture_output=True, timeout=40)
+    change = "echo nameserver 192.0.2.1 > /etc/resolv.conf; cat /etc/resolv.conf"
+    assert mesh.run("client", "sh", "-c", change).stdout == "nameserver 192.0.2.1\n"
+    assert not (tmp_path / "etc/resolv.conf").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -78,6 +78,8 @@ class Hop:
     """URL of the next hop, for a client chain."""
     server_peer: Peer | None = None
     """Who answered, set by the transport when a client chain's call returns."""
+    renew_peer: Callable[[], Awaitable[Peer]] | None = None
+    """Asks over a new connection who answered: its identity may have rotated since the connection was made."""
     store: Store | None = None
     """The store of the connection (or registration), set by the chain's begin element."""
     undo: Undo = field(default_factory=Undo)

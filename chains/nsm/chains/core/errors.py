@@ -131,12 +131,12 @@ _BY_CODE: dict[int, type[MeshError]] = {
 }
 
 
-def from_status(code: int, message: str) -> MeshError:
-    """The error that a peer answered with: `code` is its gRPC status, `message` the line that it wrote.
+def from_status(code: int, message: str, peer: str = "the peer") -> MeshError:
+    """The error that `peer` answered with: `code` is its gRPC status, `message` the line that it wrote.
 
-    Peers of our own write ``hop → hop: detail (element)``; what others write becomes the detail as it is.
+    Peers of our own write ``hop → hop: detail (element)``; what others write stays as it is, behind who said it.
     """
     kind = _BY_CODE.get(code, MeshError)
     if (ours := _OUR_LINE.fullmatch(message)) is not None:
         return kind(ours["detail"], element=ours["element"], hops=tuple(ours["hops"].split(_ARROW)))
-    return kind(message or f"the peer answered with status {code} and no message")
+    return kind(f"{peer} answered: {message}" if message else f"{peer} answered with status {code} and no message")

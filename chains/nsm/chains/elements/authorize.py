@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
-from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet, claims_of
+from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet, claims_of, refusal_of_answer
 
 
 class Authorize(Element):
@@ -78,7 +78,7 @@ class AuthorizeClient(Element):
             return connection
         path = connection.path
         tokens = [segment.token for segment in path.path_segments] if path else []
-        reason = self._policies.refusal(Path(tokens, path.index if path else 0, call.server_peer))
+        reason = await refusal_of_answer(self._policies, call, tokens, path.index if path else 0)
         if reason is None:
             call.live.put(self._authorized, True)
             return connection

@@ -21,9 +21,17 @@ class SendDescriptors(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` to ``inode:`` on the way out, and back in the answer."""
+        outgoing = len(call.outgoing)
         sent = _send(call, _mechanisms(call))
-        connection = await rest.request(call)
-        _rename(connection.mechanism, {inode: file for file, inode in sent.items()})
+        back = {inode: file for file, inode in sent.items()}
+        try:
+            connection = await rest.request(call)
+        except BaseException:  # the call may go to somebody else next
+            for mechanism in _mechanisms(call):
+                _rename(mechanism, back)
+            del call.outgoing[outgoing:]
+            raise
+        _rename(connection.mechanism, back)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -44,9 +44,10 @@ class Dial(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Close where the connection is."""
+        """Close where the connection is: at the call's target if it has one, since who was asked may have moved."""
         call.live.pop(DOWNSTREAM)
-        call.target = call.live.pop(self._asked) or call.target
+        asked = call.live.pop(self._asked)
+        call.target = call.target or asked
         await rest.close(call)
 
     async def _leave(self, call: Call, former: str, rest: Handler) -> None:

@@ -12,8 +12,12 @@ class FilterMechanisms(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Drop the preferences of the other class."""
-        is_local = (call.target or "").startswith(("unix:", "inode:"))
-        wanted = LOCAL if is_local else REMOTE
+        wanted = LOCAL if is_on_this_node(call) else REMOTE
         preferences = call.request.mechanism_preferences
         call.request.mechanism_preferences = [each for each in preferences if each.cls == wanted]
         return await rest.request(call)
+
+
+def is_on_this_node(call: Call) -> bool:
+    """Whether whom the call asks is reached through a unix socket, and so by LOCAL mechanisms."""
+    return (call.target or "").startswith(("unix:", "inode:"))

@@ -14,11 +14,14 @@ class MechanismTranslation(Element):
     """
 
     def __init__(self) -> None:
+        self._near: Key[Mechanism] = Key("mechanism of the near side")
         self._far: Key[Mechanism] = Key("mechanism of the far side")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Swap the mechanisms, and swap back."""
         near, known = call.connection.mechanism, call.live.get(self._far)
+        if near is not None:
+            call.live.put(self._near, codec.clone(near))
         call.request.mechanism_preferences = []
         call.connection.mechanism = codec.clone(known) if known is not None else None
         connection = await rest.request(call)
@@ -32,6 +35,10 @@ class MechanismTranslation(Element):
         known = call.live.pop(self._far)
         call.connection.mechanism = known
         await rest.close(call)
+
+    def near_side(self, call: Call) -> Mechanism | None:
+        """The mechanism on the side of the client: it stays as it is while the far side is asked."""
+        return call.live.get(self._near)
 
     def far_side(self, call: Call) -> Mechanism | None:
         """The mechanism that was chosen on the far side of the call's connection."""

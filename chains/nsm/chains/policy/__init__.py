@@ -1,5 +1,6 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
+from .answers import refusal_of_answer
 from .policies import (
     CLIENT_MASKS,
     REGISTRY_CLIENT_MASKS,
@@ -29,6 +30,7 @@ __all__ = [
     "is_signed_by",
     "next_token_signed",
     "prev_token_signed",
+    "refusal_of_answer",
     "tokens_chained",
     "tokens_expired",
     "tokens_valid",

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService
 from nsm.chains.core import Key, R, Refused, RegistryCall, RegistryElement, RegistryHandler
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, Path, PolicySet, claims_of
+from nsm.chains.policy import (
+    REGISTRY_CLIENT_MASKS,
+    REGISTRY_SERVER_MASKS,
+    Path,
+    PolicySet,
+    claims_of,
+    refusal_of_answer,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,7 @@ class AuthorizeClient(RegistryElement[R]):
         record = await rest.register(call)
         if call.server_peer is None:
             return record
-        reason = self._policies.refusal(Path(call.path.tokens, call.path.index, call.server_peer))
+        reason = await refusal_of_answer(self._policies, call, call.path.tokens, call.path.index)
         if reason is not None:
             if not call.live.get(self._authorized):
                 call.undo.add(lambda: rest.unregister(call.postponed()))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -30,15 +31,15 @@ class SendUrl(RegistryElement[NetworkServiceEndpoint]):
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
         """Translate on the way out, and back in the answer."""
         own = call.record.url
-        _send(call, call.record)
-        record = await rest.register(call)
+        with _sending(call):
+            record = await rest.register(call)
         record.url = own
         return record
 
     async def unregister(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> None:
         """Translate on the way out."""
-        _send(call, call.record)
-        await rest.unregister(call)
+        with _sending(call):
+            await rest.unregister(call)
 
 
 class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
@@ -107,6 +108,18 @@ class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
         record = codec.clone(found.record)
         record.url = self._adopt(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
         return Found(record)
+
+
+@contextmanager
+def _sending(call: RegistryCall[Endpoint]) -> Iterator[None]:
+    """Inside, the URL of the call's record is that on the way; the call may be tried again afterwards."""
+    own, outgoing = call.record.url, len(call.outgoing)
+    _send(call, call.record)
+    try:
+        yield
+    finally:
+        call.record.url = own
+        del call.outgoing[outgoing:]
 
 
 def _send(call: RegistryCall[Endpoint], record: Endpoint) -> None:

@@ -10,23 +10,36 @@ from nsm.chains.core import Key, MeshError, RegistryCall, RegistryElement, Regis
 from nsm.chains.logs import log
 
 PART = 2 / 3
+PATIENCE = 1 / 4
+"""The part of its lifetime that registering again may take."""
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
+_IN_TIME = 0.9
 
 
 class Refresh(RegistryElement[NetworkServiceEndpoint]):
-    """Register again after two thirds of the time that is left; failures are tried again with growing pauses."""
+    """Register again after two thirds of the time that is left; failures are tried again with growing pauses.
+
+    Some managers take an endpoint out when there is only as much time left as the call that registered it had until
+    its deadline. Registering again comes before that, and with a deadline that is near where lifetimes are short.
+    """
 
     def __init__(self) -> None:
         self._timer: Key[None] = Key("refresh")
+        self._lifetime: Key[float] = Key("lifetime")
 
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
         """Set the clock anew after a success."""
+        if (lifetime := call.live.get(self._lifetime)) is not None:
+            soon = asyncio.get_running_loop().time() + PATIENCE * lifetime
+            call.deadline = soon if call.deadline is None else min(call.deadline, soon)
+        time_to_answer = call.remaining() or 0.0
         record = await rest.register(call)
         if record.expiration_time is not None:
             left = record.expiration_time.to_seconds() - time.time()
-            self._schedule(call.live, max(0.0, left * PART), RETRY_INTERVAL)
+            call.live.put(self._lifetime, left)
+            self._schedule(call.live, _delay(left, time_to_answer), RETRY_INTERVAL)
         return record
 
     async def unregister(
@@ -46,3 +59,7 @@ class Refresh(RegistryElement[NetworkServiceEndpoint]):
         except MeshError as error:
             log.warning("registering again failed", name=store.connection_id, error=str(error), again_in_s=pause)
             self._schedule(store, pause, min(2 * pause, RETRY_LIMIT))
+
+
+def _delay(left: float, time_to_answer: float) -> float:
+    return max(0.0, min(PART * left, _IN_TIME * (left - time_to_answer)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -23,16 +24,19 @@ from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
+from nsm.chains.core.call import Hop
 from nsm.chains.identity import Identity
 
 from .frames import (
     CONFIGURATION,
     CONTENT_TYPE,
+    TRANSPORT,
     USER_AGENT,
     CallStream,
     Headers,
     frame,
     only_message,
+    pass_over_extensions,
     peer_broke,
     read_frame,
     write_all,
@@ -93,7 +97,8 @@ class Channel(GrpclibChannel):
 
     async def peer(self) -> Peer:
         """Who is at the other end; connects if need be. Raises `Unavailable` or `Refused`."""
-        return (await self._connection()).peer
+        with _raised_here():
+            return (await self._connection()).peer
 
     async def unary(
         self,
@@ -123,14 +128,15 @@ class Channel(GrpclibChannel):
         deadline: float | None,
         files: Sequence[str],
     ) -> tuple[M, Answer]:
-        try:
-            async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
-                return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
-        except TimeoutError:
-            raise TimedOut(f"{self.target} did not answer in time") from None
-        except (OSError, ProtocolError) as error:
-            raise peer_broke(error, self.target) from error
+        with _raised_here():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._connection()
+                    return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
+            except TimeoutError:
+                raise TimedOut(f"{self.target} did not answer in time") from None
+            except (OSError, ProtocolError) as error:
+                raise peer_broke(error, self.target) from error
 
     async def stream(
         self,
@@ -148,9 +154,12 @@ class Channel(GrpclibChannel):
                 async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
                     yield batch
         except TimeoutError:
-            raise TimedOut(f"{self.target} did not answer in time") from None
+            raise TimedOut(f"{self.target} did not answer in time", element=TRANSPORT) from None
         except (OSError, ProtocolError) as error:
             raise peer_broke(error, self.target) from error
+        except MeshError as error:
+            error.raised_in(TRANSPORT)
+            raise
 
     async def _unary(
         self,
@@ -165,9 +174,9 @@ class Channel(GrpclibChannel):
         async with _Exchange(self, protocol) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
             await exchange.stream.ended
-            headers = _outcome(exchange.stream)
+            headers = _outcome(exchange.stream, protocol.peer)
             data = await exchange.stream.recv_data(exchange.stream.data_received)
-        return codec.decode(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
+        return _decoded(kind, only_message(data)), Answer(headers, protocol.peer, protocol.inbox)
 
     async def _stream(
         self,
@@ -182,13 +191,13 @@ class Channel(GrpclibChannel):
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
             while (data := await read_frame(stream)) is not None:
-                batch = [codec.decode(kind, data)]
+                batch = [_decoded(kind, data)]
                 while stream.buffer._acked_size >= 5 and (data := await read_frame(stream)) is not None:
-                    batch.append(codec.decode(kind, data))
+                    batch.append(_decoded(kind, data))
                 yield batch
             if stream.ended.done():
                 stream.ended.result()
-            _outcome(stream)
+            _outcome(stream, protocol.peer)
 
     def _headers(self, method: str, deadline: float | None) -> Headers:
         headers = [*self._fixed_headers, (":path", method)]
@@ -261,6 +270,15 @@ class Channel(GrpclibChannel):
         return protocol
 
 
+@contextmanager
+def _raised_here() -> Iterator[None]:
+    try:
+        yield
+    except MeshError as error:
+        error.raised_in(TRANSPORT)
+        raise
+
+
 class _Protocol(H2Protocol):
     """HTTP/2 with a peer that has been verified."""
 
@@ -289,6 +307,7 @@ class _Protocol(H2Protocol):
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
         super().connection_made(transport)
+        pass_over_extensions(self.processor)
         frames = self.connection._connection._frame_dispatch_table
         frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
         if self.refusal is not None:
@@ -361,7 +380,14 @@ class _Exchange:
         self._protocol.close_if_left()
 
 
-def _outcome(stream: CallStream) -> dict[str, str]:
+def _decoded(kind: type[M], data: bytes) -> M:
+    try:
+        return codec.decode(kind, data)
+    except codec.DecodeError as error:
+        raise Internal(f"the peer's answer cannot be read: {error}") from None
+
+
+def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     """The headers of an answer that is fine; raises what its status says."""
     headers = dict(stream.headers or ())
     last = dict(stream.trailers) if stream.trailers is not None else headers
@@ -370,7 +396,8 @@ def _outcome(stream: CallStream) -> dict[str, str]:
         return headers
     if status is None:
         raise Internal(f"the peer answered with HTTP status {headers.get(':status', 'none')} and no gRPC status")
-    raise from_status(int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", "")))
+    code, message = int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", ""))
+    raise from_status(code, message, peer.spiffe_id)
 
 
 def keep_alive(sock: socket.socket) -> None:
@@ -414,6 +441,29 @@ class Pool:
         self._channels[target] = channel
         self._trim()
         return channel
+
+    def renewal(self, call: Hop) -> Callable[[], Awaitable[Peer]]:
+        """What tells who is now at the target of a call that was answered; see `renewed_peer`."""
+        target, seen = call.target, call.server_peer
+        assert target is not None
+        assert seen is not None
+        return lambda: self.renewed_peer(target, seen)
+
+    async def renewed_peer(self, target: str, seen: Peer) -> Peer:
+        """Who is at `target` now: over a new connection, unless one was made since `seen` was met there.
+
+        A peer's identity rotates while a connection to it stays, and some peers sign with the new key from then on.
+        """
+        channel = self.channel(target)
+        peer = await channel.peer()
+        if peer.certificate_der != seen.certificate_der or self._channels.get(target) is not channel:
+            return peer
+        channel.calls += 1  # keeps it open: nobody may have taken yet what came with its last answer
+        try:
+            self._retire(self._channels.pop(target))
+            return await self.channel(target).peer()
+        finally:
+            channel.calls -= 1
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from grpclib.config import Configuration
-from grpclib.protocol import Connection
+from grpclib.protocol import Connection, EventsProcessor
 from grpclib.protocol import Stream as H2Stream
+from h2.events import AlternativeServiceAvailable, InformationalResponseReceived, UnknownFrameReceived
 
 from nsm.apis import codec
 from nsm.chains.core import Internal, MeshError, Unavailable
@@ -20,6 +21,8 @@ USER_AGENT = "nsm-python"
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes; a longer message is refused, as grpc-go does by default."""
 MAX_METADATA = 64 * 1024
+TRANSPORT = "transport"
+"""Stands in the place of an element in errors of the transport, and of peers that do not say more."""
 
 CONFIGURATION = Configuration(
     http2_connection_window_size=16 * 1024 * 1024,
@@ -41,7 +44,10 @@ def frames(messages: Iterable[Any]) -> bytes:
 
 async def read_frame(stream: H2Stream) -> bytes | None:
     """The next message's bytes, or None at the end of the stream. Raises `Internal` for what is no frame."""
-    prefix = await stream.recv_data(5)
+    try:
+        prefix = await stream.recv_data(5)
+    except AssertionError:
+        raise Internal("the peer ended the stream in the middle of a message's length") from None
     if not prefix:
         return None
     size = int.from_bytes(prefix[1:], "big")
@@ -49,7 +55,10 @@ async def read_frame(stream: H2Stream) -> bytes | None:
         raise Internal("the peer compressed a message, which was not agreed")
     if size > MAX_MESSAGE:
         raise Internal(f"the peer sent a message of {size} bytes; the limit is {MAX_MESSAGE}")
-    data = await stream.recv_data(size)
+    try:
+        data = await stream.recv_data(size)
+    except AssertionError:  # grpclib's word for less than that
+        data = b""
     if len(data) != size:
         raise Internal("the peer ended the stream in the middle of a message")
     return data
@@ -107,9 +116,15 @@ async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: H
         await stream.send_headers(trailers, end_stream=True)
 
 
+def pass_over_extensions(processor: EventsProcessor) -> None:
+    """Let a peer say what grpclib knows nothing of: interim answers, frames of later kinds (RFC 9113 5.5, 8.1)."""
+    for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
+        processor.processors[event] = lambda _event: None
+
+
 def peer_broke(error: BaseException, target: str) -> MeshError:
     """What a failure of the network means for a call to `target`."""
     if isinstance(error, MeshError):
         return error
     reason = str(error) or type(error).__name__
-    return Unavailable(f"{target} does not answer: {reason}")
+    return Unavailable(f"{target} does not answer: {reason}", element=TRANSPORT)

@@ -14,6 +14,9 @@ import stat
 
 from nsm.chains.core import InvalidRequest, Received
 
+MOST_FILES = 256
+"""Files of one connection that may wait for a message that names them; the one that came first goes when more come."""
+
 FileKey = tuple[int, int]
 """Device and inode, as `stat` gives them."""
 
@@ -37,6 +40,7 @@ class FileInbox:
         file = self._files.get(key)
         if file is None:
             file = self._files[key] = _File(descriptor)
+            self._make_room()
         else:
             os.close(descriptor)
         file.arrivals += 1
@@ -91,6 +95,15 @@ class FileInbox:
                 waiters.remove(waiter)
             if not waiters:
                 self._waiting.pop(key, None)
+
+    def _make_room(self) -> None:
+        """Close what came first and nobody uses."""
+        if len(self._files) <= MOST_FILES:
+            return
+        waiting = [(key, file) for key, file in self._files.items() if not file.uses]
+        for key, file in waiting[: max(0, len(waiting) - MOST_FILES)]:
+            file.arrivals = 0
+            self._close_if_unused(key, file)
 
     def _close_if_unused(self, key: FileKey, file: _File) -> None:
         if not file.uses and not file.arrivals and self._files.get(key) is file:

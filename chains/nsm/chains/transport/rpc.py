@@ -37,6 +37,7 @@ from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
 
 from .channel import Answer, Channel, Pool
+from .frames import TRANSPORT
 from .inbox import FileKey
 from .server import Incoming, Methods, Streaming, Unary
 
@@ -211,6 +212,7 @@ class RemoteNetworkService:
             raise
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox
+        call.renew_peer = self._pool.renewal(call)
         call.named = [*_files_of(NetworkServiceRequest(connection=connection))]
         if not call.keeps_files:
             _settle(answer.inbox, call.named)
@@ -292,6 +294,7 @@ class RemoteRegistry(Generic[R]):
             back = RegistryPath.from_metadata(beside.headers[PATH])
             call.path.index, call.path.tokens = back.index, back.tokens
         call.server_peer, call.inbox = beside.peer, beside.inbox
+        call.renew_peer = self._pool.renewal(call)
         return answer, beside
 
 
@@ -319,7 +322,7 @@ async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> 
         async with asyncio.timeout_at(deadline):
             token = pool.identity.token(await channel.peer())
     except TimeoutError:
-        raise TimedOut(f"{channel.target} did not answer in time") from None
+        raise TimedOut(f"{channel.target} did not answer in time", element=TRANSPORT) from None
     return [(TOKEN, token.token), (TOKEN_EXPIRES, token.expires.to_rfc3339())]
 
 

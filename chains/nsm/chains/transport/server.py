@@ -30,7 +30,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
 from .channel import keep_alive
-from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, read_frame, write_all
+from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, pass_over_extensions, read_frame, write_all
 from .inbox import FileInbox
 from .urls import Address, parse_address, publishable
 from .wire import DescriptorTransport, start_tls
@@ -39,6 +39,8 @@ HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
 _BACKLOG = 1024
+_ACCEPT_PAUSE = 0.5
+"""Seconds to wait when there are no descriptors left to accept with."""
 _LAST_STREAM = 2**31 - 1
 _STREAMS = 1 << 20
 """Calls at once on one connection: a manager's clients share the one to its forwarder."""
@@ -202,11 +204,17 @@ class Server:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("cannot accept a connection", on=str(address), error=str(error))
+                log.error("cannot accept a connection", on=str(address), error=str(error), again_in_s=_ACCEPT_PAUSE)
+                self._loop.remove_reader(listening.fileno())  # it would be readable at once, again and again
+                self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listening, address)
                 return
             sock.setblocking(False)
             self._accepted.add(sock)
             self._shaking.spawn(self._shake_hands(sock, address), name="handshake")
+
+    def _accept_again(self, listening: socket.socket, address: Address) -> None:
+        if listening.fileno() >= 0:
+            self._loop.add_reader(listening.fileno(), self._accept, listening, address)
 
     async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
         self._accepted.discard(sock)
@@ -255,6 +263,7 @@ class _Connection(H2Protocol):
         self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS})
         self.connection.flush()
         self.files = transport.get_extra_info("descriptors")
+        pass_over_extensions(self.processor)
         self._server.connections.add(self)
         if identity is None:
             return

@@ -18,25 +18,29 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
+_REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _APPEND, _DUMP = 0x1, 0x4, 0x100, 0x200, 0x400, 0x800, 0x300
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _DELADDR = 20, 21
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 _NEWNEIGH, _DELNEIGH = 28, 29
 
-_IFF_UP, _IFF_NOARP = 0x1, 0x80
+_IFF_UP, _IFF_RUNNING, _IFF_NOARP = 0x1, 0x40, 0x80
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
-_NUD_REACHABLE, _NUD_PERMANENT = 0x02, 0x80
+_NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 _TABLE_MAIN, _UNICAST, _LOCAL, _ONLINK = 254, 1, 2, 4
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
-_IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 16, 20, 27, 28
+_IFLA_LINK, _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 5, 16, 20, 27, 28
+_IFLA_NEW_IFINDEX = 49
 _OPERSTATE_UP = 6
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
+_VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY = 1, 4, 5
-_NDA_DST, _NDA_LLADDR = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 8, 2
+_NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
+_BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
 
 _HEADER = struct.Struct("=IHHII")
 """Length, command, flags, sequence number, port."""
@@ -50,7 +54,10 @@ _NEIGHBOR = struct.Struct("=B3xiHBB")
 """Family, index of the link, state, flags, type."""
 _ATTRIBUTE = struct.Struct("=HH")
 """Length (padding left out) and type."""
+_KIND = 0x3FFF
+"""A type without its flags (nested, byte order)."""
 _NUMBER = struct.Struct("=I")
+_PORT = struct.Struct("!H")
 
 ROUTE_PROTOCOL = 110
 """Marks the routes that this mesh installs, as seen by `ip route show proto 110`."""
@@ -69,8 +76,8 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class VethEnd:
-    """One end of a pair that is to be made where it belongs."""
+class LinkEnd:
+    """A link, or one end of a pair, that is to be made where it belongs."""
 
     name: str
     index: int
@@ -79,7 +86,7 @@ class VethEnd:
     """An open descriptor of its network namespace."""
 
 
-def create_veth(one: VethEnd, other: VethEnd, *, mtu: int, arp: bool) -> Message:
+def create_veth(one: LinkEnd, other: LinkEnd, *, mtu: int, arp: bool) -> Message:
     """Both ends in their namespaces, down. `mtu` 0 is the kernel's default; without `arp` the ends never ask."""
     flags = 0 if arp else _IFF_NOARP
     peer = _attribute(_VETH_INFO_PEER, _link(other.index, flags) + _end(other, mtu))
@@ -88,13 +95,50 @@ def create_veth(one: VethEnd, other: VethEnd, *, mtu: int, arp: bool) -> Message
     return _message(_NEWLINK, _CREATE | _EXCL, body, f"create {one.name} and {other.name}")
 
 
+def create_vxlan(end: LinkEnd, vni: int, local: Address, port: int, remote: Address | None, *, mtu: int) -> Message:
+    """A VXLAN device in its namespace, down; its underlay is the namespace of the socket that sends this.
+
+    It receives at `port`, sends there too, and knows no other peer than `remote`, so it needs not learn. Outer
+    checksums are written; IPv6 packets that come without one are taken (RFC 6936), since others leave it out.
+    """
+    family = (_VXLAN_LOCAL, _VXLAN_REMOTE) if local.version == 4 else (_VXLAN_LOCAL6, _VXLAN_REMOTE6)
+    data = [
+        _number(_VXLAN_ID, vni),
+        _attribute(family[0], local.packed),
+        _attribute(family[1], remote.packed) if remote is not None else b"",
+        _attribute(_VXLAN_PORT, _PORT.pack(port)),
+        _attribute(_VXLAN_LEARNING, b"\0"),
+        _attribute(_VXLAN_ZERO_CHECKSUM6_RX, b"\1"),
+    ]
+    return _create(end, "vxlan", b"".join(data), mtu)
+
+
+def add_vxlan_peer(index: int, remote: Address, port: int) -> Message:
+    """Send the frames of a VXLAN device to a peer whose port is not our own."""
+    state = _NUD_NOARP | _NUD_PERMANENT
+    body = _NEIGHBOR.pack(_BRIDGE_FAMILY, index, state, _NTF_SELF, 0) + _mac(_NDA_LLADDR, _NO_MAC)
+    body += _attribute(_NDA_DST, remote.packed) + _attribute(_NDA_PORT, _PORT.pack(port))
+    return _message(_NEWNEIGH, _CREATE | _APPEND, body, f"add VXLAN peer {remote} port {port}")
+
+
+def create_wireguard(end: LinkEnd, *, mtu: int) -> Message:
+    """A WireGuard device in its namespace, down; its UDP socket will be in that of the socket that sends this."""
+    return _create(end, "wireguard", b"", mtu)
+
+
+def _create(end: LinkEnd, kind: str, data: bytes, mtu: int, lower: int = 0) -> Message:
+    info = _text(_INFO_KIND, kind) + (_attribute(_INFO_DATA, data) if data else b"")
+    body = _link(end.index) + _end(end, mtu) + (_number(_IFLA_LINK, lower) if lower else b"")
+    return _message(_NEWLINK, _CREATE | _EXCL, body + _attribute(_IFLA_LINKINFO, info), f"create {kind} {end.name}")
+
+
 def _link(index: int, flags: int = 0) -> bytes:
     """A link that has `flags` set; other flags are left as they are."""
     return _LINK.pack(socket.AF_UNSPEC, 0, index, flags, flags)
 
 
-def _end(end: VethEnd, mtu: int) -> bytes:
-    name, mac = _text(_IFLA_IFNAME, end.name), _mac(_IFLA_ADDRESS, end.mac)
+def _end(end: LinkEnd, mtu: int) -> bytes:
+    name, mac = _text(_IFLA_IFNAME, end.name), _mac(_IFLA_ADDRESS, end.mac) if end.mac else b""
     return name + _number(_IFLA_NET_NS_FD, end.namespace) + mac + (_number(_IFLA_MTU, mtu) if mtu else b"")
 
 
@@ -102,6 +146,22 @@ def set_up(index: int, alias: str) -> Message:
     """Write who a link belongs to, and set it up."""
     body = _link(index, _IFF_UP) + _text(_IFLA_IFALIAS, alias)
     return _message(_SETLINK, 0, body, "set the link up")
+
+
+def move_link(index: int, end: LinkEnd) -> Message:
+    """Move a link of this namespace to another, where it gets another name and index."""
+    body = _link(index) + _number(_IFLA_NET_NS_FD, end.namespace) + _text(_IFLA_IFNAME, end.name)
+    return _message(_SETLINK, 0, body + _number(_IFLA_NEW_IFINDEX, end.index), f"move {end.name}")
+
+
+def rename(index: int, name: str) -> Message:
+    """Give a link another name; it has to be down."""
+    return _message(_SETLINK, 0, _link(index) + _text(_IFLA_IFNAME, name), f"name a link {name}")
+
+
+def link_is_up(index: int) -> Message:
+    """What the kernel tells programs that listen when a link begins to pass packets."""
+    return _message(_NEWLINK, 0, _link(index, _IFF_UP | _IFF_RUNNING), "tell that a link is up", ack=False)
 
 
 def set_mtu(index: int, mtu: int) -> Message:
@@ -128,6 +188,18 @@ def get_link(*, name: str = "", index: int = 0) -> Message:
     """Ask for one link."""
     wanted = _text(_IFLA_IFNAME, name) if name else b""
     return _message(_GETLINK, 0, _link(index) + wanted, f"look at {name or index}", ack=False)
+
+
+def get_addresses(version: int) -> Message:
+    """Ask for all addresses of IPv4 or IPv6."""
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    return _message(_GETADDR, _DUMP, _ADDRESS.pack(family, 0, 0, 0, 0), f"list IPv{version} addresses", ack=False)
+
+
+def get_route(address: Address) -> Message:
+    """Ask where packets to `address` go."""
+    body = _ROUTE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
+    return _message(_GETROUTE, 0, body + _attribute(_RTA_DST, address.packed), f"look up {address}", ack=False)
 
 
 def add_address(index: int, address: Interface) -> Message:
@@ -166,20 +238,6 @@ def _route(index: int, prefix: Network, via: Address | None, command: int, flags
     if via is not None:
         body += _attribute(_RTA_GATEWAY, via.packed)
     return _message(command, flags, body, about)
-
-
-def get_route(address: Address) -> Message:
-    """Ask where packets to `address` go."""
-    body = _ROUTE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0) + _attribute(
-        _RTA_DST, address.packed
-    )
-    return _message(_GETROUTE, 0, body, f"look up {address}", ack=False)
-
-
-def is_local(data: bytes) -> bool:
-    """Whether the answer to `get_route` says that the address is one of this namespace."""
-    command, kind = _HEADER.unpack_from(data)[1], _ROUTE.unpack_from(data, _HEADER.size)[7]
-    return bool(command == _NEWROUTE and kind == _LOCAL)
 
 
 def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = True) -> Message:
@@ -225,23 +283,66 @@ def _message(command: int, flags: int, body: bytes, about: str, *, ack: bool = T
 
 def is_operating(data: bytes) -> bool:
     """Whether a link message says that the link passes packets (RFC 2863), not only that it was set up."""
-    position = _HEADER.size + _LINK.size
+    state = _attributes(data, _HEADER.size + _LINK.size).get(_IFLA_OPERSTATE)
+    return state is not None and state[0] == _OPERSTATE_UP
+
+
+def is_up(data: bytes) -> bool:
+    """Whether a link message says that the link was set up and has its carrier."""
+    wanted = _IFF_UP | _IFF_RUNNING
+    return bool(_LINK.unpack_from(data, _HEADER.size)[3] & wanted == wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class RouteAnswer:
+    """Where packets go: out of which link, whether to this namespace itself, and the route's own MTU, if it has one."""
+
+    index: int
+    is_local: bool
+    mtu: int
+
+
+def decode_route(data: bytes) -> RouteAnswer:
+    """The answer to `get_route`."""
+    attributes = _attributes(data, _HEADER.size + _ROUTE.size)
+    metrics = _attributes(attributes.get(_RTA_METRICS, b""))
+    kind = _ROUTE.unpack_from(data, _HEADER.size)[7]
+    return RouteAnswer(_value(attributes.get(_RTA_OIF)), kind == _LOCAL, _value(metrics.get(_RTAX_MTU)))
+
+
+def decode_address(data: bytes) -> tuple[int, Address]:
+    """The link's index and the address, of one message of the answer to `get_addresses`."""
+    attributes = _attributes(data, _HEADER.size + _ADDRESS.size)
+    packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+    return _ADDRESS.unpack_from(data, _HEADER.size)[4], ipaddress.ip_address(packed)
+
+
+def _attributes(data: bytes, position: int = 0) -> dict[int, bytes]:
+    found = {}
     while position + _ATTRIBUTE.size <= len(data):
         size, kind = _ATTRIBUTE.unpack_from(data, position)
-        if kind == _IFLA_OPERSTATE:
-            return data[position + _ATTRIBUTE.size] == _OPERSTATE_UP
+        found[kind & _KIND] = data[position + _ATTRIBUTE.size : position + size]
         position += max(_ATTRIBUTE.size, (size + 3) & ~3)
-    return False
+    return found
+
+
+def _value(packed: bytes | None) -> int:
+    return _NUMBER.unpack(packed)[0] if packed else 0
 
 
 def decode_link(data: bytes) -> dict[str, Any]:
-    """Index, name, alias, MAC and MTU out of a link message."""
+    """Index, name, alias, MAC, MTU, kind and what is special to it, out of a link message."""
     message = ifinfmsg(data)
     message.decode()
+    info = message.get_attr("IFLA_LINKINFO")
+    details = info.get_attr("IFLA_INFO_DATA") if info is not None else None
     return {
         "index": message["index"],
         "name": message.get_attr("IFLA_IFNAME"),
         "alias": message.get_attr("IFLA_IFALIAS") or "",
         "mac": message.get_attr("IFLA_ADDRESS") or "",
         "mtu": message.get_attr("IFLA_MTU") or 0,
+        "is_up": is_up(data),
+        "kind": info.get_attr("IFLA_INFO_KIND") if info is not None else "",
+        "details": dict(details["attrs"]) if details is not None and details.get("attrs") else {},
     }

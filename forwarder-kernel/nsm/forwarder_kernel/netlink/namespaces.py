@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from nsm.chains.core import InvalidRequest
 
 from .sockets import Socket
+from .wireguard import WireguardSocket
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
@@ -26,6 +27,7 @@ class Namespace:
         self.descriptor = descriptor
         self.where = where
         self.users = 0
+        self._wireguard: WireguardSocket | None = None
         with entered(descriptor):
             self.socket = Socket(where)
             _let_everybody_ping()
@@ -35,9 +37,18 @@ class Namespace:
         with entered(self.descriptor), contextlib.suppress(OSError):
             _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0")
 
+    def wireguard(self) -> WireguardSocket:
+        """The kernel's WireGuard of this namespace, kept. Raises `NetlinkError` if this kernel has none."""
+        if self._wireguard is None:
+            with entered(self.descriptor):
+                self._wireguard = WireguardSocket(self.where)
+        return self._wireguard
+
     def close(self) -> None:
         """Let go of it."""
         self.socket.close()
+        if self._wireguard is not None:
+            self._wireguard.close()
         os.close(self.descriptor)
 
 

@@ -7,15 +7,27 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nsm.chains.core import MeshError
 
-from .messages import Address, Message, decode_link, get_link, get_route, is_local, is_operating
+from .messages import (
+    Address,
+    Message,
+    RouteAnswer,
+    decode_address,
+    decode_link,
+    decode_route,
+    get_addresses,
+    get_link,
+    get_route,
+    is_operating,
+)
 
 _ROUTE = 0
-_ERROR = 2
+_ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK = 10
@@ -43,15 +55,21 @@ class Link:
     alias: str
     mac: str
     mtu: int
+    is_up: bool
+    """Whether it was set up and has its carrier."""
+    kind: str
+    """What it was made as, such as "veth"; empty for a device of the machine."""
+    details: Mapping[str, Any]
+    """What only its kind has, by the kernel's names."""
 
 
 class Socket:
     """Made in the namespace of the calling thread. The kernel answers within the call that asks, so nothing waits."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self, where: str, protocol: int = _ROUTE) -> None:
         self._where = where
         self._sequence = 0
-        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _ROUTE)
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sock.bind((0, 0))
@@ -77,43 +95,80 @@ class Socket:
             if number and number not in ignore:
                 raise NetlinkError(message.about, self._where, number)
 
+    def tell(self, port: int, message: Message) -> None:
+        """Send a message to another program of this namespace, as if it came from the kernel. Raises OSError."""
+        self._sock.sendto(message.data, (port, 0))
+
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
-        kind, data = self._ask(get_link(name=name, index=index))
-        return None if kind == _ERROR else Link(**decode_link(data))
+        data = self._ask(get_link(name=name, index=index))
+        return None if isinstance(data, int) else Link(**decode_link(data))
 
     def has_link(self, index: int) -> bool:
         """Whether there is a link of that index."""
-        return self._ask(get_link(index=index))[0] != _ERROR
+        return not isinstance(self._ask(get_link(index=index)), int)
 
-    def settle(self, index: int, addresses: Sequence[Address], timeout: float) -> bool:
+    def route(self, address: Address) -> RouteAnswer:
+        """Where packets to `address` go. Raises `NetlinkError` if nowhere."""
+        question = get_route(address)
+        data = self._ask(question)
+        if isinstance(data, int):
+            raise NetlinkError(question.about, self._where, data)
+        return decode_route(data)
+
+    def index_of(self, address: Address) -> int | None:
+        """The index of the link that has `address`, or None."""
+        found = map(decode_address, self._dump(get_addresses(address.version)))
+        return next((index for index, there in list(found) if there == address), None)
+
+    def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool) -> bool:
         """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
 
-        A link that got its carrier after it was set up drops what is sent until the kernel's link watch has run, and
-        that is later; since Linux 6.8 the question itself makes it run. An IPv6 address is not local at once either.
+        A link that got its carrier after it was set up (not all kinds tell of it: `has_carrier`) drops what is sent
+        until the kernel's link watch has run, and that is later; since Linux 6.8 the question itself makes it run. An
+        IPv6 address is not local at once either.
         """
         end = time.monotonic() + timeout
-        while not self._is_settled(index, addresses):
+        while not self._is_settled(index if has_carrier else 0, addresses):
             if time.monotonic() >= end:
                 return False
             time.sleep(_SOON)
         return True
 
     def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
-        kind, data = self._ask(get_link(index=index))
-        if kind == _ERROR or not is_operating(data):
-            return False
-        return all(is_local(self._ask(get_route(address))[1]) for address in addresses if address.version == 6)
+        if index:
+            data = self._ask(get_link(index=index))
+            if isinstance(data, int) or not is_operating(data):
+                return False
+        return all(self._is_local(address) for address in addresses if address.version == 6)
 
-    def _ask(self, question: Message) -> tuple[int, bytes]:
-        """Kind and bytes of the answer to one question."""
+    def _is_local(self, address: Address) -> bool:
+        data = self._ask(get_route(address))
+        return not isinstance(data, int) and decode_route(data).is_local
+
+    def _ask(self, question: Message) -> bytes | int:
+        """The answer, or why there is none: an errno."""
         self._sequence += 1
         self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
-                return kind, data
+                return _errno(data, 0) if kind == _ERROR else data
+
+    def _dump(self, question: Message) -> Iterator[bytes]:
+        """Every message of a long answer."""
+        self._sequence += 1
+        self._sock.send(question.numbered(self._sequence))
+        while True:
+            data, position = self._sock.recv(_BUFFER), 0
+            while position < len(data):
+                size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
+                if sequence == self._sequence:
+                    if kind in {_DONE, _ERROR}:
+                        return
+                    yield data[position : position + size]
+                position += (size + 3) & ~3
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""
@@ -123,6 +178,10 @@ class Socket:
             while position < len(data):
                 size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
                 if kind == _ERROR and sequence >= first:
-                    answers[sequence] = -struct.unpack_from("=i", data, position + _HEADER.size)[0]
+                    answers[sequence] = _errno(data, position)
                 position += (size + 3) & ~3
         return answers
+
+
+def _errno(data: bytes, position: int) -> int:
+    return int(-struct.unpack_from("=i", data, position + _HEADER.size)[0])

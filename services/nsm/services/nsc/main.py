@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -15,16 +16,30 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
 from nsm.chains.config import Common, duration, flag, items, not_yet, pairs, text, url, variable
-from nsm.chains.core import Begin, Call, Chain, InvalidRequest, MeshError, merge_with_returned
+from nsm.chains.core import (
+    Begin,
+    Call,
+    Chain,
+    Element,
+    InvalidRequest,
+    MeshError,
+    merge_with_returned,
+    reselect_everything,
+)
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
+from nsm.chains.elements.dns_context import DnsContextClient
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.logs import log
+from nsm.chains.model.dns import is_server
 from nsm.chains.model.interface_name import fault
 from nsm.chains.model.nsurl import NsUrl, parse_nsurl
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
+from nsm.services.dns.resolver import LocalResolver
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+_LARGEST_PORT = 65535
+INFO_LABELS = ("nodeName", "podName", "clusterName")
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
@@ -32,10 +47,27 @@ def _wishes(value: str) -> tuple[NsUrl, ...]:
     for wish in wishes:
         if wish.mechanism.type != "KERNEL":
             raise ValueError(f"mechanism {wish.mechanism.type.lower()} is not supported by this client; use kernel://")
-        name = wish.mechanism.parameters.get(INTERFACE_NAME)
+        name = _interface(wish)
         if name and (wrong := fault(name)) is not None:
             raise ValueError(wrong)
+    names = Counter(filter(None, map(_interface, wishes)))
+    if twice := [name for name, times in names.items() if times > 1]:
+        raise ValueError(
+            f"interface {', '.join(map(repr, twice))} is asked for twice; each wire needs a name of its own"
+        )
     return wishes
+
+
+def _interface(wish: NsUrl) -> str:
+    return wish.mechanism.parameters.get(INTERFACE_NAME, "")
+
+
+def _address(value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not is_server(host) or not port.isdigit() or int(port) > _LARGEST_PORT:
+        raise ValueError("expected an address and a port such as 127.0.0.1:53 or [::1]:53")
+    return host, int(port)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +82,9 @@ class NscConfig(Common):
     mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     awareness_groups: str = not_yet("", "awareness groups")
-    local_dns_server_enabled: bool = variable("true", flag, "accepted; there is no local DNS server yet")
-    local_dns_server_address: str = not_yet("127.0.0.1:53", "the local DNS server")
+    local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
+    local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
     liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
     liveness_check_interval: str = not_yet("200ms", "healing")
     liveness_check_timeout: str = not_yet("1s", "healing")
@@ -82,7 +115,7 @@ def main_init(arguments: list[str]) -> int:
 
 async def _keep(config: NscConfig, runtime: Runtime) -> None:
     begin = Begin(merge=merge_with_returned)
-    async with _chain(config, runtime, begin, refresh=True) as chain:
+    async with _chain(config, runtime, begin, _dns(config), refresh=True) as chain:
         await _connect_all(config, runtime, chain)
         if not runtime.stopping.is_set():
             log.info("ready", connections=len(config.network_services))
@@ -92,17 +125,27 @@ async def _keep(config: NscConfig, runtime: Runtime) -> None:
 
 
 async def _connect_once(config: NscInitConfig, runtime: Runtime) -> None:
-    async with _chain(config, runtime, Begin(merge=merge_with_returned), refresh=False) as chain:
+    async with _chain(config, runtime, Begin(merge=merge_with_returned), [], refresh=False) as chain:
         await _connect_all(config, runtime, chain)
     if runtime.stopping.is_set():
         raise InvalidRequest("stopped before all wires were there")
 
 
-def _chain(config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, *, refresh: bool) -> Chain:
-    info = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+def _dns(config: NscConfig) -> list[Element]:
+    if not config.local_dns_server_enabled:
+        return []
+    resolver = LocalResolver(*config.local_dns_server_address, path=config.resolv_conf_path)
+    resolver.recover()
+    return [DnsContextClient(resolver)]
+
+
+def _chain(
+    config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, more: Sequence[Element], *, refresh: bool
+) -> Chain:
+    info = dict(zip(INFO_LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))
     return client(
         config.name,
-        [ClientInfo(info), KernelClient(), SendDescriptors()],
+        [ClientInfo(info), KernelClient(), SendDescriptors(), *more],
         RemoteNetworkService(runtime.pool, timeout=config.request_timeout),
         url=config.connect_to,
         refresh=refresh,
@@ -158,9 +201,12 @@ async def _connect(
 
 def _request(config: NscConfig | NscInitConfig, wish: NsUrl, connection_id: str, survivor: Connection | None) -> Call:
     connection = codec.clone(survivor) if survivor is not None else Connection(id=connection_id)
-    connection.network_service = wish.network_service
-    connection.labels = {**config.labels, **wish.labels}
+    labels = {**config.labels, **wish.labels}
     request = NetworkServiceRequest(connection=connection, mechanism_preferences=[codec.clone(wish.mechanism)])
+    if survivor is not None and not _is_still_wanted(survivor, wish, labels):
+        reselect_everything(request)
+        connection.context = None
+    connection.network_service, connection.labels = wish.network_service, labels
     deadline = asyncio.get_running_loop().time() + config.request_timeout
     return Call(request, deadline=deadline)
 
@@ -188,6 +234,14 @@ def _is_ours(connection: Connection, connection_id: str, mechanism: str) -> bool
     path, chosen = connection.path, connection.mechanism
     begins_here = path is not None and path.index == 1 and path.path_segments[0].id == connection_id
     return begins_here and chosen is not None and chosen.type == mechanism
+
+
+def _is_still_wanted(survivor: Connection, wish: NsUrl, labels: Mapping[str, str]) -> bool:
+    """Whether the earlier process asked for the same; else the manager closes its wire and selects anew."""
+    before = {key: value for key, value in survivor.labels.items() if key in labels or key not in INFO_LABELS}
+    name = survivor.mechanism.parameters.get(INTERFACE_NAME) if survivor.mechanism else None
+    same_name = _interface(wish) in {"", name}
+    return survivor.network_service == wish.network_service and before == labels and same_name
 
 
 def _as_ours(connection: Connection, connection_id: str) -> Connection:

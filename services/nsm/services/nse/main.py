@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from nsm.apis.connectioncontext import DnsConfig
 from nsm.apis.mechanisms import KERNEL, NOOP
 from nsm.apis.payloads import ETHERNET, IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
@@ -16,11 +17,13 @@ from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_c
 from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import RegistryCall, RegistryHandler
 from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.dns_context import DnsContextServer
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
+from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.registry.client_info import ClientInfo
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -51,7 +54,7 @@ class NseConfig(Common):
     unregister_itself: bool = variable("false", flag, "unregister when stopping")
     ipam_policy: str = not_yet("polite", "the IPAM policy strict")
     idle_timeout: str = not_yet("0", "ending when idle")
-    dns_configs: str = not_yet("[]", "DNS configuration of clients")
+    dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "what clients ask for names, a JSON array")
     pbr_config_path: str = not_yet("/etc/policy-based-routing/config.yaml", "policy based routing")
 
 
@@ -60,14 +63,17 @@ def main(arguments: list[str]) -> int:
     return run("nse", NseConfig, _serve, arguments)
 
 
-def icmp_responder(name: str, identity: Identity, prefixes: Sequence[Sequence[str]]) -> Endpoint:
-    """The endpoint's chain: an address pair out of each group of `prefixes`, and a kernel interface."""
+def icmp_responder(
+    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], *, dns_configs: Sequence[DnsConfig] = ()
+) -> Endpoint:
+    """The endpoint's chain: an address pair out of each group of `prefixes`, a kernel interface, servers for names."""
     return endpoint(
         name,
         identity,
         [
             *(Point2PointIpam(group) for group in prefixes),
             Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
+            DnsContextServer(dns_configs),
             ReturnDescriptors(),  # last: it sends what the mechanism named
         ],
     )
@@ -76,7 +82,8 @@ def icmp_responder(name: str, identity: Identity, prefixes: Sequence[Sequence[st
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
-        server = await stack.enter_async_context(icmp_responder(config.name, runtime.identity, config.cidr_prefix))
+        chain = icmp_responder(config.name, runtime.identity, config.cidr_prefix, dns_configs=config.dns_configs)
+        server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
         access = runtime.access(config)

@@ -1,0 +1,85 @@
+"""DNS of a wire: an endpoint tells its clients which servers know its names, and a client asks them while it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Protocol
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext
+from nsm.chains.core import Call, Element, Handler, Key
+
+
+class DnsContextServer(Element):
+    """For an endpoint: add `configs` to the DNS context of every connection, each once."""
+
+    def __init__(self, configs: Sequence[DnsConfig]) -> None:
+        self._configs = tuple(configs)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Add those that the connection does not have yet."""
+        if self._configs:
+            present = _context(call.connection).configs
+            present.extend(codec.clone(config) for config in self._configs if config not in present)
+        return await rest.request(call)
+
+
+class Resolver(Protocol):
+    """What looks names up for a workload."""
+
+    async def use(self, connection_id: str, configs: Sequence[DnsConfig]) -> None:
+        """Ask the servers of these from now on, in place of those that the connection had before."""
+        ...
+
+    async def forget(self, connection_id: str) -> None:
+        """Ask the servers of a connection no more; does nothing if there are none."""
+        ...
+
+    async def aclose(self) -> None:
+        """Forget all, and leave the workload as it was found."""
+        ...
+
+
+class DnsContextClient(Element):
+    """For a client: names are looked up where a connection says, for as long as the connection lives."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._resolver = resolver
+        self._used: Key[bool] = Key("DNS configuration in use")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Hand over what came back; also that there is nothing any more."""
+        connection = await rest.request(call)
+        store, configs = call.live, _configs(connection)
+        if configs and not store.get(self._used):
+            store.put(self._used, True)
+            store.on_end(partial(self._resolver.forget, store.connection_id))
+        if store.get(self._used):
+            await self._resolver.use(store.connection_id, configs)
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Forget it first: the rest may take long, and names are not to be looked up over a wire that goes."""
+        try:
+            await self._resolver.forget(call.live.connection_id)
+        finally:
+            await rest.close(call)
+
+    async def aclose(self) -> None:
+        """Leave the workload as it was."""
+        await self._resolver.aclose()
+
+
+def _context(connection: Connection) -> DnsContext:
+    if connection.context is None:
+        connection.context = ConnectionContext()
+    if connection.context.dns_context is None:
+        connection.context.dns_context = DnsContext()
+    return connection.context.dns_context
+
+
+def _configs(connection: Connection) -> Sequence[DnsConfig]:
+    context = connection.context.dns_context if connection.context else None
+    return context.configs if context else ()

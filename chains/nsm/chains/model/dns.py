@@ -1,0 +1,65 @@
+"""What a wire says of DNS: servers by address, and the domains in which names are searched."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+
+from nsm.apis.connectioncontext import DnsConfig
+
+_SERVERS, _DOMAINS = "dns_server_ips", "search_domains"
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_LONGEST_NAME = 253
+_EXAMPLE = '[{"dns_server_ips": ["10.0.0.53"], "search_domains": ["example.org"]}]'
+
+
+def parse_dns_configs(value: str) -> tuple[DnsConfig, ...]:
+    """Read a JSON array of objects with the keys `dns_server_ips` and `search_domains`, either of which may be missing.
+
+    Raises ValueError with what is wrong and what would do.
+    """
+    try:
+        read = json.loads(value or "[]")
+    except ValueError as error:
+        raise ValueError(f"this is no JSON ({error}); expected an array such as {_EXAMPLE}") from None
+    if not isinstance(read, list):
+        raise ValueError(f"expected an array such as {_EXAMPLE}")
+    return tuple(_config(item) for item in read)
+
+
+def _config(item: object) -> DnsConfig:
+    if not isinstance(item, dict) or not item:
+        raise ValueError(f"{json.dumps(item)} is no DNS configuration; expected an array such as {_EXAMPLE}")
+    if unknown := sorted(set(item) - {_SERVERS, _DOMAINS}):
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; there are {_SERVERS} and {_DOMAINS}")
+    servers, domains = _texts(item, _SERVERS), _texts(item, _DOMAINS)
+    for server in servers:
+        if not is_server(server):
+            raise ValueError(f"{server!r} in {_SERVERS} is no IP address")
+    for domain in domains:
+        if not is_domain(domain):
+            raise ValueError(f"{domain!r} in {_DOMAINS} is no domain name")
+    return DnsConfig(dns_server_ips=servers, search_domains=domains)
+
+
+def _texts(item: dict[str, object], key: str) -> list[str]:
+    found = item.get(key) or []
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise ValueError(f"{key} must be an array of texts")
+    return found
+
+
+def is_server(text: str) -> bool:
+    """Whether `text` is an address that a server can have; a link-local one may have a zone."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast)
+
+
+def is_domain(text: str) -> bool:
+    """Whether `text` is a domain name, with or without the dot at its end."""
+    name = text.removesuffix(".")
+    return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(label) for label in name.split("."))

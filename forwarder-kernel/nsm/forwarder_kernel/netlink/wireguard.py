@@ -1,0 +1,111 @@
+"""The kernel's own WireGuard: how a device is set, and when its peer was heard (generic netlink)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from .messages import (
+    _HEADER,
+    Address,
+    Message,
+    _attribute,
+    _attributes,
+    _message,
+    _number,
+    _text,
+)
+from .sockets import NetlinkError, Socket
+
+_GENERIC = 16
+_CONTROL, _GET_FAMILY, _FAMILY_ID, _FAMILY_NAME = 16, 3, 1, 2
+_GET_DEVICE, _SET_DEVICE, _VERSION = 0, 1, 1
+_INDEX, _PRIVATE_KEY, _DEVICE_FLAGS, _LISTEN_PORT, _PEERS = 1, 3, 5, 6, 8
+_PUBLIC_KEY, _PEER_FLAGS, _ENDPOINT, _KEEPALIVE, _LAST_HANDSHAKE, _ALLOWED = 1, 3, 4, 5, 6, 9
+_FAMILY, _ADDRESS, _LENGTH = 1, 2, 3
+_REPLACE, _NESTED, _DUMP = 1, 0x8000, 0x300
+_SHORT = struct.Struct("=H")
+_TIME = struct.Struct("=qq")
+_GENERIC_HEADER = struct.Struct("=BBxx")
+
+KEEPALIVE = 10
+"""Seconds between packets that keep a tunnel alive, as upstream's forwarders send them."""
+
+
+class WireguardSocket(Socket):
+    """Made in the namespace of the devices that it is to set. Raises `NetlinkError` if this kernel has no WireGuard."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where, _GENERIC)
+        answer = self._ask(_get_family())
+        if isinstance(answer, int):
+            self.close()
+            raise NetlinkError("find WireGuard", where, answer)
+        self._family = _SHORT.unpack(_attributes(answer, _HEADER.size + _GENERIC_HEADER.size)[_FAMILY_ID])[0]
+
+    def set(self, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int) -> None:
+        """Give a device its key and its only peer, who may send and get everything."""
+        self.apply([set_device(self._family, index, private_key, port, peer_key, peer, peer_port)])
+
+    def last_handshake(self, index: int) -> int:
+        """When the device's peer was heard (Unix time, seconds); 0: not yet."""
+        return max(map(decode_handshake, self._dump(get_device(self._family, index))), default=0)
+
+
+def set_device(
+    family: int, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int
+) -> Message:
+    """All that a device of one wire is set to; other peers go."""
+    everything = _nested(0, _allowed(socket.AF_INET)) + _nested(1, _allowed(socket.AF_INET6))
+    peers = _nested(
+        0,
+        _attribute(_PUBLIC_KEY, peer_key)
+        + _number(_PEER_FLAGS, 2)  # replace what may pass
+        + _attribute(_ENDPOINT, _endpoint(peer, peer_port))
+        + _attribute(_KEEPALIVE, _SHORT.pack(KEEPALIVE))
+        + _nested(_ALLOWED, everything),
+    )
+    body = (
+        _GENERIC_HEADER.pack(_SET_DEVICE, _VERSION)
+        + _number(_INDEX, index)
+        + _attribute(_PRIVATE_KEY, private_key)
+        + _attribute(_LISTEN_PORT, _SHORT.pack(port))
+        + _number(_DEVICE_FLAGS, _REPLACE)
+        + _nested(_PEERS, peers)
+    )
+    return _message(family, 0, body, "set a WireGuard device")
+
+
+def get_device(family: int, index: int) -> Message:
+    """Ask for a device and its peers."""
+    body = _GENERIC_HEADER.pack(_GET_DEVICE, _VERSION) + _number(_INDEX, index)
+    return _message(family, _DUMP, body, "look at a WireGuard device", ack=False)
+
+
+def decode_handshake(data: bytes) -> int:
+    """When the (only) peer in an answer to `get_device` was heard, 0 if it was not."""
+    device = _attributes(data, _HEADER.size + _GENERIC_HEADER.size)
+    for peer in _attributes(device.get(_PEERS, b"")).values():
+        if (when := _attributes(peer).get(_LAST_HANDSHAKE)) is not None:
+            return int(_TIME.unpack(when)[0])
+    return 0
+
+
+def _get_family() -> Message:
+    body = _GENERIC_HEADER.pack(_GET_FAMILY, 1) + _text(_FAMILY_NAME, "wireguard")
+    return _message(_CONTROL, 0, body, "find WireGuard", ack=False)
+
+
+def _allowed(family: int) -> bytes:
+    size = 4 if family == socket.AF_INET else 16
+    return _attribute(_FAMILY, _SHORT.pack(family)) + _attribute(_ADDRESS, bytes(size)) + _attribute(_LENGTH, b"\0")
+
+
+def _endpoint(address: Address, port: int) -> bytes:
+    if address.version == 4:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + address.packed + bytes(8)
+    return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0) + address.packed + bytes(4)
+
+
+def _nested(kind: int, value: bytes) -> bytes:
+    return _attribute(kind | _NESTED, value)

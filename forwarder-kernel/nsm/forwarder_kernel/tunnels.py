@@ -1,0 +1,106 @@
+"""What carries a wire to another node: which kinds there are, and how they are told to the element that makes them.
+
+The elements of a mechanism, on the server's side or the client's, put a `Tunnel` into the connection's store once
+both ends of it are known; `KernelWire` makes the device.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext
+from nsm.apis.mechanisms import MTU
+from nsm.chains.core import Conflict, InvalidRequest, Key
+
+from .netlink import Address
+
+VXLAN_OVERHEAD = {4: 54, 6: 74}
+"""Bytes of outer IP, UDP, VXLAN and inner Ethernet with one VLAN tag, by IP version: upstream's numbers."""
+WIREGUARD_OVERHEAD = {4: 60, 6: 80}
+"""Bytes of outer IP, UDP and a WireGuard data message, by IP version."""
+MIN_MTU = 68
+"""What IPv4 needs (RFC 791)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vxlan:
+    """A VXLAN device; `port` is ours, `remote_port` the peer's."""
+
+    vni: int
+    local: Address
+    port: int
+    remote: Address
+    remote_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wireguard:
+    """A WireGuard device with its only peer."""
+
+    private_key: bytes = field(repr=False)
+    port: int
+    peer_key: bytes
+    peer: Address
+    peer_port: int
+    room: int = field(compare=False)
+    """The MTU that the underlay leaves; the wire's own may be less."""
+    is_client: bool
+    """Whether this is the side that is made last, and can wait for the other one."""
+
+
+Tunnel = Vxlan | Wireguard
+
+TUNNEL: Key[Tunnel] = Key("tunnel")
+"""The tunnel of a connection that has one end on another node."""
+
+
+class VniTaken(Conflict):
+    """The kernel has another device of the same VNI on the same UDP port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Underlay:
+    """The interface that carries tunnels, as it is at this moment."""
+
+    name: str
+    mtu: int
+    address: Address = field(compare=False)
+
+    def room(self, overhead: int) -> int:
+        """The MTU of a wire over it. Raises `Conflict` if that is too small for any packet."""
+        mtu = self.mtu - overhead
+        if mtu < MIN_MTU:
+            raise Conflict(
+                f"the underlay {self.name} ({self.address}) has MTU {self.mtu}; a wire of MTU {MIN_MTU} needs "
+                f"{MIN_MTU + overhead} there"
+            )
+        return mtu
+
+
+def address_in(mechanism: Mechanism, parameter: str) -> Address:
+    """The address in a parameter. Raises `InvalidRequest` that names it."""
+    text = mechanism.parameters.get(parameter, "")
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no IP address: {text!r}") from None
+
+
+def number_in(mechanism: Mechanism, parameter: str, limit: int) -> int:
+    """The number in a parameter, 0 if it is not there. Raises `InvalidRequest` if it is none, or beyond `limit`."""
+    text = mechanism.parameters.get(parameter) or "0"
+    if not (text.isascii() and text.isdigit()) or int(text) > limit:
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no number up to {limit}: {text!r}")
+    return int(text)
+
+
+def lower_mtu(connection: Connection, mechanism: Mechanism, mtu: int) -> None:
+    """Let neither the mechanism nor the connection promise more than `mtu`."""
+    if connection.context is None:
+        connection.context = ConnectionContext()
+    told = number_in(mechanism, MTU, 0xFFFFFFFF)
+    least = min(value for value in (told, connection.context.mtu, mtu) if value)
+    mechanism.parameters[MTU] = str(min(told or mtu, mtu))
+    connection.context.mtu = least

@@ -1,0 +1,83 @@
+"""The interface under a node's tunnels: found by the node's tunnel address, or by the way to a peer."""
+
+from __future__ import annotations
+
+import errno
+import socket as sockets
+from collections.abc import Collection
+
+from nsm.chains.core import Conflict, Exhausted, Unavailable
+
+from .netlink import Address, Link, NetlinkError, Socket
+from .tunnels import Underlay
+
+_NOWHERE = "the tunnel address {} is on no interface of this node; NSM_TUNNEL_IP has to be one of the node's own"
+_NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+
+
+def check_tunnel_address(address: Address) -> None:
+    """Raise `Conflict` if `address` is on no interface of the namespace that this thread is in."""
+    socket = Socket("our own namespace")
+    try:
+        if socket.index_of(address) is None:
+            raise Conflict(_NOWHERE.format(address))
+    finally:
+        socket.close()
+
+
+def look(socket: Socket, own: Address, peer: Address | None) -> Underlay:
+    """The underlay of tunnels from `own` to `peer`, or to anybody. Raises `Conflict` or `Unavailable` if it is none."""
+    index = socket.index_of(own)
+    if index is None:
+        raise Conflict(_NOWHERE.format(own))
+    holder = _usable(socket, index, own)
+    if peer is None:
+        return Underlay(holder.name, holder.mtu, own)
+    index, mtu = _way(socket, own, peer)
+    out = _usable(socket, index, own)
+    return Underlay(out.name, min(value for value in (mtu, out.mtu, holder.mtu) if value), own)
+
+
+def _way(socket: Socket, own: Address, peer: Address) -> tuple[int, int]:
+    if peer.version != own.version:
+        raise Conflict(f"the peer {peer} and our tunnel address {own} must be both IPv4 or both IPv6")
+    if peer == own:
+        raise Conflict(f"the peer has our own tunnel address {own}; every node needs one of its own")
+    try:
+        answer = socket.route(peer)
+    except NetlinkError as error:
+        if error.errno in _NO_WAY:
+            raise Unavailable(f"node {peer} cannot be reached from {own}: there is no route to it") from error
+        raise
+    return answer.index, answer.mtu
+
+
+def _usable(socket: Socket, index: int, own: Address) -> Link:
+    link = socket.link(index=index)
+    if link is None or not link.is_up:
+        raise Conflict(f"the underlay {link.name if link else index} ({own}) is down")
+    return link
+
+
+def free_udp_port(wanted: int, taken: Collection[int]) -> int:
+    """`wanted` if it is free on this node, else any that is; `taken` are promised to others."""
+    candidates = [wanted, *([0] * (len(taken) + 1))]
+    for candidate in candidates:
+        port = _bound(candidate) if candidate not in taken else None
+        if port is not None and port not in taken:
+            return port
+    raise Exhausted("found no free UDP port")
+
+
+def _bound(port: int) -> int | None:
+    """The port, or a free one for 0, if it is free for IPv4 and IPv6."""
+    with sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) as four:
+        try:
+            four.bind(("", port))
+            port = four.getsockname()[1]
+            with sockets.socket(sockets.AF_INET6, sockets.SOCK_DGRAM) as six:
+                six.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, 1)
+                six.bind(("", port))
+        except OSError as error:
+            return port if error.errno == errno.EAFNOSUPPORT else None
+    return port

@@ -1,0 +1,170 @@
+"""WireGuard between nodes: the keys and ports of a wire, and what both ends tell each other."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from functools import partial
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import (
+    DST_IP,
+    DST_PORT,
+    DST_PUBLIC_KEY,
+    INODE_URL,
+    KERNEL,
+    MTU,
+    REMOTE,
+    SRC_IP,
+    SRC_PORT,
+    SRC_PUBLIC_KEY,
+    WIREGUARD,
+    WIREGUARD_DEFAULT_PORT,
+)
+from nsm.apis.payloads import IP
+from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, Store, Unsupported
+from nsm.chains.elements.filter_mechanisms import is_on_this_node
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+
+from .dataplane import Dataplane
+from .netlink import Address
+from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, address_in, lower_mtu, number_in
+from .wireguard_go import AHEAD
+
+_MAX_PORT, _KEY_SIZE = 65535, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """A pair of keys, and the UDP port at which the one who has them listens."""
+
+    private: bytes = field(repr=False)
+    public: str
+    """Base64, as peers are told."""
+    port: int
+
+
+class WireguardEnd:
+    """A node's end of WireGuard wires: its address, and the ports that it has promised."""
+
+    def __init__(self, address: Address, dataplane: Dataplane) -> None:
+        self.address, self._dataplane = address, dataplane
+        self.ports: set[int] = set()
+
+    async def mtu(self, peer: Address | None = None) -> int:
+        """The MTU of a wire to `peer`. Raises `Conflict` or `Unavailable` if there can be none."""
+        underlay = await self._dataplane.underlay(self.address, peer)
+        return underlay.room(WIREGUARD_OVERHEAD[self.address.version])
+
+    def prepare(self) -> None:
+        """Begin to have ready what wires will need."""
+        self._dataplane.prepare_wireguard(self.address)
+
+    async def check(self) -> None:
+        """Raise `Unsupported` if neither the kernel nor a program can make such wires here."""
+        await self._dataplane.check_wireguard()
+
+    def begin(self, call: Call, mtu: int, path: str = "") -> None:
+        """Begin a new wire while others are asked: its interface may go to the namespace at `path` already."""
+        if call.live.get(TUNNEL) is None:
+            ahead = call.live.put(AHEAD, self._dataplane.begin_wireguard(mtu, path))
+            call.undo.add(ahead.drop)
+
+    async def keys(self, store: Store, slot: Key[Keys]) -> Keys:
+        """The connection's own keys and port, in `slot`: made once, they last as long as it does."""
+        if (known := store.get(slot)) is not None:
+            return known
+        port = await self._dataplane.free_udp_port(WIREGUARD_DEFAULT_PORT, self.ports)
+        self.ports.add(port)
+        store.on_end(partial(self.ports.discard, port))
+        key = X25519PrivateKey.generate()
+        public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+        return store.put(slot, Keys(key.private_bytes_raw(), public, port))
+
+
+class WireguardServer(Element):
+    """For a forwarder's server chain: say where this end of the wire is, and its public key."""
+
+    def __init__(self, end: WireguardEnd) -> None:
+        self._end = end
+        self._keys: Key[Keys] = Key("WireGuard keys of the server side")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Complete the mechanism before the endpoint is asked, which hears the MTU."""
+        mechanism = call.connection.mechanism
+        assert mechanism is not None
+        await self._end.check()
+        client, peer_key = address_in(mechanism, SRC_IP), _key_in(mechanism, SRC_PUBLIC_KEY)
+        port = number_in(mechanism, SRC_PORT, _MAX_PORT) or WIREGUARD_DEFAULT_PORT
+        mtu = await self._end.mtu(client)
+        keys = await self._end.keys(call.live, self._keys)
+        own = {DST_IP: str(self._end.address), DST_PORT: str(keys.port), DST_PUBLIC_KEY: keys.public}
+        mechanism.parameters.update(own)
+        lower_mtu(call.connection, mechanism, mtu)
+        self._end.begin(call, mtu)
+        tunnel = Wireguard(keys.private, keys.port, peer_key, client, port, mtu, is_client=False)
+        call.live.put(TUNNEL, tunnel)
+        return await rest.request(call)
+
+
+class OfferWireguard(Element):
+    """For a forwarder's client chain: offer a wire that carries packets to another node, encrypted."""
+
+    def __init__(self, end: WireguardEnd, translation: MechanismTranslation) -> None:
+        self._end, self._translation = end, translation
+        self._keys: Key[Keys] = Key("WireGuard keys of the client side")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Add the preference; take from the answer where the other end is, and its key."""
+        if call.connection.payload != IP or is_on_this_node(call):
+            return await rest.request(call)
+        try:
+            await self._end.check()
+        except Unsupported as error:
+            return await self._without(call, rest, error)
+        keys = await self._end.keys(call.live, self._keys)
+        mtu = await self._end.mtu()
+        own = {SRC_IP: str(self._end.address), SRC_PORT: str(keys.port), SRC_PUBLIC_KEY: keys.public, MTU: str(mtu)}
+        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=WIREGUARD, parameters=own))
+        self._begin(call, mtu)
+        connection = await rest.request(call)
+        if connection.mechanism is not None and connection.mechanism.type == WIREGUARD:
+            await self._note(call.live, connection, connection.mechanism, keys)
+        elif (ahead := call.live.pop(AHEAD)) is not None:
+            await ahead.drop()
+        return connection
+
+    def _begin(self, call: Call, mtu: int) -> None:
+        """Where this end of the wire will be is known, since it is the client's, who said so."""
+        near = self._translation.near_side(call)
+        if near is not None and near.type == KERNEL:
+            self._end.begin(call, mtu, near.parameters.get(INODE_URL, "").removeprefix("file://"))
+
+    async def _note(self, store: Store, connection: Connection, mechanism: Mechanism, keys: Keys) -> None:
+        server, peer_key = address_in(mechanism, DST_IP), _key_in(mechanism, DST_PUBLIC_KEY)
+        port = number_in(mechanism, DST_PORT, _MAX_PORT) or WIREGUARD_DEFAULT_PORT
+        mtu = await self._end.mtu(server)
+        lower_mtu(connection, mechanism, mtu)
+        store.put(TUNNEL, Wireguard(keys.private, keys.port, peer_key, server, port, mtu, is_client=True))
+
+    async def _without(self, call: Call, rest: Handler, reason: Unsupported) -> Connection:
+        """Something else may do; if not, the reason is told."""
+        try:
+            return await rest.request(call)
+        except Unsupported as error:
+            told = f"{error.detail}; WireGuard was not offered: {reason.detail}"
+            raise Unsupported(told, element=error.element, hops=error.hops) from error
+
+
+def _key_in(mechanism: Mechanism, parameter: str) -> bytes:
+    text = mechanism.parameters.get(parameter, "")
+    try:
+        key = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != _KEY_SIZE:
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no key (32 bytes in base64): {text!r}")
+    return key

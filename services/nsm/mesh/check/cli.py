@@ -1,0 +1,100 @@
+"""`nsm check`: groups of lines with a mark each, and how to mend what is not well."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TextIO
+
+from .identity import identity
+from .kernel import namespaces, wires
+from .meshes import meshes
+from .model import Finding, Group, State, error, worst
+from .node import manager
+from .packages import packages
+from .programs import programs
+from .user import capabilities
+
+GROUPS = (
+    Group("python", packages),
+    Group("namespaces", namespaces),
+    Group("wires", wires),
+    Group("this user on a real node", capabilities),
+    Group("manager", manager),
+    Group("identity", identity),
+    Group("programs", programs),
+    Group("local meshes", meshes),
+)
+MARKS = {State.OK: "√", State.WARNING: "‼", State.ERROR: "\N{MULTIPLICATION SIGN}"}
+_PLAIN_MARKS = {State.OK: "ok", State.WARNING: "!!", State.ERROR: "no"}
+_COLORS = {State.OK: "32", State.WARNING: "33", State.ERROR: "31"}
+
+Results = Sequence[tuple[str, Sequence[Finding]]]
+
+
+def main(arguments: list[str]) -> int:
+    """Says what this machine and this user can do; exits 0 if a mesh can run (maybe with warnings), 1 if not."""
+    parser = argparse.ArgumentParser(prog="nsm check", description=main.__doc__)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parsed = parser.parse_args(arguments)
+    results = [(group.name, _findings(group)) for group in GROUPS]
+    state = worst([finding for _, findings in results for finding in findings])
+    if parsed.json:
+        print(json.dumps(_as_json(results, state), indent=2))
+    else:
+        print("\n".join(lines(results, state, sys.stdout, os.environ)))
+    return 1 if state is State.ERROR else 0
+
+
+def _findings(group: Group) -> list[Finding]:
+    """What a group finds; a probe that breaks is a finding too, and the next group is not its affair."""
+    found: list[Finding] = []
+    try:
+        found.extend(group.find())
+    except Exception as failure:
+        found.append(error(group.name, f"this could not be checked: {failure!r}", "please report this"))
+    return found
+
+
+def _as_json(results: Results, state: State) -> dict[str, object]:
+    groups = [{"name": name, "checks": [_check(finding) for finding in findings]} for name, findings in results]
+    return {"state": state.value, "groups": groups}
+
+
+def _check(finding: Finding) -> dict[str, str]:
+    return {"name": finding.name, "state": finding.state.value, "detail": finding.detail, "hint": finding.hint}
+
+
+def lines(results: Results, state: State, out: TextIO, environment: Mapping[str, str]) -> Iterator[str]:
+    """What a person reads; marks that `out` can show, and colours if it is a terminal and NO_COLOR does not object."""
+    marks = MARKS if _shows(out, MARKS) else _PLAIN_MARKS
+    colored = out.isatty() and not environment.get("NO_COLOR")
+    for name, findings in results:
+        yield name
+        yield "-" * len(name)
+        for finding in findings:
+            mark = marks[finding.state]
+            yield f"{_colored(mark, finding.state) if colored else mark} {finding.detail}"
+            if finding.hint:
+                yield f"    {finding.hint}"
+        yield ""
+    yield {
+        State.OK: "Everything is fine.",
+        State.WARNING: "A mesh can run here; some things cannot, see the warnings.",
+        State.ERROR: "A mesh cannot run here as it is, see the errors.",
+    }[state]
+
+
+def _colored(mark: str, state: State) -> str:
+    return f"\033[{_COLORS[state]}m{mark}\033[0m"
+
+
+def _shows(out: TextIO, marks: Mapping[State, str]) -> bool:
+    try:
+        "".join(marks.values()).encode(out.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""A child process in namespaces of its own: what is tried there is gone with it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+from collections.abc import Callable
+from typing import Any
+
+_NEW_NET, _NEW_MOUNT, _NEW_USER = 0x40000000, 0x00020000, 0x10000000
+_PATIENCE = 20.0
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NoNamespacesError(Exception):
+    """A namespace cannot be made; `kind` says which, `number` is the errno."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        super().__init__(f"{kind} namespace: {os.strerror(number)}")
+        self.kind, self.number = kind, number
+
+
+def tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `work` returns (it must be JSON), done in new network and mount namespaces.
+
+    `user_namespace` in it says whether a user namespace had to be made for that. Raises `NoNamespacesError` if they
+    cannot be made, RuntimeError if the child did not come to an end.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _child(write, work)
+    os.close(write)
+    try:
+        told = _read_all(read)
+    finally:
+        os.close(read)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    if "refused" in told:
+        raise NoNamespacesError(*told["refused"])
+    if "failed" in told:
+        raise RuntimeError(told["failed"])
+    return told
+
+
+def _child(write: int, work: Callable[[], dict[str, Any]]) -> None:
+    try:
+        told = {"user_namespace": _enter(), **work()}
+    except NoNamespacesError as error:
+        told = {"refused": [error.kind, error.number]}
+    except BaseException as error:
+        told = {"failed": repr(error)}
+    os.write(write, json.dumps(told).encode())
+    os._exit(0)
+
+
+def _enter() -> bool:
+    """Make the namespaces; whether that took a user namespace."""
+    if _libc.unshare(_NEW_NET | _NEW_MOUNT) == 0:
+        return False
+    uid, gid = os.getuid(), os.getgid()
+    _unshare("user", _NEW_USER)
+    try:
+        for name, text in (("uid_map", f"0 {uid} 1"), ("setgroups", "deny"), ("gid_map", f"0 {gid} 1")):
+            with open(f"/proc/self/{name}", "w") as file:
+                file.write(text)
+    except OSError as error:
+        raise NoNamespacesError("user", error.errno or 0) from None
+    _unshare("network", _NEW_NET)
+    _unshare("mount", _NEW_MOUNT)
+    return True
+
+
+def _unshare(kind: str, flag: int) -> None:
+    if _libc.unshare(flag):
+        raise NoNamespacesError(kind, ctypes.get_errno())
+
+
+def _read_all(descriptor: int) -> dict[str, Any]:
+    data = b""
+    while select.select([descriptor], [], [], _PATIENCE)[0] and (part := os.read(descriptor, 65536)):
+        data += part
+    try:
+        told: dict[str, Any] = json.loads(data)
+    except ValueError:
+        return {"failed": f"the probe did not end within {_PATIENCE:.0f} s"}
+    return told

@@ -1,0 +1,37 @@
+"""The local DNS server of a client, as a list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from nsm.apis.connectioncontext import DnsConfig
+
+from .cache import Cache
+from .check_message import CheckMessage
+from .configs import UseConfigs
+from .exchange import exchange
+from .fanout import Ask, Fanout
+from .no_loop import NoLoop
+from .query import Rest, listed
+from .searches import Searches
+from .server import listening
+
+
+def answers(configs: Mapping[str, Sequence[DnsConfig]], own: str, ask: Ask = exchange) -> Rest:
+    """What answers questions; `configs` may change meanwhile, `own` is where it is asked."""
+    return listed(
+        [
+            CheckMessage(),
+            UseConfigs(configs, own),
+            Searches(),  # before the cache, which goes by full names
+            NoLoop(),  # behind the search: one question may become several
+            Cache(),
+            Fanout(ask),
+        ]
+    )
+
+
+def serving(host: str, port: int, configs: Mapping[str, Sequence[DnsConfig]]) -> AbstractAsyncContextManager[int]:
+    """The server; gives its port."""
+    return listening(host, port, answers(configs, host))

@@ -1,0 +1,93 @@
+"""One question on its way through a list of steps, as small as elements of a chain: each answers, or asks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
+
+import dns.flags
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rrset
+
+Answer = dns.message.Message
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What somebody asks, and where an answer may be found."""
+
+    message: dns.message.Message
+    servers: tuple[str, ...] = ()
+    """Addresses to ask."""
+    search_domains: tuple[dns.name.Name, ...] = ()
+    """Where else to look for the name."""
+
+    @property
+    def question(self) -> dns.rrset.RRset:
+        """The one question that there is, once `CheckMessage` has looked."""
+        return self.message.question[0]
+
+    def asks(self, name: dns.name.Name, message_id: int) -> Query:
+        """The same question for `name`, as our own message."""
+        question, edns = self.question, min(self.message.edns, 0)
+        message = dns.message.make_query(
+            name,
+            question.rdtype,
+            question.rdclass,
+            use_edns=edns,  # a server that cannot do it hears of it only from those who would not do without
+            payload=_PAYLOAD,
+            ednsflags=self.message.ednsflags & dns.flags.DO,
+            id=message_id,
+            flags=self.message.flags & _PASSED_ON,
+        )
+        return replace(self, message=message)
+
+
+_PASSED_ON = dns.flags.RD | dns.flags.CD | dns.flags.AD
+_PAYLOAD = 1232
+"""Bytes that a datagram may have without being fragmented anywhere (DNS flag day 2020)."""
+
+Rest = Callable[[Query], Awaitable[Answer]]
+
+
+class Step(Protocol):
+    """Answers a query, or has the rest answer it; an answer's question and id are those of the query it got."""
+
+    async def answer(self, query: Query, rest: Rest) -> Answer:
+        """The answer to `query`."""
+        ...
+
+
+def listed(steps: Sequence[Step]) -> Rest:
+    """Tie each step to those behind it; whoever comes to the end is refused."""
+    rest: Rest = _nobody
+    for step in reversed(steps):
+        rest = partial(step.answer, rest=rest)
+    return rest
+
+
+async def _nobody(query: Query) -> Answer:
+    return failure(query.message, dns.rcode.REFUSED)
+
+
+def failure(message: dns.message.Message, rcode: dns.rcode.Rcode) -> Answer:
+    """An answer that says no more than what went wrong."""
+    answer = dns.message.make_response(message, recursion_available=True)
+    answer.set_rcode(rcode)
+    return answer
+
+
+def as_answer_to(message: dns.message.Message, found: Answer) -> Answer:
+    """What `found` says, as an answer to `message`: its id, its spelling of the name, its EDNS or none."""
+    answer = dns.message.make_response(message, recursion_available=True)
+    answer.flags |= found.flags & _OF_DATA
+    answer.set_rcode(found.rcode())
+    answer.answer, answer.authority, answer.additional = found.answer, found.authority, found.additional
+    return answer
+
+
+_OF_DATA = dns.flags.AA | dns.flags.AD

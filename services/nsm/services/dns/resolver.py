@@ -1,0 +1,135 @@
+"""Has a workload's names looked up where its wires say, from the first that says anything until the last is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from nsm.apis.connectioncontext import DnsConfig
+from nsm.chains.core import Tasks
+from nsm.chains.logs import log
+
+from .resolv_conf import ResolvConf, ResolvConfError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+_PORT = 53
+_BEFORE = ""
+"""In place of a connection's id: what the workload was told before."""
+
+
+class LocalResolver:
+    """A DNS server at `host` and `port`, and the resolv.conf that leads to it.
+
+    Nothing is imported, listened to or written before a connection brings servers or search domains: most bring
+    none, and then the client is as small, and the workload as untouched, as if there were no such thing. What cannot
+    be done (the address is taken, the file may not be written) is a warning, never the end of a wire. A resolv.conf
+    cannot name a port: with another one than 53 it is left as it is.
+    """
+
+    def __init__(self, host: str, port: int = _PORT, *, path: str = "/etc/resolv.conf") -> None:
+        self._host, self._port, self._conf = host, port, ResolvConf(path)
+        self._configs: dict[str, Sequence[DnsConfig]] = {}
+        self._tasks = Tasks("local DNS")
+        self._serving: asyncio.Task[None] | None = None
+        self._changes = asyncio.Lock()
+        self._is_told = False
+
+    def recover(self) -> None:
+        """Restore the file if an earlier process could not."""
+        try:
+            if self._conf.recover():
+                log.warning("a client that ended without cleaning up had changed it; restored", file=self._conf.path)
+        except ResolvConfError as error:
+            log.warning("names may not be found", error=str(error))
+
+    async def use(self, connection_id: str, configs: Sequence[DnsConfig]) -> None:
+        """See `Resolver`; returns when the server answers, or could not be started at the first try."""
+        if configs:
+            self._configs[connection_id] = list(configs)
+        else:
+            self._configs.pop(connection_id, None)
+        await self._settle()
+        self._look()
+
+    async def forget(self, connection_id: str) -> None:
+        """See `Resolver`."""
+        if self._configs.pop(connection_id, None) is not None:
+            await self._settle()
+
+    async def aclose(self) -> None:
+        """See `Resolver`."""
+        for connection_id in self._configs.keys() - {_BEFORE}:
+            del self._configs[connection_id]
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Serve if there is something to serve, else stop."""
+        async with self._changes:
+            wanted = any(key != _BEFORE for key in self._configs)
+            if wanted and self._serving is None:
+                tried = asyncio.Event()
+                self._serving = self._tasks.spawn(self._serve(tried), name="local DNS")
+                await tried.wait()
+            elif not wanted and self._serving is not None:
+                await self._tasks.aclose()
+                self._serving = None
+
+    async def _serve(self, tried: asyncio.Event) -> None:
+        try:
+            from .proxy import serving  # noqa: PLC0415 - a library that only those need who get here
+
+            pause = FIRST_PAUSE
+            while True:
+                try:
+                    async with serving(self._host, self._port, self._configs) as port:
+                        self._change(port)
+                        tried.set()
+                        await asyncio.Event().wait()
+                except OSError as error:
+                    self._complain(error, pause)
+                finally:
+                    self._restore()
+                tried.set()
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        except ImportError as error:
+            log.warning("names of the mesh are not found: dnspython is missing (nsm-services[dns])", error=str(error))
+        finally:
+            tried.set()
+
+    def _complain(self, error: OSError, pause: float) -> None:
+        address, reason = f"{self._host}:{self._port}", error.strerror or str(error)
+        told = "the local DNS server cannot listen, so names of the mesh are not found yet"
+        log.warning(told, address=address, error=reason, again_in_s=pause)
+
+    def _change(self, port: int) -> None:
+        if port != _PORT:
+            log.info("a local DNS server answers, but no resolv.conf can name its port", address=f"{self._host}:{port}")
+            return
+        self._is_told = False
+        try:
+            before = self._conf.change(self._host)
+        except ResolvConfError as error:
+            log.warning("names of the mesh are not found by themselves", error=str(error), server=self._host)
+            return
+        if before is None:
+            log.info("there is no such file, and without one 127.0.0.1 is asked", file=self._conf.path)
+            return
+        servers, domains = list(before.servers), list(before.search_domains)
+        self._configs[_BEFORE] = [DnsConfig(dns_server_ips=servers, search_domains=domains)]
+        log.info("names are looked up by the local DNS server", address=self._host, file=self._conf.path)
+
+    def _restore(self) -> None:
+        if self._configs.pop(_BEFORE, None) is None:
+            return
+        self._look()
+        try:
+            self._conf.restore()
+        except ResolvConfError as error:
+            log.warning("names may not be found", error=str(error))
+
+    def _look(self) -> None:
+        """Say, once, if somebody else took the file away from us."""
+        if _BEFORE in self._configs and not self._is_told and not self._conf.is_ours():
+            self._is_told = True
+            log.warning("somebody else wrote it, so names of the mesh are not found any more", file=self._conf.path)

@@ -1,0 +1,133 @@
+"""Listens for questions on one address, by datagram and by stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+
+from nsm.chains.core import Tasks
+from nsm.chains.logs import log
+
+from .query import Answer, Query, Rest, failure
+
+PATIENCE = 5.0
+"""Seconds that one question may take; a C library's resolver waits no longer either."""
+MOST_QUESTIONS, MOST_STREAMS = 256, 64
+"""At once; datagrams beyond are dropped, and streams closed."""
+IDLE = 10.0
+"""Seconds that a stream may be silent."""
+_LENGTH = struct.Struct("!H")
+_SMALLEST = 512
+
+
+@asynccontextmanager
+async def listening(host: str, port: int, answer: Rest) -> AsyncIterator[int]:
+    """Serve `answer` there; gives the port, which is another if `port` is 0. Raises OSError if it cannot listen."""
+    loop = asyncio.get_running_loop()
+    async with Tasks("local DNS server") as questions:
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(answer, questions), local_addr=(host, port)
+        )
+        try:
+            bound: int = transport.get_extra_info("sockname")[1]
+            streams = _Streams(answer, questions)
+            server = await asyncio.start_server(streams.accept, host, bound)
+            try:
+                yield bound
+            finally:
+                server.close()
+        finally:
+            transport.close()
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, answer: Rest, questions: Tasks) -> None:
+        self._answer, self._questions = answer, questions
+        self._transport: asyncio.DatagramTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.DatagramTransport, transport)
+
+    def datagram_received(self, data: bytes, address: Any) -> None:
+        if len(self._questions) < MOST_QUESTIONS:
+            self._questions.spawn(self._serve(data, address), name="question")
+
+    async def _serve(self, data: bytes, address: Any) -> None:
+        reply = await reply_to(data, self._answer, largest=_largest)
+        if reply is not None and self._transport is not None:
+            self._transport.sendto(reply, address)
+
+
+class _Streams:
+    def __init__(self, answer: Rest, questions: Tasks) -> None:
+        self._answer, self._questions, self._open = answer, questions, 0
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= MOST_STREAMS:
+            writer.close()
+            return
+        self._open += 1
+        self._questions.spawn(self._serve(reader, writer), name="stream of questions")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+                while True:
+                    data = await asyncio.wait_for(_framed(reader), IDLE)
+                    reply = await reply_to(data, self._answer, largest=_whole)
+                    if reply is None:
+                        return
+                    writer.write(_LENGTH.pack(len(reply)) + reply)
+                    await asyncio.wait_for(writer.drain(), IDLE)
+        finally:
+            self._open -= 1
+            writer.close()
+
+
+async def _framed(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(_LENGTH.unpack(await reader.readexactly(_LENGTH.size))[0])
+
+
+def _largest(message: dns.message.Message) -> int:
+    """Bytes of a datagram that whoever asks can take."""
+    return max(_SMALLEST, message.payload) if message.edns >= 0 else _SMALLEST
+
+
+def _whole(_message: dns.message.Message) -> int:
+    return 65535
+
+
+async def reply_to(data: bytes, answer: Rest, *, largest: Callable[[dns.message.Message], int]) -> bytes | None:
+    """The bytes to send back for those that came; None for what is no question, to which nobody must reply."""
+    try:
+        message = dns.message.from_wire(data)
+    except (dns.exception.DNSException, ValueError):
+        return None
+    if message.flags & dns.flags.QR:
+        return None
+    return _packed(await _answered(message, answer), largest(message))
+
+
+async def _answered(message: dns.message.Message, answer: Rest) -> Answer:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await answer(Query(message))
+    except TimeoutError:
+        return failure(message, dns.rcode.SERVFAIL)
+    except Exception:
+        log.exception("a question could not be answered")
+        return failure(message, dns.rcode.SERVFAIL)
+
+
+def _packed(answer: Answer, largest: int) -> bytes:
+    """What is too long for a datagram is cut, and says so: whoever asked asks again by stream."""
+    return answer.to_wire(max_size=largest, prefer_truncation=True)

@@ -1,0 +1,178 @@
+"""Several services on one client: asked for together, closed together, and what one of them does is its own affair."""
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+
+import pytest
+from structlog.testing import capture_logs
+
+from nsm.apis.registry import NetworkService
+from nsm.chains.component import Runtime
+from nsm.chains.composed import services_client
+from nsm.chains.config import ConfigError, load
+from nsm.chains.core import Element, InvalidRequest, RegistryCall
+from nsm.services.nsc.main import NscConfig, NscInitConfig, _connect_once, _keep
+from tests.services.test_local_mesh_in_process import NOTHING, Mesh
+
+
+class AllAtOnce(Element):
+    """Lets nobody pass before `count` requests, and later as many closes, are here."""
+
+    def __init__(self, count):
+        self._requests, self._closes = asyncio.Barrier(count), asyncio.Barrier(count)
+
+    async def request(self, call, rest):
+        await self._requests.wait()
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        await self._closes.wait()
+        await rest.close(call)
+
+
+@contextlib.asynccontextmanager
+async def client(tmp_path, monkeypatch, main, kind, services, *, extra=()):
+    """A client's main in a task, in a mesh that is a process; gives the mesh, what the client runs with, and its log."""
+    async with mesh_of(tmp_path, monkeypatch, extra) as mesh:
+        runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
+        with capture_logs() as logs:
+            running = asyncio.ensure_future(main(configuration(mesh, kind, services), runtime))
+            try:
+                yield mesh, runtime, running, logs
+            finally:
+                runtime.stopping.set()
+                await asyncio.wait([running], timeout=10)
+
+
+@contextlib.asynccontextmanager
+async def mesh_of(tmp_path, monkeypatch, extra=()):
+    async with AsyncExitStack() as stack:
+        mesh = await Mesh(tmp_path, monkeypatch).start(stack, extra=extra)
+        stack.push_async_callback(mesh.close)
+        mesh.begins.pop("client")  # the client under test has its own
+        yield mesh
+
+
+def configuration(mesh, kind, services, **more):
+    environment = {
+        "NSM_NAME": "client",
+        "NSM_CONNECT_TO": mesh.url("nsmgr"),
+        "NSM_NETWORK_SERVICES": services,
+        "NSM_REQUEST_TIMEOUT": "10s",
+        **more,
+    }
+    return load(kind, environment).config
+
+
+def told(logs, event):
+    return [line for line in logs if line["event"] == event]
+
+
+async def until(condition):
+    async with asyncio.timeout(8):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+THREE = "kernel://icmp/nsm-1,kernel://icmp/nsm-2?app=web,kernel://icmp/nsm-3?app=db&zone=a"
+
+
+async def test_several_wires_are_asked_for_together_and_closed_together(tmp_path, monkeypatch):
+    """The endpoint answers none before all three are there; then the client says that it is ready, once."""
+    start = client(tmp_path, monkeypatch, _keep, NscConfig, THREE, extra=[AllAtOnce(3)])
+    async with start as (mesh, runtime, running, logs):
+        await until(lambda: told(logs, "ready"))
+        assert sorted(line["connection"] for line in told(logs, "wire up")) == ["client-0", "client-1", "client-2"]
+        assert sorted(line["interface"] for line in told(logs, "wire up")) == ["nsm-1", "nsm-2", "nsm-3"]
+        assert told(logs, "ready") == [{"event": "ready", "connections": 3, "log_level": "info"}]
+        runtime.stopping.set()
+        await asyncio.wait_for(running, 8)
+        assert told(logs, "closing failed") == []
+        assert mesh.left() == ({name: 0 for name in NOTHING[0] if name != "client"}, 0)
+
+
+async def test_a_wire_that_cannot_be_had_holds_up_no_other(tmp_path, monkeypatch):
+    """Only the client's `ready` waits for it; it comes when the service does."""
+    services = "kernel://icmp/nsm-1,kernel://missing/nsm-2,kernel://icmp/nsm-3"
+    async with client(tmp_path, monkeypatch, _keep, NscConfig, services) as (mesh, _, _, logs):
+        await until(lambda: len(told(logs, "wire up")) == 2)
+        assert {line["service"] for line in told(logs, "no wire yet")} <= {"missing"}
+        assert told(logs, "ready") == []
+        services = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
+        await services.register(RegistryCall(NetworkService(name="missing", payload="IP")))
+        await mesh.register("nse", "missing", {})
+        await until(lambda: told(logs, "ready"))
+        await services.aclose()
+
+
+async def test_a_client_that_is_stopped_before_all_wires_are_there_closes_those_that_are(tmp_path, monkeypatch):
+    services = "kernel://icmp/nsm-1,kernel://missing/nsm-2"
+    async with client(tmp_path, monkeypatch, _keep, NscConfig, services) as (mesh, runtime, running, logs):
+        await until(lambda: told(logs, "wire up") and told(logs, "no wire yet"))
+        runtime.stopping.set()
+        await asyncio.wait_for(running, 8)
+        assert told(logs, "ready") == []
+        assert mesh.left()[1] == 0
+
+
+async def test_a_client_that_asks_once_ends_when_all_wires_are_there_and_leaves_them(tmp_path, monkeypatch):
+    start = client(tmp_path, monkeypatch, _connect_once, NscInitConfig, THREE, extra=[AllAtOnce(3)])
+    async with start as (mesh, _, running, _):
+        await asyncio.wait_for(running, 8)
+        assert mesh.left()[1] == 3
+
+
+async def test_a_client_that_asks_once_and_is_stopped_too_early_says_so(tmp_path, monkeypatch):
+    services = "kernel://icmp/nsm-1,kernel://missing/nsm-2"
+    async with client(tmp_path, monkeypatch, _connect_once, NscInitConfig, services) as (_, runtime, running, logs):
+        await until(lambda: told(logs, "wire up"))
+        runtime.stopping.set()
+        with pytest.raises(InvalidRequest, match="stopped before all wires were there"):
+            await asyncio.wait_for(running, 8)
+
+
+@pytest.mark.parametrize(
+    ("services", "more", "same"),
+    [
+        ("kernel://icmp/nsm-1", {}, True),
+        ("kernel://icmp/nsm-1", {"NODE_NAME": "n"}, True),
+        ("kernel://icmp", {}, True),
+        ("kernel://other/nsm-1", {}, False),
+        ("kernel://icmp/nsm-2", {}, False),
+        ("kernel://icmp/nsm-1?app=web", {}, False),
+    ],
+)
+async def test_a_client_that_comes_back_keeps_its_wire_if_it_asks_for_the_same_and_else_gets_what_it_asks_for(
+    tmp_path, monkeypatch, services, more, same
+):
+    """And the earlier wire goes."""
+    async with mesh_of(tmp_path, monkeypatch) as mesh:
+        both = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
+        await both.register(RegistryCall(NetworkService(name="other", payload="IP")))
+        runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
+        await _connect_once(configuration(mesh, NscInitConfig, "kernel://icmp/nsm-1"), runtime)
+        (before,) = mesh.kernel.wires.values()
+        if "other" in services:
+            await mesh.register("nse", "other", {})
+        with capture_logs() as logs:
+            await _connect_once(configuration(mesh, NscInitConfig, services, **more), runtime)
+        (after,) = mesh.kernel.wires.values()
+        assert (after is before) == same
+        (up,) = told(logs, "wire up")
+        assert up["interface"] == ("nsm-2" if "nsm-2" in services else "nsm-1")
+        assert up["service"] == ("other" if "other" in services else "icmp")
+        assert up["attempts"] == 1
+        await both.aclose()
+
+
+@pytest.mark.parametrize("kind", [NscConfig, NscInitConfig])
+def test_one_interface_name_for_two_wires_is_an_error_before_anything_is_asked(kind):
+    with pytest.raises(ConfigError, match="interface 'nsm-1' is asked for twice; each wire needs a name of its own"):
+        load(kind, {"NSM_NETWORK_SERVICES": "kernel://a/nsm-1,kernel://b/nsm-2?x=y,kernel://b/nsm-1?x=y"})
+
+
+def test_wires_without_a_name_get_one_each_and_may_be_of_one_service():
+    wishes = load(NscConfig, {"NSM_NETWORK_SERVICES": "kernel://a,kernel://a,kernel://a/if1,kernel://b/if2?x=y"}).config
+    assert [wish.network_service for wish in wishes.network_services] == ["a", "a", "a", "b"]
+    assert wishes.network_services[3].labels == {"x": "y"}

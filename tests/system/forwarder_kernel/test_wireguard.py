@@ -1,0 +1,223 @@
+"""WireGuard wires between nodes, in userspace: this kernel has none."""
+
+import asyncio
+import ipaddress
+import os
+
+import pytest
+
+from nsm.apis.connection import Mechanism
+from nsm.chains.core import Unavailable, Unsupported
+from nsm.forwarder_kernel import dataplane as dataplane_module
+from nsm.forwarder_kernel import wireguard_go
+
+from .nodes import Host, Underlay, ask, mesh_at, plane_in
+
+pytestmark = pytest.mark.system
+
+A, B = map(ipaddress.ip_address, ("172.16.1.1", "172.16.1.2"))
+A6, B6 = map(ipaddress.ip_address, ("fd00:1::1", "fd00:1::2"))
+LENGTH = {4: "24", 6: "64"}
+SERVICE = "packets"
+
+
+def node(underlay, *addresses):
+    return underlay.node(*(f"{address}/{LENGTH[address.version]}" for address in addresses))
+
+
+async def two_nodes(mesh, monkeypatch, one=A, other=B, mtu=1500, prefix="10.1.0.0/24", spares=0):
+    underlay = Underlay(mtu)
+    hosts = []
+    for name, address in (("a", one), ("b", other)):
+        hosts.append(node(underlay, address))
+        await mesh.add_node(name, hosts[-1], monkeypatch, tunnel_ip=address, spares=spares)
+    await mesh.add_endpoint("nse", "b", SERVICE, "IP", prefix)
+    return hosts
+
+
+def processes(mesh):
+    return {name: len(plane._spares) for name, plane in mesh.planes.items()}
+
+
+@pytest.mark.parametrize(("one", "other", "overhead"), [(A, B, 60), (A6, B6, 80)])
+@pytest.mark.parametrize("prefix", ["10.1.0.0/24", "fd01::/120"])
+async def test_packets_pass_between_nodes(tmp_path, monkeypatch, one, other, overhead, prefix):
+    """The first one arrives, both ways; a refresh touches nothing; a Close leaves nothing, no process either."""
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch, one, other, prefix=prefix)
+        host, client = await mesh.add_client("client", "a")
+        connection = await client.request(ask(SERVICE))
+        ip = connection.context.ip_context
+        assert host.pings(ip.dst_ip_addrs[0].split("/")[0])
+        assert mesh.workloads["nse"].pings(ip.src_ip_addrs[0].split("/")[0])
+        links = [next(iter(mesh.workloads[name].links().values())) for name in ("client", "nse")]
+        assert [link["mtu"] for link in links] == [1500 - overhead] * 2 == [connection.context.mtu] * 2
+        assert "NOARP" in links[0]["flags"]
+        assert links[0]["ifalias"].startswith("nsm forwarder-a ")
+        assert processes(mesh) == {"a": 1, "b": 1}
+        again = await client.request(ask(SERVICE))
+        assert again.context == connection.context
+        assert [next(iter(mesh.workloads[name].links().values()))["ifindex"] for name in ("client", "nse")] == [
+            link["ifindex"] for link in links
+        ]
+        await client.close(ask(SERVICE))
+        assert (mesh.connections(), mesh.links()) == ({}, {})
+        assert processes(mesh) == {"a": 0, "b": 0}
+        assert [plane.open_namespaces() for plane in mesh.planes.values()] == [0, 0]
+
+
+async def test_a_packet_of_the_wires_mtu_is_not_cut(tmp_path, monkeypatch):
+    """Outer packets fill the underlay's MTU exactly, at most."""
+    async with mesh_at(tmp_path) as mesh:
+        nodes = await two_nodes(mesh, monkeypatch, mtu=1400)
+        host, client = await mesh.add_client("client", "a")
+        await client.request(ask(SERVICE))
+        size = str(1400 - 60 - 28)
+        host.run("ping", "-n", "-c", "3", "-i", "0.05", "-W", "2", "-M", "do", "-s", size, "10.1.0.0")
+        fragments = nodes[1].run("cat", "/proc/net/snmp").split("\n")
+        values = dict(zip(fragments[0].split(), fragments[1].split(), strict=True))
+        assert values["ReasmReqds"] == "0"
+
+
+async def test_wires_of_one_node_have_keys_and_ports_of_their_own(tmp_path, monkeypatch, capfd):
+    """The first port is the usual one; no private key is seen in the connection or the log."""
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        seen = []
+        create = dataplane_module.Dataplane.create
+        monkeypatch.setattr(
+            dataplane_module.Dataplane,
+            "create",
+            lambda self, wire, *rest: seen.append(wire) or create(self, wire, *rest),
+        )
+        connections = []
+        for name in ("one", "two"):
+            _, client = await mesh.add_client(name, "a")
+            connections.append(await client.request(ask(SERVICE)))
+        tunnels = [wire.tunnel for wire in seen]
+        assert len({tunnel.private_key for tunnel in tunnels}) == 4
+        ports = {"a": [], "b": []}
+        for tunnel in tunnels:
+            ports["a" if tunnel.is_client else "b"].append(tunnel.port)
+        for of_node in ports.values():
+            assert of_node[0] == 51820
+            assert of_node[1] != 51820
+        said = capfd.readouterr()
+        for tunnel in tunnels:
+            for text in (said.out, said.err, repr(tunnel), str(connections)):
+                assert tunnel.private_key.hex() not in text
+                assert str(tunnel.private_key) not in text
+
+
+async def test_an_unreachable_peer_is_named_and_nothing_stays(tmp_path, monkeypatch):
+    """The control plane reaches the other node, UDP does not."""
+    monkeypatch.setattr(dataplane_module, "_HANDSHAKE_TIMEOUT", 0.3)
+    async with mesh_at(tmp_path) as mesh:
+        hosts = await two_nodes(mesh, monkeypatch)
+        hosts[0].underlay.switch.run("ip", "link", "set", "port1", "down")
+        hosts[1].run("ip", "link", "set", "eth0", "up")
+        _, client = await mesh.add_client("client", "a")
+        hosts[0].underlay.switch.run("ip", "link", "set", "port1", "up", "nomaster")
+        with pytest.raises(Unavailable, match=r"node 172.16.1.2 \(UDP port 51820\) does not answer WireGuard"):
+            await client.request(ask(SERVICE))
+        assert (mesh.connections(), mesh.links(), processes(mesh)) == ({}, {}, {"a": 0, "b": 0})
+
+
+async def test_a_process_that_dies_is_replaced_at_the_next_refresh(tmp_path, monkeypatch):
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        host, client = await mesh.add_client("client", "a")
+        await client.request(ask(SERVICE))
+        (process,) = mesh.planes["b"]._spares._all
+        process.running.kill()
+        process.running.wait()
+        await client.request(ask(SERVICE))
+        assert host.pings("10.1.0.0")
+        assert processes(mesh) == {"a": 1, "b": 1}
+
+
+async def test_processes_end_with_the_forwarder_and_spares_are_made_again(tmp_path, monkeypatch):
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch, spares=2)
+        host, client = await mesh.add_client("client", "a")
+        await spares(mesh, 2)
+        await client.request(ask(SERVICE))
+        assert host.pings("10.1.0.0")
+        await spares(mesh, 2)
+        assert processes(mesh) == {"a": 3, "b": 3}
+        running = [process.running.pid for plane in mesh.planes.values() for process in plane._spares._all]
+    assert not [pid for pid in running if os.path.exists(f"/proc/{pid}")]
+
+
+async def spares(mesh, count):
+    async with asyncio.timeout(10):
+        while not all(len(plane._spares._ready) == count for plane in mesh.planes.values()):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_request_that_is_cancelled_leaves_no_process(tmp_path, monkeypatch):
+    """Wherever it was: as many processes are left as there are connections, and they end with those."""
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        _, client = await mesh.add_client("client", "a")
+        for wait in (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await client.request(ask(SERVICE))
+                    await asyncio.sleep(1)
+            await client.close(ask(SERVICE))
+            await no_process_more_than_connections(mesh)
+        await client.request(ask(SERVICE))
+        for forwarder in mesh.forwarders.values():
+            await forwarder.begin.close_all()
+        assert processes(mesh) == {"a": 0, "b": 0}
+
+
+async def no_process_more_than_connections(mesh):
+    """What was cancelled is taken back at other components a little later."""
+    for _ in range(250):
+        connections = {name: len(forwarder.begin) for name, forwarder in mesh.forwarders.items()}
+        if processes(mesh) == connections:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError((processes(mesh), connections))
+
+
+async def test_a_taken_name_leaves_no_process(tmp_path, monkeypatch):
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        host, client = await mesh.add_client("client", "a")
+        host.run("ip", "link", "add", "nsm-1", "type", "bridge")
+        wanted = [Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "nsm-1"})]
+        call = ask(SERVICE)
+        call.request.mechanism_preferences = wanted
+        with pytest.raises(Exception, match="interface name 'nsm-1' is taken in"):
+            await client.request(call)
+        assert (mesh.connections(), processes(mesh)) == ({}, {"a": 0, "b": 0})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PROGRAM", "wireguard-gone", "this kernel has no WireGuard, and wireguard-gone is not installed"),
+        ("_TUN", "/dev/net/none", "needs /dev/net/none, which cannot be opened here: No such file or directory"),
+    ],
+)
+async def test_a_node_that_cannot_says_why(tmp_path, monkeypatch, name, value, told):
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        _, client = await mesh.add_client("client", "a")
+        monkeypatch.setattr(wireguard_go, name, value)
+        with pytest.raises(Unsupported, match=told):
+            await client.request(ask(SERVICE))
+        assert (mesh.connections(), mesh.links()) == ({}, {})
+
+
+async def test_a_process_that_cannot_start_is_told_in_its_own_words(monkeypatch):
+    """Here: a control socket in a place that is not there."""
+    monkeypatch.setattr(wireguard_go, "_START", "echo the disk is on fire >&2; exit 3; ")
+    plane = plane_in(Host())
+    with pytest.raises(Unsupported, match="wireguard-go ended: the disk is on fire"):
+        await plane._spares.take()
+    assert len(plane._spares) == 0
+    await plane.aclose()

@@ -1,0 +1,63 @@
+"""A component is killed and started again: wires stay, and what was asked for works again by itself."""
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from .node import NAMES, Node
+
+pytestmark = pytest.mark.system
+
+
+def seconds_of_cpu(process):
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize("victim", ["registry", "nsmgr", "forwarder", "endpoint", "client"])
+def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
+    """The wire is not made anew, nobody spins while it is away, and the client can refresh and close afterwards.
+
+    Tokens live six seconds, so that the client refreshes every two and a wire that is not refreshed goes.
+    """
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path, NSM_MAX_TOKEN_LIFETIME="6s")
+        node.start_all()
+        links, used = node.links(), {name: seconds_of_cpu(node.processes[name]) for name in NAMES if name != victim}
+        assert "nsm-1" in links
+        node.kill(victim)
+        time.sleep(0.7)
+        for name, before in used.items():
+            assert seconds_of_cpu(node.processes[name]) - before < 0.5, f"{name} is busy with {victim} away"
+        node.start(victim)
+        time.sleep(2.5)
+        begin = len(node.logs["client"])
+        time.sleep(3)  # no token of before is alive now
+        assert [line for line in node.logs["client"][begin:] if "failed" in line or "no wire" in line] == []
+        assert node.links() == links
+        node.stop("client")
+        assert node.links() == {}
+
+
+def test_a_client_that_is_killed_in_the_middle_of_its_request_leaves_nothing(tmp_path):
+    """The endpoint answers when nobody waits any more; the next client finds all addresses free."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path)
+        for name in NAMES[:-1]:
+            node.start(name)
+        endpoint = node.processes["endpoint"]
+        endpoint.send_signal(signal.SIGSTOP)
+        node.start("client", until='"identity"')
+        time.sleep(0.5)  # its request is at the endpoint now
+        node.kill("client")
+        endpoint.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        assert node.links() == {}
+        node.start("client")
+        assert "10.0.0.1/32" in node.logs["client"][-1] + node.logs["client"][-2]
+        node.stop("client")
+        assert node.links() == {}
