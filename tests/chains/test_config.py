@@ -89,6 +89,43 @@ def test_lists_maps_flags_modes_and_groups():
             bad()
 
 
+@pytest.mark.parametrize(
+    ("value", "groups"),
+    [
+        ("", ()),
+        ("10.0.0.0/24", (("10.0.0.0/24",),)),
+        (" 10.0.0.0/24 , [fd00::/64 , fd01::/64] ", (("10.0.0.0/24",), ("fd00::/64", "fd01::/64"))),
+        ("[10.0.0.0/24],10.1.0.0/24,", (("10.0.0.0/24",), ("10.1.0.0/24",))),
+        ("10.0.0.5/24", (("10.0.0.5/24",),)),
+    ],
+)
+def test_groups_of_prefixes(value, groups):
+    assert address_groups(value) == groups
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("10.0.0.0/24 10.1.0.0/24", "expected prefixes such as"),
+        ("[10.0.0.0/24][10.1.0.0/24]", "expected prefixes such as"),
+        ("[[10.0.0.0/24]]", "expected prefixes such as"),
+        ("10.0.0.0/24]", "expected prefixes such as"),
+        ("10.0.0.0/33", "'10.0.0.0/33' is no prefix"),
+        (
+            "10.0.0.0/24,10.0.0.128/25",
+            "10.0.0.0/24 and 10.0.0.128/25 overlap; their addresses would be given out twice",
+        ),
+        ("[10.0.0.0/16,10.0.7.0/24]", "10.0.0.0/16 and 10.0.7.0/24 overlap"),
+        ("[fd00::/64],[fd01::/64,fd00::/64]", "fd00::/64 and fd00::/64 overlap"),
+        ("10.0.0.0/24,10.0.0.9/24", "overlap"),
+    ],
+)
+def test_what_are_no_groups_of_prefixes(value, told):
+    """Also those that would give an address to two."""
+    with pytest.raises(ValueError, match=told):
+        address_groups(value)
+
+
 def test_every_component_s_variables_can_be_described():
     names = [name for name, _, _ in describe(Config)]
     assert {"NSM_NAME", "NSM_DIAL_TIMEOUT", "NSM_LATER", "SPIFFE_ENDPOINT_SOCKET", "NODE_NAME"} <= set(names)

@@ -238,7 +238,7 @@ async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):
 
 def positions():
     """Every place in every component's chain: the component, and the number of its element."""
-    sizes = {"client": 6, "nsmgr": 11, "forwarder": 14, "nse": 9}
+    sizes = {"client": 6, "nsmgr": 12, "forwarder": 15, "nse": 9}
     return [(name, number) for name, size in sizes.items() for number in range(2, size)]
 
 

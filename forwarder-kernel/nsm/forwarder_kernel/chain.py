@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.apis.mechanisms import KERNEL, VXLAN, WIREGUARD
+from nsm.apis.mechanisms import KERNEL, VLAN, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import Endpoint, client, endpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, Element, RegistryChain
@@ -26,10 +26,12 @@ from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
 from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
+from .policy_routes import PolicyRoutes
+from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
 
-OFFERED = (KERNEL, VXLAN, WIREGUARD)
+OFFERED = (KERNEL, VXLAN, WIREGUARD, VLAN)
 """The mechanisms that a forwarder may offer, in its order of preference."""
 
 
@@ -43,13 +45,14 @@ def forwarder(
     vxlan_port: int = 0,
     priority: Sequence[str] = (),
     spares: int = 2,
+    uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
-    Without a `tunnel_ip` it makes wires inside its node only. `vxlan_port` 0 is the usual one; mechanisms that
-    `priority` lists are preferred in its order; `spares` processes are kept ready for WireGuard where the kernel has
-    none.
+    Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
+    the usual one; `spares` processes are kept ready for WireGuard where the kernel has none; mechanisms that
+    `priority` lists are preferred in its order.
     """
     services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
@@ -66,6 +69,8 @@ def forwarder(
         offers += [OfferVxlan(vxlan), OfferWireguard(wireguard, far_side)]
         served |= {VXLAN: [VxlanServer(vxlan)], WIREGUARD: [WireguardServer(wireguard)]}
         again = [TryAnotherVni(vxlan)]
+    if uplinks:
+        offers.append(OfferVlan(uplinks, dataplane))
     return endpoint(
         name,
         identity,
@@ -75,6 +80,7 @@ def forwarder(
             Discover(services, endpoints),
             RoundRobin(),
             *again,  # before all that takes part in another try
+            PolicyRoutes(),  # before the mechanisms: it routes by the interface that they make
             Mechanisms(served),
             KernelWire(dataplane, far_side),
             Connect(

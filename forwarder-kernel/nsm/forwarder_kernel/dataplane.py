@@ -7,6 +7,7 @@ milliseconds, have a thread of their own and go many in one message.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -39,7 +40,8 @@ from .netlink import (
     set_mtu,
     set_up,
 )
-from .tunnels import WIREGUARD_OVERHEAD, Underlay, Wireguard
+from .tagged_links import TaggedLinks
+from .tunnels import WIREGUARD_OVERHEAD, Breakout, Underlay, Wireguard
 from .wireguard_go import Ahead, Process, Spares
 
 T = TypeVar("T")
@@ -90,6 +92,7 @@ class Dataplane:
         """Those of the wires that this process made or adopted."""
         self._has_wireguard: bool | None = None
         self._spares = Spares(self._in_node, spares)
+        self._tagged = TaggedLinks(owner)
         self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,6 +103,11 @@ class Dataplane:
         Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
         """
         return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
+
+    async def uplink(self, name: str) -> Underlay:
+        """An interface of the node, by its name. Raises `Conflict` if it is not there, or down."""
+        link = await self._in_node(lambda own: underlay.uplink(own.socket, name))
+        return Underlay(link.name, link.mtu)
 
     async def free_udp_port(self, wanted: int, taken: Collection[int]) -> int:
         """`wanted` if it is free on this node, else any that is and not in `taken`. Raises `Exhausted`."""
@@ -249,15 +257,17 @@ class Dataplane:
 
     def _create(self, wire: Wire, alias: str, process: Process | None) -> LiveWire:
         begin = time.perf_counter()
-        taken: list[Namespace] = []
-        try:
+        with contextlib.ExitStack() as undo:
+            namespaces = []
             for place in wire.places:
-                taken.append(self._opened().take(place.path))
-            live = self._make(wire, taken, alias, process)
-        except BaseException:
-            for namespace in taken:
-                self._opened().give(namespace)
-            raise
+                namespaces.append(self._opened().take(place.path))
+                undo.callback(self._opened().give, namespaces[-1])
+            lower = 0
+            if isinstance(wire.tunnel, Breakout):
+                lower = self._tagged.take(self._opened().own, wire.tunnel)
+                undo.callback(self._tagged.give, self._opened().own, wire.tunnel)
+            live = self._make(wire, namespaces, alias, links.Means(process, lower))
+            undo.pop_all()
         self._aliases.add(alias)
         live.seconds = time.perf_counter() - begin
         return live
@@ -272,22 +282,22 @@ class Dataplane:
         finally:
             self._opened().give(namespace)
 
-    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, process: Process | None) -> LiveWire:
+    def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, means: links.Means) -> LiveWire:
         for _ in range(_INDEX_TRIES):
             ends = [_new_end(*at, has_mac=links.has_mac(wire)) for at in zip(namespaces, wire.places, strict=True)]
-            if process is not None and process.index_there:
-                ends[0].index = process.index_there
-            live = LiveWire(wire, tuple(ends), alias, process)
+            if means.process is not None and means.process.index_there:
+                ends[0].index = means.process.index_there
+            live = LiveWire(wire, tuple(ends), alias, means.process)
             try:
-                links.make(self._opened().own, namespaces[0], wire, [_link(end) for end in ends], process)
+                links.make(self._opened().own, namespaces[0], wire, [_link(end) for end in ends], means)
             except NetlinkError as error:
-                if (there := self._adopt(live)) is not None:
+                if (there := self._adopt(live, means)) is not None:
                     return there
                 if not self._remove_leftovers(ends):
                     self._explain(error, wire, ends)
                 continue
             try:
-                links.prepare(namespaces[0], wire, ends[0].index, process)
+                links.prepare(namespaces[0], wire, ends[0].index, means.process)
                 self._configure(live)
             except BaseException:
                 ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=_GONE)
@@ -295,11 +305,11 @@ class Dataplane:
             return live
         raise Conflict(f"found no free interface index for {wire.places[0].name}")
 
-    def _adopt(self, live: LiveWire) -> LiveWire | None:
+    def _adopt(self, live: LiveWire, means: links.Means) -> LiveWire | None:
         """The wire that is there already for this very connection, set to what is wanted."""
         found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
         there = [link for link in found if link is not None and link.alias == live.alias]
-        if len(there) < len(found) or not links.is_as_wanted(live.wire, there):
+        if len(there) < len(found) or not links.is_as_wanted(live.wire, there, means):
             return None
         live.ends = tuple(
             _End(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
@@ -374,6 +384,8 @@ class Dataplane:
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)
+        if isinstance(live.wire.tunnel, Breakout):
+            self._tagged.give(self._opened().own, live.wire.tunnel)
         for end in live.ends:
             self._opened().give(end.namespace)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from nsm.chains.core import Conflict
 
@@ -15,26 +16,36 @@ from .netlink import (
     Namespace,
     NetlinkError,
     add_vxlan_peer,
+    create_macvlan,
     create_veth,
     create_vxlan,
     create_wireguard,
     rename,
     set_mtu,
 )
-from .tunnels import VniTaken, Vxlan, Wireguard
+from .tunnels import Breakout, VniTaken, Vxlan, Wireguard
 from .wireguard_go import Process
 
 
-def make(own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd], process: Process | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a wire is made with, beside the kernel: a process for a WireGuard in userspace, a link for a breakout."""
+
+    process: Process | None = None
+    lower: int = 0
+    """The index of the link, in the node's namespace, that the wire's end is on."""
+
+
+def make(own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd], means: Means) -> None:
     """Make the device or devices of a wire where its ends are, down; `target` is the first one's place.
 
-    `process` is what makes it a WireGuard in userspace. Raises `NetlinkError`; nothing is left then.
+    Raises `NetlinkError`; nothing is left then.
     """
     match wire.tunnel:
-        case Wireguard() as wireguard if process is not None:
-            _move(own, target, wireguard, ends[0], process)
+        case Wireguard() as wireguard if means.process is not None:
+            _move(own, target, wireguard, ends[0], means.process)
         case _:
-            own.socket.apply(_creation(wire, ends))
+            own.socket.apply(_creation(wire, ends, means.lower))
 
 
 def prepare(target: Namespace, wire: Wire, index: int, process: Process | None) -> None:
@@ -61,16 +72,18 @@ def has_mac(wire: Wire) -> bool:
 
 def has_carrier_watch(wire: Wire) -> bool:
     """Whether the kernel tells of a device of this kind when it begins to pass packets; others do at once."""
-    return wire.tunnel is None
+    return wire.tunnel is None or isinstance(wire.tunnel, Breakout)
 
 
-def is_as_wanted(wire: Wire, there: Sequence[Link]) -> bool:
+def is_as_wanted(wire: Wire, there: Sequence[Link], means: Means) -> bool:
     """Whether devices that exist are what `make` would make, but for what they are set to."""
     match wire.tunnel:
         case None:
             return all(link.kind == "veth" for link in there)
         case Vxlan() as vxlan:
             return there[0].kind == "vxlan" and _is_same_vxlan(vxlan, there[0])
+        case Breakout():
+            return there[0].kind == "macvlan" and there[0].lower == means.lower
         case Wireguard():
             return False  # it has the keys of a process that is gone
 
@@ -89,7 +102,7 @@ def explain_down(error: NetlinkError, wire: Wire) -> None:
         raise Conflict(f"UDP port {wire.tunnel.port} of this node is taken by somebody else{hint}") from error
 
 
-def _creation(wire: Wire, ends: Sequence[LinkEnd]) -> list[Message]:
+def _creation(wire: Wire, ends: Sequence[LinkEnd], lower: int) -> list[Message]:
     match wire.tunnel:
         case None:
             return [create_veth(ends[0], ends[1], mtu=wire.mtu, arp=wire.arp)]
@@ -98,6 +111,8 @@ def _creation(wire: Wire, ends: Sequence[LinkEnd]) -> list[Message]:
             return [create_vxlan(ends[0], vni, local, port, peer, mtu=wire.mtu)]
         case Wireguard():
             return [create_wireguard(ends[0], mtu=wire.mtu)]
+        case Breakout():
+            return [create_macvlan(ends[0], lower, mtu=wire.mtu)]
 
 
 def _move(own: Namespace, target: Namespace, wireguard: Wireguard, end: LinkEnd, process: Process) -> None:

@@ -19,6 +19,7 @@ from nsm.chains.transport import Health, serve
 from .chain import OFFERED, forwarder
 from .netlink import Address
 from .underlay import check_tunnel_address
+from .vlan import Uplink, uplinks_from
 
 
 def _masks(value: str) -> tuple[str, ...]:
@@ -37,6 +38,10 @@ def _port(value: str) -> int:
     if not 0 <= number(value) <= 65535:
         raise ValueError("expected a UDP port from 1 to 65535, or 0")
     return number(value)
+
+
+def _uplinks(value: str) -> tuple[Uplink, ...]:
+    return uplinks_from(value) if value else ()
 
 
 def _count(value: str) -> int:
@@ -72,6 +77,9 @@ class ForwarderConfig(Common):
     wireguard_spares: int = variable(
         "2", _count, "processes that are kept ready for WireGuard, where the kernel has none"
     )
+    device_selector_file: tuple[Uplink, ...] = variable(
+        "", _uplinks, "a YAML file that says which of the node's interfaces VLANs are on, by labels"
+    )
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
 
 
@@ -91,6 +99,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         tunnel_ip=config.tunnel_ip,
         vxlan_port=config.vxlan_port,
         spares=config.wireguard_spares,
+        uplinks=config.device_selector_file,
         priority=config.mechanism_priority,
     )
     health = Health("networkservice.NetworkService", "connection.MonitorConnection")

@@ -50,7 +50,16 @@ class Wireguard:
     """Whether this is the side that is made last, and can wait for the other one."""
 
 
-Tunnel = Vxlan | Wireguard
+@dataclass(frozen=True, slots=True)
+class Breakout:
+    """An interface on an uplink of the node: the wire's other side is the network behind that."""
+
+    uplink: str
+    vlan: int
+    """The tag of its frames there (IEEE 802.1Q); 0: none."""
+
+
+Tunnel = Vxlan | Wireguard | Breakout
 
 TUNNEL: Key[Tunnel] = Key("tunnel")
 """The tunnel of a connection that has one end on another node."""
@@ -66,7 +75,7 @@ class Underlay:
 
     name: str
     mtu: int
-    address: Address = field(compare=False)
+    address: Address | None = field(default=None, compare=False)
 
     def room(self, overhead: int) -> int:
         """The MTU of a wire over it. Raises `Conflict` if that is too small for any packet."""

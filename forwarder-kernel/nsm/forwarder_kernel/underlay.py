@@ -38,6 +38,16 @@ def look(socket: Socket, own: Address, peer: Address | None) -> Underlay:
     return Underlay(out.name, min(value for value in (mtu, out.mtu, holder.mtu) if value), own)
 
 
+def uplink(socket: Socket, name: str) -> Link:
+    """An interface of this node by its name. Raises `Conflict` if it is not there, or down."""
+    link = socket.link(name=name)
+    if link is None:
+        raise Conflict(f"this node has no uplink {name}; NSM_DEVICE_SELECTOR_FILE has to name interfaces that it has")
+    if not link.is_up:
+        raise Conflict(f"the uplink {name} is down")
+    return link
+
+
 def _way(socket: Socket, own: Address, peer: Address) -> tuple[int, int]:
     if peer.version != own.version:
         raise Conflict(f"the peer {peer} and our tunnel address {own} must be both IPv4 or both IPv6")

@@ -26,6 +26,7 @@ from nsm.chains.core import Call, Element, Exhausted, Handler, InvalidRequest, K
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.logs import log
 
+from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
 from .tunnels import TUNNEL, VXLAN_OVERHEAD, VniTaken, Vxlan, address_in, lower_mtu, number_in
@@ -150,9 +151,11 @@ class OfferVxlan(Element):
         if (wished := call.live.pop(_WISH)) is not None:
             own[VNI] = str(wished)
         call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=VXLAN, parameters=own))
+        is_first = call.connection.mechanism is None
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == VXLAN:
-            await self._note(call.live, connection, connection.mechanism)
+            using = self._note(call.live, connection, connection.mechanism)
+            await use_answer(call, rest, connection, using, is_first=is_first)
         return connection
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:

@@ -29,6 +29,7 @@ from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, Store, 
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 
+from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
 from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, address_in, lower_mtu, number_in
@@ -130,9 +131,11 @@ class OfferWireguard(Element):
         own = {SRC_IP: str(self._end.address), SRC_PORT: str(keys.port), SRC_PUBLIC_KEY: keys.public, MTU: str(mtu)}
         call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=WIREGUARD, parameters=own))
         self._begin(call, mtu)
+        is_first = call.connection.mechanism is None
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == WIREGUARD:
-            await self._note(call.live, connection, connection.mechanism, keys)
+            using = self._note(call.live, connection, connection.mechanism, keys)
+            await use_answer(call, rest, connection, using, is_first=is_first)
         elif (ahead := call.live.pop(AHEAD)) is not None:
             await ahead.drop()
         return connection

@@ -201,3 +201,16 @@ def test_a_link_is_moved_with_its_new_name_and_index_and_renamed():
     assert read(ifinfmsg, messages.rename(9, "nsm-1"))[1] == {"IFLA_IFNAME": "nsm-1"}
     found, _ = read(ifinfmsg, messages.link_is_up(9), acknowledged=False)
     assert (found["header"]["type"], found["header"]["flags"], found["index"], found["flags"]) == (16, 1, 9, 0x41)
+
+
+def test_interfaces_on_another_link_name_it():
+    end = messages.LinkEnd("nsm-1", 1001, MAC, 5)
+    for message, kind, data in (
+        (messages.create_macvlan(end, 7, mtu=9000), "macvlan", {"IFLA_MACVLAN_MODE": "bridge"}),
+        (messages.create_vlan(end, 7, 100), "vlan", {"IFLA_VLAN_ID": 100}),
+    ):
+        found, attributes = read(ifinfmsg, message)
+        assert (found["header"]["type"], found["header"]["flags"]) == (16, REQUEST_ACK | CREATE_EXCL)
+        info = dict(attributes["IFLA_LINKINFO"]["attrs"])
+        assert (attributes["IFLA_LINK"], info["IFLA_INFO_KIND"]) == (7, kind)
+        assert dict(info["IFLA_INFO_DATA"]["attrs"]) == data

@@ -109,20 +109,27 @@ class Mesh:
         await self.serve(forwarder, [self.url(forwarder)], built.methods(), identity)
         await self.register(forwarder, manager, pool, "forwarder", {"p2p": "true"})
 
-    async def add_endpoint(self, name, node, service, payload, prefix, *elements, mechanisms=None, url=None):
+    async def add_endpoint(self, name, node, service, payload, prefix):
         """An endpoint in a namespace of its own."""
         host = self.workloads[name] = Host()
+        mechanisms = {"KERNEL": [KernelServer(f"file://{host.path}")]}
+        await self._add(name, f"nsmgr-{node}", self.url(name), service, payload, prefix, mechanisms)
+
+    async def add_remote_endpoint(self, name, service, payload, prefix, mechanisms):
+        """An endpoint that is on TCP only, and tells the registry itself."""
+        url = f"tcp://127.0.0.1:{_free_port()}"
+        await self._add(name, "registry", url, service, payload, prefix, mechanisms)
+
+    async def _add(self, name, at, url, service, payload, prefix, mechanisms):
         identity, pool = await self.pool(name)
-        choose = Mechanisms(mechanisms or {"KERNEL": [KernelServer(f"file://{host.path}")]})
-        chain = endpoint(name, identity, [Point2PointIpam([prefix]), choose, *elements, ReturnDescriptors()])
+        elements = [Point2PointIpam([prefix]), Mechanisms(mechanisms), ReturnDescriptors()]
+        chain = endpoint(name, identity, elements)
         await self.stack.enter_async_context(chain)
         self.begins[name] = chain.begin
-        url = url or self.url(name)
         await self.serve(name, [url], chain.methods(), identity)
-        services = await self.stack.enter_async_context(services_client(self.url(f"nsmgr-{node}"), pool))
+        services = await self.stack.enter_async_context(services_client(self.url(at), pool))
         await services.register(RegistryCall(NetworkService(name=service, payload=payload)))
-        await self.register(name, f"nsmgr-{node}", pool, service, {}, url=url)
-        return host
+        await self.register(name, at, pool, service, {}, url=url)
 
     async def register(self, name, manager, pool, service, labels, url=None):
         chain = endpoints_client(self.url(manager), pool, [SendUrl()])

@@ -246,6 +246,20 @@ async def test_an_underlay_whose_mtu_leaves_no_room_is_told_with_what_it_would_t
         assert (mesh.connections(), mesh.links()) == ({}, {})
 
 
+async def test_a_peer_that_no_route_leads_to_is_named_and_nothing_stays(tmp_path, monkeypatch):
+    """The one that asks learns the other's address by its answer, and closes there what it cannot use."""
+    async with mesh_at(tmp_path) as mesh:
+        far = node(Underlay(), ipaddress.ip_address("10.9.0.1"))
+        far.run("ip", "route", "add", "default", "dev", "eth0")
+        await mesh.add_node("a", node(Underlay(), A), monkeypatch, tunnel_ip=A)
+        await mesh.add_node("b", far, monkeypatch, tunnel_ip=ipaddress.ip_address("10.9.0.1"))
+        await mesh.add_endpoint("nse", "b", "frames", "ETHERNET", "10.1.0.0/24")
+        _, client = await mesh.add_client("client", "a")
+        with pytest.raises(Unavailable, match="forwarder-a: node 10.9.0.1 cannot be reached from 172.16.1.1"):
+            await client.request(ask("frames"))
+        assert (mesh.connections(), mesh.links()) == ({}, {})
+
+
 async def test_a_forwarder_without_a_tunnel_address_makes_no_wires_to_other_nodes(tmp_path, monkeypatch):
     async with mesh_at(tmp_path) as mesh:
         underlay = Underlay()

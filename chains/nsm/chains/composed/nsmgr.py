@@ -13,6 +13,7 @@ from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
+from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS
 from nsm.chains.registry.authorize import Authorize, AuthorizeClient
@@ -79,6 +80,7 @@ def nsmgr(
     server_policies: Sequence[str] = REGISTRY_SERVER_MASKS,
     client_policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
     endpoint_lifetime: float = 60.0,
+    excluded_prefixes: str = DEFAULT_PATH,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too."""
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies))
@@ -89,6 +91,7 @@ def nsmgr(
         [
             ClientInfo(labels or {}),
             DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
+            ExcludedPrefixes(excluded_prefixes),
             ReceiveDescriptors(),
             Connect(
                 client(

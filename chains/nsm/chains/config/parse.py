@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|ms|s|m|h)")
@@ -96,19 +99,29 @@ def urls(value: str) -> tuple[str, ...]:
 
 
 def address_groups(value: str) -> tuple[tuple[str, ...], ...]:
-    """Groups of prefixes: `p1,p2` is two groups of one, `[p1,p2],[p3]` one of two and one of one."""
-    groups = []
-    for match in re.finditer(r"\[([^\[\]]*)\]|([^\[\],]+)", value):
-        group = items(match.group(1) if match.group(1) is not None else match.group(2))
-        groups.append(tuple(_prefix(item) for item in group))
-    if re.sub(r"\[[^\[\]]*\]|[^\[\],]+|,|\s", "", value):
+    """Groups of prefixes: `p1,p2` is two groups of one, `[p1,p2],[p3]` one of two and one of one.
+
+    No two of them may overlap: their addresses would be given out twice.
+    """
+    if not _GROUPS.fullmatch(value):
         raise ValueError("expected prefixes such as 10.0.0.0/24,fd00::/64 or [10.0.0.0/24,10.1.0.0/24],[fd00::/64]")
+    groups = [items(inside or single) for inside, single in _GROUP.findall(value)]
+    _check_overlaps([_prefix(item) for group in groups for item in group])
     return tuple(group for group in groups if group)
 
 
-def _prefix(value: str) -> str:
+_GROUP = re.compile(r"\[([^\[\]]*)\]|([^\[\],\s]+)")
+_GROUPS = re.compile(rf"\s*(?:(?:{_GROUP.pattern})?\s*(?:,\s*|$))*")
+
+
+def _prefix(value: str) -> Network:
     try:
-        ipaddress.ip_interface(value)
+        return ipaddress.ip_interface(value).network
     except ValueError:
         raise ValueError(f"{value!r} is no prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
-    return value
+
+
+def _check_overlaps(prefixes: list[Network]) -> None:
+    for one, other in itertools.combinations(prefixes, 2):
+        if one.overlaps(other):
+            raise ValueError(f"{one} and {other} overlap; their addresses would be given out twice")

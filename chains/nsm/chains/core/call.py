@@ -118,6 +118,8 @@ class Call(Hop):
     """A client chain went on from here: this component is not the last one of the path."""
     candidates: Sequence[NetworkServiceEndpoint] = ()
     """Endpoints that may serve the call, best first."""
+    weights: Sequence[int] = ()
+    """What share of a service's calls each of the candidates gets; empty: equal shares."""
 
     @property
     def connection(self) -> Connection:

@@ -10,7 +10,7 @@ from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler, together
 from nsm.chains.logs import log
-from nsm.chains.model.matching import match_endpoints
+from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
 
 async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
@@ -33,8 +33,9 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
 class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
-    The candidates are in ``call.candidates``, best first; an endpoint that was named is the target at once. A call
-    that has a target already is passed on as it is. Raises `NotFound`.
+    The candidates are in ``call.candidates``, best first, and what share each of them gets in ``call.weights``; an
+    endpoint that was named is the target at once. A call that has a target already is passed on as it is. Raises
+    `NotFound`.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Discover(Element):
             if name := call.connection.network_service_endpoint_name:
                 call.target = (await self._named(name, call)).url
             else:
-                call.candidates = await self._matching(call)
+                call.candidates, call.weights = await self._fitting(call)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -66,15 +67,15 @@ class Discover(Element):
                 return endpoint
         raise NotFound(f"network service endpoint {name!r} is not found")
 
-    async def _matching(self, call: Call) -> Sequence[NetworkServiceEndpoint]:
+    async def _fitting(self, call: Call) -> tuple[Sequence[NetworkServiceEndpoint], Sequence[int]]:
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
         service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
         there = [endpoint for endpoint in found if not _is_expired(endpoint)]
-        fitting = match_endpoints(call.connection.labels, service, there)
-        if not fitting:
-            raise NotFound(_none_fits(service.name, call.connection.labels, len(there)))
+        weighed = weigh_endpoints(call.connection.labels, service, there)
+        if not weighed:
+            raise NotFound(_none_fits(service, call.connection.labels, there))
         call.connection.payload = service.payload
-        return fitting
+        return [endpoint for endpoint, _ in weighed], [weight for _, weight in weighed]
 
 
 def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
@@ -82,7 +83,9 @@ def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
     return expires is not None and expires.to_seconds() <= time.time()
 
 
-def _none_fits(service: str, labels: dict[str, str], there: int) -> str:
+def _none_fits(service: NetworkService, labels: dict[str, str], there: Sequence[NetworkServiceEndpoint]) -> str:
     if not there:
-        return f"no endpoint of {service!r} is registered"
-    return f"no endpoint of {service!r} matches labels {labels}; {there} are registered"
+        return f"no endpoint of {service.name!r} is registered"
+    if fitting := match_endpoints(labels, service, there):
+        return f"all destinations of {service.name!r} that lead to {fitting[0].name!r} or others have weight 0"
+    return f"no endpoint of {service.name!r} matches labels {labels}; {len(there)} are registered"

@@ -11,7 +11,7 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
 from .discover import find_all, find_service
-from .round_robin import all_failed
+from .tries import first_success
 
 POINT_TO_POINT = {"p2p": "true"}
 """What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""
@@ -46,7 +46,9 @@ class DiscoverForwarder(Element):
             raise NotFound(self._missing(service, chosen))
         if chosen is None and not reselecting:
             candidates = _first(candidates, _next_in_path(call.connection))
-        return await self._try(candidates, call, rest)
+        forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, rest)
+        call.live.put(self._chosen, forwarder.name)
+        return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Close at the forwarder of the connection if it can still be found; close in any case."""
@@ -57,20 +59,6 @@ class DiscoverForwarder(Element):
         except MeshError as error:
             log.info("closing without the forwarder", connection=call.connection.id, error=str(error))
         await rest.close(call)
-
-    async def _try(self, candidates: Sequence[NetworkServiceEndpoint], call: Call, rest: Handler) -> Connection:
-        failures: list[tuple[str, MeshError]] = []
-        for candidate in candidates:
-            try:
-                async with call.undo.attempt():
-                    call.target = candidate.url
-                    connection = await rest.request(call)
-            except MeshError as error:
-                failures.append((candidate.name, error))
-            else:
-                call.live.put(self._chosen, candidate.name)
-                return connection
-        raise all_failed("forwarders", failures)
 
     async def _find(self, name: str, call: Call) -> list[NetworkServiceEndpoint]:
         query = NetworkServiceEndpoint(name=name, network_service_names=[self._forwarder_service], url=self._own_url)

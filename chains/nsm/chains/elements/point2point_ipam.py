@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key, Store
 from nsm.chains.model.addresses import Address, Interface
-from nsm.chains.model.ipcontext import interfaces
+from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 
 _NOTHING = Excluded(())
@@ -66,7 +65,7 @@ class Point2PointIpam(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
-        context = _ip_context(call.connection)
+        context = ip_context_of(call.connection)
         excluded = Excluded(context.excluded_prefixes)
         before = call.live.get(self._lease)
         if before is None:
@@ -87,6 +86,11 @@ class Point2PointIpam(Element):
             await rest.close(call)
         finally:
             self._end(call.live)
+
+    def given(self, call: Call) -> set[Address]:
+        """The addresses that the call's connection has from here."""
+        lease = call.live.get(self._lease)
+        return {lease.src, lease.dst} if lease is not None else set()
 
     def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))
@@ -154,38 +158,16 @@ def _claim_first(
 
 
 def _assign(lease: _Lease, context: IpContext) -> None:
-    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
-    _add_address(context.dst_ip_addrs, dst)
-    _add_address(context.src_ip_addrs, src)
-    _add_route(context.src_routes, dst)
-    _add_route(context.dst_routes, src)
+    dst, src = host_prefix(lease.dst), host_prefix(lease.src)
+    add_address(context.dst_ip_addrs, dst)
+    add_address(context.src_ip_addrs, src)
+    add_route(context.src_routes, dst)
+    add_route(context.dst_routes, src)
 
 
 def _withdraw(lease: _Lease, context: IpContext) -> None:
-    dst, src = _host_prefix(lease.dst), _host_prefix(lease.src)
+    dst, src = host_prefix(lease.dst), host_prefix(lease.src)
     context.dst_ip_addrs = [address for address in context.dst_ip_addrs if address != dst]
     context.src_ip_addrs = [address for address in context.src_ip_addrs if address != src]
     context.src_routes = [route for route in context.src_routes if route.prefix != dst]
     context.dst_routes = [route for route in context.dst_routes if route.prefix != src]
-
-
-def _host_prefix(address: Address) -> str:
-    return str(ipaddress.ip_network(address))
-
-
-def _add_address(addresses: list[str], address: str) -> None:
-    if address not in addresses:
-        addresses.append(address)
-
-
-def _add_route(routes: list[Route], prefix: str) -> None:
-    if all(route.prefix != prefix for route in routes):
-        routes.append(Route(prefix=prefix))
-
-
-def _ip_context(connection: Connection) -> IpContext:
-    if connection.context is None:
-        connection.context = ConnectionContext()
-    if connection.context.ip_context is None:
-        connection.context.ip_context = IpContext()
-    return connection.context.ip_context

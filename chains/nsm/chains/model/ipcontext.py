@@ -8,9 +8,36 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nsm.apis import codec
-from nsm.apis.connectioncontext import IpContext, Route
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 
-from .addresses import Interface, read_address, read_interface
+from .addresses import Address, Interface, read_address, read_interface
+
+
+def ip_context_of(connection: Connection) -> IpContext:
+    """The connection's IP context; made if there is none."""
+    if connection.context is None:
+        connection.context = ConnectionContext()
+    if connection.context.ip_context is None:
+        connection.context.ip_context = IpContext()
+    return connection.context.ip_context
+
+
+def add_address(addresses: list[str], address: str) -> None:
+    """Add an address, unless it is there."""
+    if address not in addresses:
+        addresses.append(address)
+
+
+def add_route(routes: list[Route], prefix: str) -> None:
+    """Add a route without a next hop, unless there is one to that prefix."""
+    if all(route.prefix != prefix for route in routes):
+        routes.append(Route(prefix=prefix))
+
+
+def host_prefix(address: Address) -> str:
+    """The address as a prefix that holds nothing else: /32 or /128."""
+    return f"{address}/{address.max_prefixlen}"
 
 
 def interfaces(addresses: Iterable[str]) -> list[Interface]:
@@ -36,6 +63,11 @@ def src_routes_with_next_hop(context: IpContext) -> list[Route]:
 def dst_routes_with_next_hop(context: IpContext) -> list[Route]:
     """The endpoint's routes; a missing next hop is the client's first address of the same family."""
     return _with_next_hop(context.dst_routes, context.src_ip_addrs)
+
+
+def policy_routes_with_next_hop(routes: Sequence[Route], context: IpContext) -> list[Route]:
+    """Routes of one of the client's policies; a missing next hop is the endpoint's, as in `src_routes`."""
+    return _with_next_hop(routes, context.dst_ip_addrs)
 
 
 def _uncovered(addresses: Sequence[str], by: Sequence[str]) -> list[Route]:

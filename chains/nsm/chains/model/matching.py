@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from nsm.apis.connection import Connection, MonitorScopeSelector, PathSegment
@@ -40,29 +41,60 @@ def match_endpoints(
     Without matches all endpoints fit. The first match whose source selector fits decides; one with `fallthrough`
     that leads nowhere is passed over. A match with metadata and no routes means all endpoints.
     """
+    return [endpoint for _, group in _destinations(client, service, endpoints) for endpoint in group]
+
+
+def weigh_endpoints(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> list[tuple[NetworkServiceEndpoint, int]]:
+    """The endpoints of `match_endpoints`, each once, with what share of the client's calls it gets.
+
+    A destination gets its weight's share, and its endpoints share that equally. Where a match gives no weight at all,
+    its endpoints get equal shares; otherwise a destination of weight 0 gets nothing, and its endpoints are left out.
+    """
+    destinations = _destinations(client, service, endpoints)
+    if not any(weight for weight, _ in destinations):
+        return [(endpoint, 1) for endpoint in {e.name: e for _, group in destinations for e in group}.values()]
+    used = [(weight, group) for weight, group in destinations if weight and group]
+    parts = math.lcm(*(len(group) for _, group in used))
+    shares: dict[str, tuple[NetworkServiceEndpoint, int]] = {}
+    for weight, group in used:
+        for endpoint in group:
+            _, share = shares.get(endpoint.name, (endpoint, 0))
+            shares[endpoint.name] = endpoint, share + weight * parts // len(group)
+    return list(shares.values())
+
+
+_Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
+"""A weight, and the endpoints that have it together."""
+
+
+def _destinations(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> list[_Destination]:
+    """Where the matches of a service lead, as `match_endpoints` says."""
     if not service.matches:
-        return list(endpoints)
+        return [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
         found = _routed(client, service.name, match, endpoints)
-        if match.fallthrough and not found:
+        leads_nowhere = not any(group for _, group in found)
+        if match.fallthrough and leads_nowhere:
             continue
-        if match.metadata is not None and not match.routes and not found:
-            return list(endpoints)
+        if match.metadata is not None and not match.routes and leads_nowhere:
+            return [(0, endpoints)]
         return found
     return []
 
 
 def _routed(
     client: Labels, service: str, match: Match, endpoints: Sequence[NetworkServiceEndpoint]
-) -> list[NetworkServiceEndpoint]:
-    return [
-        endpoint
-        for route in match.routes
-        for endpoint in endpoints
-        if is_subset(labels_of(endpoint, service), route.destination_selector, client)
-    ]
+) -> list[_Destination]:
+    def selected(selector: Labels) -> list[NetworkServiceEndpoint]:
+        return [each for each in endpoints if is_subset(labels_of(each, service), selector, client)]
+
+    return [(route.weight, selected(route.destination_selector)) for route in match.routes]
 
 
 def service_matches(query: NetworkService, service: NetworkService) -> bool:

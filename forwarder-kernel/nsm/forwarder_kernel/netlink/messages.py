@@ -37,6 +37,7 @@ _OPERSTATE_UP = 6
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
+_MACVLAN_MODE, _MACVLAN_BRIDGE, _VLAN_ID = 1, 4, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 8, 2
 _NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
@@ -57,7 +58,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _KIND = 0x3FFF
 """A type without its flags (nested, byte order)."""
 _NUMBER = struct.Struct("=I")
-_PORT = struct.Struct("!H")
+_PORT, _SHORT = struct.Struct("!H"), struct.Struct("=H")
 
 ROUTE_PROTOCOL = 110
 """Marks the routes that this mesh installs, as seen by `ip route show proto 110`."""
@@ -124,6 +125,16 @@ def add_vxlan_peer(index: int, remote: Address, port: int) -> Message:
 def create_wireguard(end: LinkEnd, *, mtu: int) -> Message:
     """A WireGuard device in its namespace, down; its UDP socket will be in that of the socket that sends this."""
     return _create(end, "wireguard", b"", mtu)
+
+
+def create_macvlan(end: LinkEnd, lower: int, *, mtu: int) -> Message:
+    """An interface with a MAC of its own on the link of index `lower`; those on one link reach each other."""
+    return _create(end, "macvlan", _number(_MACVLAN_MODE, _MACVLAN_BRIDGE), mtu, lower)
+
+
+def create_vlan(end: LinkEnd, lower: int, vlan: int) -> Message:
+    """The frames of one 802.1q tag on the link of index `lower`, without the tag."""
+    return _create(end, "vlan", _attribute(_VLAN_ID, _SHORT.pack(vlan)), 0, lower)
 
 
 def _create(end: LinkEnd, kind: str, data: bytes, mtu: int, lower: int = 0) -> Message:
@@ -342,6 +353,7 @@ def decode_link(data: bytes) -> dict[str, Any]:
         "alias": message.get_attr("IFLA_IFALIAS") or "",
         "mac": message.get_attr("IFLA_ADDRESS") or "",
         "mtu": message.get_attr("IFLA_MTU") or 0,
+        "lower": message.get_attr("IFLA_LINK") or 0,
         "is_up": is_up(data),
         "kind": info.get_attr("IFLA_INFO_KIND") if info is not None else "",
         "details": dict(details["attrs"]) if details is not None and details.get("attrs") else {},

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ _ROUTE = 0
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
-_NETLINK_CAP_ACK = 10
+_NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
+_DUMP_INTERRUPTED = 0x10
 _SOON = 0.0001
 """Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
@@ -55,6 +56,8 @@ class Link:
     alias: str
     mac: str
     mtu: int
+    lower: int
+    """The index of the link that it is on, where that is; 0: none."""
     is_up: bool
     """Whether it was set up and has its carrier."""
     kind: str
@@ -118,8 +121,8 @@ class Socket:
 
     def index_of(self, address: Address) -> int | None:
         """The index of the link that has `address`, or None."""
-        found = map(decode_address, self._dump(get_addresses(address.version)))
-        return next((index for index, there in list(found) if there == address), None)
+        found = map(decode_address, self.dump(get_addresses(address.version)))
+        return next((index for index, there in found if there == address), None)
 
     def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool) -> bool:
         """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
@@ -134,6 +137,39 @@ class Socket:
                 return False
             time.sleep(_SOON)
         return True
+
+    def dump(self, question: Message) -> list[bytes]:
+        """All messages that answer `question`, as they were at one moment."""
+        while True:
+            answers, is_of_one_moment = self._dump(question)
+            if is_of_one_moment:
+                return answers
+
+    def _dump(self, question: Message) -> tuple[list[bytes], bool]:
+        self._sequence += 1
+        self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        try:
+            self._sock.send(question.numbered(self._sequence))
+        finally:
+            self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 0)
+        answers: list[bytes] = []
+        interrupted = 0
+        while True:
+            data, position = self._sock.recv(_BUFFER), 0
+            while position < len(data):
+                size, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)
+                if sequence == self._sequence:
+                    interrupted |= flags & _DUMP_INTERRUPTED
+                    if kind in (_DONE, _ERROR):
+                        self._raise_if_refused(question, data, position)
+                        return answers, not interrupted
+                    answers.append(data[position : position + size])
+                position += (size + 3) & ~3
+
+    def _raise_if_refused(self, question: Message, data: bytes, position: int) -> None:
+        (number,) = struct.unpack_from("=i", data, position + _HEADER.size)
+        if number:
+            raise NetlinkError(question.about, self._where, -number)
 
     def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
         if index:
@@ -155,20 +191,6 @@ class Socket:
             _, kind, _, sequence, _ = _HEADER.unpack_from(data)
             if sequence == self._sequence:
                 return _errno(data, 0) if kind == _ERROR else data
-
-    def _dump(self, question: Message) -> Iterator[bytes]:
-        """Every message of a long answer."""
-        self._sequence += 1
-        self._sock.send(question.numbered(self._sequence))
-        while True:
-            data, position = self._sock.recv(_BUFFER), 0
-            while position < len(data):
-                size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
-                if sequence == self._sequence:
-                    if kind in {_DONE, _ERROR}:
-                        return
-                    yield data[position : position + size]
-                position += (size + 3) & ~3
 
     def _acknowledgements(self, first: int, count: int) -> dict[int, int]:
         """The errno of each change, by sequence number."""

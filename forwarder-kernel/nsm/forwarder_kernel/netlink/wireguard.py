@@ -49,7 +49,7 @@ class WireguardSocket(Socket):
 
     def last_handshake(self, index: int) -> int:
         """When the device's peer was heard (Unix time, seconds); 0: not yet."""
-        return max(map(decode_handshake, self._dump(get_device(self._family, index))), default=0)
+        return max(map(decode_handshake, self.dump(get_device(self._family, index))), default=0)
 
 
 def set_device(

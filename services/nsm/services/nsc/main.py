@@ -26,6 +26,7 @@ from nsm.chains.core import (
     merge_with_returned,
     reselect_everything,
 )
+from nsm.chains.elements.client_excluded_prefixes import ClientExcludedPrefixes
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.dns_context import DnsContextClient
@@ -33,7 +34,7 @@ from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.logs import log
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.interface_name import fault
-from nsm.chains.model.nsurl import NsUrl, parse_nsurl
+from nsm.chains.model.nsurl import NsUrl, parse_groups, parse_nsurl
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
 from nsm.services.dns.resolver import LocalResolver
 
@@ -81,7 +82,9 @@ class NscConfig(Common):
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
-    awareness_groups: str = not_yet("", "awareness groups")
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
     local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
@@ -100,7 +103,9 @@ class NscInitConfig(Common):
     request_timeout: float = variable("15s", duration, "how long one request may take")
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
-    awareness_groups: str = not_yet("", "awareness groups")
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -145,7 +150,7 @@ def _chain(
     info = dict(zip(INFO_LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))
     return client(
         config.name,
-        [ClientInfo(info), KernelClient(), SendDescriptors(), *more],
+        [ClientInfo(info), KernelClient(), ClientExcludedPrefixes(config.awareness_groups), SendDescriptors(), *more],
         RemoteNetworkService(runtime.pool, timeout=config.request_timeout),
         url=config.connect_to,
         refresh=refresh,

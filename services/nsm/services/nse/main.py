@@ -16,11 +16,14 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
 from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import RegistryCall, RegistryHandler
+from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.dns_context import DnsContextServer
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.elements.policy_routing import PolicyRouting
+from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
@@ -29,10 +32,18 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 
+POLITE, STRICT = "polite", "strict"
+
 
 def _payload(value: str) -> str:
     if value not in {IP, ETHERNET}:
         raise ValueError(f"expected {IP} or {ETHERNET}")
+    return value
+
+
+def _ipam_policy(value: str) -> str:
+    if value not in {POLITE, STRICT}:
+        raise ValueError(f"expected {POLITE} or {STRICT}")
     return value
 
 
@@ -52,10 +63,12 @@ class NseConfig(Common):
     cidr_prefix: tuple[tuple[str, ...], ...] = variable("169.254.0.0/16", address_groups, "addresses to give out")
     register_service: bool = variable("true", flag, "register the services themselves too")
     unregister_itself: bool = variable("false", flag, "unregister when stopping")
-    ipam_policy: str = not_yet("polite", "the IPAM policy strict")
+    ipam_policy: str = variable(
+        "polite", _ipam_policy, "strict: a wire has no addresses but this endpoint's; polite: a client keeps its others"
+    )
     idle_timeout: str = not_yet("0", "ending when idle")
     dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "what clients ask for names, a JSON array")
-    pbr_config_path: str = not_yet("/etc/policy-based-routing/config.yaml", "policy based routing")
+    pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
 
 
 def main(arguments: list[str]) -> int:
@@ -64,14 +77,23 @@ def main(arguments: list[str]) -> int:
 
 
 def icmp_responder(
-    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], *, dns_configs: Sequence[DnsConfig] = ()
+    name: str,
+    identity: Identity,
+    prefixes: Sequence[Sequence[str]],
+    *,
+    ipam_policy: str = POLITE,
+    policies: str = policy_routing.DEFAULT_PATH,
+    dns_configs: Sequence[DnsConfig] = (),
 ) -> Endpoint:
-    """The endpoint's chain: an address pair out of each group of `prefixes`, a kernel interface, servers for names."""
+    """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, a kernel interface, DNS."""
+    ipams = [Point2PointIpam(group) for group in prefixes]
     return endpoint(
         name,
         identity,
         [
-            *(Point2PointIpam(group) for group in prefixes),
+            *ipams,
+            *([StrictIpam(ipams)] if ipam_policy == STRICT else []),  # behind them: it keeps what they gave
+            PolicyRouting(policies),  # behind the addresses: it adds some
             Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
             DnsContextServer(dns_configs),
             ReturnDescriptors(),  # last: it sends what the mechanism named
@@ -82,7 +104,14 @@ def icmp_responder(
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
-        chain = icmp_responder(config.name, runtime.identity, config.cidr_prefix, dns_configs=config.dns_configs)
+        chain = icmp_responder(
+            config.name,
+            runtime.identity,
+            config.cidr_prefix,
+            ipam_policy=config.ipam_policy,
+            policies=config.pbr_config_path,
+            dns_configs=config.dns_configs,
+        )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}

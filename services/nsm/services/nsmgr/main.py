@@ -8,6 +8,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr
 from nsm.chains.config import Common, duration, text, url, urls, variable
 from nsm.chains.core import Tasks
+from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.policies import REGISTRY_CLIENT, REGISTRY_SERVER, masks
@@ -26,6 +27,9 @@ class NsmgrConfig(Common):
     registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
+    excluded_prefixes_file: str = variable(
+        excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: what no wire of this node may use"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -52,6 +56,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             },
             server_policies=config.registry_server_policies,
             client_policies=config.registry_client_policies,
+            excluded_prefixes=config.excluded_prefixes_file,
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)

@@ -1,0 +1,86 @@
+"""A YAML file whose content may change while the component runs.
+
+The file is looked at whenever its value is asked for: that costs one `stat` (2 µs), needs no task and no descriptor,
+and misses nothing, whether the file is written in place, replaced, or a symbolic link that is switched, as
+Kubernetes does. What inotify would give beyond that, a wake-up while nobody asks, nobody needs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from nsm.chains.logs import log
+
+T = TypeVar("T")
+
+_SETTLED = 0.1
+"""Seconds after its last change when a file's time stamps tell any further one: clocks of file systems are coarse."""
+
+_Stamp = tuple[int, ...]
+_NEVER: _Stamp = ()
+
+
+class WatchedFile(Generic[T]):
+    """The value of a file, read again when it has changed.
+
+    `parse` makes the value of what the document holds; it raises ValueError with what is wrong. A file that is not
+    there is like one that holds nothing, None. Content that cannot be used is a warning, once, and the last good value
+    stays.
+    """
+
+    def __init__(self, path: str, parse: Callable[[Any], T]) -> None:
+        self.path = path
+        self._parse, self._value = parse, parse(None)
+        self._seen: _Stamp | None = _NEVER
+        self._refused = ""
+
+    def value(self) -> T:
+        """The value as of now."""
+        stamp = self._stamp()
+        if stamp != self._seen:
+            self._seen = stamp if self._is_settled(stamp) else _NEVER
+            self._read()
+        return self._value
+
+    def _stamp(self) -> _Stamp | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def _is_settled(self, stamp: _Stamp | None) -> bool:
+        return stamp is None or time.time() - max(stamp[3:]) / 1e9 > _SETTLED
+
+    def _read(self) -> None:
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                self._use(file.read())
+        except FileNotFoundError:
+            self._change(self._parse(None))
+        except (OSError, UnicodeDecodeError) as error:
+            self._refuse(str(error))
+
+    def _use(self, text: str) -> None:
+        import yaml  # noqa: PLC0415 - most components never find such a file
+
+        try:
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            self._change(self._parse(yaml.load(text, loader)))  # noqa: S506 - both are safe, the first one is fast
+        except yaml.YAMLError as error:
+            self._refuse(" ".join(str(error).split()))
+        except ValueError as error:
+            self._refuse(str(error))
+
+    def _change(self, value: T) -> None:
+        if value != self._value:
+            log.info("configuration file read", path=self.path)
+        self._value, self._refused = value, ""
+
+    def _refuse(self, error: str) -> None:
+        if error != self._refused:
+            log.warning("configuration file cannot be used; what it said before stays", path=self.path, error=error)
+        self._refused = error

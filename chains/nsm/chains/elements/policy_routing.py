@@ -1,0 +1,93 @@
+"""Policy routes that an endpoint gives to its clients, out of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import PolicyRoute, Route
+from nsm.chains.config.watched_file import WatchedFile
+from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.model import policies
+from nsm.chains.model.ipcontext import ip_context_of
+
+DEFAULT_PATH = "/etc/policy-based-routing/config.yaml"
+_FIELDS = {"from": "from_", "proto": "proto", "dstport": "dst_port", "srcport": "src_port"}
+_EXPECTED = "expected a list such as [{from: 172.16.2.1/32, proto: 6, dstport: 80, routes: [{prefix: 10.0.0.0/8}]}]"
+
+
+class PolicyRouting(Element):
+    """Give each client the policies of a file, and the addresses that they are from; the former ones go.
+
+    The file is a YAML list of ``{from, proto, dstport, srcport, routes: [{prefix, nexthop}]}`` and may change at any
+    time, or not be there. Stands behind what gives addresses out.
+    """
+
+    def __init__(self, path: str = DEFAULT_PATH) -> None:
+        self._file = WatchedFile(path, policies_of)
+        self._file.value()  # a fault of the file is told when the component starts
+        self._added: Key[frozenset[str]] = Key("addresses of policies")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Replace the policies, and their addresses."""
+        context = ip_context_of(call.connection)
+        added = call.live.get(self._added)
+        if added is None:  # the policies of an earlier process of this endpoint
+            added = frozenset(policy.from_ for policy in context.policies)
+        wanted = self._file.value()
+        own = [address for address in context.src_ip_addrs if address not in added]
+        new = [
+            address for address in dict.fromkeys(policy.from_ for policy in wanted) if address and address not in own
+        ]
+        context.src_ip_addrs = [*own, *new]
+        context.policies = [codec.clone(policy) for policy in wanted]
+        call.live.put(self._added, added.union(new))  # should this fail, the client still has the former ones
+        connection = await rest.request(call)
+        call.live.put(self._added, frozenset(new))
+        return connection
+
+
+def policies_of(document: Any) -> tuple[PolicyRoute, ...]:
+    """The policies that the file lists. Raises ValueError that names the one that is wrong."""
+    if not isinstance(document or [], list):
+        raise ValueError(_EXPECTED)
+    return tuple(_policy(number, item) for number, item in enumerate(document or [], 1))
+
+
+def _policy(number: int, item: Any) -> PolicyRoute:
+    try:
+        fields = _mapping(item, [*_FIELDS, "routes"])
+        routes = fields.pop("routes", None) or []
+        if not isinstance(routes, list):
+            raise ValueError(_EXPECTED)
+        texts = {_FIELDS[key]: _text(value) for key, value in fields.items()}
+        policy = PolicyRoute(**texts, routes=[_route(route) for route in routes])
+        policies.check(policy)
+    except ValueError as error:
+        raise ValueError(f"policy {number}: {error}") from None
+    return policy
+
+
+def _route(item: Any) -> Route:
+    fields = _mapping(item, ["prefix", "nexthop"])
+    return Route(prefix=_text(fields.get("prefix")), next_hop=_text(fields.get("nexthop")))
+
+
+def _mapping(item: Any, known: Sequence[str]) -> dict[str, Any]:
+    if not isinstance(item, Mapping):
+        raise ValueError(_EXPECTED)
+    for key in item:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r}; there are {', '.join(known)}")
+    return dict(item)
+
+
+def _text(value: Any) -> str:
+    """Numbers need no quotes in the file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError(f"{value!r} is neither a text nor a number")
+    return str(value)

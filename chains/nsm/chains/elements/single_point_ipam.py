@@ -1,0 +1,106 @@
+"""Addresses of a segment that many clients share, out of the endpoint's own prefixes: one for each client."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from nsm.apis.connection import Connection
+from nsm.chains.core import Call, Element, Exhausted, Handler, Key
+from nsm.chains.model.addresses import Address
+from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
+from nsm.chains.model.prefixes import Excluded, PrefixPool
+
+_NOTHING = Excluded(())
+
+
+@dataclass(slots=True)
+class _Lease:
+    """The address of one client, and where it came from."""
+
+    pool: PrefixPool
+    address: Address
+    given: bool = False
+
+    def __str__(self) -> str:
+        """With the prefix's own length: the others of the segment are neighbors."""
+        return f"{self.address}/{self.pool.network.prefixlen}"
+
+    def give(self) -> None:
+        """Put it back, once."""
+        if not self.given:
+            self.given = True
+            self.pool.give(self.address)
+
+
+class SinglePointIpam(Element):
+    """Give the client the lowest free address, with the length of its prefix; the endpoint's end has none.
+
+    The lowest address of each prefix is left to the endpoint, and IPv4's broadcast address to nobody. The first of
+    `prefixes` that has an address left is used. A client that names an address which is free here keeps it. An address
+    that the client excludes later is replaced. Raises `Exhausted` if nothing is left, `InvalidRequest` for a malformed
+    prefix.
+    """
+
+    def __init__(self, prefixes: Sequence[str]) -> None:
+        self._prefixes = tuple(prefixes)
+        self._pools = [_pool(prefix) for prefix in prefixes]
+        self._lease: Key[_Lease] = Key("address")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Fill in the client's address."""
+        context = ip_context_of(call.connection)
+        excluded = Excluded(context.excluded_prefixes)
+        lease = call.live.get(self._lease)
+        if lease is not None and lease.address in excluded:
+            context.src_ip_addrs = [address for address in context.src_ip_addrs if address != str(lease)]
+            self._end(call, lease)
+            lease = None
+        if lease is None:
+            lease = self._recover(context.src_ip_addrs, excluded) or self._allocate(excluded)
+            call.live.put(self._lease, lease)
+            call.live.on_end(lease.give)
+            call.undo.add(partial(self._end, call, lease))
+        add_address(context.src_ip_addrs, str(lease))
+        return await rest.request(call)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Give the address back."""
+        try:
+            await rest.close(call)
+        finally:
+            if (lease := call.live.get(self._lease)) is not None:
+                self._end(call, lease)
+
+    def given(self, call: Call) -> set[Address]:
+        """The addresses that the call's connection has from here."""
+        lease = call.live.get(self._lease)
+        return {lease.address} if lease is not None else set()
+
+    def _end(self, call: Call, lease: _Lease) -> None:
+        if call.live.pop(self._lease) is lease:
+            lease.give()
+
+    def _recover(self, addresses: Sequence[str], excluded: Excluded) -> _Lease | None:
+        for interface in interfaces(addresses):
+            for pool in self._pools:
+                if pool.claim(interface.ip, excluded):
+                    return _Lease(pool, interface.ip)
+        return None
+
+    def _allocate(self, excluded: Excluded) -> _Lease:
+        for pool in self._pools:
+            if (address := pool.pull(excluded)) is not None:
+                return _Lease(pool, address)
+        left_out = f", without {excluded}" if str(excluded) else ""
+        raise Exhausted(f"no address is left in {', '.join(self._prefixes)}{left_out}")
+
+
+def _pool(prefix: str) -> PrefixPool:
+    pool = PrefixPool(prefix)
+    pool.pull(_NOTHING)
+    if isinstance(pool.network, ipaddress.IPv4Network) and pool.network.prefixlen < 31:
+        pool.claim(pool.network.broadcast_address, _NOTHING)
+    return pool

@@ -1,0 +1,67 @@
+"""Several components may do what a call wants: ask them one after the other, within the caller's time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from nsm.apis.connection import Connection
+from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.chains.core import Call, Handler, MeshError, TimedOut
+
+_MOST_OF_IT = 3
+"""One try gets a third of what is left of the time, the last but one a half, the last one all."""
+_GRACE = 0.05
+"""Seconds that those further on have to say themselves that the time is over: they know better why."""
+
+
+async def first_success(
+    what: str, candidates: Iterable[NetworkServiceEndpoint], count: int, call: Call, rest: Handler
+) -> tuple[NetworkServiceEndpoint, Connection]:
+    """Ask the `count` candidates until one succeeds; returns it and its answer. One at least must be there.
+
+    What a failed try did is undone before the next one, and none may take the time of all. Raises the error of a
+    single candidate as it is; of several, one of the last one's kind that tells of all.
+    """
+    asked = call.connection.network_service_endpoint_name
+    failures: list[tuple[str, MeshError]] = []
+    for tried, candidate in enumerate(candidates):
+        try:
+            async with call.undo.attempt(), _share_of_the_time(call, count - tried, candidate.name):
+                call.target = candidate.url
+                return candidate, await rest.request(call)
+        except MeshError as error:
+            failures.append((candidate.name, error))
+            call.connection.network_service_endpoint_name = asked
+    raise all_failed(what, failures)
+
+
+def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
+    """One error for several tries: the only one as it is, else the last one's kind with a word on each."""
+    last = failures[-1][1]
+    if len(failures) == 1:
+        return last
+    told = "; ".join(f"{name}: {error}" for name, error in failures)
+    return type(last)(f"all {what} have failed: {told}")
+
+
+@asynccontextmanager
+async def _share_of_the_time(call: Call, left: int, name: str) -> AsyncIterator[None]:
+    """Give the body its part of the call's time, if the caller named a deadline and `left` candidates include others.
+
+    Raises `TimedOut` when it is over.
+    """
+    remaining, deadline = call.remaining(), call.deadline
+    if remaining is None or left < 2:
+        yield
+        return
+    share = remaining / min(left, _MOST_OF_IT)
+    call.deadline = asyncio.get_running_loop().time() + share
+    try:
+        async with asyncio.timeout_at(call.deadline + _GRACE):
+            yield
+    except TimeoutError:
+        raise TimedOut(f"{name!r} did not answer within {share:.2f} s") from None
+    finally:
+        call.deadline = deadline

@@ -1,0 +1,200 @@
+"""Policy rules and the tables that they lead to, encoded (rtnetlink, ``linux/fib_rules.h``).
+
+As with other messages, what is written is packed here and what is read is the library's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from dataclasses import dataclass
+
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from nsm.chains.model.policies import Ports
+
+from .messages import (
+    _CREATE,
+    _DELROUTE,
+    _EXCL,
+    _NEWROUTE,
+    _ONLINK,
+    _REPLACE,
+    _ROUTE,
+    _RTA_DST,
+    _RTA_GATEWAY,
+    _RTA_OIF,
+    _SCOPE_LINK,
+    _SCOPE_UNIVERSE,
+    _UNICAST,
+    ROUTE_PROTOCOL,
+    Address,
+    Message,
+    Network,
+    _attribute,
+    _family,
+    _message,
+    _number,
+)
+
+_GETROUTE, _NEWRULE, _DELRULE, _GETRULE, _DUMP = 26, 32, 33, 34, 0x300
+_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 6, 15, 21
+_FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24
+_RTA_TABLE = 15
+_TO_TABLE = 1
+_TABLE_IN_ATTRIBUTE = 0
+_PORTS = struct.Struct("=HH")
+
+_OURS = _attribute(_FRA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
+_RULE = struct.Struct("=BBBBBxxBI")
+"""Family, length of destination and source, TOS, table, action, flags."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which packets a rule means. What is None or 0 is not looked at."""
+
+    version: int
+    """4 or 6: the family of the packets."""
+    source: Network | None = None
+    protocol: int = 0
+    """IP protocol number."""
+    dst_ports: Ports | None = None
+    src_ports: Ports | None = None
+
+    def __str__(self) -> str:
+        """As `ip rule` writes it."""
+        words = [f"from {self.source or 'all'}"]
+        words += [f"ipproto {self.protocol}"] if self.protocol else []
+        words += [f"sport {_text(self.src_ports)}"] if self.src_ports else []
+        words += [f"dport {_text(self.dst_ports)}"] if self.dst_ports else []
+        return " ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Packets of `selector` use `table`; of several rules that fit, the lowest priority is the first one tried."""
+
+    selector: Selector
+    table: int
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableRoute:
+    """A route of a table: via a next hop, which need not be on a subnet of the link, or to the link itself."""
+
+    table: int
+    index: int
+    """Of the link."""
+    prefix: Network
+    via: Address | None
+
+
+def add_rule(rule: Rule) -> Message:
+    """Add a rule; one like it must not be there."""
+    return _rule(rule, _NEWRULE, _CREATE | _EXCL, f"add rule {rule.selector}")
+
+
+def remove_rule(rule: Rule) -> Message:
+    """Remove a rule."""
+    return _rule(rule, _DELRULE, 0, f"remove rule {rule.selector}")
+
+
+def _rule(rule: Rule, command: int, flags: int, about: str) -> Message:
+    selector, source = rule.selector, rule.selector.source
+    family, length = _family_of(selector.version), source.prefixlen if source is not None else 0
+    body = _RULE.pack(family, 0, length, 0, _TABLE_IN_ATTRIBUTE, _TO_TABLE, 0)
+    body += _number(_FRA_TABLE, rule.table) + _number(_FRA_PRIORITY, rule.priority)
+    body += _OURS
+    if source is not None:
+        body += _attribute(_FRA_SRC, source.network_address.packed)
+    if selector.protocol:
+        body += _attribute(_FRA_IP_PROTO, bytes([selector.protocol]))
+    if selector.src_ports is not None:
+        body += _attribute(_FRA_SPORT_RANGE, _PORTS.pack(*selector.src_ports))
+    if selector.dst_ports is not None:
+        body += _attribute(_FRA_DPORT_RANGE, _PORTS.pack(*selector.dst_ports))
+    return _message(command, flags, body, about)
+
+
+def add_table_route(route: TableRoute, *, exclusive: bool = False) -> Message:
+    """Add or replace a route of a table; `exclusive`: none to its prefix must be there."""
+    flags = _CREATE | (_EXCL if exclusive else _REPLACE)
+    return _table_route(route, _NEWROUTE, flags, f"add route {route.prefix} to table {route.table}")
+
+
+def remove_table_route(route: TableRoute) -> Message:
+    """Remove a route of a table."""
+    return _table_route(route, _DELROUTE, 0, f"remove route {route.prefix} from table {route.table}")
+
+
+def _table_route(route: TableRoute, command: int, flags: int, about: str) -> Message:
+    prefix, via = route.prefix, route.via
+    scope = _SCOPE_LINK if via is None and prefix.version == 4 else _SCOPE_UNIVERSE
+    fields = (_family(prefix.network_address), prefix.prefixlen, 0, 0, _TABLE_IN_ATTRIBUTE, ROUTE_PROTOCOL, scope)
+    body = _ROUTE.pack(*fields, _UNICAST, 0 if via is None else _ONLINK)
+    body += _number(_RTA_TABLE, route.table) + _number(_RTA_OIF, route.index)
+    body += _attribute(_RTA_DST, prefix.network_address.packed)
+    if via is not None:
+        body += _attribute(_RTA_GATEWAY, via.packed)
+    return _message(command, flags, body, about)
+
+
+def ask_for_rules(version: int) -> Message:
+    """Ask for all rules of a family."""
+    body = _RULE.pack(_family_of(version), 0, 0, 0, 0, 0, 0)
+    return _message(_GETRULE, _DUMP, body, "list the rules", ack=False)
+
+
+def ask_for_table_routes(version: int) -> Message:
+    """Ask for the routes of this mesh, of a family and of all tables."""
+    body = _ROUTE.pack(_family_of(version), 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+    return _message(_GETROUTE, _DUMP, body, "list the routes", ack=False)
+
+
+def read_rule(data: bytes) -> Rule | None:
+    """A rule of this mesh out of an answer; None if it is somebody else's."""
+    if _OURS not in data:
+        return None  # what the kernel has by itself need not be decoded
+    message = fibmsg(data)
+    message.decode()
+    found = dict(message["attrs"])
+    if found.get("FRA_PROTOCOL") != ROUTE_PROTOCOL or message["action"] != _TO_TABLE:
+        return None
+    version = 4 if message["family"] == socket.AF_INET else 6
+    source = ipaddress.ip_network((found["FRA_SRC"], message["src_len"])) if "FRA_SRC" in found else None
+    dst_ports, src_ports = _ports(found.get("FRA_DPORT_RANGE")), _ports(found.get("FRA_SPORT_RANGE"))
+    selector = Selector(version, source, found.get("FRA_IP_PROTO", 0), dst_ports, src_ports)
+    return Rule(selector, found.get("FRA_TABLE", message["table"]), found.get("FRA_PRIORITY", 0))
+
+
+def read_table_route(data: bytes) -> TableRoute | None:
+    """A route of this mesh out of an answer; None if it is somebody else's, or has several next hops."""
+    message = rtmsg(data)
+    message.decode()
+    found = dict(message["attrs"])
+    if message["proto"] != ROUTE_PROTOCOL or "RTA_OIF" not in found:
+        return None
+    everything = "0.0.0.0" if message["family"] == socket.AF_INET else "::"  # noqa: S104 - a prefix, not a bind
+    prefix = ipaddress.ip_network((found.get("RTA_DST", everything), message["dst_len"]))
+    via = ipaddress.ip_address(found["RTA_GATEWAY"]) if "RTA_GATEWAY" in found else None
+    return TableRoute(found.get("RTA_TABLE", message["table"]), found["RTA_OIF"], prefix, via)
+
+
+def _ports(text: str | None) -> Ports | None:
+    """A range of ports as the library gives it: `first:last`."""
+    if text is None:
+        return None
+    first, last = text.split(":")
+    return int(first), int(last)
+
+
+def _family_of(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _text(ports: Ports) -> str:
+    return str(ports[0]) if ports[0] == ports[1] else f"{ports[0]}-{ports[1]}"

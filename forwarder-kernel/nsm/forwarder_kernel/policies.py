@@ -1,0 +1,63 @@
+"""What the policies of a connection mean to the kernel: which packets, and where to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
+from nsm.chains.core import InvalidRequest
+from nsm.chains.model import ipcontext
+from nsm.chains.model import policies as texts
+
+from .netlink.messages import Address, Network
+from .netlink.rules import Selector
+
+Routes = Mapping[Network, Address | None]
+"""Where packets go: prefixes, each with its next hop (None: whoever has the address on the link)."""
+Policies = Mapping[Selector, Routes]
+"""In the order in which they are tried."""
+
+MOST_POLICIES = 1000
+_DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
+
+
+def policies_of(context: IpContext) -> dict[Selector, dict[Network, Address | None]]:
+    """The policies of a connection. Raises `InvalidRequest` that names the policy and what is wrong with it.
+
+    One without routes sends everything to the endpoint. One that names no family (neither a source nor routes) is
+    for each family in which the client has addresses. Several that select the same packets are one.
+    """
+    if len(context.policies) > MOST_POLICIES:
+        raise InvalidRequest(f"{len(context.policies)} policy routes are too many; at most {MOST_POLICIES} will do")
+    found: dict[Selector, dict[Network, Address | None]] = {}
+    for number, policy in enumerate(context.policies, 1):
+        try:
+            for selector, prefix, via in _routes(policy, context):
+                found.setdefault(selector, {})[prefix] = via
+        except ValueError as error:
+            raise InvalidRequest(f"policy route {number} ({_told(policy)}) cannot be: {error}") from None
+    return found
+
+
+def _routes(policy: PolicyRoute, context: IpContext) -> Iterator[tuple[Selector, Network, Address | None]]:
+    texts.check(policy)
+    source = texts.network(policy.from_) if policy.from_ else None
+    protocol, ports = texts.protocol(policy.proto), (texts.ports(policy.dst_port), texts.ports(policy.src_port))
+    families = [source.version] if source is not None else _families(policy, context)
+    routes = policy.routes or [Route(prefix=_DEFAULT[family]) for family in families]
+    for route in ipcontext.policy_routes_with_next_hop(routes, context):
+        prefix = texts.network(route.prefix)
+        yield Selector(prefix.version, source, protocol, *ports), prefix, texts.next_hop(route)
+
+
+def _families(policy: PolicyRoute, context: IpContext) -> Sequence[int]:
+    """Without a source and without routes a policy is for the families that the client has."""
+    if policy.routes:
+        return []
+    return sorted({address.version for address in ipcontext.interfaces(context.src_ip_addrs)}) or [4]
+
+
+def _told(policy: PolicyRoute) -> str:
+    """The policy in one line, as far as it says something."""
+    fields = {"from": policy.from_, "proto": policy.proto, "dst_port": policy.dst_port, "src_port": policy.src_port}
+    return " ".join(f"{name} {value}" for name, value in fields.items() if value) or "all packets"

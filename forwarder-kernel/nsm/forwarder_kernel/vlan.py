@@ -1,0 +1,117 @@
+"""Breakout: wires to a network behind an uplink of the client's node, for endpoints that need no dataplane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import REMOTE, VLAN, VLAN_ID
+from nsm.chains.core import Call, Element, Handler, NotFound, Store
+from nsm.chains.elements.filter_mechanisms import is_on_this_node
+
+from .answers import use_answer
+from .dataplane import Dataplane
+from .tunnels import TUNNEL, Breakout, lower_mtu, number_in
+
+_MAX_VLAN = 4094
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """An interface of the node, and the labels of connections that go out there: all of one of the selectors."""
+
+    name: str
+    selectors: tuple[tuple[tuple[str, str], ...], ...]
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        """Whether a connection with these labels goes out here."""
+        return any(all(labels.get(key) == value for key, value in selector) for selector in self.selectors)
+
+
+def uplinks_from(path: str) -> tuple[Uplink, ...]:
+    """Read upstream's device selector file. Raises ValueError that says what is wrong with it.
+
+    interfaces:
+      - name: eth1
+        matches:
+          - labelSelector:
+              - via: gateway-1
+    """
+    import yaml  # noqa: PLC0415 - only where such a file is
+
+    try:
+        with open(path) as file:
+            content = yaml.safe_load(file)
+    except OSError as error:
+        raise ValueError(f"cannot read it: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from None
+    return tuple(_uplink(each) for each in _list(content, "interfaces", "the file"))
+
+
+def _uplink(content: Any) -> Uplink:
+    name = content.get("name") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError("each of its interfaces needs a name")
+    selectors = [
+        _selector(labels, name)
+        for match in _list(content, "matches", f"interface {name}")
+        for labels in _list(match, "labelSelector", f"a match of interface {name}")
+    ]
+    return Uplink(name, tuple(selectors))
+
+
+def _selector(labels: Any, name: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(labels, dict) or not labels:
+        raise ValueError(f"a labelSelector of interface {name} is no label such as via: gateway-1")
+    return tuple((str(key), str(value)) for key, value in labels.items())
+
+
+def _list(content: Any, key: str, where: str) -> list[Any]:
+    found = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise ValueError(f"{where} needs a list {key!r}")
+    return found
+
+
+class OfferVlan(Element):
+    """For a forwarder's client chain: offer an interface on one of the node's uplinks; the endpoint names the VLAN."""
+
+    def __init__(self, uplinks: Sequence[Uplink], dataplane: Dataplane) -> None:
+        self._uplinks, self._dataplane = uplinks, dataplane
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Add the preference; take from the answer which VLAN, from the connection's labels which uplink."""
+        if is_on_this_node(call):
+            return await rest.request(call)
+        labels = dict(call.connection.labels)
+        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=VLAN))
+        is_first = call.connection.mechanism is None
+        connection = await rest.request(call)
+        if connection.mechanism is not None and connection.mechanism.type == VLAN:
+            using = self._note(call.live, connection, connection.mechanism, labels)
+            await use_answer(call, rest, connection, using, is_first=is_first)
+        return connection
+
+    async def _note(
+        self, store: Store, connection: Connection, mechanism: Mechanism, labels: Mapping[str, str]
+    ) -> None:
+        breakout = Breakout(self._uplink(labels), number_in(mechanism, VLAN_ID, _MAX_VLAN))
+        lower_mtu(connection, mechanism, (await self._dataplane.uplink(breakout.uplink)).mtu)
+        store.put(TUNNEL, breakout)
+
+    def _uplink(self, labels: Mapping[str, str]) -> str:
+        for uplink in self._uplinks:
+            if uplink.fits(labels):
+                return uplink.name
+        known = {key for uplink in self._uplinks for selector in uplink.selectors for key, _ in selector}
+        wanted = ", ".join(f"{key}={labels.get(key, '')}" for key in sorted(known)) or "any label"
+        there = "; ".join(f"{each.name} for {_told(each)}" for each in self._uplinks) or "none"
+        raise NotFound(f"no uplink of this node is for {wanted}; there is: {there}")
+
+
+def _told(uplink: Uplink) -> str:
+    selectors = (" and ".join(f"{key}={value}" for key, value in each) for each in uplink.selectors)
+    return " or ".join(selectors) or "nobody"

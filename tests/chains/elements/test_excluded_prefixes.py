@@ -1,0 +1,72 @@
+"""Prefixes that no wire may use, out of the manager's file."""
+
+import pytest
+import structlog
+
+from nsm.apis.connectioncontext import IpContext
+from nsm.chains.core import Begin, Chain, Unavailable
+from nsm.chains.elements.excluded_prefixes import ExcludedPrefixes, prefixes_of
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from tests.chains.elements.test_elements import Probe
+from tests.chains.elements.test_ipam import again, ask
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "excluded_prefixes.yaml"
+
+
+async def test_the_file_s_prefixes_are_added_to_the_client_s_each_once(file):
+    chain = Chain([Begin(), ExcludedPrefixes(str(file))])
+    assert await ask(chain, "a") == IpContext()
+    file.write_text("prefixes: [10.96.0.0/12, fd00::/8, 10.96.0.0/12, 10.96.3.4/12]")
+    context = await ask(chain, "b", excluded_prefixes=["fd00::/8", "172.16.0.0/12", "fd00::/8"])
+    assert context.excluded_prefixes == ["fd00::/8", "172.16.0.0/12", "10.96.0.0/12"]
+
+
+async def test_a_prefix_that_was_taken_out_of_the_file_goes_with_the_next_refresh(file):
+    """Unless the client itself excludes it; also if a refresh failed meanwhile."""
+    file.write_text("prefixes: [10.0.0.0/8, 11.0.0.0/8]")
+    probe = Probe()
+    chain = Chain([Begin(), ExcludedPrefixes(str(file)), probe])
+    context = await ask(chain, excluded_prefixes=["11.0.0.0/8"])
+    assert context.excluded_prefixes == ["11.0.0.0/8", "10.0.0.0/8"]
+    file.write_text("prefixes: [12.0.0.0/8]")
+    probe.failures = [Unavailable("no")]
+    with pytest.raises(Unavailable):
+        await again(chain, context)
+    context = await again(chain, context)
+    assert context.excluded_prefixes == ["11.0.0.0/8", "12.0.0.0/8"]
+    file.write_text("")
+    assert (await again(chain, context)).excluded_prefixes == ["11.0.0.0/8"]
+
+
+async def test_an_endpoint_gives_other_addresses_when_its_were_excluded(file):
+    chain = Chain([Begin(), ExcludedPrefixes(str(file)), Point2PointIpam(["10.0.0.0/24"])])
+    context = await ask(chain)
+    assert context.src_ip_addrs == ["10.0.0.1/32"]
+    file.write_text("prefixes: [10.0.0.0/28]")
+    context = await again(chain, context)
+    assert (context.src_ip_addrs, context.dst_ip_addrs) == (["10.0.0.17/32"], ["10.0.0.16/32"])
+
+
+async def test_a_file_that_cannot_be_used_is_told_and_what_it_said_before_stays(file):
+    file.write_text("prefixes: [10.0.0.0/99]")
+    with structlog.testing.capture_logs() as logs:
+        chain = Chain([Begin(), ExcludedPrefixes(str(file))])
+    assert "'10.0.0.0/99' is no prefix; expected one such as 10.96.0.0/12" in logs[0]["error"]
+    file.write_text("prefixes: [10.0.0.0/8]")
+    assert (await ask(chain, "a")).excluded_prefixes == ["10.0.0.0/8"]
+    file.write_text("prefixes: 10.0.0.0/9")
+    assert (await ask(chain, "b")).excluded_prefixes == ["10.0.0.0/8"]
+
+
+@pytest.mark.parametrize("document", [None, {}, {"prefixes": None}, {"prefixes": []}, {"other": 1}])
+def test_what_names_no_prefixes(document):
+    assert prefixes_of(document) == ()
+
+
+@pytest.mark.parametrize("document", ["10.0.0.0/8", ["10.0.0.0/8"], {"prefixes": "10.0.0.0/8"}, {"prefixes": [10]}, 7])
+def test_what_is_no_list_of_prefixes(document):
+    with pytest.raises(ValueError, match="such as"):
+        prefixes_of(document)

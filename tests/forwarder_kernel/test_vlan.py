@@ -1,0 +1,126 @@
+"""Which uplink a connection goes out at, and the file that says so."""
+
+import pytest
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Element, InvalidRequest, NotFound
+from nsm.chains.elements.vlan import VlanServer
+from nsm.forwarder_kernel.tunnels import TUNNEL, Breakout, Underlay
+from nsm.forwarder_kernel.vlan import OfferVlan, Uplink, uplinks_from
+
+UPLINKS = (Uplink("eth1", ((("via", "gw1"),), (("via", "gw2"), ("zone", "a")))), Uplink("eth2", ((("via", "gw2"),),)))
+
+
+class Dataplane:
+    async def uplink(self, name):
+        return Underlay(name, 1400)
+
+
+class Far(Element):
+    """An endpoint, or a peer, that answers so; notes what it was asked and that it was closed."""
+
+    def __init__(self, **parameters):
+        self.parameters, self.seen, self.closed = parameters, [], []
+
+    async def request(self, call, rest):
+        self.seen.append(codec.clone(call.request))
+        call.connection.mechanism = Mechanism(cls="REMOTE", type="VLAN", parameters=self.parameters)
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        self.closed.append(call.connection.mechanism.type)
+        await rest.close(call)
+
+
+def asked(target="tcp://gateway:5003", **labels):
+    connection = Connection(id="c", payload="ETHERNET", labels=labels)
+    return Call(NetworkServiceRequest(connection=connection), target=target)
+
+
+@pytest.mark.parametrize(
+    ("labels", "uplink"),
+    [({"via": "gw1"}, "eth1"), ({"via": "gw2"}, "eth2"), ({"via": "gw2", "zone": "a"}, "eth1")],
+)
+async def test_the_first_uplink_whose_labels_all_fit_is_taken(labels, uplink):
+    begin, far = Begin(), Far(**{"vlan-id": "100"})
+    connection = await Chain([begin, OfferVlan(UPLINKS, Dataplane()), far]).request(asked(**labels))
+    assert begin.stores()[0].get(TUNNEL) == Breakout(uplink, 100)
+    assert connection.context.mtu == 1400
+    (preference,) = far.seen[0].mechanism_preferences
+    assert (preference.cls, preference.type) == ("REMOTE", "VLAN")
+
+
+async def test_an_id_that_is_left_out_means_no_tag():
+    begin = Begin()
+    await Chain([begin, OfferVlan(UPLINKS, Dataplane()), Far()]).request(asked(via="gw1"))
+    assert begin.stores()[0].get(TUNNEL) == Breakout("eth1", 0)
+
+
+async def test_endpoints_of_this_node_are_not_offered_a_breakout():
+    far = Far()
+    await Chain([Begin(), OfferVlan(UPLINKS, Dataplane()), far]).request(asked("unix:///nse.sock", via="gw1"))
+    assert far.seen[0].mechanism_preferences == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "labels", "told"),
+    [
+        ({}, {"via": "gw3"}, "no uplink of this node is for via=gw3, zone=; there is: eth1 for via=gw1 or via=gw2 and"),
+        ({"vlan-id": "4095"}, {"via": "gw1"}, "vlan-id of the VLAN mechanism is no number up to 4094: '4095'"),
+    ],
+)
+async def test_an_answer_that_cannot_be_used_is_told_and_closed_where_it_came_from(parameters, labels, told):
+    far = Far(**parameters)
+    with pytest.raises((NotFound, InvalidRequest), match=told):
+        await Chain([Begin(), OfferVlan(UPLINKS, Dataplane()), far]).request(asked(**labels))
+    assert far.closed == ["VLAN"]
+
+
+async def test_an_endpoint_names_its_vlan():
+    call = asked()
+    call.connection.mechanism = Mechanism(cls="REMOTE", type="VLAN")
+    connection = await Chain([VlanServer(100)]).request(call)
+    assert connection.mechanism.parameters == {"vlan-id": "100"}
+    with pytest.raises(ValueError, match="4095 is no VLAN id; expected 1 to 4094"):
+        VlanServer(4095)
+
+
+FILE = """
+interfaces:
+  - name: eth1
+    matches:
+      - labelSelector:
+          - via: gw1
+          - via: gw2
+            zone: a
+  - name: eth2
+    matches:
+      - labelSelector:
+          - via: gw2
+"""
+
+
+def test_the_file_is_read_as_upstreams(tmp_path):
+    (tmp_path / "file").write_text(FILE)
+    assert uplinks_from(str(tmp_path / "file")) == UPLINKS
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("interfaces: {", "it is no YAML"),
+        ("[]", "the file needs a list 'interfaces'"),
+        ("interfaces: [{}]", "each of its interfaces needs a name"),
+        ("interfaces: [{name: eth1}]", "interface eth1 needs a list 'matches'"),
+        ("interfaces: [{name: eth1, matches: [{}]}]", "a match of interface eth1 needs a list 'labelSelector'"),
+        ("interfaces: [{name: eth1, matches: [{labelSelector: [via]}]}]", "of interface eth1 is no label such as via:"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_what_is_wrong(tmp_path, content, told):
+    (tmp_path / "file").write_text(content)
+    with pytest.raises(ValueError, match=told):
+        uplinks_from(str(tmp_path / "file"))
+    with pytest.raises(ValueError, match="cannot read it: No such file or directory"):
+        uplinks_from(str(tmp_path / "nothing"))

@@ -1,0 +1,408 @@
+"""Policy routes in real namespaces: which way a packet goes, what is touched, what is left."""
+
+import asyncio
+import os
+import socket
+import struct
+
+import pytest
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, PolicyRoute, Route
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Conflict, InvalidRequest, MeshError
+from nsm.forwarder_kernel import policy_routes
+from nsm.forwarder_kernel.dataplane import Dataplane
+from nsm.forwarder_kernel.policy_routes import FIRST_TABLE, LAST_TABLE, PolicyRoutes
+from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.test_dataplane import Host, wire
+
+pytestmark = pytest.mark.system
+
+IPV4 = {"one": ("10.0.0.1", "10.0.0.0"), "two": ("10.0.0.3", "10.0.0.2"), "server": "172.16.9.9", "all": "0.0.0.0/0"}
+IPV6 = {"one": ("fd00::1", "fd00::"), "two": ("fd00::3", "fd00::2"), "server": "fd09::9", "all": "::/0"}
+HTTP = PolicyRoute(from_="10.0.0.3/32", proto="17", dst_port="80-90")
+DNS = PolicyRoute(proto="17", dst_port="53", routes=[Route(prefix="172.16.0.0/12")])
+ANY = PolicyRoute(from_="10.0.0.9/32", routes=[Route(prefix="0.0.0.0/0", next_hop="10.0.0.2")])
+ICMP6 = PolicyRoute(from_="fd00::3/128", proto="58")
+
+
+class Changes:
+    """What somebody changes in the rules and routes of a namespace."""
+
+    GROUPS = 1 << 6 | 1 << 10 | 1 << 7 | 1 << 18  # IPv4 and IPv6 routes, IPv4 and IPv6 rules
+    KINDS = {24: "+route", 25: "-route", 32: "+rule", 33: "-rule"}
+
+    def __init__(self, host):
+        def listen():
+            namespaces.enter(host.descriptor, namespaces.NEW_NET)
+            sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            sock.bind((0, self.GROUPS))
+            sock.setblocking(False)
+            return sock
+
+        self.sock = namespaces.in_thread(listen)
+
+    def seen(self):
+        kinds = []
+        while True:
+            try:
+                data, position = self.sock.recv(1 << 16), 0
+            except BlockingIOError:
+                return sorted(kinds)
+            while position < len(data):
+                size, kind = struct.unpack_from("=IH", data, position)
+                kinds.append(self.KINDS[kind])
+                position += (size + 3) & ~3
+
+
+class Echo:
+    """Says at every UDP port of a list which host got the packet."""
+
+    def __init__(self, host, address, ports):
+        def listen():
+            namespaces.enter(host.descriptor, namespaces.NEW_NET)
+            return [self._bound(address, port) for port in ports]
+
+        self.socks = namespaces.in_thread(listen)
+
+    @staticmethod
+    def _bound(address, port):
+        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind((address, port))
+        sock.setblocking(False)
+        return sock
+
+    def got(self):
+        """Ports whose socket got a packet."""
+        ports = []
+        for sock in self.socks:
+            try:
+                sock.recv(64)
+            except BlockingIOError:
+                continue
+            ports.append(sock.getsockname()[1])
+        return ports
+
+    def close(self):
+        for sock in self.socks:
+            sock.close()
+
+
+def send(host, source, server, port):
+    """One UDP packet; over a veth pair it is there when this returns."""
+
+    def work():
+        namespaces.enter(host.descriptor, namespaces.NEW_NET)
+        with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((source, 0))
+            sock.sendto(b"?", (server, port))
+
+    namespaces.in_thread(work)
+
+
+@pytest.fixture
+def watch():
+    """Watch a namespace's rules and routes until the test ends."""
+    made = []
+
+    def start(host):
+        made.append(Changes(host))
+        return made[-1]
+
+    yield start
+    for changes in made:
+        changes.sock.close()
+
+
+@pytest.fixture
+async def mesh():
+    """A client with a wire to each of two endpoints; both have the server's addresses, `one` is the usual way."""
+    client, *ends = Host(), Host(), Host()
+    plane = Dataplane("forwarder")
+    pairs = []
+    for name, end in zip(("one", "two"), ends, strict=True):
+        ours, theirs = zip(IPV4[name], IPV6[name], strict=True)
+        usual = [Route(prefix="172.16.0.0/12"), Route(prefix="fd09::/64")] if name == "one" else []
+        ip = {"src_ip_addrs": [host(a) for a in ours], "dst_ip_addrs": [host(a) for a in theirs], "src_routes": usual}
+        pairs.append(await plane.create(wire(client, end, names=(name, "nse"), **ip), name))
+        end.run("ip", "link", "set", "lo", "up")
+        end.run("ip", "address", "add", "172.16.9.9/32", "dev", "lo")
+        end.run("ip", "address", "add", "fd09::9/128", "dev", "lo", "nodad")
+    yield client, ends, plane, pairs
+    await plane.aclose()
+    for each in (client, *ends):
+        os.close(each.descriptor)
+
+
+def host(address):
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+class Connections:
+    """A forwarder's chain, as far as it is about policy routes."""
+
+    def __init__(self, client):
+        self.element, self.path = PolicyRoutes(), client.path
+        self.chain = Chain([Begin(), self.element])
+
+    async def request(self, *policies, name="two", connection_id=None, path=None):
+        ours, theirs = zip(IPV4[name], IPV6[name], strict=True) if name in IPV4 else ([], [])
+        ip = IpContext(
+            src_ip_addrs=[host(a) for a in ours], dst_ip_addrs=[host(a) for a in theirs], policies=list(policies)
+        )
+        mechanism = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{path or self.path}", "name": name})
+        context = ConnectionContext(ip_context=ip)
+        connection = Connection(id=connection_id or name, mechanism=mechanism, context=context)
+        await self.chain.request(Call(NetworkServiceRequest(connection=connection)))
+
+    async def close(self, name="two"):
+        await self.chain.close(Call(NetworkServiceRequest(connection=Connection(id=name))))
+
+
+@pytest.fixture
+async def connections(mesh):
+    made = Connections(mesh[0])
+    yield made
+    await made.chain.aclose()
+
+
+def rules(client):
+    """Our rules, as `ip` shows them: selector and table."""
+    found = [rule for family in ("-4", "-6") for rule in client.json(family, "rule") if rule.get("protocol") == "110"]
+    return [
+        (rule["src"], rule.get("ipproto"), rule.get("dport") or (rule.get("dport_start"), rule.get("dport_end")))
+        for rule in sorted(found, key=lambda rule: (":" in rule["src"], rule["priority"]))
+    ]
+
+
+def tables(client):
+    """Our tables, and what is in them."""
+    found = {}
+    for family in ("-4", "-6"):
+        for route in client.json(family, "route", "show", "table", "all"):
+            number = int(route["table"]) if str(route.get("table", "")).isdigit() else 0
+            if FIRST_TABLE <= number <= LAST_TABLE:
+                found.setdefault(number, set()).add((route["dst"], route.get("gateway")))
+    return found
+
+
+def nothing_is_left(client):
+    return rules(client) == [] and tables(client) == {}
+
+
+@pytest.mark.parametrize("family", [IPV4, IPV6], ids=["ipv4", "ipv6"])
+async def test_packets_that_a_policy_selects_take_the_other_wire(mesh, connections, family):
+    """By source, protocol and port; an empty list of routes is the default route of the family."""
+    client, ends, _, _ = mesh
+    (src, _), (other, _), server = family["two"], family["one"], family["server"]
+    echoes = [Echo(end, server, [53, 80, 85, 91]) for end in ends]
+
+    def way(source, port):
+        send(client, source, server, port)
+        return ["one", "two"][[bool(echo.got()) for echo in echoes].index(True)]
+
+    try:
+        assert way(src, 80) == "one"
+        await connections.request(PolicyRoute(from_=host(src), proto="17", dst_port="80-90"))
+        assert {port: way(src, port) for port in (53, 80, 85, 91)} == {53: "one", 80: "two", 85: "two", 91: "one"}
+        assert way(other, 80) == "one"
+        await connections.request(PolicyRoute(proto="6", dst_port="80"), PolicyRoute(dst_port="53"))
+        assert {port: way(other, port) for port in (53, 80)} == {53: "two", 80: "one"}
+        await connections.close()
+        assert [way(src, 80), way(other, 53)] == ["one", "one"]
+        assert nothing_is_left(client)
+    finally:
+        for echo in echoes:
+            echo.close()
+
+
+async def test_rules_are_tried_in_the_order_of_the_list(mesh, connections):
+    """Also when the order changes, or one is put before the others later."""
+    client = mesh[0]
+    everything, web, dns = PolicyRoute(from_="10.0.0.3/32"), PolicyRoute(from_="10.0.0.0/24", dst_port="80"), DNS
+    one, two, three = ("10.0.0.3", None, (None, None)), ("10.0.0.0", None, 80), ("all", "udp", 53)
+    for policies, expected in (
+        ([everything, web], [one, two]),
+        ([web, everything], [two, one]),
+        ([dns, web, everything], [three, two, one]),
+    ):
+        await connections.request(*policies)
+        assert rules(client) == expected
+
+
+async def test_tables_are_in_the_reserved_range_and_rules_say_whose_they_are(mesh, connections):
+    client = mesh[0]
+    await connections.request(HTTP, DNS, ICMP6)
+    assert rules(client) == [
+        ("10.0.0.3", "udp", (80, 90)),
+        ("all", "udp", 53),
+        ("fd00::3", "ipv6-icmp", (None, None)),
+    ]
+    assert sorted(tables(client).values(), key=str) == sorted(
+        [{("default", "10.0.0.2")}, {("172.16.0.0/12", "10.0.0.2")}, {("default", "fd00::2")}], key=str
+    )
+
+
+async def test_a_refresh_removes_what_is_obsolete_and_touches_nothing_that_is_unchanged(mesh, connections, watch):
+    client = mesh[0]
+    await connections.request(HTTP, DNS, ICMP6)
+    before, changes = tables(client), watch(client)
+    await connections.request(HTTP, DNS, ICMP6)
+    assert changes.seen() == []
+    await connections.request(DNS, ICMP6)
+    assert changes.seen() == ["-route", "-rule"]
+    assert tables(client).items() < before.items()
+    await connections.request(ANY, DNS, ICMP6)
+    assert changes.seen() == ["+route", "+rule"]
+    more = PolicyRoute(proto="17", dst_port="53", routes=[*DNS.routes, Route(prefix="192.168.0.0/16")])
+    await connections.request(ANY, more, ICMP6)
+    assert changes.seen() == ["+route"]
+    await connections.request(ANY, DNS, ICMP6)
+    assert changes.seen() == ["-route"]
+    moved = PolicyRoute(from_="10.0.0.9/32", routes=[Route(prefix="0.0.0.0/0", next_hop="10.0.0.3")])
+    with pytest.raises(MeshError, match="the kernel refused to add route 0.0.0.0/0"):
+        await connections.request(moved, DNS, ICMP6)
+    assert ("default", "10.0.0.2") in set().union(*tables(client).values())
+    await connections.request()
+    assert nothing_is_left(client)
+    assert connections.element.open_namespaces() == 0
+
+
+async def test_a_forwarder_that_starts_again_finds_its_policy_routes(mesh, watch):
+    """It removes what is not wanted any more, also if nothing is, and touches nothing else."""
+    client = mesh[0]
+    first, second, third = Connections(client), Connections(client), Connections(client)
+    await first.request(HTTP, DNS, ICMP6)
+    await first.chain.aclose()
+    changes = watch(client)
+    await second.request(HTTP, DNS, ICMP6)
+    assert changes.seen() == []
+    await second.request(DNS, HTTP)
+    assert len(tables(client)) == 2
+    await second.chain.aclose()
+    await third.request()
+    assert nothing_is_left(client)
+    await third.chain.aclose()
+
+
+async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh, monkeypatch):
+    """Neither when both choose the same table."""
+    client = mesh[0]
+    one, two = Connections(client), Connections(client)
+    numbers = iter([7, 7, 8, 7, 9])
+    monkeypatch.setattr(policy_routes.secrets, "randbelow", lambda _count: next(numbers))
+    await one.request(DNS, name="one")
+    await two.request(DNS, name="two")
+    assert set(tables(client)) == {FIRST_TABLE + 7, FIRST_TABLE + 8}
+    assert rules(client) == [("all", "udp", 53)] * 2
+    await one.close("one")
+    assert set(tables(client)) == {FIRST_TABLE + 8}
+    await two.request(ANY, name="two")
+    assert len(rules(client)) == 1
+    await two.close("two")
+    assert nothing_is_left(client)
+    await one.chain.aclose()
+    await two.chain.aclose()
+
+
+@pytest.mark.parametrize("theirs", ["172.16.0.0/12", "172.17.0.0/16"])
+async def test_a_table_that_another_process_takes_at_the_same_moment_is_left_to_it(
+    mesh, connections, monkeypatch, theirs
+):
+    client = mesh[0]
+    numbers = iter([FIRST_TABLE + 1, FIRST_TABLE + 2])
+
+    def free(_self, _count):
+        number = next(numbers)
+        if number == FIRST_TABLE + 1:
+            client.run("ip", "route", "add", theirs, "dev", "one", "table", str(number), "proto", "110")
+        return [number]
+
+    monkeypatch.setattr(policy_routes._Found, "free_tables", free)
+    await connections.request(DNS)
+    assert tables(client) == {
+        FIRST_TABLE + 1: {(theirs, None)},
+        FIRST_TABLE + 2: {("172.16.0.0/12", "10.0.0.2")},
+    }
+    await connections.close()
+    assert tables(client) == {FIRST_TABLE + 1: {(theirs, None)}}
+
+
+async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, connections):
+    client, ends, plane, pairs = mesh
+    await connections.request(HTTP, DNS)
+    before = rules(client)
+    await plane.remove(pairs[1])
+    assert tables(client) == {}
+    ours, theirs = IPV4["two"]
+    await plane.create(
+        wire(client, ends[1], names=("two", "nse"), src_ip_addrs=[host(ours)], dst_ip_addrs=[host(theirs)]), "two"
+    )
+    await connections.request(HTTP, DNS)
+    assert rules(client) == before
+    assert len(tables(client)) == 2
+    await connections.close()
+    assert nothing_is_left(client)
+
+
+async def test_rules_go_with_the_connection_also_when_the_wire_is_gone_before(mesh, connections):
+    client, _, plane, pairs = mesh
+    await connections.request(HTTP, ICMP6)
+    await plane.remove(pairs[1])
+    await connections.close()
+    assert nothing_is_left(client)
+    assert connections.element.open_namespaces() == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (PolicyRoute(proto="tcp"), r"policy route 2 \(proto tcp\) cannot be: 'tcp' is no IP protocol"),
+        (PolicyRoute(proto="300"), "'300' is no IP protocol; expected a number up to 255"),
+        (PolicyRoute(dst_port="90-80"), "'90-80' is no range of ports"),
+        (PolicyRoute(dst_port="0"), "'0' is no range of ports"),
+        (PolicyRoute(src_port="1-65536"), "'1-65536' is no range of ports; expected 80 or 8000-8010, from 1 to 65535"),
+        (PolicyRoute(from_="10.0.0.300/32"), "'10.0.0.300/32' is no prefix"),
+        (PolicyRoute(routes=[Route(prefix="everywhere")]), "'everywhere' is no prefix"),
+        (
+            PolicyRoute(routes=[Route(prefix="10.0.0.0/8", next_hop="fd00::2")]),
+            "must be both IPv4 or both IPv6|both must",
+        ),
+        (PolicyRoute(routes=[Route(prefix="fd00::/8", next_hop="there")]), "next hop 'there' is no IP address"),
+        (PolicyRoute(from_="10.0.0.3/32", routes=[Route(prefix="fd00::/8")]), "must be both IPv4 or both IPv6"),
+    ],
+)
+async def test_a_nonsense_policy_is_told_and_leaves_nothing(mesh, connections, policy, told):
+    """And what was there before stays."""
+    client = mesh[0]
+    with pytest.raises(InvalidRequest, match=told):
+        await connections.request(HTTP, policy)
+    assert nothing_is_left(client)
+    assert len(connections.chain.elements[0]) == 0
+    await connections.request(HTTP)
+    with pytest.raises(InvalidRequest, match=told):
+        await connections.request(DNS, policy)
+    assert rules(client) == [("10.0.0.3", "udp", (80, 90))]
+
+
+async def test_what_the_kernel_refuses_leaves_nothing(mesh, connections):
+    """A next hop that is the client's own address."""
+    client = mesh[0]
+    with pytest.raises(MeshError, match="the kernel refused to add route 10.9.0.0/16 to table"):
+        await connections.request(HTTP, PolicyRoute(routes=[Route(prefix="10.9.0.0/16", next_hop="10.0.0.3")]))
+    with pytest.raises(Conflict, match="there is no interface 'three'"):
+        await connections.request(HTTP, name="three")
+    with pytest.raises(InvalidRequest, match="there is no network namespace"):
+        await connections.request(HTTP, path="/proc/1/ns/nothing")
+    assert nothing_is_left(client)
+    assert connections.element.open_namespaces() == 0
+
+
+async def test_connections_come_and_go_at_once(mesh, connections):
+    client = mesh[0]
+    policies = [PolicyRoute(dst_port=str(1000 + number)) for number in range(20)]
+    await asyncio.gather(connections.request(*policies, name="one"), connections.request(*policies, name="two"))
+    assert len(tables(client)) == 80  # a table for each family, policy and wire
+    await asyncio.gather(connections.close("one"), connections.close("two"))
+    assert nothing_is_left(client)
