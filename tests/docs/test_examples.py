@@ -13,7 +13,7 @@ import pytest
 
 from nsm.chains.testing.clock import VirtualTimeLoop
 from nsm.mesh import topology
-from nsm.mesh.cli import status_lines
+from nsm.mesh.tree import tree
 from tests.docs.pages import PAGES, ROOT, blocks, name_of
 
 WITH_CODE = [page for page in PAGES if blocks(page, "python")]
@@ -76,6 +76,18 @@ def test_the_status_that_pages_show_is_what_the_command_prints():
     """Of the wire that one of them shows as JSON."""
     page = ROOT / "docs" / "local-mesh.md"
     (wire,) = re.findall(r'^\{"client":.*$', page.read_text(), re.MULTILINE)
-    printed = status_lines({"wires": [json.loads(wire)], "components": []})[:2]
+    runs = {"identity": "identity", "registry-node-1": "registry", "nsmgr-node-1": "nsmgr"}
+    runs |= {"forwarder-node-1": "forwarder-kernel", "endpoint": "nse", "client": "nsc"}
+    components = [
+        {"name": name, "command": command, "node": "node-1", "pid": 12345, "state": "ready", "last_warning": ""}
+        for name, command in runs.items()
+    ]
+    nodes = [{"name": "node-1", "address": ""}]
+    printed = tree({"nodes": nodes, "links": [], "components": components, "wires": [json.loads(wire)]})
+    assert printed[0] == "node-1"
     for shown in (page, ROOT / "README.md"):
-        assert set(printed) <= {line.strip() for line in shown.read_text().splitlines()}
+        lines = [re.sub(r"pid \d+", "pid 12345", line.strip()) for line in shown.read_text().splitlines()]
+        assert {line.strip() for line in printed[-2:]} <= set(lines)
+    assert {line.strip() for line in printed} <= {
+        re.sub(r"pid \d+", "pid 12345", line.strip()) for line in page.read_text().splitlines()
+    }

@@ -79,8 +79,8 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
+            PolicyRoutes(),  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
-            PolicyRoutes(),  # before the mechanisms: it routes by the interface that they make
             Mechanisms(served),
             KernelWire(dataplane, far_side),
             Connect(

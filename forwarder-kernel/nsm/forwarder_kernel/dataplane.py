@@ -33,6 +33,7 @@ from .netlink import (
     add_route,
     delete_group,
     delete_link,
+    reading,
     remove_address,
     remove_neighbor,
     remove_route,
@@ -314,6 +315,8 @@ class Dataplane:
         live.ends = tuple(
             _End(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
         )
+        for end, _, settings in _sides(live, live.wire):
+            end.namespace.socket.apply(_obsolete(end, settings))
         self._configure(live)
         return live
 
@@ -452,6 +455,15 @@ def _additions(index: int, settings: Settings, mac: str) -> list[Message]:
 
 def _links_first(route: tuple[object, object | None]) -> bool:
     return route[1] is not None
+
+
+def _obsolete(end: _End, settings: Settings) -> list[Message]:
+    """What an earlier process gave to an end that is not wanted any more."""
+    socket, index = end.namespace.socket, end.index
+    return [
+        *(remove_route(index, prefix, via) for prefix, via in reading.routes(socket, index) - settings.routes),
+        *(remove_address(index, address) for address in reading.addresses(socket, index) - settings.addresses),
+    ]
 
 
 def _differences(index: int, before: Settings, after: Settings, mac: str) -> list[Message]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from .control import ask
@@ -18,7 +18,7 @@ _CANNOT_RUN = 127
 
 
 def main(arguments: list[str]) -> int:
-    """A whole mesh on this machine: up, status, exec, logs, down."""
+    """A whole mesh on this machine: up, status, exec, logs, kill, cut, mend, down."""
     words, dashes, command = _split(arguments)
     parsed = _parser().parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -46,16 +46,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nsm mesh", description=main.__doc__)
     parser.add_argument("--name", default="default", help="which mesh; several can live side by side")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = _command(commands, "up", _up, "start a mesh; returns when every client has its wires")
-    up.add_argument("-f", "--file", help="the topology; without one: one node, one endpoint, one client")
+    up = _command(commands, "up", _up, "start a mesh, or change one; returns when every client has its wires")
+    up.add_argument("-f", "--file", help="the topology; without one: as it is, else one node, one endpoint, one client")
     up.add_argument(
         "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
     )
-    status = _command(commands, "status", _status, "show components and wires")
+    status = _command(commands, "status", _status, "show nodes, their components and workloads, and wires")
     status.add_argument("--json", action="store_true", help="for programs")
     run = _command(commands, "exec", _exec, "run a command in a workload: exec WORKLOAD -- CMD...")
     run.add_argument("workload")
     _command(commands, "logs", _logs, "show what components logged").add_argument("component", nargs="?")
+    kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `up` brings it back")
+    kill.add_argument("component", metavar="COMPONENT|WORKLOAD")
+    kill.add_argument(
+        "--signal", type=_signal, default=signal.SIGKILL, metavar="NAME", help="KILL, TERM, STOP, .. [KILL]"
+    )
+    for name, about in (
+        ("cut", "take down the first node's port at the link between two nodes"),
+        ("mend", "take up the ports of both nodes at the link between them"),
+    ):
+        _command(commands, name, _cut_or_mend, about).add_argument("nodes", nargs=2, metavar="NODE")
+    _command(commands, "schema", _schema, "print the JSON schema of the topology file")
     _command(commands, "down", _down, "take the mesh down")
     return parser
 
@@ -67,10 +78,17 @@ def _seconds(text: str) -> float:
     return value
 
 
+def _signal(text: str) -> signal.Signals:
+    try:
+        return signal.Signals(int(text)) if text.isdigit() else signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
+    except (ValueError, KeyError):
+        raise argparse.ArgumentTypeError(f"there is no signal {text!r}; there are KILL, TERM, STOP, CONT, ..") from None
+
+
 def _command(commands: Any, name: str, work: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
     parser.add_argument("--name", default=argparse.SUPPRESS, help="which mesh")
-    parser.set_defaults(work=work)
+    parser.set_defaults(work=work, command_name=name)
     return parser
 
 
@@ -84,6 +102,10 @@ def show(event: Mapping[str, Any]) -> None:
         print(f"  {component:<24} {event['interface']} to {event['endpoint']}: {addresses} in {event['ms']} ms")
     elif event["event"] in {"no wire yet", "ended"}:
         print(f"  {component:<24} {event['event']}: {event.get('error') or event.get('reason')}", file=sys.stderr)
+    elif event["event"] == "again":
+        print(f"  {component:<24} is started again: {event['reason']}")
+    elif event["event"] == "taken out":
+        print(f"  {component:<24} is taken out")
     sys.stdout.flush()
 
 
@@ -92,7 +114,7 @@ def _up(run: RunDir, parsed: argparse.Namespace) -> int:
     from .topology import TopologyError, read  # noqa: PLC0415
 
     try:
-        topology = read(parsed.file)
+        topology = read(parsed.file) if parsed.file is not None else None
     except TopologyError as error:
         raise MeshCommandError(str(error)) from None
     put_off_interruptions()  # an exit code of 0 means that there is a mesh, any other that there is none
@@ -110,40 +132,32 @@ def _down(run: RunDir, _parsed: argparse.Namespace) -> int:
 
 
 def _status(run: RunDir, parsed: argparse.Namespace) -> int:
+    from .tree import tree  # noqa: PLC0415 - as above
+
     status = ask(run, {"command": "status"})
-    print(json.dumps(status, indent=2) if parsed.json else "\n".join(status_lines(status)))
+    print(json.dumps(status, indent=2) if parsed.json else "\n".join(tree(status)))
     return 0
 
 
-def status_lines(status: Mapping[str, Any]) -> list[str]:
-    """A mesh's status for a person: its wires, then its components."""
-    wires = [_wire_row(wire) for wire in status["wires"]]
-    components = [_component_row(component) for component in status["components"]]
-    return [
-        *_table(("CLIENT", "INTERFACE", "SERVICE", "ENDPOINT", "STATE", "ADDRESSES", "PATH"), wires),
-        "",
-        *_table(("COMPONENT", "RUNS", "NODE", "PID", "STATE", ""), components),
-    ]
+def _kill(run: RunDir, parsed: argparse.Namespace) -> int:
+    reply = ask(run, {"command": "kill", "component": parsed.component, "signal": int(parsed.signal)})
+    print(f"{parsed.component} {'has ended' if reply['ended'] else f'got {parsed.signal.name}'}")
+    return 0
 
 
-def _wire_row(wire: Mapping[str, Any]) -> tuple[str, ...]:
-    addresses = " ".join(f"{s} → {d}" for s, d in zip(wire["src_ips"], wire["dst_ips"], strict=False))
-    path = " → ".join(wire["path"]) or wire.get("reason", "")
-    interface = f"{wire['interface'] or '?'} ({wire['mechanism']})"
-    return wire["client"], interface, wire["service"], wire["endpoint"] or "-", wire["state"], addresses or "-", path
+def _cut_or_mend(run: RunDir, parsed: argparse.Namespace) -> int:
+    reply = ask(run, {"command": parsed.command_name, "nodes": parsed.nodes})
+    one, other = parsed.nodes
+    done = f"{one} is cut from" if parsed.command_name == "cut" else f"{one} and {other} are mended at"
+    print(f"{done} link {', '.join(reply['links'])}")
+    return 0
 
 
-def _component_row(component: Mapping[str, Any]) -> tuple[str, ...]:
-    problem = "" if component["state"] == "ready" else component["last_warning"]
-    pid = str(component["pid"] or "-")
-    return component["name"], component["command"], component["node"], pid, component["state"], problem
+def _schema(_run: RunDir, _parsed: argparse.Namespace) -> int:
+    from .topology import schema  # noqa: PLC0415 - as above
 
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns as wide as their widest entry."""
-    columns = list(zip(head, *rows, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in (head, *rows)]
+    print(schema(), end="")
+    return 0
 
 
 def _exec(run: RunDir, parsed: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterable, Mapping
+from functools import partial
 from urllib.parse import urlsplit
 
 from nsm.chains.core import Tasks
@@ -29,7 +30,7 @@ class Collector:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._endpoint = environment.get(_VARIABLE, "")
         self._parts = urlsplit(self._endpoint)
-        self._listening: list[asyncio.Server] = []
+        self._listening: dict[int, asyncio.Server] = {}
         self._pumps = Tasks("traces")
         if self._endpoint and self._parts.scheme not in {"file", "http"}:
             raise MeshCommandError(f"{_VARIABLE}={self._endpoint!r}: a local mesh sends traces to http:// or file://")
@@ -42,14 +43,17 @@ class Collector:
         return {_VARIABLE: f"http://127.0.0.1:{_PORT}{self._parts.path}"}
 
     async def listen_in(self, networks: Iterable[int]) -> None:
-        """Listen in the network namespaces with these descriptors, if the collector is outside."""
-        for network in networks if self._is_outside else ():
-            sock = namespaces.in_thread(lambda network=network: _listening_socket(network))  # type: ignore[misc]
-            self._listening.append(await asyncio.start_server(self._pass_on, sock=sock))
+        """Listen in the network namespaces with these descriptors and in no others, if the collector is outside."""
+        wanted = {namespaces.number_of(network): network for network in networks if self._is_outside}
+        for number in self._listening.keys() - wanted.keys():
+            self._listening.pop(number).close()  # an open socket would keep the namespace alive
+        for number in wanted.keys() - self._listening.keys():
+            sock = namespaces.in_thread(partial(_listening_socket, wanted[number]))
+            self._listening[number] = await asyncio.start_server(self._pass_on, sock=sock)
 
     async def aclose(self) -> None:
         """Stop listening and passing on."""
-        for server in self._listening:
+        for server in self._listening.values():
             server.close()
         await self._pumps.aclose()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from .rundir import MeshCommandError, RunDir
@@ -14,29 +16,45 @@ class NoAnswerError(MeshCommandError):
     """The supervisor is there, but does not answer in time."""
 
 
+class NotThereError(MeshCommandError):
+    """There is no supervisor that could be asked: not yet, or not any more."""
+
+
 def ask(run: RunDir, request: dict[str, Any], *, timeout: float = 60.0) -> dict[str, Any]:
     """What the supervisor of a mesh answers.
 
-    Raises `MeshCommandError` if it is not there, or with what it objects; `NoAnswerError` after `timeout` seconds.
+    Raises `NotThereError`, `MeshCommandError` with what it objects, or `NoAnswerError` after `timeout` seconds.
     """
     try:
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(timeout)
-            sock.connect(str(run.control))
-            sock.sendall(json.dumps(request).encode() + b"\n")
-            with sock.makefile("rb") as lines:
-                line = lines.readline()
+        reply = next(follow(run, request, timeout=timeout), None)
     except TimeoutError:
         message = f"the supervisor of mesh {run.name!r} does not answer; `nsm mesh down --name {run.name}` ends it"
         raise NoAnswerError(message) from None
-    except OSError:
-        raise MeshCommandError(f"mesh {run.name!r} is not up (there is nothing at {run.path})") from None
-    if not line:
+    if reply is None:
         raise MeshCommandError(f"mesh {run.name!r} went away")
-    reply: dict[str, Any] = json.loads(line)
-    if "error" in reply:
-        raise MeshCommandError(reply["error"])
     return reply
+
+
+def follow(run: RunDir, request: dict[str, Any], *, timeout: float | None = None) -> Iterator[dict[str, Any]]:
+    """All that the supervisor of a mesh answers, as it comes.
+
+    Raises `NotThereError`, `MeshCommandError` with what it objects, or TimeoutError if a line takes so long.
+    """
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(run.control))
+            sock.sendall(json.dumps(request).encode() + b"\n")
+        except TimeoutError:
+            raise
+        except OSError:
+            raise NotThereError(f"mesh {run.name!r} is not up (there is nothing at {run.path})") from None
+        with sock.makefile("rb") as lines, contextlib.suppress(ConnectionError):
+            for line in lines:
+                reply: dict[str, Any] = json.loads(line)
+                if "error" in reply and "event" not in reply:
+                    raise MeshCommandError(reply["error"])
+                yield reply
 
 
 def supervisor_of(run: RunDir) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .control import ask
+from .model import ClientSpec, EndpointSpec, Link, Node, Topology
 from .rundir import MeshCommandError, RunDir
 from .topology import TopologyError, read
 
@@ -22,18 +24,40 @@ _UP_TIMEOUT = 15.0
 def main(arguments: list[str]) -> int:
     """Starts a mesh, shows a ping crossing its wire, and takes it down."""
     parser = argparse.ArgumentParser(prog="nsm demo", description=main.__doc__)
+    parser.add_argument(
+        "--nodes", type=int, default=1, choices=range(1, 10), help="how many nodes the wire may cross [1]"
+    )
     parser.add_argument("--trace", action="store_true", help="show the set-up of the wire as a waterfall of spans")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _Demo(trace=parsed.trace).run()
+        return _Demo(parsed.nodes, trace=parsed.trace).run()
     except (MeshCommandError, TopologyError) as error:
         print(f"nsm demo: {error}", file=sys.stderr)
         return 1
 
 
+def demo_topology(nodes: int) -> Topology:
+    """The built-in mesh; with several nodes one in which the client is on the first and the endpoint on the last."""
+    if nodes == 1:
+        return read(None)
+    names = [f"node-{number}" for number in range(1, nodes + 1)]
+    client = ClientSpec(CLIENT, names[0], ("kernel://icmp-responder/nsm-1",))
+    prefixes = ("10.0.0.0/24", "fd00::/120")
+    endpoint = EndpointSpec(ENDPOINT, names[-1], ("icmp-responder",), "ETHERNET", prefixes)
+    link = Link(tuple(names), ipaddress.ip_network("172.16.1.0/24"))
+    return Topology(tuple(map(Node, names)), (link,), endpoints=(endpoint,), clients=(client,))
+
+
+def _described(nodes: int) -> str:
+    if nodes == 1:
+        return "one node, a client and an endpoint in namespaces of their own"
+    return f"{nodes} nodes with a link, a client on the first and an endpoint on the last, in namespaces of their own"
+
+
 class _Demo:
-    def __init__(self, *, trace: bool) -> None:
+    def __init__(self, nodes: int, *, trace: bool) -> None:
+        self._nodes = nodes
         self._run = RunDir.of(f"demo-{os.getpid()}")
         self._trace = trace
         self._began = time.perf_counter()
@@ -41,7 +65,7 @@ class _Demo:
     def run(self) -> int:
         from .enter import down  # noqa: PLC0415 - after the arguments have been read
 
-        self._say("a mesh on this machine: one node, a client and an endpoint in namespaces of their own")
+        self._say(f"a mesh on this machine: {_described(self._nodes)}")
         pids: list[int] = []
         try:
             self._start()
@@ -66,7 +90,7 @@ class _Demo:
         from .launch import up  # noqa: PLC0415 - as above
 
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
-        up(self._run, read(None), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
+        up(self._run, demo_topology(self._nodes), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
 
     def _say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self._began:6.2f} s] {text}", flush=True)
@@ -84,6 +108,9 @@ class _Demo:
 
     def _show_wire(self, wire: Mapping[str, Any]) -> None:
         self._say(f"who asked whom: {' → '.join(wire['path'])}")
+        if (tunnel := wire.get("tunnel")) is not None:
+            ends = f"{tunnel['parameters'].get('src_ip')} and {tunnel['parameters'].get('dst_ip')}"
+            self._say(f"the wire crosses from node to node by {tunnel['mechanism']}, between {ends}")
         self._say(f"addresses: client {', '.join(wire['src_ips'])}, endpoint {', '.join(wire['dst_ips'])}")
 
     def _show_trace(self) -> None:

@@ -14,21 +14,25 @@ from functools import partial
 from typing import Any
 
 from nsm.chains import logs
-from nsm.chains.core import MeshError
 
 from . import namespaces
+from .answers import Answers, serve_control, up_or_stopped
+from .control import NotThereError, follow
+from .model import Topology
+from .processes import Tell
 from .rundir import MeshCommandError, RunDir
-from .supervisor import Supervisor, Tell, serve_control
-from .topology import Topology
+from .supervisor import Supervisor
+from .topology import read
 from .zygote import Zygote, clear, components
 
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CLEAR_TIMEOUT = 10.0
+_SOON, _SLACK = 0.05, 10.0
 
 
 def up(
     run: RunDir,
-    topology: Topology,
+    topology: Topology | None,
     tell: Tell,
     *,
     timeout: float | None = None,
@@ -36,19 +40,45 @@ def up(
 ) -> None:
     """Bring a mesh up; returns when every client has its wires, and leaves it running.
 
-    `tell` hears each step. Raises `MeshCommandError`, also when that takes more than `timeout` seconds; nothing is left
-    then, nor after a KeyboardInterrupt.
+    One that is up already becomes what `topology` describes: what is there and fits is not touched. Without a
+    topology it is the built-in one, or what the mesh has already. `tell` hears each step.
+
+    Raises `MeshCommandError`, also when that takes more than `timeout` seconds. After that, or a KeyboardInterrupt,
+    nothing is left of a mesh that was not up before; one that was stays as far as it came.
     """
     with _uninterrupted():
-        lock = run.claim()
-        read, write = os.pipe2(os.O_CLOEXEC)
+        while (lock := run.claim()) is None:
+            with _interruptible():
+                if _change(run, topology, tell, timeout):
+                    return
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            os._exit(_supervise(run, topology, timeout, dict(environment), write, lock))
-        os.close(write)
+            os._exit(_supervise(run, topology or read(None), timeout, dict(environment), write_end, lock))
+        os.close(write_end)
         os.close(lock)
-        with _taken_down_unless_done(run, pid), os.fdopen(read) as events, _interruptible():
+        with _taken_down_unless_done(run, pid), os.fdopen(read_end) as events, _interruptible():
             _follow(events, tell)
+
+
+def _change(run: RunDir, topology: Topology | None, tell: Tell, timeout: float | None) -> bool:
+    """Have the supervisor that is there make the change; False if it is too early or too late to ask it."""
+    request: dict[str, Any] = {"command": "up", "timeout": timeout}
+    if topology is not None:
+        request |= {"text": topology.text, "source": topology.source, "folder": topology.folder}
+    try:
+        for event in follow(run, request, timeout=timeout and timeout + _SLACK):
+            if event["event"] == "up":
+                return True
+            if event["event"] == "failed":
+                raise MeshCommandError(event["reason"])
+            tell(event)
+    except NotThereError:
+        run.wait_released(_SOON)
+        return False
+    except TimeoutError:
+        raise MeshCommandError(f"the supervisor of mesh {run.name!r} does not answer") from None
+    raise MeshCommandError("somebody took the mesh down meanwhile")
 
 
 def _follow(events: Any, tell: Tell) -> None:
@@ -122,7 +152,7 @@ def _supervise(
         with contextlib.suppress(OSError):
             os.write(events, json.dumps(dict(event), default=str).encode() + b"\n")
 
-    supervisor = zygote = None
+    zygote, networks = None, set[int]()
     try:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
@@ -133,8 +163,7 @@ def _supervise(
         traced = "OTEL_EXPORTER_OTLP_ENDPOINT" in environment
         zygote = Zygote(run, partial(components, traced=traced), lock=lock, events=events)
         namespaces.call_self("nsm-supervisor")
-        supervisor = Supervisor(run, topology, zygote, tell, environment)
-        asyncio.run(_run(run, supervisor, tell, timeout, events))
+        networks = asyncio.run(_run(run, zygote, topology, tell, timeout, environment, events))
     except Exception as error:
         tell({"event": "failed", "reason": str(error) or repr(error)})
         logs.log.exception("the supervisor failed")
@@ -142,7 +171,7 @@ def _supervise(
     finally:
         if zygote is not None:
             zygote.close()
-        clear(run, supervisor.networks if supervisor is not None else ())
+        clear(run, networks)
     return 0
 
 
@@ -160,14 +189,24 @@ def _detach(run: RunDir, *kept: int) -> None:
         os.closerange(lower + 1, upper)
 
 
-async def _run(run: RunDir, supervisor: Supervisor, tell: Tell, timeout: float | None, events: int) -> None:
+async def _run(
+    run: RunDir,
+    zygote: Zygote,
+    topology: Topology,
+    tell: Tell,
+    timeout: float | None,
+    environment: Mapping[str, str],
+    events: int,
+) -> set[int]:
+    """Keep a mesh until it is to end; returns the numbers of the network namespaces that it had at last."""
     loop = asyncio.get_running_loop()
+    supervisor = Supervisor(run, zygote, environment)
     loop.add_signal_handler(signal.SIGTERM, supervisor.stopping.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
     loop.add_reader(events, supervisor.stopping.set)  # an error on this end: nobody listens at the other one
-    control = await serve_control(str(run.control), lambda request: _answer(supervisor, request))
+    control = await serve_control(str(run.control), Answers(supervisor))
     try:
-        came_up = await _up_or_stopped(supervisor, timeout, tell)
+        came_up = await up_or_stopped(supervisor, topology, timeout, tell)
         loop.remove_reader(events)
         if came_up:
             tell({"event": "up"})
@@ -177,35 +216,4 @@ async def _run(run: RunDir, supervisor: Supervisor, tell: Tell, timeout: float |
         supervisor.stopping.set()
         await supervisor.down()
         control.close()
-
-
-async def _up_or_stopped(supervisor: Supervisor, timeout: float | None, tell: Tell) -> bool:
-    starting = asyncio.ensure_future(supervisor.up(timeout))
-    stopping = asyncio.ensure_future(supervisor.stopping.wait())
-    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if not starting.done():
-        starting.cancel()
-    try:
-        await starting
-    except asyncio.CancelledError:
-        return False
-    except (MeshError, MeshCommandError, OSError) as error:
-        tell({"event": "failed", "reason": str(error)})
-        return False
-    return True
-
-
-async def _answer(supervisor: Supervisor, request: dict[str, Any]) -> dict[str, Any]:
-    command = request["command"]
-    if command == "status":
-        return {"components": supervisor.status(), "wires": await supervisor.wires()}
-    if command == "place":
-        return supervisor.place_of(request["workload"])
-    if command == "stop":
-        await supervisor.stop(request["component"])
-        return {"stopped": request["component"]}
-    if command == "down":
-        supervisor.stopping.set()
-        return {"stopping": True}
-    raise MeshCommandError(f"unknown command {command!r}")
+    return supervisor.networks

@@ -49,6 +49,12 @@ class LogFile:
         """Nothing more is coming."""
         self._file.close()
 
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove the log at `path`, the old one too."""
+        path.unlink(missing_ok=True)
+        _old(path).unlink(missing_ok=True)
+
     def _open(self) -> Any:
         return open(self._path, "ab", buffering=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -75,6 +76,23 @@ def new_network() -> int:
         return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     return in_thread(make)
+
+
+def forward_packets(network: int) -> None:
+    """Let what lives in a network namespace pass packets on between its interfaces."""
+
+    def allow() -> None:
+        enter(network, NEW_NET)
+        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            with contextlib.suppress(FileNotFoundError):  # a kernel without that family
+                _write(f"/proc/sys/net/{path}", "1")
+
+    in_thread(allow)
+
+
+def another(descriptor: int) -> int:
+    """One more descriptor of the same namespace."""
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def new_mounts(resolv_conf: str) -> int:

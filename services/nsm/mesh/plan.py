@@ -2,116 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 
+from nsm.chains.transport.urls import Address
+
+from .model import DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology
 from .rundir import RunDir
-from .topology import ClientSpec, EndpointSpec, Node, Topology
 
 TRUST_DOMAIN = "local.mesh"
 OPERATOR = "operator"
 """The identity of the supervisor, when it asks or tells the components something."""
 _REGISTRY_PORT, _MANAGER_PORT = 5002, 5001
+_POINT_TO_POINT = {"p2p": "true"}
+"""What a forwarder is labelled with if nobody says otherwise."""
 
-START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse"), ("nsc",))
+PROGRAM = "program"
+"""The command of a component that runs a program of the user's own."""
+START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", PROGRAM), ("nsc",))
 """The commands that start together, one group after the other."""
-STOP_ORDER = ("nsc", "nse", "forwarder-kernel", "nsmgr", "registry", "identity")
+STOP_ORDER = ("nsc", "nse", PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
 """Clients first, so that they close their wires while everybody else is there."""
+REGISTERED = ("nse", PROGRAM, "forwarder-kernel")
+"""The commands that register themselves as endpoints."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment."""
+    """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment.
+
+    For `PROGRAM` what runs is `program`. What has variables of the file runs in the file's `folder`: they may be paths.
+    """
 
     name: str
     command: str
+    node: str
     place: str
     environment: Mapping[str, str] = field(repr=False)
     is_workload: bool = False
+    program: tuple[str, ...] = ()
+    folder: str = "/"
+
+    @property
+    def identity(self) -> str:
+        """Who it is: the node, and its role there or its name."""
+        path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
+        return f"spiffe://{TRUST_DOMAIN}/{self.node}/{path}"
 
 
-def manager_of(run: RunDir, node: Node) -> str:
+def manager_of(run: RunDir, node: str) -> str:
     """The URL at which the workloads of a node reach its manager."""
-    return f"unix://{run.socket_of(_role('nsmgr', node.name))}"
+    return f"unix://{run.socket_of(role_of('nsmgr', node))}"
+
+
+def forwarder_of(run: RunDir, node: str) -> str:
+    """The URL at which the manager of a node reaches its forwarder."""
+    return f"unix://{run.socket_of(role_of('forwarder', node))}"
+
+
+def role_of(role: str, node: str) -> str:
+    """The name of a component that every node has."""
+    return f"{role}-{node}"
 
 
 def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Component]:
     """The components of a mesh; `common` is part of everybody's environment."""
-    parts: list[Component] = []
-    for node in topology.nodes:
-        parts += _of_node(run, node)
-    by_name = {node.name: node for node in topology.nodes}
-    parts += [_endpoint(run, by_name[endpoint.node], endpoint) for endpoint in topology.endpoints]
-    parts += [_client(run, by_name[client.node], client) for client in topology.clients]
-    nodes = {part.name: _node_of(part, topology) for part in parts}
     first = topology.nodes[0].name
-    entries = [_entry(run, OPERATOR, OPERATOR), *(_entry(run, p.name, _path(p, nodes[p.name])) for p in parts)]
-    environment = {"NSM_TRUST_DOMAIN": TRUST_DOMAIN, "NSM_ENTRIES": ",".join(entries)}
-    parts.insert(0, Component("identity", "identity", first, environment))
-    nodes["identity"] = first
-    return [_with_common(run, part, nodes[part.name], common) for part in parts]
+    environment = {"NSM_TRUST_DOMAIN": TRUST_DOMAIN, "NSM_ENTRIES_FILE": str(run.entries)}
+    environment["NSM_AUTHORITY_FILE"] = str(run.authority)
+    parts = [Component("identity", "identity", first, first, environment), _registry(topology, first)]
+    for node in topology.nodes:
+        parts += _of_node(run, topology, node)
+    parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
+    parts += [_client(run, topology, client) for client in topology.clients]
+    return [_with_common(run, part, common) for part in parts]
 
 
-def _of_node(run: RunDir, node: Node) -> list[Component]:
-    registry, manager, forwarder = (_role(role, node.name) for role in ("registry", "nsmgr", "forwarder"))
-    url = f"tcp://127.0.0.1:{_REGISTRY_PORT}"
-    listen_on = f"{manager_of(run, node)},tcp://127.0.0.1:{_MANAGER_PORT}"
-    own = f"unix://{run.socket_of(forwarder)}"
+def entries(run: RunDir, parts: Sequence[Component]) -> str:
+    """Who gets which identity: by the socket that it asks."""
+    named = {OPERATOR: f"spiffe://{TRUST_DOMAIN}/{OPERATOR}", **{part.name: part.identity for part in parts[1:]}}
+    return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
+
+
+def _registry(topology: Topology, node: str) -> Component:
+    return Component(role_of("registry", node), "registry", node, node, {"NSM_LISTEN_ON": _registry_url(topology)})
+
+
+def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
+    to_others = _url(topology, node.name, _MANAGER_PORT)
+    manager = {
+        "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
+        "NSM_REGISTRY_URL": _registry_url(topology),
+        **node.manager_environment,
+    }
+    forwarder = {
+        "NSM_CONNECT_TO": manager_of(run, node.name),
+        "NSM_LISTEN_ON": forwarder_of(run, node.name),
+        "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
+        **node.forwarder_environment,
+    }
+    name = node.name
+    own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
     return [
-        Component(registry, "registry", node.name, {"NSM_LISTEN_ON": url}),
-        Component(manager, "nsmgr", node.name, {"NSM_LISTEN_ON": listen_on, "NSM_REGISTRY_URL": url}),
-        Component(
-            forwarder, "forwarder-kernel", node.name, {"NSM_CONNECT_TO": manager_of(run, node), "NSM_LISTEN_ON": own}
-        ),
+        Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
+        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder, folder=others),
     ]
 
 
-def _endpoint(run: RunDir, node: Node, endpoint: EndpointSpec) -> Component:
-    environment = {
-        "NSM_CONNECT_TO": manager_of(run, node),
+def _registry_url(topology: Topology) -> str:
+    return _url(topology, topology.nodes[0].name, _REGISTRY_PORT)
+
+
+def _url(topology: Topology, node: str, port: int) -> str:
+    return str(Address(host=topology.address_of(node) or "127.0.0.1", port=port))
+
+
+def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
+    told = _as_told(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
+    environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
+    command = PROGRAM if endpoint.command else "nse"
+    folder = _folder(topology, endpoint.command or endpoint.environment)
+    name, program = endpoint.name, endpoint.command
+    return Component(name, command, endpoint.node, name, environment, True, program, folder)
+
+
+def _folder(topology: Topology, named: Sized) -> str:
+    return topology.folder if named else "/"
+
+
+def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    described = {service.name: service for service in topology.services}
+    payload = next((described[name].payload for name in endpoint.services if name in described), DEFAULT_PAYLOAD)
+    return {
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
-        "NSM_PAYLOAD": endpoint.payload,
+        "NSM_PAYLOAD": endpoint.payload or payload,
+        "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),
+        "NSM_LABELS": _labels(endpoint.labels),
+        **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
+    }
+
+
+def _as_told(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    """A program of the user's own gets what the file says, and nothing else: it may not know these variables."""
+    told = {
+        "NSM_SERVICE_NAMES": ",".join(endpoint.services),
+        "NSM_PAYLOAD": endpoint.payload or "",
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes),
         "NSM_LABELS": _labels(endpoint.labels),
+        "NSM_REGISTER_SERVICE": "false" if _is_described(topology, endpoint) else "",
     }
-    return Component(endpoint.name, "nse", endpoint.name, {**environment, **endpoint.environment}, is_workload=True)
+    return {key: value for key, value in told.items() if value}
 
 
-def _client(run: RunDir, node: Node, client: ClientSpec) -> Component:
+def _is_described(topology: Topology, endpoint: EndpointSpec) -> bool:
+    """Whether the file describes a service of the endpoint: then the mesh's operator registers all of them."""
+    return any(service.name in endpoint.services for service in topology.services)
+
+
+def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
     environment = {
-        "NSM_CONNECT_TO": manager_of(run, node),
+        "NSM_CONNECT_TO": manager_of(run, client.node),
         "NSM_NETWORK_SERVICES": ",".join(client.wires),
         "NSM_LABELS": _labels(client.labels),
+        **client.environment,
     }
-    return Component(client.name, "nsc", client.name, environment, is_workload=True)
+    folder = _folder(topology, client.environment)
+    return Component(client.name, "nsc", client.node, client.name, environment, is_workload=True, folder=folder)
 
 
-def _with_common(run: RunDir, part: Component, node: str, common: Mapping[str, str]) -> Component:
+def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:
     own = {
         "NSM_NAME": part.name,
-        "NODE_NAME": node,
+        "NODE_NAME": part.node,
         "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of(part.name)}",
         "TMPDIR": str(run.temporary),
     }
-    return Component(part.name, part.command, part.place, {**common, **own, **part.environment}, part.is_workload)
-
-
-def _node_of(part: Component, topology: Topology) -> str:
-    placed = {workload.name: workload.node for workload in topology.workloads}
-    return placed.get(part.name, part.place)
-
-
-def _path(part: Component, node: str) -> str:
-    """What stands behind the trust domain in a component's identity: the node, and its role there or its name."""
-    return f"{node}/{part.name if part.is_workload else part.name.removesuffix(f'-{node}')}"
-
-
-def _entry(run: RunDir, name: str, path: str) -> str:
-    return f"socket:{run.identity_of(name)}=spiffe://{TRUST_DOMAIN}/{path}"
-
-
-def _role(role: str, node: str) -> str:
-    return f"{role}-{node}"
+    return replace(part, environment={**common, **own, **part.environment})
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -54,6 +54,16 @@ class RunDir:
         """The components' folder for temporary files."""
         return self.path / "tmp"
 
+    @property
+    def entries(self) -> Path:
+        """Who gets which identity."""
+        return self.path / "entries"
+
+    @property
+    def authority(self) -> Path:
+        """The authority of the mesh: one that is started again must be the same."""
+        return self.path / "authority.pem"
+
     def socket_of(self, component: str) -> Path:
         """Where a component listens."""
         return self.path / f"{component}.sock"
@@ -70,19 +80,17 @@ class RunDir:
         """The log of a component."""
         return self.path / "log" / component
 
-    def claim(self) -> int:
-        """Make the folder, and return the descriptor whose lock says that the mesh is there.
+    def claim(self) -> int | None:
+        """Make the folder, and return the descriptor whose lock says that the mesh is there; None if it is already.
 
-        What a mesh that was killed left in it goes first. Raises `MeshCommandError` if the mesh is there already, or
-        the folder cannot be made.
+        What a mesh that was killed left in it goes first. Raises `MeshCommandError` if the folder cannot be made.
         """
         if len(str(self.path)) + _LONGEST_SOCKET_NAME > _LONGEST_SOCKET_PATH:
             raise MeshCommandError(f"{self.path} is too long for the path of a socket; set XDG_RUNTIME_DIR to less")
         try:
             with self._alone():
                 if self.is_held():
-                    down = f"`nsm mesh down --name {self.name}` takes it down"
-                    raise MeshCommandError(f"mesh {self.name!r} is up already; {down}")
+                    return None
                 shutil.rmtree(self.path, ignore_errors=True)
                 self.path.mkdir(mode=0o700)
                 for folder in ("id", "log", "resolv", "tmp"):

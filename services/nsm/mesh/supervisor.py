@@ -1,321 +1,293 @@
-"""The process that owns a running mesh: its namespaces, its components, its logs."""
+"""The process that owns a running mesh: its namespaces, its links, its components."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+import sys
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
-from nsm.chains.core import MeshError
 from nsm.chains.identity.source import identity_from
 from nsm.chains.transport import Pool
 
-from . import namespaces
 from .collector import Collector
-from .logfile import LogFile, component_level, parsed
-from .plan import OPERATOR, START_ORDER, STOP_ORDER, Component, manager_of, plan
+from .logfile import component_level
+from .model import Topology
+from .places import Places
+from .plan import (
+    OPERATOR,
+    REGISTERED,
+    START_ORDER,
+    STOP_ORDER,
+    Component,
+    entries,
+    forwarder_of,
+    manager_of,
+    plan,
+    role_of,
+)
+from .process import Process
+from .processes import Processes, Tell
+from .registrations import Registrations, services_of, unregister_endpoint
 from .rundir import MeshCommandError, RunDir
-from .topology import Topology
-from .wires import wires_of
-from .zygote import Start, Zygote
+from .status import View, describe
+from .wires import Known, known_to
+from .zygote import Zygote
 
-STOP_TIMEOUT = 10.0
-_LAST_WORDS = 1.0
-"""Seconds to wait for the rest of the output of a component that has ended: a child of it may hold the pipe."""
-_TOLD = {"wire up", "wire made", "no wire yet"}
-
-Tell = Callable[[Mapping[str, Any]], None]
-"""Hears what happens, as it happens: objects with `event` and its values."""
-
-
-@dataclass
-class _Process:
-    """A component, and how it is."""
-
-    what: Component
-    pid: int = 0
-    status: int | None = None
-    began: float = 0.0
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    output: asyncio.Task[None] | None = None
-    """Reads what it says; done when it has said all."""
-    last: str = ""
-    """The last line that it logged as a warning or an error, or that was no event at all."""
-
-    @property
-    def name(self) -> str:
-        return self.what.name
-
-    @property
-    def state(self) -> str:
-        if self.ended.is_set():
-            return f"ended with {self.status}"
-        if not self.pid:
-            return "not started"
-        return "ready" if self.ready.is_set() else "starting"
+_ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_END_TIMEOUT = 25.0
+"""Seconds to wait for the end of a component that was told to end; it gives itself 20."""
 
 
 class Supervisor:
-    """Builds a mesh, keeps it, and takes it down again without leaving anything.
+    """Makes a mesh as a topology describes it, keeps it, and takes it down again without leaving anything.
 
     `environment` is that of the one who asked for the mesh: its log level and its settings of tracing are passed on.
-    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on.
+    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on. `hearers` are
+    told what happens, as it happens.
     """
 
-    def __init__(
-        self, run: RunDir, topology: Topology, zygote: Zygote, tell: Tell, environment: Mapping[str, str]
-    ) -> None:
-        self._run, self._topology, self._zygote, self._tell = run, topology, zygote, tell
-        self._log_level = environment.get("NSM_LOG_LEVEL", "INFO")
+    def __init__(self, run: RunDir, zygote: Zygote, environment: Mapping[str, str]) -> None:
+        self._run = run
+        log_level = environment.get("NSM_LOG_LEVEL", "INFO")
         self._collector = Collector(environment)
-        common = {**_common(environment, self._log_level), **self._collector.variables}
-        parts = plan(run, topology, common)
-        self._processes = {part.name: _Process(part) for part in parts}
-        self._networks: dict[str, int] = {}
-        self._mounts: dict[str, int] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._common = {**_common(environment, log_level), **self._collector.variables}
+        self.stopping = asyncio.Event()
+        self.hearers: list[Tell] = []
+        self._places = Places(run, zygote)
+        self._processes = Processes(run, zygote, self._tell, self.stopping, log_level)
+        self._topology = Topology(())
+        self._wanted: dict[str, Component] = {}
+        self._links: Any = None
+        self._registrations = Registrations()
         self._operator = AsyncExitStack()
         self._pool: Pool | None = None
-        self.stopping = asyncio.Event()
+        self._changing = asyncio.Lock()
 
     @property
     def networks(self) -> set[int]:
         """The numbers of the network namespaces."""
-        return {namespaces.number_of(network) for network in self._networks.values()}
+        return self._places.numbers
 
-    async def up(self, timeout: float | None) -> None:
-        """Start everything; returns when every client has its wires.
+    async def up(self, topology: Topology | None, timeout: float | None) -> None:
+        """Have what `topology` describes, or what was described last: start what is missing, take out what is too much.
 
-        Raises `MeshError` or `MeshCommandError` if a component ends, or wires are missing after `timeout` seconds.
+        Returns when every client has its wires. Raises `MeshError`, `MeshCommandError` or OSError if a component ends,
+        or something is missing after `timeout` seconds; what is there then stays.
         """
-        asyncio.get_running_loop().add_reader(self._zygote.fileno(), self._note_ended)
-        self._make_namespaces()
-        await self._collector.listen_in(self._networks.values())
-        try:
-            async with asyncio.timeout(timeout):
-                for commands in START_ORDER:
-                    await self._start_all([p for p in self._processes.values() if p.what.command in commands])
-                    if "identity" in commands:
-                        await self._become_operator()
-        except TimeoutError:
-            raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
+        async with self._changing:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._change(topology or self._topology)
+            except TimeoutError:
+                raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
+        await self._registrations.aclose()
         await self._operator.aclose()
         for command in STOP_ORDER:
-            await asyncio.gather(*(self.stop(p.name) for p in self._processes.values() if p.what.command == command))
-        asyncio.get_running_loop().remove_reader(self._zygote.fileno())
+            await self._stop_all(process for process in self._processes if process.what.command == command)
+        await self._processes.aclose()
         await self._collector.aclose()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=1)
 
     async def stop(self, name: str) -> None:
         """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
-        process = self._process(name)
-        if not process.pid or process.ended.is_set():
-            return
-        try:
-            os.kill(process.pid, signal.SIGTERM)
-            async with asyncio.timeout(STOP_TIMEOUT):
-                await process.ended.wait()
-        except ProcessLookupError:
-            await process.ended.wait()
-        except TimeoutError:
-            self._tell({"event": "killed", "component": name})
-            os.kill(process.pid, signal.SIGKILL)
-            await process.ended.wait()
+        await self._processes.stop(name)
 
-    async def wires(self) -> list[dict[str, Any]]:
-        """The wires of all clients, as their managers know them, and those that are missing."""
-        if self._pool is None:
-            return []
-        found: list[dict[str, Any]] = []
-        for node in self._topology.nodes:
-            clients = [client for client in self._topology.clients if client.node == node.name]
-            found += await wires_of(self._pool, manager_of(self._run, node), clients)
-        return [self._with_reason(wire) for wire in found]
+    async def kill(self, name: str, number: signal.Signals) -> bool:
+        """Send a signal to a component; whether it has ended. Raises `MeshCommandError` if it does not run."""
+        process = self._processes.named(name)
+        if not process.runs:
+            raise MeshCommandError(f"{name} does not run: it {process.state}")
+        self._processes.signal(process, number)
+        return number in _ENDING and await self._processes.until_ended(process, _END_TIMEOUT)
 
-    def status(self) -> list[dict[str, Any]]:
-        """The components: name, command, pid, and whether they run."""
-        return [
-            {
-                "name": process.name,
-                "command": process.what.command,
-                "node": process.what.environment["NODE_NAME"],
-                "pid": process.pid,
-                "state": process.state,
-                "last_warning": process.last,
-            }
-            for process in self._processes.values()
-        ]
+    def set_cut(self, one: str, other: str, *, cut: bool) -> list[str]:
+        """Cut or mend the links between two nodes; returns their networks.
+
+        Raises `MeshCommandError` if there is none.
+        """
+        known = [node.name for node in self._topology.nodes]
+        for name in (one, other):
+            if name not in known:
+                raise MeshCommandError(f"there is no node {name!r}; there are {', '.join(known)}")
+        networks: list[str] = self._links.set_cut(one, other, cut=cut) if self._links is not None else []
+        if not networks or one == other:
+            raise MeshCommandError(f"there is no link between {one!r} and {other!r}")
+        return networks
+
+    async def status(self) -> dict[str, Any]:
+        """The whole mesh, for `nsm mesh status`."""
+        cut, names = (
+            (self._links.cut_ports(), self._links.interface_names()) if self._links is not None else (set(), {})
+        )
+        managers, forwarders = await self._ask_all("nsmgr", 1), await self._ask_all("forwarder", 2)
+        view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names)
+        return describe(view)
 
     def place_of(self, name: str) -> dict[str, Any]:
         """How to enter a workload: descriptors of this process, and variables. Raises `MeshCommandError`."""
-        process = self._processes.get(name)
-        if process is None or not process.what.is_workload or name not in self._mounts:
-            known = ", ".join(p.name for p in self._processes.values() if p.what.is_workload)
-            raise MeshCommandError(f"there is no workload {name!r}; there are {known}")
+        part = self._wanted.get(name)
+        if part is None or name not in self._places.mounts:
+            known = ", ".join(workload.name for workload in self._topology.workloads)
+            raise MeshCommandError(f"there is no workload {name!r}; there are {known or 'none'}")
         wanted = ("SPIFFE_ENDPOINT_SOCKET", "NSM_CONNECT_TO")
         return {
             "supervisor": os.getpid(),
-            "network": self._networks[name],
-            "mounts": self._mounts[name],
-            "environment": {key: process.what.environment[key] for key in wanted},
+            "network": self._places.networks[name],
+            "mounts": self._places.mounts[name],
+            "environment": {key: part.environment[key] for key in wanted},
         }
 
-    def _process(self, name: str) -> _Process:
-        if name not in self._processes:
-            raise MeshCommandError(f"there is no component {name!r}; there are {', '.join(self._processes)}")
-        return self._processes[name]
+    async def _change(self, topology: Topology) -> None:
+        parts = plan(self._run, topology, self._common)
+        await self._take_out({part.name: part for part in parts}, topology)
+        self._topology, self._wanted = topology, {part.name: part for part in parts}
+        nodes = [node.name for node in topology.nodes]
+        self._places.make(nodes, [workload.name for workload in topology.workloads])
+        await self._collector.listen_in(self._places.networks.values())
+        self._change_links(topology)
+        await self._write_entries(parts)
+        for commands in START_ORDER:
+            await self._start_all([part for part in parts if part.command in commands])
+            if "identity" in commands:
+                await self._become_operator()
+            if "nsmgr" in commands:
+                await self._register_services(topology)
+        await self._restore_wires()
 
-    def _make_namespaces(self) -> None:
-        for node in self._topology.nodes:
-            self._networks[node.name] = namespaces.new_network()
-        for workload in self._topology.workloads:
-            path = self._run.resolv_conf_of(workload.name)
-            path.touch()
-            self._networks[workload.name] = namespaces.new_network()
-            self._mounts[workload.name] = namespaces.new_mounts(str(path))
+    async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
+        """End what is not wanted any more, and what is wanted in another way."""
+        leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
+        endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
+        leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
+        for command in STOP_ORDER:
+            group = [process for process in leaving if process.what.command == command]
+            await self._stop_all(group)
+            if command in REGISTERED:
+                await asyncio.gather(*(self._unregister(process.what) for process in group))
+        for process in leaving:
+            if process.name not in wanted:
+                self._processes.forget(process.name)
+                self._tell({"event": "taken out", "component": process.name})
+        await self._leave_places(topology)
+
+    async def _leave_places(self, topology: Topology) -> None:
+        nodes, workloads = {node.name for node in topology.nodes}, {each.name for each in topology.workloads}
+        there, with_mounts = self._places.networks.keys(), self._places.mounts.keys()
+        gone = [name for name in there if name not in (workloads if name in with_mounts else nodes)]
+        await self._collector.listen_in(self._places.networks[name] for name in there if name not in gone)
+        await self._places.remove(gone)
+
+    async def _clients_of(self, endpoints: Collection[str]) -> list[Process]:
+        """The running clients that have a wire to one of these; they are to close it while it can be closed."""
+        if not endpoints:
+            return []
+        wires = (await self.status())["wires"]
+        names = {wire["client"] for wire in wires if wire["endpoint"] in endpoints}
+        return [process for process in self._processes if process.name in names and process.runs]
+
+    async def _unregister(self, part: Component) -> None:
+        manager = next((name for name in self._managers(part.node)), None)
+        if manager is not None:
+            workload_api = f"unix://{self._run.identity_of(part.name)}"
+            await unregister_endpoint(workload_api, manager_of(self._run, manager), part.name)
+
+    def _managers(self, node: str) -> list[str]:
+        """The nodes whose managers run, that one first."""
+        running = [process.what.node for process in self._processes if process.what.command == "nsmgr" and process.runs]
+        return sorted(running, key=lambda name: name != node)
+
+    def _change_links(self, topology: Topology) -> None:
+        if self._links is None and topology.links:
+            from .underlay import Underlay  # noqa: PLC0415 - needs netlink, and a mesh of one node does not
+
+            self._links = Underlay()
+        if self._links is not None:
+            self._links.change(topology.links, {node.name: self._places.networks[node.name] for node in topology.nodes})
+            self._links.mend_all()
+
+    async def _write_entries(self, parts: list[Component]) -> None:
+        """Say who gets which identity; the issuer reads it when it starts, or when it is told to."""
+        text, file = entries(self._run, parts), self._run.entries
+        if file.exists() and file.read_text() == text:
+            return
+        file.write_text(text)
+        issuer = self._processes.get("identity")
+        if issuer is not None and issuer.runs:
+            await self._processes.until_ready(issuer)
+            await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
 
     async def _become_operator(self) -> None:
-        workload_api = f"unix://{self._run.identity_of(OPERATOR)}"
-        identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
-        self._pool = await self._operator.enter_async_context(Pool(identity))
+        if self._pool is None:
+            workload_api = f"unix://{self._run.identity_of(OPERATOR)}"
+            identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
+            self._pool = await self._operator.enter_async_context(Pool(identity))
 
-    async def _start_all(self, processes: Iterable[_Process]) -> None:
-        processes = list(processes)
-        for process in processes:
-            self._start(process)
-        await asyncio.gather(*(self._until_ready(process) for process in processes))
+    async def _register_services(self, topology: Topology) -> None:
+        assert self._pool is not None
+        manager = manager_of(self._run, topology.nodes[0].name)
+        await self._registrations.keep(self._pool, manager, services_of(topology))
 
-    def _start(self, process: _Process) -> None:
-        what = process.what
-        read, write = os.pipe2(os.O_CLOEXEC)
-        process.output = self._spawn(self._read(process, read), f"output of {what.name}")
-        process.began = time.perf_counter()
-        try:
-            start = Start(what.name, what.command, what.environment)
-            process.pid = self._zygote.start(start, write, self._networks[what.place], self._mounts.get(what.place))
-        finally:
-            os.close(write)
+    async def _start_all(self, parts: Iterable[Component]) -> None:
+        """Start those that do not run; wait until all are ready."""
+        wanted = [self._running(part) for part in parts]
+        await asyncio.gather(*(self._processes.until_ready(process) for process in wanted))
 
-    async def _until_ready(self, process: _Process) -> None:
-        ready, ended = asyncio.ensure_future(process.ready.wait()), asyncio.ensure_future(process.ended.wait())
-        try:
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            ready.cancel()
-            ended.cancel()
-        if not process.ready.is_set():
-            how = f"ended with {process.status} before it was ready"
-            raise MeshCommandError(f"{process.name} {how}: {process.last or 'it said nothing'}")
-        seconds = time.perf_counter() - process.began
-        self._tell({"event": "started", "component": process.name, "ms": round(seconds * 1000)})
+    def _running(self, part: Component) -> Process:
+        process = self._processes.get(part.name)
+        if process is None or not process.runs:
+            network, mounts = self._places.networks[part.place], self._places.mounts.get(part.place)
+            process = self._processes.start(part, network, mounts)
+        return process
 
-    async def _read(self, process: _Process, descriptor: int) -> None:
-        """Copy a component's output to its log, and hear what it says."""
-        reader = asyncio.StreamReader(limit=1 << 20)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
-        )
-        log = LogFile(self._run.log_of(process.name), self._log_level)
-        with contextlib.closing(transport), contextlib.closing(log):
-            while True:
-                try:
-                    line = await reader.readline()
-                except ValueError:  # longer than any line should be: what was read of it is gone
-                    continue
-                if not line:
-                    return
-                said = parsed(line)
-                log.append(line, said)
-                self._hear(process, line, said)
+    async def _stop_all(self, processes: Iterable[Process]) -> None:
+        await asyncio.gather(*(self._processes.stop(process.name) for process in processes))
 
-    def _hear(self, process: _Process, line: bytes, said: dict[str, Any] | None) -> None:
-        if said is None:
-            process.last = line.decode(errors="replace").strip() or process.last
-            return
-        if said["event"] == "ready":
-            process.ready.set()
-        if said.get("level") in {"warning", "error"}:
-            process.last = f"{said['event']}: {said.get('error') or said.get('reason') or ''}".rstrip(": ")
-        if said["event"] in _TOLD:
-            self._tell({**said, "component": process.name})
+    async def _restore_wires(self) -> None:
+        """Start clients again whose wire is not up: something on its path was, and has forgotten it.
 
-    def _note_ended(self) -> None:
-        ended = dict(self._zygote.take_ended())
-        if not self._zygote.is_alive:
-            ended = {p.pid: ended.get(p.pid, signal.SIGKILL) for p in self._processes.values() if p.pid}
-            asyncio.get_running_loop().remove_reader(self._zygote.fileno())
-            self._tell({"event": "failed", "reason": "the process that starts components was killed"})
-            self.stopping.set()
-        for process in self._processes.values():
-            if process.pid in ended and process.status is None:
-                process.status = os.waitstatus_to_exitcode(ended[process.pid])
-                self._spawn(self._mark_ended(process), f"end of {process.name}")
+        Such a client is not asked to stop: it would close the wire. The next one finds it, and keeps its addresses.
+        """
+        lost = [wire for wire in (await self.status())["wires"] if wire["state"] != "UP"]
+        clients = [process for process in self._processes if process.name in {wire["client"] for wire in lost}]
+        for client in clients:
+            client.is_dismissed = True
+            self._tell({"event": "again", "component": client.name, "reason": "a wire of it is not up"})
+            self._processes.signal(client, signal.SIGKILL)
+            await client.ended.wait()
+        await self._start_all([client.what for client in clients])
 
-    async def _mark_ended(self, process: _Process) -> None:
-        """Say that a component has ended, once its last words have been read: they tell why."""
-        if process.output is not None:
-            await asyncio.wait({process.output}, timeout=_LAST_WORDS)
-        process.ended.set()
-        if not self.stopping.is_set() and process.status != 0:
-            told = {"event": "ended", "component": process.name, "status": process.status}
-            self._tell({**told, "reason": process.last})
+    async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
+        """What the managers, or the forwarders, of all nodes know."""
+        url = manager_of if role == "nsmgr" else forwarder_of
+        nodes = [node.name for node in self._topology.nodes]
+        answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
+        return dict(zip(nodes, answers, strict=True))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+    async def _ask(self, name: str, url: str, index: int) -> Known:
+        if self._pool is None:
+            return Known(fault="the mesh is not up yet")
+        process = self._processes.get(name)
+        if process is None or not process.runs:
+            return Known(fault=f"cannot reach {name}: it {process.state if process else 'was not started'}")
+        return await known_to(self._pool, url, index)
 
     def _missing(self) -> list[str]:
-        late = [p for p in self._processes.values() if p.pid and not p.ready.is_set()]
-        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late]
+        late = [p for p in self._processes if p.pid and not p.ready.is_set()]
+        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late] or ["its wires are not up"]
 
-    def _with_reason(self, wire: dict[str, Any]) -> dict[str, Any]:
-        client = self._processes.get(wire["client"])
-        if client is None:
-            return wire
-        if client.ended.is_set():
-            return {**wire, "reason": f"the client {client.state}"}
-        if wire["state"] == "DOWN" and client.last:
-            return {**wire, "reason": client.last}
-        return wire
+    def _tell(self, event: Mapping[str, Any]) -> None:
+        for tell in list(self.hearers):
+            tell(event)
 
 
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:
     """What components get of the environment of whoever started the mesh."""
     traces = {key: value for key, value in environment.items() if key.startswith("OTEL_") or key == "TELEMETRY"}
-    return {"PATH": environment.get("PATH", os.defpath), "NSM_LOG_LEVEL": component_level(log_level), **traces}
-
-
-async def serve_control(
-    path: str, answer: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
-) -> asyncio.AbstractServer:
-    """Answer the commands of the mesh: a JSON object a line each way."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError, ValueError):
-            while line := await reader.readline():
-                try:
-                    reply = await answer(json.loads(line))
-                except (MeshError, MeshCommandError, OSError, TimeoutError, ValueError, KeyError) as error:
-                    reply = {"error": str(error) or type(error).__name__}
-                writer.write(json.dumps(reply).encode() + b"\n")
-                await writer.drain()
-
-    before = os.umask(0o177)
-    try:
-        return await asyncio.start_unix_server(handle, path)
-    finally:
-        os.umask(before)
+    path = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"  # where `python` is this one
+    return {"PATH": path, "NSM_LOG_LEVEL": component_level(log_level), **traces}

@@ -1,19 +1,36 @@
-"""The file that describes a mesh, read with the line of every fault."""
+"""The file that describes a mesh, read with the line of every fault.
+
+`topology.schema.json` says the same of the file's shape, for editors; the tests keep the two in step.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import Any
 
 from nsm.chains.model.nsurl import parse_nsurl
 
-T = TypeVar("T")
+from .model import (
+    DEFAULT_MTU,
+    DEFAULT_PAYLOAD,
+    PAYLOADS,
+    ClientSpec,
+    EndpointSpec,
+    Link,
+    Match,
+    Network,
+    Node,
+    Route,
+    ServiceSpec,
+    Topology,
+)
+from .topology_check import Checker
+from .yaml_reader import YamlReader
 
 DEFAULT = """\
 nodes:
@@ -29,204 +46,230 @@ clients:
     node: node-1
     wires: [kernel://icmp-responder/nsm-1]
 """
+BUILT_IN = "the built-in topology"
+
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OWN = {"NSM_NAME", "NSM_CONNECT_TO", "NSM_LISTEN_ON", "NSM_REGISTRY_URL", "NODE_NAME", "SPIFFE_ENDPOINT_SOCKET"}
+"""Variables that the mesh sets itself."""
+_LARGEST_MTU, _LARGEST_WEIGHT = 65535, 2**32 - 1
+_SMALLEST_MTU = {4: 68, 6: 1280}
 
 
 class TopologyError(Exception):
     """The file does not describe a mesh; the text has a line for each fault."""
 
 
-@dataclass(frozen=True)
-class Node:
-    """A machine: a network namespace with a manager and a forwarder."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class EndpointSpec:
-    """A workload that provides services."""
-
-    name: str
-    node: str
-    services: tuple[str, ...]
-    payload: str = "IP"
-    prefixes: tuple[str, ...] = ("169.254.0.0/16",)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables of its process beside those that the mesh sets."""
-
-
-@dataclass(frozen=True)
-class ClientSpec:
-    """A workload that asks for wires."""
-
-    name: str
-    node: str
-    wires: tuple[str, ...]
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Topology:
-    """A whole mesh."""
-
-    nodes: tuple[Node, ...]
-    endpoints: tuple[EndpointSpec, ...]
-    clients: tuple[ClientSpec, ...]
-
-    @property
-    def workloads(self) -> tuple[EndpointSpec | ClientSpec, ...]:
-        """Endpoints and clients: what has namespaces of its own."""
-        return (*self.endpoints, *self.clients)
-
-
 def read(path: str | None) -> Topology:
     """The mesh that the file at `path` describes; without one, the built-in mesh. Raises `TopologyError`."""
     if path is None:
-        return parse(DEFAULT, "the built-in topology")
+        return parse(DEFAULT, BUILT_IN)
     try:
-        return parse(Path(path).read_text(), path)
+        return parse(Path(path).read_text(), path, folder=os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         raise TopologyError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TopologyError(f"{path}: this is no text in UTF-8") from None
 
 
-def parse(text: str, source: str) -> Topology:
-    """The mesh that `text` describes; `source` names it in errors."""
-    reader = _Reader(source)
-    try:
-        root = yaml.compose(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise TopologyError(f"{source}:{line}: {error.problem}") from None
-    fields = reader.fields(root, {"nodes", "endpoints", "clients"}, "the file")
-    nodes = tuple(reader.each(fields.get("nodes"), reader.node))
-    endpoints = tuple(reader.each(fields.get("endpoints"), reader.endpoint))
-    clients = tuple(reader.each(fields.get("clients"), reader.client))
-    reader.check_nodes({node.name for node in nodes})
-    if len(nodes) != 1:
-        reader.fault(root, f"there are {len(nodes)} nodes; wires between nodes are not supported yet, describe one")
+def parse(text: str, source: str, *, folder: str = "/") -> Topology:
+    """The mesh that `text` describes; `source` names it in errors, its commands run in `folder`."""
+    reader = YamlReader(source)
+    file = _File(reader)
+    topology = file.topology(reader.root(text), source=source, text=text, folder=folder)
     if reader.faults:
         raise TopologyError("\n".join(reader.faults))
-    return Topology(nodes, endpoints, clients)
+    return topology
 
 
-class _Reader:
-    """Walks the YAML nodes, which know their lines, and collects faults."""
+def schema() -> str:
+    """The JSON schema of the file."""
+    return (files("nsm.mesh") / "topology.schema.json").read_text()
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._names: dict[str, int] = {}
-        self._placed: list[tuple[str, Any]] = []
-        self.faults: list[str] = []
 
-    def fault(self, node: Any, text: str) -> None:
-        line = node.start_mark.line + 1 if node is not None else 1
-        self.faults.append(f"{self._source}:{line}: {text}")
+class _File:
+    """The parts of the file, each with the keys that it may have."""
 
-    def fields(self, node: Any, allowed: set[str], what: str) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            self.fault(node, f"{what} must be a mapping with the keys {', '.join(sorted(allowed))}")
-            return {}
-        found: dict[str, Any] = {}
-        for key, value in node.value:
-            if key.value not in allowed:
-                self.fault(key, f"unknown key {key.value!r} in {what}; there are {', '.join(sorted(allowed))}")
-            elif key.value in found:
-                self.fault(key, f"the key {key.value!r} is given twice in {what}")
-            else:
-                found[key.value] = value
-        return found
+    def __init__(self, reader: YamlReader) -> None:
+        self._reader = reader
+        self._check = Checker(reader)
 
-    def each(self, node: Any, read: Callable[[Any], T]) -> Iterator[T]:
-        if node is None:
-            return
-        if not isinstance(node, yaml.SequenceNode):
-            self.fault(node, "expected a list")
-            return
-        for item in node.value:
-            yield read(item)
+    def topology(self, root: Any, **origin: str) -> Topology:
+        keys = {"nodes", "links", "services", "endpoints", "clients"}
+        fields = self._reader.mapping(root, keys, "the file") if root is not None else {}
+        each = self._reader.each
+        topology = Topology(
+            tuple(each(fields.get("nodes"), self._node)),
+            tuple(link for link in each(fields.get("links"), self._link) if link is not None),
+            tuple(each(fields.get("services"), self._service)),
+            tuple(each(fields.get("endpoints"), self._endpoint)),
+            tuple(each(fields.get("clients"), self._client)),
+            **origin,
+        )
+        if root is not None or not self._reader.faults:
+            self._check.whole(topology, fields.get("nodes") or root)
+        return topology
 
-    def node(self, node: Any) -> Node:
-        fields = self.fields(node, {"name"}, "a node")
-        return Node(self._name(node, fields))
-
-    def endpoint(self, node: Any) -> EndpointSpec:
-        allowed = {"name", "node", "services", "payload", "prefixes", "labels", "environment"}
-        fields = self.fields(node, allowed, "an endpoint")
-        payload = self._text(fields.get("payload")) or "IP"
-        if payload not in {"IP", "ETHERNET"}:
-            self.fault(fields["payload"], f"payload {payload!r} is neither IP nor ETHERNET")
-        return EndpointSpec(
+    def _node(self, node: Any) -> Node:
+        fields = self._reader.mapping(node, {"name", "forwarder", "manager"}, "a node")
+        forwarder, manager = fields.get("forwarder"), fields.get("manager")
+        forwarder = self._reader.mapping(forwarder, {"labels", "environment"}, "a forwarder") if forwarder else {}
+        manager = self._reader.mapping(manager, {"environment"}, "a manager") if manager else {}
+        return Node(
             self._name(node, fields),
-            self._node(node, fields),
-            self._some(node, fields, "services"),
-            payload,
-            tuple(self._prefix(item) for item in self._items(fields.get("prefixes"))) or ("169.254.0.0/16",),
-            self._labels(fields.get("labels")),
-            self._labels(fields.get("environment")),
+            self._labels(forwarder.get("labels")),
+            self._environment(forwarder.get("environment")),
+            self._environment(manager.get("environment")),
         )
 
-    def client(self, node: Any) -> ClientSpec:
-        fields = self.fields(node, {"name", "node", "wires", "labels"}, "a client")
-        for item in self._items(fields.get("wires")):
-            try:
-                parse_nsurl(item.value)
-            except ValueError as error:
-                self.fault(item, str(error))
-        wires = self._some(node, fields, "wires")
-        return ClientSpec(self._name(node, fields), self._node(node, fields), wires, self._labels(fields.get("labels")))
+    def _link(self, node: Any) -> Link | None:
+        fields = self._reader.mapping(node, {"nodes", "network", "mtu"}, "a link")
+        names = self._some(node, fields, "nodes")
+        network = self._network(node, fields.get("network"))
+        lowest = _SMALLEST_MTU[network.version if network is not None else 4]
+        mtu = self._reader.number(fields.get("mtu"), lowest, _LARGEST_MTU, DEFAULT_MTU, "MTU")
+        if network is None:
+            return None
+        link = Link(names, network, mtu)
+        self._check.link(link, fields.get("network"), fields.get("nodes"))
+        return link
 
-    def check_nodes(self, known: set[str]) -> None:
-        for name, node in self._placed:
-            if name not in known:
-                self.fault(node, f"there is no node {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    def _network(self, link: Any, node: Any) -> Network | None:
+        if node is None:
+            self._reader.fault(link, "the key 'network' is missing; it is one such as 172.16.1.0/24 or fd00:1::/64")
+            return None
+        text = self._reader.text(node)
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            self._reader.fault(node, f"{text!r} is no network; expected one such as 172.16.1.0/24 or fd00:1::/64")
+            return None
+        if str(network.network_address) != str(ipaddress.ip_interface(text).ip):
+            self._reader.fault(node, f"{text!r} is an address in a network; write {str(network)!r}")
+        if network.is_multicast or network.is_loopback or network.is_link_local or network.is_unspecified:
+            self._reader.fault(node, f"{text!r} has no addresses that nodes can use")
+        return network
+
+    def _service(self, node: Any) -> ServiceSpec:
+        fields = self._reader.mapping(node, {"name", "payload", "matches"}, "a service")
+        name = self._reader.text(fields.get("name"))
+        self._check.service_name(name, fields.get("name") or node)
+        payload = self._payload(fields.get("payload")) or DEFAULT_PAYLOAD
+        return ServiceSpec(name, payload, tuple(self._reader.each(fields.get("matches"), self._match)))
+
+    def _match(self, node: Any) -> Match:
+        keys = {"source_selector", "routes", "fallthrough", "metadata"}
+        fields = self._reader.mapping(node, keys, "a match")
+        metadata = fields.get("metadata")
+        inner = self._reader.mapping(metadata, {"labels"}, "metadata") if metadata else {}
+        return Match(
+            self._labels(fields.get("source_selector")),
+            tuple(self._reader.each(fields.get("routes"), self._route)),
+            self._reader.flag(fields.get("fallthrough")),
+            self._labels(inner.get("labels")) if metadata else None,
+        )
+
+    def _route(self, node: Any) -> Route:
+        fields = self._reader.mapping(node, {"destination_selector", "weight"}, "a route")
+        weight = self._reader.number(fields.get("weight"), 0, _LARGEST_WEIGHT, 0, "weight")
+        return Route(self._labels(fields.get("destination_selector")), weight)
+
+    def _endpoint(self, node: Any) -> EndpointSpec:
+        keys = {"name", "node", "services", "payload", "prefixes", "labels", "command", "environment"}
+        fields = self._reader.mapping(node, keys, "an endpoint")
+        command = self._some(node, fields, "command") if "command" in fields else ()
+        services = self._services(node, fields, needed=not command)
+        endpoint = EndpointSpec(
+            self._name(node, fields),
+            self._place(node, fields),
+            services,
+            self._payload(fields.get("payload")),
+            tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
+            self._labels(fields.get("labels")),
+            command,
+            self._environment(fields.get("environment")),
+        )
+        self._check.payload(endpoint, fields.get("payload"))
+        return endpoint
+
+    def _services(self, node: Any, fields: dict[str, Any], *, needed: bool) -> tuple[str, ...]:
+        names = self._some(node, fields, "services") if needed or "services" in fields else ()
+        for name in names:
+            if not name or "," in name:
+                self._reader.fault(fields["services"], f"service {name!r}: expected a name without commas")
+        return names
+
+    def _client(self, node: Any) -> ClientSpec:
+        fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
+        for item, url in zip(_items(fields.get("wires")), self._reader.texts(fields.get("wires")), strict=False):
+            self._wire(item, url)
+        wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
+        if not wires:
+            self._reader.fault(node, "the key 'wires' is missing or empty")
+        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"))
+        return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment)
+
+    def _wire(self, node: Any, url: str) -> None:
+        try:
+            parse_nsurl(url)
+        except ValueError as error:
+            self._reader.fault(node, str(error))
+        if "," in url:
+            self._reader.fault(node, f"{url!r} has a comma; write one wire an item")
 
     def _name(self, node: Any, fields: dict[str, Any]) -> str:
-        name = self._text(fields.get("name"))
+        name = self._reader.text(fields.get("name"))
         if not _NAME.fullmatch(name):
-            self.fault(fields.get("name") or node, f"name {name!r}: expected up to 30 of a-z, 0-9 and -")
-        elif name in self._names:
-            self.fault(fields["name"], f"the name {name!r} is given twice, first in line {self._names[name]}")
+            self._reader.fault(fields.get("name") or node, f"name {name!r}: expected up to 30 of a-z, 0-9 and -")
         else:
-            self._names[name] = node.start_mark.line + 1
+            self._check.name(name, fields["name"])
         return name
 
-    def _node(self, node: Any, fields: dict[str, Any]) -> str:
-        name = self._text(fields.get("node"))
-        self._placed.append((name, fields.get("node") or node))
+    def _place(self, node: Any, fields: dict[str, Any]) -> str:
+        name = self._reader.text(fields.get("node"))
+        self._check.uses(name, fields.get("node") or node)
         return name
 
     def _some(self, node: Any, fields: dict[str, Any], key: str) -> tuple[str, ...]:
-        items = tuple(item.value for item in self._items(fields.get(key)))
+        items = self._reader.texts(fields.get(key))
         if not items:
-            self.fault(node, f"the key {key!r} is missing or empty")
+            self._reader.fault(fields.get(key) or node, f"the key {key!r} is missing or empty")
         return items
 
-    def _items(self, node: Any) -> list[Any]:
-        return [item for item in self.each(node, lambda item: item) if isinstance(item, yaml.ScalarNode)]
+    def _payload(self, node: Any) -> str | None:
+        if node is None:
+            return None
+        payload = self._reader.text(node)
+        if payload not in PAYLOADS:
+            self._reader.fault(node, f"payload {payload!r} is neither {' nor '.join(PAYLOADS)}")
+        return payload
 
     def _prefix(self, node: Any) -> str:
-        text: str = node.value
+        text = self._reader.text(node)
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError:
-            self.fault(node, f"{text!r} is no prefix; expected one such as 10.0.0.0/24")
+            self._reader.fault(node, f"{text!r} is no prefix; expected one such as 10.0.0.0/24")
         return text
 
     def _labels(self, node: Any) -> dict[str, str]:
-        if node is None:
-            return {}
-        if not isinstance(node, yaml.MappingNode):
-            self.fault(node, "labels must be a mapping")
-            return {}
-        return {key.value: self._text(value) for key, value in node.value}
+        return self._reader.pairs(node, "labels", _wrong_label)
 
-    def _text(self, node: Any) -> str:
-        if node is None:
-            return ""
-        if not isinstance(node, yaml.ScalarNode):
-            self.fault(node, "expected a text")
-            return ""
-        text: str = node.value
-        return text
+    def _environment(self, node: Any) -> dict[str, str]:
+        return self._reader.pairs(node, "environment", _wrong_variable)
+
+
+def _items(node: Any) -> Iterable[Any]:
+    return node.value if isinstance(getattr(node, "value", None), list) else []
+
+
+def _wrong_label(key: str, value: str) -> str | None:
+    if not key or any(mark in key for mark in ",:") or "," in value:
+        return f"label {key!r}: {value!r}: expected no comma, and no colon in the name"
+    return None
+
+
+def _wrong_variable(key: str, _value: str) -> str | None:
+    if not _VARIABLE.fullmatch(key):
+        return f"{key!r} is no name of a variable"
+    return f"{key} is set by the mesh itself" if key in _OWN else None

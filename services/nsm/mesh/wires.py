@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from nsm.apis import jsonform
@@ -14,26 +15,46 @@ from nsm.chains.core import MeshError
 from nsm.chains.model.nsurl import parse_nsurl
 from nsm.chains.transport import Pool, RemoteMonitor
 
-from .topology import ClientSpec
+from .model import ClientSpec
 
 ANSWER_TIMEOUT = 5.0
+_REMOTE = "REMOTE"
 
 
-async def wires_of(pool: Pool, manager: str, clients: Iterable[ClientSpec]) -> list[dict[str, Any]]:
-    """The wires that begin at clients of the manager at the URL `manager`, by the order of the file.
+@dataclass
+class Known:
+    """What one component knows: the connections by the id that they have at their client, and how they go on."""
 
-    A wire that the file asks for is in the list also when it is not there: its `state` is ``DOWN``, or ``UNKNOWN``
-    when the manager does not answer, and `reason` says why.
-    """
-    wanted = {wire_id: wire for client in clients for wire_id, wire in wanted_wires(client).items()}
+    wires: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Those that begin at a client of this component's node."""
+    tunnels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Those that come from another node, each with how they cross."""
+    fault: str = ""
+
+
+async def known_to(pool: Pool, target: str, index: int) -> Known:
+    """What the component at `target` knows; those whose path is at `index` there begin at its clients."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            found = await _known_to(pool, manager)
+            return await _first_event(pool, target, index)
     except TimeoutError:
-        return [{**wire, "state": "UNKNOWN", "reason": f"{manager} does not answer"} for wire in wanted.values()]
+        return Known(fault=f"{target} does not answer")
     except MeshError as error:
-        return [{**wire, "state": "UNKNOWN", "reason": str(error)} for wire in wanted.values()]
-    return list({**wanted, **found}.values())
+        return Known(fault=str(error))
+
+
+def wires_of(clients: Iterable[ClientSpec], manager: Known, forwarder: Known) -> dict[str, dict[str, Any]]:
+    """The wires of the clients of one node by their ids, in the order of the file; then others that its manager knows.
+
+    A wire that the file asks for is in the list also when it is not there: its `state` is ``DOWN``, or ``UNKNOWN``
+    when the manager does not answer, and `reason` says why. A manager that was started again learns of a wire when
+    its client refreshes it; until then the forwarder's word counts.
+    """
+    wanted = {wire_id: wire for client in clients for wire_id, wire in wanted_wires(client).items()}
+    if manager.fault:
+        return {key: {**wire, "state": "UNKNOWN", "reason": manager.fault} for key, wire in wanted.items()}
+    also = {key: wire for key, wire in forwarder.wires.items() if key in wanted}
+    return {**wanted, **also, **manager.wires}
 
 
 def wanted_wires(client: ClientSpec) -> Mapping[str, dict[str, Any]]:
@@ -56,14 +77,26 @@ def _wanted(client: str, url: str) -> dict[str, Any]:
     }
 
 
-async def _known_to(pool: Pool, manager: str) -> dict[str, dict[str, Any]]:
-    """The first event of a manager's monitor has all its connections; those at index 1 begin at its clients."""
-    events = RemoteMonitor(pool, manager).monitor(MonitorScopeSelector())
+async def _first_event(pool: Pool, target: str, index: int) -> Known:
+    """The first event of a monitor has all its connections."""
+    events, known = RemoteMonitor(pool, target).monitor(MonitorScopeSelector()), Known()
     async with aclosing(cast(Any, events)) as stream:
         async for event in stream:
-            local = [c for c in event.connections.values() if c.path is not None and c.path.index == 1]
-            return {connection.path.path_segments[0].id: _wire(connection) for connection in local}
-    return {}
+            for connection in event.connections.values():
+                _sort_in(known, connection, index)
+            break
+    return known
+
+
+def _sort_in(known: Known, connection: Connection, index: int) -> None:
+    path, mechanism = connection.path, connection.mechanism
+    if path is None or not path.path_segments:
+        return
+    client_id = path.path_segments[0].id
+    if path.index == index:
+        known.wires[client_id] = _wire(connection)
+    elif mechanism is not None and mechanism.cls == _REMOTE:
+        known.tunnels[client_id] = {"mechanism": mechanism.type, "parameters": dict(mechanism.parameters)}
 
 
 def _wire(connection: Connection) -> dict[str, Any]:

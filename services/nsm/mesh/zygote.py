@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from . import namespaces
@@ -32,11 +32,13 @@ _GRACE = 1.0
 
 @dataclass(frozen=True)
 class Start:
-    """A component to start: its name, the `nsm` command, and its environment."""
+    """A component to start in `folder`: its name, the `nsm` command or a `program` of the user's, its environment."""
 
     name: str
     command: str
     environment: Mapping[str, str]
+    program: Sequence[str] = ()
+    folder: str = "/"
 
 
 class Zygote:
@@ -79,6 +81,11 @@ class Zygote:
             pass
         self.is_alive = False
         raise MeshCommandError(f"{what.name} cannot be started: the process that starts components was killed")
+
+    def forget(self, networks: Collection[int]) -> None:
+        """The namespaces with these numbers are gone: who lives in others that get the numbers is none of ours."""
+        with contextlib.suppress(ConnectionError):
+            self._ours.send(json.dumps({"forget": list(networks)}).encode())
 
     def take_ended(self) -> list[tuple[int, int]]:
         """Pid and exit status of the components that ended since the last look; does not wait.
@@ -129,13 +136,18 @@ def components(*, traced: bool) -> dict[str, Main]:
 
 def clear(run: RunDir, networks: Collection[int]) -> None:
     """End whatever runs in the network namespaces with these numbers, and remove the mesh's folder."""
+    end_inhabitants(networks)
+    run.remove()
+
+
+def end_inhabitants(networks: Collection[int]) -> None:
+    """End whatever runs in the network namespaces with these numbers; returns when it has."""
     for number in (signal.SIGHUP, signal.SIGTERM):  # a shell listens to the one, most others to the other
         _signal(namespaces.inhabitants(networks), number)
     end = time.monotonic() + _GRACE
     while (left := namespaces.inhabitants(networks)) and time.monotonic() < end:
         time.sleep(0.01)
     _signal(left, signal.SIGKILL)
-    run.remove()
 
 
 def _signal(pids: Collection[int], number: signal.Signals) -> None:
@@ -224,9 +236,13 @@ class _Forks:
             return ()
         if not data:
             return None
+        request = json.loads(data)
+        if "forget" in request:
+            self.networks.difference_update(request["forget"])
+            return ()
         descriptors = array.array("i")
         descriptors.frombytes(ancillary[0][2])
-        return Start(**json.loads(data)), list(descriptors)
+        return Start(**request), list(descriptors)
 
     def _start(self, mains: Mapping[str, Main], what: Start, descriptors: list[int]) -> None:
         self.networks.add(namespaces.number_of(descriptors[1]))
@@ -234,7 +250,7 @@ class _Forks:
         zygote, pid = os.getpid(), os.fork()
         if pid == 0:
             self._let_go()
-            _exit_after(lambda: _become(mains[what.command], what, descriptors, zygote))
+            _exit_after(lambda: _become(mains.get(what.command), what, descriptors, zygote))
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         for descriptor in descriptors:
             os.close(descriptor)
@@ -251,7 +267,7 @@ class _Forks:
         self._sock.send(json.dumps(message).encode())
 
 
-def _become(main: Main, what: Start, descriptors: list[int], zygote: int) -> int:
+def _become(main: Main | None, what: Start, descriptors: list[int], zygote: int) -> int:
     """Turn this fork into the component."""
     output, network, *mounts = descriptors
     namespaces.die_with_parent(signal.SIGKILL, zygote)
@@ -265,8 +281,21 @@ def _become(main: Main, what: Start, descriptors: list[int], zygote: int) -> int
     os.dup2(output, 2)
     for descriptor in descriptors:
         os.close(descriptor)
+    if main is None:
+        return _run(what)
+    os.chdir(what.folder)
     namespaces.call_self(what.name)
     os.environ.clear()
     os.environ.update(what.environment)
     tempfile.tempdir = None  # what the zygote may have looked up is not ours
     return main([])
+
+
+def _run(what: Start) -> int:
+    """Turn this process into a program of the user's own; returns only by an error."""
+    try:
+        os.chdir(what.folder)
+        os.execvpe(what.program[0], list(what.program), dict(what.environment))  # noqa: S606 - no shell wanted
+    except OSError as error:
+        print(f"cannot run {what.program[0]!r} in {what.folder}: {error.strerror}", file=sys.stderr)
+    return 127

@@ -170,6 +170,26 @@ async def test_an_endpoint_that_insists_on_another_wire_s_address_is_refused_and
     assert len(client.chain.elements[0]) == 0
 
 
+async def test_addresses_of_several_wires_survive_a_restart_of_the_client():
+    """What one of them still excludes are the addresses of the other."""
+    client = Client()
+    before = [await client.ask(name) for name in "ab"]
+    before[0] = await client.send(before[0])
+    restarted = Client(client.services)
+    after = await asyncio.gather(*map(restarted.send, before))
+    assert [ips(each) for each in after] == [ips(each) for each in before]
+
+
+async def test_wires_that_an_earlier_process_let_have_the_same_addresses_get_others():
+    client = Client(groups="[kernel://a,kernel://b]")
+    before = [await client.ask(name) for name in "ab"]
+    assert ips(before[0]) == ips(before[1])
+    restarted = Client(client.services)
+    after = await asyncio.gather(*map(restarted.send, before))
+    assert ips(after[0]) == ips(before[0])
+    assert ips(after[1]) == ["10.0.0.2/32", "10.0.0.3/32"]
+
+
 # --- awareness groups
 
 

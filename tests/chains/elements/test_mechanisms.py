@@ -2,7 +2,7 @@
 
 from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Begin, Call, Chain
+from nsm.chains.core import Begin, Call, Chain, Element
 from nsm.chains.elements.kernel import KernelClient, KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 
@@ -35,3 +35,19 @@ async def test_a_client_s_segment_names_its_interface():
     asked.connection.path.index = 0
     asked.request.mechanism_preferences = [Mechanism(type="KERNEL", parameters={"name": "nsm-1"})]
     assert metrics(await Chain([Begin(), KernelClient()]).request(asked)) == [{"client_interface": "KERNEL/nsm-1"}, {}]
+
+
+async def test_the_elements_of_all_mechanisms_are_released_with_the_chain():
+    released = []
+
+    class Holds(Element):
+        def __init__(self, name):
+            self.held = name
+
+        async def aclose(self):
+            released.append(self.held)
+
+    shared = Holds("first")
+    async with Chain([Mechanisms({"KERNEL": [shared, Holds("second")], "VXLAN": [shared, Holds("other")]})]):
+        assert released == []
+    assert released == ["second", "first", "other"]

@@ -107,12 +107,14 @@ def test_addresses_are_added_and_removed(text):
     ],
 )
 def test_routes_go_to_the_link_or_to_a_next_hop_on_it(prefix, via, scope, flags):
+    """Beside routes of others to the same prefix, and before them."""
     network, hop = ipaddress.ip_network(prefix), ipaddress.ip_address(via) if via else None
     for message, command in ((messages.add_route(9, network, hop), 24), (messages.remove_route(9, network, hop), 25)):
         found, attributes = read(rtmsg, message)
         assert (found["header"]["type"], found["dst_len"], found["scope"]) == (command, network.prefixlen, scope)
         assert (found["table"], found["proto"], found["type"], found["flags"]) == (254, 110, 1, flags)
         wanted = {"RTA_DST": str(network.network_address), "RTA_OIF": 9, **({"RTA_GATEWAY": via} if via else {})}
+        wanted |= {"RTA_PRIORITY": 512} if network.version == 6 else {}
         assert attributes == wanted
 
 
@@ -214,3 +216,18 @@ def test_interfaces_on_another_link_name_it():
         info = dict(attributes["IFLA_LINKINFO"]["attrs"])
         assert (attributes["IFLA_LINK"], info["IFLA_INFO_KIND"]) == (7, kind)
         assert dict(info["IFLA_INFO_DATA"]["attrs"]) == data
+
+
+def test_what_is_so_already_is_fine():
+    """A route that is there, and what is to be removed and is gone."""
+    import errno
+
+    network, address = ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_interface("10.0.0.1/32")
+    assert messages.add_route(9, network, None).fine == {errno.EEXIST}
+    for message in (
+        messages.remove_route(9, network, None),
+        messages.remove_address(9, address),
+        messages.remove_neighbor(9, address.ip),
+    ):
+        assert {errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT} <= message.fine
+    assert messages.add_address(9, address).fine == frozenset()

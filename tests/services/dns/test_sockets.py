@@ -329,6 +329,32 @@ async def test_a_client_that_is_stopped_while_the_server_starts_leaves_nothing(f
     assert file.read_bytes() == USUAL
 
 
+async def test_a_client_that_is_cancelled_while_the_server_stops_can_start_it_again(file, monkeypatch):
+    @asynccontextmanager
+    async def stops_slowly(*_):
+        try:
+            yield 53
+        finally:
+            await asyncio.sleep(0.05)
+
+    import nsm.services.dns.proxy
+
+    monkeypatch.setattr(nsm.services.dns.proxy, "serving", stops_slowly)
+    async with resolver_at(file) as local:
+        await local.use("a", ONE)
+        stopping = asyncio.ensure_future(local.use("a", []))
+        await asyncio.sleep(0.01)
+        stopping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await stopping
+        with capture_logs() as logs:
+            await asyncio.wait_for(local.use("a", ONE), 2)
+        assert told(logs) == []
+        await asyncio.sleep(0.1)
+        assert file.read_bytes() != USUAL
+    assert file.read_bytes() == USUAL
+
+
 async def test_with_another_port_than_53_names_are_answered_and_the_file_is_left(file, monkeypatch):
     """From end to end, with a server that a connection brings."""
 

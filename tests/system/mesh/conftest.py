@@ -36,7 +36,7 @@ class Mesh:
             check=False,
             **options,
         )
-        assert done.returncode == code, done.stdout + done.stderr
+        assert code is None or done.returncode == code, done.stdout + done.stderr
         return done
 
     def up(self, *words, **options):
@@ -47,14 +47,29 @@ class Mesh:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
         return subprocess.Popen([*NSM, "mesh", "--name", self.name, "up", *words], **options)
 
+    def start_in(self, workload, *command):
+        """A command in a workload, not waited for."""
+        words = [*NSM, "mesh", "--name", self.name, "exec", workload, "--", *command]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
     def run(self, workload, *command, **options):
         return self.nsm("exec", workload, "--", *command, **options)
+
+    def tool(self, workload, words, **options):
+        """An `nsm` command in a workload, by its shell: variables of the workload are known there."""
+        return self.run(workload, "sh", "-c", f"{' '.join(NSM)} {words}", **options).stdout.splitlines()
 
     def status(self):
         return json.loads(self.nsm("status", "--json").stdout)
 
     def pid(self, component):
         return next(c["pid"] for c in self.status()["components"] if c["name"] == component)
+
+    def pids(self):
+        return {component["name"]: component["pid"] for component in self.status()["components"]}
+
+    def wire(self, client):
+        return next(wire for wire in self.status()["wires"] if wire["client"] == client)
 
     def zygote(self):
         return parent(self.pid("identity"))

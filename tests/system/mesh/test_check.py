@@ -65,7 +65,17 @@ def test_an_ordinary_user_has_namespaces_and_hears_what_it_cannot_do():
     assert found["namespaces"]["detail"].endswith("in a user namespace")
     assert "CAP_NET_ADMIN, CAP_SYS_ADMIN missing" in found["forwarder"]["detail"]
     assert found["dns-port"]["state"] == "warning"
-    assert found["veth"]["state"] == found["vxlan"]["state"] == "ok"
+    assert found["veth"]["state"] == found["vxlan"]["state"] == found["ping-sockets"]["state"] == "ok"
+
+
+def test_an_ordinary_user_s_workloads_may_open_ping_sockets(mesh):
+    """What a client checks its wires with."""
+    open_one = "import socket as s; s.socket(s.AF_INET, s.SOCK_DGRAM, s.IPPROTO_ICMP)"
+    nsm = " ".join(NSM)
+    up, down = f"{nsm} mesh --name {mesh.name} up", f"{nsm} mesh --name {mesh.name} down"
+    script = f"{up} >/dev/null && {nsm} mesh --name {mesh.name} exec client -- {sys.executable} -c '{open_one}'; a=$?; {down}; exit $a"
+    done = subprocess.run([*AS_USER, "sh", "-c", script], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_where_namespaces_are_forbidden_it_fails_and_says_what_to_do():

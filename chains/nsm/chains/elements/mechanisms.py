@@ -44,6 +44,11 @@ class Mechanisms(Element):
         handler = self._handler(mechanism.type, rest) if mechanism is not None and known else rest
         await handler.close(call)
 
+    async def aclose(self) -> None:
+        """Release the elements of all mechanisms, last first; one that serves several of them once."""
+        for element in dict.fromkeys(each for elements in self._supported.values() for each in reversed(elements)):
+            await element.aclose()
+
     async def _with(self, mechanism: Mechanism, call: Call, rest: Handler) -> Connection:
         if mechanism.type not in self._supported:
             raise self._unsupported([mechanism])

@@ -6,10 +6,11 @@ What is read is the library's; the tests compare every message that is written w
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -39,9 +40,14 @@ _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 
 _VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
 _MACVLAN_MODE, _MACVLAN_BRIDGE, _VLAN_ID = 1, 4, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 8, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 6, 8, 2
+_BEFORE_OTHERS = 512
+"""The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
 _NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
 _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
+
+_GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
+_THERE = frozenset({errno.EEXIST})
 
 _HEADER = struct.Struct("=IHHII")
 """Length, command, flags, sequence number, port."""
@@ -70,6 +76,8 @@ class Message:
 
     data: bytes
     about: str
+    fine: frozenset[int] = frozenset()
+    """What the kernel may refuse it with because nothing is left to do: it is so already."""
 
     def numbered(self, sequence: int) -> bytes:
         """The bytes to send, with the number that its acknowledgement will carry."""
@@ -220,7 +228,7 @@ def add_address(index: int, address: Interface) -> Message:
 
 def remove_address(index: int, address: Interface) -> Message:
     """Remove an address."""
-    return _address(index, address, _DELADDR, 0, f"remove address {address}")
+    return replace(_address(index, address, _DELADDR, 0, f"remove address {address}"), fine=_GONE)
 
 
 def _address(index: int, address: Interface, command: int, flags: int, about: str) -> Message:
@@ -232,23 +240,30 @@ def _address(index: int, address: Interface, command: int, flags: int, about: st
 
 
 def add_route(index: int, prefix: Network, via: Address | None) -> Message:
-    """Add or replace a route: via a next hop that need not be on a subnet of the link, or to the link itself."""
-    return _route(index, prefix, via, _NEWROUTE, _CREATE | _REPLACE, f"add route {prefix}")
+    """Add a route: via a next hop that need not be on a subnet of the link, or to the link itself.
+
+    It goes before routes to the same prefix that are there, of whatever link; they come back when it goes.
+    """
+    return _route(index, prefix, via, _NEWROUTE, _CREATE, f"add route {prefix}", _THERE)
 
 
 def remove_route(index: int, prefix: Network, via: Address | None) -> Message:
     """Remove a route."""
-    return _route(index, prefix, via, _DELROUTE, 0, f"remove route {prefix}")
+    return _route(index, prefix, via, _DELROUTE, 0, f"remove route {prefix}", _GONE)
 
 
-def _route(index: int, prefix: Network, via: Address | None, command: int, flags: int, about: str) -> Message:
+def _route(
+    index: int, prefix: Network, via: Address | None, command: int, flags: int, about: str, fine: frozenset[int]
+) -> Message:
     scope = _SCOPE_LINK if via is None and prefix.version == 4 else _SCOPE_UNIVERSE
     family, on_link = _family(prefix.network_address), 0 if via is None else _ONLINK
     body = _ROUTE.pack(family, prefix.prefixlen, 0, 0, _TABLE_MAIN, ROUTE_PROTOCOL, scope, _UNICAST, on_link)
     body += _attribute(_RTA_DST, prefix.network_address.packed) + _number(_RTA_OIF, index)
+    if prefix.version == 6:
+        body += _number(_RTA_PRIORITY, _BEFORE_OTHERS)
     if via is not None:
         body += _attribute(_RTA_GATEWAY, via.packed)
-    return _message(command, flags, body, about)
+    return _message(command, flags, body, about, fine=fine)
 
 
 def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = True) -> Message:
@@ -259,7 +274,7 @@ def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = Tr
 
 def remove_neighbor(index: int, address: Address) -> Message:
     """Forget the hardware address of an address."""
-    return _message(_DELNEIGH, 0, _neighbor(index, address, 0), f"remove neighbor {address}")
+    return _message(_DELNEIGH, 0, _neighbor(index, address, 0), f"remove neighbor {address}", fine=_GONE)
 
 
 def _neighbor(index: int, address: Address, state: int) -> bytes:
@@ -287,9 +302,11 @@ def _mac(kind: int, value: str) -> bytes:
     return _attribute(kind, bytes.fromhex(value.replace(":", "")))
 
 
-def _message(command: int, flags: int, body: bytes, about: str, *, ack: bool = True) -> Message:
+def _message(
+    command: int, flags: int, body: bytes, about: str, *, ack: bool = True, fine: frozenset[int] = frozenset()
+) -> Message:
     flags |= _REQUEST | (_ACK if ack else 0)
-    return Message(_HEADER.pack(_HEADER.size + len(body), command, flags, 0, 0) + body, about)
+    return Message(_HEADER.pack(_HEADER.size + len(body), command, flags, 0, 0) + body, about, fine)
 
 
 def is_operating(data: bytes) -> bool:

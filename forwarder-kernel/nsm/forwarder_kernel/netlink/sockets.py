@@ -85,7 +85,7 @@ class Socket:
     def apply(self, messages: Sequence[Message], *, ignore: frozenset[int] = frozenset()) -> None:
         """Make all changes, in order. Raises `NetlinkError` for the first that was refused; the others are made.
 
-        Refusals whose errno is in `ignore` count as success.
+        Refusals whose errno is in `ignore`, or fine with the message itself, count as success.
         """
         if not messages:
             return
@@ -95,7 +95,7 @@ class Socket:
         refused = self._acknowledgements(first, len(messages))
         for position, message in enumerate(messages):
             number = refused.get(first + position, 0)
-            if number and number not in ignore:
+            if number and number not in ignore | message.fine:
                 raise NetlinkError(message.about, self._where, number)
 
     def tell(self, port: int, message: Message) -> None:
@@ -141,11 +141,11 @@ class Socket:
     def dump(self, question: Message) -> list[bytes]:
         """All messages that answer `question`, as they were at one moment."""
         while True:
-            answers, is_of_one_moment = self._dump(question)
+            answers, is_of_one_moment = self._answers(question)
             if is_of_one_moment:
                 return answers
 
-    def _dump(self, question: Message) -> tuple[list[bytes], bool]:
+    def _answers(self, question: Message) -> tuple[list[bytes], bool]:
         self._sequence += 1
         self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         try:

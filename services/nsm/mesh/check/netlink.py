@@ -55,8 +55,10 @@ def make_tun(name: str) -> None:
 
 def open_ping_socket() -> None:
     """Open what a client without privileges pings with, as the forwarder allows it. Raises OSError."""
-    with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
-        file.write("0 2147483647")
+    for groups in ("0 2147483647", "0 0"):  # a user namespace may know of group 0 only
+        with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
+            file.write(groups)
+            break
     socket.socket(socket.AF_INET, socket.SOCK_DGRAM, socket.IPPROTO_ICMP).close()
 
 

@@ -67,12 +67,13 @@ class LocalResolver:
         async with self._changes:
             wanted = any(key != _BEFORE for key in self._configs)
             if wanted and self._serving is None:
+                await self._tasks.aclose()  # one that still ends, because whoever waited for that was cancelled
                 tried = asyncio.Event()
                 self._serving = self._tasks.spawn(self._serve(tried), name="local DNS")
                 await tried.wait()
             elif not wanted and self._serving is not None:
+                self._serving = None  # first: whoever waits here may be cancelled
                 await self._tasks.aclose()
-                self._serving = None
 
     async def _serve(self, tried: asyncio.Event) -> None:
         try:

@@ -57,6 +57,12 @@ class Entries:
                 raise _malformed(text, f"{selector!r} selects nobody")
         return cls(sockets, numbers["uid"], numbers["pid"])
 
+    def joined(self, other: Entries) -> Entries:
+        """These and those of `other`, which win."""
+        return Entries(
+            {**self.by_socket, **other.by_socket}, {**self.by_uid, **other.by_uid}, {**self.by_pid, **other.by_pid}
+        )
+
 
 def _malformed(text: str, why: str) -> ValueError:
     wanted = "socket:/path=spiffe://domain/name, uid:1000=spiffe://.. or pid:42=spiffe://.."
@@ -64,7 +70,7 @@ def _malformed(text: str, why: str) -> ValueError:
 
 
 class Issuer:
-    """Answers the Workload API: an SVID at once, and a new one at half of its life."""
+    """Answers the Workload API: an SVID at once, and a new one at half of its life. `entries` may be changed."""
 
     def __init__(
         self,
@@ -74,7 +80,7 @@ class Issuer:
         lifetime: float = 3600.0,
         federated: Mapping[str, Sequence[x509.Certificate]] | None = None,
     ) -> None:
-        self._authority, self._entries, self._lifetime = authority, entries, lifetime
+        self._authority, self.entries, self._lifetime = authority, entries, lifetime
         self._federated = {domain: _der(bundle) for domain, bundle in (federated or {}).items()}
 
     def methods(self, socket_path: str) -> Methods:
@@ -100,7 +106,7 @@ class Issuer:
     def _identify(self, socket_path: str, incoming: Incoming) -> str:
         if incoming.metadata.get("workload.spiffe.io") != "true":
             raise InvalidRequest("the metadata workload.spiffe.io: true is missing")
-        caller, entries = incoming.credentials, self._entries
+        caller, entries = incoming.credentials, self.entries
         spiffe_id = entries.by_socket.get(socket_path)
         if spiffe_id is None and caller is not None:
             spiffe_id = entries.by_pid.get(caller.pid) or entries.by_uid.get(caller.uid)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack
+import signal
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -17,9 +19,10 @@ from nsm.chains.config import Common, duration, items, text, variable
 from nsm.chains.core import InvalidRequest
 from nsm.chains.identity import Authority
 from nsm.chains.logs import log
-from nsm.chains.transport import SocketAccess, serve_plain
+from nsm.chains.transport import SocketAccess
 
 from .issuer import Entries, Issuer
+from .sockets import Sockets
 
 
 def _entries(value: str) -> Entries:
@@ -33,6 +36,7 @@ class IdentityConfig(Common):
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
     entries: Entries = variable("", _entries, "socket:/path=spiffe://..,uid:1000=spiffe://..,pid:42=spiffe://..")
+    entries_file: str = variable("", text, "a file with more of them, one a line; SIGHUP has it read again")
     listen_on: str = variable("", text, "path of a socket for those who are told apart by uid or pid")
     svid_lifetime: float = variable("1h", duration, "how long an SVID is valid; a new one comes at half of it")
     authority_file: str = variable(
@@ -48,16 +52,61 @@ def main(arguments: list[str]) -> int:
 
 async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
     federated = dict(_bundle(text) for text in config.federated_bundles)
-    issuer = Issuer(_authority(config), config.entries, lifetime=config.svid_lifetime, federated=federated)
-    sockets = [*config.entries.by_socket, *([config.listen_on.removeprefix("unix://")] if config.listen_on else [])]
-    if not sockets:
-        raise InvalidRequest("nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON")
+    entries = _all_entries(config)
+    issuer = Issuer(_authority(config), entries, lifetime=config.svid_lifetime, federated=federated)
     access = SocketAccess(mode=config.socket_mode, group=config.socket_group)
-    async with AsyncExitStack() as stack:
-        for path in sockets:
-            await stack.enter_async_context(serve_plain(path, issuer.methods(path), name=config.name, access=access))
+    async with Sockets(issuer.methods, name=config.name, access=access) as sockets:
+        await sockets.serve(_paths(config, entries))
+        if not len(sockets) and not config.entries_file:
+            raise InvalidRequest("nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON")
+        hangups = _hangups() if config.entries_file else None
         log.info("ready", trust_domain=config.trust_domain, sockets=len(sockets))
+        while hangups is not None and await _first(hangups.get, stopping.wait):
+            await _read_again(config, issuer, sockets)
         await stopping.wait()
+
+
+def _paths(config: IdentityConfig, entries: Entries) -> list[str]:
+    return [*entries.by_socket, *([config.listen_on.removeprefix("unix://")] if config.listen_on else [])]
+
+
+def _all_entries(config: IdentityConfig) -> Entries:
+    """Those of the variable, and those of the file."""
+    if not config.entries_file:
+        return config.entries
+    try:
+        lines = Path(config.entries_file).read_text().splitlines()
+        return config.entries.joined(Entries.parse([line for line in map(str.strip, lines) if line]))
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"NSM_ENTRIES_FILE={config.entries_file!r}: {error}") from None
+
+
+async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets) -> None:
+    try:
+        entries = _all_entries(config)
+    except InvalidRequest as error:
+        log.warning("the entries stay as they are", error=str(error))
+        return
+    issuer.entries = entries
+    await sockets.serve(_paths(config, entries))
+    log.info("entries read", sockets=len(sockets))
+
+
+def _hangups() -> asyncio.Queue[bool]:
+    """Gets an item for each SIGHUP."""
+    queue: asyncio.Queue[bool] = asyncio.Queue()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, queue.put_nowait, True)
+    return queue
+
+
+async def _first(one: Callable[[], Coroutine[Any, Any, bool]], other: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
+    """Wait for the first of two; whether it was `one`."""
+    tasks = [asyncio.ensure_future(one()), asyncio.ensure_future(other())]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    was_one = tasks[0].done()
+    for task in tasks:
+        task.cancel()
+    return was_one
 
 
 def _authority(config: IdentityConfig) -> Authority:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, ConnectionEventType, MonitorScopeSelector, PathSegment
+from nsm.apis.connection import Connection, ConnectionEventType, MonitorScopeSelector, PathSegment, State
 from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.component import Runtime, run
@@ -250,8 +250,8 @@ def _is_still_wanted(survivor: Connection, wish: NsUrl, labels: Mapping[str, str
 
 
 def _as_ours(connection: Connection, connection_id: str) -> Connection:
-    """The manager's view of the connection, seen from the path's first segment."""
-    connection.id = connection_id
+    """The manager's view of the connection, seen from the path's first segment; that it may be down is to change."""
+    connection.id, connection.state = connection_id, State.UP
     if connection.path is not None:
         connection.path.index = 0
     return connection

@@ -1,0 +1,119 @@
+"""How a supervisor answers the commands of its mesh: JSON objects, a line each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from nsm.chains.core import MeshError
+
+from .model import Topology
+from .processes import Tell
+from .rundir import MeshCommandError
+from .supervisor import Supervisor
+from .topology import TopologyError, parse
+
+_FAULTS = (MeshError, MeshCommandError, TopologyError, OSError, TimeoutError, ValueError, KeyError)
+_LONGEST_LINE = 16 << 20
+"""A request to come up has the whole topology in it."""
+
+
+class Answers:
+    """What `supervisor` says to one request."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
+
+    async def give(self, request: dict[str, Any], tell: Tell) -> None:
+        """Answer by `tell`: once, but for ``up``, which tells all that happens. Raises what `_FAULTS` has."""
+        supervisor, command = self._supervisor, request["command"]
+        if command == "status":
+            tell(await supervisor.status())
+        elif command == "place":
+            tell(supervisor.place_of(request["workload"]))
+        elif command == "stop":
+            await supervisor.stop(request["component"])
+            tell({"stopped": request["component"]})
+        elif command == "kill":
+            tell({"ended": await supervisor.kill(request["component"], signal.Signals(request["signal"]))})
+        elif command in {"cut", "mend"}:
+            tell({"links": supervisor.set_cut(*request["nodes"], cut=command == "cut")})
+        elif command == "up":
+            await self._up(request, tell)
+        elif command == "down":
+            supervisor.stopping.set()
+            tell({"stopping": True})
+        else:
+            raise MeshCommandError(f"unknown command {command!r}")
+
+    async def _up(self, request: dict[str, Any], tell: Tell) -> None:
+        topology = None
+        if "text" in request:
+            topology = parse(request["text"], request["source"], folder=request["folder"])
+        if await up_or_stopped(self._supervisor, topology, request["timeout"], tell):
+            tell({"event": "up"})
+
+
+async def up_or_stopped(supervisor: Supervisor, topology: Topology | None, timeout: float | None, tell: Tell) -> bool:
+    """Bring the mesh up, unless it is to end meanwhile; whether it is up. `tell` hears all, also why it is not."""
+    supervisor.hearers.append(tell)
+    starting = asyncio.ensure_future(supervisor.up(topology, timeout))
+    stopping = asyncio.ensure_future(supervisor.stopping.wait())
+    try:
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        supervisor.hearers.remove(tell)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return False
+    except (MeshError, MeshCommandError, OSError) as error:
+        tell({"event": "failed", "reason": str(error)})
+        return False
+    return True
+
+
+async def serve_control(path: str, answers: Answers) -> asyncio.AbstractServer:
+    """Answer the commands of the mesh; a command that goes away while it waits is not worked on any more."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError, ValueError):
+            if line := await reader.readline():
+                await _until_left(reader, _answer(answers, line, writer))
+
+    before = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(handle, path, limit=_LONGEST_LINE)
+    finally:
+        os.umask(before)
+
+
+async def _answer(answers: Answers, line: bytes, writer: asyncio.StreamWriter) -> None:
+    def tell(reply: Mapping[str, Any]) -> None:
+        writer.write(json.dumps(dict(reply), default=str).encode() + b"\n")
+
+    try:
+        await answers.give(json.loads(line), tell)
+    except _FAULTS as error:
+        tell({"error": str(error) or type(error).__name__})
+    await writer.drain()
+
+
+async def _until_left(reader: asyncio.StreamReader, work: Any) -> None:
+    """Work until it is done, or until whoever asked has gone."""
+    working, left = asyncio.ensure_future(work), asyncio.ensure_future(reader.read(1))
+    try:
+        await asyncio.wait({working, left}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (working, left):
+            task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await working

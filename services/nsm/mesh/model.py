@@ -1,0 +1,112 @@
+"""What a mesh consists of: nodes and the links between them, network services, endpoints, clients."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+PAYLOADS = ("IP", "ETHERNET")
+DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine: a network namespace with a manager and a forwarder; labels and variables beside the mesh's own."""
+
+    name: str
+    forwarder_labels: Mapping[str, str] = field(default_factory=dict)
+    forwarder_environment: Mapping[str, str] = field(default_factory=dict)
+    manager_environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A segment that joins nodes: a bridge of its own. A node's address is the network's plus its place from 1."""
+
+    nodes: tuple[str, ...]
+    network: Network
+    mtu: int = DEFAULT_MTU
+
+    def interface_of(self, node: str) -> Interface:
+        """The address that a node has at this link, with the length of its prefix."""
+        address = self.network.network_address + self.nodes.index(node) + 1
+        return ipaddress.ip_interface((address, self.network.prefixlen))
+
+
+@dataclass(frozen=True)
+class Route:
+    """Endpoints that a match leads to, and their share."""
+
+    destination_selector: Mapping[str, str]
+    weight: int = 0
+
+
+@dataclass(frozen=True)
+class Match:
+    """Which clients of a service go where. `labels` are those of its metadata, which choose the forwarder."""
+
+    source_selector: Mapping[str, str]
+    routes: tuple[Route, ...]
+    fallthrough: bool = False
+    labels: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """A network service that the mesh's operator registers."""
+
+    name: str
+    payload: str = DEFAULT_PAYLOAD
+    matches: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True)
+class EndpointSpec:
+    """A workload that provides services: the icmp-responder, or a `command` of one's own."""
+
+    name: str
+    node: str
+    services: tuple[str, ...]
+    payload: str | None = None
+    prefixes: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClientSpec:
+    """A workload that asks for wires."""
+
+    name: str
+    node: str
+    wires: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A whole mesh. `source` and `text` are the file that it was read from; its commands run in `folder`."""
+
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...] = ()
+    services: tuple[ServiceSpec, ...] = ()
+    endpoints: tuple[EndpointSpec, ...] = ()
+    clients: tuple[ClientSpec, ...] = ()
+    source: str = field(default="", compare=False)
+    text: str = field(default="", compare=False, repr=False)
+    folder: str = field(default="/", compare=False)
+
+    @property
+    def workloads(self) -> tuple[EndpointSpec | ClientSpec, ...]:
+        """Endpoints and clients: what has namespaces of its own."""
+        return (*self.endpoints, *self.clients)
+
+    def address_of(self, node: str) -> str:
+        """Where the other nodes reach a node: its address at its first link; empty if it has none."""
+        return next((str(link.interface_of(node).ip) for link in self.links if node in link.nodes), "")

@@ -1,0 +1,100 @@
+"""What the mesh's operator keeps registered, and takes out of the registry for those who cannot any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from nsm.apis.registry import Destination, Metadata, NetworkService, NetworkServiceEndpoint
+from nsm.apis.registry import Match as MatchMessage
+from nsm.chains.composed import endpoints_client, services_client
+from nsm.chains.core import MeshError, RegistryCall, RegistryChain
+from nsm.chains.identity.source import identity_from
+from nsm.chains.logs import log
+from nsm.chains.transport import Pool
+
+from .model import DEFAULT_PAYLOAD, Match, ServiceSpec, Topology
+
+_TIMEOUT = 5.0
+_TOKEN_LIFETIME = 600
+
+
+class Registrations:
+    """The network services of the topology, registered again whenever the registry has lost them."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._url = ""
+        self._client: RegistryChain[NetworkService] | None = None
+        self._kept: dict[str, ServiceSpec] = {}
+
+    async def keep(self, pool: Pool, url: str, services: Mapping[str, ServiceSpec]) -> None:
+        """Register these services and no others, through the manager at `url`. Raises `MeshError`."""
+        client = await self._client_of(pool, url)
+        for name in self._kept.keys() - services.keys():
+            del self._kept[name]
+            await client.unregister(RegistryCall(NetworkService(name=name), deadline=_deadline()))
+        for name, service in services.items():
+            if self._kept.get(name) != service:
+                await client.register(RegistryCall(message_of(service)))
+                self._kept[name] = service
+
+    async def aclose(self) -> None:
+        """Stop keeping them, without unregistering."""
+        await self._stack.aclose()
+
+    async def _client_of(self, pool: Pool, url: str) -> RegistryChain[NetworkService]:
+        if self._client is None or url != self._url:
+            await self._stack.aclose()
+            self._url, self._kept = url, {}
+            self._client = await self._stack.enter_async_context(services_client(url, pool))
+        return self._client
+
+
+def services_of(topology: Topology) -> dict[str, ServiceSpec]:
+    """The services that the operator registers: those described, and what else the endpoints of these provide.
+
+    Such an endpoint registers no services itself: it would contradict what the file says of them.
+    """
+    described = {service.name: service for service in topology.services}
+    found = dict(described)
+    for endpoint in topology.endpoints:
+        if any(name in described for name in endpoint.services):
+            for name in endpoint.services:
+                found.setdefault(name, ServiceSpec(name, endpoint.payload or DEFAULT_PAYLOAD))
+    return found
+
+
+def message_of(service: ServiceSpec) -> NetworkService:
+    """What is registered of a service."""
+    matches = [_match(match) for match in service.matches]
+    return NetworkService(name=service.name, payload=service.payload, matches=matches)
+
+
+def _match(match: Match) -> MatchMessage:
+    routes = [
+        Destination(destination_selector=dict(route.destination_selector), weight=route.weight)
+        for route in match.routes
+    ]
+    metadata = None if match.labels is None else Metadata(labels=dict(match.labels))
+    selector = dict(match.source_selector)
+    return MatchMessage(source_selector=selector, routes=routes, fallthrough=match.fallthrough, metadata=metadata)
+
+
+async def unregister_endpoint(workload_api: str, manager: str, name: str) -> None:
+    """Take the endpoint `name` out, as itself: nobody else may. A failure is logged; the registration expires then."""
+    try:
+        async with (
+            asyncio.timeout(_TIMEOUT),
+            identity_from(workload_api, token_lifetime=_TOKEN_LIFETIME) as identity,
+            Pool(identity) as pool,
+            endpoints_client(manager, pool) as client,
+        ):
+            await client.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=_deadline()))
+    except (MeshError, TimeoutError) as error:
+        log.warning("still registered until that expires", name=name, error=str(error) or "no answer in time")
+
+
+def _deadline() -> float:
+    return asyncio.get_running_loop().time() + _TIMEOUT

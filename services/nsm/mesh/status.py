@@ -1,0 +1,120 @@
+"""What `nsm mesh status` tells: nodes, links, components, and wires with the cause of those that are not up."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .model import Topology
+from .process import Process
+from .routing import crossings
+from .wires import Known, wires_of
+
+
+@dataclass(frozen=True)
+class View:
+    """A mesh as it is: what its file says, what runs, and what managers and forwarders know, by their nodes."""
+
+    name: str
+    topology: Topology
+    processes: Sequence[Process]
+    managers: Mapping[str, Known]
+    forwarders: Mapping[str, Known]
+    cut: Collection[tuple[str, str]]
+    """Network and node of the ports that are down."""
+    interfaces: Mapping[tuple[str, str], str]
+
+
+def describe(view: View) -> dict[str, Any]:
+    """The status as plain data."""
+    return {
+        "mesh": view.name,
+        "nodes": [{"name": node.name, "address": view.topology.address_of(node.name)} for node in view.topology.nodes],
+        "links": _links(view),
+        "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
+        "components": [_component(process) for process in view.processes],
+        "wires": _wires(view),
+    }
+
+
+def _links(view: View) -> list[dict[str, Any]]:
+    return [
+        {
+            "network": str(link.network),
+            "mtu": link.mtu,
+            "nodes": [
+                {
+                    "name": node,
+                    "address": str(link.interface_of(node).ip),
+                    "interface": view.interfaces.get((str(link.network), node), ""),
+                    "state": "cut" if (str(link.network), node) in view.cut else "up",
+                }
+                for node in link.nodes
+            ],
+        }
+        for link in view.topology.links
+    ]
+
+
+def _component(process: Process) -> dict[str, Any]:
+    return {
+        "name": process.name,
+        "command": process.what.command,
+        "node": process.what.node,
+        "workload": process.what.is_workload,
+        "pid": process.pid,
+        "state": process.state,
+        "last_warning": process.last,
+    }
+
+
+def _wires(view: View) -> list[dict[str, Any]]:
+    tunnels = {key: tunnel for known in view.managers.values() for key, tunnel in known.tunnels.items()}
+    found: list[dict[str, Any]] = []
+    for node in view.topology.nodes:
+        clients = [client for client in view.topology.clients if client.node == node.name]
+        for key, wire in wires_of(clients, view.managers[node.name], view.forwarders[node.name]).items():
+            crossing = {"tunnel": tunnels[key]} if key in tunnels else {}
+            found.append(_with_cause({**wire, **crossing}, view))
+    return found
+
+
+def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
+    """A wire that is not up says why; one whose nodes have been cut from each other is not up."""
+    if (ended := _ended(wire, view)) is not None:
+        return {**wire, "reason": ended}
+    if (between := _cut_between(wire, view)) is not None:
+        return {**wire, "state": "DOWN", "reason": between}
+    client = next((process for process in view.processes if process.name == wire["client"]), None)
+    if wire["state"] == "DOWN" and client is not None and client.last:
+        return {**wire, "reason": client.last}
+    return wire
+
+
+def _ended(wire: Mapping[str, Any], view: View) -> str | None:
+    """Who on the path of a wire has ended; without its client a wire stays up, until its tokens end."""
+    ended = {process.name: process.state for process in view.processes if process.status is not None}
+    if wire["client"] in ended:
+        return f"the client {ended[wire['client']]}"
+    on_path = [name for name in wire["path"] if name in ended] if wire["state"] == "DOWN" else []
+    return f"{on_path[0]} {ended[on_path[0]]}" if on_path else None
+
+
+def _cut_between(wire: Mapping[str, Any], view: View) -> str | None:
+    """Which cut keeps two nodes of the path from each other, in whichever direction."""
+    nodes = _nodes_of(wire, view) if view.cut else []
+    for one, other in itertools.pairwise(nodes):
+        ways = [*crossings(view.topology.links, one, other), *crossings(view.topology.links, other, one)]
+        for link, before, behind in ways:
+            for node in (before, behind):
+                if (str(link.network), node) in view.cut:
+                    return f"{one} and {other} do not reach each other: {node} is cut from link {link.network}"
+    return None
+
+
+def _nodes_of(wire: Mapping[str, Any], view: View) -> list[str]:
+    """The nodes that a wire goes through, the client's first."""
+    at = {process.name: process.what.node for process in view.processes}
+    return list(dict.fromkeys(at[name] for name in [wire["client"], *wire["path"]] if name in at))

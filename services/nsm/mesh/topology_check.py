@@ -1,0 +1,114 @@
+"""What has to fit together in a topology: names, addresses, and that every node reaches every other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
+from .routing import reachable
+from .yaml_reader import YamlReader, line_of
+
+
+class Checker:
+    """Remembers where things were written, and tells `reader` what does not fit."""
+
+    def __init__(self, reader: YamlReader) -> None:
+        self._reader = reader
+        self._names: dict[str, Any] = {}
+        self._services: dict[str, Any] = {}
+        self._used: list[tuple[str, Any]] = []
+        self._links: list[tuple[Link, Any]] = []
+        self._payloads: list[tuple[EndpointSpec, Any]] = []
+
+    def name(self, name: str, node: Any) -> None:
+        """A node or a workload is called `name`."""
+        self._unique(self._names, f"the name {name!r}", name, node)
+
+    def service_name(self, name: str, node: Any) -> None:
+        """A service is called `name`."""
+        if not name or "," in name:
+            self._reader.fault(node, f"service {name!r}: expected a name without commas")
+        else:
+            self._unique(self._services, f"the service {name!r}", name, node)
+
+    def uses(self, name: str, node: Any) -> None:
+        """Something stands on the node `name`."""
+        self._used.append((name, node))
+
+    def payload(self, endpoint: EndpointSpec, node: Any) -> None:
+        """An endpoint names a payload, or not."""
+        self._payloads.append((endpoint, node))
+
+    def link(self, link: Link, network: Any, nodes: Any) -> None:
+        """A link was described at `network` and `nodes`."""
+        for position, name in enumerate(link.nodes):
+            item = nodes.value[position]
+            self.uses(name, item)
+            if name in link.nodes[:position]:
+                self._reader.fault(item, f"the link joins {name!r} with itself")
+        if len(link.nodes) == 1:
+            self._reader.fault(nodes, f"the link joins {link.nodes[0]!r} with no other node")
+        if (wanted := len(link.nodes)) > (room := _room(link)):
+            self._reader.fault(network, f"{link.network} is too small: it has {room} addresses for {wanted} nodes")
+            return
+        self._overlap(link, network)
+        self._links.append((link, network))
+
+    def whole(self, topology: Topology, node: Any) -> None:
+        """Check what needs all of it; `node` is where nodes are written."""
+        known = [each.name for each in topology.nodes]
+        if not known:
+            self._reader.fault(node, "there are no nodes; describe at least one")
+        for name, place in self._used:
+            if name not in known:
+                self._reader.fault(place, f"there is no node {name!r}; there are {', '.join(known) or 'none'}")
+        self._check_payloads(topology)
+        if known and not self._reader.faults:
+            self._check_reach(topology, known)
+
+    def _unique(self, seen: dict[str, Any], what: str, name: str, node: Any) -> None:
+        if name in seen:
+            self._reader.fault(node, f"{what} is given twice, first in line {line_of(seen[name])}")
+        else:
+            seen[name] = node
+
+    def _overlap(self, link: Link, node: Any) -> None:
+        for other, place in self._links:
+            if other.network.version != link.network.version:
+                text = f"{other.network} (line {line_of(place)}) are of two families; nodes need one to meet in"
+                self._reader.fault(node, f"{link.network} and {text}")
+            elif other.network.overlaps(link.network):
+                text = f"overlaps with {other.network} (line {line_of(place)}){_same(link, other)}"
+                self._reader.fault(node, f"{link.network} {text}")
+
+    def _check_payloads(self, topology: Topology) -> None:
+        payloads = {service.name: service.payload for service in topology.services}
+        for endpoint, node in self._payloads:
+            for service in endpoint.services:
+                own = endpoint.payload or payloads.get(service, DEFAULT_PAYLOAD)
+                if own != payloads.get(service, own):
+                    text = f"payload {own}, but the service {service!r} has payload {payloads[service]}"
+                    self._reader.fault(node, text)
+
+    def _check_reach(self, topology: Topology, known: list[str]) -> None:
+        reached = reachable(topology.links, known[0])
+        for name in known:
+            if name not in reached:
+                has = any(name in link.nodes for link in topology.links)
+                why = f"no chain of links joins it with {known[0]!r}" if has else "it has no link"
+                self._reader.fault(self._names[name], f"the other nodes cannot reach {name!r}: {why}")
+
+
+def _room(link: Link) -> int:
+    """How many addresses of a network can be given to nodes: the first is no host's, of IPv4 nor is the last."""
+    return max(0, link.network.num_addresses - (2 if link.network.version == 4 else 1))
+
+
+def _same(link: Link, other: Link) -> str:
+    """Which two nodes would have one address."""
+    taken = {str(other.interface_of(name).ip): name for name in other.nodes}
+    for name in link.nodes:
+        address = str(link.interface_of(name).ip)
+        if address in taken and taken[address] != name:
+            return f": {taken[address]!r} and {name!r} would both be {address}"
+    return ""

@@ -1,0 +1,71 @@
+"""A mesh's status as a tree for a person: nodes, what runs there, the wires of each client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+Status = Mapping[str, Any]
+Row = tuple[str, ...]
+
+
+def tree(status: Status) -> list[str]:
+    """The lines of the tree, in columns."""
+    rows: list[tuple[str, Row]] = []
+    for node in status["nodes"]:
+        rows += _node(status, node)
+    widths = [max(map(len, column)) for column in zip(*(row for mark, row in rows if mark), strict=True)]
+    return [*_links(status), *(_line(mark, row, widths) for mark, row in rows)]
+
+
+def _line(mark: str, row: Row, widths: Iterable[int]) -> str:
+    """Columns as wide as their widest entry; what has no mark is not part of them."""
+    return "  ".join(map(str.ljust, row, widths)).rstrip() if mark else row[0]
+
+
+def _links(status: Status) -> Iterator[str]:
+    for link in status["links"]:
+        ends = ", ".join(_end(node) for node in link["nodes"])
+        yield f"link {link['network']}  mtu {link['mtu']}  {ends}"
+    if status["links"]:
+        yield ""
+
+
+def _end(node: Status) -> str:
+    cut = "" if node["state"] == "up" else " CUT"
+    return f"{node['name']} {node['address']} {node['interface']}{cut}"
+
+
+def _node(status: Status, node: Status) -> Iterator[tuple[str, Row]]:
+    yield "", (" ".join(filter(None, (node["name"], node["address"]))),)
+    here = [component for component in status["components"] if component["node"] == node["name"]]
+    for component in here:
+        is_last = component is here[-1]
+        yield "component", _component(component, "└─ " if is_last else "├─ ")
+        wires = [wire for wire in status["wires"] if wire["client"] == component["name"]]
+        for wire in wires:
+            stem = ("   " if is_last else "│  ") + ("└─ " if wire is wires[-1] else "├─ ")
+            yield "wire", _wire(wire, stem)
+
+
+def _component(component: Status, stem: str) -> Row:
+    problem = "" if component["state"] == "ready" else component["last_warning"]
+    pid = f"pid {component['pid']}" if component["pid"] else "-"
+    return f"{stem}{component['name']}", component["command"], component["state"], pid, problem
+
+
+def _wire(wire: Status, stem: str) -> Row:
+    addresses = " ".join(f"{here} → {there}" for here, there in zip(wire["src_ips"], wire["dst_ips"], strict=False))
+    what = f"{wire['service']} at {wire['endpoint']}" if wire["endpoint"] else wire["service"]
+    path = " → ".join(wire["path"])
+    told = (
+        [what, addresses, path]
+        if wire["state"] == "UP"
+        else [what, f"because {wire['reason']}" if "reason" in wire else ""]
+    )
+    return f"{stem}{wire['interface'] or '?'}", _mechanism(wire), wire["state"], "", "  ".join(filter(None, told))
+
+
+def _mechanism(wire: Status) -> str:
+    tunnel = wire.get("tunnel")
+    return f"{wire['mechanism']} over {tunnel['mechanism']}" if tunnel else str(wire["mechanism"])

@@ -1,0 +1,198 @@
+"""What joins the nodes of a mesh: a bridge for each link, in a namespace of their own, with a cable to each node."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nsm.forwarder_kernel.netlink import (
+    Namespace,
+    add_address,
+    add_route,
+    create_veth,
+    delete_link,
+    remove_route,
+    set_up,
+)
+from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
+from nsm.forwarder_kernel.netlink.messages import LinkEnd
+
+from . import namespaces
+from .model import Interface, Link
+from .routing import Hop, hops_of
+
+_FIRST_INDEX, _SOON = 1000, 1.0
+_GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
+
+
+@dataclass(frozen=True)
+class Port:
+    """A node's end at a link, as the topology wants it."""
+
+    link: Link
+    node: str
+
+    @property
+    def address(self) -> Interface:
+        """The node's address there."""
+        return self.link.interface_of(self.node)
+
+    @property
+    def shape(self) -> tuple[Interface, int]:
+        """What makes it another port if it changes."""
+        return self.address, self.link.mtu
+
+
+@dataclass
+class _Cable:
+    """A port that is there."""
+
+    port: Port
+    name: str
+    index: int
+    """Of the node's end."""
+    other: int
+    """Of the bridge's end."""
+    is_cut: bool = False
+
+
+@dataclass
+class _Bridge:
+    index: int
+    mtu: int
+
+
+class Underlay:
+    """Builds links and keeps them. Its calls enter namespaces for a moment. They raise `NetlinkError`."""
+
+    def __init__(self) -> None:
+        self._middle = Namespace(namespaces.new_network(), "the namespace of the links")
+        self._nodes: dict[str, Namespace] = {}
+        self._bridges: dict[str, _Bridge] = {}
+        self._cables: dict[tuple[str, str], _Cable] = {}
+        self._routes: dict[str, set[Hop]] = {}
+        self._numbers = itertools.count(_FIRST_INDEX)
+
+    def change(self, links: Sequence[Link], networks: Mapping[str, int]) -> None:
+        """Have these links and no others; `networks` are the nodes' namespaces. What is there and fits stays."""
+        wanted = {(str(link.network), node): Port(link, node) for link in links for node in link.nodes}
+        self._forget_nodes(networks)
+        for key, cable in list(self._cables.items()):
+            if key not in wanted or wanted[key].shape != cable.port.shape or cable.port.node not in self._nodes:
+                self._remove(key)
+        self._change_bridges(links)
+        for key, port in wanted.items():
+            if key in self._cables:
+                self._cables[key].port = port
+            else:
+                self._cables[key] = cable = self._lay(port, networks[port.node])
+                self._wait_operating(cable)
+        self._change_routes(links)
+
+    def set_cut(self, one: str, other: str, *, cut: bool) -> list[str]:
+        """Take down the port of `one` at each link that it shares with `other`, or up those of both.
+
+        Returns the networks of these links: none if there is no such link.
+        """
+        shared = [cable for cable in self._cables.values() if {one, other} <= set(cable.port.link.nodes)]
+        for cable in shared:
+            if cable.port.node == one or (not cut and cable.port.node == other):
+                self._set_cut(cable, cut=cut)
+        return sorted({str(cable.port.link.network) for cable in shared})
+
+    def mend_all(self) -> None:
+        """Take up every port."""
+        for cable in self._cables.values():
+            if cable.is_cut:
+                self._set_cut(cable, cut=False)
+
+    def cut_ports(self) -> set[tuple[str, str]]:
+        """Network and node of every port that is down."""
+        return {key for key, cable in self._cables.items() if cable.is_cut}
+
+    def interface_names(self) -> dict[tuple[str, str], str]:
+        """What the interface of a node at a network is called."""
+        return {key: cable.name for key, cable in self._cables.items()}
+
+    def _set_cut(self, cable: _Cable, *, cut: bool) -> None:
+        self._middle.socket.apply([set_state(cable.other, up=not cut)])
+        cable.is_cut = cut
+        if not cut:
+            self._wait_operating(cable)
+
+    def _wait_operating(self, cable: _Cable) -> None:
+        """What is sent before both ends pass packets is lost."""
+        self._middle.socket.settle(cable.other, [], _SOON, has_carrier=True)
+        self._nodes[cable.port.node].socket.settle(cable.index, [cable.port.address.ip], _SOON, has_carrier=True)
+
+    def _change_bridges(self, links: Iterable[Link]) -> None:
+        wanted = {str(link.network): link.mtu for link in links}
+        for network, bridge in list(self._bridges.items()):
+            if wanted.get(network) != bridge.mtu:
+                self._middle.socket.apply([delete_link(bridge.index)])
+                del self._bridges[network]
+        for network, mtu in wanted.items():
+            if network not in self._bridges:
+                index = next(self._numbers)
+                messages = [create_bridge(f"br{index}", index, mtu=mtu), set_up(index, f"link {network}")]
+                self._middle.socket.apply(messages)
+                self._bridges[network] = _Bridge(index, mtu)
+
+    def _forget_nodes(self, networks: Mapping[str, int]) -> None:
+        for name, node in list(self._nodes.items()):
+            if name not in networks or not _same(node.descriptor, networks[name]):
+                self._nodes.pop(name).close()
+                self._routes.pop(name, None)
+
+    def _lay(self, port: Port, network: int) -> _Cable:
+        """A cable between a node and the bridge of a link, with the node's address at it."""
+        node = self._node(port.node, network)
+        index, other = next(self._numbers), next(self._numbers)
+        name, link = self._free_name(port.node), str(port.link.network)
+        here = LinkEnd(name, index, _mac(), node.descriptor)
+        there = LinkEnd(f"p{other}", other, _mac(), self._middle.descriptor)
+        node.socket.apply([create_veth(here, there, mtu=port.link.mtu, arp=True)])
+        self._middle.socket.apply([enslave(other, self._bridges[link].index), set_up(other, port.node)])
+        node.enable_ipv6(name)
+        node.socket.apply([set_up(index, f"link {link}"), add_address(index, port.address)])
+        return _Cable(port, name, index, other)
+
+    def _node(self, name: str, network: int) -> Namespace:
+        if name not in self._nodes:
+            self._nodes[name] = Namespace(namespaces.another(network), f"the namespace of {name}")
+            namespaces.forward_packets(network)
+        return self._nodes[name]
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        self._middle.socket.apply([delete_link(self._cables.pop(key).other)], ignore=_GONE)
+
+    def _free_name(self, node: str) -> str:
+        taken = {cable.name for (_, name), cable in self._cables.items() if name == node}
+        return next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
+
+    def _change_routes(self, links: Sequence[Link]) -> None:
+        """How a node reaches the links that it is not at: through the others, by the shortest way."""
+        for node, namespace in self._nodes.items():
+            has, wanted = self._routes.setdefault(node, set()), hops_of(links, node)
+            for hop in has - wanted:
+                cable = self._cables.get((str(hop.link.network), node))
+                message = remove_route(cable.index if cable else 0, hop.network, hop.via)
+                namespace.socket.apply([message], ignore=_GONE)
+            messages = [add_route(self._index(hop, node), hop.network, hop.via) for hop in wanted]
+            namespace.socket.apply(messages)
+            self._routes[node] = wanted
+
+    def _index(self, hop: Hop, node: str) -> int:
+        return self._cables[str(hop.link.network), node].index
+
+
+def _same(one: int, other: int) -> bool:
+    return namespaces.number_of(one) == namespaces.number_of(other)
+
+
+def _mac() -> str:
+    """A random address that is administered locally."""
+    return (b"\x02" + secrets.token_bytes(5)).hex(":")

@@ -1,0 +1,40 @@
+"""The sockets on which identities are given out: they follow the entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from nsm.chains.transport import Methods, SocketAccess, serve_plain
+
+
+class Sockets:
+    """Serves `methods` of each socket's path. As an async context manager it closes them all."""
+
+    def __init__(self, methods: Callable[[str], Methods], *, name: str, access: SocketAccess) -> None:
+        self._methods, self._name, self._access = methods, name, access
+        self._served: dict[str, AsyncExitStack] = {}
+
+    def __len__(self) -> int:
+        """How many are served."""
+        return len(self._served)
+
+    async def serve(self, paths: Iterable[str]) -> None:
+        """Serve on these sockets and no others; those that are served already go on as they are."""
+        wanted = set(paths)
+        for path in self._served.keys() - wanted:
+            await self._served.pop(path).aclose()
+        for path in sorted(wanted - self._served.keys()):
+            stack = AsyncExitStack()
+            serving = serve_plain(path, self._methods(path), name=self._name, access=self._access)
+            await stack.enter_async_context(serving)
+            self._served[path] = stack
+
+    async def __aenter__(self) -> Sockets:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.serve(())

@@ -1,0 +1,215 @@
+"""The topology file: what a person can write, and how each fault is told; the published schema says the same."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from nsm.mesh.topology import DEFAULT, TopologyError, parse, schema
+
+WHOLE = """
+# Everything that the file can say;
+# the lines are counted by the tests below.
+nodes:
+  - name: node-1
+    forwarder: {labels: {rack: a}, environment: {NSM_DIAL_TIMEOUT: 1s}}
+    manager: {environment: {NSM_DIAL_TIMEOUT: 2s}}
+  - {name: node-2}
+  - {name: node-3}
+links:
+  - {nodes: [node-1, node-2], network: 172.16.1.0/24, mtu: 9000}
+  - {nodes: [node-2, node-3], network: 172.16.2.0/30}
+services:
+  - name: web
+    payload: ETHERNET
+    matches:
+      - source_selector: {app: shop}
+        routes: [{destination_selector: {tier: gold}, weight: 2}, {destination_selector: {tier: iron}}]
+        fallthrough: true
+      - metadata: {labels: {rack: a}}
+endpoints:
+  - {name: gold, node: node-3, services: [web, mail], labels: {tier: gold, level: 1}, prefixes: [10.1.0.0/24, "fd00::/120"]}
+  - {name: own, node: node-1, command: [python, own.py], environment: {OWN: yes}}
+clients:
+  - {name: shop, node: node-1, wires: ["kernel://web/nsm-1?a=b", kernel://mail], labels: {app: shop}, environment: {NSM_DIAL_TIMEOUT: 9s}}
+"""
+SHAPE = [
+    ("name: node-2", "name: Node_2", "8: name 'Node_2': expected up to 30 of a-z, 0-9 and -"),
+    ("name: node-2", "nam: node-2", "8: unknown key 'nam' in a node; there are forwarder, manager, name"),
+    ("name: node-2}", "name: node-2, name: x}", "8: the key 'name' is given twice in a node"),
+    ("{name: node-2}", "node-2", "8: a node must be a mapping with the keys forwarder, manager, name"),
+    ("name: node-2", "name: 17", "8: expected a text; write '17' with quotes"),
+    ("mtu: 9000", "mtu: 12", "11: MTU '12': expected a number from 68 to 65535"),
+    ("mtu: 9000", "mtu: 65536", "11: MTU '65536': expected a number"),
+    ("mtu: 9000", "mtu: large", "11: MTU 'large': expected a number"),
+    (", network: 172.16.2.0/30", "", "12: the key 'network' is missing"),
+    ("172.16.2.0/30", "everywhere", "12: 'everywhere' is no network; expected one such as 172.16.1.0/24"),
+    ("[node-2, node-3]", "[node-2]", "12: the link joins 'node-2' with no other node"),
+    ("[node-2, node-3]", "[node-2, node-3, node-3]", "12: the link joins 'node-3' with itself"),
+    ("[node-2, node-3]", "[]", "12: the key 'nodes' is missing or empty"),
+    ("payload: ETHERNET", "payload: FRAMES", "15: payload 'FRAMES' is neither IP nor ETHERNET"),
+    ("fallthrough: true", "fallthrough: perhaps", "19: expected true or false"),
+    ("weight: 2", "weight: -1", "18: weight '-1': expected a number from 0"),
+    ("weight: 2", "wait: 2", "18: unknown key 'wait' in a route; there are destination_selector, weight"),
+    ("labels: {rack: a}}\n", "label: {}}\n", "20: unknown key 'label' in metadata; there are labels"),
+    ("tier: gold, level", '"ti:er": gold, level', "22: label 'ti:er': 'gold': expected no comma"),
+    ("tier: gold, level", 'tier: "gold,iron", level', "22: label 'tier': 'gold,iron': expected no comma"),
+    ("level: 1", "level: [1]", "22: labels: expected a name and one value"),
+    ("[web, mail]", "[]", "22: the key 'services' is missing or empty"),
+    ("[web, mail]", '["web,mail"]', "22: service 'web,mail': expected a name without commas"),
+    ("[10.1.0.0/24", "[10.1.0.0/24/24", "22: '10.1.0.0/24/24' is no prefix"),
+    ("[python, own.py]", "[]", "23: the key 'command' is missing or empty"),
+    ("OWN: yes", "2OWN: yes", "23: '2OWN' is no name of a variable"),
+    ("OWN: yes", "NSM_NAME: other", "23: NSM_NAME is set by the mesh itself"),
+    (", command: [python, own.py]", "", "23: the key 'services' is missing or empty"),
+    ("kernel://mail", "mail", "25: 'mail' names no service"),
+    ("kernel://mail", "'kernel://mail,kernel://web'", "25: 'kernel://mail,kernel://web' has a comma"),
+    ("links:", "lynx:", "10: unknown key 'lynx' in the file; there are clients, endpoints, links, nodes, services"),
+    ("clients:\n  - {name: shop", "clients:\n    other: {name: shop", "25: expected a list"),
+]
+MEANING = [
+    ("name: node-2", "name: node-1", "8: the name 'node-1' is given twice, first in line 5"),
+    ("name: shop, node: node-1", "name: gold, node: node-1", "25: the name 'gold' is given twice, first in line 22"),
+    ("name: shop, node: node-1", "name: shop, node: node-9", "25: there is no node 'node-9'; there are node-1, node-2"),
+    ("[node-2, node-3]", "[node-2, node-4]", "12: there is no node 'node-4'"),
+    ("172.16.2.0/30", "172.16.2.0/31", "12: 172.16.2.0/31 is too small: it has 0 addresses for 2 nodes"),
+    ("172.16.2.0/30", "172.16.2.1/30", "12: '172.16.2.1/30' is an address in a network; write '172.16.2.0/30'"),
+    ("172.16.2.0/30", "127.0.0.0/8", "12: '127.0.0.0/8' has no addresses that nodes can use"),
+    (
+        "[node-2, node-3], network: 172.16.2.0/30",
+        "[node-3, node-2], network: 172.16.0.0/16",
+        "12: 172.16.0.0/16 overlaps with 172.16.1.0/24 (line 11)",
+    ),
+    (
+        "[node-2, node-3], network: 172.16.2.0/30",
+        "[node-3, node-1], network: 172.16.1.0/28",
+        "12: 172.16.1.0/28 overlaps with 172.16.1.0/24 (line 11): 'node-1' and 'node-3' would both be 172.16.1.1",
+    ),
+    ("172.16.2.0/30", '"fd00:2::/64"', "12: fd00:2::/64 and 172.16.1.0/24 (line 11) are of two families"),
+    ("[node-2, node-3]", "[node-1, node-2]", "9: the other nodes cannot reach 'node-3': it has no link"),
+    ("services: [web, mail]", "services: [web, mail], payload: IP", "payload IP, but the service 'web' has payload"),
+    ("  - name: web\n", "  - {name: web}\n  - name: web\n", "15: the service 'web' is given twice, first in line 14"),
+]
+
+
+def changed(old, new):
+    assert old in WHOLE
+    return WHOLE.replace(old, new)
+
+
+def faults(text):
+    with pytest.raises(TopologyError) as caught:
+        parse(text, "mesh.yaml")
+    return str(caught.value)
+
+
+def schema_refuses(text):
+    data = yaml.load(text, Loader=yaml.BaseLoader if "given twice" in text else yaml.SafeLoader)
+    return not jsonschema.Draft202012Validator(json.loads(schema())).is_valid(data)
+
+
+def test_everything_that_can_be_written_is_read():
+    topology = parse(WHOLE, "mesh.yaml")
+    assert [node.name for node in topology.nodes] == ["node-1", "node-2", "node-3"]
+    assert topology.nodes[0].forwarder_labels == {"rack": "a"}
+    assert topology.nodes[0].manager_environment == {"NSM_DIAL_TIMEOUT": "2s"}
+    assert [topology.address_of(node.name) for node in topology.nodes] == ["172.16.1.1", "172.16.1.2", "172.16.2.2"]
+    assert [link.mtu for link in topology.links] == [9000, 1500]
+    match = topology.services[0].matches[0]
+    assert (match.fallthrough, [route.weight for route in match.routes], match.labels) == (True, [2, 0], None)
+    assert topology.services[0].matches[1].labels == {"rack": "a"}
+    assert topology.endpoints[0].labels == {"tier": "gold", "level": "1"}
+    assert topology.endpoints[1].environment == {"OWN": "yes"}
+    assert topology.clients[0].wires == ("kernel://web/nsm-1?a=b", "kernel://mail")
+
+
+@pytest.mark.parametrize("text", [WHOLE, DEFAULT], ids=["whole", "built-in"])
+def test_the_schema_accepts_what_is_read(text):
+    assert not schema_refuses(text)
+
+
+@pytest.mark.parametrize(("old", "new", "told"), SHAPE + MEANING, ids=[case[2][:60] for case in SHAPE + MEANING])
+def test_a_fault_is_told_with_its_line(old, new, told):
+    assert f"mesh.yaml:{told}" in faults(changed(old, new)) or f": {told}" in faults(changed(old, new))
+
+
+@pytest.mark.parametrize(("old", "new", "told"), SHAPE, ids=[case[2][:60] for case in SHAPE])
+def test_the_schema_refuses_what_has_a_wrong_shape(old, new, told):
+    """All but keys that are given twice and prefixes in detail, which JSON schema cannot say."""
+    if "given twice" in told or "is no prefix" in told:
+        return
+    assert schema_refuses(changed(old, new))
+
+
+@pytest.mark.parametrize(("old", "new", "told"), MEANING, ids=[case[2][:60] for case in MEANING])
+def test_the_schema_leaves_meaning_to_the_reader(old, new, told):
+    """Names that are unknown, addresses that overlap: an editor cannot know."""
+    assert not schema_refuses(changed(old, new))
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_file():
+    text = (
+        changed("payload: ETHERNET", "payload: FRAMES")
+        .replace("mtu: 9000", "mtu: 1")
+        .replace("node: node-3", "node: x")
+    )
+    lines = [int(line.split(":")[1]) for line in faults(text).splitlines()]
+    assert lines == [11, 15, 22]
+
+
+def test_a_ring_of_links_is_no_fault_since_each_link_is_a_bridge_of_its_own():
+    text = changed(
+        "network: 172.16.2.0/30}", "network: 172.16.2.0/30}\n  - {nodes: [node-3, node-1], network: 10.0.0.0/29}"
+    )
+    assert len(parse(text, "mesh.yaml").links) == 3
+
+
+def test_a_file_that_contains_itself_is_refused():
+    """YAML can say that, with an alias."""
+    text = "nodes:\n  - name: node-1\nservices:\n  - name: a\n    matches: &again\n      - routes: *again\n"
+    assert faults(text) == "mesh.yaml:5: what is written here contains itself by an alias; that has no end"
+
+
+def test_aliases_that_contain_no_circle_are_fine_and_take_no_time():
+    """A billion of leaves by nine aliases."""
+    bombs = "\n".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 10))
+    assert "unknown key 'bomb' in the file" in faults(f"bomb:\n  l0: &l0 [x]\n{bombs}\nnodes: [{{name: a}}]")
+    shared = "nodes: [{name: a}]\nclients:\n - {name: b, node: a, wires: [kernel://x], labels: &l {q: r}}\n"
+    assert parse(f"{shared} - {{name: c, node: a, wires: [kernel://x], labels: *l}}", "m").clients[1].labels == {
+        "q": "r"
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "mesh.yaml:1: there are no nodes; describe at least one"),
+        ("nodes", "mesh.yaml:1: the file must be a mapping with the keys clients, endpoints, links, nodes, services"),
+        ("nodes: []", "there are no nodes; describe at least one"),
+        ("{}", "there are no nodes; describe at least one"),
+        ("nodes: [{name: a}", "mesh.yaml:1: "),
+        ("nodes: [{name: a}]\n\x00", "mesh.yaml:1: "),
+        ("? [a]\n: b", "unknown key that is no text"),
+        ("[" * 3000, "mesh.yaml:1: "),
+        ("nodes: [{name: !!python/name:os.system a}]", "mesh.yaml:1: expected a text"),
+    ],
+    ids=range(9),
+)
+def test_what_is_no_topology_at_all_is_refused(text, told):
+    assert told in faults(text)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    from nsm.mesh.topology import read
+
+    for path, told in (
+        (tmp_path / "no", "No such file"),
+        (tmp_path, "directory"),
+        (tmp_path / "b", "no text in UTF-8"),
+    ):
+        if path.name == "b":
+            Path(path).write_bytes(b"nodes: \xff")
+        with pytest.raises(TopologyError, match=told):
+            read(str(path))

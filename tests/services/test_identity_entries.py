@@ -1,0 +1,98 @@
+"""`nsm identity` as a process: who is known can change while it runs, and its authority outlives it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from nsm.chains.identity.source import identity_from
+
+
+class Issuer:
+    def __init__(self, folder):
+        self.folder = folder
+        self.entries = folder / "entries"
+        self.process = None
+
+    def start(self):
+        environment = {
+            **os.environ,
+            "NSM_ENTRIES_FILE": str(self.entries),
+            "NSM_AUTHORITY_FILE": f"{self.folder}/a.pem",
+        }
+        command = [sys.executable, "-m", "nsm.chains", "identity"]
+        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        self.until('"ready"')
+
+    def until(self, text):
+        for line in self.process.stderr:
+            if text in line:
+                return line
+        raise AssertionError(f"it ended without saying {text}")
+
+    def know(self, *names):
+        self.entries.write_text("".join(f"socket:{self.socket(name)}=spiffe://test.mesh/{name}\n" for name in names))
+
+    def socket(self, name):
+        return self.folder / name
+
+    def hang_up(self):
+        self.process.send_signal(signal.SIGHUP)
+
+    async def svid(self, name):
+        async with asyncio.timeout(5), identity_from(f"unix://{self.socket(name)}", token_lifetime=60) as identity:
+            return identity.svid
+
+    def stop(self):
+        self.process.terminate()
+        self.process.communicate(timeout=10)
+
+
+@pytest.fixture
+def issuer(tmp_path):
+    issuer = Issuer(tmp_path)
+    issuer.know("one")
+    issuer.start()
+    yield issuer
+    issuer.stop()
+
+
+async def test_a_hangup_has_the_entries_read_again(issuer):
+    """A new one is served, one that is gone is not, the others go on."""
+    issuer.know("one", "two")
+    issuer.hang_up()
+    assert '"sockets": 2' in issuer.until("entries read")
+    assert (await issuer.svid("two")).spiffe_id == "spiffe://test.mesh/two"
+    issuer.know("two")
+    issuer.hang_up()
+    issuer.until("entries read")
+    assert not issuer.socket("one").exists()
+    assert (await issuer.svid("two")).spiffe_id == "spiffe://test.mesh/two"
+
+
+async def test_a_faulty_file_changes_nothing(issuer):
+    issuer.entries.write_text("nonsense\n")
+    issuer.hang_up()
+    assert "expected socket:" in issuer.until("the entries stay as they are")
+    assert (await issuer.svid("one")).spiffe_id == "spiffe://test.mesh/one"
+
+
+async def test_the_authority_is_the_same_after_a_restart(issuer):
+    """Who got an identity before and who gets one after trust each other."""
+    before = await issuer.svid("one")
+    issuer.stop()
+    issuer.start()
+    after = await issuer.svid("one")
+    assert before.leaf.issuer == after.leaf.issuer
+    assert before.leaf.public_key() != after.leaf.public_key()
+    after.leaf.verify_directly_issued_by(issuer_certificate(issuer))
+    before.leaf.verify_directly_issued_by(issuer_certificate(issuer))
+
+
+def issuer_certificate(issuer):
+    from cryptography import x509
+
+    return x509.load_pem_x509_certificate((issuer.folder / "a.pem").read_bytes())

@@ -1,0 +1,108 @@
+"""Every topology file of the examples is brought up and does what its comments say."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from nsm.mesh.topology import read, schema
+
+pytestmark = pytest.mark.system
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+FILES = sorted(EXAMPLES.glob("*.yaml"))
+
+
+@pytest.fixture
+def example(mesh):
+    def up(name):
+        mesh.up("-f", str(EXAMPLES / f"{name}.yaml"))
+        return mesh
+
+    return up
+
+
+def answers(mesh, wire):
+    """Whether every address of the wire's other end answers, asked over that wire."""
+    for address in wire["dst_ips"]:
+        ping = ["ping", "-n", "-c", "1", "-W", "2", "-I", wire["interface"], address.partition("/")[0]]
+        if "1 received" not in mesh.run(wire["client"], *ping, code=None).stdout:
+            return False
+    return bool(wire["dst_ips"])
+
+
+def all_up(mesh, count):
+    wires = mesh.status()["wires"]
+    assert [wire["state"] for wire in wires] == ["UP"] * count
+    return {f"{wire['client']} {wire['interface']}": wire for wire in wires}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_an_example_is_what_reader_and_schema_expect(path):
+    read(str(path))
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(schema()))
+
+
+def test_one_node(example):
+    mesh = example("one-node")
+    wires = all_up(mesh, 2)
+    assert {wire["endpoint"] for wire in wires.values()} == {"web", "store"}
+    assert all(answers(mesh, wire) for wire in wires.values())
+
+
+def test_dual_stack(example):
+    mesh = example("dual-stack")
+    wires = all_up(mesh, 2)
+    assert [len(wire["dst_ips"]) for wire in wires.values()] == [2, 1]
+    assert all(answers(mesh, wire) for wire in wires.values())
+
+
+def test_selection(example):
+    """Each client is at the endpoint that the file's comments say."""
+    mesh = example("selection")
+    wires = all_up(mesh, 3)
+    assert {wire["client"]: wire["endpoint"] for wire in wires.values()} == {
+        "billing": "gold",
+        "report": "blue",
+        "other": "iron",
+    }
+    assert all(answers(mesh, wire) for wire in wires.values())
+
+
+def test_policy_routes(example):
+    """The client has the address and the rule of the file, and the network of the rule only by that rule."""
+    mesh = example("policy-routes")
+    (wire,) = all_up(mesh, 1).values()
+    assert answers(mesh, wire)
+    assert "10.61.0.1/32" in wire["src_ips"]
+    (rule,) = [r for r in json.loads(mesh.run("client", "ip", "-j", "rule").stdout) if r.get("src") == "10.61.0.1"]
+    assert (rule["dport"], rule["ipproto"]) == (443, "tcp")
+    (route,) = json.loads(mesh.run("client", "ip", "-j", "route", "show", "table", str(rule["table"])).stdout)
+    assert (route["dst"], route["dev"]) == ("10.62.0.0/16", "nsm-1")
+    assert "10.62" not in mesh.run("client", "ip", "route").stdout
+
+
+def test_custom_endpoint(example):
+    """A program of one's own provides the service; it is killed, ended and started as any component."""
+    mesh = example("custom-endpoint")
+    wires = all_up(mesh, 2)
+    assert {wire["endpoint"] for wire in wires.values()} == {"counter"}
+    assert all(answers(mesh, wire) for wire in wires.values())
+    counter = next(each for each in mesh.status()["components"] if each["name"] == "counter")
+    assert counter["command"] == "program"
+    assert b"serve_endpoint.py" in Path(f"/proc/{counter['pid']}/cmdline").read_bytes()
+
+
+def test_a_program_that_cannot_be_run_is_told(mesh, tmp_path):
+    text = (EXAMPLES / "custom-endpoint.yaml").read_text()
+    (tmp_path / "mesh.yaml").write_text(text.replace("[python, serve_endpoint.py]", "[no-such-program]"))
+    told = mesh.up("-f", str(tmp_path / "mesh.yaml"), code=1).stderr
+    assert (
+        f"counter ended with 127 before it was ready: cannot run 'no-such-program' in {tmp_path}: No such file" in told
+    )
+    (tmp_path / "mesh.yaml").write_text(text)
+    told = mesh.up("-f", str(tmp_path / "mesh.yaml"), code=1).stderr
+    assert "counter ended with 2 before it was ready" in told
+    assert "serve_endpoint.py" in told
