@@ -1,10 +1,10 @@
-# demo · test · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it needs.
+# demo · test · test-vm · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services
 
-.PHONY: demo test lint bench proto docs system clean
+.PHONY: demo test test-vm lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,12 @@ demo: $(VENV)/.ready system
 test: lint system
 	$(BIN)/pytest $(ARGS)
 
+# What this machine's kernel may lack: tests in a virtual machine that has it.
+test-vm: $(VENV)/.ready
+	@scripts/system-packages vm
+	@scripts/vm-kernel
+	$(BIN)/pytest tests/vm $(ARGS)
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,4 +44,4 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm

@@ -59,7 +59,7 @@ def test_every_node_reaches_every_other_also_over_several_links(chain, text, add
         for address in addresses:
             assert pings(mesh, node, address), (node, address)
     links = json.loads(on_node(mesh, "node-2", "ip", "-j", "link").stdout)
-    assert {link["ifname"]: link["mtu"] for link in links if link["ifname"][:3] == "eth"} == {
+    assert {link["ifname"]: link["mtu"] for link in links if link["ifname"].startswith("eth")} == {
         "eth0": 9000,
         "eth1": 1500,
     }

@@ -1,0 +1,134 @@
+"""WireGuard wires between nodes, where the kernel makes them: both ends by the forwarder's own dataplane."""
+
+import asyncio
+import ipaddress
+from contextlib import asynccontextmanager
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext, IpContext
+from nsm.apis.payloads import IP
+from nsm.chains.core import Unavailable
+from nsm.forwarder_kernel import dataplane
+from nsm.forwarder_kernel.dataplane import Dataplane
+from nsm.forwarder_kernel.ends import wire_of
+from nsm.forwarder_kernel.tunnels import Wireguard
+from nsm.mesh import namespaces
+from tests.vm.guest.hosts import Host, cable
+
+SECONDS = 90
+ADDRESSES = IpContext(src_ip_addrs=["10.0.0.1/32", "fd00::1/128"], dst_ip_addrs=["10.0.0.0/32", "fd00::/128"])
+MTU = 1420
+
+
+class Node:
+    """A node with a workload, and its end of the wire."""
+
+    def __init__(self, name, address, is_client):
+        self.host, self.workload, self.is_client = Host(), Host(), is_client
+        self.name, self.address = name, ipaddress.ip_address(address)
+        self.plane = Dataplane(f"forwarder-{name}")
+        self.port = 51820 + is_client
+        self.new_key()
+
+    def new_key(self):
+        self.key = X25519PrivateKey.generate()
+
+    async def start(self):
+        """The dataplane takes `host` for its node."""
+        enter = self.plane._worker.submit(namespaces.enter, self.host.descriptor, namespaces.NEW_NET)
+        await asyncio.wrap_future(enter)
+        await self.plane.check_wireguard()
+
+    def wire_to(self, peer):
+        """This end of a wire to `peer`: the client's or the endpoint's."""
+        kernel = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{self.workload.path}", "name": "nsm-1"})
+        tunnel = Wireguard(
+            self.key.private_bytes_raw(),
+            self.port,
+            peer.key.public_key().public_bytes_raw(),
+            peer.address,
+            peer.port,
+            MTU,
+            is_client=self.is_client,
+        )
+        connection = Connection(payload=IP, context=ConnectionContext(ip_context=ADDRESSES, mtu=MTU))
+        ends = (kernel, Mechanism(type="WIREGUARD"))
+        return wire_of(connection, *(ends if self.is_client else reversed(ends)), tunnel)
+
+    async def make(self, peer):
+        return await self.plane.create(self.wire_to(peer), "c")
+
+    def link(self):
+        (link,) = self.workload.links().values()
+        return link
+
+
+@asynccontextmanager
+async def nodes(one="172.16.1.1", other="172.16.1.2", length=24):
+    client, server = Node("a", one, True), Node("b", other, False)
+    cable(client.host, server.host, addresses=([f"{one}/{length}"], [f"{other}/{length}"]))
+    for node in (client, server):
+        await node.start()
+    yield client, server
+    for node in (client, server):
+        await node.plane.aclose()
+
+
+def cross(client, server):
+    """Packets of both families pass, both ways, also the largest."""
+    for source, address in ((client, "10.0.0.0"), (client, "fd00::"), (server, "10.0.0.1"), (server, "fd00::1")):
+        assert source.workload.pings(address) == 1, address
+    assert "1 received" in client.workload.run(f"ping -n -c 1 -W 3 -M do -s {MTU - 28} 10.0.0.0")
+
+
+async def test_packets_cross_and_nothing_is_left():
+    async with nodes() as (client, server):
+        at_server, at_client = await server.make(client), await client.make(server)
+        for node, live in ((client, at_client), (server, at_server)):
+            assert live.process is None
+            assert node.link()["linkinfo"]["info_kind"] == "wireguard"
+            assert node.link()["ifalias"] == f"nsm forwarder-{node.name} c"
+            assert node.link()["mtu"] == MTU
+        cross(client, server)
+        index = client.link()["ifindex"]
+        await client.plane.change(at_client, client.wire_to(server))
+        assert client.link()["ifindex"] == index
+        cross(client, server)
+        await client.plane.remove(at_client)
+        await server.plane.remove(at_server)
+        assert client.workload.links() == server.workload.links() == {}
+        assert client.plane.open_namespaces() == server.plane.open_namespaces() == 0
+
+
+async def test_packets_cross_over_ipv6():
+    async with nodes("fd00:1::1", "fd00:1::2", 64) as (client, server):
+        await server.make(client)
+        await client.make(server)
+        cross(client, server)
+
+
+async def test_a_forwarder_that_starts_again_makes_its_wire_with_new_keys():
+    async with nodes() as (client, server):
+        at_server = await server.make(client)
+        await client.make(server)
+        await client.plane.aclose()
+        client.plane = Dataplane("forwarder-a")
+        client.new_key()
+        await client.start()
+        await server.plane.remove(at_server)
+        await server.make(client)
+        await client.make(server)
+        cross(client, server)
+
+
+async def test_a_peer_of_another_key_is_told_and_nothing_is_left():
+    dataplane._HANDSHAKE_TIMEOUT = 1.0  # in this process, which ends with the test
+    async with nodes() as (client, server):
+        await server.make(client)
+        client.new_key()
+        (refusal,) = await asyncio.gather(client.make(server), return_exceptions=True)
+        assert isinstance(refusal, Unavailable), refusal
+        assert "172.16.1.2 (UDP port 51820) does not answer WireGuard" in str(refusal)
+        assert client.workload.links() == {}
