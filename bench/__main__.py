@@ -8,24 +8,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import codec, leaks, registry, start
+from bench import codec, leaks, nodes, registry, start, throughput
+from bench import mesh as five_nodes
+from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
 from nsm.mesh.control import ask
-from nsm.mesh.enter import down
-from nsm.mesh.launch import up
-from nsm.mesh.plan import OPERATOR
 from nsm.mesh.rundir import RunDir
-from nsm.mesh.topology import parse
 
 RESULTS = Path(__file__).parent / "results.json"
 TOPOLOGY = """
@@ -56,6 +50,13 @@ MARKS = {
     "rss_peak_mib": "120 MiB",
     "log_lines_per_call": "4",
     "log_bytes_per_call": "1000",
+    "vxlan_setup": "22 ms",
+    "wireguard_setup": "40 ms",
+    "wireguard_setup_cold": "110 ms",
+    "vxlan_throughput_ratio": "0.97",
+    "growth_500": "1.25",
+    "mesh_5x10_s": "10 s",
+    "pss_mesh_gib": "1.5 GiB",
     "leak_500": "0",
     "leak_500_rss_mib": "5 MiB",
 }
@@ -75,40 +76,6 @@ class Bench:
         p99 = samples[min(len(samples) - 1, int(len(samples) * 0.99))]
         self.results[name] = {"median": round(median, 4), "p99": round(p99, 4), "n": len(samples), "unit": unit}
         print(f"{name:<24}{median:>12.3f}{p99:>12.3f}{len(samples):>8}  {unit:<6} {MARKS.get(name, '')}", flush=True)
-
-
-@contextmanager
-def mesh(name: str) -> Iterator[RunDir]:
-    """A mesh for measuring."""
-    run = RunDir.of(name)
-
-    def tell(event: Mapping[str, Any]) -> None:
-        if event["event"] in {"no wire yet", "ended"}:
-            print(event, file=sys.stderr)
-
-    up(run, parse(TOPOLOGY, "the benchmark's topology"), tell)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        yield run
-    finally:
-        down(run)
-
-
-def load(run: RunDir, *arguments: str) -> dict[str, Any]:
-    """What `nsm bench connect` measures from the client's namespace. Errors end the benchmark."""
-    manager = f"unix://{run.socket_of('nsmgr-node-1')}"
-    tool = [sys.executable, "-m", "nsm.chains"]
-    command = [*tool, "bench", "connect", "--url", manager, "--service", "icmp-responder", "--json", *arguments]
-    environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of(OPERATOR)}"}
-    inside = [*tool, "mesh", "exec", "--name", run.name, "client", "--", *command]
-    done = subprocess.run(inside, env=environment, capture_output=True, text=True, timeout=180, check=False)
-    if not done.stdout:
-        raise RuntimeError(done.stderr)
-    result: dict[str, Any] = json.loads(done.stdout)
-    if result["errors"] or result["lost_first_packets"]:
-        raise RuntimeError(f"{result['errors'][:3]}, first packets lost: {result['lost_first_packets']}")
-    return result
 
 
 def serving_pids(run: RunDir) -> list[int]:
@@ -155,7 +122,7 @@ def starts(bench: Bench) -> None:
 
 def connections(bench: Bench) -> None:
     """Set-up, refresh and close, one by one and many at once; CPU, memory, logs."""
-    with mesh("bench") as run:
+    with mesh("bench", TOPOLOGY) as run:
         serving = serving_pids(run)
         load(run, "-n", "50", "--cycle", "--refresh")
         before, logs_before = cpu_seconds(serving), logged(run)
@@ -175,13 +142,35 @@ def connections(bench: Bench) -> None:
         bench.note("setup_1000_by_100", result["setup"])
         bench.note("setup_1000_total_s", result["setup_total_s"], "s")
         bench.note("rss_peak_mib", max(resident_mib(pid, "VmHWM") for pid in serving), "MiB")
-        throughput(bench, run)
+        ratios = throughput.measure(run, throughput.veth)
+        bench.note("wire_throughput_ratio", ratios.wire, "")
+        bench.note("bare_throughput_ratio", ratios.control, "")
+
+
+def growth(bench: Bench) -> None:
+    """Set-up with 500 other wires on the node against that with ten, in turn."""
+    with mesh("bench-grow", TOPOLOGY) as run:
+        load(run, "-n", "50", "--cycle")
+        ratios = []
+        for _ in range(3):
+            few, many = (load(run, "-n", "100", "--cycle", "--beside", str(count)) for count in (10, 500))
+            ratios.append(statistics.median(many["setup"]) / statistics.median(few["setup"]))
+        bench.note("growth_500", ratios, "")
+
+
+def several_nodes(bench: Bench) -> None:
+    """Wires between two nodes; five nodes with fifty clients."""
+    for name, values, unit in nodes.measure():
+        bench.note(name, values, unit)
+    figures = five_nodes.measure()
+    bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
+    bench.note("pss_mesh_gib", figures.pss_mesh_gib, "GiB")
 
 
 def leak(bench: Bench) -> None:
     """500 connections come and go: nothing may stay, inside the components or out."""
     inside = asyncio.run(leaks.measure())
-    with mesh("bench-leak") as run:
+    with mesh("bench-leak", TOPOLOGY) as run:
         serving = serving_pids(run)
         load(run, "-n", "100", "-c", "5", "--cycle")
         before = sum(map(descriptors, serving)) + links(run), [resident_mib(pid) for pid in serving]
@@ -197,75 +186,14 @@ def links(run: RunDir) -> int:
     return len(in_workload(run, "endpoint", "cat", "/proc/net/dev").splitlines()) - 2
 
 
-def in_workload(run: RunDir, workload: str, *command: str) -> str:
-    """What a command in a workload prints."""
-    words = [sys.executable, "-m", "nsm.chains", "mesh", "exec", "--name", run.name, workload, "--", *command]
-    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=True).stdout
-
-
-def throughput(bench: Bench, run: RunDir, rounds: int = 10) -> None:
-    """iperf3 over the wire against a veth pair made by hand between the same namespaces, in turn."""
-    wire = ask(run, {"command": "status"})["wires"][0]
-    here, there = (wire[key][0].partition("/")[0] for key in ("src_ips", "dst_ips"))
-    server = subprocess.Popen(
-        [sys.executable, "-m", "nsm.chains", "mesh", "exec", "--name", run.name, "endpoint", "--", "iperf3", "-s"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        with bare_pair(run):
-            time.sleep(0.5)
-            pairs = [("192.0.2.1", "192.0.2.2"), (here, there), ("192.0.2.1", "192.0.2.2")]
-            ratios, control = [], []
-            for _ in range(rounds):
-                bare, wired, again = (gigabits(run, *pair) for pair in pairs)
-                ratios.append(wired / statistics.mean((bare, again)))
-                control.append(again / bare)
-    finally:
-        in_workload(run, "endpoint", "sh", "-c", "kill $(pidof iperf3)")
-        server.wait()
-    bench.note("wire_throughput_ratio", ratios, "")
-    bench.note("bare_throughput_ratio", control, "")
-
-
-@contextmanager
-def bare_pair(run: RunDir) -> Iterator[None]:
-    """A veth pair by hand between the namespaces of client and endpoint."""
-    places = [ask(run, {"command": "place", "workload": name}) for name in ("client", "endpoint")]
-    here, there = (f"/proc/{place['supervisor']}/fd/{place['network']}" for place in places)
-    names = ["bench-bare-a", "bench-bare-b"]
-    try:
-        for name, path in zip(names, (here, there), strict=True):
-            Path("/run/netns").mkdir(exist_ok=True)
-            Path("/run/netns", name).touch()
-            subprocess.run(["mount", "--bind", path, f"/run/netns/{name}"], check=True)
-        for line in (
-            f"link add bare0 netns {names[0]} type veth peer name bare0 netns {names[1]}",
-            f"-n {names[0]} address add 192.0.2.1/24 dev bare0",
-            f"-n {names[1]} address add 192.0.2.2/24 dev bare0",
-            f"-n {names[0]} link set bare0 up",
-            f"-n {names[1]} link set bare0 up",
-        ):
-            subprocess.run(["ip", *line.split()], check=True)
-        yield
-        subprocess.run(["ip", "-n", names[0], "link", "delete", "bare0"], check=True)
-    finally:
-        for name in names:
-            subprocess.run(["umount", f"/run/netns/{name}"], check=False)
-            Path("/run/netns", name).unlink(missing_ok=True)
-
-
-def gigabits(run: RunDir, source: str, target: str) -> float:
-    """TCP throughput of one second."""
-    text = in_workload(run, "client", "iperf3", "-c", target, "-B", source, "-t", "1", "-J")
-    return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e9
-
-
 def main() -> int:
     """Run all of it."""
     bench = Bench()
     print(f"{'':<24}{'median':>12}{'p99':>12}{'n':>8}  {'unit':<6} mark")
     starts(bench)
     connections(bench)
+    growth(bench)
+    several_nodes(bench)
     leak(bench)
     for name, values, unit in asyncio.run(registry.measure()):
         bench.note(name, values, unit)

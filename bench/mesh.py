@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ def _socket_in(path: str) -> socket.socket:
 
 
 def _memory(status: Mapping[str, Any]) -> int:
-    """KiB of all processes of a mesh, what they share counted once: components, what forks them, the supervisor."""
+    """KiB of all processes of a mesh, what they share counted once: all in its namespaces, and the two that own it."""
     pids = [component["pid"] for component in status["components"]]
+    networks = {os.stat(f"/proc/{pid}/ns/net").st_ino for pid in pids}
     zygote = _parent(pids[0])
-    return sum(map(_pss, [*pids, zygote, _parent(zygote)]))
+    return sum(map(_pss, {*namespaces.inhabitants(networks), zygote, _parent(zygote)}))
 
 
 def _parent(pid: int) -> int:
@@ -103,4 +105,4 @@ def _pss(pid: int) -> int:
 
 
 if __name__ == "__main__":
-    print(measure())
+    print(json.dumps(asdict(measure())))

@@ -63,6 +63,7 @@ def forwarder(
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
     again: list[Element] = []
+    hint = "" if tunnel_ip else "NSM_TUNNEL_IP, this node's address for wires to others, is not set"
     if tunnel_ip is not None:
         vxlan, wireguard = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port), WireguardEnd(tunnel_ip, dataplane)
         wireguard.prepare()
@@ -89,7 +90,7 @@ def forwarder(
                     [
                         far_side,  # before the offers: they are for the far side
                         *offers,
-                        FilterMechanisms(),  # behind all offers
+                        FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
                         ReceiveReturned(),
                         SendDescriptors(),

@@ -99,6 +99,7 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
         "NSM_CONNECT_TO": manager_of(run, node.name),
         "NSM_LISTEN_ON": forwarder_of(run, node.name),
         "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
+        **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
         **node.forwarder_environment,
     }
     name = node.name

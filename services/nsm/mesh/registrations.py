@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 
 from nsm.apis.registry import Destination, Metadata, NetworkService, NetworkServiceEndpoint
 from nsm.apis.registry import Match as MatchMessage
 from nsm.chains.composed import endpoints_client, services_client
-from nsm.chains.core import MeshError, RegistryCall, RegistryChain
+from nsm.chains.core import ENDPOINTS, MeshError, RegistryCall, RegistryChain
 from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
-from nsm.chains.transport import Pool
+from nsm.chains.transport import Pool, RemoteRegistry
 
 from .model import DEFAULT_PAYLOAD, Match, ServiceSpec, Topology
 
 _TIMEOUT = 5.0
+_PAUSE = 0.05
 _TOKEN_LIFETIME = 600
 
 
@@ -80,6 +82,18 @@ def _match(match: Match) -> MatchMessage:
     metadata = None if match.labels is None else Metadata(labels=dict(match.labels))
     selector = dict(match.source_selector)
     return MatchMessage(source_selector=selector, routes=routes, fallthrough=match.fallthrough, metadata=metadata)
+
+
+async def until_registered(pool: Pool, manager: str, names: Collection[str]) -> None:
+    """Wait until the manager at `manager` knows these endpoints of its node: one that was started again knows none."""
+    registry = RemoteRegistry(ENDPOINTS, pool)
+    while True:
+        with contextlib.suppress(MeshError):
+            call = RegistryCall(NetworkServiceEndpoint(), target=manager, deadline=_deadline())
+            found = {each.record.name async for batch in registry.find(call) for each in batch}
+            if found.issuperset(names):
+                return
+        await asyncio.sleep(_PAUSE)
 
 
 async def unregister_endpoint(workload_api: str, manager: str, name: str) -> None:

@@ -19,6 +19,7 @@ from .model import Topology
 from .places import Places
 from .plan import (
     OPERATOR,
+    PROGRAM,
     REGISTERED,
     START_ORDER,
     STOP_ORDER,
@@ -31,7 +32,7 @@ from .plan import (
 )
 from .process import Process
 from .processes import Processes, Tell
-from .registrations import Registrations, services_of, unregister_endpoint
+from .registrations import Registrations, services_of, unregister_endpoint, until_registered
 from .rundir import MeshCommandError, RunDir
 from .status import View, describe
 from .wires import Known, known_to
@@ -66,6 +67,7 @@ class Supervisor:
         self._operator = AsyncExitStack()
         self._pool: Pool | None = None
         self._changing = asyncio.Lock()
+        self._waits_for: set[str] = set()
 
     @property
     def networks(self) -> set[int]:
@@ -79,6 +81,7 @@ class Supervisor:
         or something is missing after `timeout` seconds; what is there then stays.
         """
         async with self._changing:
+            self._waits_for.clear()
             try:
                 async with asyncio.timeout(timeout):
                     await self._change(topology or self._topology)
@@ -158,6 +161,8 @@ class Supervisor:
                 await self._become_operator()
             if "nsmgr" in commands:
                 await self._register_services(topology)
+            if "nse" in commands:
+                await self._until_registered(parts)
         await self._restore_wires()
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
@@ -233,6 +238,23 @@ class Supervisor:
         manager = manager_of(self._run, topology.nodes[0].name)
         await self._registrations.keep(self._pool, manager, services_of(topology))
 
+    async def _until_registered(self, parts: Iterable[Component]) -> None:
+        """What went on while its manager was away registers again; a program of the user's may have other names."""
+        waiting = [
+            self._until_known_to(
+                node.name, {part.name for part in parts if part.node == node.name and _registers(part)}
+            )
+            for node in self._topology.nodes
+        ]
+        await asyncio.gather(*waiting)
+
+    async def _until_known_to(self, node: str, names: set[str]) -> None:
+        assert self._pool is not None
+        waits_for = f"nsmgr of {node}: waits until {', '.join(sorted(names))} register again"
+        self._waits_for.add(waits_for)
+        await until_registered(self._pool, manager_of(self._run, node), names)
+        self._waits_for.discard(waits_for)
+
     async def _start_all(self, parts: Iterable[Component]) -> None:
         """Start those that do not run; wait until all are ready."""
         wanted = [self._running(part) for part in parts]
@@ -279,11 +301,16 @@ class Supervisor:
 
     def _missing(self) -> list[str]:
         late = [p for p in self._processes if p.pid and not p.ready.is_set()]
-        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late] or ["its wires are not up"]
+        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late] or sorted(self._waits_for)
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for tell in list(self.hearers):
             tell(event)
+
+
+def _registers(part: Component) -> bool:
+    """Whether it registers under its own name, as far as we know."""
+    return part.command in REGISTERED and part.command != PROGRAM
 
 
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:

@@ -33,7 +33,7 @@ def _links(status: Status) -> Iterator[str]:
 
 def _end(node: Status) -> str:
     cut = "" if node["state"] == "up" else " CUT"
-    return f"{node['name']} {node['address']} {node['interface']}{cut}"
+    return f"{node['name']} {node['address']} {node['interface']}".rstrip() + cut
 
 
 def _node(status: Status, node: Status) -> Iterator[tuple[str, Row]]:

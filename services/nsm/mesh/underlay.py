@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from nsm.forwarder_kernel.netlink import (
     Namespace,
@@ -23,6 +24,8 @@ from nsm.forwarder_kernel.netlink.messages import LinkEnd
 from . import namespaces
 from .model import Interface, Link
 from .routing import Hop, hops_of
+
+T = TypeVar("T")
 
 _FIRST_INDEX, _SOON = 1000, 1.0
 _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENETUNREACH})
@@ -69,7 +72,7 @@ class Underlay:
     """Builds links and keeps them. Its calls enter namespaces for a moment. They raise `NetlinkError`."""
 
     def __init__(self) -> None:
-        self._middle = Namespace(namespaces.new_network(), "the namespace of the links")
+        self._middle = _opened(namespaces.new_network(), "the namespace of the links")
         self._nodes: dict[str, Namespace] = {}
         self._bridges: dict[str, _Bridge] = {}
         self._cables: dict[tuple[str, str], _Cable] = {}
@@ -156,13 +159,13 @@ class Underlay:
         there = LinkEnd(f"p{other}", other, _mac(), self._middle.descriptor)
         node.socket.apply([create_veth(here, there, mtu=port.link.mtu, arp=True)])
         self._middle.socket.apply([enslave(other, self._bridges[link].index), set_up(other, port.node)])
-        node.enable_ipv6(name)
+        _inside(node.descriptor, lambda: node.enable_ipv6(name))
         node.socket.apply([set_up(index, f"link {link}"), add_address(index, port.address)])
         return _Cable(port, name, index, other)
 
     def _node(self, name: str, network: int) -> Namespace:
         if name not in self._nodes:
-            self._nodes[name] = Namespace(namespaces.another(network), f"the namespace of {name}")
+            self._nodes[name] = _opened(namespaces.another(network), f"the namespace of {name}")
             namespaces.forward_packets(network)
         return self._nodes[name]
 
@@ -187,6 +190,20 @@ class Underlay:
 
     def _index(self, hop: Hop, node: str) -> int:
         return self._cables[str(hop.link.network), node].index
+
+
+def _opened(descriptor: int, where: str) -> Namespace:
+    return _inside(descriptor, lambda: Namespace(descriptor, where))
+
+
+def _inside(descriptor: int, work: Callable[[], T]) -> T:
+    """Work in a thread that lives in a namespace: an ordinary user's supervisor could not come back from it."""
+
+    def enter_and_work() -> T:
+        namespaces.enter(descriptor, namespaces.NEW_NET)
+        return work()
+
+    return namespaces.in_thread(enter_and_work)
 
 
 def _same(one: int, other: int) -> bool:

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
+from nsm.mesh.cli import main
 from nsm.mesh.topology import DEFAULT, TopologyError, parse, schema
 
 WHOLE = """
@@ -213,3 +214,10 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
             Path(path).write_bytes(b"nodes: \xff")
         with pytest.raises(TopologyError, match=told):
             read(str(path))
+
+
+def test_the_schema_is_published_by_a_command(capsys):
+    assert main(["schema"]) == 0
+    published = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(published)
+    assert published["title"].startswith("A local mesh")

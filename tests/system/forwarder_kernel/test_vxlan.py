@@ -8,7 +8,7 @@ import pytest
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
-from nsm.chains.core import Conflict, Unavailable
+from nsm.chains.core import Conflict, Unavailable, Unsupported
 from nsm.forwarder_kernel import vxlan as vxlan_module
 from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
@@ -267,6 +267,8 @@ async def test_a_forwarder_without_a_tunnel_address_makes_no_wires_to_other_node
         await mesh.add_node("b", node(underlay, B), monkeypatch, tunnel_ip=B)
         await mesh.add_endpoint("nse", "b", "frames", "ETHERNET", "10.1.0.0/24")
         _, client = await mesh.add_client("client", "a")
-        with pytest.raises(Exception, match="unsupported mechanism: asked for none"):
+        with pytest.raises(
+            Unsupported, match="no mechanism to offer to another node for payload ETHERNET; NSM_TUNNEL_IP"
+        ):
             await client.request(ask("frames"))
         assert (mesh.connections(), mesh.links()) == ({}, {})

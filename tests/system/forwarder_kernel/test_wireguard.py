@@ -3,6 +3,9 @@
 import asyncio
 import ipaddress
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -221,3 +224,17 @@ async def test_a_process_that_cannot_start_is_told_in_its_own_words(monkeypatch)
         await plane._spares.take()
     assert len(plane._spares) == 0
     await plane.aclose()
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"),
+    [("600", "wireguard-go needs /dev/net/tun, which cannot be opened here: Permission denied"), ("666", "made nsm")],
+)
+def test_an_ordinary_user_needs_no_more_than_the_tun_device(tmp_path, mode, told):
+    """Where that is closed, it says so; nothing else on the machine has to be writable."""
+    here = Path(__file__).parent
+    command = [sys.executable, here.parent / "ordinary_user.py", sys.executable, here / "start_wireguard_go.py"]
+    device = f"mknod {tmp_path}/tun c 10 200 && chmod {mode} {tmp_path}/tun && mount --bind {tmp_path}/tun /dev/net/tun"
+    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{device} && exec "$@"', "sh"]
+    done = subprocess.run([*inside, *command], capture_output=True, text=True, timeout=30, check=False)
+    assert told in done.stdout, done.stdout + done.stderr

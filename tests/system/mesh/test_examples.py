@@ -1,6 +1,8 @@
 """Every topology file of the examples is brought up and does what its comments say."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -8,6 +10,8 @@ import pytest
 import yaml
 
 from nsm.mesh.topology import read, schema
+
+from .conftest import until
 
 pytestmark = pytest.mark.system
 
@@ -82,6 +86,47 @@ def test_policy_routes(example):
     (route,) = json.loads(mesh.run("client", "ip", "-j", "route", "show", "table", str(rule["table"])).stdout)
     assert (route["dst"], route["dev"]) == ("10.62.0.0/16", "nsm-1")
     assert "10.62" not in mesh.run("client", "ip", "route").stdout
+
+
+def test_two_nodes(example):
+    """The wire crosses the link by VXLAN, from manager to manager; status shows the way and, once cut, the cause."""
+    mesh = example("two-nodes")
+    (wire,) = all_up(mesh, 1).values()
+    parts = ["nsmgr-node-1", "forwarder-node-1", "nsmgr-node-2", "forwarder-node-2"]
+    assert wire["path"] == ["shop", *parts, "store"]
+    assert wire["tunnel"]["mechanism"] == "VXLAN"
+    assert (wire["tunnel"]["parameters"]["src_ip"], wire["tunnel"]["parameters"]["dst_ip"]) == (
+        "172.16.1.1",
+        "172.16.1.2",
+    )
+    assert answers(mesh, wire)
+    mesh.nsm("cut", "node-2", "node-1")
+    assert not answers(mesh, wire)
+    (cut,) = mesh.status()["wires"]
+    assert cut["state"] == "DOWN"
+    assert cut["reason"] == "node-1 and node-2 do not reach each other: node-2 is cut from link 172.16.1.0/24"
+    assert cut["reason"] in mesh.nsm("status").stdout
+    mesh.nsm("mend", "node-1", "node-2")
+    all_up(mesh, 1)
+    assert until(lambda: answers(mesh, wire))
+
+
+def test_ipv6_underlay(example):
+    """Over two links, with the node between only passing packets on; IPv4 and IPv6 inside."""
+    mesh = example("ipv6-underlay")
+    (wire,) = all_up(mesh, 1).values()
+    assert wire["tunnel"]["parameters"]["dst_ip"] == "fd00:2::2"
+    assert "nsmgr-node-2" not in wire["path"]
+    assert [":" in address for address in wire["dst_ips"]] == [False, True]
+    assert answers(mesh, wire)
+
+
+def test_five_nodes():
+    """Fifty clients of five endpoints, some on the client's own node and most on another: every ping is answered."""
+    words = [sys.executable, "-m", "bench.mesh"]
+    done = subprocess.run(words, cwd=EXAMPLES.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pss_mesh_gib"] < 1.5
 
 
 def test_custom_endpoint(example):

@@ -59,7 +59,10 @@ def test_every_node_reaches_every_other_also_over_several_links(chain, text, add
         for address in addresses:
             assert pings(mesh, node, address), (node, address)
     links = json.loads(on_node(mesh, "node-2", "ip", "-j", "link").stdout)
-    assert {link["ifname"]: link["mtu"] for link in links if link["ifname"] != "lo"} == {"eth0": 9000, "eth1": 1500}
+    assert {link["ifname"]: link["mtu"] for link in links if link["ifname"].startswith("eth")} == {
+        "eth0": 9000,
+        "eth1": 1500,
+    }
 
 
 def test_managers_listen_where_others_reach_them_and_endpoints_are_published_there(chain):
@@ -121,3 +124,34 @@ def test_a_registry_that_restarted_empty_is_filled_again_by_its_clients(chain):
     assert until(lambda: names() == known), names() ^ known
     mesh.run("client", "env", "NSM_NAME=other", "NSM_NETWORK_SERVICES=kernel://near/nsm-2", *NSM, "nsc-init")
     assert "1 received" in mesh.run("client", "ping", "-n", "-c", "1", "-W", "2", "-I", "nsm-2", "10.1.0.2").stdout
+
+
+FAR = FOUR.replace("services: [far]", "services: [far], payload: ETHERNET").replace(
+    "kernel://near/nsm-1", "kernel://far/nsm-1"
+)
+
+
+@pytest.mark.parametrize("component", ["nsmgr-node-3", "forwarder-node-3", "there", "forwarder-node-1", "nsmgr-node-1"])
+def test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path_is(chain, component):
+    """With the addresses that it had, whoever on the path has forgotten it."""
+    mesh = chain(FAR)
+    before = mesh.wire("client")
+    mesh.nsm("kill", component)
+    assert mesh.wire("client")["state"] != "UP"
+    assert f"{component}" in mesh.wire("client")["reason"]
+    mesh.up()
+    after = mesh.wire("client")
+    assert {key: after[key] for key in ("state", "path", "src_ips", "dst_ips", "endpoint")} == {
+        key: before[key] for key in ("state", "path", "src_ips", "dst_ips", "endpoint")
+    }
+    ping = mesh.run("client", "ping", "-n", "-c", "1", "-W", "2", after["dst_ips"][0].partition("/")[0])
+    assert "1 received" in ping.stdout
+
+
+def test_a_wire_to_a_node_that_was_taken_out_goes_and_the_client_says_why(chain, tmp_path):
+    mesh = chain(FAR)
+    lines = [line for line in FAR.splitlines() if "node-3]" not in line and "there" not in line]
+    (tmp_path / "less.yaml").write_text("\n".join(lines).replace(", {name: node-3}", ""))
+    told = mesh.up("-f", str(tmp_path / "less.yaml"), "--timeout", "4", code=1).stderr
+    assert "client: no wire yet: nsmgr-node-1" in told
+    assert [link["ifname"] for link in json.loads(mesh.run("client", "ip", "-j", "link").stdout)] == ["lo"]

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import LOCAL, REMOTE
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, Unsupported
 
 
 class FilterMechanisms(Element):
-    """For a forwarder's client chain: LOCAL mechanisms for a peer on a unix socket, REMOTE ones for any other."""
+    """For a forwarder's client chain: LOCAL mechanisms for a peer on a unix socket, REMOTE ones for any other.
+
+    Raises `Unsupported` if nothing is left to offer for a new connection; `hint` says what the forwarder's operator
+    can do about a lack of REMOTE ones.
+    """
+
+    def __init__(self, hint: str = "") -> None:
+        self._hint = f"; {hint}" if hint else ""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Drop the preferences of the other class."""
         wanted = LOCAL if is_on_this_node(call) else REMOTE
         preferences = call.request.mechanism_preferences
         call.request.mechanism_preferences = [each for each in preferences if each.cls == wanted]
+        if not call.request.mechanism_preferences and call.connection.mechanism is None:
+            raise Unsupported(self._nothing(wanted, call.connection.payload))
         return await rest.request(call)
+
+    def _nothing(self, wanted: str, payload: str) -> str:
+        if wanted == LOCAL:
+            return "there is no mechanism to offer inside the node"
+        return f"there is no mechanism to offer to another node for payload {payload}{self._hint}"
 
 
 def is_on_this_node(call: Call) -> bool:

@@ -124,7 +124,7 @@ class Socket:
         found = map(decode_address, self.dump(get_addresses(address.version)))
         return next((index for index, there in found if there == address), None)
 
-    def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool) -> bool:
+    def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool = True) -> bool:
         """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
 
         A link that got its carrier after it was set up (not all kinds tell of it: `has_carrier`) drops what is sent

@@ -10,7 +10,8 @@ import socket
 import statistics
 import struct
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ from nsm.chains.transport import RemoteNetworkService
 from .session import run, session
 
 _ECHO_REQUEST, _ICMP_TIMEOUT = 8, 1.0
+_BESIDE_AT_ONCE = 20
 
 
 @dataclass
@@ -51,6 +53,8 @@ def main(arguments: list[str]) -> int:
     connect.add_argument("-n", type=int, default=100, help="how many connections")
     connect.add_argument("-c", type=int, default=1, help="how many at once")
     connect.add_argument("--cycle", action="store_true", help="close each before the next one is asked for")
+    connect.add_argument("--pause", type=float, default=0.0, metavar="SECONDS", help="with --cycle: rest between two")
+    connect.add_argument("--beside", type=int, default=0, metavar="N", help="keep N others open, unmeasured")
     connect.add_argument("--refresh", action="store_true", help="ask for each once more before it is closed")
     connect.add_argument("--first-packet", action="store_true", help="send one ping when a request has returned")
     connect.add_argument("--timeout", type=float, default=15.0, help="seconds that one call may take")
@@ -61,7 +65,8 @@ def main(arguments: list[str]) -> int:
         async with session() as pool:
             await pool.channel(parsed.url).peer()
             load = _Load(parsed, client(_name(), _elements(), RemoteNetworkService(pool), url=parsed.url))
-            result = await load.run()
+            async with load.beside(parsed.beside):
+                result = await load.run()
         print(json.dumps(result.__dict__) if parsed.json else _table(result))
         return 1 if result.errors else 0
 
@@ -100,7 +105,21 @@ class _Load:
         result.close_total_s = time.perf_counter() - begin
         return result
 
-    async def _each(self, items: list[Any], work: Callable[[Any], Awaitable[object]]) -> None:
+    @asynccontextmanager
+    async def beside(self, count: int) -> AsyncIterator[None]:
+        """Keep `count` connections open meanwhile; errors of theirs are the result's too."""
+        await self._each(list(range(count)), self._set_up, _BESIDE_AT_ONCE)
+        others, self._open = self._open, []
+        errors, self._result = self._result.errors, Result()
+        self._result.errors += errors
+        try:
+            yield
+        finally:
+            result, self._result = self._result, Result()
+            await self._each(others, self._close, _BESIDE_AT_ONCE)
+            result.errors += self._result.errors
+
+    async def _each(self, items: list[Any], work: Callable[[Any], Awaitable[object]], at_once: int = 0) -> None:
         async def worker() -> None:
             while items:
                 try:
@@ -108,13 +127,14 @@ class _Load:
                 except MeshError as error:
                     self._result.errors.append(str(error))
 
-        await asyncio.gather(*(worker() for _ in range(self._parsed.c)))
+        await asyncio.gather(*(worker() for _ in range(at_once or self._parsed.c)))
 
     async def _cycle(self, number: int) -> None:
         connection = await self._set_up(number)
         if self._parsed.refresh:
             await self._refresh(connection)
         await self._close(connection)
+        await asyncio.sleep(self._parsed.pause)
 
     async def _set_up(self, number: int) -> Connection:
         name = generate(f"b{number}")
