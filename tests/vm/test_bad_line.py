@@ -16,10 +16,8 @@ NODES = f"""\
 nodes:
   - name: node-1
     manager: &short {{environment: {{NSM_MAX_TOKEN_LIFETIME: {TOKEN_SECONDS}s}}}}
-    forwarder: {{environment: {{NSM_TUNNEL_IP: 172.16.1.1, NSM_MAX_TOKEN_LIFETIME: {TOKEN_SECONDS}s}}}}
-  - name: node-2
-    manager: *short
-    forwarder: {{environment: {{NSM_TUNNEL_IP: 172.16.1.2, NSM_MAX_TOKEN_LIFETIME: {TOKEN_SECONDS}s}}}}
+    forwarder: *short
+  - {{name: node-2, manager: *short, forwarder: *short}}
 links:
   - {{nodes: [node-1, node-2], network: 172.16.1.0/24}}
 services:
