@@ -47,6 +47,7 @@ def test_a_machine_that_stops_shows_its_console_and_is_booted_again(machine):
         ("echo no such kernel", r"qemu ended during boot\n[\s\S]*no such kernel"),
         ("sleep 100", "no end of boot after 0.5 s"),
     ],
+    ids=["ends", "hangs"],
 )
 def test_a_machine_that_does_not_boot_says_why_and_is_not_tried_again(machine, tmp_path, monkeypatch, script, told):
     monkeypatch.setattr(module, "BOOT_SECONDS", 0.5)

@@ -156,6 +156,8 @@ class Supervisor:
         self._change_links(topology)
         await self._write_entries(parts)
         for commands in START_ORDER:
+            if "nsc" in commands:
+                await self._clear_leftovers([part.name for part in parts if not self._is_running(part.name)])
             await self._start_all([part for part in parts if part.command in commands])
             if "identity" in commands:
                 await self._become_operator()
@@ -260,6 +262,10 @@ class Supervisor:
         wanted = [self._running(part) for part in parts]
         await asyncio.gather(*(self._processes.until_ready(process) for process in wanted))
 
+    def _is_running(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.runs
+
     def _running(self, part: Component) -> Process:
         process = self._processes.get(part.name)
         if process is None or not process.runs:
@@ -282,7 +288,27 @@ class Supervisor:
             self._tell({"event": "again", "component": client.name, "reason": "a wire of it is not up"})
             self._processes.signal(client, signal.SIGKILL)
             await client.ended.wait()
+        await self._clear_leftovers([client.name for client in clients])
         await self._start_all([client.what for client in clients])
+
+    async def _clear_leftovers(self, clients: Collection[str]) -> None:
+        """Remove the wires of clients that do not run and would not find them: the manager has forgotten them too.
+
+        What a forwarder still has of such a wire would be in the way of the next one until its tokens end.
+        """
+        forwarders = await self._ask_all("forwarder", 2) if clients else {}
+        left = [
+            (node, key, wire)
+            for node, known in forwarders.items()
+            for key, wire in known.wires.items()
+            if wire["client"] in clients
+        ]
+        managers = await self._ask_all("nsmgr", 1) if left else {}
+        for node, key, wire in left:
+            if key not in managers[node].wires and wire["client"] in self._places.networks:
+                from .leftovers import remove_interface  # noqa: PLC0415 - needs netlink, which is seldom wanted
+
+                remove_interface(self._places.networks[wire["client"]], wire["interface"])
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
         """What the managers, or the forwarders, of all nodes know."""

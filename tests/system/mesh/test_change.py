@@ -128,6 +128,25 @@ def test_a_killed_component_comes_back_and_no_packet_is_lost(mesh, change, compo
     assert {wire["state"] for wire in mesh.status()["wires"]} == {"UP"}
 
 
+@pytest.mark.parametrize(
+    "killed", [["nsmgr-node-1", "stays"], ["nsmgr-node-1", None, "one"]], ids=["at once", "one by one"]
+)
+def test_a_wire_that_its_manager_has_forgotten_is_not_in_the_way_of_the_next_one(mesh, change, killed):
+    """Nobody could close it: neither its client, which is another process now, nor a manager that does not know it."""
+    change(FIRST)
+    for component in killed:
+        if component is None:
+            mesh.up()
+        else:
+            mesh.nsm("kill", component)
+    mesh.up("--timeout", "15")
+    wires = mesh.status()["wires"]
+    assert [wire["state"] for wire in wires] == ["UP", "UP"]
+    for wire in wires:
+        target = wire["dst_ips"][0].partition("/")[0]
+        assert "1 received" in mesh.run(wire["client"], "ping", "-n", "-c", "1", "-W", "2", target).stdout
+
+
 def test_an_endpoint_that_is_described_otherwise_is_started_again_with_its_clients(mesh, change):
     """They close their wires before, and have others after; everybody else stays."""
     change(FIRST)
