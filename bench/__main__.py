@@ -9,12 +9,13 @@ import asyncio
 import json
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import codec, leaks, nodes, registry, start, throughput
+from bench import codec, nodes, registry, start, throughput
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -169,7 +170,7 @@ def several_nodes(bench: Bench) -> None:
 
 def leak(bench: Bench) -> None:
     """500 connections come and go: nothing may stay, inside the components or out."""
-    inside = asyncio.run(leaks.measure())
+    inside = int(subprocess.run([sys.executable, "-m", "bench.leaks"], capture_output=True, check=True).stdout)
     with mesh("bench-leak", TOPOLOGY) as run:
         serving = serving_pids(run)
         load(run, "-n", "100", "-c", "5", "--cycle")

@@ -48,7 +48,6 @@ class Held:
 
 async def measure() -> int:
     """Links, descriptors, tasks and store entries after 500 cycles, less those before."""
-    logs.set_up("bench", "WARNING")
     async with AsyncExitStack() as stack:
         networks = namespaces.new_network(), namespaces.new_network()
         chain, begins = await _components(stack, networks)
@@ -126,3 +125,8 @@ async def _components(stack: AsyncExitStack, networks: tuple[int, int]) -> tuple
     own = [KernelClient(here), SendDescriptors()]
     chain = client("client", own, RemoteNetworkService(pools["client"]), url=urls["nsmgr"], begin=begin)
     return chain, [begin, manager.connections.begin, plane.begin, server.begin]
+
+
+if __name__ == "__main__":
+    logs.set_up("bench", "WARNING")
+    print(asyncio.run(measure()))
