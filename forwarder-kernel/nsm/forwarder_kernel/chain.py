@@ -44,29 +44,26 @@ def forwarder(
     tunnel_ip: Address | None = None,
     vxlan_port: int = 0,
     priority: Sequence[str] = (),
-    spares: int = 2,
     uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
-    the usual one; `spares` processes are kept ready for WireGuard where the kernel has none; mechanisms that
-    `priority` lists are preferred in its order.
+    the usual one; mechanisms that `priority` lists are preferred in its order.
     """
     services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ClientUrl(nsmgr_url), ReceiveUrls(pool.adopt)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
-    dataplane = Dataplane(name, spares=spares if tunnel_ip is not None else 0)
+    dataplane = Dataplane(name)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
     again: list[Element] = []
     hint = "" if tunnel_ip else "NSM_TUNNEL_IP, this node's address for wires to others, is not set"
     if tunnel_ip is not None:
         vxlan, wireguard = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port), WireguardEnd(tunnel_ip, dataplane)
-        wireguard.prepare()
         offers += [OfferVxlan(vxlan), OfferWireguard(wireguard, far_side)]
         served |= {VXLAN: [VxlanServer(vxlan)], WIREGUARD: [WireguardServer(wireguard)]}
         again = [TryAnotherVni(vxlan)]

@@ -42,8 +42,8 @@ from .netlink import (
     set_up,
 )
 from .tagged_links import TaggedLinks
-from .tunnels import WIREGUARD_OVERHEAD, Breakout, Underlay, Wireguard
-from .wireguard_go import Ahead, Process, Spares
+from .tunnels import Breakout, Underlay, Wireguard
+from .wireguard_go import Ahead, Process, Programs
 
 T = TypeVar("T")
 
@@ -79,12 +79,9 @@ class LiveWire:
 
 
 class Dataplane:
-    """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
+    """The wires of one forwarder. `owner` is written into the alias of everything that it makes."""
 
-    `spares` is how many processes for WireGuard in userspace are kept ready, where the kernel has none.
-    """
-
-    def __init__(self, owner: str, *, spares: int = 0) -> None:
+    def __init__(self, owner: str) -> None:
         self._owner = owner
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
@@ -92,7 +89,7 @@ class Dataplane:
         self._aliases: set[str] = set()
         """Those of the wires that this process made or adopted."""
         self._has_wireguard: bool | None = None
-        self._spares = Spares(self._in_node, spares)
+        self._programs = Programs(self._in_node)
         self._tagged = TaggedLinks(owner)
         self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
@@ -107,7 +104,7 @@ class Dataplane:
 
     async def uplink(self, name: str) -> Underlay:
         """An interface of the node, by its name. Raises `Conflict` if it is not there, or down."""
-        link = await self._in_node(lambda own: underlay.uplink(own.socket, name))
+        link = await self._in_node(lambda spaces: underlay.uplink(spaces.own.socket, name))
         return Underlay(link.name, link.mtu)
 
     async def free_udp_port(self, wanted: int, taken: Collection[int]) -> int:
@@ -119,35 +116,15 @@ class Dataplane:
         if not await self._kernel_has_wireguard():
             wireguard_go.check()
 
-    def prepare_wireguard(self, address: Address) -> None:
-        """Begin to have the processes ready that wires from `address` will need, if they will need any."""
-        self._spares.spawn(self._prepare_wireguard(address))
+    def begin_wireguard(self, room: int, path: str) -> Ahead:
+        """Do ahead of `create` what takes long where the kernel has no WireGuard: start a process.
 
-    async def _prepare_wireguard(self, address: Address) -> None:
-        if not await self._kernel_has_wireguard():
-            self._spares.mtu = (await self.underlay(address)).room(WIREGUARD_OVERHEAD[address.version])
-            self._spares.fill()
-
-    def begin_wireguard(self, room: int, path: str = "") -> Ahead:
-        """Do ahead of `create` what takes long where the kernel has no WireGuard: have a process; move its interface.
-
-        The interface goes to the namespace whose file is at `path`, if that is known already.
+        `path` is the file of the namespace where the wire will end, `room` the MTU that the underlay leaves.
         """
-        return Ahead(self._begin_wireguard(room, path), self._spares)
+        return Ahead(self._begin_wireguard(room, path), self._programs)
 
     async def _begin_wireguard(self, room: int, path: str) -> Process | None:
-        if await self._kernel_has_wireguard():
-            return None
-        self._spares.mtu = room
-        process = await self._spares.take()
-        if path:
-            moving = asyncio.ensure_future(self._in_worker(lambda: self._move_ahead(process, room, path)))
-            try:
-                await asyncio.shield(moving)
-            except BaseException:
-                await shielded(self._spares.end([process]), name="end of wireguard-go that nobody waited for")
-                raise
-        return process
+        return None if await self._kernel_has_wireguard() else await self._programs.start(path, room)
 
     async def create(self, wire: Wire, connection_id: str, ahead: Ahead | None = None) -> LiveWire:
         """Make a wire; returns when packets can pass. `ahead` is what was begun of it.
@@ -173,11 +150,10 @@ class Dataplane:
         if not isinstance(wire.tunnel, Wireguard) or await self._kernel_has_wireguard():
             return None
         if ahead is not None and (process := await ahead.claim()) is not None:
-            if process.is_running() and process.moved_to in {"", wire.places[0].path}:
+            if process.is_running() and process.path == wire.places[0].path:
                 return process
-            await self._spares.end([process])
-        self._spares.mtu = wire.tunnel.room
-        return await self._spares.take()
+            await self._programs.end([process])
+        return await self._programs.start(wire.places[0].path, wire.tunnel.room)
 
     async def _take_back(self, making: asyncio.Future[LiveWire], process: Process | None) -> None:
         """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
@@ -185,7 +161,7 @@ class Dataplane:
             await self.remove(await making)
         except Exception:
             if process is not None:
-                await self._spares.end([process])
+                await self._programs.end([process])
 
     async def _establish(self, live: LiveWire, tunnel: Wireguard) -> None:
         """Wait until the peer was heard: a tunnel that was told to its client works. Raises `Unavailable`."""
@@ -228,7 +204,7 @@ class Dataplane:
         """Stop; the wires stay, but for those that a process of ours makes."""
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._spares.aclose()
+        await self._programs.aclose()
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()
@@ -241,8 +217,8 @@ class Dataplane:
     async def _in_worker(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work)
 
-    async def _in_node(self, work: Callable[[Namespace], T]) -> T:
-        return await self._in_worker(lambda: work(self._opened().own))
+    async def _in_node(self, work: Callable[[Namespaces], T]) -> T:
+        return await self._in_worker(lambda: work(self._opened()))
 
     async def _kernel_has_wireguard(self) -> bool:
         if self._has_wireguard is None:
@@ -273,21 +249,11 @@ class Dataplane:
         live.seconds = time.perf_counter() - begin
         return live
 
-    def _move_ahead(self, process: Process, room: int, path: str) -> None:
-        namespace = self._opened().take(path)
-        try:
-            process.prepare(self._opened().own, room)
-            index = _new_index()
-            process.move(self._opened().own, LinkEnd(process.name, index, "", namespace.descriptor))
-            process.moved_to, process.index_there = path, index
-        finally:
-            self._opened().give(namespace)
-
     def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, means: links.Means) -> LiveWire:
         for _ in range(_INDEX_TRIES):
             ends = [_new_end(*at, has_mac=links.has_mac(wire)) for at in zip(namespaces, wire.places, strict=True)]
-            if means.process is not None and means.process.index_there:
-                ends[0].index = means.process.index_there
+            if means.process is not None:
+                ends[0].index = means.process.index
             live = LiveWire(wire, tuple(ends), alias, means.process)
             try:
                 links.make(self._opened().own, namespaces[0], wire, [_link(end) for end in ends], means)
@@ -347,8 +313,6 @@ class Dataplane:
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
             self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
-        if live.process is not None:
-            live.process.wake(self._opened().own)
         self._settle(live)
 
     def _settle(self, live: LiveWire) -> None:
@@ -402,7 +366,7 @@ class Dataplane:
             processes = [live.process for live, _ in batch if live.process is not None]
             try:
                 await loop.run_in_executor(self._remover, _remove_links, ends)
-                await self._spares.end(processes)
+                await self._programs.end(processes)
             except Exception as error:
                 for _, done in batch:
                     done.set_exception(error)
@@ -489,9 +453,9 @@ def _new_end(namespace: Namespace, place: Place, *, has_mac: bool) -> _End:
     return _End(namespace, place, _new_index(), _new_mac() if has_mac else "")
 
 
-def _has_wireguard(own: Namespace) -> bool:
+def _has_wireguard(spaces: Namespaces) -> bool:
     try:
-        own.wireguard()
+        spaces.own.wireguard()
     except NetlinkError:
         return False
     return True

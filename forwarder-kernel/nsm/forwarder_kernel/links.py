@@ -43,7 +43,7 @@ def make(own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd],
     """
     match wire.tunnel:
         case Wireguard() as wireguard if means.process is not None:
-            _move(own, target, wireguard, ends[0], means.process)
+            _take(target, wireguard, ends[0], means.process)
         case _:
             own.socket.apply(_creation(wire, ends, means.lower))
 
@@ -115,17 +115,12 @@ def _creation(wire: Wire, ends: Sequence[LinkEnd], lower: int) -> list[Message]:
             return [create_macvlan(ends[0], lower, mtu=wire.mtu)]
 
 
-def _move(own: Namespace, target: Namespace, wireguard: Wireguard, end: LinkEnd, process: Process) -> None:
-    """The name is looked at before: the kernel would move first and then fail to rename."""
+def _take(target: Namespace, wireguard: Wireguard, end: LinkEnd, process: Process) -> None:
+    """Its interface is there already, under another name."""
     if target.socket.link(name=end.name) is not None:
         raise NetlinkError(f"create {end.name}", target.where, errno.EEXIST)
-    if not process.index_there:
-        process.prepare(own, wireguard.room)
     process.set(wireguard)
-    if process.index_there:
-        target.socket.apply([rename(end.index, end.name)])
-    else:
-        process.move(own, end)
+    target.socket.apply([rename(end.index, end.name)])
 
 
 def _is_same_vxlan(vxlan: Vxlan, there: Link) -> bool:

@@ -44,12 +44,6 @@ def _uplinks(value: str) -> tuple[Uplink, ...]:
     return uplinks_from(value) if value else ()
 
 
-def _count(value: str) -> int:
-    if number(value) < 0:
-        raise ValueError("expected 0 or more")
-    return number(value)
-
-
 def _mechanisms(value: str) -> tuple[str, ...]:
     wanted = tuple(item.upper() for item in items(value))
     if unknown := sorted(set(wanted) - set(OFFERED)):
@@ -74,9 +68,6 @@ class ForwarderConfig(Common):
         "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
     )
     vxlan_port: int = variable("0", _port, "UDP port of VXLAN; 0: 4789")
-    wireguard_spares: int = variable(
-        "2", _count, "processes that are kept ready for WireGuard, where the kernel has none"
-    )
     device_selector_file: tuple[Uplink, ...] = variable(
         "", _uplinks, "a YAML file that says which of the node's interfaces VLANs are on, by labels"
     )
@@ -98,7 +89,6 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         nsmgr_url=config.connect_to,
         tunnel_ip=config.tunnel_ip,
         vxlan_port=config.vxlan_port,
-        spares=config.wireguard_spares,
         uplinks=config.device_selector_file,
         priority=config.mechanism_priority,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from dataclasses import dataclass, field
@@ -54,22 +55,19 @@ class WireguardEnd:
     def __init__(self, address: Address, dataplane: Dataplane) -> None:
         self.address, self._dataplane = address, dataplane
         self.ports: set[int] = set()
+        self._choosing = asyncio.Lock()
 
     async def mtu(self, peer: Address | None = None) -> int:
         """The MTU of a wire to `peer`. Raises `Conflict` or `Unavailable` if there can be none."""
         underlay = await self._dataplane.underlay(self.address, peer)
         return underlay.room(WIREGUARD_OVERHEAD[self.address.version])
 
-    def prepare(self) -> None:
-        """Begin to have ready what wires will need."""
-        self._dataplane.prepare_wireguard(self.address)
-
     async def check(self) -> None:
         """Raise `Unsupported` if neither the kernel nor a program can make such wires here."""
         await self._dataplane.check_wireguard()
 
-    def begin(self, call: Call, mtu: int, path: str = "") -> None:
-        """Begin a new wire while others are asked: its interface may go to the namespace at `path` already."""
+    def begin(self, call: Call, mtu: int, path: str) -> None:
+        """Begin a new wire, which ends in the namespace at `path`, while others are asked."""
         if call.live.get(TUNNEL) is None:
             ahead = call.live.put(AHEAD, self._dataplane.begin_wireguard(mtu, path))
             call.undo.add(ahead.drop)
@@ -78,8 +76,9 @@ class WireguardEnd:
         """The connection's own keys and port, in `slot`: made once, they last as long as it does."""
         if (known := store.get(slot)) is not None:
             return known
-        port = await self._dataplane.free_udp_port(WIREGUARD_DEFAULT_PORT, self.ports)
-        self.ports.add(port)
+        async with self._choosing:
+            port = await self._dataplane.free_udp_port(WIREGUARD_DEFAULT_PORT, self.ports)
+            self.ports.add(port)
         store.on_end(partial(self.ports.discard, port))
         key = X25519PrivateKey.generate()
         public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
@@ -105,7 +104,6 @@ class WireguardServer(Element):
         own = {DST_IP: str(self._end.address), DST_PORT: str(keys.port), DST_PUBLIC_KEY: keys.public}
         mechanism.parameters.update(own)
         lower_mtu(call.connection, mechanism, mtu)
-        self._end.begin(call, mtu)
         tunnel = Wireguard(keys.private, keys.port, peer_key, client, port, mtu, is_client=False)
         call.live.put(TUNNEL, tunnel)
         return await rest.request(call)

@@ -1,70 +1,78 @@
-"""WireGuard in userspace, for kernels without it: one `wireguard-go` process for each wire, a few kept ready.
+"""WireGuard in userspace, for kernels without it: one `wireguard-go` process for each wire.
 
-A process makes its interface beside its UDP socket, in the node's namespace; the interface is moved to the workload
-then. Its control socket is in a mount namespace of its own, reached through /proc, so that nothing on the machine has
-to be writable and no two names collide. A process ends with its wire, and with the forwarder: unlike a kernel's
-device it holds keys that a forwarder which starts again does not know, so it could be of no use to that one.
+The process has its UDP socket in the node's namespace; its interface is made in the workload's, by us, and handed over
+open: an interface that is made in one namespace and moved to another takes the kernel 20 ms. The program asks for its
+interface by name in its own namespace all the same, so there is a decoy of that name there, which also tells all
+processes the MTU of the underlay. Their control sockets are in mount namespaces of their own, reached through /proc,
+so that nothing on the machine has to be writable and no two names collide.
+
+A process ends with its wire, and with the forwarder: unlike a kernel's device it holds keys that a forwarder which
+starts again does not know, so it could be of no use to that one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from nsm.chains.core import Key, MeshError, Tasks, Unsupported, shielded
-from nsm.chains.logs import log
+from nsm.chains.core import Conflict, Key, MeshError, Unsupported, shielded
 
-from .netlink import KEEPALIVE, LinkEnd, Namespace, link_is_up, move_link, set_mtu
+from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
+from .netlink.namespaces import entered
 from .tunnels import Wireguard
 
 PROGRAM = "wireguard-go"
-_TUN = "/dev/net/tun"
-_START = "mount -t tmpfs -o mode=0700,size=64k none /run && exec wireguard-go "
-_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.001, 2.0
+_TUN, _RUN = "/dev/net/tun", os.path.realpath("/var/run")
+_TUNSETIFF, _INTERFACE_REQUEST = 0x400454CA, struct.Struct("16sH22x")
+_IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
+_FIRST_WITHOUT_HEADER = 20230300
+"""From this version on, by its date, the program reads packets without the header that tun puts before them."""
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
+_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MNT_DETACH = 0xE, 0x44000, 2
+_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.0005, 2.0
 _F_ADD_SEALS, _F_SEAL_GROW, _WORDS = 1033, 0x4, 4096
 _ANSWER_SIZE = 65536
-_FILL_AFTER = 0.1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 T = TypeVar("T")
 
 
 class InNode(Protocol):
-    """Runs work in the node's namespace, in a thread that lives as long as the dataplane."""
+    """Runs work in the thread that talks to the kernel."""
 
-    async def __call__(self, work: Callable[[Namespace], T]) -> T:
-        """What `work` returns; it gets the node's namespace."""
+    async def __call__(self, work: Callable[[Namespaces], T]) -> T:
+        """What `work` returns."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A running wireguard-go; `index` is that of its interface in the node's namespace, when it was made."""
+    """A running wireguard-go and its interface, which is down and has a name of its own."""
 
     running: subprocess.Popen[bytes] = field(repr=False)
-    name: str
+    control: str
+    """The path of its control socket."""
+    path: str
+    """The file of the namespace that its interface is in."""
+    index: int
     words: int
     """What it writes to stderr: a file in memory."""
-    index: int = 0
-    mtu: int = 0
-    moved_to: str = ""
-    """The file of the namespace to which its interface was moved ahead, under its own name."""
-    index_there: int = 0
-
-    @property
-    def control(self) -> str:
-        """The path of its control socket."""
-        return f"/proc/{self.running.pid}/root/run/wireguard/{self.name}.sock"
 
     def is_running(self) -> bool:
         """Whether it has not ended."""
@@ -80,7 +88,7 @@ class Process:
         return False
 
     def set(self, wire: Wireguard) -> None:
-        """Give it its key and its only peer, who may send and get everything. Raises `Unsupported` if it refuses."""
+        """Give it its key and its only peer, who may send and get everything. Raises `Conflict` or `Unsupported`."""
         host = f"[{wire.peer}]" if wire.peer.version == 6 else str(wire.peer)
         lines = [
             "set=1",
@@ -95,32 +103,14 @@ class Process:
             "allowed_ip=::/0",
         ]
         number = int(self._ask(lines).get("errno", "0"))
+        if abs(number) == errno.EADDRINUSE:
+            raise Conflict(f"UDP port {wire.port} of this node is taken by somebody else")
         if number:
             raise Unsupported(f"{PROGRAM} refused its configuration: {os.strerror(abs(number))}")
 
     def last_handshake(self) -> int:
         """When its peer was heard (Unix time, seconds); 0: not yet."""
         return int(self._ask(["get=1"]).get("last_handshake_time_sec", "0"))
-
-    def prepare(self, own: Namespace, mtu: int) -> None:
-        """Note its interface, and give that an MTU while the process sees it: it fills packets up to that size."""
-        if not self.index:
-            link = own.socket.link(name=self.name)
-            if link is None:
-                raise Unsupported(f"{PROGRAM} made no interface {self.name}")
-            self.index, self.mtu = link.index, link.mtu
-        if mtu and mtu != self.mtu:
-            own.socket.apply([set_mtu(self.index, mtu)])
-            self.mtu = mtu
-
-    def move(self, own: Namespace, end: LinkEnd) -> None:
-        """Move its interface from the node's namespace to where it belongs, under its name there."""
-        own.socket.apply([move_link(self.index, end)])
-
-    def wake(self, own: Namespace) -> None:
-        """Tell it that its interface is up: it hears of links of its own namespace only."""
-        with contextlib.suppress(OSError):  # it looks by itself every second
-            own.socket.tell(self.running.pid, link_is_up(self.index))
 
     def signal_end(self) -> None:
         """Ask the kernel to end it, and with it its interface and its port."""
@@ -164,34 +154,6 @@ class Process:
         return lines[-1] or f"exit code {self.running.returncode}"
 
 
-def start() -> Process:
-    """Start a process in the network namespace of the calling thread; it ends with that thread at the latest.
-
-    Raises `Unsupported` if this machine or this user cannot.
-    """
-    check()
-    name, words = f"nsm{secrets.token_hex(5)}", _words()
-    command = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private"]
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "LOG_LEVEL": "error",
-        "WG_PROCESS_FOREGROUND": "1",
-    }
-    try:
-        running = subprocess.Popen(
-            [*command, "sh", "-c", _START + name],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=words,
-            start_new_session=True,
-        )
-    except OSError as error:
-        os.close(words)
-        raise Unsupported(f"cannot start {PROGRAM}: {error.strerror}") from None
-    return Process(running, name, words)
-
-
 def check() -> None:
     """Raise `Unsupported` if this machine or this user cannot run it."""
     if shutil.which(PROGRAM) is None:
@@ -210,45 +172,67 @@ def _words() -> int:
     return descriptor
 
 
-class Spares:
-    """Processes that are ready, so that a wire does not wait for one to start; more are made when one is taken.
+@dataclass(frozen=True, slots=True)
+class _Tun:
+    """An interface, open."""
 
-    `in_node` runs its argument in the thread that starts processes, in the node's namespace.
-    """
+    name: str
+    index: int
+    file: int
 
-    def __init__(self, in_node: InNode, count: int) -> None:
-        self._in_node, self._count = in_node, count
-        self._ready: list[Process] = []
+    @classmethod
+    def make(cls, namespace: Namespace, name: str, flags: int) -> _Tun:
+        with entered(namespace.descriptor):
+            file = _open_tun(name, flags)
+        link = namespace.socket.link(name=name)
+        assert link is not None
+        return cls(name, link.index, file)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoy:
+    """The interface that processes find in the node's namespace under the name of their own."""
+
+    tun: _Tun
+    namespace: int
+    flags: int
+    """How the program wants packets to be framed."""
+
+    @classmethod
+    def make(cls, spaces: Namespaces) -> _Decoy:
+        flags = _flags()
+        tun = _Tun.make(spaces.own, _new_name(), flags)
+        about = "nsm: the name and the MTU that WireGuard programs see; no packet goes here"
+        spaces.own.socket.apply([set_up(tun.index, about)])
+        return cls(tun, spaces.own.descriptor, flags)
+
+
+class Programs:
+    """The processes of one forwarder. `in_node` is the thread that talks to the kernel."""
+
+    def __init__(self, in_node: InNode) -> None:
+        self._in_node = in_node
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="wireguard-go")
         self._all: set[Process] = set()
-        self._tasks = Tasks("wireguard-go")
-        self._is_filling = False
-        self.mtu = 0
-        """That of the underlay less a tunnel's overhead; the interface has to have it before it is moved."""
+        self._decoy: _Decoy | None = None
+        self._turn = asyncio.Lock()
+        self._has_hidden = False
 
     def __len__(self) -> int:
-        """How many processes there are, spare ones and those of wires."""
+        """How many processes there are."""
         return len(self._all)
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what prepares for the first wire; what keeps it from doing so is told."""
-        self._tasks.spawn(_told(work), name="preparation")
+    async def start(self, path: str, room: int) -> Process:
+        """A process whose interface is in the namespace at `path`; `room` is the MTU that the underlay leaves.
 
-    def fill(self) -> None:
-        """Have as many as there should be, in a moment: who took one uses the processor now."""
-        if not self._is_filling and self._count > len(self._ready):
-            self._is_filling = True
-            self._tasks.spawn(_told(self._fill()), name="spare processes")
-
-    async def take(self) -> Process:
-        """One that is ready. Raises `Unsupported` if there can be none."""
+        Raises `Unsupported` if this machine or this user cannot. Whoever is cancelled meanwhile leaves none behind.
+        """
+        starting = asyncio.ensure_future(self._start(path, room))
         try:
-            while self._ready:
-                if (process := self._ready.pop()).is_running():
-                    return process
-                await self.end([process])
-            return await self._started()
-        finally:
-            self.fill()
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await shielded(self._discard(starting), name="end of wireguard-go that nobody waited for")
+            raise
 
     async def end(self, processes: Sequence[Process]) -> None:
         """End processes, and wait until they and their interfaces are gone."""
@@ -260,56 +244,138 @@ class Spares:
 
     async def aclose(self) -> None:
         """End all, also those of wires."""
-        await self._tasks.aclose()
         await self.end(list(self._all))
-        self._ready.clear()
+        self._starter.shutdown()
+        if self._decoy is not None:
+            os.close(self._decoy.tun.file)
 
-    async def _started(self) -> Process:
-        """A new one; whoever is cancelled meanwhile leaves none behind: the thread that starts it goes on."""
-        starting = asyncio.ensure_future(self._start())
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await shielded(self._discard(starting), name="end of wireguard-go that nobody waited for")
-            raise
+    async def _start(self, path: str, room: int) -> Process:
+        check()
+        async with self._turn:  # all interfaces have the decoy's name at first
+            tun = await self._in_node(lambda spaces: self._interface(spaces, path))
+            try:
+                process = await asyncio.get_running_loop().run_in_executor(self._starter, self._spawn, tun, path)
+            finally:
+                os.close(tun.file)
+            self._all.add(process)
+            try:
+                await _ready(process)
+                await self._in_node(lambda spaces: self._settle(spaces, process, room))
+            except BaseException:
+                await self.end([process])
+                raise
+        return process
 
     async def _discard(self, starting: asyncio.Future[Process]) -> None:
         with contextlib.suppress(MeshError):
             await self.end([await starting])
 
-    async def _fill(self) -> None:
+    # --- in the netlink thread
+
+    def _interface(self, spaces: Namespaces, path: str) -> _Tun:
+        """A new interface; in the node's own namespace it needs no decoy, whose name it could not have there."""
+        self._decoy = self._decoy or _Decoy.make(spaces)
+        namespace = spaces.take(path)
         try:
-            await asyncio.sleep(_FILL_AFTER)
-            while len(self._ready) < self._count:
-                self._ready.append(await self._started())
+            is_own = os.path.sameopenfile(namespace.descriptor, spaces.own.descriptor)
+            name = _new_name() if is_own else self._decoy.tun.name
+            return _Tun.make(namespace, name, self._decoy.flags)
         finally:
-            self._is_filling = False
+            spaces.give(namespace)
 
-    async def _start(self) -> Process:
-        process = await self._in_node(self._spawn)
+    def _settle(self, spaces: Namespaces, process: Process, room: int) -> None:
+        """Give the name free for the next one; tell the MTU, up to which packets are filled, by the decoy's."""
+        assert self._decoy is not None
+        namespace = spaces.take(process.path)
         try:
-            end = time.monotonic() + _READY_TIMEOUT
-            while not process.is_ready():
-                if time.monotonic() > end:
-                    raise Unsupported(f"{PROGRAM} does not answer after {_READY_TIMEOUT:.0f} s")
-                await asyncio.sleep(_PAUSE)
-            await self._in_node(lambda own: process.prepare(own, self.mtu))
-        except BaseException:
-            await shielded(self.end([process]), name="end of wireguard-go")
-            raise
-        return process
+            namespace.socket.apply([rename(process.index, _new_name())])
+        finally:
+            spaces.give(namespace)
+        spaces.own.socket.apply([set_mtu(self._decoy.tun.index, room)])
 
-    def _spawn(self, own: Namespace) -> Process:
-        process = start()
-        self._all.add(process)
-        return process
+    # --- in the thread that starts processes, which end with it
+
+    def _spawn(self, tun: _Tun, path: str) -> Process:
+        assert self._decoy is not None
+        words = _words()
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LOG_LEVEL": "error",
+            "WG_PROCESS_FOREGROUND": "1",
+            "WG_TUN_FD": str(tun.file),
+        }
+        try:
+            with entered(self._decoy.namespace):
+                _hide_run(again=self._has_hidden)
+                self._has_hidden = True
+                running = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "KILL", PROGRAM, tun.name],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=words,
+                    pass_fds=[tun.file],
+                    start_new_session=True,
+                )
+        except OSError as error:
+            os.close(words)
+            raise Unsupported(f"cannot start {PROGRAM}: {error.strerror}") from None
+        control = f"/proc/{running.pid}/root{_RUN}/wireguard/{tun.name}.sock"
+        return Process(running, control, path, tun.index, words)
+
+
+async def _ready(process: Process) -> None:
+    end = time.monotonic() + _READY_TIMEOUT
+    while not process.is_ready():
+        if time.monotonic() > end:
+            raise Unsupported(f"{PROGRAM} does not answer after {_READY_TIMEOUT:.0f} s")
+        await asyncio.sleep(_PAUSE)
+
+
+def _new_name() -> str:
+    return f"nsm{secrets.token_hex(5)}"
+
+
+def _flags() -> int:
+    """Those of an interface of which this program can read packets."""
+    said = subprocess.run([PROGRAM, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"0\.0\.(\d{8})", said)
+    is_new = version is not None and int(version[1]) >= _FIRST_WITHOUT_HEADER
+    return _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR if is_new else _IFF_TUN
+
+
+def _open_tun(name: str, flags: int) -> int:
+    file = os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(file, _TUNSETIFF, _INTERFACE_REQUEST.pack(name.encode(), flags))
+    except OSError as error:
+        os.close(file)
+        raise Conflict(f"the kernel refused to make an interface for {PROGRAM}: {error.strerror}") from None
+    return file
+
+
+def _hide_run(*, again: bool) -> None:
+    """Have the process that this thread starts next see an empty folder of its own where sockets are."""
+    target = _RUN.encode()
+    _call(_libc.unshare(_CLONE_FS | _CLONE_NEWNS))
+    _call(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
+    if again:
+        _call(_libc.umount2(target, _MNT_DETACH))
+    _call(_libc.mount(b"none", target, b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, b"mode=0700,size=64k"))
+    os.mkdir(f"{_RUN}/wireguard", 0o700)
+
+
+def _call(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 class Ahead:
     """A process that is made ready while others are asked; ended by `drop` unless a wire has claimed it."""
 
-    def __init__(self, making: Coroutine[Any, Any, Process | None], spares: Spares) -> None:
-        self._making, self._spares = asyncio.ensure_future(making), spares
+    def __init__(self, making: Coroutine[Any, Any, Process | None], programs: Programs) -> None:
+        self._making, self._programs = asyncio.ensure_future(making), programs
         self._is_claimed = False
 
     async def claim(self) -> Process | None:
@@ -328,15 +394,8 @@ class Ahead:
             self._making.cancel()
             await asyncio.wait([self._making])
             if not self._making.cancelled() and not self._making.exception() and (process := self._making.result()):
-                await self._spares.end([process])
+                await self._programs.end([process])
 
 
 AHEAD: Key[Ahead] = Key("WireGuard made ahead")
 """What was begun of a connection's wire while others are asked."""
-
-
-async def _told(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except MeshError as error:
-        log.warning("no spare processes for WireGuard", because=str(error))

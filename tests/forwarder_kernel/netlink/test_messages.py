@@ -196,13 +196,8 @@ def test_when_a_wireguard_peer_was_heard_is_read():
     assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9)) == 0
 
 
-def test_a_link_is_moved_with_its_new_name_and_index_and_renamed():
-    found, attributes = read(ifinfmsg, messages.move_link(9, messages.LinkEnd("nsm-1", 1001, "", 5)))
-    assert (found["header"]["type"], found["index"]) == (19, 9)
-    assert attributes == {"IFLA_NET_NS_FD": 5, "IFLA_IFNAME": "nsm-1", "IFLA_NEW_IFINDEX": 1001}
+def test_a_link_is_renamed():
     assert read(ifinfmsg, messages.rename(9, "nsm-1"))[1] == {"IFLA_IFNAME": "nsm-1"}
-    found, _ = read(ifinfmsg, messages.link_is_up(9), acknowledged=False)
-    assert (found["header"]["type"], found["header"]["flags"], found["index"], found["flags"]) == (16, 1, 9, 0x41)
 
 
 def test_interfaces_on_another_link_name_it():

@@ -38,9 +38,9 @@ class Host(test_dataplane.Host):
         os.close(self.descriptor)
 
 
-def plane_in(host, owner="forwarder", **options):
+def plane_in(host, owner="forwarder"):
     """A dataplane that takes `host` for its node."""
-    plane = Dataplane(owner, **options)
+    plane = Dataplane(owner)
     plane._worker.submit(namespaces.enter, host.descriptor, namespaces.NEW_NET).result()
     plane.host = host  # lives as long as what works in it
     return plane
@@ -92,7 +92,7 @@ class Mesh:
     def url(self, name):
         return f"unix://{self.path}/{name}.sock"
 
-    async def add_node(self, name, host, monkeypatch, *, spares=0, **options):
+    async def add_node(self, name, host, monkeypatch, **options):
         """A manager and a forwarder, whose dataplane is in `host`."""
         manager, forwarder = f"nsmgr-{name}", f"forwarder-{name}"
         identity, pool = await self.pool(manager)
@@ -101,7 +101,7 @@ class Mesh:
         self.stack.push_async_callback(chains.aclose)
         await self.serve(manager, [self.url(manager), listening], chains.methods(), identity)
         identity, pool = await self.pool(forwarder)
-        self.planes[name] = plane_in(host, forwarder, spares=spares)
+        self.planes[name] = plane_in(host, forwarder)
         monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.planes[name])
         built = forwarder_chain.forwarder(forwarder, identity, pool, nsmgr_url=self.url(manager), **options)
         await self.stack.enter_async_context(built)

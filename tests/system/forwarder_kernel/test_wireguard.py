@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from nsm.apis.connection import Mechanism
-from nsm.chains.core import Unavailable, Unsupported
+from nsm.chains.core import Conflict, Unavailable, Unsupported
 from nsm.forwarder_kernel import dataplane as dataplane_module
 from nsm.forwarder_kernel import wireguard_go
+from nsm.mesh import namespaces
 
 from .nodes import Host, Underlay, ask, mesh_at, plane_in
 
@@ -28,18 +30,18 @@ def node(underlay, *addresses):
     return underlay.node(*(f"{address}/{LENGTH[address.version]}" for address in addresses))
 
 
-async def two_nodes(mesh, monkeypatch, one=A, other=B, mtu=1500, prefix="10.1.0.0/24", spares=0):
+async def two_nodes(mesh, monkeypatch, one=A, other=B, mtu=1500, prefix="10.1.0.0/24"):
     underlay = Underlay(mtu)
     hosts = []
     for name, address in (("a", one), ("b", other)):
         hosts.append(node(underlay, address))
-        await mesh.add_node(name, hosts[-1], monkeypatch, tunnel_ip=address, spares=spares)
+        await mesh.add_node(name, hosts[-1], monkeypatch, tunnel_ip=address)
     await mesh.add_endpoint("nse", "b", SERVICE, "IP", prefix)
     return hosts
 
 
 def processes(mesh):
-    return {name: len(plane._spares) for name, plane in mesh.planes.items()}
+    return {name: len(plane._programs) for name, plane in mesh.planes.items()}
 
 
 @pytest.mark.parametrize(("one", "other", "overhead"), [(A, B, 60), (A6, B6, 80)])
@@ -131,7 +133,7 @@ async def test_a_process_that_dies_is_replaced_at_the_next_refresh(tmp_path, mon
         await two_nodes(mesh, monkeypatch)
         host, client = await mesh.add_client("client", "a")
         await client.request(ask(SERVICE))
-        (process,) = mesh.planes["b"]._spares._all
+        (process,) = mesh.planes["b"]._programs._all
         process.running.kill()
         process.running.wait()
         await client.request(ask(SERVICE))
@@ -139,23 +141,56 @@ async def test_a_process_that_dies_is_replaced_at_the_next_refresh(tmp_path, mon
         assert processes(mesh) == {"a": 1, "b": 1}
 
 
-async def test_processes_end_with_the_forwarder_and_spares_are_made_again(tmp_path, monkeypatch):
+async def test_processes_end_with_the_forwarder(tmp_path, monkeypatch):
+    """And nothing of them is left in the node, not even what they found their interface by."""
     async with mesh_at(tmp_path) as mesh:
-        await two_nodes(mesh, monkeypatch, spares=2)
+        nodes = await two_nodes(mesh, monkeypatch)
         host, client = await mesh.add_client("client", "a")
-        await spares(mesh, 2)
         await client.request(ask(SERVICE))
         assert host.pings("10.1.0.0")
-        await spares(mesh, 2)
-        assert processes(mesh) == {"a": 3, "b": 3}
-        running = [process.running.pid for plane in mesh.planes.values() for process in plane._spares._all]
+        running = [process.running.pid for plane in mesh.planes.values() for process in plane._programs._all]
+    assert len(running) == 2
     assert not [pid for pid in running if os.path.exists(f"/proc/{pid}")]
+    assert [set(node.links()) for node in nodes] == [{"eth0"}, {"eth0"}]
 
 
-async def spares(mesh, count):
-    async with asyncio.timeout(10):
-        while not all(len(plane._spares._ready) == count for plane in mesh.planes.values()):
-            await asyncio.sleep(0.02)
+async def test_a_usual_port_that_is_taken_is_left_to_others(tmp_path, monkeypatch):
+    """And one that is taken between choice and use is told."""
+    async with mesh_at(tmp_path) as mesh:
+        nodes = await two_nodes(mesh, monkeypatch)
+        host, client = await mesh.add_client("client", "a")
+
+        def bind():
+            namespaces.enter(nodes[1].descriptor, namespaces.NEW_NET)
+            sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            sock.bind(("0.0.0.0", 51820))
+            return sock
+
+        with namespaces.in_thread(bind):
+            await client.request(ask(SERVICE))
+            assert host.pings("10.1.0.0")
+            _, other = await mesh.add_client("other", "a")
+
+            async def usual(self, wanted, taken):
+                return wanted
+
+            monkeypatch.setattr(dataplane_module.Dataplane, "free_udp_port", usual)
+            with pytest.raises(Conflict, match="forwarder-b: UDP port 51820 of this node is taken by somebody else"):
+                await other.request(ask(SERVICE))
+        assert processes(mesh) == {"a": 1, "b": 1}
+
+
+async def test_many_wires_are_made_at_once(tmp_path, monkeypatch):
+    """To one workload and to several, in any order; each program has an interface of its own."""
+    async with mesh_at(tmp_path) as mesh:
+        await two_nodes(mesh, monkeypatch)
+        clients = [await mesh.add_client(f"client-{number}", "a") for number in range(4)]
+        connections = await asyncio.gather(*(client.request(ask(SERVICE)) for _, client in clients))
+        for (host, _), connection in zip(clients, connections, strict=True):
+            assert host.pings(connection.context.ip_context.dst_ip_addrs[0].split("/")[0])
+        assert processes(mesh) == {"a": 4, "b": 4}
+        await asyncio.gather(*(client.close(ask(SERVICE)) for _, client in clients))
+        assert (mesh.connections(), mesh.links(), processes(mesh)) == ({}, {}, {"a": 0, "b": 0})
 
 
 async def test_a_request_that_is_cancelled_leaves_no_process(tmp_path, monkeypatch):
@@ -216,19 +251,23 @@ async def test_a_node_that_cannot_says_why(tmp_path, monkeypatch, name, value, t
         assert (mesh.connections(), mesh.links()) == ({}, {})
 
 
-async def test_a_process_that_cannot_start_is_told_in_its_own_words(monkeypatch):
-    """Here: a control socket in a place that is not there."""
-    monkeypatch.setattr(wireguard_go, "_START", "echo the disk is on fire >&2; exit 3; ")
+async def test_a_process_that_cannot_start_is_told_in_its_own_words(tmp_path, monkeypatch):
+    program = tmp_path / "wireguard-go"
+    program.write_text("#!/bin/sh\necho the disk is on fire >&2; exit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    host = Host()
     plane = plane_in(Host())
     with pytest.raises(Unsupported, match="wireguard-go ended: the disk is on fire"):
-        await plane._spares.take()
-    assert len(plane._spares) == 0
+        await plane._programs.start(host.path, 1440)
+    assert len(plane._programs) == 0
+    assert host.links() == {}
     await plane.aclose()
 
 
 @pytest.mark.parametrize(
     ("mode", "told"),
-    [("600", "wireguard-go needs /dev/net/tun, which cannot be opened here: Permission denied"), ("666", "made nsm")],
+    [("600", "wireguard-go needs /dev/net/tun, which cannot be opened here: Permission denied"), ("666", "made one")],
 )
 def test_an_ordinary_user_needs_no_more_than_the_tun_device(tmp_path, mode, told):
     """Where that is closed, it says so; nothing else on the machine has to be writable."""

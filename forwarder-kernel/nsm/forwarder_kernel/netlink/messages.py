@@ -33,7 +33,6 @@ _TABLE_MAIN, _UNICAST, _LOCAL, _ONLINK = 254, 1, 2, 4
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO = 1, 3, 4, 18
 _IFLA_LINK, _IFLA_OPERSTATE, _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 5, 16, 20, 27, 28
-_IFLA_NEW_IFINDEX = 49
 _OPERSTATE_UP = 6
 _INFO_KIND, _INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
@@ -167,20 +166,9 @@ def set_up(index: int, alias: str) -> Message:
     return _message(_SETLINK, 0, body, "set the link up")
 
 
-def move_link(index: int, end: LinkEnd) -> Message:
-    """Move a link of this namespace to another, where it gets another name and index."""
-    body = _link(index) + _number(_IFLA_NET_NS_FD, end.namespace) + _text(_IFLA_IFNAME, end.name)
-    return _message(_SETLINK, 0, body + _number(_IFLA_NEW_IFINDEX, end.index), f"move {end.name}")
-
-
 def rename(index: int, name: str) -> Message:
     """Give a link another name; it has to be down."""
     return _message(_SETLINK, 0, _link(index) + _text(_IFLA_IFNAME, name), f"name a link {name}")
-
-
-def link_is_up(index: int) -> Message:
-    """What the kernel tells programs that listen when a link begins to pass packets."""
-    return _message(_NEWLINK, 0, _link(index, _IFF_UP | _IFF_RUNNING), "tell that a link is up", ack=False)
 
 
 def set_mtu(index: int, mtu: int) -> Message:

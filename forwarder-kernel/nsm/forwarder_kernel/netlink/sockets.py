@@ -98,10 +98,6 @@ class Socket:
             if number and number not in ignore | message.fine:
                 raise NetlinkError(message.about, self._where, number)
 
-    def tell(self, port: int, message: Message) -> None:
-        """Send a message to another program of this namespace, as if it came from the kernel. Raises OSError."""
-        self._sock.sendto(message.data, (port, 0))
-
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
         data = self._ask(get_link(name=name, index=index))
