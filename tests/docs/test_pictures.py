@@ -2,11 +2,14 @@
 
 import re
 
+import pytest
+
 from nsm.chains.composed import nsmgr
 from nsm.chains.elements.connect import Connect
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
+from nsm.forwarder_kernel.tunnels import VXLAN_OVERHEAD, WIREGUARD_OVERHEAD
 from tests.docs.pages import ROOT
 
 PICTURES = ROOT / "docs" / "pictures"
@@ -28,3 +31,22 @@ def test_the_picture_of_a_manager_s_chains_has_its_elements_in_their_order():
     (connect,) = (element for element in server if isinstance(element, Connect))
     drawn = re.findall(r'class="name" [^>]*>(\w+)<', (PICTURES / "chain.svg").read_text())
     assert drawn == [type(element).__name__ for element in (*server, *connect._client.elements)]
+
+
+@pytest.mark.parametrize(
+    ("picture", "overhead"), [("packet-vxlan", VXLAN_OVERHEAD), ("packet-wireguard", WIREGUARD_OVERHEAD)]
+)
+def test_the_headers_of_a_drawn_packet_are_what_the_mtu_leaves_room_for(picture, overhead):
+    text = (PICTURES / f"{picture}.svg").read_text()
+    assert sum(map(int, re.findall(r'class="bytes" [^>]*>(\d+)<', text))) == overhead[4]
+    assert re.search(rf"{overhead[4]} bytes out of the underlay's MTU; {overhead[6]} with IPv6", text)
+    assert f"up to {1500 - overhead[4]}<" in text
+
+
+def test_the_table_of_mechanisms_has_the_numbers_of_the_code():
+    page = (ROOT / "docs" / "mechanisms.md").read_text()
+    (vxlan, wireguard) = (f"{each[4]} / {each[6]}" for each in (VXLAN_OVERHEAD, WIREGUARD_OVERHEAD))
+    assert f"| none | none | {vxlan} | {wireguard} | none |" in page
+    for mtu in (1500, 9000):
+        left = [f"{mtu - each[4]} / {mtu - each[6]}" for each in (VXLAN_OVERHEAD, WIREGUARD_OVERHEAD)]
+        assert f"| {left[0]} | {left[1]} |" in page
