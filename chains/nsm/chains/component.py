@@ -127,6 +127,7 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         loop.add_signal_handler(number, stop)
     gc.freeze()  # what the imports made lives as long as the process
+    gc.set_threshold(*_GC_THRESHOLD)
     waiting = asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +142,8 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
         waiting.cancel()
 
 
+_GC_THRESHOLD = 20_000, 20, 20
+"""A call makes some thousands of objects and few cycles: the default of 700 looks for them several times a call."""
 _GRACE = 20.0
 """Seconds that a component may take to end cleanly."""
 
