@@ -9,7 +9,7 @@ from nsm.chains.core import InvalidRequest
 from nsm.chains.model import ipcontext
 from nsm.chains.model import policies as texts
 
-from .netlink.messages import Address, Network
+from .netlink import Address, Network
 from .netlink.rules import Selector
 
 Routes = Mapping[Network, Address | None]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nsm.forwarder_kernel.netlink import (
+    LinkEnd,
     Namespace,
     add_address,
     add_route,
@@ -19,7 +20,6 @@ from nsm.forwarder_kernel.netlink import (
     set_up,
 )
 from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
-from nsm.forwarder_kernel.netlink.messages import LinkEnd
 
 from . import namespaces
 from .model import Interface, Link

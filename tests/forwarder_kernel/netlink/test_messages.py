@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from nsm.forwarder_kernel.netlink import messages, wireguard
+from nsm.forwarder_kernel.netlink import encoding, messages, wireguard
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
@@ -189,11 +189,11 @@ def test_a_wireguard_device_has_one_peer_who_may_send_and_get_everything(peer, f
 
 def test_when_a_wireguard_peer_was_heard_is_read():
     """As the kernel writes it: the peers are a list, each with its time in seconds and nanoseconds."""
-    heard = messages._attribute(6, struct.pack("=qq", 1700000000, 5))
-    for peer, when in ((heard, 1700000000), (messages._attribute(5, b"\0\0"), 0)):
-        peers = messages._attribute(8 | 0x8000, messages._attribute(0x8000, peer))
-        assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9) + peers) == when
-    assert wireguard.decode_handshake(bytes(20) + messages._number(1, 9)) == 0
+    heard = encoding.attribute(6, struct.pack("=qq", 1700000000, 5))
+    for peer, when in ((heard, 1700000000), (encoding.attribute(5, b"\0\0"), 0)):
+        peers = encoding.attribute(8 | 0x8000, encoding.attribute(0x8000, peer))
+        assert wireguard.decode_handshake(bytes(20) + encoding.number(1, 9) + peers) == when
+    assert wireguard.decode_handshake(bytes(20) + encoding.number(1, 9)) == 0
 
 
 def test_a_link_is_renamed():

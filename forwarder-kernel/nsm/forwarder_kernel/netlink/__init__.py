@@ -1,11 +1,8 @@
 """The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
 
+from .encoding import Address, Interface, Message, Network
 from .messages import (
-    Address,
-    Interface,
     LinkEnd,
-    Message,
-    Network,
     add_address,
     add_neighbor,
     add_route,

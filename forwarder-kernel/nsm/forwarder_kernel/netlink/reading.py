@@ -6,12 +6,10 @@ import ipaddress
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 
-from .messages import Address, Interface, Network, get_addresses
+from .encoding import SCOPE_UNIVERSE, TABLE_MAIN, Address, Interface, Network
+from .messages import get_addresses
 from .rules import ask_for_table_routes, read_table_route
 from .sockets import Socket
-
-_MAIN = 254
-_SCOPE_UNIVERSE = 0
 
 
 def addresses(sock: Socket, index: int) -> set[Interface]:
@@ -26,7 +24,9 @@ def routes(sock: Socket, index: int) -> set[tuple[Network, Address | None]]:
     answers = [answer for version in (4, 6) for answer in sock.dump(ask_for_table_routes(version))]
     found = [read_table_route(answer) for answer in answers]
     return {
-        (each.prefix, each.via) for each in found if each is not None and (each.table, each.index) == (_MAIN, index)
+        (each.prefix, each.via)
+        for each in found
+        if each is not None and (each.table, each.index) == (TABLE_MAIN, index)
     }
 
 
@@ -34,7 +34,7 @@ def _read_address(data: bytes, index: int) -> Interface | None:
     """An address that was given to the link of that index; link-local ones are the kernel's own."""
     message = ifaddrmsg(data)
     message.decode()
-    if message["index"] != index or message["scope"] != _SCOPE_UNIVERSE:
+    if message["index"] != index or message["scope"] != SCOPE_UNIVERSE:
         return None
     found = dict(message["attrs"])
     return ipaddress.ip_interface((found.get("IFA_LOCAL") or found["IFA_ADDRESS"], message["prefixlen"]))

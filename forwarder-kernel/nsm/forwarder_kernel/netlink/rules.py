@@ -15,31 +15,32 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nsm.chains.model.policies import Ports
 
-from .messages import (
-    _CREATE,
-    _DELROUTE,
-    _EXCL,
-    _NEWROUTE,
-    _ONLINK,
-    _REPLACE,
-    _ROUTE,
-    _RTA_DST,
-    _RTA_GATEWAY,
-    _RTA_OIF,
-    _SCOPE_LINK,
-    _SCOPE_UNIVERSE,
-    _UNICAST,
+from .encoding import (
+    CREATE,
+    DELROUTE,
+    DUMP,
+    EXCL,
+    GETROUTE,
+    NEWROUTE,
+    ONLINK,
+    REPLACE,
+    ROUTE,
     ROUTE_PROTOCOL,
+    RTA_DST,
+    RTA_GATEWAY,
+    RTA_OIF,
+    UNICAST,
     Address,
     Message,
     Network,
-    _attribute,
-    _family,
-    _message,
-    _number,
+    attribute,
+    family_of,
+    number,
+    request,
+    scope_of,
 )
 
-_GETROUTE, _NEWRULE, _DELRULE, _GETRULE, _DUMP = 26, 32, 33, 34, 0x300
+_NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
 _FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 6, 15, 21
 _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24
 _RTA_TABLE = 15
@@ -47,7 +48,7 @@ _TO_TABLE = 1
 _TABLE_IN_ATTRIBUTE = 0
 _PORTS = struct.Struct("=HH")
 
-_OURS = _attribute(_FRA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
+_OURS = attribute(_FRA_PROTOCOL, bytes([ROUTE_PROTOCOL]))
 _RULE = struct.Struct("=BBBBBxxBI")
 """Family, length of destination and source, TOS, table, action, flags."""
 
@@ -95,7 +96,7 @@ class TableRoute:
 
 def add_rule(rule: Rule) -> Message:
     """Add a rule; one like it must not be there."""
-    return _rule(rule, _NEWRULE, _CREATE | _EXCL, f"add rule {rule.selector}")
+    return _rule(rule, _NEWRULE, CREATE | EXCL, f"add rule {rule.selector}")
 
 
 def remove_rule(rule: Rule) -> Message:
@@ -105,54 +106,53 @@ def remove_rule(rule: Rule) -> Message:
 
 def _rule(rule: Rule, command: int, flags: int, about: str) -> Message:
     selector, source = rule.selector, rule.selector.source
-    family, length = _family_of(selector.version), source.prefixlen if source is not None else 0
+    family, length = family_of(selector.version), source.prefixlen if source is not None else 0
     body = _RULE.pack(family, 0, length, 0, _TABLE_IN_ATTRIBUTE, _TO_TABLE, 0)
-    body += _number(_FRA_TABLE, rule.table) + _number(_FRA_PRIORITY, rule.priority)
+    body += number(_FRA_TABLE, rule.table) + number(_FRA_PRIORITY, rule.priority)
     body += _OURS
     if source is not None:
-        body += _attribute(_FRA_SRC, source.network_address.packed)
+        body += attribute(_FRA_SRC, source.network_address.packed)
     if selector.protocol:
-        body += _attribute(_FRA_IP_PROTO, bytes([selector.protocol]))
+        body += attribute(_FRA_IP_PROTO, bytes([selector.protocol]))
     if selector.src_ports is not None:
-        body += _attribute(_FRA_SPORT_RANGE, _PORTS.pack(*selector.src_ports))
+        body += attribute(_FRA_SPORT_RANGE, _PORTS.pack(*selector.src_ports))
     if selector.dst_ports is not None:
-        body += _attribute(_FRA_DPORT_RANGE, _PORTS.pack(*selector.dst_ports))
-    return _message(command, flags, body, about)
+        body += attribute(_FRA_DPORT_RANGE, _PORTS.pack(*selector.dst_ports))
+    return request(command, flags, body, about)
 
 
 def add_table_route(route: TableRoute, *, exclusive: bool = False) -> Message:
     """Add or replace a route of a table; `exclusive`: none to its prefix must be there."""
-    flags = _CREATE | (_EXCL if exclusive else _REPLACE)
-    return _table_route(route, _NEWROUTE, flags, f"add route {route.prefix} to table {route.table}")
+    flags = CREATE | (EXCL if exclusive else REPLACE)
+    return _table_route(route, NEWROUTE, flags, f"add route {route.prefix} to table {route.table}")
 
 
 def remove_table_route(route: TableRoute) -> Message:
     """Remove a route of a table."""
-    return _table_route(route, _DELROUTE, 0, f"remove route {route.prefix} from table {route.table}")
+    return _table_route(route, DELROUTE, 0, f"remove route {route.prefix} from table {route.table}")
 
 
 def _table_route(route: TableRoute, command: int, flags: int, about: str) -> Message:
     prefix, via = route.prefix, route.via
-    scope = _SCOPE_LINK if via is None and prefix.version == 4 else _SCOPE_UNIVERSE
-    fields = (_family(prefix.network_address), prefix.prefixlen, 0, 0, _TABLE_IN_ATTRIBUTE, ROUTE_PROTOCOL, scope)
-    body = _ROUTE.pack(*fields, _UNICAST, 0 if via is None else _ONLINK)
-    body += _number(_RTA_TABLE, route.table) + _number(_RTA_OIF, route.index)
-    body += _attribute(_RTA_DST, prefix.network_address.packed)
+    fields = (family_of(prefix.version), prefix.prefixlen, 0, 0, _TABLE_IN_ATTRIBUTE, ROUTE_PROTOCOL)
+    body = ROUTE.pack(*fields, scope_of(prefix, via), UNICAST, 0 if via is None else ONLINK)
+    body += number(_RTA_TABLE, route.table) + number(RTA_OIF, route.index)
+    body += attribute(RTA_DST, prefix.network_address.packed)
     if via is not None:
-        body += _attribute(_RTA_GATEWAY, via.packed)
-    return _message(command, flags, body, about)
+        body += attribute(RTA_GATEWAY, via.packed)
+    return request(command, flags, body, about)
 
 
 def ask_for_rules(version: int) -> Message:
     """Ask for all rules of a family."""
-    body = _RULE.pack(_family_of(version), 0, 0, 0, 0, 0, 0)
-    return _message(_GETRULE, _DUMP, body, "list the rules", ack=False)
+    body = _RULE.pack(family_of(version), 0, 0, 0, 0, 0, 0)
+    return request(_GETRULE, DUMP, body, "list the rules", ack=False)
 
 
 def ask_for_table_routes(version: int) -> Message:
     """Ask for the routes of this mesh, of a family and of all tables."""
-    body = _ROUTE.pack(_family_of(version), 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
-    return _message(_GETROUTE, _DUMP, body, "list the routes", ack=False)
+    body = ROUTE.pack(family_of(version), 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+    return request(GETROUTE, DUMP, body, "list the routes", ack=False)
 
 
 def read_rule(data: bytes) -> Rule | None:
@@ -190,10 +190,6 @@ def _ports(text: str | None) -> Ports | None:
         return None
     first, last = text.split(":")
     return int(first), int(last)
-
-
-def _family_of(version: int) -> int:
-    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
 def _text(ports: Ports) -> str:

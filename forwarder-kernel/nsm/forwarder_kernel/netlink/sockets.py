@@ -13,9 +13,8 @@ from typing import Any
 
 from nsm.chains.core import MeshError
 
+from .encoding import HEADER, Address, Message
 from .messages import (
-    Address,
-    Message,
     RouteAnswer,
     decode_address,
     decode_link,
@@ -28,7 +27,6 @@ from .messages import (
 
 _ROUTE = 0
 _ERROR, _DONE = 2, 3
-_HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 20
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
@@ -153,7 +151,7 @@ class Socket:
         while True:
             data, position = self._sock.recv(_BUFFER), 0
             while position < len(data):
-                size, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)
+                size, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
                 if sequence == self._sequence:
                     interrupted |= flags & _DUMP_INTERRUPTED
                     if kind in (_DONE, _ERROR):
@@ -163,7 +161,7 @@ class Socket:
                 position += (size + 3) & ~3
 
     def _raise_if_refused(self, question: Message, data: bytes, position: int) -> None:
-        (number,) = struct.unpack_from("=i", data, position + _HEADER.size)
+        (number,) = struct.unpack_from("=i", data, position + HEADER.size)
         if number:
             raise NetlinkError(question.about, self._where, -number)
 
@@ -184,7 +182,7 @@ class Socket:
         self._sock.send(question.numbered(self._sequence))
         while True:
             data = self._sock.recv(_BUFFER)
-            _, kind, _, sequence, _ = _HEADER.unpack_from(data)
+            _, kind, _, sequence, _ = HEADER.unpack_from(data)
             if sequence == self._sequence:
                 return _errno(data, 0) if kind == _ERROR else data
 
@@ -194,7 +192,7 @@ class Socket:
         while len(answers) < count:
             data, position = self._sock.recv(_BUFFER), 0
             while position < len(data):
-                size, kind, _, sequence, _ = _HEADER.unpack_from(data, position)
+                size, kind, _, sequence, _ = HEADER.unpack_from(data, position)
                 if kind == _ERROR and sequence >= first:
                     answers[sequence] = _errno(data, position)
                 position += (size + 3) & ~3
@@ -202,4 +200,4 @@ class Socket:
 
 
 def _errno(data: bytes, position: int) -> int:
-    return int(-struct.unpack_from("=i", data, position + _HEADER.size)[0])
+    return int(-struct.unpack_from("=i", data, position + HEADER.size)[0])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import socket
 import struct
 
-from .messages import (
-    _HEADER,
+from .encoding import (
+    DUMP,
+    HEADER,
     Address,
     Message,
-    _attribute,
-    _attributes,
-    _message,
-    _number,
-    _text,
+    attribute,
+    attributes_in,
+    number,
+    request,
+    text,
 )
 from .sockets import NetlinkError, Socket
 
@@ -23,7 +24,7 @@ _GET_DEVICE, _SET_DEVICE, _VERSION = 0, 1, 1
 _INDEX, _PRIVATE_KEY, _DEVICE_FLAGS, _LISTEN_PORT, _PEERS = 1, 3, 5, 6, 8
 _PUBLIC_KEY, _PEER_FLAGS, _ENDPOINT, _KEEPALIVE, _LAST_HANDSHAKE, _ALLOWED = 1, 3, 4, 5, 6, 9
 _FAMILY, _ADDRESS, _LENGTH = 1, 2, 3
-_REPLACE, _NESTED, _DUMP = 1, 0x8000, 0x300
+_REPLACE_PEERS, _NESTED = 1, 0x8000
 _SHORT = struct.Struct("=H")
 _TIME = struct.Struct("=qq")
 _GENERIC_HEADER = struct.Struct("=BBxx")
@@ -41,7 +42,7 @@ class WireguardSocket(Socket):
         if isinstance(answer, int):
             self.close()
             raise NetlinkError("find WireGuard", where, answer)
-        self._family = _SHORT.unpack(_attributes(answer, _HEADER.size + _GENERIC_HEADER.size)[_FAMILY_ID])[0]
+        self._family = _SHORT.unpack(attributes_in(answer, HEADER.size + _GENERIC_HEADER.size)[_FAMILY_ID])[0]
 
     def set(self, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int) -> None:
         """Give a device its key and its only peer, who may send and get everything."""
@@ -59,46 +60,46 @@ def set_device(
     everything = _nested(0, _allowed(socket.AF_INET)) + _nested(1, _allowed(socket.AF_INET6))
     peers = _nested(
         0,
-        _attribute(_PUBLIC_KEY, peer_key)
-        + _number(_PEER_FLAGS, 2)  # replace what may pass
-        + _attribute(_ENDPOINT, _endpoint(peer, peer_port))
-        + _attribute(_KEEPALIVE, _SHORT.pack(KEEPALIVE))
+        attribute(_PUBLIC_KEY, peer_key)
+        + number(_PEER_FLAGS, 2)  # replace what may pass
+        + attribute(_ENDPOINT, _endpoint(peer, peer_port))
+        + attribute(_KEEPALIVE, _SHORT.pack(KEEPALIVE))
         + _nested(_ALLOWED, everything),
     )
     body = (
         _GENERIC_HEADER.pack(_SET_DEVICE, _VERSION)
-        + _number(_INDEX, index)
-        + _attribute(_PRIVATE_KEY, private_key)
-        + _attribute(_LISTEN_PORT, _SHORT.pack(port))
-        + _number(_DEVICE_FLAGS, _REPLACE)
+        + number(_INDEX, index)
+        + attribute(_PRIVATE_KEY, private_key)
+        + attribute(_LISTEN_PORT, _SHORT.pack(port))
+        + number(_DEVICE_FLAGS, _REPLACE_PEERS)
         + _nested(_PEERS, peers)
     )
-    return _message(family, 0, body, "set a WireGuard device")
+    return request(family, 0, body, "set a WireGuard device")
 
 
 def get_device(family: int, index: int) -> Message:
     """Ask for a device and its peers."""
-    body = _GENERIC_HEADER.pack(_GET_DEVICE, _VERSION) + _number(_INDEX, index)
-    return _message(family, _DUMP, body, "look at a WireGuard device", ack=False)
+    body = _GENERIC_HEADER.pack(_GET_DEVICE, _VERSION) + number(_INDEX, index)
+    return request(family, DUMP, body, "look at a WireGuard device", ack=False)
 
 
 def decode_handshake(data: bytes) -> int:
     """When the (only) peer in an answer to `get_device` was heard, 0 if it was not."""
-    device = _attributes(data, _HEADER.size + _GENERIC_HEADER.size)
-    for peer in _attributes(device.get(_PEERS, b"")).values():
-        if (when := _attributes(peer).get(_LAST_HANDSHAKE)) is not None:
+    device = attributes_in(data, HEADER.size + _GENERIC_HEADER.size)
+    for peer in attributes_in(device.get(_PEERS, b"")).values():
+        if (when := attributes_in(peer).get(_LAST_HANDSHAKE)) is not None:
             return int(_TIME.unpack(when)[0])
     return 0
 
 
 def _get_family() -> Message:
-    body = _GENERIC_HEADER.pack(_GET_FAMILY, 1) + _text(_FAMILY_NAME, "wireguard")
-    return _message(_CONTROL, 0, body, "find WireGuard", ack=False)
+    body = _GENERIC_HEADER.pack(_GET_FAMILY, 1) + text(_FAMILY_NAME, "wireguard")
+    return request(_CONTROL, 0, body, "find WireGuard", ack=False)
 
 
 def _allowed(family: int) -> bytes:
     size = 4 if family == socket.AF_INET else 16
-    return _attribute(_FAMILY, _SHORT.pack(family)) + _attribute(_ADDRESS, bytes(size)) + _attribute(_LENGTH, b"\0")
+    return attribute(_FAMILY, _SHORT.pack(family)) + attribute(_ADDRESS, bytes(size)) + attribute(_LENGTH, b"\0")
 
 
 def _endpoint(address: Address, port: int) -> bytes:
@@ -108,4 +109,4 @@ def _endpoint(address: Address, port: int) -> bytes:
 
 
 def _nested(kind: int, value: bytes) -> bytes:
-    return _attribute(kind | _NESTED, value)
+    return attribute(kind | _NESTED, value)
