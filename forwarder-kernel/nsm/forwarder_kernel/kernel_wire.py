@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
-from nsm.chains.core import Call, Element, Handler, Key, Unsupported
+from nsm.chains.core import Call, Element, Handler, Key, Unsupported, both_to_the_end
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.logs import log
 
@@ -51,10 +49,7 @@ class KernelWire(Element):
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove the wire while those further on close: neither waits for the other, nor keeps it from being done."""
-        results = await asyncio.gather(rest.close(call), self._remove(call), return_exceptions=True)
-        for error in results:
-            if error is not None:
-                raise error
+        await both_to_the_end(rest.close(call), self._remove(call))
 
     async def aclose(self) -> None:
         """Stop; the wires stay."""

@@ -20,7 +20,7 @@ from typing import TypeVar
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
-from nsm.chains.core import Call, Conflict, Element, Exhausted, Handler, Key, MeshError
+from nsm.chains.core import Call, Conflict, Element, Exhausted, Handler, Key, MeshError, both_to_the_end
 
 from .netlink import Message, Namespace, Namespaces, NetlinkError, Socket
 from .netlink.rules import (
@@ -82,10 +82,7 @@ class PolicyRoutes(Element):
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove them while those further on close."""
-        results = await asyncio.gather(rest.close(call), self._remove(call), return_exceptions=True)
-        for error in results:
-            if error is not None:
-                raise error
+        await both_to_the_end(rest.close(call), self._remove(call))
 
     async def aclose(self) -> None:
         """Stop; what is installed stays, as the wires do."""

@@ -10,9 +10,9 @@ import ipaddress
 from dataclasses import dataclass, field
 
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.mechanisms import MTU
 from nsm.chains.core import Conflict, InvalidRequest, Key
+from nsm.chains.model.ipcontext import context_of
 
 from .netlink import Address
 
@@ -107,9 +107,7 @@ def number_in(mechanism: Mechanism, parameter: str, limit: int) -> int:
 
 def lower_mtu(connection: Connection, mechanism: Mechanism, mtu: int) -> None:
     """Let neither the mechanism nor the connection promise more than `mtu`."""
-    if connection.context is None:
-        connection.context = ConnectionContext()
-    told = number_in(mechanism, MTU, 0xFFFFFFFF)
-    least = min(value for value in (told, connection.context.mtu, mtu) if value)
+    context, told = context_of(connection), number_in(mechanism, MTU, 0xFFFFFFFF)
+    least = min(value for value in (told, context.mtu, mtu) if value)
     mechanism.parameters[MTU] = str(min(told or mtu, mtu))
-    connection.context.mtu = least
+    context.mtu = least

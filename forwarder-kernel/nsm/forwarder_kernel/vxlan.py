@@ -43,8 +43,9 @@ def _random_vni() -> int:
 class Vnis:
     """The VXLAN network identifiers of a node's wires: the kernel takes each only once for a UDP port.
 
-    A number that a server gives out is even if the client's address is not above its own, else odd (reference §9.2),
-    so that two nodes that number wires towards each other at the same time never choose the same.
+    A number that a server gives out is even if the client's address is not above its own, else odd, as
+    upstream's forwarders have it, so that two nodes that number wires towards each other at the same time never
+    choose the same.
     """
 
     def __init__(self, pick: Callable[[], int] | None = None) -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nsm.chains.core import together
+from nsm.chains.core import both_to_the_end, together
 
 
 async def test_two_pieces_of_work_take_as_long_as_the_longer_one():
@@ -40,3 +40,22 @@ async def test_neither_goes_on_when_the_caller_is_cancelled():
     with pytest.raises(asyncio.CancelledError):
         await task
     assert len(asyncio.all_tasks()) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), [(None, None), ("one", None), (None, "other"), ("one", "other")])
+async def test_both_come_to_their_end_also_if_one_fails(one, other):
+    ended = []
+
+    async def work(name, seconds, error):
+        await asyncio.sleep(seconds)
+        ended.append(name)
+        if error:
+            raise ValueError(error)
+
+    both = both_to_the_end(work("one", 2, one), work("other", 1, other))
+    if one or other:
+        with pytest.raises(ValueError, match=one or other):
+            await both
+    else:
+        await both
+    assert ended == ["other", "one"]

@@ -29,7 +29,7 @@ from .kinds import ENDPOINTS, SERVICES, Kind
 from .peer import Peer
 from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
-from .tasks import Tasks, shielded, together
+from .tasks import Tasks, both_to_the_end, shielded, together
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -73,6 +73,7 @@ __all__ = [
     "Undo",
     "Unsupported",
     "bind",
+    "both_to_the_end",
     "file_key",
     "from_status",
     "inode_url",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -96,6 +96,13 @@ async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+async def both_to_the_end(one: Awaitable[object], other: Awaitable[object]) -> None:
+    """Run both at once and to their end, whatever the other does; raises the first one's error, else the other's."""
+    for error in await asyncio.gather(one, other, return_exceptions=True):
+        if isinstance(error, BaseException):
+            raise error
 
 
 async def shielded(work: Coroutine[Any, Any, T], *, name: str) -> T:

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext
+from nsm.apis.connectioncontext import DnsConfig, DnsContext
 from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.model.ipcontext import context_of
 
 
 class DnsContextServer(Element):
@@ -73,11 +74,10 @@ class DnsContextClient(Element):
 
 
 def _context(connection: Connection) -> DnsContext:
-    if connection.context is None:
-        connection.context = ConnectionContext()
-    if connection.context.dns_context is None:
-        connection.context.dns_context = DnsContext()
-    return connection.context.dns_context
+    context = context_of(connection)
+    if context.dns_context is None:
+        context.dns_context = DnsContext()
+    return context.dns_context
 
 
 def _configs(connection: Connection) -> Sequence[DnsConfig]:

@@ -14,13 +14,19 @@ from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from .addresses import Address, Interface, read_address, read_interface
 
 
-def ip_context_of(connection: Connection) -> IpContext:
-    """The connection's IP context; made if there is none."""
+def context_of(connection: Connection) -> ConnectionContext:
+    """The connection's context; made if there is none."""
     if connection.context is None:
         connection.context = ConnectionContext()
-    if connection.context.ip_context is None:
-        connection.context.ip_context = IpContext()
-    return connection.context.ip_context
+    return connection.context
+
+
+def ip_context_of(connection: Connection) -> IpContext:
+    """The connection's IP context; made if there is none."""
+    context = context_of(connection)
+    if context.ip_context is None:
+        context.ip_context = IpContext()
+    return context.ip_context
 
 
 def add_address(addresses: list[str], address: str) -> None:
