@@ -97,7 +97,7 @@ class Channel(GrpclibChannel):
 
     async def peer(self) -> Peer:
         """Who is at the other end; connects if need be. Raises `Unavailable` or `Refused`."""
-        with _raised_here():
+        with _failures_of(self.target):
             return (await self._connection()).peer
 
     async def unary(
@@ -128,15 +128,10 @@ class Channel(GrpclibChannel):
         deadline: float | None,
         files: Sequence[str],
     ) -> tuple[M, Answer]:
-        with _raised_here():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    connection = await self._connection()
-                    return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
-            except TimeoutError:
-                raise TimedOut(f"{self.target} did not answer in time") from None
-            except (OSError, ProtocolError) as error:
-                raise peer_broke(error, self.target) from error
+        with _failures_of(self.target):
+            async with asyncio.timeout_at(deadline):
+                connection = await self._connection()
+                return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
 
     async def stream(
         self,
@@ -148,18 +143,11 @@ class Channel(GrpclibChannel):
         deadline: float | None = None,
     ) -> AsyncIterator[list[M]]:
         """Call `method` with one message; yields the answers in batches, as they arrive."""
-        try:
+        with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection()
                 async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
                     yield batch
-        except TimeoutError:
-            raise TimedOut(f"{self.target} did not answer in time", element=TRANSPORT) from None
-        except (OSError, ProtocolError) as error:
-            raise peer_broke(error, self.target) from error
-        except MeshError as error:
-            error.raised_in(TRANSPORT)
-            raise
 
     async def _unary(
         self,
@@ -271,9 +259,14 @@ class Channel(GrpclibChannel):
 
 
 @contextmanager
-def _raised_here() -> Iterator[None]:
+def _failures_of(target: str) -> Iterator[None]:
+    """Raise what fails inside as an error of the mesh, and of the transport unless a peer said more."""
     try:
         yield
+    except TimeoutError:
+        raise TimedOut(f"{target} did not answer in time", element=TRANSPORT) from None
+    except (OSError, ProtocolError) as error:
+        raise peer_broke(error, target) from error
     except MeshError as error:
         error.raised_in(TRANSPORT)
         raise
