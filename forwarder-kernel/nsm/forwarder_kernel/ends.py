@@ -72,7 +72,7 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     Raises `InvalidRequest` that names what is wrong.
     """
     context = connection.context
-    ip = context.ip_context if context and context.ip_context else IpContext()
+    ip = context.ip_context if context is not None and context.ip_context is not None else IpContext()
     arp = connection.payload == ETHERNET
     knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
     has_macs = not isinstance(tunnel, Wireguard)
@@ -80,7 +80,7 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), ip, knows=knows, has_macs=has_macs)
     sides = ((near, client), (far, endpoint))
     ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
-    return Wire(ends, _mtu(context.mtu if context else 0, ends), arp, tunnel)
+    return Wire(ends, _mtu(context.mtu if context is not None else 0, ends), arp, tunnel)
 
 
 def _client_routes(ip: IpContext) -> list[Route]:

@@ -43,8 +43,8 @@ class Authorize(Element):
         if call.peer is None:
             return None
         path = call.connection.path
-        index = path.index if path else 0
-        tokens = [segment.token for segment in path.path_segments[: index + 1]] if path else []
+        index = path.index if path is not None else 0
+        tokens = [segment.token for segment in path.path_segments[: index + 1]] if path is not None else []
         return self._policies.refusal(Path(tokens, index, call.peer), closing=closing) or self._foreign(call)
 
     def _foreign(self, call: Call) -> str | None:
@@ -57,7 +57,7 @@ class Authorize(Element):
 def _origin(call: Call) -> str:
     """Who the connection begins at: the subject of the path's first token."""
     path = call.connection.path
-    claims = claims_of(path.path_segments[0].token) if path and path.path_segments else None
+    claims = claims_of(path.path_segments[0].token) if path is not None and path.path_segments else None
     return claims.subject if claims else ""
 
 
@@ -77,8 +77,8 @@ class AuthorizeClient(Element):
         if call.server_peer is None:
             return connection
         path = connection.path
-        tokens = [segment.token for segment in path.path_segments] if path else []
-        reason = await refusal_of_answer(self._policies, call, tokens, path.index if path else 0)
+        tokens = [segment.token for segment in path.path_segments] if path is not None else []
+        reason = await refusal_of_answer(self._policies, call, tokens, path.index if path is not None else 0)
         if reason is None:
             call.live.put(self._authorized, True)
             return connection

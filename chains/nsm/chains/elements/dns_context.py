@@ -81,5 +81,5 @@ def _context(connection: Connection) -> DnsContext:
 
 
 def _configs(connection: Connection) -> Sequence[DnsConfig]:
-    context = connection.context.dns_context if connection.context else None
-    return context.configs if context else ()
+    context = connection.context.dns_context if connection.context is not None else None
+    return context.configs if context is not None else ()

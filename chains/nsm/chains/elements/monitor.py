@@ -144,7 +144,7 @@ class Monitor(Element):
         changed.context, changed.state = codec.clone(theirs).context, theirs.state
         if theirs.path is not None:
             changed.path = codec.clone(theirs.path)
-            changed.path.index = known.path.index if known.path else 0
+            changed.path.index = known.path.index if known.path is not None else 0
         if kind == ConnectionEventType.DELETE:
             changed.state = State.DOWN
         if changed != known:
@@ -152,7 +152,7 @@ class Monitor(Element):
 
     def _concerned(self, target: str, theirs: Connection) -> Connection | None:
         """Our connection that an event from further on is about."""
-        for segment in theirs.path.path_segments if theirs.path else ():
+        for segment in theirs.path.path_segments if theirs.path is not None else ():
             if segment.id in self._downstream.get(target, ()):
                 known = self._connections.get(segment.id)
                 return known if known is not None and _concerns(known, theirs) else None

@@ -52,7 +52,7 @@ class Refresh(Element):
 def refresh_after(connection: Connection, now: float) -> float:
     """Seconds from `now` (since the epoch) until the connection is to be refreshed; infinity if no segment expires."""
     path = connection.path
-    segments = path.path_segments if path else []
+    segments = path.path_segments if path is not None else []
     remaining = min((s.expires.to_seconds() - now for s in segments if s.expires is not None), default=float("inf"))
     scale = 1 / 3 if path is None or len(segments) <= 1 else 0.2 + 0.2 * path.index / len(segments)
     return max(0.0, remaining * scale)

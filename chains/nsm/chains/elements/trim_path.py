@@ -11,7 +11,7 @@ class TrimPath(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Cut what is stale from the connection that comes back."""
-        own = call.connection.path.index if call.connection.path else 0
+        own = call.connection.path.index if call.connection.path is not None else 0
         connection = await rest.request(call)
         if not call.continued and connection.path is not None:
             del connection.path.path_segments[own + 1 :]

@@ -139,7 +139,7 @@ def selects(selector: MonitorScopeSelector, connection: Connection) -> bool:
     if selector.network_services and connection.network_service not in selector.network_services:
         return False
     wanted = selector.path_segments
-    segments = connection.path.path_segments if connection.path else []
+    segments = connection.path.path_segments if connection.path is not None else []
     if not wanted:
         return True
     starts = range(len(segments) - len(wanted) + 1)
