@@ -7,6 +7,7 @@ from pathlib import Path
 from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.main import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
@@ -22,6 +23,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "nse": NseConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "csi-driver": CsiDriverConfig,
 }
 
 INTRODUCTION = """\

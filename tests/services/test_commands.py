@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 NSM = [sys.executable, "-m", "nsm.chains"]
-COMPONENTS = ["identity", "registry", "nsmgr", "nse", "nsc", "nsc-init", "forwarder-kernel"]
+COMPONENTS = ["identity", "registry", "nsmgr", "nse", "nsc", "nsc-init", "forwarder-kernel", "csi-driver"]
 
 
 def run(*arguments, **environment):
@@ -54,6 +54,8 @@ def test_every_component_describes_its_variables(component):
         ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
+        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected a driver's name"),
+        ("csi-driver", "NSM_SOCKET_DIR", "mesh", "expected the absolute path of a folder"),
     ],
 )
 def test_a_bad_value_stops_a_component_before_it_begins(component, variable, value, told):

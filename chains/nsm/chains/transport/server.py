@@ -129,7 +129,7 @@ async def serve(
 
 @asynccontextmanager
 async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketAccess) -> AsyncIterator[Server]:
-    """Serve on a unix socket without TLS: only for the Workload API, which is where identities come from.
+    """Serve on a unix socket without TLS: for the Workload API, which is where identities come from, and the kubelet.
 
     Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
     """
