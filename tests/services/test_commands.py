@@ -72,6 +72,28 @@ def test_an_unknown_variable_is_a_warning(tmp_path):
     assert "nobody can ask" in done.stderr
 
 
+POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}
+
+
+@pytest.mark.parametrize(
+    ("component", "environment", "told"),
+    [
+        ("csi-driver", {}, "NODE_NAME is empty"),
+        ("identity", {"NSM_PODS": "true"}, "NODE_NAME and NSM_LISTEN_ON are needed too"),
+        ("identity", {**POD, "NSM_ENTRIES": "uid:1=spiffe://a/b"}, "unset them"),
+        ("identity", {**POD, "NSM_AUTHORITY_FILE": "/a.pem"}, "unset them"),
+        ("identity", {**POD, "NSM_AUTHORITY_LIFETIME": "3h"}, "at least four times NSM_SVID_LIFETIME"),
+        ("identity", {**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
+        ("identity", {**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(component, environment, told):
+    done = run(component, **environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert told in line
+
+
 def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):
     """As a process of its own, from nothing."""
     socket = tmp_path / "s"
