@@ -12,6 +12,7 @@ from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.main import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -24,6 +25,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,
+    "prefixes": PrefixesConfig,
 }
 
 INTRODUCTION = """\
