@@ -12,6 +12,7 @@ from nsm.services.nsc.main import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 COMPONENTS: dict[str, type[Common]] = {
@@ -22,6 +23,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "nse": NseConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "webhook": WebhookConfig,
 }
 
 INTRODUCTION = """\

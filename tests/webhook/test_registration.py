@@ -4,6 +4,7 @@ import asyncio
 import base64
 import copy
 import datetime
+import time
 
 import pytest
 from cryptography import x509
@@ -17,7 +18,7 @@ from nsm.webhook.renewal import Renewal
 from nsm.webhook.sources import Files, OwnAuthority
 from tests.webhook.cluster import FakeApi
 from tests.webhook.reviews import recipe
-from tests.webhook.serving import HOST, Caller, made, server
+from tests.webhook.serving import HOST, made
 
 KEY = CONFIGURATIONS.plural, "nsm"
 
@@ -127,29 +128,46 @@ async def until(condition):
             await asyncio.sleep(0.005)
 
 
+class Watched(ServerCertificate):
+    """Notes for each certificate whether the API server knew its authority when it was shown."""
+
+    def __init__(self, api):
+        super().__init__(HOST)
+        self._api, self.known = api, []
+
+    def show(self, chain):
+        issuer = chain.leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        known = trusted(self._api) if KEY in self._api.objects else ""
+        ids = [
+            each.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+            for each in (x509.load_pem_x509_certificates(known.encode()) if known else [])
+        ]
+        self.known.append(issuer.value.key_identifier in ids)
+        super().show(chain)
+
+
 @pytest.mark.usefixtures("fast")
-async def test_a_certificate_is_replaced_before_it_ends_and_known_before_it_is_shown():
-    """Whoever trusts what the configuration says gets in at every moment."""
-    api, calls, authorities = FakeApi(), 0, set()
-    async with server() as (port, certificate):
-        own = OwnAuthority(certificate, "webhook", "nsm-system", lifetime=6)
-        own._lifetime = 0.5  # the next ones are made at once
-        renewal = Renewal(own, replica(api))
-        running = asyncio.ensure_future(renewal.run())
-        await until(lambda: not renewal.fault)
-        own._lifetime = 6
-        own._made = 0  # due
-        async with asyncio.timeout(20):
-            while len(authorities) < 3:
-                bundle = trusted(api)
-                authorities.add(bundle)
-                async with Caller(port, bundle) as caller:
-                    assert (await caller.get("/ready"))[0] == 200
-                calls += 1
-        assert calls >= 3
-        running.cancel()
-        await renewal.withdraw()
-        assert api.objects == {}
+async def test_a_certificate_is_replaced_before_it_ends_and_known_before_it_is_shown(monkeypatch):
+    """The first one is shown to nobody: the webhook is not ready before it is registered."""
+    api = FakeApi()
+    certificate = Watched(api)
+    own = OwnAuthority(certificate, "webhook", "nsm-system", lifetime=3600)
+    renewal = Renewal(own, replica(api))
+    assert renewal.fault == "the webhook is not registered yet"
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    clock = time.time
+    monkeypatch.setattr("nsm.webhook.sources.time.time", lambda: clock() + 2300)
+    await asyncio.sleep(0.05)
+    assert certificate.known == [False]  # not due yet
+    for turn in (1, 2):
+        monkeypatch.setattr("nsm.webhook.sources.time.time", lambda turn=turn: clock() + 2401 * turn)
+        await until(lambda turn=turn: len(certificate.known) == turn + 1)
+        await until(lambda: len(x509.load_pem_x509_certificates(trusted(api).encode())) == 1)
+    assert certificate.known == [False, True, True]
+    running.cancel()
+    await renewal.withdraw()
+    assert api.objects == {}
 
 
 @pytest.mark.usefixtures("fast")
@@ -177,30 +195,28 @@ async def test_files_are_registered_by_their_bundle_and_shown_when_that_is_known
     paths = [tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt")]
 
     def write(source):
-        at = source.chain.index(b"-----BEGIN PRIVATE KEY")
-        for path, content in zip(paths, (source.chain[:at], source.chain[at:], source.authority.encode()), strict=True):
+        at = source.pem.index(b"-----BEGIN PRIVATE KEY")
+        for path, content in zip(paths, (source.pem[:at], source.pem[at:], source.authority.encode()), strict=True):
             path.write_bytes(content)
 
     write(one)
-    async with server() as (port, certificate):
-        renewal = Renewal(Files(certificate, *map(str, paths)), replica(api))
-        running = asyncio.ensure_future(renewal.run())
-        await until(lambda: not renewal.fault)
-        write(other)
-        while trusted(api) != other.authority:
-            async with Caller(port, trusted(api)) as caller:
-                assert (await caller.get("/ready"))[0] == 200
-        running.cancel()
+    certificate = Watched(api)
+    renewal = Renewal(Files(certificate, *map(str, paths)), replica(api))
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    write(other)
+    await until(lambda: trusted(api) == other.authority)
+    assert certificate.known == [False, True]
+    running.cancel()
 
 
-@pytest.mark.parametrize("name", ["ca.crt"])
-def test_a_bundle_that_holds_none_is_one_line(tmp_path, name):
+def test_a_bundle_that_holds_none_is_one_line(tmp_path):
     mine = made()
-    at = mine.chain.index(b"-----BEGIN PRIVATE KEY")
-    (tmp_path / "tls.crt").write_bytes(mine.chain[:at])
-    (tmp_path / "tls.key").write_bytes(mine.chain[at:])
-    (tmp_path / name).write_text("nothing")
-    paths = [str(tmp_path / each) for each in ("tls.crt", "tls.key", name)]
+    at = mine.pem.index(b"-----BEGIN PRIVATE KEY")
+    (tmp_path / "tls.crt").write_bytes(mine.pem[:at])
+    (tmp_path / "tls.key").write_bytes(mine.pem[at:])
+    (tmp_path / "ca.crt").write_text("nothing")
+    paths = [str(tmp_path / each) for each in ("tls.crt", "tls.key", "ca.crt")]
     with pytest.raises(InvalidRequest, match=r"ca\.crt: there is no certificate in it"):
         Files(ServerCertificate(HOST), *paths)
 

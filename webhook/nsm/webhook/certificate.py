@@ -13,9 +13,22 @@ from nsm.chains.logs import log
 
 
 @dataclass(frozen=True)
-class _Shown:
+class Chain:
+    """A certificate with its chain and its key, ready to be shown."""
+
     context: ssl.SSLContext
     leaf: x509.Certificate
+
+    @classmethod
+    def read(cls, pem: bytes) -> Chain:
+        """From the chain, leaf first, and the key. Raises ValueError if they cannot be used."""
+        context = _context()
+        try:
+            leaf = x509.load_pem_x509_certificates(pem)[0]
+            load_chain(context, pem)
+        except ssl.SSLError as error:
+            raise ValueError(f"the key does not belong to the certificate ({error.reason or error})") from None
+        return cls(context, leaf)
 
 
 class ServerCertificate:
@@ -26,20 +39,14 @@ class ServerCertificate:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._shown: _Shown | None = None
+        self._shown: Chain | None = None
         self.context = _context()
         self.context.sni_callback = self._choose
 
-    def use(self, pem: bytes) -> None:
-        """Show a chain from now on, leaf first, with its key. Raises ValueError if it cannot be one."""
-        context = _context()
-        try:
-            leaf = x509.load_pem_x509_certificates(pem)[0]
-            load_chain(context, pem)
-        except ssl.SSLError as error:
-            raise ValueError(f"the key does not belong to the certificate ({error.reason or error})") from None
-        self._shown = _Shown(context, leaf)
-        expires = leaf.not_valid_after_utc.isoformat()
+    def show(self, chain: Chain) -> None:
+        """Show `chain` from now on; that the API server will refuse it is an error in the log."""
+        self._shown = chain
+        expires = chain.leaf.not_valid_after_utc.isoformat()
         if fault := self.fault():
             log.error("the API server will refuse this certificate", reason=fault, expires=expires)
         else:

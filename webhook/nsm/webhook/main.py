@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.core import MeshError, Tasks
@@ -49,14 +50,16 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
             return certificate.fault() or (renewal.fault if renewal else "") or unknown
 
         served = application(Admission(recipe, NamespaceIndex(api, seen)), fault)
-        await stack.enter_async_context(serving(served, address, certificate.context))
+        port = await stack.enter_async_context(serving(served, address, certificate.context))
         if renewal is not None:
             stack.push_async_callback(renewal.withdraw)  # before the server ends: nobody is to call it then
         tasks = await stack.enter_async_context(Tasks("webhook"))  # last: they end first
         tasks.spawn(keep_labels(api, seen, recipe), name="namespace labels")
         if renewal is not None:
             tasks.spawn(renewal.run(), name="certificate")
-        log.info("serving", address=str(address), kubernetes=str(version), native_sidecars=recipe.native)
+        log.info(
+            "serving", address=str(replace(address, port=port)), kubernetes=str(version), native_sidecars=recipe.native
+        )
         await stopping.wait()
 
 

@@ -17,10 +17,11 @@ _SKEW = datetime.timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class SelfMade:
-    """An authority and the server's chain and key, as PEM. The authority's key is thrown away: it signed one leaf."""
+    """An authority (PEM), and what it issued to the server. Its key is thrown away: it signed one certificate."""
 
     authority: str
-    chain: bytes
+    pem: bytes
+    """The server's certificate and key."""
 
 
 def make(service: str, namespace: str, lifetime: datetime.timedelta) -> SelfMade:

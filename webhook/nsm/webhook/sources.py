@@ -12,7 +12,7 @@ from typing import Protocol
 
 from nsm.chains.identity import Identity
 
-from .certificate import ServerCertificate
+from .certificate import Chain, ServerCertificate
 from .files import FollowedFiles
 from .selfmade import SelfMade, make
 
@@ -33,8 +33,9 @@ class OwnAuthority:
     def __init__(self, certificate: ServerCertificate, service: str, namespace: str, lifetime: float) -> None:
         self._certificate, self._service, self._namespace = certificate, service, namespace
         self._lifetime = lifetime
-        self._shown, self._next = self._make(), None
-        certificate.use(self._shown.chain)
+        self._shown = self._make()
+        self._next: SelfMade | None = None
+        certificate.show(Chain.read(self._shown.pem))
 
     def authorities(self) -> str:
         """That of the certificate, and that of its successor."""
@@ -43,7 +44,7 @@ class OwnAuthority:
     def renew(self) -> None:
         """Once make the next one, once show it."""
         if self._next is not None:
-            self._certificate.use(self._next.chain)
+            self._certificate.show(Chain.read(self._next.pem))
             self._shown, self._next = self._next, None
         elif time.time() >= self._made + self._lifetime * 2 / 3:
             self._next = self._make()
@@ -51,8 +52,6 @@ class OwnAuthority:
     def _make(self) -> SelfMade:
         self._made = time.time()
         return make(self._service, self._namespace, datetime.timedelta(seconds=self._lifetime))
-
-    _next: SelfMade | None
 
 
 class Files:
@@ -62,21 +61,29 @@ class Files:
     """
 
     def __init__(self, certificate: ServerCertificate, certificate_path: str, key_path: str, bundle_path: str) -> None:
+        self._certificate = certificate
+        self._next: Chain | None = None
         self._before, self._bundle = "", ""
-        self._chain = FollowedFiles([certificate_path, key_path], certificate.use)
+        self._chain = FollowedFiles([certificate_path, key_path], self._take_chain)
         self._authorities = FollowedFiles([bundle_path] if bundle_path else [], self._take_bundle)
         self._chain.read()
         self._authorities.read()
+        self.renew()
 
     def authorities(self) -> str:
         """What the file of authorities holds, and what it held."""
+        self._chain.look()  # before the authorities, which are to be at least as new
         self._authorities.look()
         return f"{self._before}\n{self._bundle}"
 
     def renew(self) -> None:
-        """Show what is in the files now."""
-        self._before = self._bundle
-        self._chain.look()
+        """Show what was in the files when the authorities were told."""
+        if self._next is not None:
+            self._certificate.show(self._next)
+        self._next, self._before = None, self._bundle
+
+    def _take_chain(self, content: bytes) -> None:
+        self._next = Chain.read(content)
 
     def _take_bundle(self, content: bytes) -> None:
         if b"CERTIFICATE" not in content:
@@ -88,7 +95,7 @@ def show_svid(certificate: ServerCertificate, identity: Identity) -> None:
     """Show the SVID of this process, and each that follows it; who trusts it is SPIRE's to tell the API server."""
 
     def show() -> None:
-        certificate.use(identity.svid.pem())
+        certificate.show(Chain.read(identity.svid.pem()))
 
     identity.watchers.add(show)
     show()
