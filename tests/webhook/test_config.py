@@ -20,6 +20,7 @@ from nsm.webhook.version import Version
         ("NSM_WEBHOOK_MODE", "cert-manager", "expected spire or selfregister"),
         ("NSM_SIDECARS", "yes", "expected auto, native or classic"),
         ("NSM_SIDECAR_LIMITS_MEMORY", "80MB", "expected an amount such as 80Mi or 200m"),
+        ("NSM_SIDECAR_USER", "nobody", "expected a user's number, or user:group such as 65532:65532"),
         ("NSM_CERTIFICATE_LIFETIME", "10s", "expected a minute or more, such as 720h"),
         ("NSM_CONTAINER_IMAGES", "NSC:1", "'NSC:1' gives no name of a container"),
         ("NSM_LABELS", "a=b", "expected key:value,key:value"),
@@ -82,6 +83,14 @@ def test_what_a_cluster_has_goes_by_its_version(major, minor, native, conditions
 def test_an_answer_without_a_version_is_none():
     with pytest.raises(ValueError, match="tells no version"):
         Version.of({"major": "", "minor": ""})
+
+
+@pytest.mark.parametrize(
+    ("value", "user"),
+    [("", {}), ("0", {"runAsUser": 0}), ("65532:65533", {"runAsUser": 65532, "runAsGroup": 65533})],
+)
+def test_the_user_of_clients_is_written_as_uid_and_gid(value, user):
+    assert load(WebhookConfig, {"NSM_SIDECAR_USER": value}).config.sidecar_user == user
 
 
 def test_native_sidecars_need_an_image_that_keeps_wires():

@@ -160,6 +160,18 @@ async def test_a_namespace_that_forbids_host_paths_gets_csi_volumes(level, stric
             assert "securityContext" not in client
 
 
+@pytest.mark.parametrize("level", ["privileged", "restricted"])
+async def test_clients_run_as_who_may_use_the_sockets_whoever_the_pods_own_containers_are(level):
+    user = {"runAsUser": 65532, "runAsGroup": 65532}
+    cluster = Cluster(namespaces={"default": {"labels": {ENFORCE: level}}}, user=user)
+    mine = pod(URLS)
+    mine["spec"]["securityContext"] = {"runAsUser": 1000}
+    stored = await cluster.store(mine)
+    for client in (stored["spec"]["containers"][1], stored["spec"]["initContainers"][0]):
+        assert user.items() <= client["securityContext"].items()
+    assert stored["spec"]["securityContext"] == {"runAsUser": 1000}
+
+
 async def test_a_privileged_namespace_is_like_one_that_says_nothing():
     cluster = Cluster(namespaces={"default": {"labels": {ENFORCE: "privileged"}}})
     assert "hostPath" in (await cluster.store(pod(URLS)))["spec"]["volumes"][0]

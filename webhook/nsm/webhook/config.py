@@ -9,12 +9,14 @@ from nsm.chains.config import Common, duration, flag, items, number, pairs, text
 from nsm.chains.core import InvalidRequest
 
 from .images import Image, images
+from .kinds import Json
 from .recipe import Recipe
 
 SPIRE, SELF_REGISTER = "spire", "selfregister"
 AUTO, NATIVE, CLASSIC = "auto", "native", "classic"
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_USER = re.compile(r"[0-9]+(:[0-9]+)?")
 _SHORTEST_LIFETIME = 60.0
 
 
@@ -34,6 +36,14 @@ def _variables(value: str) -> tuple[tuple[str, str], ...]:
             raise ValueError(f"expected NAME=value,NAME=value; {item!r} is not one")
         found.append((name, rest))
     return tuple(found)
+
+
+def _user(value: str) -> Json:
+    """UID or UID:GID, as a security context has them."""
+    if value and not _USER.fullmatch(value):
+        raise ValueError("expected a user's number, or user:group such as 65532:65532")
+    keys = ("runAsUser", "runAsGroup")
+    return {key: int(each) for key, each in zip(keys, value.split(":"), strict=False) if each}
 
 
 def _mode(value: str) -> str:
@@ -76,6 +86,9 @@ class WebhookConfig(Common):
     )
     sidecars_tell_ready: bool = variable(
         "true", flag, "whether the client images know NSM_READY_FILE; if not, the init images wait for the wires"
+    )
+    sidecar_user: Json = variable(
+        "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
     )
     sidecar_limits_memory: str = variable("80Mi", _quantity, "limit of each client")
     sidecar_limits_cpu: str = variable("200m", _quantity, "limit of each client")
@@ -121,6 +134,7 @@ class WebhookConfig(Common):
             labels=self.labels,
             limits={"cpu": self.sidecar_limits_cpu, "memory": self.sidecar_limits_memory},
             requests={"cpu": self.sidecar_requests_cpu, "memory": self.sidecar_requests_memory},
+            user=self.sidecar_user,
             identity_driver=self.identity_csi_driver,
             native=native and bool(self.container_images),
             tells_ready=self.sidecars_tell_ready,

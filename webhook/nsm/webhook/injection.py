@@ -122,7 +122,7 @@ class _Clients:
         """A client; those that ask first get the devices, beside their share of CPU and memory."""
         devices = self._asked.devices if image in takes_devices else {}
         limits = {**self._recipe.limits, **{name: str(count) for name, count in devices.items()}}
-        context = security_context(self._level)
+        context = security_context(self._level, self._recipe.user)
         return {
             "name": image.container,
             "image": image.reference,

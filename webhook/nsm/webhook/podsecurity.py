@@ -45,15 +45,16 @@ def socket_mounts() -> list[Json]:
     return [{"name": name, "mountPath": folder, "readOnly": True} for name, folder in places]
 
 
-def security_context(level: Level) -> Json:
-    """What a client's container does without; empty where nothing is demanded."""
+def security_context(level: Level, user: Json) -> Json:
+    """What a client's container does without, and as whom it runs; empty where nothing is demanded."""
     if level is not Level.RESTRICTED:
-        return {}
+        return user
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
+        **user,
     }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .images import Image
+from .kinds import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Recipe:
     """Labels of pods that have clients; a pod's own win."""
     limits: Mapping[str, str]
     requests: Mapping[str, str]
+    user: Json = field(default_factory=dict)
+    """`runAsUser` and `runAsGroup` of clients, whatever the pod says for its own containers; empty: it counts."""
     identity_driver: str
     """The CSI driver that brings the identity's socket where host paths are forbidden."""
     native: bool
