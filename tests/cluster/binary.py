@@ -15,7 +15,6 @@ from pathlib import Path
 
 MODULE = Path(__file__).parent / "kubernetes"
 NAMES = [
-    "coredns",
     "etcd",
     "kube-apiserver",
     "kube-controller-manager",

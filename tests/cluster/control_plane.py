@@ -37,7 +37,7 @@ def main(folder):
             [binaries / "kube-scheduler", f"--kubeconfig={scheduler}", *OPTIONS["kube-scheduler"]],
             env={},
         )
-        start_dns(programs, folder, api)
+        programs.start("names", [sys.executable, "-m", "tests.cluster.names", folder])
         programs.wait_until(lambda: usable(api), "the nodes are ready", seconds=120)
         (folder / "ready").touch()
         programs.watch()
@@ -69,16 +69,6 @@ def start_node(programs, folder, node, who):
             *(sys.executable, "-m", "tests.cluster.node", folder, node),
         ],
     )
-
-
-def start_dns(programs, folder, api):
-    kubeconfig = api.identities.kubeconfig("coredns", api.url)
-    corefile = folder / "Corefile"
-    corefile.write_text(
-        f".:53 {{\n bind {layout.CONTROL}\n errors\n"
-        f" kubernetes {layout.DOMAIN} in-addr.arpa {{\n  kubeconfig {kubeconfig} nsm-test\n  ttl 1\n }}\n}}\n"
-    )
-    programs.start("coredns", [api.bin / "coredns", "-conf", corefile], env={})
 
 
 def usable(api):

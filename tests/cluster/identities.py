@@ -18,7 +18,6 @@ USERS = {
     "system:kube-controller-manager": "",
     "system:kube-scheduler": "",
     "system:kube-proxy": "system:node-proxier",
-    "coredns": "system:masters",
 }
 """The users and their groups; nodes come to these."""
 
@@ -75,6 +74,12 @@ def make(folder, addresses, nodes=()):
         "".join(f'{tokens[user]},{user},{user},"{group}"\n' for user, group in groups.items())
     )
     return Identities(folder, tokens)
+
+
+def read(folder):
+    """The identities that `make` made in `folder`."""
+    lines = (folder / "tokens.csv").read_text().splitlines()
+    return Identities(folder, {user: token for token, user, *_ in (line.split(",") for line in lines)})
 
 
 def certificate(name, key, issuer, issuer_key, names=(), addresses=()):
