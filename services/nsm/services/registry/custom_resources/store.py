@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from random import uniform
 from types import TracebackType
@@ -69,6 +70,7 @@ class CustomResources(RegistryElement[R]):
     def __init__(self, place: Place, form: Form[R], rules: Rules[R], *, lifetime: float) -> None:
         self._api, self._namespace, self._component = place.api, place.namespace, place.component
         self._form, self._rules = form, rules
+        self._running = AsyncExitStack()
         self._tasks = Tasks(f"store of {form.resource}")
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._failed_at = -math.inf
@@ -85,15 +87,15 @@ class CustomResources(RegistryElement[R]):
 
     async def __aenter__(self) -> CustomResources[R]:
         self._reflector.on_change(self.index.hear)
-        await self._reflector.__aenter__()
+        self._running.callback(self.index.close)
+        await self._running.enter_async_context(self._tasks)
+        await self._running.enter_async_context(self._reflector)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._reflector.__aexit__(kind, error, trace)
-        await self._tasks.aclose()
-        self.index.close()
+        await self._running.aclose()
 
     async def synced(self) -> None:
         """Wait until what is in the cluster is known."""
