@@ -25,8 +25,10 @@ from tests.cluster.programs import Programs, answers
 from tests.docs.pages import ROOT
 
 NAMESPACE = "nsm-system"
+OPTIONS = ["--endpoint-reconciler-type=none"]  # the loopback cannot be an endpoint
 LIFETIME = 6
-PERMISSIONS = f"""
+MANIFESTS = ROOT / "k8s"
+ACCOUNTS = f"""
 apiVersion: v1
 kind: Namespace
 metadata: {{name: {NAMESPACE}}}
@@ -38,37 +40,6 @@ metadata: {{name: registry, namespace: {NAMESPACE}}}
 apiVersion: v1
 kind: ServiceAccount
 metadata: {{name: nobody, namespace: {NAMESPACE}}}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {{name: nsm-registry}}
-rules:
-  - apiGroups: [networkservicemesh.io]
-    resources: [networkservices, networkserviceendpoints]
-    verbs: [list, watch]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {{name: nsm-registry}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: nsm-registry}}
-subjects: [{{kind: ServiceAccount, name: registry, namespace: {NAMESPACE}}}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {{name: nsm-registry, namespace: {NAMESPACE}}}
-rules:
-  - apiGroups: [networkservicemesh.io]
-    resources: [networkservices, networkserviceendpoints]
-    verbs: [get, create, update, delete]
-  - apiGroups: [""]
-    resources: [events]
-    verbs: [create]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {{name: nsm-registry, namespace: {NAMESPACE}}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: nsm-registry}}
-subjects: [{{kind: ServiceAccount, name: registry, namespace: {NAMESPACE}}}]
 """
 OTHER_DEFINITION = """
 apiVersion: apiextensions.k8s.io/v1
@@ -98,12 +69,12 @@ class Cluster:
         self._programs = programs
         who = identities.make(folder / "identities", ["127.0.0.1", api_server.FIRST_SERVICE])
         ports = api_server.free_ports(3)
-        self.api = api_server.start(programs, folder, who, binary.programs(), ports=ports, accounts=False)
+        self.api = api_server.start(programs, folder, who, binary.programs(), ports=ports, more=OPTIONS)
         self._words = programs._running["kube-apiserver"].args
-        self.kubectl_apply((ROOT / "k8s" / "crds" / "networkservices.yaml").read_text())
-        self.kubectl_apply((ROOT / "k8s" / "crds" / "networkserviceendpoints.yaml").read_text())
+        self.kubectl("apply", "-k", MANIFESTS / "crds")
         self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        self.kubectl_apply(PERMISSIONS)
+        self.kubectl_apply(ACCOUNTS)
+        self.kubectl("apply", "-f", MANIFESTS / "registry-k8s" / "rbac.yaml")
 
     def kubectl(self, *words, check=True, **options):
         command = [self.api.kubectl, "--kubeconfig", self.api.kubeconfig, *words]
@@ -366,7 +337,7 @@ async def test_fields_of_a_newer_registry_are_kept(registries, cluster):
 
 
 async def test_behind_another_definition_nonsense_is_ignored_with_an_event(registries, cluster):
-    ours = (ROOT / "k8s" / "crds" / "networkservices.yaml").read_text()
+    ours = (MANIFESTS / "crds" / "networkservices.yaml").read_text()
     async with registries.clients() as (_, services):
         await services.register(0, NetworkService(name="svc"))
         cluster.kubectl_apply(OTHER_DEFINITION)
