@@ -234,3 +234,20 @@ async def test_leaving_ends_the_watch(server, api):
     async with Reflector(api, PODS):
         await eventually(lambda: server.watching)
     await eventually(lambda: not server.watching)
+
+
+async def test_selectors_go_with_the_list_and_with_the_watch(server, api):
+    async with Reflector(api, PODS, "x", labels="app=web", fields="spec.nodeName=n1"):
+        await eventually(lambda: server.watching)
+    assert len(server.requests) == 2
+    for request in server.requests:
+        assert "labelSelector=app%3Dweb" in request
+        assert "fieldSelector=spec.nodeName%3Dn1" in request
+
+
+async def test_managed_fields_are_left_out(server, api):
+    made = server.put(f"{PODS_OF_X}/a")
+    made["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    async with Reflector(api, PODS) as pods:
+        await pods.synced()
+        assert "managedFields" not in pods.objects["x", "a"]["metadata"]

@@ -64,7 +64,10 @@ class Reflector:
 
     @property
     def objects(self) -> Mapping[Key, Object]:
-        """The objects by namespace and name. They are shared: copy one before changing it."""
+        """The objects by namespace and name, without `managedFields` (most of an object's size, and nobody's business).
+
+        They are shared: copy one before changing it.
+        """
         return MappingProxyType(self._objects)
 
     @property
@@ -172,6 +175,7 @@ class Reflector:
         if now is None:
             self._objects.pop(key, None)
         else:
+            now["metadata"].pop("managedFields", None)
             self._objects[key] = now
         if _version_of(before) != _version_of(now):
             for hear in tuple(self._hear):

@@ -11,7 +11,7 @@ from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, InvalidRequest, Refused, RegistryCall, TimedOut, Unavailable
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
-from nsm.services.registry.custom_resources import custom_resource_registry, store
+from nsm.services.registry.custom_resources import collector, custom_resource_registry
 from tests.kube.stand_in import eventually, forbidden, stand_in
 
 GROUP = "/apis/networkservicemesh.io/v1/namespaces"
@@ -22,8 +22,8 @@ IDENTITY = identity_of(Authority.create("test.mesh"), "registry")
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """What ends is deleted without the random delay."""
-    monkeypatch.setattr(store, "_SPREAD", 0.01)
-    monkeypatch.setattr(store, "_AGAIN", 0.05)
+    monkeypatch.setattr(collector, "_SPREAD", 0.01)
+    monkeypatch.setattr(collector, "_AGAIN", 0.05)
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from nsm.chains.registry.update_path import UpdatePath
 from nsm.kube import connect
 
 from .objects import ENDPOINT_FORM, SERVICE_FORM
+from .place import Place
 from .rules import EndpointRules, ServiceRules
-from .store import CustomResources, Place
+from .store import CustomResources
 
 
 @asynccontextmanager
