@@ -1,10 +1,11 @@
-# demo · test · test-vm · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it needs.
+# demo · test · test-vm · test-k8s · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it
+# needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm lint bench proto docs system clean
+.PHONY: demo test test-vm test-k8s cluster-up cluster-down lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,20 @@ test-vm: $(VENV)/.ready
 	@scripts/system-packages vm
 	@scripts/vm-kernel
 	$(BIN)/pytest tests/vm $(ARGS)
+
+# A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 9 to 15 minutes.
+cluster-up: $(VENV)/.ready
+	@scripts/system-packages cluster
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.ready
+	@$(BIN)/python -m tests.cluster down
+
+# The images and the manifests in a cluster; one that runs already is used, and left running.
+test-k8s: $(VENV)/.ready
+	@scripts/system-packages cluster
+	@scripts/system-packages images
+	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

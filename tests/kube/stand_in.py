@@ -20,6 +20,8 @@ class StandIn:
         """What each request had in its Authorization header."""
         self.refuse = None
         """Called with each request; a `Status` that it returns is the answer."""
+        self.delay = 0.0
+        """Seconds that each answer takes."""
         self._objects: dict[str, dict] = {}
         self._version, self._oldest = 0, 0
         self._history: list[tuple[int, str, str, dict]] = []
@@ -94,6 +96,7 @@ class StandIn:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(f"{request.method} {request.path_qs}")
         self.tokens.append(request.headers.get("Authorization", ""))
+        await asyncio.sleep(self.delay)
         if self.refuse and (status := self.refuse(request)) is not None:
             return web.json_response(status, status=status["code"])
         if request.query.get("watch") == "true":

@@ -14,6 +14,7 @@ server says when it refuses a watch, so requests are ours.
 from .api import Api, Listing, PatchType, WatchEvent
 from .connect import connect
 from .errors import Forbidden, Gone, NoCluster, ObjectConflict, ObjectMissing, Rejected, Unauthorized, Unreachable
+from .events import warn
 from .reflector import Change, Reflector
 from .resources import (
     CONFIG_MAPS,
@@ -58,4 +59,5 @@ __all__ = [
     "WatchEvent",
     "connect",
     "key_of",
+    "warn",
 ]
