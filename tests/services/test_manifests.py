@@ -27,7 +27,7 @@ def containers():
                         yield pytest.param(kind, container, id=f"{component}-{container['name']}")
 
 
-@pytest.mark.parametrize(("kind", "container"), containers())
+@pytest.mark.parametrize(("kind", "container"), list(containers()))
 def test_the_variables_of_a_container_are_known_and_good(kind, container):
     environment = {variable["name"]: variable.get("value", "x") for variable in container["env"]}
     loaded = load(kind, environment)
