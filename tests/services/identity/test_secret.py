@@ -76,6 +76,19 @@ async def test_a_secret_that_is_deleted_is_written_again_as_it_was(server):
         assert kept(server) == before == shared.bundle
 
 
+async def test_a_secret_that_is_deleted_and_made_again_empty_is_filled_as_it_was(server):
+    """As the manifests do it, where nobody else may make one."""
+    server.refuse = lambda request: forbidden(request) if request.method == "POST" else None
+    server.put(SECRET, type="Opaque")
+    async with node(server) as shared:
+        before = shared.bundle
+        server.remove(SECRET)
+        await eventually(lambda: any(request.startswith("POST") for request in server.requests))
+        server.put(SECRET, type="Opaque")
+        await eventually(lambda: server.at(SECRET).get("data"))
+        assert kept(server) == before == shared.bundle
+
+
 async def test_a_secret_that_is_emptied_gets_a_new_authority_and_the_old_one_is_trusted_no_more(server):
     """For who fears that a key was stolen."""
     async with AsyncExitStack() as stack:

@@ -32,7 +32,7 @@ def _entries(value: str) -> Entries:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityConfig(Common):
-    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`."""
+    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`, and `POD_NAME` to ask itself."""
 
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
@@ -96,7 +96,11 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
         raise InvalidRequest(f"NSM_PODS: {error.name} is missing; pip install 'nsm-services[k8s]'") from None
     lifetime = timedelta(seconds=config.authority_lifetime)
     async with pods_of_node(
-        config.node_name, config.trust_domain, secret=config.authority_secret, authority_lifetime=lifetime
+        config.node_name,
+        config.trust_domain,
+        own_pod=config.pod_name,
+        secret=config.authority_secret,
+        authority_lifetime=lifetime,
     ) as found:
         yield found
 
