@@ -54,6 +54,8 @@ def test_every_component_describes_its_variables(component):
         ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
+        ("registry", "NSM_STORE", "etcd:", "expected memory:, k8s: or k8s:NAMESPACE"),
+        ("registry", "NSM_STORE", "k8s:Nsm_System", "is no name of a namespace"),
     ],
 )
 def test_a_bad_value_stops_a_component_before_it_begins(component, variable, value, told):
