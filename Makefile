@@ -2,14 +2,14 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PARTS  := apis chains forwarder-kernel services
+PARTS  := apis chains forwarder-kernel services webhook
 
 .PHONY: demo test test-vm lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q \
-	    -r requirements-dev.txt -e apis -e chains -e forwarder-kernel -e 'services[mesh,k8s]'
+	    -r requirements-dev.txt -e apis -e chains -e forwarder-kernel -e 'services[mesh,k8s]' -e webhook
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.

@@ -14,6 +14,7 @@ from nsm.services.nse.main import NseConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 COMPONENTS: dict[str, type[Common]] = {
@@ -26,6 +27,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,
+    "webhook": WebhookConfig,
 }
 
 INTRODUCTION = """\
