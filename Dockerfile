@@ -13,12 +13,13 @@ COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel
 COPY services services
+COPY webhook webhook
 ARG PIP_INDEX_URL
 # The secret "ca" is a file with the authorities that pip is to trust, where the index has one of its own.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
     export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' ./forwarder-kernel './services[dns]' && \
+    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' ./forwarder-kernel './services[dns,k8s]' ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
         > /wheels/install && \
@@ -44,7 +45,12 @@ FROM chains AS services
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services
 USER 65532:65532
 
-FROM services AS registry
+# What speaks to a cluster's API server.
+FROM chains AS cluster
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
+USER 65532:65532
+
+FROM cluster AS registry
 LABEL org.opencontainers.image.title="nsm registry"
 ENV NSM_LISTEN_ON=tcp://:5002
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5002"]
@@ -88,10 +94,29 @@ LABEL org.opencontainers.image.title="nsm nsc-init"
 HEALTHCHECK CMD nsm health "$NSM_CONNECT_TO"
 ENTRYPOINT ["nsm", "nsc-init"]
 
-FROM services AS identity
+FROM cluster AS identity
 LABEL org.opencontainers.image.title="nsm identity"
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
+
+FROM cluster AS prefixes
+LABEL org.opencontainers.image.title="nsm prefixes"
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "prefixes"]
+
+# Root, since who binds a folder into pods has to be privileged.
+FROM services AS csi-driver
+LABEL org.opencontainers.image.title="nsm csi-driver"
+USER 0:0
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "csi-driver"]
+
+FROM chains AS webhook
+LABEL org.opencontainers.image.title="nsm webhook"
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-webhook
+USER 65532:65532
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "webhook"]
 
 # A client and what one looks at its wires with; for examples and for looking into things. A copy of ping has no
 # capabilities of its own, which would keep it from running where they are all dropped; it can do without.
