@@ -16,17 +16,18 @@ REGISTRATIONS = "networkserviceendpoints.networkservicemesh.io"
 
 
 class Kubectl:
-    """kubectl as the administrator, in one namespace."""
+    """kubectl as the administrator; `within` a namespace, or where what is applied says."""
 
-    def __init__(self, cluster, namespace="default"):
-        self._cluster, self._namespace = cluster, namespace
+    def __init__(self, cluster, namespace=None):
+        self._cluster = cluster
+        self._where = [f"--namespace={namespace}"] if namespace else []
 
     def within(self, namespace):
         return Kubectl(self._cluster, namespace)
 
     def run(self, *words, stdin=None, seconds=120):
         """How it went, as `subprocess` says it."""
-        command = [self._cluster.kubectl, "--namespace", self._namespace, *map(str, words)]
+        command = [self._cluster.kubectl, *self._where, *map(str, words)]
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
 
     def __call__(self, *words, stdin=None, seconds=120):
