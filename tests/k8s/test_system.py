@@ -71,6 +71,8 @@ def test_a_deployment_that_is_scaled_up_and_to_nothing_leaves_no_wire_and_no_rec
         pods = mine.get("pods", "-l", "app=web")["items"]
         assert len(pods) == 10
         assert {pod["spec"]["nodeName"] for pod in pods} == {"n1", "n2"}
+        assert len(system.wires()) == 20  # both ends of each
+        assert len(system.endpoints()) == 1
         mine("scale", "deployment/web", "--replicas=0")
         assert eventually(lambda: not system.wires()), system.wires()
         mine("scale", "deployment/nse", "--replicas=0")
