@@ -18,7 +18,7 @@ def write_all(folder, binaries):
     folder.mkdir(parents=True, exist_ok=True)
     write(folder / "pause.tar", PAUSE, [("pause", binaries / "pause")], ["/pause"])
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
-    names = ["sh", "sleep", "ls", "cat", "ip", "ping", "nc", "id", "true", "touch", "test", "nslookup", "grep"]
+    names = ["sh", "sleep", "echo", "ls", "cat", "ip", "ping", "nc", "id", "true", "touch", "test", "nslookup", "grep"]
     write(folder / "busybox.tar", BUSYBOX, [("bin/busybox", busybox)], ["/bin/sh"], links=names)
 
 
