@@ -9,7 +9,9 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 VERSION = re.search(r'^version = "(.*)"', (CHECKOUT / "chains/pyproject.toml").read_text(), re.MULTILINE)[1]
-IMAGES = subprocess.run([CHECKOUT / "scripts/images", "list"], capture_output=True, text=True, check=True).stdout.split()
+IMAGES = subprocess.run(
+    [CHECKOUT / "scripts/images", "list"], capture_output=True, text=True, check=True
+).stdout.split()
 
 
 def name_of(image):
