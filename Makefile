@@ -1,11 +1,11 @@
-# demo · test · test-vm · test-k8s · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it
-# needs.
+# demo · test · test-vm · images · test-compose · test-k8s · lint · bench · proto · docs: each works on a fresh machine and
+# makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm test-k8s cluster-up cluster-down lint bench proto docs system clean
+.PHONY: demo test test-vm images test-compose test-k8s cluster-up cluster-down lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -41,7 +41,18 @@ cluster-down: $(VENV)/.ready
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
+	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
 	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
+
+# An image for each component: make images, or some of them: make images ARGS="nsc nse"
+images:
+	@scripts/system-packages images
+	scripts/with-engine scripts/images build $(ARGS)
+
+# The mesh of docker-compose.yml, and what is in the images.
+test-compose: $(VENV)/.ready
+	@scripts/system-packages compose
+	scripts/with-engine sh -c 'scripts/images build && $(BIN)/pytest tests/compose $(ARGS)'
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -59,4 +70,4 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine .images

@@ -13,7 +13,7 @@ def pytest_itemcollected(item):
     item.add_marker(pytest.mark.timeout(180))
 
 
-@pytest.fixture(scope="session", params=COMMANDS, ids=lambda command: "-".join(command))
+@pytest.fixture(scope="session", params=COMMANDS, ids=" ".join)
 def command(request):
     return request.param
 

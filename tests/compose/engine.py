@@ -1,7 +1,6 @@
 """The container engine and composed projects, as a person's shell uses them."""
 
 import json
-import os
 import re
 import subprocess
 import time
@@ -18,21 +17,12 @@ def name_of(image):
     return image.removeprefix("localhost/nsm/").removesuffix(f":{VERSION}")
 
 
-def call(*command, environment=None, check=True, timeout=60):
-    """Standard output and standard error together of a command that has to succeed, unless `check` is off."""
-    done = subprocess.run(
-        command,
-        env={**os.environ, **(environment or {})},
-        cwd=CHECKOUT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+def call(*command, check=True, timeout=60):
+    """What a command prints; it has to succeed, unless `check` is off: then also what it says of its failure."""
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=timeout, check=False)
     if check and done.returncode:
-        raise AssertionError(f"{' '.join(map(str, command))}: exit code {done.returncode}\n{done.stdout}")
-    return done.stdout
+        raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout if check else done.stdout + done.stderr
 
 
 def docker(*arguments, **more):

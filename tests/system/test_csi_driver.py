@@ -1,4 +1,7 @@
-"""`nsm csi-driver` as a process in a mount namespace of its own, called as the kubelet calls it: real mounts."""
+"""`nsm csi-driver` called as the kubelet calls it: real mounts, in mount namespaces as a node and a container have them.
+
+The container's shares what is mounted below the kubelet's folder with the node's (mountPropagation: Bidirectional).
+"""
 
 import os
 import socket
@@ -24,14 +27,21 @@ MOUNT = csi.VolumeCapability(mount=csi.VolumeCapabilityMountVolume())
 
 
 class Driver:
-    """A running driver, its folders, and what it sees."""
+    """A running driver, its folders, and what the kubelet sees of its mounts."""
 
     def __init__(self, folder):
         self.kubelet, self.sockets = folder / "kubelet", folder / "net work\\mesh"
         self.kubelet.mkdir()
         self.sockets.mkdir()
         self.target = str(self.kubelet / "pods/5-0/volumes/kubernetes.io~csi/nsm-socket/mount")
-        self.process = None
+        self.node = self.process = None
+
+    def start_node(self):
+        """A process that keeps the node's mount namespace."""
+        share = 'mount --bind "$0" "$0" && mount --make-shared "$0" && echo && exec sleep 1000'
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", share, str(self.kubelet)]
+        self.node = subprocess.Popen(command, stdout=subprocess.PIPE)
+        self.node.stdout.readline()
 
     def start(self):
         environment = {
@@ -40,7 +50,8 @@ class Driver:
             "NSM_SOCKET_DIR": str(self.sockets),
             "NSM_KUBELET_DIR": str(self.kubelet),
         }
-        command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", "nsm.chains", "csi-driver"]
+        enter = ["nsenter", f"--target={self.node.pid}", "--mount", "unshare", "--mount", "--propagation", "unchanged"]
+        command = [*enter, sys.executable, "-m", "nsm.chains", "csi-driver"]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         self.until('"ready"')
 
@@ -57,14 +68,18 @@ class Driver:
         self.process.communicate(timeout=10)
         return self.process.returncode
 
+    def stop_node(self):
+        self.node.kill()
+        self.node.communicate()
+
     def seen(self, name=""):
-        """A path below the target, in the driver's mount namespace."""
-        return f"/proc/{self.process.pid}/root{self.target}/{name}"
+        """A path below the target, in the node's mount namespace."""
+        return f"/proc/{self.node.pid}/root{self.target}/{name}"
 
     def mounts(self):
-        """What is mounted below the kubelet's folder, in the driver's mount namespace."""
-        with open(f"/proc/{self.process.pid}/mountinfo") as lines:
-            return [line.split() for line in lines if str(self.kubelet) in line.split()[4]]
+        """What is mounted below the kubelet's folder, in the node's mount namespace."""
+        with open(f"/proc/{self.node.pid}/mountinfo") as lines:
+            return [line.split() for line in lines if f"{self.kubelet}/" in line.split()[4]]
 
     @asynccontextmanager
     async def calls(self, stub, path):
@@ -74,7 +89,7 @@ class Driver:
         finally:
             channel.close()
 
-    def node(self):
+    def asked(self):
         return self.calls(csi.NodeStub, f"plugins/{NAME}/csi.sock")
 
     def request(self, **changed):
@@ -95,11 +110,13 @@ class Driver:
 def driver():
     with tempfile.TemporaryDirectory() as folder:  # pytest's own are too long for the path of a socket
         driver = Driver(Path(folder))
+        driver.start_node()
         try:
             driver.start()
             yield driver
         finally:
             driver.stop()
+            driver.stop_node()
 
 
 async def test_the_kubelet_learns_which_driver_this_is_and_where(driver):
@@ -112,7 +129,7 @@ async def test_the_kubelet_learns_which_driver_this_is_and_where(driver):
         assert (await identity.get_plugin_info(csi.GetPluginInfoRequest())).name == NAME
         await identity.probe(csi.ProbeRequest())
         assert bytes(await identity.get_plugin_capabilities(csi.GetPluginCapabilitiesRequest())) == b""
-    async with driver.node() as node:
+    async with driver.asked() as node:
         assert (await node.node_get_info(csi.NodeGetInfoRequest())).node_id == "node-1"
         assert bytes(await node.node_get_capabilities(csi.NodeGetCapabilitiesRequest())) == b""
 
@@ -125,7 +142,7 @@ async def test_a_refusal_of_the_kubelet_is_told(driver):
 
 async def test_a_pod_s_volume_is_the_socket_folder_read_only(driver):
     """It can connect there and change nothing; sockets that come later are seen too."""
-    async with driver.node() as node:
+    async with driver.asked() as node:
         await node.node_publish_volume(driver.request())
         with socket.socket(socket.AF_UNIX) as manager, socket.socket(socket.AF_UNIX) as client:
             manager.bind(str(driver.sockets / "nsm.io.sock"))
@@ -145,7 +162,7 @@ async def test_a_pod_s_volume_is_the_socket_folder_read_only(driver):
 
 async def test_what_is_done_already_is_done_once(driver):
     """The kubelet repeats what it did not hear the answer of, also over a restart of the driver's pod."""
-    async with driver.node() as node:
+    async with driver.asked() as node:
         await node.node_publish_volume(driver.request())
         await node.node_publish_volume(driver.request())
         assert len(driver.mounts()) == 1
@@ -154,11 +171,11 @@ async def test_what_is_done_already_is_done_once(driver):
         assert driver.mounts() == []
 
 
-async def test_a_bind_that_was_left_half_done_is_made_anew(driver):
-    """Bound but not read-only yet, twice: as if the driver had been killed between the two."""
-    async with driver.node() as node:
+async def test_what_else_is_mounted_at_the_target_gives_way(driver):
+    """A bind that can be written, twice: what another driver may have left."""
+    async with driver.asked() as node:
         os.makedirs(driver.target)
-        inside = ["nsenter", "-t", str(driver.process.pid), "-m"]
+        inside = ["nsenter", "-t", str(driver.node.pid), "-m"]
         for _ in range(2):
             subprocess.run([*inside, "mount", "--bind", driver.sockets, driver.target], check=True)
         await node.node_publish_volume(driver.request())
@@ -167,7 +184,7 @@ async def test_a_bind_that_was_left_half_done_is_made_anew(driver):
 
 
 async def test_what_a_pod_left_at_the_mount_point_is_never_removed(driver):
-    async with driver.node() as node:
+    async with driver.asked() as node:
         os.makedirs(driver.target)
         with open(f"{driver.target}/kept", "w") as file:
             file.write("x")
@@ -195,7 +212,7 @@ EXT4 = csi.VolumeCapability(mount=csi.VolumeCapabilityMountVolume(fs_type="ext4"
     ],
 )
 async def test_what_no_volume_of_this_driver_can_be_is_refused_with_a_reason(driver, changed, told):
-    async with driver.node() as node:
+    async with driver.asked() as node:
         with pytest.raises(GRPCError) as refused:
             await node.node_publish_volume(driver.request(**changed))
     assert refused.value.status.name == "INVALID_ARGUMENT"
@@ -208,7 +225,7 @@ async def test_a_target_that_leaves_the_kubelet_s_folder_by_a_link_is_refused(dr
     outside.mkdir()
     (driver.kubelet / "pods").mkdir()
     (driver.kubelet / "pods/link").symlink_to(outside)
-    async with driver.node() as node:
+    async with driver.asked() as node:
         with pytest.raises(GRPCError, match="is not below"):
             await node.node_publish_volume(driver.request(target_path=f"{driver.kubelet}/pods/link/x"))
     assert list(outside.iterdir()) == []
@@ -216,7 +233,7 @@ async def test_a_target_that_leaves_the_kubelet_s_folder_by_a_link_is_refused(dr
 
 async def test_before_the_manager_s_folder_is_there_the_kubelet_is_told_to_come_again(driver):
     os.rmdir(driver.sockets)
-    async with driver.node() as node:
+    async with driver.asked() as node:
         with pytest.raises(GRPCError) as refused:
             await node.node_publish_volume(driver.request())
         assert refused.value.status.name == "UNAVAILABLE"

@@ -9,14 +9,17 @@ import ssl
 import aiohttp
 import jsonpatch
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from structlog.testing import capture_logs
 
 from nsm.chains.core import InvalidRequest
-from nsm.chains.identity import Authority
+from nsm.chains.identity import Authority, Identity, Svid
 from nsm.chains.transport.urls import Address
 from nsm.webhook.certificate import Chain, ServerCertificate
 from nsm.webhook.files import FollowedFiles
 from nsm.webhook.server import serving
+from nsm.webhook.sources import show_svid
 from tests.webhook.reviews import containers, patch_of, pod, review
 from tests.webhook.serving import DAY, HOST, Caller, made, server
 
@@ -128,6 +131,25 @@ async def test_a_certificate_that_lacks_the_services_name_makes_the_webhook_unre
     assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
     certificate.show(Chain.read(made(service="other").pem))
     assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
+
+
+def svid(source):
+    """An SVID that has the Service's name too, as SPIRE makes them by its dnsNameTemplates."""
+    key = load_pem_private_key(split(source.pem)[1], None)
+    return Svid("spiffe://example.org/webhook", (x509.load_pem_x509_certificate(source.pem),), key)
+
+
+async def test_an_svid_is_shown_and_its_successor_too():
+    one, other, identity = made(), made(), Identity()
+    bundles = {"example.org": [Authority.create("example.org").certificate]}
+    identity.update(svid(one), bundles)
+    async with server() as (port, certificate):
+        show_svid(certificate, identity)
+        async with Caller(port, one.authority) as caller:
+            assert await caller.get("/ready") == (200, "ready\n")
+        identity.update(svid(other), bundles)
+        async with Caller(port, other.authority) as caller:
+            assert await caller.get("/ready") == (200, "ready\n")
 
 
 async def test_a_port_that_is_taken_is_one_line():

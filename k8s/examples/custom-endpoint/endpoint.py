@@ -25,6 +25,7 @@ class GreetByRoute(Element):
     """Clients without the label `name` are refused; the others see a route by which we greet them."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
+        """Raises `Refused` for who says no name."""
         if "name" not in call.connection.labels:
             raise Refused("say your name: kernel://greeting/nsm-1?name=...")
         connection = await rest.request(call)

@@ -44,6 +44,22 @@ def test_peers_of_one_domain_and_of_a_federated_one_are_verified():
         assert client.verify(other).spiffe_id == "spiffe://ours.mesh/server"
 
 
+def test_peers_whose_authorities_follow_one_another_trust_each_other_and_nobody_trusts_one_that_is_gone():
+    """The two have the same name and different keys."""
+    old, new = (Authority.create("ours.mesh") for _ in range(2))
+    both = {"ours.mesh": [old.certificate, new.certificate]}
+    early, late, later = Identity(), Identity(), Identity()
+    early.update(old.issue("spiffe://ours.mesh/early"), both)
+    late.update(new.issue("spiffe://ours.mesh/late"), both)
+    later.update(new.issue("spiffe://ours.mesh/later"), {"ours.mesh": [new.certificate]})
+    for server, client in ((early, late), (late, early)):
+        one, other = shake_hands(server, client)
+        assert server.verify(one).spiffe_id == client.spiffe_id
+        assert client.verify(other).spiffe_id == server.spiffe_id
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(later, early)
+
+
 def test_an_identity_of_our_domain_that_another_domain_issued_is_refused():
     """TLS alone would take it: the other domain's authority is trusted for its own identities."""
     impostor = Authority("ours.mesh", THEIRS.certificate, THEIRS.key).issue("spiffe://ours.mesh/admin")

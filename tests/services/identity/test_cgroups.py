@@ -3,7 +3,7 @@
 import pytest
 
 from nsm.chains.core import Refused
-from nsm.services.identity.cgroups import pod_uid
+from nsm.services.identity.cgroups import is_own_container, pod_uid
 
 UID = "8b1b2e0c-6f5e-4a51-9d3c-0a5c9b7a1e42"
 UID_ = UID.replace("-", "_")
@@ -72,3 +72,18 @@ def test_groups_that_do_not_agree_are_nobody_s():
 
 def test_a_static_pod_has_its_own_kind_of_uid():
     assert pod_uid(f"0::/kubepods/burstable/pod{'ab12' * 8}/{ID}\n") == "ab12" * 8
+
+
+@pytest.mark.parametrize(
+    ("caller", "own", "is_own"),
+    [
+        ("0::/\n", "0::/\n", True),
+        ("4:memory:/\n0::/\n", "4:memory:/\n0::/\n", True),
+        ("0::/../../init.scope\n", "0::/\n", False),
+        (f"0::/../../kubepods-pod{UID_}.slice/x.scope\n", "0::/\n", False),
+        ("0::/system.slice/nsm.service\n", "0::/system.slice/nsm.service\n", False),
+        ("", "0::/\n", False),
+    ],
+)
+def test_what_is_at_the_root_of_a_container_s_own_namespace_is_in_that_container(caller, own, is_own):
+    assert is_own_container(caller, own) is is_own

@@ -48,9 +48,9 @@ class Node:
         (folder / "cgroup").write_text(f"0::/kubepods/besteffort/pod{uid}/c1\n" if uid else "0::/init.scope\n")
 
     @asynccontextmanager
-    async def issuing(self, lifetime=3600.0):
+    async def issuing(self, lifetime=3600.0, own=None):
         async with connect(self.server.url) as api, Pods(api, "node-1") as pods:
-            who = PodIdentities(pods, "test.mesh", proc=self.proc)
+            who = PodIdentities(pods, "test.mesh", own=own, proc=self.proc)
             self.authorities = Authorities([AUTHORITY])
             issuer = Issuer(self.authorities, who.identify, lifetime=lifetime)
             methods = issuer.methods(self.path)
@@ -171,6 +171,18 @@ async def test_a_pod_made_again_under_its_name_is_another_pod(node, impatient):
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         node.belongs(os.getpid(), WEB)
         with pytest.raises(GRPCError, match=f"its pod {WEB} is not one of node"):
+            await node.answer()
+
+
+async def test_a_probe_in_the_issuer_s_own_container_is_the_issuer_s_pod(node):
+    """Control groups as a container sees them that has a namespace of them: its own is the root."""
+    for process in ("self", os.getpid()):
+        node.belongs(process, None)
+        (node.proc / str(process) / "cgroup").write_text("0::/\n")
+    async with node.issuing(own=("nsm-system", "identity-x")):
+        assert await node.answer() == "spiffe://test.mesh/ns/nsm-system/pod/identity-x"
+    async with node.issuing():
+        with pytest.raises(GRPCError, match="it is in no pod"):
             await node.answer()
 
 

@@ -67,16 +67,37 @@ async def test_half_way_one_node_makes_a_successor_and_all_trust_both(server):
         assert new.not_valid_after_utc - new.not_valid_before_utc >= LIFETIME
 
 
-async def test_a_secret_that_is_deleted_or_emptied_is_written_again_as_it_was(server):
+async def test_a_secret_that_is_deleted_is_written_again_as_it_was(server):
     """Nobody's SVID stops being trusted."""
     async with node(server) as shared:
         before = shared.bundle
         server.remove(SECRET)
         await eventually(lambda: SECRET in server.paths())
-        assert kept(server) == before
-        server.put(SECRET, type="Opaque", data={})
-        await eventually(lambda: server.at(SECRET)["data"])
         assert kept(server) == before == shared.bundle
+
+
+async def test_a_secret_that_is_deleted_and_made_again_empty_is_filled_as_it_was(server):
+    """As the manifests do it, where nobody else may make one."""
+    server.refuse = lambda request: forbidden(request) if request.method == "POST" else None
+    server.put(SECRET, type="Opaque")
+    async with node(server) as shared:
+        before = shared.bundle
+        server.remove(SECRET)
+        await eventually(lambda: any(request.startswith("POST") for request in server.requests))
+        server.put(SECRET, type="Opaque")
+        await eventually(lambda: server.at(SECRET).get("data"))
+        assert kept(server) == before == shared.bundle
+
+
+async def test_a_secret_that_is_emptied_gets_a_new_authority_and_the_old_one_is_trusted_no_more(server):
+    """For who fears that a key was stolen."""
+    async with AsyncExitStack() as stack:
+        nodes = await asyncio.gather(*[stack.enter_async_context(node(server)) for _ in range(3)])
+        (before,) = kept(server)
+        server.put(SECRET, type="Opaque", data={})
+        await eventually(lambda: all(before not in shared.bundle for shared in nodes))
+        assert [shared.bundle for shared in nodes] == [kept(server)] * 3
+        assert len(kept(server)) == 1
 
 
 async def test_authorities_that_somebody_puts_in_are_taken_over(server):

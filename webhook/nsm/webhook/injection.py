@@ -114,8 +114,8 @@ class _Clients:
             mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
             container["volumeMounts"] = [*container["volumeMounts"], mount]
             # cat, since its error is what the pod's events show
-            probe = {"exec": {"command": ["cat", file]}, "periodSeconds": 1, "failureThreshold": _PATIENCE}
-            container["startupProbe"] = probe
+            often = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": _PATIENCE}
+            container["startupProbe"] = {"exec": {"command": ["cat", file]}, **often}
         return container
 
     def _container(self, image: Image, takes_devices: tuple[Image, ...]) -> Json:

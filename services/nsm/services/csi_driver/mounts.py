@@ -1,16 +1,34 @@
-"""Read-only binds of one folder at another, by mount(2) itself: an image needs no `mount` program for that."""
+"""Read-only binds of one folder at another, by the kernel's own calls: an image needs no `mount` program for that.
+
+What is mounted here also appears in the kubelet's mount namespace, as it is at that moment: a bind that becomes
+read-only afterwards stays writable there. So it is made read-only before it is put in its place (open_tree,
+mount_setattr and move_mount; Linux 5.12).
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
-_MS_REMOUNT, _MS_BIND = 32, 4096
-_READ_ONLY = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
+_RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
 _UMOUNT_NOFOLLOW, _MNT_DETACH = 8, 2
+
+
+class _Attributes(ctypes.Structure):
+    """struct mount_attr of mount_setattr(2)."""
+
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("user_namespace", ctypes.c_uint64),
+    )
 
 
 def shows(source: str, target: str) -> bool:
@@ -28,12 +46,12 @@ def bind_read_only(source: str, target: str) -> None:
     A socket in it can still be connected to: that is no change of the file system. Raises OSError, and then nothing
     is mounted.
     """
-    _mount(source, target, _MS_BIND)
+    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, what=f"clone {source}")
     try:
-        _mount(source, target, _MS_REMOUNT | _MS_BIND | _READ_ONLY)
-    except OSError:
-        unmount(target)
-        raise
+        _make_read_only(tree)
+        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=f"mount {target}")
+    finally:
+        os.close(tree)
 
 
 def unmount(target: str) -> None:
@@ -59,9 +77,25 @@ def _unescaped(field: str) -> str:
     return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
-def _mount(source: str, target: str, flags: int) -> None:
-    if _libc.mount(os.fsencode(source), os.fsencode(target), None, ctypes.c_ulong(flags), None):
-        raise _error(f"mount {source} at {target}")
+def _make_read_only(tree: int) -> None:
+    """Set the attributes of a mount that is in no place yet.
+
+    Before Linux 5.12 it has those of where it was cloned from, which is enough if that is mounted read-only.
+    """
+    attributes = _Attributes(_RDONLY | _NOSUID | _NODEV | _NOEXEC)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    try:
+        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size, what="make a mount read-only")
+    except OSError as error:
+        if error.errno != errno.ENOSYS or not os.fstatvfs(tree).f_flag & os.ST_RDONLY:
+            raise
+
+
+def _call(number: int, *arguments: object, what: str) -> int:
+    result = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        raise _error(what)
+    return int(result)
 
 
 def _error(what: str) -> OSError:

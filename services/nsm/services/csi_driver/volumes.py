@@ -36,7 +36,7 @@ class Volumes:
             mounts.unmount(target)
             mounts.bind_read_only(self._folder, target)
         except OSError as error:
-            raise Internal(error.strerror or str(error)) from None
+            raise Internal(_told(error)) from None
         log.info("published", volume=request.volume_id, pod=_pod(request))
 
     def unpublish(self, request: NodeUnpublishVolumeRequest) -> None:
@@ -48,7 +48,7 @@ class Volumes:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise Internal(error.strerror or str(error)) from None
+            raise Internal(_told(error)) from None
         log.info("unpublished", volume=request.volume_id)
 
     def _target(self, volume: str, target: str) -> str:
@@ -60,6 +60,10 @@ class Volumes:
                 f"{target!r} is not below {self._kubelet_folder}; if the kubelet has another root, set NSM_KUBELET_DIR"
             )
         return resolved
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
 
 
 def _check_kind(request: NodePublishVolumeRequest) -> None:

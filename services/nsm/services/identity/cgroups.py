@@ -40,6 +40,14 @@ def pod_uid(cgroup: str) -> str:
     return uids.pop()
 
 
+def is_own_container(cgroup: str, own: str) -> bool:
+    """Whether a process is in the container of this one, whose own groups are `own`, and that does not show the pod.
+
+    In a cgroup namespace of its own a container is the root of all, and so is everything else that is in it.
+    """
+    return cgroup == own and all(line.split(":", 2)[2] == "/" for line in own.splitlines())
+
+
 def _outermost(path: str) -> str | None:
     """The pod whose group is the highest one: those below it a pod may make and name as it likes.
 

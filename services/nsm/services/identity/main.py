@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -17,14 +16,13 @@ from cryptography import x509
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.config import Common, duration, flag, items, text, variable
 from nsm.chains.core import InvalidRequest
-from nsm.chains.identity import Authority
 from nsm.chains.logs import log
 from nsm.chains.transport import SocketAccess
 
 from .authorities import Authorities
+from .authority_file import authority_at
 from .entries import Entries
 from .issuer import Identify, Issuer
-from .pem import authority_from, certificate_of, key_of
 from .sockets import Sockets
 
 
@@ -34,7 +32,7 @@ def _entries(value: str) -> Entries:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityConfig(Common):
-    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`."""
+    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`, and `POD_NAME` to ask itself."""
 
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
@@ -67,7 +65,7 @@ async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
 
 async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: asyncio.Event) -> None:
     entries = _all_entries(config)
-    authorities = Authorities([_authority(config)])
+    authorities = Authorities([authority_at(config.authority_file, config.trust_domain)])
     issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
     async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
@@ -98,7 +96,11 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
         raise InvalidRequest(f"NSM_PODS: {error.name} is missing; pip install 'nsm-services[k8s]'") from None
     lifetime = timedelta(seconds=config.authority_lifetime)
     async with pods_of_node(
-        config.node_name, config.trust_domain, secret=config.authority_secret, authority_lifetime=lifetime
+        config.node_name,
+        config.trust_domain,
+        own_pod=config.pod_name,
+        secret=config.authority_secret,
+        authority_lifetime=lifetime,
     ) as found:
         yield found
 
@@ -163,27 +165,6 @@ async def _first(one: Callable[[], Coroutine[Any, Any, bool]], other: Callable[[
     for task in tasks:
         task.cancel()
     return was_one
-
-
-def _authority(config: IdentityConfig) -> Authority:
-    if not config.authority_file:
-        return Authority.create(config.trust_domain)
-    path = Path(config.authority_file)
-    if path.exists():
-        return _read_authority(path, config.trust_domain)
-    authority = Authority.create(config.trust_domain)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key_of(authority) + certificate_of(authority))
-    return authority
-
-
-def _read_authority(path: Path, trust_domain: str) -> Authority:
-    try:
-        pem = path.read_bytes()
-        return authority_from(pem, pem, trust_domain)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"NSM_AUTHORITY_FILE={str(path)!r} cannot be used: {error}") from None
 
 
 _Bundles = dict[str, list[x509.Certificate]]

@@ -10,7 +10,7 @@ from nsm.chains.logs import log
 from nsm.chains.transport import Credentials
 from nsm.kube import PODS, Api, Change, Object, Reflector
 
-from .cgroups import pod_uid
+from .cgroups import is_own_container, pod_uid
 
 _PATIENCE = 5.0
 """Seconds to wait for the API server to tell of a pod: a container may be up before the news of its pod is here."""
@@ -63,34 +63,45 @@ class Pods:
 
 
 class PodIdentities:
-    """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`."""
+    """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`. `own` is the pod that we are in, if known."""
 
-    def __init__(self, pods: Pods, trust_domain: str, *, proc: Path = Path("/proc")) -> None:
-        self._pods, self._trust_domain, self._proc = pods, trust_domain, proc
+    def __init__(
+        self, pods: Pods, trust_domain: str, *, own: tuple[str, str] | None = None, proc: Path = Path("/proc")
+    ) -> None:
+        self._pods, self._trust_domain, self._own, self._proc = pods, trust_domain, own, proc
 
     async def identify(self, _socket_path: str, caller: Credentials | None) -> str:
         """The SPIFFE ID of the caller's pod. Raises `Refused`, with what it is instead of a pod of this node."""
         assert caller is not None  # these sockets are unix sockets
         try:
-            namespace, name = await self._pods.named(self._pod_of(caller))
+            namespace, name = await self._pod_of(caller)
         except Refused as error:
             refused = Refused(f"no identity is issued to pid {caller.pid}, uid {caller.uid}: {error.detail}")
             log.info("refused", error=refused.detail)
             raise refused from None
         return f"spiffe://{self._trust_domain}/ns/{namespace}/pod/{name}"
 
-    def _pod_of(self, caller: Credentials) -> str:
-        """The UID of the caller's pod.
+    async def _pod_of(self, caller: Credentials) -> tuple[str, str]:
+        groups = self._groups_of(caller)
+        if self._own is not None and is_own_container(groups, self._groups("self")):
+            return self._own
+        return await self._pods.named(pod_uid(groups))
+
+    def _groups_of(self, caller: Credentials) -> str:
+        """The caller's control groups.
 
         The number of a process that has ended may be another's by now. So it is looked at while the process lives: if
         it lives afterwards, what was read was its own.
         """
         if not caller.pid:
             raise Refused("its process cannot be seen from here; `nsm identity` needs hostPID: true")
-        try:
-            uid = pod_uid((self._proc / str(caller.pid) / "cgroup").read_text())
-        except OSError:
-            uid = None
-        if uid is None or not caller.is_alive():
+        groups = self._groups(str(caller.pid))
+        if not groups or not caller.is_alive():
             raise Refused("its process has ended")
-        return uid
+        return groups
+
+    def _groups(self, process: str) -> str:
+        try:
+            return (self._proc / process / "cgroup").read_text()
+        except OSError:
+            return ""

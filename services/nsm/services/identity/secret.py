@@ -1,7 +1,8 @@
 """The authorities of all nodes of a cluster, kept in one Secret: whoever comes first makes what is missing.
 
 The Secret may be there and empty. Its entries are `1.crt` and `1.key` for the oldest authority, and so on. A write
-names the version that was read, so that of several nodes one wins and the others take what it wrote.
+names the version that was read, so that of several nodes one wins and the others take what it wrote. To trust none of
+the authorities any more, somebody empties the Secret: all nodes go over to a new one at once.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ class _Keeper:
     def __init__(self, api: Api, secrets: Reflector, name: str, trust_domain: str, lifetime: timedelta) -> None:
         self._api, self._secrets, self._name = api, secrets, name
         self._trust_domain, self._lifetime = trust_domain, lifetime
+        self._uid = ""
+        """Of the Secret that had authorities last; one that was deleted and made again has another."""
         self._news = asyncio.Event()
         secrets.on_change(lambda _change: self._news.set())
 
@@ -70,36 +73,44 @@ class _Keeper:
         self._news.clear()
 
     async def look(self, known: Sequence[Authority] = ()) -> list[Authority]:
-        """What is in the Secret now, or would be if it had not been lost (`known`); renewed if it is time for that.
+        """What is in the Secret, renewed if it is time for that; nothing if it cannot be read or written.
 
-        Nothing if it cannot be read, or a new one cannot be written.
+        One that was deleted, and perhaps made again without content, gets what is `known`; one that was emptied gets a
+        new authority.
         """
         secret, now = self._secrets.objects.get((self._api.namespace, self._name)), datetime.now(UTC)
         try:
-            kept = authorities_in(secret, self._trust_domain) if secret else []
+            kept: Sequence[Authority] = authorities_in(secret, self._trust_domain) if secret else []
         except ValueError as error:
             log.error("the Secret cannot be used; empty it to have it made anew", secret=self._name, error=str(error))
             return []
-        found = alive(kept or known, now)
-        if kept and not is_due(found, now):
-            return found
-        if is_due(found, now):
+        uid = secret["metadata"]["uid"] if secret else ""
+        if kept:
+            self._uid = uid
+        was_lost = not kept and (not uid or uid != self._uid)
+        if was_lost:
+            kept = known
+        found, is_new = alive(kept, now), is_due(kept, now)
+        if is_new:
             found.append(Authority.create(self._trust_domain, lifetime=self._lifetime))
-        return found if await self._write(secret, found) else []
+        if is_new or was_lost:
+            return found if await self._write(secret, found) else []
+        return found
 
     async def _write(self, secret: Object | None, authorities: Sequence[Authority]) -> bool:
         data = data_of(authorities)
         try:
             if secret is None:
                 body = {"metadata": {"name": self._name}, "type": "Opaque", "data": data}
-                await self._api.create(SECRETS, body, self._api.namespace)
+                written = await self._api.create(SECRETS, body, self._api.namespace)
             else:
-                await self._api.replace(SECRETS, {**secret, "data": data})
+                written = await self._api.replace(SECRETS, {**secret, "data": data})
         except ObjectConflict:
             return False  # another node was first: its authorities are on their way to us
         except MeshError as error:
             log.warning("cannot keep the authorities", secret=self._name, error=str(error))
             return False
+        self._uid = written["metadata"]["uid"]
         log.info("wrote the authorities", secret=self._name, count=len(authorities))
         return True
 
