@@ -19,6 +19,8 @@ from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Identity
 from nsm.chains.policy import SERVER_MASKS
+from nsm.chains.registry.cache import Cache
+from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.client_url import ClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls
 from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
@@ -52,9 +54,11 @@ def forwarder(
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
     the usual one; mechanisms that `priority` lists are preferred in its order.
     """
-    services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
+    services: RegistryChain[NetworkService] = RegistryChain(
+        [Cache(SERVICES), ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
+    )
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [ClientUrl(nsmgr_url), ReceiveUrls(pool.adopt)], RemoteRegistry(ENDPOINTS, pool)
+        [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
     dataplane = Dataplane(name)
@@ -98,4 +102,5 @@ def forwarder(
         ],
         policies=policies,
         pool=pool,
+        asked=[services, endpoints],
     )

@@ -23,6 +23,7 @@ from . import links, underlay, wireguard_go
 from .ends import Place, Settings, Wire
 from .netlink import (
     Address,
+    Changes,
     LinkEnd,
     Message,
     Namespace,
@@ -91,6 +92,7 @@ class Dataplane:
         self._has_wireguard: bool | None = None
         self._programs = Programs(self._in_node)
         self._tagged = TaggedLinks(owner)
+        self._underlays = underlay.Underlays(self._look, lambda: self._in_worker(Changes))
         self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +102,7 @@ class Dataplane:
 
         Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
         """
-        return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
+        return await self._underlays.find(own, peer)
 
     async def uplink(self, name: str) -> Underlay:
         """An interface of the node, by its name. Raises `Conflict` if it is not there, or down."""
@@ -205,6 +207,7 @@ class Dataplane:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._programs.aclose()
+        self._underlays.close()
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()
@@ -224,6 +227,9 @@ class Dataplane:
         if self._has_wireguard is None:
             self._has_wireguard = await self._in_node(_has_wireguard)
         return self._has_wireguard
+
+    async def _look(self, own: Address, peer: Address | None) -> Underlay:
+        return await self._in_node(lambda spaces: underlay.look(spaces.own.socket, own, peer))
 
     # --- in the worker's thread
 

@@ -1,5 +1,6 @@
 """The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
 
+from .changes import Changes
 from .encoding import Address, Interface, Message, Network
 from .messages import (
     LinkEnd,
@@ -29,6 +30,7 @@ from .wireguard import KEEPALIVE, WireguardSocket
 __all__ = [
     "KEEPALIVE",
     "Address",
+    "Changes",
     "Interface",
     "Link",
     "LinkEnd",
