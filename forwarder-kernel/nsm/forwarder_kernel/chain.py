@@ -29,6 +29,7 @@ from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .policy_routes import PolicyRoutes
+from .tell_mtu import TellMtu
 from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
@@ -93,6 +94,7 @@ def forwarder(
                         *offers,
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
+                        TellMtu(),  # behind all offers: it reads their MTU
                         ReceiveReturned(),
                         SendDescriptors(),
                     ],

@@ -236,6 +236,7 @@ class Dataplane:
     def _opened(self) -> Namespaces:
         if self._namespaces is None:
             self._namespaces = Namespaces()
+            self._tagged.clear(self._namespaces.own)
         return self._namespaces
 
     def _create(self, wire: Wire, alias: str, process: Process | None) -> LiveWire:

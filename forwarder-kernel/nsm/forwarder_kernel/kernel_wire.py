@@ -10,7 +10,7 @@ from nsm.chains.logs import log
 
 from .dataplane import Dataplane, LiveWire
 from .ends import Wire, wire_of
-from .tunnels import TUNNEL, Tunnel
+from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
 
 
@@ -33,7 +33,7 @@ class KernelWire(Element):
         tunnel = _tunnel(call, near, far)
         assert near is not None
         assert far is not None
-        _note_interfaces(connection, near, far)
+        _note_interfaces(connection, near, far, tunnel)
         wire = wire_of(connection, near, far, tunnel)
         live = call.live.get(self._live)
         if live is not None and not await self._still_fits(call, live, wire):
@@ -80,9 +80,14 @@ def _tunnel(call: Call, near: Mechanism | None, far: Mechanism | None) -> Tunnel
     return tunnel
 
 
-def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism) -> None:
-    """Tell in our path segment how the wire's ends are called."""
+def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None) -> None:
+    """Tell in our path segment how the wire's ends are called; of a breakout, where it goes out."""
     if connection.path is not None:
         metrics = connection.path.path_segments[connection.path.index].metrics
-        for key, side in (("server_interface", near), ("client_interface", far)):
-            metrics.setdefault(key, f"{side.type}/{side.parameters.get(INTERFACE_NAME) or 'unknown'}")
+        out = str(tunnel) if isinstance(tunnel, Breakout) else _name_of(far)
+        metrics.setdefault("server_interface", f"{near.type}/{_name_of(near)}")
+        metrics.setdefault("client_interface", f"{far.type}/{out}")
+
+
+def _name_of(side: Mechanism) -> str:
+    return side.parameters.get(INTERFACE_NAME) or "unknown"

@@ -60,6 +60,7 @@ class Monitor(Element):
             if call.live.get(self._went_to) is not None:
                 self._set_down(call.live.connection_id)
             raise
+        connection.state = State.UP  # a request to reselect is not any more what it was
         if connection.id not in self._connections:
             call.live.on_end(partial(self._delete, call.live))
         self._update(connection)

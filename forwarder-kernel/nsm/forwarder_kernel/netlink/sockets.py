@@ -16,12 +16,16 @@ from nsm.chains.core import MeshError
 from .encoding import HEADER, Address, Message
 from .messages import (
     RouteAnswer,
+    alias_of,
     decode_address,
     decode_link,
     decode_route,
+    decode_station,
     get_addresses,
     get_link,
+    get_links,
     get_route,
+    get_stations,
     is_operating,
 )
 
@@ -104,6 +108,14 @@ class Socket:
     def has_link(self, index: int) -> bool:
         """Whether there is a link of that index."""
         return not isinstance(self._ask(get_link(index=index)), int)
+
+    def links(self, mark: str) -> list[Link]:
+        """The links whose alias begins with `mark`."""
+        return [Link(**decode_link(data)) for data in self.dump(get_links()) if alias_of(data).startswith(mark)]
+
+    def stations(self, index: int) -> list[str]:
+        """The hardware addresses of the interfaces that are on a link and up, in whichever namespace (macvlan)."""
+        return list(filter(None, map(decode_station, self.dump(get_stations(index)))))
 
     def route(self, address: Address) -> RouteAnswer:
         """Where packets to `address` go. Raises `NetlinkError` if nowhere."""
