@@ -1,15 +1,16 @@
-# demo · test · test-vm · lint · bench · proto · docs: each works on a fresh machine and makes the .venv that it needs.
+# demo · test · test-vm · images · test-compose · test-k8s · lint · bench · proto · docs: each works on a fresh machine and
+# makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PARTS  := apis chains forwarder-kernel services
+PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm lint bench proto docs system clean
+.PHONY: demo test test-vm images test-compose test-k8s cluster-up cluster-down lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q \
-	    -r requirements-dev.txt -e apis -e chains -e forwarder-kernel -e 'services[mesh]'
+	    -r requirements-dev.txt -e apis -e chains -e forwarder-kernel -e 'services[mesh,k8s]' -e webhook
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.
@@ -28,6 +29,30 @@ test-vm: $(VENV)/.ready
 	@scripts/vm-kernel
 	$(BIN)/pytest tests/vm $(ARGS)
 
+# A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 9 to 15 minutes.
+cluster-up: $(VENV)/.ready
+	@scripts/system-packages cluster
+	@$(BIN)/python -m tests.cluster up
+
+cluster-down: $(VENV)/.ready
+	@$(BIN)/python -m tests.cluster down
+
+# The images and the manifests in a cluster; one that runs already is used, and left running.
+test-k8s: $(VENV)/.ready
+	@scripts/system-packages cluster
+	@scripts/system-packages images
+	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
+
+# An image for each component: make images, or some of them: make images ARGS="nsc nse"
+images:
+	@scripts/system-packages images
+	scripts/with-engine scripts/images build $(ARGS)
+
+# The mesh of docker-compose.yml, and what is in the images.
+test-compose: $(VENV)/.ready
+	@scripts/system-packages compose
+	scripts/with-engine sh -c 'scripts/images build && $(BIN)/pytest tests/compose $(ARGS)'
+
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +69,4 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import codec, nodes, registry, start, throughput
+from bench import codec, nodes, registry, start, throughput, webhook
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -44,6 +44,7 @@ MARKS = {
     "find_10k": "2 ms",
     "find_10k_service": "6 ms",
     "wire_throughput_ratio": "0.98",
+    "webhook_100_per_s": "p99 20 ms",
     "codec_ratio": "5",
     "start_s": "1 s",
     "nsc_connect_s": "1 s",
@@ -196,8 +197,9 @@ def main() -> int:
     growth(bench)
     several_nodes(bench)
     leak(bench)
-    for name, values, unit in asyncio.run(registry.measure()):
-        bench.note(name, values, unit)
+    for measure in (registry.measure, webhook.measure):
+        for name, values, unit in asyncio.run(measure()):
+            bench.note(name, values, unit)
     bench.note("codec_ratio", codec.ratio(), "")
     RESULTS.write_text(json.dumps(bench.results, indent=2) + "\n")
     print(f"written to {RESULTS}")

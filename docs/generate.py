@@ -7,12 +7,15 @@ from pathlib import Path
 from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.main import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 COMPONENTS: dict[str, type[Common]] = {
@@ -24,6 +27,9 @@ COMPONENTS: dict[str, type[Common]] = {
     "nse-remote-vlan": NseRemoteVlanConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "csi-driver": CsiDriverConfig,
+    "prefixes": PrefixesConfig,
+    "webhook": WebhookConfig,
 }
 
 INTRODUCTION = """\

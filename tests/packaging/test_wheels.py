@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["apis", "chains", "forwarder-kernel", "services"]
+PARTS = ["apis", "chains", "forwarder-kernel", "services", "webhook"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_file_is_in_one_wheel_and_the_namespace_belongs_to_none(wheels):
     assert set(count.values()) == {1}
     assert all(name.startswith("nsm/") for name in count)
     assert "nsm/__init__.py" not in count
-    for part in ("apis", "chains", "services", "forwarder_kernel", "mesh"):
+    for part in ("apis", "chains", "services", "forwarder_kernel", "mesh", "webhook"):
         assert f"nsm/{part}/py.typed" in count
 
 
@@ -103,6 +103,13 @@ def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
     shown = installed(parts, NSM, "--help").stdout
     assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)
     assert "pip install 'nsm-services[mesh]'" in shown
+
+
+def test_the_webhook_is_a_command_of_its_own_distribution(installed):
+    """With the API client's libraries, which an extra of the services brings."""
+    parts = ["apis", "chains", "services", "webhook"]
+    with_extra = f"sys.path.append({sysconfig.get_path('purelib')!r}); {NSM}"
+    assert "NSM_CONTAINER_IMAGES" in installed(parts, with_extra, "webhook", "--help").stdout
 
 
 @pytest.mark.parametrize("words", [["demo"], ["mesh", "up"]])

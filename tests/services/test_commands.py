@@ -9,7 +9,18 @@ from contextlib import ExitStack
 import pytest
 
 NSM = [sys.executable, "-m", "nsm.chains"]
-COMPONENTS = ["identity", "registry", "nsmgr", "nse", "nse-remote-vlan", "nsc", "nsc-init", "forwarder-kernel"]
+COMPONENTS = [
+    "identity",
+    "registry",
+    "nsmgr",
+    "nse",
+    "nse-remote-vlan",
+    "nsc",
+    "nsc-init",
+    "forwarder-kernel",
+    "csi-driver",
+    "prefixes",
+]
 
 
 def run(*arguments, **environment):
@@ -59,6 +70,12 @@ def test_every_component_describes_its_variables(component):
         ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
+        ("registry", "NSM_STORE", "etcd:", "expected memory:, k8s: or k8s:NAMESPACE"),
+        ("registry", "NSM_STORE", "k8s:Nsm_System", "is no name of a namespace"),
+        ("prefixes", "NSM_EXCLUDED_PREFIXES", "10.0.0.1", "'10.0.0.1' is no prefix"),
+        ("prefixes", "NSM_PREFIXES_OUTPUT_TYPE", "stdout", "expected file or config-map"),
+        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected a driver's name"),
+        ("csi-driver", "NSM_SOCKET_DIR", "mesh", "expected the absolute path of a folder"),
     ],
 )
 def test_a_bad_value_stops_a_component_before_it_begins(component, variable, value, told):
@@ -73,6 +90,28 @@ def test_an_unknown_variable_is_a_warning(tmp_path):
     assert done.returncode == 1
     assert "did you mean NSM_ENTRIES?" in done.stderr
     assert "nobody can ask" in done.stderr
+
+
+POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}
+
+
+@pytest.mark.parametrize(
+    ("component", "environment", "told"),
+    [
+        ("csi-driver", {}, "NODE_NAME is empty"),
+        ("identity", {"NSM_PODS": "true"}, "NODE_NAME and NSM_LISTEN_ON are needed too"),
+        ("identity", {**POD, "NSM_ENTRIES": "uid:1=spiffe://a/b"}, "unset them"),
+        ("identity", {**POD, "NSM_AUTHORITY_FILE": "/a.pem"}, "unset them"),
+        ("identity", {**POD, "NSM_AUTHORITY_LIFETIME": "3h"}, "at least four times NSM_SVID_LIFETIME"),
+        ("identity", {**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
+        ("identity", {**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(component, environment, told):
+    done = run(component, **environment)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert told in line
 
 
 def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):

@@ -32,12 +32,12 @@ class AllAtOnce(Element):
 
 
 @contextlib.asynccontextmanager
-async def client(tmp_path, monkeypatch, main, kind, services, *, extra=()):
+async def client(tmp_path, monkeypatch, main, kind, services, *, extra=(), **more):
     """A client's main in a task, in a mesh that is a process; gives the mesh, what the client runs with, and its log."""
     async with mesh_of(tmp_path, monkeypatch, extra) as mesh:
         runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
         with capture_logs() as logs:
-            running = asyncio.ensure_future(main(configuration(mesh, kind, services), runtime))
+            running = asyncio.ensure_future(main(configuration(mesh, kind, services, **more), runtime))
             try:
                 yield mesh, runtime, running, logs
             finally:
@@ -104,6 +104,34 @@ async def test_a_wire_that_cannot_be_had_holds_up_no_other(tmp_path, monkeypatch
         await mesh.register("nse", "missing", {})
         await until(lambda: told(logs, "ready"))
         await services.aclose()
+
+
+async def test_a_file_says_that_all_wires_are_up_while_they_are(tmp_path, monkeypatch):
+    """One that an earlier client left says nothing."""
+    file = tmp_path / "has-wires"
+    file.touch()
+    start = client(
+        tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp/nsm-1,kernel://missing/nsm-2", NSM_READY_FILE=str(file)
+    )
+    async with start as (mesh, runtime, running, logs):
+        await until(lambda: told(logs, "wire up"))
+        assert not file.exists()
+        services = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
+        await services.register(RegistryCall(NetworkService(name="missing", payload="IP")))
+        await mesh.register("nse", "missing", {})
+        await until(lambda: told(logs, "ready"))
+        assert file.exists()
+        await services.aclose()
+        runtime.stopping.set()
+        await asyncio.wait_for(running, 8)
+        assert not file.exists()
+
+
+async def test_a_ready_file_in_no_folder_is_one_line_and_the_client_ends(tmp_path, monkeypatch):
+    start = client(tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp", NSM_READY_FILE=str(tmp_path / "no/file"))
+    async with start as (_, _, running, _):
+        with pytest.raises(InvalidRequest, match="NSM_READY_FILE='.*/no/file' cannot be written: No such file"):
+            await asyncio.wait_for(running, 8)
 
 
 async def test_a_client_that_is_stopped_before_all_wires_are_there_closes_those_that_are(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 
+from .capabilities import check_capabilities
 from .chain import OFFERED, forwarder
 from .netlink import Address
 from .underlay import check_tunnel_address
@@ -80,6 +81,7 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
+    check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
     chain = forwarder(

@@ -44,6 +44,22 @@ def test_peers_of_one_domain_and_of_a_federated_one_are_verified():
         assert client.verify(other).spiffe_id == "spiffe://ours.mesh/server"
 
 
+def test_peers_whose_authorities_follow_one_another_trust_each_other_and_nobody_trusts_one_that_is_gone():
+    """The two have the same name and different keys."""
+    old, new = (Authority.create("ours.mesh") for _ in range(2))
+    both = {"ours.mesh": [old.certificate, new.certificate]}
+    early, late, later = Identity(), Identity(), Identity()
+    early.update(old.issue("spiffe://ours.mesh/early"), both)
+    late.update(new.issue("spiffe://ours.mesh/late"), both)
+    later.update(new.issue("spiffe://ours.mesh/later"), {"ours.mesh": [new.certificate]})
+    for server, client in ((early, late), (late, early)):
+        one, other = shake_hands(server, client)
+        assert server.verify(one).spiffe_id == client.spiffe_id
+        assert client.verify(other).spiffe_id == server.spiffe_id
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake_hands(later, early)
+
+
 def test_an_identity_of_our_domain_that_another_domain_issued_is_refused():
     """TLS alone would take it: the other domain's authority is trusted for its own identities."""
     impostor = Authority("ours.mesh", THEIRS.certificate, THEIRS.key).issue("spiffe://ours.mesh/admin")
@@ -161,11 +177,15 @@ async def test_an_identity_comes_from_the_issuer_and_is_renewed_at_half_of_its_l
     """Who asks on another socket is somebody else; bundles of other domains come along."""
     from nsm.chains.identity.source import identity_from
     from nsm.chains.transport import SocketAccess, serve_plain
-    from nsm.services.identity.issuer import Entries, Issuer
+    from nsm.services.identity.authorities import Authorities
+    from nsm.services.identity.entries import Entries
+    from nsm.services.identity.issuer import Issuer
 
     one, other = str(tmp_path / "one"), str(tmp_path / "other")
     entries = Entries.parse([f"socket:{one}=spiffe://ours.mesh/one", f"socket:{other}=spiffe://ours.mesh/other"])
-    issuer = Issuer(OURS, entries, lifetime=2.5, federated={"theirs.mesh": [THEIRS.certificate]})
+    issuer = Issuer(
+        Authorities([OURS]), entries.identify, lifetime=2.5, federated={"theirs.mesh": [THEIRS.certificate]}
+    )
     async with serve_plain(one, issuer.methods(one), name="id", access=SocketAccess()):
         async with serve_plain(other, issuer.methods(other), name="id", access=SocketAccess()):
             async with identity_from(f"unix://{one}", token_lifetime=60) as first:
@@ -183,10 +203,12 @@ async def test_an_identity_comes_from_the_issuer_and_is_renewed_at_half_of_its_l
 async def test_an_issuer_that_comes_late_or_back_is_waited_for(tmp_path, capsys):
     from nsm.chains.identity.source import identity_from
     from nsm.chains.transport import SocketAccess, serve_plain
-    from nsm.services.identity.issuer import Entries, Issuer
+    from nsm.services.identity.authorities import Authorities
+    from nsm.services.identity.entries import Entries
+    from nsm.services.identity.issuer import Issuer
 
     path = str(tmp_path / "late")
-    issuer = Issuer(OURS, Entries.parse([f"socket:{path}=spiffe://ours.mesh/late"]))
+    issuer = Issuer(Authorities([OURS]), Entries.parse([f"socket:{path}=spiffe://ours.mesh/late"]).identify)
     source = identity_from(f"unix://{path}", token_lifetime=60)
     entering = asyncio.ensure_future(source.__aenter__())
     await asyncio.sleep(0.2)
@@ -208,10 +230,12 @@ async def test_the_issuer_refuses_who_is_unknown_and_who_does_not_speak_the_work
     from nsm.apis import codec
     from nsm.apis.workload import SpiffeWorkloadApiStub, X509SvidRequest
     from nsm.chains.transport import SocketAccess, serve_plain
-    from nsm.services.identity.issuer import Entries, Issuer
+    from nsm.services.identity.authorities import Authorities
+    from nsm.services.identity.entries import Entries
+    from nsm.services.identity.issuer import Issuer
 
     path = str(tmp_path / "s")
-    issuer = Issuer(OURS, Entries.parse(["uid:4242=spiffe://ours.mesh/somebody-else"]))
+    issuer = Issuer(Authorities([OURS]), Entries.parse(["uid:4242=spiffe://ours.mesh/somebody-else"]).identify)
     async with serve_plain(path, issuer.methods(path), name="id", access=SocketAccess()):
         channel = Channel(path=path, codec=codec.Codec())
         stub = SpiffeWorkloadApiStub(channel)
@@ -227,13 +251,15 @@ async def test_callers_are_told_apart_by_what_the_kernel_says(tmp_path):
 
     from nsm.chains.identity.source import identity_from
     from nsm.chains.transport import SocketAccess, serve_plain
-    from nsm.services.identity.issuer import Entries, Issuer
+    from nsm.services.identity.authorities import Authorities
+    from nsm.services.identity.entries import Entries
+    from nsm.services.identity.issuer import Issuer
 
     path = str(tmp_path / "s")
     entries = Entries.parse(
         [f"uid:{os.getuid()}=spiffe://ours.mesh/by-uid", f"pid:{os.getpid()}=spiffe://ours.mesh/by-pid"]
     )
-    issuer = Issuer(OURS, entries)
+    issuer = Issuer(Authorities([OURS]), entries.identify)
     async with serve_plain(path, issuer.methods(path), name="id", access=SocketAccess()):
         async with identity_from(f"unix://{path}", token_lifetime=60) as identity:
             assert identity.spiffe_id == "spiffe://ours.mesh/by-pid"
@@ -241,7 +267,7 @@ async def test_callers_are_told_apart_by_what_the_kernel_says(tmp_path):
 
 @pytest.mark.parametrize("text", ["uid:x=spiffe://a/b", "socket:rel=spiffe://a/b", "gid:1=spiffe://a/b", "uid:1=nope"])
 def test_an_entry_that_selects_nobody_is_named(text):
-    from nsm.services.identity.issuer import Entries
+    from nsm.services.identity.entries import Entries
 
     with pytest.raises(ValueError, match="expected socket:/path="):
         Entries.parse([text])

@@ -16,7 +16,9 @@ from nsm.chains.identity import Authority
 from nsm.chains.identity.source import identity_from
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteMonitor, RemoteNetworkService, SocketAccess, Streaming, serve, serve_plain
-from nsm.services.identity.issuer import Entries, Issuer
+from nsm.services.identity.authorities import Authorities
+from nsm.services.identity.entries import Entries
+from nsm.services.identity.issuer import Issuer
 
 AUTHORITY = Authority.create("test.mesh")
 
@@ -101,7 +103,7 @@ async def test_no_call_fails_when_an_identity_rotates_under_load(tmp_path, who):
 async def test_an_identity_of_three_seconds_serves_for_many_of_its_lives(tmp_path):
     """From a real issuer, which rotates at half of the life; no call may fail, also of who was idle for long."""
     entries = Entries.parse([f"socket:{tmp_path}/{name}.id=spiffe://test.mesh/{name}" for name in ("nse", "client")])
-    issuer = Issuer(AUTHORITY, entries, lifetime=3.0, federated={})
+    issuer = Issuer(Authorities([AUTHORITY]), entries.identify, lifetime=3.0, federated={})
     async with AsyncExitStack() as stack:
         identities = []
         for path in entries.by_socket:

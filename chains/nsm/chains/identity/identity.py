@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +10,13 @@ from weakref import WeakKeyDictionary
 
 import jwt
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import ClientToken, Peer, Refused, Unavailable
 
+from .pem import load_chain
 from .svid import Svid, spiffe_id_of, trust_domain_of
 
 Bundles = Mapping[str, Sequence[x509.Certificate]]
@@ -153,20 +153,8 @@ def _context(protocol: int, svid: Svid, authorities: bytes) -> ssl.SSLContext:
     if protocol == ssl.PROTOCOL_TLS_SERVER:
         context.num_tickets = 0
     context.load_verify_locations(cadata=authorities)
-    _load_svid(context, svid)
+    load_chain(context, svid.pem())
     return context
-
-
-def _load_svid(context: ssl.SSLContext, svid: Svid) -> None:
-    """Give OpenSSL the chain and the key; it reads files only, so they are in memory and never on a disk."""
-    pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in svid.chain)
-    pem += svid.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    descriptor = os.memfd_create("svid", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)
 
 
 def _der(certificates: Sequence[x509.Certificate]) -> bytes:

@@ -79,7 +79,7 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
 
 def _reason(error: GRPCError) -> str:
     if error.status is Status.PERMISSION_DENIED:
-        return "no identity is issued to this process; is there an entry for it (selectors, or its socket)?"
+        return f"it refuses: {error.message}; is there an entry for this process?"
     return f"{error.status.name}: {error.message}"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_der_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
 from nsm.chains.core import Refused
 
@@ -32,6 +32,11 @@ class Svid:
     def expires(self) -> float:
         """When the leaf ends, in seconds since the epoch."""
         return self.leaf.not_valid_after_utc.timestamp()
+
+    def pem(self) -> bytes:
+        """The chain and the key, as PEM: a secret."""
+        chain = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain)
+        return chain + self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
     @classmethod
     def from_der(cls, chain: bytes, key: bytes) -> Svid:

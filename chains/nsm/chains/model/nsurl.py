@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -11,6 +13,7 @@ from nsm.apis.mechanisms import INTERFACE_NAME, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
 
 from .addresses import read_address
+from .interface_name import fault
 
 _URL = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://((?P<user>[a-z0-9._:~!$&'()*+,;=%@-]*)@)?(?P<host>[^@/?#]*)"
@@ -35,6 +38,11 @@ class NsUrl:
     mechanism: Mechanism
     labels: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def interface(self) -> str:
+        """The interface's name; empty if one is to be made."""
+        return self.mechanism.parameters.get(INTERFACE_NAME, "")
+
     def means(self, request: NetworkServiceRequest) -> bool:
         """Whether `request` is for this wish: it may have more labels, and an interface's name where this has none."""
         connection = request.connection or Connection()
@@ -46,8 +54,23 @@ class NsUrl:
         )
 
     def _is_met_by(self, mechanism: Mechanism) -> bool:
-        name = self.mechanism.parameters.get(INTERFACE_NAME)
-        return mechanism.type == self.mechanism.type and name in (None, "", mechanism.parameters.get(INTERFACE_NAME))
+        name = mechanism.parameters.get(INTERFACE_NAME)
+        return mechanism.type == self.mechanism.type and self.interface in ("", name)
+
+
+def check_interfaces(wishes: Sequence[NsUrl]) -> None:
+    """Whether one workload can have all of `wishes`.
+
+    Raises ValueError that names an interface that Linux would not take, or that is there twice.
+    """
+    names = [wish.interface for wish in wishes if wish.interface]
+    for name in names:
+        if (wrong := fault(name)) is not None:
+            raise ValueError(wrong)
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(
+            f"interface {', '.join(map(repr, twice))} is asked for twice; each wire needs a name of its own"
+        )
 
 
 def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:

@@ -31,11 +31,13 @@ class Authorize(RegistryElement[R]):
 
     The owner of a name is kept with the registration, so it ends with it. A network service may be registered by
     others too as long as they say the same of it: several endpoints with identities of their own provide it.
-    Find is not checked. Stands behind the chain's begin element.
+    Find is not checked. Stands behind the chain's begin element; one whose `keeps_owners` is False needs none, and
+    leaves names to a store that knows their owners.
     """
 
-    def __init__(self, masks: Iterable[str] = REGISTRY_SERVER_MASKS) -> None:
+    def __init__(self, masks: Iterable[str] = REGISTRY_SERVER_MASKS, *, keeps_owners: bool = True) -> None:
         self._policies = PolicySet.select(masks)
+        self._keeps_owners = keeps_owners and self._policies.client_allowed
         self._owner: Key[_Owner] = Key("owner")
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
@@ -43,9 +45,9 @@ class Authorize(RegistryElement[R]):
         if call.peer is None:
             return await rest.register(call)
         self._check(call, closing=False)
-        asked, owner = codec.clone(call.record), _origin(call)
+        asked, owner = codec.clone(call.record), origin(call)
         record = await rest.register(call)
-        if self._policies.client_allowed and call.live.get(self._owner) is None:
+        if self._keeps_owners and call.live.get(self._owner) is None:
             call.live.put(self._owner, _Owner(owner, asked))
         return record
 
@@ -62,8 +64,8 @@ class Authorize(RegistryElement[R]):
             raise Refused(f"no sufficient privileges: {reason}")
 
     def _foreign(self, call: RegistryCall[R], *, closing: bool) -> str | None:
-        owner = call.live.get(self._owner) if self._policies.client_allowed else None
-        if owner is None or owner.spiffe_id == _origin(call):
+        owner = call.live.get(self._owner) if self._keeps_owners else None
+        if owner is None or owner.spiffe_id == origin(call):
             return None
         if not closing and _says_the_same(call.record, owner.record):
             return None
@@ -91,8 +93,8 @@ class AuthorizeClient(RegistryElement[R]):
         return record
 
 
-def _origin(call: RegistryCall[R]) -> str:
-    """Who the registration comes from: the subject of the path's first token."""
+def origin(call: RegistryCall[R]) -> str:
+    """Who the registration comes from: the subject of the path's first token; empty if it has none."""
     claims = claims_of(call.path.tokens[0]) if call.path.tokens else None
     return claims.subject if claims else ""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import grp
 import os
+import select
 import socket
 import stat
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -66,8 +69,24 @@ class Credentials:
     """What the kernel says of the process at the other end of a unix socket."""
 
     pid: int
+    """As this process sees it; 0 if it cannot see the other one."""
     uid: int
     gid: int
+    process: int | None = None
+    """A descriptor of that very process (pidfd), open as long as the connection; None if it had ended already."""
+
+    def is_alive(self) -> bool:
+        """Whether that process has not ended yet: as long as it has not, its `pid` is nobody else's."""
+        if self.process is None:
+            return False
+        poll = select.poll()
+        poll.register(self.process, select.POLLIN)
+        return not poll.poll(0)
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self.process is not None:
+            os.close(self.process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,7 @@ async def serve(
 
 @asynccontextmanager
 async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketAccess) -> AsyncIterator[Server]:
-    """Serve on a unix socket without TLS: only for the Workload API, which is where identities come from.
+    """Serve on a unix socket without TLS: for the Workload API, which is where identities come from, and the kubelet.
 
     Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
     """
@@ -221,7 +240,6 @@ class Server:
         protocol = _Connection(self)
         try:
             if self.identity is None:
-                protocol.credentials = _credentials(sock)
                 await self._loop.connect_accepted_socket(lambda: protocol, sock)
             elif address.is_unix:
                 context = self.identity.server_context()
@@ -266,6 +284,7 @@ class _Connection(H2Protocol):
         pass_over_extensions(self.processor)
         self._server.connections.add(self)
         if identity is None:
+            self.credentials = _credentials(transport.get_extra_info("socket"))
             return
         try:
             self.peer = identity.verify(transport.get_extra_info("ssl_object"))
@@ -279,6 +298,8 @@ class _Connection(H2Protocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections.discard(self)
         super().connection_lost(exc)
+        if self.credentials is not None:
+            self.credentials.close()
 
     def say_goodbye(self) -> None:
         """Tell a peer that waits for nothing to open no further streams here."""
@@ -433,8 +454,24 @@ async def _fail(stream: H2Stream, error: MeshError) -> None:
 
 def _credentials(sock: socket.socket) -> Credentials:
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, gid = (int.from_bytes(raw[i : i + 4], "little", signed=True) for i in (0, 4, 8))
-    return Credentials(pid, uid, gid)
+    pid, uid, gid = struct.unpack("3i", raw)
+    return Credentials(pid, uid, gid, _process(sock, pid))
+
+
+def _process(sock: socket.socket, pid: int) -> int | None:
+    """A descriptor of the process that connected, whatever its number means by now (SO_PEERPIDFD, Linux 6.5)."""
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            return None
+    try:
+        return os.pidfd_open(pid)  # who has the number now, a moment after it connected
+    except OSError:
+        return None
+
+
+_SO_PEERPIDFD = 77
 
 
 async def _tcp_socket(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:

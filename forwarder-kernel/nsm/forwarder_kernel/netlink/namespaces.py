@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, Unsupported
 
 from .sockets import Socket
 from .wireguard import WireguardSocket
@@ -33,9 +33,18 @@ class Namespace:
             _let_everybody_ping()
 
     def enable_ipv6(self, interface: str) -> None:
-        """Switch IPv6 on for an interface, where the system's default is off."""
-        with entered(self.descriptor), contextlib.suppress(OSError):
-            _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0")
+        """Switch IPv6 on for an interface, where the system's default is off.
+
+        Raises `Unsupported` where that cannot be changed: /proc/sys is read-only in most containers.
+        """
+        try:
+            with entered(self.descriptor):
+                _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0")
+        except OSError as error:
+            raise Unsupported(
+                f"IPv6 is off in {self.where} and stays off ({error.strerror}); "
+                "set net.ipv6.conf.all.disable_ipv6=0 there, or give the wire IPv4 only"
+            ) from None
 
     def wireguard(self) -> WireguardSocket:
         """The kernel's WireGuard of this namespace, kept. Raises `NetlinkError` if this kernel has none."""

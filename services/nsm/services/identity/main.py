@@ -1,27 +1,28 @@
-"""Serves the SPIFFE Workload API to the processes of one machine."""
+"""Serves the SPIFFE Workload API to the processes of one machine, or to the pods of one node of a cluster."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from nsm.chains.component import run_plain
-from nsm.chains.config import Common, duration, items, text, variable
+from nsm.chains.component import run_plain, unless_set
+from nsm.chains.config import Common, duration, flag, items, text, variable
 from nsm.chains.core import InvalidRequest
-from nsm.chains.identity import Authority
 from nsm.chains.logs import log
 from nsm.chains.transport import SocketAccess
 
-from .issuer import Entries, Issuer
+from .authorities import Authorities
+from .authority_file import authority_at
+from .entries import Entries
+from .issuer import Identify, Issuer
 from .sockets import Sockets
 
 
@@ -31,31 +32,42 @@ def _entries(value: str) -> Entries:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityConfig(Common):
-    """Who gets which identity, and where to ask."""
+    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`, and `POD_NAME` to ask itself."""
 
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
     entries: Entries = variable("", _entries, "socket:/path=spiffe://..,uid:1000=spiffe://..,pid:42=spiffe://..")
     entries_file: str = variable("", text, "a file with more of them, one a line; SIGHUP has it read again")
-    listen_on: str = variable("", text, "path of a socket for those who are told apart by uid or pid")
+    pods: bool = variable("false", flag, "no entries: the pods of this node are told apart, by the API server")
+    listen_on: str = variable("", text, "path of a socket for those who are told apart by uid or pid, or as pods")
     svid_lifetime: float = variable("1h", duration, "how long an SVID is valid; a new one comes at half of it")
     authority_file: str = variable(
         "", text, "keeps the authority over restarts (PEM, key and certificate); empty: none"
     )
+    authority_secret: str = variable("nsm-identity", text, "of pods: the Secret that keeps all nodes' authorities")
+    authority_lifetime: float = variable("720h", duration, "of pods: how long an authority is valid")
     federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
 
 
 def main(arguments: list[str]) -> int:
-    """Issues SPIFFE identities to the processes of this machine."""
+    """Issues SPIFFE identities to the processes of this machine, or the pods of this node."""
     return run_plain("identity", IdentityConfig, _serve, arguments)
 
 
 async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
     federated = dict(_bundle(text) for text in config.federated_bundles)
+    if config.pods:
+        _check_pods(config)
+        await unless_set(stopping, _serve_pods(config, federated))
+    else:
+        await _serve_entries(config, federated, stopping)
+
+
+async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: asyncio.Event) -> None:
     entries = _all_entries(config)
-    issuer = Issuer(_authority(config), entries, lifetime=config.svid_lifetime, federated=federated)
-    access = SocketAccess(mode=config.socket_mode, group=config.socket_group)
-    async with Sockets(issuer.methods, name=config.name, access=access) as sockets:
+    authorities = Authorities([authority_at(config.authority_file, config.trust_domain)])
+    issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
+    async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
         if not len(sockets) and not config.entries_file:
             raise InvalidRequest("nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON")
@@ -66,8 +78,54 @@ async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
         await stopping.wait()
 
 
+async def _serve_pods(config: IdentityConfig, federated: _Bundles) -> None:
+    """Until it is cancelled: waiting for the API server may take for ever."""
+    async with _pods_of_node(config) as (authorities, identify):
+        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated)
+        async with _sockets(config, issuer) as sockets:
+            await sockets.serve([_listen_on(config)])
+            log.info("ready", trust_domain=config.trust_domain, node=config.node_name)
+            await asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authorities, Identify]]:
+    try:
+        from .cluster import pods_of_node  # noqa: PLC0415 - outside of a cluster it is neither needed nor installed
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(f"NSM_PODS: {error.name} is missing; pip install 'nsm-services[k8s]'") from None
+    lifetime = timedelta(seconds=config.authority_lifetime)
+    async with pods_of_node(
+        config.node_name,
+        config.trust_domain,
+        own_pod=config.pod_name,
+        secret=config.authority_secret,
+        authority_lifetime=lifetime,
+    ) as found:
+        yield found
+
+
+def _check_pods(config: IdentityConfig) -> None:
+    """Raise `InvalidRequest` for what does not go together with pods."""
+    if not config.node_name or not config.listen_on:
+        raise InvalidRequest("NSM_PODS: NODE_NAME and NSM_LISTEN_ON are needed too")
+    if config.entries != Entries() or config.entries_file or config.authority_file:
+        raise InvalidRequest("NSM_PODS: entries and an authority file are for processes that are no pods; unset them")
+    if config.authority_lifetime < 4 * config.svid_lifetime:
+        raise InvalidRequest("NSM_AUTHORITY_LIFETIME is too short: at least four times NSM_SVID_LIFETIME")
+
+
+def _sockets(config: IdentityConfig, issuer: Issuer) -> Sockets:
+    access = SocketAccess(mode=config.socket_mode, group=config.socket_group)
+    return Sockets(issuer.methods, name=config.name, access=access)
+
+
+def _listen_on(config: IdentityConfig) -> str:
+    return config.listen_on.removeprefix("unix://")
+
+
 def _paths(config: IdentityConfig, entries: Entries) -> list[str]:
-    return [*entries.by_socket, *([config.listen_on.removeprefix("unix://")] if config.listen_on else [])]
+    return [*entries.by_socket, *([_listen_on(config)] if config.listen_on else [])]
 
 
 def _all_entries(config: IdentityConfig) -> Entries:
@@ -87,7 +145,7 @@ async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets) 
     except InvalidRequest as error:
         log.warning("the entries stay as they are", error=str(error))
         return
-    issuer.entries = entries
+    issuer.identify = entries.identify
     await sockets.serve(_paths(config, entries))
     log.info("entries read", sockets=len(sockets))
 
@@ -109,29 +167,7 @@ async def _first(one: Callable[[], Coroutine[Any, Any, bool]], other: Callable[[
     return was_one
 
 
-def _authority(config: IdentityConfig) -> Authority:
-    if not config.authority_file:
-        return Authority.create(config.trust_domain)
-    path = Path(config.authority_file)
-    if path.exists():
-        return _read_authority(path, config.trust_domain)
-    authority = Authority.create(config.trust_domain)
-    pem = authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem + authority.certificate.public_bytes(Encoding.PEM))
-    return authority
-
-
-def _read_authority(path: Path, trust_domain: str) -> Authority:
-    try:
-        pem = path.read_bytes()
-        key, certificate = load_pem_private_key(pem, None), x509.load_pem_x509_certificate(pem)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"NSM_AUTHORITY_FILE={str(path)!r} cannot be read: {error}") from None
-    if not isinstance(key, EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
-        raise InvalidRequest(f"NSM_AUTHORITY_FILE={str(path)!r}: the key does not belong to the certificate")
-    return Authority(trust_domain, certificate, key)
+_Bundles = dict[str, list[x509.Certificate]]
 
 
 def _bundle(text: str) -> tuple[str, list[x509.Certificate]]:

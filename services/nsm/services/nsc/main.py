@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -33,10 +32,11 @@ from nsm.chains.elements.dns_context import DnsContextClient
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.logs import log
 from nsm.chains.model.dns import is_server
-from nsm.chains.model.interface_name import fault
-from nsm.chains.model.nsurl import NsUrl, parse_groups, parse_nsurl
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_groups, parse_nsurl
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
 from nsm.services.dns.resolver import LocalResolver
+
+from .ready_file import ReadyFile
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 _LARGEST_PORT = 65535
@@ -48,19 +48,8 @@ def _wishes(value: str) -> tuple[NsUrl, ...]:
     for wish in wishes:
         if wish.mechanism.type != "KERNEL":
             raise ValueError(f"mechanism {wish.mechanism.type.lower()} is not supported by this client; use kernel://")
-        name = _interface(wish)
-        if name and (wrong := fault(name)) is not None:
-            raise ValueError(wrong)
-    names = Counter(filter(None, map(_interface, wishes)))
-    if twice := [name for name, times in names.items() if times > 1]:
-        raise ValueError(
-            f"interface {', '.join(map(repr, twice))} is asked for twice; each wire needs a name of its own"
-        )
+    check_interfaces(wishes)
     return wishes
-
-
-def _interface(wish: NsUrl) -> str:
-    return wish.mechanism.parameters.get(INTERFACE_NAME, "")
 
 
 def _address(value: str) -> tuple[str, int]:
@@ -88,6 +77,7 @@ class NscConfig(Common):
     local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
+    ready_file: str = variable("", text, "a file that is there while the client has all its wires; empty: none")
     liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
     liveness_check_interval: str = not_yet("200ms", "healing")
     liveness_check_timeout: str = not_yet("1s", "healing")
@@ -121,10 +111,12 @@ def main_init(arguments: list[str]) -> int:
 async def _keep(config: NscConfig, runtime: Runtime) -> None:
     begin = Begin(merge=merge_with_returned)
     async with _chain(config, runtime, begin, _dns(config), refresh=True) as chain:
-        await _connect_all(config, runtime, chain)
-        if not runtime.stopping.is_set():
-            log.info("ready", connections=len(config.network_services))
-        await runtime.stopping.wait()
+        with ReadyFile(config.ready_file) as ready_file:
+            await _connect_all(config, runtime, chain)
+            if not runtime.stopping.is_set():
+                ready_file.write()
+                log.info("ready", connections=len(config.network_services))
+            await runtime.stopping.wait()
         for error in await begin.close_all():
             log.warning("closing failed", error=str(error))
 
@@ -245,7 +237,7 @@ def _is_still_wanted(survivor: Connection, wish: NsUrl, labels: Mapping[str, str
     """Whether the earlier process asked for the same; else the manager closes its wire and selects anew."""
     before = {key: value for key, value in survivor.labels.items() if key in labels or key not in INFO_LABELS}
     name = survivor.mechanism.parameters.get(INTERFACE_NAME) if survivor.mechanism else None
-    same_name = _interface(wish) in {"", name}
+    same_name = wish.interface in {"", name}
     return survivor.network_service == wish.network_service and before == labels and same_name
 
 

@@ -53,6 +53,7 @@ class NseConfig(Common):
     name: str = variable("icmp-server", text, "the endpoint's name; unique in the mesh")
     base_dir: str = variable("./", text, "accepted for compatibility")
     connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    listen_on: str = variable("", url, "where to listen; empty: a socket in a folder of its own")
     registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the manager's answers")
     dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
     request_timeout: float = variable("15s", duration, "how long a registration may take")
@@ -102,7 +103,7 @@ def icmp_responder(
 
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nse-"))
+        listen_on = config.listen_on or f"unix://{stack.enter_context(_folder())}/listen.on"
         chain = icmp_responder(
             config.name,
             runtime.identity,
@@ -113,12 +114,16 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
-        listen_on, methods = f"unix://{folder}/listen.on", {**server.methods(), **health.methods()}
-        access = runtime.access(config)
-        await stack.enter_async_context(serve([listen_on], methods, runtime.identity, name=config.name, access=access))
-        await runtime.unless_stopped(_register(config, runtime, listen_on, stack))
-        log.info("ready", listen_on=listen_on, services=config.service_names)
+        methods, access = {**server.methods(), **health.methods()}, runtime.access(config)
+        serving = serve([listen_on], methods, runtime.identity, name=config.name, access=access)
+        bound = await stack.enter_async_context(serving)
+        await runtime.unless_stopped(_register(config, runtime, bound[0], stack))
+        log.info("ready", listen_on=bound[0], services=config.service_names)
         await runtime.stopping.wait()
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="nse-")
 
 
 async def _register(config: NseConfig, runtime: Runtime, listen_on: str, stack: AsyncExitStack) -> None:

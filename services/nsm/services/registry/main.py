@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import memory_registry
+from nsm.chains.composed.registry import Registry
 from nsm.chains.config import Common, duration, not_yet, text, urls, variable
+from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_SERVER, masks
 
+from .store_url import MEMORY, StoreUrl, store_url
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryConfig(Common):
-    """Where to listen, and whom to trust."""
+    """Where to listen, whom to trust, and where to keep records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
     listen_on: tuple[str, ...] = variable("unix:///listen.on.socket", urls, "where to listen")
+    store: StoreUrl = variable(
+        "memory:", store_url, "where records are kept: `memory:`, or `k8s:NAMESPACE` for custom resources of a cluster"
+    )
+    namespace: str = variable(
+        "", text, "namespace of a store `k8s:` that names none; empty: the pod's, or the kubeconfig's"
+    )
+    kubeconfig: str = variable(
+        "", text, "kubeconfig, or `http://host:port`, for a store `k8s:`; empty: as in any pod", env="KUBECONFIG"
+    )
     registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for callers")
     registry_client_policies: str = variable("", text, "policies for proxies' answers; none is asked yet")
     proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
@@ -33,13 +48,34 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
-    store = memory_registry(
-        runtime.identity, policies=config.registry_server_policies, lifetime=config.endpoint_lifetime
-    )
     health = Health("registry.NetworkServiceRegistry", "registry.NetworkServiceEndpointRegistry")
-    methods = {**store.methods(), **health.methods()}
     access = runtime.access(config)
-    async with serve(config.listen_on, methods, runtime.identity, name=config.name, access=access) as bound:
-        log.info("ready", listen_on=bound)
-        await runtime.stopping.wait()
-    await store.aclose()
+    async with AsyncExitStack() as stack:
+        registry = await runtime.unless_stopped(stack.enter_async_context(_registry(config, runtime)))
+        methods = {**registry.methods(), **health.methods()}
+        async with serve(config.listen_on, methods, runtime.identity, name=config.name, access=access) as bound:
+            log.info("ready", listen_on=bound)
+            await runtime.stopping.wait()
+
+
+@asynccontextmanager
+async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[Registry]:
+    policies, lifetime = config.registry_server_policies, config.endpoint_lifetime
+    if config.store.scheme == MEMORY:
+        registry = memory_registry(runtime.identity, policies=policies, lifetime=lifetime)
+        yield registry
+        await registry.aclose()
+        return
+    try:
+        from .custom_resources import custom_resource_registry  # noqa: PLC0415 - only where it is asked for
+    except ImportError as error:
+        raise MeshError(f"NSM_STORE=k8s: needs the extra nsm-services[k8s]: {error}") from error
+    async with custom_resource_registry(
+        runtime.identity,
+        namespace=config.store.namespace or config.namespace,
+        kubeconfig=config.kubeconfig,
+        policies=policies,
+        lifetime=lifetime,
+        name=config.name,
+    ) as registry:
+        yield registry

@@ -23,9 +23,8 @@ from nsm.chains.core import Call, Chain, MeshError
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.model.interface_name import generate
+from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteNetworkService
-
-from .session import run, session
 
 _ECHO_REQUEST, _ICMP_TIMEOUT = 8, 1.0
 _BESIDE_AT_ONCE = 20

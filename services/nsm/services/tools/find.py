@@ -8,9 +8,8 @@ import json
 from nsm.apis import jsonform
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, Found, R, RegistryCall, RegistryHandler
+from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteRegistry
-
-from .session import run, session
 
 
 def main(arguments: list[str]) -> int:

@@ -6,18 +6,21 @@ import argparse
 
 from nsm.chains.transport import check_health
 
-from .session import run, session
+from .session import run, session, workload_api
 
 
 def main(arguments: list[str]) -> int:
     """Asks a component whether it serves; exits 0 if it does, 1 if not."""
     parser = argparse.ArgumentParser(prog="nsm health", description=main.__doc__)
-    parser.add_argument("url", help="unix:///path, tcp://host:port or host:port")
+    parser.add_argument("url", help="unix:///path, tcp://host:port or host:port; also that of the Workload API")
     parser.add_argument("--service", default="", help="one of its services; without: the whole component")
     parsed = parser.parse_args(arguments)
 
     async def work() -> int:
         async with session() as pool:
+            if parsed.url == workload_api():
+                print(f"{parsed.url}: gives {pool.identity.spiffe_id}")
+                return 0
             serves = await check_health(pool, parsed.url, parsed.service)
             peer = await pool.channel(parsed.url).peer()
         print(f"{parsed.url} ({peer.spiffe_id}): {'serving' if serves else 'not serving'}")

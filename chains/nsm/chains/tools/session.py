@@ -16,16 +16,21 @@ from nsm.chains.transport import Pool
 _IDENTITY_TIMEOUT = 10.0
 
 
+def workload_api() -> str:
+    """Where this process asks for its identity."""
+    return os.environ.get("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock")
+
+
 @asynccontextmanager
 async def session(*, dial_timeout: float = 5.0) -> AsyncIterator[Pool]:
     """A pool with the identity that `SPIFFE_ENDPOINT_SOCKET` gives. Raises `Unavailable` if it gives none."""
-    workload_api = os.environ.get("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock")
-    source = identity_from(workload_api, token_lifetime=600)
+    asked = workload_api()
+    source = identity_from(asked, token_lifetime=600)
     try:
         async with asyncio.timeout(_IDENTITY_TIMEOUT):
             identity = await source.__aenter__()
     except TimeoutError:
-        raise Unavailable(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={workload_api!r} gives no identity") from None
+        raise Unavailable(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={asked!r} gives no identity") from None
     try:
         async with Pool(identity, dial_timeout=dial_timeout) as pool:
             yield pool

@@ -1,0 +1,128 @@
+# An image for each component: docker build --target registry -t localhost/nsm/registry:0.1.0 .
+#
+# BASE is what all stand on: Debian (or another with apt) and Python 3.11 or newer. What installs takes wheels from the
+# stage of that name, so that no image has pip in it, or a source. The build needs BuildKit: DOCKER_BUILDKIT=1 where
+# that is not the default.
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM $BASE AS wheels
+RUN python3 -m pip --version || { apt-get update && apt-get install -y --no-install-recommends python3-pip; }
+WORKDIR /src
+COPY constraints.txt ./
+COPY apis apis
+COPY chains chains
+COPY forwarder-kernel forwarder-kernel
+COPY services services
+COPY webhook webhook
+ARG PIP_INDEX_URL
+# The secret "ca" is a file with the authorities that pip is to trust, where the index has one of its own.
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
+    if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
+    export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
+    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' ./forwarder-kernel './services[dns,k8s]' ./webhook && \
+    mv /wheels/pip-*.whl /wheels/pip.zip && \
+    printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
+        > /wheels/install && \
+    chmod +x /wheels/install
+
+# What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made. Nothing is
+# written elsewhere: the rest of the file system may be read-only.
+FROM $BASE AS chains
+ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
+    python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
+    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh
+ARG VERSION=0.1.0
+ARG REVISION=
+ARG SOURCE=
+LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source=$SOURCE \
+      org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.version=$VERSION
+
+FROM chains AS services
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services
+USER 65532:65532
+
+# What speaks to a cluster's API server.
+FROM chains AS cluster
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
+USER 65532:65532
+
+FROM cluster AS registry
+LABEL org.opencontainers.image.title="nsm registry"
+ENV NSM_LISTEN_ON=tcp://:5002
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5002"]
+ENTRYPOINT ["nsm", "registry"]
+
+FROM services AS nsmgr
+LABEL org.opencontainers.image.title="nsm nsmgr"
+ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
+HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
+ENTRYPOINT ["nsm", "nsmgr"]
+
+# Root, with no capability but those that it is given; of the others' group, for their sockets.
+FROM chains AS forwarder-kernel
+LABEL org.opencontainers.image.title="nsm forwarder-kernel"
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-forwarder-kernel
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock
+USER 0:65532
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
+ENTRYPOINT ["nsm", "forwarder-kernel"]
+
+FROM services AS nse
+LABEL org.opencontainers.image.title="nsm nse"
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse"]
+
+FROM services AS clients
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'
+USER 65532:65532
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock
+
+# Healthy with all its wires, where it says so by a file; else as long as its manager is.
+FROM clients AS nsc
+LABEL org.opencontainers.image.title="nsm nsc"
+HEALTHCHECK CMD if [ "$NSM_READY_FILE" ]; then test -e "$NSM_READY_FILE"; else nsm health "$NSM_CONNECT_TO"; fi
+ENTRYPOINT ["nsm", "nsc"]
+
+FROM clients AS nsc-init
+LABEL org.opencontainers.image.title="nsm nsc-init"
+HEALTHCHECK CMD nsm health "$NSM_CONNECT_TO"
+ENTRYPOINT ["nsm", "nsc-init"]
+
+FROM cluster AS identity
+LABEL org.opencontainers.image.title="nsm identity"
+HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
+ENTRYPOINT ["nsm", "identity"]
+
+FROM cluster AS prefixes
+LABEL org.opencontainers.image.title="nsm prefixes"
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "prefixes"]
+
+# Root, since who binds a folder into pods has to be privileged.
+FROM services AS csi-driver
+LABEL org.opencontainers.image.title="nsm csi-driver"
+USER 0:0
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "csi-driver"]
+
+FROM chains AS webhook
+LABEL org.opencontainers.image.title="nsm webhook"
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-webhook
+USER 65532:65532
+HEALTHCHECK NONE
+ENTRYPOINT ["nsm", "webhook"]
+
+# A client and what one looks at its wires with; for examples and for looking into things. A copy of ping has no
+# capabilities of its own, which would keep it from running where they are all dropped; it can do without.
+FROM nsc AS nsc-tools
+LABEL org.opencontainers.image.title="nsm nsc, ping and ip"
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping && \
+    cp /bin/ping /bin/ping.copy && mv /bin/ping.copy /bin/ping && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 65532:65532

@@ -1,0 +1,35 @@
+"""Until when an endpoint is registered."""
+
+from __future__ import annotations
+
+import time
+
+from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.policy import claims_of
+
+
+class SetExpirationTime(RegistryElement[NetworkServiceEndpoint]):
+    """Give an endpoint at most `lifetime` seconds, less if a token of the last hop ends sooner.
+
+    An earlier time that the endpoint itself or somebody further on demands wins.
+    """
+
+    def __init__(self, lifetime: float = 60.0) -> None:
+        self._lifetime = lifetime
+
+    async def register(
+        self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
+    ) -> NetworkServiceEndpoint:
+        """Set the expiration time."""
+        latest = self._latest(call)
+        wanted = call.record.expiration_time
+        if wanted is None or wanted.to_seconds() > latest:
+            call.record.expiration_time = Timestamp.from_seconds(latest)
+        return await rest.register(call)
+
+    def _latest(self, call: RegistryCall[NetworkServiceEndpoint]) -> float:
+        tokens = call.path.tokens[max(0, call.path.index - 1) : call.path.index + 1]
+        ends = [claims.expires for token in tokens if (claims := claims_of(token)) is not None]
+        return min([time.time() + self._lifetime, *ends])

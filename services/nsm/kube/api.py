@@ -1,0 +1,214 @@
+"""Requests to the API server: objects are plain dicts, and what goes wrong is one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx2
+from lightkube.core.exceptions import ConfigError
+
+from .errors import Unauthorized, Unreachable, Wish, error_of, error_of_status
+from .resources import Object, Resource
+
+_PAGE = 500
+"""Objects that one answer to a list holds at most."""
+
+
+class PatchType(StrEnum):
+    """How the body of a patch changes the object; its content type."""
+
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+    STRATEGIC = "application/strategic-merge-patch+json"
+    APPLY = "application/apply-patch+yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """All objects at one moment; a watch goes on from `version`."""
+
+    objects: list[Object]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """What a watch tells: `type` is ADDED, MODIFIED, DELETED, or BOOKMARK (only the version of the object counts)."""
+
+    type: str
+    object: Object
+
+
+class Api:
+    """An API server. `namespace` is the one that we run in, or that the kubeconfig names.
+
+    A request takes 10 s at most. Each raises the errors of `nsm.kube.errors`, all of them `MeshError`.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, *, server: str, namespace: str) -> None:
+        self._client = client
+        self.server, self.namespace = server, namespace
+
+    async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
+        """The object of that name."""
+        return await self._ask("GET", Wish("get", resource, namespace, name))
+
+    async def create(self, resource: Resource, body: Object, namespace: str = "") -> Object:
+        """Make an object; returns it as it now stands. Raises `ObjectConflict` if there is one of that name."""
+        typed = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
+        return await self._ask("POST", Wish("create", resource, namespace), body=typed)
+
+    async def replace(self, resource: Resource, body: Object) -> Object:
+        """Write `body` over the object of its name; with a resourceVersion in it only over that very version."""
+        metadata = body["metadata"]
+        wish = Wish("update", resource, metadata.get("namespace", ""), metadata["name"])
+        return await self._ask("PUT", wish, body=body)
+
+    async def patch(
+        self,
+        resource: Resource,
+        name: str,
+        patch: Any,
+        namespace: str = "",
+        *,
+        kind: PatchType = PatchType.MERGE,
+        subresource: str = "",
+        manager: str = "",
+    ) -> Object:
+        """Change parts of an object; `manager` names who owns the fields (a must for `PatchType.APPLY`)."""
+        wish = Wish("patch", resource, namespace, name, subresource)
+        params = {"fieldManager": manager} if manager else {}
+        return await self._ask("PATCH", wish, params=params, body=patch, content_type=kind)
+
+    async def delete(
+        self, resource: Resource, name: str, namespace: str = "", *, uid: str = "", version: str = ""
+    ) -> None:
+        """Delete an object; with `uid` or `version` only that very one, else `ObjectConflict`."""
+        preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", version)) if v}
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        await self._ask("DELETE", Wish("delete", resource, namespace, name), body=options if preconditions else None)
+
+    async def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
+        """All objects, in the namespace or in all of them, that the selectors choose."""
+        wish = Wish("list", resource, namespace)
+        params = {"limit": str(_PAGE), **_selectors(labels, fields)}
+        objects: list[Object] = []
+        while True:
+            page = await self._ask("GET", wish, params=params)
+            objects += page.get("items") or []
+            metadata = page.get("metadata") or {}
+            if not metadata.get("continue"):
+                return Listing(objects, metadata.get("resourceVersion", ""))
+            params = {**params, "continue": metadata["continue"]}
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str = "",
+        *,
+        version: str,
+        seconds: float,
+        labels: str = "",
+        fields: str = "",
+    ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
+        """Changes since `version`, for `seconds` at most; entered once the API server has agreed to it.
+
+        Raises `Gone`, at once or in the middle, if it does not remember that version.
+        """
+        wish = Wish("watch", resource, namespace)
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(int(seconds)),
+            **_selectors(labels, fields),
+        }
+        timeout = httpx2.Timeout(self._client.timeout.connect, read=None)
+        with _translated(wish):
+            async with self._client.stream("GET", resource.path(namespace), params=params, timeout=timeout) as response:
+                if response.is_error:
+                    raise error_of(response.status_code, await response.aread(), wish)
+                yield _events(response, wish)
+
+    async def version(self) -> Object:
+        """What the API server says of itself: `gitVersion`, `major`, `minor`."""
+        with _translated(_VERSION):
+            response = await self._client.get("/version")
+            return _decoded(response, _VERSION)
+
+    async def _ask(
+        self,
+        method: str,
+        wish: Wish,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> Object:
+        path = wish.resource.path(wish.namespace, wish.name, wish.subresource)
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        headers = {} if body is None else {"Content-Type": content_type}
+        with _translated(wish):
+            response = await self._client.request(method, path, params=params, content=content, headers=headers)
+            return _decoded(response, wish)
+
+
+_VERSION = Wish("get", Resource("", "v1", "version", "Info", namespaced=False))
+
+
+def _decoded(response: httpx2.Response, wish: Wish) -> Object:
+    if response.is_error:
+        raise error_of(response.status_code, response.content, wish)
+    return _parsed(response.content, wish)
+
+
+def _parsed(text: bytes, wish: Wish) -> Object:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Unreachable(f"what answers is no API server, to {wish}: {text[:80]!r}")
+    return found
+
+
+async def _events(response: httpx2.Response, wish: Wish) -> AsyncIterator[WatchEvent]:
+    """One event a line. Lines end with a line feed and nothing else: values may hold other breaks."""
+    rest = b""
+    async for chunk in response.aiter_bytes():
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            event = _parsed(line, wish)
+            if event["type"] == "ERROR":
+                raise error_of_status(event["object"].get("code", 500), event["object"], wish)
+            yield WatchEvent(event["type"], event["object"])
+
+
+@contextmanager
+def _translated(wish: Wish) -> Iterator[None]:
+    """Turn what goes wrong below HTTP into the errors of this package."""
+    try:
+        yield
+    except httpx2.TimeoutException as error:
+        raise Unreachable(f"the API server did not answer in time, to {wish}") from error
+    except httpx2.TransportError as error:
+        raise Unreachable(f"the API server cannot be reached, to {wish}: {_reason(error)}") from error
+    except ConfigError as error:
+        raise Unauthorized(f"no token, to {wish}: {error}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """What the innermost cause says: the outer ones say only that all attempts failed."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
+    return str(error) or type(error).__name__
+
+
+def _selectors(labels: str, fields: str) -> dict[str, str]:
+    return {name: value for name, value in (("labelSelector", labels), ("fieldSelector", fields)) if value}

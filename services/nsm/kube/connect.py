@@ -1,0 +1,87 @@
+"""Where the API server is, and who we are to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import msgspec
+import yaml
+from lightkube.config.client_adapter import user_auth, verify_cluster
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
+from lightkube.core.exceptions import ConfigError
+
+from .api import Api
+from .errors import NoCluster
+
+_TIMEOUT = httpx2.Timeout(10.0, connect=5.0)
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+_DEAD_AFTER = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+]
+"""A watch is silent for as long as nothing changes: the kernel finds out within 25 s that its server is no more."""
+
+
+@asynccontextmanager
+async def connect(where: str = "") -> AsyncIterator[Api]:
+    """A client of the API server that `where` names: the path of a kubeconfig, or `http://host:port` (a proxy).
+
+    Empty: the file that KUBECONFIG names; in a pod, its service account (the token is read again when it was rotated);
+    else ~/.kube/config. Nothing is sent yet. Raises `NoCluster`.
+    """
+    try:
+        config = _config(where)
+        client = _client(config)
+    except (ConfigError, OSError, ssl.SSLError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise NoCluster(f"cannot tell where the API server is: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NoCluster(f"the kubeconfig {where or _named()} lacks a part: {error!r}") from error
+    async with client:
+        yield Api(client, server=config.cluster.server, namespace=config.namespace)
+
+
+def _config(where: str) -> SingleConfig:
+    if where.startswith(("http://", "https://")):
+        found = KubeConfig.from_server(where)
+    elif where or _named():
+        found = KubeConfig.from_file(where or _named())
+    elif "KUBERNETES_SERVICE_HOST" in os.environ:
+        found = KubeConfig.from_service_account()
+    elif Path("~/.kube/config").expanduser().is_file():
+        found = KubeConfig.from_file("~/.kube/config")
+    else:
+        raise ConfigError("not in a pod, KUBECONFIG is not set and there is no ~/.kube/config")
+    config = found.get()
+    if config is None:
+        raise ConfigError("the kubeconfig names no current context")
+    return config
+
+
+def _named() -> str:
+    return os.environ.get("KUBECONFIG", "")
+
+
+def _client(config: SingleConfig) -> httpx2.AsyncClient:
+    user = config.user or User()
+    return httpx2.AsyncClient(
+        base_url=config.cluster.server,
+        auth=user_auth(user),
+        timeout=_TIMEOUT,
+        transport=httpx2.AsyncHTTPTransport(
+            verify=verify_cluster(config.cluster, user, config.abs_file, trust_env=False),
+            limits=_LIMITS,
+            socket_options=_DEAD_AFTER,
+            trust_env=False,
+        ),
+        headers={"Accept": "application/json", "User-Agent": "nsm"},
+        trust_env=False,
+    )

@@ -1,0 +1,196 @@
+"""Keeps up with the objects of one kind: list once, then watch, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from random import uniform
+from types import MappingProxyType, TracebackType
+
+from nsm.chains.core import MeshError, Tasks
+from nsm.chains.logs import named
+
+from .api import Api, WatchEvent
+from .backoff import Backoff
+from .errors import Gone
+from .resources import Key, Object, Resource, key_of
+
+_log = named("nsm.kube")
+
+_WATCH_SECONDS = 240.0, 300.0
+"""How long one watch goes on before it is asked for anew, at random between the two: not all at once."""
+_WORKED = 10.0
+"""Seconds of watching after which the next fault is a new one, and is met without delay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object before and after: `before` is None if it is new, `now` is None if it went."""
+
+    before: Object | None
+    now: Object | None
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        found = self.now or self.before
+        assert found is not None
+        return key_of(found)
+
+
+Hear = Callable[[Change], None]
+
+
+class Reflector:
+    """The objects of `resource` in `namespace` (empty: in all of them) as the API server tells them.
+
+    Between entering and leaving it keeps up: a watch that ends is taken up where it was, one whose version the server
+    has forgotten begins with a list, and a server that is down, slow or refuses is asked again after 0.1 to 10 s. What
+    is known stays known meanwhile. `trouble` says why nothing new is heard; it is None while all is well.
+    """
+
+    def __init__(
+        self, api: Api, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = ""
+    ) -> None:
+        self.resource, self.namespace = resource, namespace
+        self.trouble: MeshError | None = None
+        self._api, self._labels, self._fields = api, labels, fields
+        self._objects: dict[Key, Object] = {}
+        self._version = ""
+        self._listed = asyncio.Event()
+        self._hear: list[Hear] = []
+        self._tasks = Tasks(f"reflector of {resource}")
+
+    @property
+    def objects(self) -> Mapping[Key, Object]:
+        """The objects by namespace and name, without `managedFields` (most of an object's size, and nobody's business).
+
+        They are shared: copy one before changing it.
+        """
+        return MappingProxyType(self._objects)
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether the objects have been listed once."""
+        return self._listed.is_set()
+
+    async def synced(self) -> None:
+        """Wait until the objects have been listed once."""
+        await self._listed.wait()
+
+    def on_change(self, hear: Hear) -> Callable[[], None]:
+        """Call `hear` for each change from now on, in the order in which they came; returns what ends it.
+
+        It must not block, and what it raises counts as a defect of the reflector: it begins with a list again.
+        """
+        self._hear.append(hear)
+        return lambda: self._hear.remove(hear)
+
+    async def changes(self) -> AsyncIterator[Change]:
+        """What is there now, one by one, and then each change, without end.
+
+        A slow reader gets for each object what it was when it read last and what it is now, not every step between.
+        """
+        news: dict[Key, Change] = {key: Change(None, found) for key, found in self._objects.items()}
+        wake = asyncio.Event()
+
+        def hear(change: Change) -> None:
+            earlier = news.pop(change.key, None)
+            merged = Change(earlier.before if earlier else change.before, change.now)
+            if not (merged.before is None and merged.now is None):
+                news[change.key] = merged
+            wake.set()
+
+        stop = self.on_change(hear)
+        try:
+            while True:
+                while news:
+                    yield news.pop(next(iter(news)))
+                wake.clear()
+                await wake.wait()
+        finally:
+            stop()
+
+    async def __aenter__(self) -> Reflector:
+        self._tasks.spawn(self._keep_up(), name=f"watch {self.resource}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.aclose()
+
+    async def _keep_up(self) -> None:
+        clock, waits = asyncio.get_running_loop().time, Backoff()
+        while True:
+            began = clock()
+            try:
+                if not self._version:
+                    await self._list()
+                await self._watch()
+            except Gone:
+                self._version = ""
+            except MeshError as error:
+                self._fails(error)
+            except Exception as error:  # a reader's defect, or an object that is none: begin anew
+                self._version = ""
+                _log.error("reflector failed", resource=str(self.resource), exc_info=error)
+            if clock() - began > _WORKED:
+                waits.reset()
+            await asyncio.sleep(waits.next())
+
+    async def _list(self) -> None:
+        listing = await self._api.list(self.resource, self.namespace, labels=self._labels, fields=self._fields)
+        self._works()
+        there = {key_of(found): found for found in listing.objects}
+        for key in self._objects.keys() - there.keys():
+            self._set(key, None)
+        for key, found in there.items():
+            self._set(key, found)
+        self._version = listing.version
+        self._listed.set()
+
+    async def _watch(self) -> None:
+        watch = self._api.watch(
+            self.resource,
+            self.namespace,
+            version=self._version,
+            seconds=uniform(*_WATCH_SECONDS),  # noqa: S311 - no secret
+            labels=self._labels,
+            fields=self._fields,
+        )
+        async with watch as events:
+            self._works()
+            async for event in events:
+                self._take(event)
+
+    def _take(self, event: WatchEvent) -> None:
+        if event.type != "BOOKMARK":
+            self._set(key_of(event.object), None if event.type == "DELETED" else event.object)
+        self._version = event.object["metadata"]["resourceVersion"]
+
+    def _set(self, key: Key, now: Object | None) -> None:
+        before = self._objects.get(key)
+        if now is None:
+            self._objects.pop(key, None)
+        else:
+            now["metadata"].pop("managedFields", None)
+            self._objects[key] = now
+        if _version_of(before) != _version_of(now):
+            for hear in tuple(self._hear):
+                hear(Change(before, now))
+
+    def _fails(self, error: MeshError) -> None:
+        if self.trouble is None or self.trouble.detail != error.detail:
+            _log.warning("cannot keep up", resource=str(self.resource), error=str(error))
+        self.trouble = error
+
+    def _works(self) -> None:
+        if self.trouble is not None:
+            _log.info("keeps up again", resource=str(self.resource))
+        self.trouble = None
+
+
+def _version_of(found: Object | None) -> str | None:
+    return None if found is None else found["metadata"]["resourceVersion"]

@@ -1,0 +1,103 @@
+"""Read-only binds of one folder at another, by the kernel's own calls: an image needs no `mount` program for that.
+
+What is mounted here also appears in the kubelet's mount namespace, as it is at that moment: a bind that becomes
+read-only afterwards stays writable there. So it is made read-only before it is put in its place (open_tree,
+mount_setattr and move_mount; Linux 5.12).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
+_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
+_OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
+_RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
+_UMOUNT_NOFOLLOW, _MNT_DETACH = 8, 2
+
+
+class _Attributes(ctypes.Structure):
+    """struct mount_attr of mount_setattr(2)."""
+
+    _fields_ = (
+        ("set", ctypes.c_uint64),
+        ("clear", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("user_namespace", ctypes.c_uint64),
+    )
+
+
+def shows(source: str, target: str) -> bool:
+    """Whether `target` is a read-only mount of the folder `source`."""
+    return (
+        is_mounted(target)
+        and os.path.samestat(os.stat(source), os.stat(target))
+        and bool(os.statvfs(target).f_flag & os.ST_RDONLY)
+    )
+
+
+def bind_read_only(source: str, target: str) -> None:
+    """Show the folder `source` at the folder `target`; nothing can be written, executed or opened as a device there.
+
+    A socket in it can still be connected to: that is no change of the file system. Raises OSError, and then nothing
+    is mounted.
+    """
+    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, what=f"clone {source}")
+    try:
+        _make_read_only(tree)
+        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=f"mount {target}")
+    finally:
+        os.close(tree)
+
+
+def unmount(target: str) -> None:
+    """Take away what is mounted at `target`, layer by layer; nothing is no error. Raises OSError.
+
+    A process that still has a file open there keeps it until it ends.
+    """
+    while is_mounted(target):
+        if _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW | _MNT_DETACH):
+            raise _error(f"unmount {target}")
+
+
+def is_mounted(target: str) -> bool:
+    """Whether something is mounted at `target`, in this process's mount namespace (proc(5), mountinfo)."""
+    wanted = os.path.realpath(target)
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    return any(_unescaped(line.split(" ")[4]) == wanted for line in lines)
+
+
+def _unescaped(field: str) -> str:
+    """Blanks, tabs, line ends and backslashes stand in mountinfo as three octal digits."""
+    first, *rest = field.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
+def _make_read_only(tree: int) -> None:
+    """Set the attributes of a mount that is in no place yet.
+
+    Before Linux 5.12 it has those of where it was cloned from, which is enough if that is mounted read-only.
+    """
+    attributes = _Attributes(_RDONLY | _NOSUID | _NODEV | _NOEXEC)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    try:
+        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size, what="make a mount read-only")
+    except OSError as error:
+        if error.errno != errno.ENOSYS or not os.fstatvfs(tree).f_flag & os.ST_RDONLY:
+            raise
+
+
+def _call(number: int, *arguments: object, what: str) -> int:
+    result = _libc.syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        raise _error(what)
+    return int(result)
+
+
+def _error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"cannot {what}: {os.strerror(number)}")

@@ -1,0 +1,77 @@
+"""The authorities of one trust domain: one signs, all of them are trusted, so that one can follow another.
+
+Each has four quarters of life. In the first it is trusted but does not sign, so that everybody has it in the bundle by
+the time that an SVID of its comes along. In the next two it signs; half-way its successor is made. In the last one it
+is only trusted again, for the SVIDs that it has signed. The first of all signs from the beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from nsm.chains.identity import Authority
+
+
+class Authorities:
+    """Those in use, at least one; `use` changes them while others wait for a change."""
+
+    def __init__(self, authorities: Iterable[Authority]) -> None:
+        self.all = tuple(authorities)
+        self.version = 0
+        """Counts the changes of the bundle."""
+        self._changed = asyncio.Event()
+
+    @property
+    def bundle(self) -> list[x509.Certificate]:
+        """The certificates to trust."""
+        return [authority.certificate for authority in self.all]
+
+    @property
+    def signing(self) -> Authority:
+        """The one that signs now."""
+        return signing(self.all, datetime.now(UTC))
+
+    def use(self, authorities: Iterable[Authority]) -> None:
+        """Go over to these; those who wait for a change are woken if the bundle is another one."""
+        before, self.all = self.bundle, tuple(authorities)
+        if self.bundle != before:
+            self.version += 1
+            self._changed.set()
+            self._changed = asyncio.Event()
+
+    async def changed(self, version: int) -> None:
+        """Wait until the bundle is another one than that of `version`."""
+        while self.version == version:
+            await self._changed.wait()
+
+
+def signing(authorities: Iterable[Authority], now: datetime) -> Authority:
+    """The newest that has been trusted long enough; else the oldest that has not ended; else the newest."""
+    ordered = sorted(authorities, key=_begin)
+    living = alive(ordered, now) or ordered[-1:]
+    known = [authority for authority in living if now >= _part(authority, 1 / 4)]
+    return known[-1] if known else living[0]
+
+
+def alive(authorities: Iterable[Authority], now: datetime) -> list[Authority]:
+    """Those that have not ended, oldest first."""
+    return sorted((each for each in authorities if now < _part(each, 1)), key=_begin)
+
+
+def is_due(authorities: Iterable[Authority], now: datetime) -> bool:
+    """Whether it is time for a new one: there is none, or the newest is past half of its life."""
+    return all(now >= _part(authority, 1 / 2) for authority in authorities)
+
+
+def _begin(authority: Authority) -> datetime:
+    return authority.certificate.not_valid_before_utc
+
+
+def _part(authority: Authority, part: float) -> datetime:
+    """When that part of its life is over."""
+    begin, end = _begin(authority), authority.certificate.not_valid_after_utc
+    return begin + (end - begin) * part

@@ -1,0 +1,36 @@
+"""An authority that outlives its process in a file, for one machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nsm.chains.core import InvalidRequest
+from nsm.chains.identity import Authority
+
+from .pem import authority_from, certificate_of, key_of
+
+
+def authority_at(file: str, trust_domain: str) -> Authority:
+    """The authority in `file`, which is made if it is not there; without a file a new one each time.
+
+    Raises `InvalidRequest` if it cannot be used.
+    """
+    if not file:
+        return Authority.create(trust_domain)
+    path = Path(file)
+    if path.exists():
+        return _read(path, trust_domain)
+    authority = Authority.create(trust_domain)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as opened:
+        opened.write(key_of(authority) + certificate_of(authority))
+    return authority
+
+
+def _read(path: Path, trust_domain: str) -> Authority:
+    try:
+        pem = path.read_bytes()
+        return authority_from(pem, pem, trust_domain)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"NSM_AUTHORITY_FILE={str(path)!r} cannot be used: {error}") from None

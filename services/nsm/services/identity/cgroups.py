@@ -1,0 +1,61 @@
+"""Which pod a process belongs to, by its control groups.
+
+The kubelet makes a group for each pod and names it after the pod's UID; the container runtime makes the containers'
+groups below it. What stands around it differs (proc(5), cgroups(7), and the kubelet's cgroup drivers):
+
+    4:memory:/kubepods/burstable/pod<uid>/<container>                                       v1, driver cgroupfs
+    4:memory:/kubepods.slice/kubepods-pod<uid_>.slice/cri-containerd-<container>.scope      v1, driver systemd
+    0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/crio-<container>.scope/container
+    0::/system.slice/containerd.service/kubepods-besteffort-pod<uid_>.slice:cri-containerd:<container>
+    0::/docker/<node>/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod<uid_>.slice/..    kind
+    0::/../../kubepods-besteffort-pod<uid_>.slice/docker-<container>.scope      seen from a cgroup namespace
+
+systemd's names have `_` where the UID has `-`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from nsm.chains.core import Refused
+
+_POD = re.compile(
+    r"(?:[\w.-]*kubepods-(?:[a-z]+-)?)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
+    r"(?:\.slice)?(?::.*)?"
+)
+_USERS = "user.slice"
+
+
+def pod_uid(cgroup: str) -> str:
+    """The UID of the pod of a process, from its `/proc/PID/cgroup`.
+
+    Raises `Refused` if it is a process of the node itself, or its groups name different pods.
+    """
+    paths = [line.split(":", 2)[2] for line in cgroup.splitlines()]
+    uids = {uid for uid in map(_outermost, paths) if uid is not None}
+    if not uids:
+        raise Refused("it is in no pod, but a process of the node itself")
+    if len(uids) > 1:
+        raise Refused(f"its control groups name several pods: {', '.join(sorted(uids))}")
+    return uids.pop()
+
+
+def is_own_container(cgroup: str, own: str) -> bool:
+    """Whether a process is in the container of this one, whose own groups are `own`, and that does not show the pod.
+
+    In a cgroup namespace of its own a container is the root of all, and so is everything else that is in it.
+    """
+    return cgroup == own and all(line.split(":", 2)[2] == "/" for line in own.splitlines())
+
+
+def _outermost(path: str) -> str | None:
+    """The pod whose group is the highest one: those below it a pod may make and name as it likes.
+
+    So may users of the node in the part of the tree that systemd leaves to them.
+    """
+    for name in path.split("/"):
+        if name == _USERS:
+            return None
+        if (match := _POD.fullmatch(name)) is not None:
+            return match["uid"].replace("_", "-")
+    return None

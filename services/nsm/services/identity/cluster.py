@@ -1,0 +1,31 @@
+"""Identities of the pods of one node of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from nsm.kube import connect
+
+from .authorities import Authorities
+from .issuer import Identify
+from .pods import PodIdentities, Pods
+from .secret import shared_authorities
+
+
+@asynccontextmanager
+async def pods_of_node(
+    node: str, trust_domain: str, *, own_pod: str, secret: str, authority_lifetime: timedelta
+) -> AsyncIterator[tuple[Authorities, Identify]]:
+    """The authorities that all nodes share by the Secret `secret`, and what names the pods of `node`.
+
+    `own_pod` is the name of the one that we are in, or empty.
+    """
+    async with (
+        connect() as api,
+        Pods(api, node) as pods,
+        shared_authorities(api, secret, trust_domain, lifetime=authority_lifetime) as authorities,
+    ):
+        own = (api.namespace, own_pod) if own_pod else None
+        yield authorities, PodIdentities(pods, trust_domain, own=own).identify

@@ -1,0 +1,27 @@
+"""An authority as text: its key and its certificate."""
+
+from __future__ import annotations
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from nsm.chains.identity import Authority
+
+
+def key_of(authority: Authority) -> bytes:
+    """The private key, PKCS#8, not encrypted."""
+    return authority.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def certificate_of(authority: Authority) -> bytes:
+    """The certificate."""
+    return authority.certificate.public_bytes(Encoding.PEM)
+
+
+def authority_from(key: bytes, certificate: bytes, trust_domain: str) -> Authority:
+    """The authority of a key and a certificate, which may be the same file. Raises ValueError."""
+    private, public = load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
+    if not isinstance(private, EllipticCurvePrivateKey) or private.public_key() != public.public_key():
+        raise ValueError("the key does not belong to the certificate")
+    return Authority(trust_domain, public, private)

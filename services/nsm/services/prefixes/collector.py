@@ -1,0 +1,102 @@
+"""What a cluster's objects say together, as of now."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
+from functools import partial
+
+from nsm.chains.core import MeshError
+from nsm.chains.logs import log
+from nsm.chains.model.addresses import Network
+from nsm.kube import CONFIG_MAPS, NODES, SERVICES, Api, Key, Object, ObjectMissing, Reflector, Resource, key_of
+from nsm.kube.backoff import Backoff
+
+from .sources import merged, of_kubeadm, of_node, of_service, of_service_cidr, of_user
+
+_KUBEADM = "kube-system", "kubeadm-config"
+_SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCIDR", namespaced=False)
+
+
+class Collector:
+    """Watches a cluster's nodes, services, kubeadm's ConfigMap and that of the user; an async context manager.
+
+    ServiceCIDRs too where the API server has them. `hear` is called when something may have changed.
+    """
+
+    def __init__(
+        self, api: Api, *, always: Iterable[Network], user: Key, user_key: str, hear: Callable[[], None]
+    ) -> None:
+        self._api, self._always, self._hear = api, list(always), hear
+        self._sources = [
+            _Source(Reflector(api, NODES), of_node),
+            _Source(Reflector(api, SERVICES), of_service),
+            _Source(_one(api, _KUBEADM), of_kubeadm),
+            _Source(_one(api, user), partial(of_user, key=user_key)),
+        ]
+        self._running = AsyncExitStack()
+
+    async def synced(self) -> None:
+        """Wait until all of them have been seen once: fewer prefixes than there are would do harm."""
+        await asyncio.gather(*[source.reflector.synced() for source in self._sources])
+
+    def prefixes(self) -> tuple[str, ...]:
+        """What is to be excluded now."""
+        return merged(itertools.chain(self._always, *[source.networks() for source in self._sources]))
+
+    async def __aenter__(self) -> Collector:
+        if await _has(self._api, _SERVICE_CIDRS):
+            self._sources.append(_Source(Reflector(self._api, _SERVICE_CIDRS), of_service_cidr))
+        for source in self._sources:
+            source.reflector.on_change(lambda _change: self._hear())
+            await self._running.enter_async_context(source.reflector)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._running.aclose()
+
+
+def _one(api: Api, key: Key) -> Reflector:
+    namespace, name = key
+    return Reflector(api, CONFIG_MAPS, namespace, fields=f"metadata.name={name}")
+
+
+async def _has(api: Api, resource: Resource) -> bool:
+    """Whether the API server knows `resource`; asked until it says."""
+    waits = Backoff()
+    while True:
+        try:
+            await api.list(resource)
+        except ObjectMissing:
+            return False
+        except MeshError as error:
+            log.warning("cannot begin", error=str(error))
+            await asyncio.sleep(waits.next())
+        else:
+            return True
+
+
+class _Source:
+    """Objects of a kind and what is read from them. What cannot be read is told once; what it said before stays."""
+
+    def __init__(self, reflector: Reflector, read: Callable[[Object], list[Network]]) -> None:
+        self.reflector, self._read = reflector, read
+        self._seen: dict[Key, tuple[Object, list[Network]]] = {}
+
+    def networks(self) -> list[Network]:
+        """Of all its objects."""
+        self._seen = {key: self._look(key, found) for key, found in self.reflector.objects.items()}
+        return [network for _, networks in self._seen.values() for network in networks]
+
+    def _look(self, key: Key, found: Object) -> tuple[Object, list[Network]]:
+        object_then, networks = self._seen.get(key, (None, []))
+        if found is not object_then:
+            try:
+                networks = self._read(found)
+            except ValueError as error:
+                where = "/".join(filter(None, key_of(found)))
+                kind = self.reflector.resource.kind
+                log.warning("cannot be read; what it said before stays", kind=kind, name=where, error=str(error))
+        return found, networks

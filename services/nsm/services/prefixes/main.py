@@ -1,0 +1,106 @@
+"""Collects the addresses that a cluster uses itself, so that managers keep them from wires."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from nsm.chains.component import run_plain, unless_set
+from nsm.chains.config import Common, items, text, variable
+from nsm.chains.core import MeshError
+from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH
+from nsm.chains.logs import log
+from nsm.chains.model.addresses import Network, read_interface
+from nsm.kube import Api, connect
+
+from .collector import Collector
+from .outputs import ConfigMap, File, Output
+from .sources import document_of
+
+_SETTLED = 0.2
+"""Seconds to wait for more of what comes together, such as the services of one manifest."""
+_PAUSE = 5.0
+"""Seconds until what failed is tried again."""
+
+
+def _prefixes(value: str) -> tuple[Network, ...]:
+    return tuple(map(_prefix, items(value)))
+
+
+def _prefix(value: str) -> Network:
+    if (interface := read_interface(value)) is None:
+        raise ValueError(f"{value!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+    return interface.network
+
+
+def _output_type(value: str) -> str:
+    if value not in {"file", "config-map"}:
+        raise ValueError("expected file or config-map")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixesConfig(Common):
+    """What is excluded besides the cluster's own ranges, and where the result goes."""
+
+    name: str = variable("exclude-prefixes-k8s", text, "the name in logs")
+    excluded_prefixes: tuple[Network, ...] = variable("", _prefixes, "prefixes to exclude whatever the cluster says")
+    config_map_namespace: str = variable("default", text, "namespace of the ConfigMap with more of them")
+    config_map_name: str = variable("excluded-prefixes-config", text, "its name; it need not be there")
+    config_map_key: str = variable("excluded_prefixes_input.yaml", text, "its entry, YAML: prefixes: [..]")
+    prefixes_output_type: str = variable("file", _output_type, "where to write: file or config-map")
+    output_file_path: str = variable(DEFAULT_PATH, text, "the file, which managers read as NSM_EXCLUDED_PREFIXES_FILE")
+    output_config_map_name: str = variable("nsm-config", text, "the ConfigMap, in the namespace that this runs in")
+    output_config_map_key: str = variable("excluded_prefixes_output.yaml", text, "its entry")
+
+
+def main(arguments: list[str]) -> int:
+    """Collects what addresses a Kubernetes cluster uses itself, for managers to exclude."""
+    return run_plain("prefixes", PrefixesConfig, _serve, arguments)
+
+
+async def _serve(config: PrefixesConfig, stopping: asyncio.Event) -> None:
+    async with connect() as api:
+        await unless_set(stopping, collect(config, api))
+
+
+async def collect(config: PrefixesConfig, api: Api) -> None:
+    """Write what is to be excluded whenever it has changed, for ever."""
+    news = asyncio.Event()
+    collector = Collector(
+        api,
+        always=config.excluded_prefixes,
+        user=(config.config_map_namespace, config.config_map_name),
+        user_key=config.config_map_key,
+        hear=news.set,
+    )
+    async with AsyncExitStack() as stack, collector:
+        output = await _output(config, api, stack, news.set)
+        await collector.synced()
+        log.info("ready")
+        while True:
+            news.clear()
+            pause = None if await _written(output, document_of(collector.prefixes())) else _PAUSE
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await news.wait()
+            await asyncio.sleep(_SETTLED)
+
+
+async def _output(config: PrefixesConfig, api: Api, stack: AsyncExitStack, hear: Callable[[], None]) -> Output:
+    if config.prefixes_output_type == "file":
+        return File(config.output_file_path)
+    config_map = ConfigMap(api, config.output_config_map_name, config.output_config_map_key, hear=hear)
+    return await stack.enter_async_context(config_map)
+
+
+async def _written(output: Output, document: str) -> bool:
+    try:
+        await output.write(document)
+    except MeshError as error:
+        log.warning("cannot write the prefixes", error=str(error), again_in_s=_PAUSE)
+        return False
+    return True

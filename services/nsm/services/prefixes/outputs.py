@@ -1,0 +1,87 @@
+"""Where the prefixes go: a file beside a manager, or a ConfigMap."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from nsm.chains.core import Unavailable
+from nsm.chains.logs import log
+from nsm.kube import CONFIG_MAPS, Api, Reflector
+
+
+class Output(Protocol):
+    """Keeps one text."""
+
+    async def write(self, text: str) -> None:
+        """Have `text` there; what is there already is left alone. Raises `MeshError`."""
+
+
+class File:
+    """A file that only its owner reads, replaced as a whole: a reader sees the old text or the new one."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+
+    async def write(self, text: str) -> None:
+        """Replace the file. Raises `Unavailable` if the folder does not let us."""
+        try:
+            if self._content() != text:
+                self._replace(text)
+                log.info("written", path=str(self._path))
+        except OSError as error:
+            raise Unavailable(f"cannot write {self._path}: {error.strerror}") from None
+
+    def _content(self) -> str | None:
+        try:
+            return self._path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return None
+
+    def _replace(self, text: str) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # mode 0600
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, self._path)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+
+
+class ConfigMap:
+    """One entry of a ConfigMap of our namespace; an async context manager that watches it.
+
+    `hear` is called when somebody changed it: the next `write` puts it right.
+    """
+
+    def __init__(self, api: Api, name: str, key: str, *, hear: Callable[[], None]) -> None:
+        self._api, self._name, self._key = api, name, key
+        self._watched = Reflector(api, CONFIG_MAPS, api.namespace, fields=f"metadata.name={name}")
+        self._watched.on_change(lambda _change: hear())
+
+    async def write(self, text: str) -> None:
+        """Write the entry, and the ConfigMap if there is none; other entries stay as they are."""
+        await self._watched.synced()
+        found = self._watched.objects.get((self._api.namespace, self._name))
+        if found is not None and (found.get("data") or {}).get(self._key) == text:
+            return
+        data = {self._key: text}
+        if found is None:
+            await self._api.create(CONFIG_MAPS, {"metadata": {"name": self._name}, "data": data}, self._api.namespace)
+        else:
+            await self._api.patch(CONFIG_MAPS, self._name, {"data": data}, self._api.namespace)
+        log.info("written", config_map=f"{self._api.namespace}/{self._name}", key=self._key)
+
+    async def __aenter__(self) -> ConfigMap:
+        await self._watched.__aenter__()
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._watched.__aexit__(None, None, None)

@@ -1,0 +1,79 @@
+"""Which addresses a cluster uses itself, by the objects that say so."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+
+import yaml
+
+from nsm.chains.elements.excluded_prefixes import prefixes_of
+from nsm.chains.model.addresses import Network, read_address, read_interface
+from nsm.kube import Object
+
+
+def of_node(node: Object) -> list[Network]:
+    """The ranges that the pods of a node have addresses of."""
+    spec = node.get("spec") or {}
+    return _networks(spec.get("podCIDRs") or [spec.get("podCIDR")])
+
+
+def of_service(service: Object) -> list[Network]:
+    """The addresses of a service, each as a prefix of its own; a headless one has none."""
+    spec = service.get("spec") or {}
+    addresses = map(read_address, spec.get("clusterIPs") or [spec.get("clusterIP") or ""])
+    return [ipaddress.ip_network(address) for address in addresses if address is not None]
+
+
+def of_service_cidr(service_cidr: Object) -> list[Network]:
+    """The ranges that services get their addresses from (networking.k8s.io/v1, Kubernetes 1.33)."""
+    return _networks((service_cidr.get("spec") or {}).get("cidrs") or [])
+
+
+def of_kubeadm(config_map: Object) -> list[Network]:
+    """The ranges of pods and services that kubeadm was told. Raises ValueError if they cannot be read."""
+    document = _document(config_map, "ClusterConfiguration")
+    networking = document.get("networking") if isinstance(document, dict) else None
+    if document is None or networking is None:
+        return []
+    if not isinstance(networking, dict):
+        raise ValueError("ClusterConfiguration: networking is no mapping")
+    subnets = [str(networking.get(name) or "").split(",") for name in ("podSubnet", "serviceSubnet")]
+    return _networks(subnet.strip() for both in subnets for subnet in both)
+
+
+def of_user(config_map: Object, key: str) -> list[Network]:
+    """What somebody wants to have excluded besides, a YAML list under `prefixes`. Raises ValueError."""
+    return _networks(prefixes_of(_document(config_map, key)))
+
+
+def merged(networks: Iterable[Network]) -> tuple[str, ...]:
+    """As few prefixes as say the same, IPv4 before IPv6, each family in order."""
+    every = list(networks)
+    four = [network for network in every if isinstance(network, ipaddress.IPv4Network)]
+    six = [network for network in every if isinstance(network, ipaddress.IPv6Network)]
+    return tuple(map(str, [*ipaddress.collapse_addresses(four), *ipaddress.collapse_addresses(six)]))
+
+
+def document_of(prefixes: Iterable[str]) -> str:
+    """The YAML that managers read."""
+    text: str = yaml.safe_dump({"prefixes": list(prefixes)})
+    return text
+
+
+def _document(config_map: Object, key: str) -> object:
+    try:
+        return yaml.safe_load((config_map.get("data") or {}).get(key, ""))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{key}: {' '.join(str(error).split())}") from None
+
+
+def _networks(texts: Iterable[str | None]) -> list[Network]:
+    return list(_read(text for text in texts if text))
+
+
+def _read(texts: Iterable[str]) -> Iterator[Network]:
+    for text in texts:
+        if (interface := read_interface(text)) is None:
+            raise ValueError(f"{text!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+        yield interface.network

@@ -1,0 +1,64 @@
+"""The registry on custom resources, composed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.composed.registry import Registry
+from nsm.chains.core import RegistryChain
+from nsm.chains.identity import Identity
+from nsm.chains.policy import PolicySet
+from nsm.chains.registry.authorize import Authorize
+from nsm.chains.registry.set_expiration_time import SetExpirationTime
+from nsm.chains.registry.set_payload import SetPayload
+from nsm.chains.registry.update_path import UpdatePath
+from nsm.kube import connect
+
+from .objects import ENDPOINT_FORM, SERVICE_FORM
+from .place import Place
+from .rules import EndpointRules, ServiceRules
+from .store import CustomResources
+
+
+@asynccontextmanager
+async def custom_resource_registry(
+    identity: Identity, *, namespace: str, kubeconfig: str, policies: Sequence[str], lifetime: float, name: str
+) -> AsyncIterator[Registry]:
+    """A registry in the custom resources of `namespace` (empty: the one that the pod or the kubeconfig says).
+
+    Endpoints live `lifetime` seconds after they registered last. Entered once everything in the cluster is known:
+    that waits for an API server that is away, and for permissions. Nothing of a registration is kept in the process,
+    so any replica may get the next call for a name: there is no begin element.
+    """
+    owned = PolicySet.select(policies).client_allowed
+    async with connect(kubeconfig) as api:
+        place = Place(api, namespace or api.namespace, component=name)
+        endpoint_store = CustomResources(place, ENDPOINT_FORM, EndpointRules(owned=owned), lifetime=lifetime)
+
+        def is_provided(service: str) -> bool:
+            return bool(endpoint_store.index.records.matching(NetworkServiceEndpoint(network_service_names=[service])))
+
+        service_rules = ServiceRules(owned=owned, is_provided=is_provided)
+        service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime)
+        services: RegistryChain[NetworkService] = RegistryChain(
+            [
+                UpdatePath(identity),  # before authorize, which looks at the tokens
+                Authorize(policies, keeps_owners=False),  # the store does
+                SetPayload(),
+                service_store,
+            ]
+        )
+        endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+            [
+                UpdatePath(identity),
+                Authorize(policies, keeps_owners=False),
+                SetExpirationTime(lifetime),
+                endpoint_store,
+            ]
+        )
+        async with endpoint_store, service_store:
+            await endpoint_store.synced()
+            await service_store.synced()
+            yield Registry(services, endpoints)

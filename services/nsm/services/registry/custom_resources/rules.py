@@ -1,0 +1,110 @@
+"""What a Register may write over what is there, and who may take a record out.
+
+The owner of a record is the identity that registered it: the first of its `path_ids`. It stands in the object, so that
+all replicas know it and a restart does not forget it. A record without any was applied by a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nsm.apis import codec
+from nsm.apis.payloads import IP
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import Conflict, R, Refused
+
+from .index import is_live
+
+
+class Rules(Protocol[R]):
+    """The rules for one kind of record."""
+
+    def merged(self, record: R, held: R | None) -> R | None:
+        """What to write so that `record` is registered, `held` being there; None: nothing, it is registered.
+
+        Raises `Refused` or `Conflict`.
+        """
+        ...
+
+    def may_go(self, record: R, held: R) -> bool:
+        """Whether an Unregister of `record` takes `held` out; False leaves it there. Raises `Refused`."""
+        ...
+
+
+class EndpointRules(Rules[NetworkServiceEndpoint]):
+    """An endpoint belongs to who registered it for as long as it lives; with `owned` False to anybody."""
+
+    def __init__(self, *, owned: bool) -> None:
+        self._owned = owned
+
+    def merged(
+        self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint | None
+    ) -> NetworkServiceEndpoint | None:
+        """It is always written: its time goes on. When it came first stays as it was."""
+        wanted = codec.clone(record)
+        if held is not None and is_live(held):
+            self._check(record, held)
+            if held.initial_registration_time is not None:
+                wanted.initial_registration_time = held.initial_registration_time
+        if wanted.initial_registration_time is None:
+            wanted.initial_registration_time = Timestamp.now()
+        return wanted
+
+    def may_go(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
+        """Its owner takes it out; anybody, once it has ended."""
+        if is_live(held):
+            self._check(record, held)
+        return True
+
+    def _check(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> None:
+        if self._owned and _is_foreign(record, held):
+            raise _foreign(held)
+
+
+class ServiceRules(Rules[NetworkService]):
+    """A service belongs to who registered it for as long as somebody provides it, and to the person who applied it.
+
+    Others may register it too as long as they say nothing else of it. Matches are often added by hand (`kubectl edit`):
+    a Register that has none leaves those that are there.
+    """
+
+    def __init__(self, *, owned: bool, is_provided: Callable[[str], bool]) -> None:
+        self._owned, self._is_provided = owned, is_provided
+
+    def merged(self, record: NetworkService, held: NetworkService | None) -> NetworkService | None:
+        """Nothing is written that says the same."""
+        if held is None:
+            return record
+        wanted = codec.clone(record)
+        wanted.matches = record.matches or held.matches
+        if wanted.payload == (held.payload or IP) and wanted.matches == held.matches:
+            return None
+        if not held.path_ids:
+            raise Conflict(
+                f"network service {held.name!r} was applied by hand with payload {held.payload or IP} "
+                f"and {len(held.matches)} matches; change it there, or register the same"
+            )
+        self._check(record, held)
+        return wanted
+
+    def may_go(self, record: NetworkService, held: NetworkService) -> bool:
+        """What a person applied stays."""
+        if not held.path_ids:
+            return False
+        self._check(record, held)
+        return True
+
+    def _check(self, record: NetworkService, held: NetworkService) -> None:
+        if self._owned and _is_foreign(record, held) and self._is_provided(held.name):
+            raise _foreign(held)
+
+
+def _is_foreign(record: NetworkService | NetworkServiceEndpoint, held: NetworkService | NetworkServiceEndpoint) -> bool:
+    return bool(held.path_ids) and record.path_ids[:1] != held.path_ids[:1]
+
+
+def _foreign(held: NetworkService | NetworkServiceEndpoint) -> Refused:
+    owner = held.path_ids[0]
+    return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")

@@ -1,0 +1,141 @@
+"""Writes records as objects: the resource version decides between several who write at once."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable
+from typing import Generic, TypeVar
+
+from nsm.chains.core import Conflict, R, TimedOut, Unavailable
+from nsm.kube import Key, Object, ObjectConflict, ObjectMissing, key_of
+
+from .index import Index
+from .names import object_name
+from .objects import Form
+from .place import Place
+from .rules import Rules
+
+T = TypeVar("T")
+
+_TRIES = 8
+"""How often a write is tried that others come before."""
+_SEEN_WITHIN = 1.0
+"""Seconds that a write waits for the watch to tell of it: who asks next here finds it."""
+_REMEMBERED = 30.0
+"""Seconds that a write which failed, and none that succeeded since, means that the API server is away."""
+
+
+class Writes(Generic[R]):
+    """Register and unregister in the objects of `place`, as the rules allow.
+
+    What is there is looked up in the index first; only if that turns out to be old the API server is asked.
+    """
+
+    def __init__(self, place: Place, form: Form[R], rules: Rules[R], index: Index[R]) -> None:
+        self._api, self._namespace = place.api, place.namespace
+        self._form, self._rules, self._index = form, rules, index
+        self._failed_at = -math.inf
+
+    @property
+    def fail(self) -> bool:
+        """Whether the API server cannot be written to, for all that we know."""
+        return asyncio.get_running_loop().time() - self._failed_at < _REMEMBERED
+
+    async def register(self, record: R, within: float | None) -> R:
+        """Write `record` over what is there, in so many seconds; returns it as it now stands.
+
+        Raises `Refused` or `Conflict` by the rules, `Unavailable`, `TimedOut`.
+        """
+        written = await self._in_time(self._write(record), within, record.name)
+        return self._form.from_object(written)
+
+    async def unregister(self, record: R, within: float | None) -> None:
+        """Delete the object of `record`, if there is one. Raises as `register` does."""
+        await self._in_time(self._delete(record), within, record.name)
+
+    async def remove(self, held: Object) -> None:
+        """Delete that very version of an object. Raises `ObjectConflict`, `ObjectMissing`."""
+        namespace, name = key_of(held)
+        version = held["metadata"]["resourceVersion"]
+        await self._api.delete(self._form.resource, name, namespace, version=version)
+
+    async def _in_time(self, work: Awaitable[T], within: float | None, name: str) -> T:
+        now = asyncio.get_running_loop().time
+        try:
+            async with asyncio.timeout(within):
+                return await work
+        except TimeoutError:
+            self._failed_at = now()
+            raise TimedOut(f"the API server did not store {name!r} in the caller's time") from None
+        except Unavailable:
+            self._failed_at = now()
+            raise
+
+    async def _write(self, record: R) -> Object:
+        key = self._key_of(record)
+        held = self._index.at(key)
+        for _ in range(_TRIES):
+            wanted = self._rules.merged(record, self._record_of(record, held))
+            if wanted is None:
+                assert held is not None
+                return held
+            try:
+                written = await self._put(self._form.to_object(wanted, self._namespace, held), is_new=held is None)
+            except ObjectConflict:
+                held = await self._fetch(key)
+            except ObjectMissing:
+                if held is None:
+                    raise  # the kind, or the namespace
+                held = None
+            else:
+                await self._index.seen(written, _SEEN_WITHIN)
+                return written
+        raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
+
+    async def _put(self, body: Object, *, is_new: bool) -> Object:
+        if is_new:
+            written = await self._api.create(self._form.resource, body, self._namespace)
+        else:
+            written = await self._api.replace(self._form.resource, body)
+        self._failed_at = -math.inf
+        return written
+
+    async def _delete(self, record: R) -> None:
+        key = self._key_of(record)
+        held = self._index.at(key) or await self._fetch(key)
+        for _ in range(_TRIES):
+            there = self._record_of(record, held)
+            if held is None or (there is not None and not self._rules.may_go(record, there)):
+                return
+            try:
+                await self.remove(held)
+            except ObjectConflict:
+                held = await self._fetch(key)
+            except ObjectMissing:
+                return
+            else:
+                await self._index.gone(held, _SEEN_WITHIN)
+                return
+        raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be unregistered")
+
+    async def _fetch(self, key: Key) -> Object | None:
+        try:
+            return await self._api.get(self._form.resource, key[1], key[0])
+        except ObjectMissing:
+            return None
+
+    def _key_of(self, record: R) -> Key:
+        return self._namespace, object_name(record.name)
+
+    def _record_of(self, record: R, held: Object | None) -> R | None:
+        """The record in `held`; None if there is none in it: it may be written over then."""
+        if held is None:
+            return None
+        try:
+            there = self._form.from_object(held)
+        except ValueError:
+            return None
+        if there.name != record.name:
+            raise Conflict(f"the object {key_of(held)[1]!r} is that of {there.name!r}, not of {record.name!r}")
+        return there

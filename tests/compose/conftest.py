@@ -1,0 +1,31 @@
+"""These tests need a container engine and the images: make test-compose has both ready."""
+
+import os
+
+import pytest
+
+from tests.compose.engine import Project, composes
+
+COMMANDS = composes()
+
+
+def pytest_itemcollected(item):
+    item.add_marker(pytest.mark.timeout(180))
+
+
+@pytest.fixture(scope="session", params=COMMANDS, ids=" ".join)
+def command(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def mesh(command):
+    """A mesh that all tests use; each leaves it as it was."""
+    project = Project(f"nsmtest{os.getpid()}{len(command)}", command)
+    try:
+        project.up()
+        for client in ("client", "remote-client", "app-client"):
+            project.until_healthy(client)
+        yield project
+    finally:
+        project.down()

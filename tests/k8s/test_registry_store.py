@@ -1,0 +1,478 @@
+"""Registries in the custom resources of a real API server: two processes with no more permissions than they need."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, asynccontextmanager
+
+import pytest
+
+from bench import registry as bench_registry
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, Unavailable
+from nsm.chains.identity.source import identity_from
+from nsm.chains.transport import Pool, RemoteRegistry
+from nsm.kube import CONFIG_MAPS, Gone, Reflector, Unauthorized, connect
+from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
+from tests.cluster import api_server, binary, identities
+from tests.cluster.programs import Programs, answers
+from tests.docs.pages import ROOT
+
+NAMESPACE = "nsm-system"
+OPTIONS = ["--endpoint-reconciler-type=none"]  # the loopback cannot be an endpoint
+LIFETIME = 6
+MANIFESTS = ROOT / "k8s"
+ACCOUNTS = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: registry, namespace: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: nobody, namespace: {NAMESPACE}}}
+"""
+OTHER_DEFINITION = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: networkservices.networkservicemesh.io}
+spec:
+  group: networkservicemesh.io
+  scope: Namespaced
+  names: {kind: NetworkService, listKind: NetworkServiceList, plural: networkservices, singular: networkservice, shortNames: [netsvc, netsvcs]}
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema:
+        openAPIV3Schema:
+          type: object
+          properties:
+            spec: {type: object, x-kubernetes-preserve-unknown-fields: true}
+"""
+"""One that lets anything through, as a registry of another make brings it."""
+
+
+class Cluster:
+    """An API server that a test may stop and start."""
+
+    def __init__(self, folder, programs):
+        self._programs = programs
+        who = identities.make(folder / "identities", ["127.0.0.1", api_server.FIRST_SERVICE])
+        ports = api_server.free_ports(3)
+        self.api = api_server.start(programs, folder, who, binary.programs(), ports=ports, more=OPTIONS)
+        self._words = programs._running["kube-apiserver"].args
+        self.kubectl("apply", "-k", MANIFESTS / "crds")
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        self.kubectl_apply(ACCOUNTS)
+        self.kubectl("apply", "-f", MANIFESTS / "registry-k8s" / "rbac.yaml")
+
+    def kubectl(self, *words, check=True, **options):
+        command = [self.api.kubectl, "--kubeconfig", self.api.kubeconfig, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+        if check and done.returncode:
+            raise AssertionError(f"kubectl {' '.join(words)}: {done.stderr}")
+        return done
+
+    def kubectl_apply(self, text, **options):
+        return self.kubectl("apply", "-f", "-", input=text, **options)
+
+    def kubeconfig(self, account, folder):
+        """A file by which a service account is reached, as a pod of it would be."""
+        token = self.kubectl("create", "token", account, "-n", NAMESPACE).stdout.strip()
+        return self.kubeconfig_with(token, folder, account)
+
+    def kubeconfig_with(self, token, folder, name):
+        ca = base64.b64encode(self.api.identities.file("ca.crt").read_bytes()).decode()
+        text = {
+            "current-context": "x",
+            "clusters": [{"name": "x", "cluster": {"server": self.api.url, "certificate-authority-data": ca}}],
+            "users": [{"name": "x", "user": {"token": token}}],
+            "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x", "namespace": NAMESPACE}}],
+        }
+        path = folder / f"{name}.kubeconfig"
+        path.write_text(json.dumps(text))
+        return path
+
+    @property
+    def server(self):
+        return self._programs._running["kube-apiserver"]
+
+    def stop(self):
+        self.server.kill()
+        self.server.wait()
+
+    def start(self):
+        self._programs.start("kube-apiserver", self._words[3:], env={})
+        tls = ssl.create_default_context(cafile=self.api.identities.file("ca.crt"))
+        token = self.api.identities.tokens[identities.ADMIN]
+        self._programs.wait_until(lambda: answers(f"{self.api.url}/readyz", tls, token), "the API server is back")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    with Programs(folder / "logs") as programs:
+        yield Cluster(folder, programs)
+
+
+@pytest.fixture(autouse=True)
+def empty(cluster):
+    """Each test begins with nothing registered."""
+    yield
+    if cluster.server.poll() is not None:
+        cluster.start()
+    cluster.kubectl("delete", "nse,netsvc", "--all", "-A", "--wait=true")
+
+
+class Registries:
+    """Processes `nsm registry`, and a client with an identity."""
+
+    def __init__(self, stack, folder, kubeconfig):
+        self._stack, self._folder, self._kubeconfig = stack, folder, kubeconfig
+        self.sockets = [folder / "client", folder / "other", *(folder / f"registry-{n}" for n in range(2))]
+        entries = ",".join(f"socket:{socket}=spiffe://test.mesh/{socket.name}" for socket in self.sockets)
+        self._start("identity", NSM_ENTRIES=entries)
+        wait_until(lambda: all(socket.exists() for socket in self.sockets))
+        self.processes = [self.start(number) for number in range(2)]
+        self.urls = [f"unix://{folder}/listen-{number}" for number in range(2)]
+
+    def start(self, number):
+        process = self._start(
+            "registry",
+            NSM_NAME=f"registry-{number}",
+            NSM_LISTEN_ON=f"unix://{self._folder}/listen-{number}",
+            NSM_STORE=f"k8s:{NAMESPACE}",
+            NSM_ENDPOINT_LIFETIME=f"{LIFETIME}s",
+            KUBECONFIG=str(self._kubeconfig),
+            SPIFFE_ENDPOINT_SOCKET=f"unix://{self._folder}/registry-{number}",
+        )
+        wait_until(lambda: '"ready"' in self.said(f"registry-{number}") or process.poll() is not None)
+        assert process.poll() is None, self.said(f"registry-{number}")
+        return process
+
+    def said(self, name):
+        return (self._folder / f"{name}.log").read_text()
+
+    def _start(self, component, **environment):
+        name = environment.get("NSM_NAME", component)
+        log = self._stack.enter_context((self._folder / f"{name}.log").open("w"))
+        words = [sys.executable, "-m", "nsm.chains", component]
+        clean = {"PATH": os.environ["PATH"], **environment}
+        process = self._stack.enter_context(subprocess.Popen(words, env=clean, stderr=log, stdout=log))
+        self._stack.callback(process.kill)
+        return process
+
+    @asynccontextmanager
+    async def clients(self, who="client"):
+        """Endpoints and services, each at both registries."""
+        async with identity_from(f"unix://{self._folder}/{who}") as identity, Pool(identity) as pool:
+            yield Client(ENDPOINTS, pool, self.urls), Client(SERVICES, pool, self.urls)
+
+
+class Client:
+    def __init__(self, kind, pool, urls):
+        self._remote, self._urls = RemoteRegistry(kind, pool), urls
+
+    async def register(self, at, record, timeout=10.0):
+        deadline = asyncio.get_running_loop().time() + timeout
+        return await self._remote.register(RegistryCall(record, target=self._urls[at], deadline=deadline))
+
+    async def unregister(self, at, record):
+        await self._remote.unregister(RegistryCall(record, target=self._urls[at]))
+
+    async def find(self, at, query):
+        call = RegistryCall(query, target=self._urls[at])
+        return [found.record async for batch in self._remote.find(call) for found in batch]
+
+    def watch(self, at, query):
+        return self._remote.find(RegistryCall(query, watch=True, target=self._urls[at]))
+
+    async def found(self, at, query, condition, seconds=5.0):
+        """Wait until what is found fits; returns how long that took."""
+        begin = time.monotonic()
+        while not condition(await self.find(at, query)):
+            assert time.monotonic() - begin < seconds
+            await asyncio.sleep(0.005)
+        return time.monotonic() - begin
+
+
+@pytest.fixture
+def registries(cluster, tmp_path):
+    with ExitStack() as stack:
+        yield Registries(stack, tmp_path, cluster.kubeconfig("registry", tmp_path))
+
+
+def wait_until(condition, seconds=20.0):
+    begin = time.monotonic()
+    while not condition():
+        assert time.monotonic() - begin < seconds
+        time.sleep(0.02)
+
+
+def nse(name="nse-1", *services, **fields):
+    return NetworkServiceEndpoint(name=name, network_service_names=list(services or ["svc"]), **fields)
+
+
+ANY = NetworkServiceEndpoint()
+
+
+async def test_what_one_replica_is_told_the_other_finds(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        watch = endpoints.watch(1, nse("", "svc"))
+        assert await anext(watch) == []
+        await endpoints.register(0, nse(url="tcp://10.0.0.1:5001"))
+        (found,) = await anext(watch)
+        assert (found.record.name, found.record.url, found.deleted) == ("nse-1", "tcp://10.0.0.1:5001", False)
+        assert [record.name for record in await endpoints.find(0, ANY)] == ["nse-1"]
+        await endpoints.register(1, nse(url="tcp://10.0.0.1:5001"))
+        await endpoints.unregister(1, nse())
+        assert (await anext(watch))[0].record.name == "nse-1"
+        await watch.aclose()
+        await endpoints.found(0, ANY, lambda found: not found)
+    assert cluster.kubectl("get", "nse", "-A").stdout == ""
+
+
+async def test_replicas_that_write_one_name_at_once_agree(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        await asyncio.gather(*(endpoints.register(n % 2, nse(url=f"tcp://10.0.0.{n}:1")) for n in range(20)))
+        written = json.loads(cluster.kubectl("get", "nse", "nse-1", "-n", NAMESPACE, "-o", "json").stdout)
+        for at in range(2):
+            await endpoints.found(at, ANY, lambda found: [each.url for each in found] == [written["spec"]["url"]])
+
+
+async def test_an_endpoint_that_does_not_come_again_is_collected_by_one_of_them(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        await endpoints.register(0, nse("stays"))
+        await endpoints.register(0, nse("goes"))
+        for _ in range(LIFETIME):
+            await asyncio.sleep(1)
+            await endpoints.register(1, nse("stays"))
+        assert [record.name for record in await endpoints.find(0, ANY)] == ["stays"]
+        await asyncio.sleep(2.5)
+        assert cluster.kubectl("get", "nse", "-A", "-o", "name").stdout.split() == [
+            "networkserviceendpoint.networkservicemesh.io/stays"
+        ]
+    for number in range(2):
+        assert "cannot delete" not in registries.said(f"registry-{number}")
+
+
+async def test_a_name_of_one_identity_is_not_taken_by_another(registries):
+    async with registries.clients() as (endpoints, _), registries.clients("other") as (others, _):
+        await endpoints.register(0, nse())
+        with pytest.raises(MeshError, match=r"'nse-1' was registered by spiffe://test.mesh/client"):
+            await others.register(1, nse())
+
+
+async def test_an_edited_service_is_seen_by_the_next_request_in_less_than_a_second(registries, cluster):
+    async with registries.clients() as (_, services):
+        await services.register(0, NetworkService(name="svc"))
+        patch = {"spec": {"matches": [{"routes": [{"destination_selector": {"version": "2"}}]}]}}
+        cluster.kubectl("patch", "netsvc", "svc", "-n", NAMESPACE, "--type=merge", "-p", json.dumps(patch))
+        for at in range(2):
+            took = await services.found(at, NetworkService(name="svc"), lambda found: bool(found[0].matches))
+            assert took < 1
+        await services.register(1, NetworkService(name="svc"))
+        (service,) = await services.find(0, NetworkService(name="svc"))
+        assert service.matches[0].routes[0].destination_selector == {"version": "2"}
+
+
+async def test_a_service_that_a_person_applied_stays_what_it_is(registries, cluster):
+    cluster.kubectl_apply(
+        f"""
+apiVersion: networkservicemesh.io/v1
+kind: NetworkService
+metadata: {{name: by-hand, namespace: {NAMESPACE}}}
+spec: {{payload: IP, matches: [{{source_selector: {{app: a}}, routes: [{{destination_selector: {{app: b}}, weight: 2}}]}}]}}
+"""
+    )
+    async with registries.clients() as (_, services):
+        await services.found(0, NetworkService(name="by-hand"), bool)
+        await services.register(0, NetworkService(name="by-hand"))
+        with pytest.raises(MeshError, match="'by-hand' was applied by hand with payload IP and 1 matches"):
+            await services.register(0, NetworkService(name="by-hand", payload="ETHERNET"))
+        await services.unregister(0, NetworkService(name="by-hand"))
+    assert cluster.kubectl("get", "netsvc", "by-hand", "-n", NAMESPACE).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "said"),
+    [
+        ("NetworkService", {"payload": "FRAMES"}, 'Unsupported value: "FRAMES"'),
+        ("NetworkService", {"matches": "all"}, "must be of type array"),
+        ("NetworkService", {"matches": [{"routes": [{"weight": -1}]}]}, "should be greater than or equal to 0"),
+        ("NetworkService", {"matches": [{"sourceSelector": {}}]}, "unknown field"),
+        ("NetworkServiceEndpoint", {"url": "nowhere"}, "should match"),
+        ("NetworkServiceEndpoint", {"network_service_names": [1]}, "must be of type string"),
+        ("NetworkServiceEndpoint", {"expiration_time": {"seconds": "soon"}}, "must be of type integer"),
+        ("NetworkServiceEndpoint", None, "spec: Required value"),
+    ],
+)
+def test_nonsense_is_refused_by_the_schema(cluster, kind, spec, said):
+    text = {"apiVersion": "networkservicemesh.io/v1", "kind": kind, "metadata": {"name": "x", "namespace": NAMESPACE}}
+    if spec is not None:
+        text["spec"] = spec
+    done = cluster.kubectl_apply(json.dumps(text), check=False)
+    assert done.returncode != 0
+    assert said in done.stderr
+
+
+async def test_fields_of_a_newer_registry_are_kept(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        await endpoints.register(0, nse())
+        patch = json.dumps({"spec": {"newer": {"field": [1]}}})
+        cluster.kubectl("patch", "nse", "nse-1", "-n", NAMESPACE, "--type=merge", "-p", patch)
+        await endpoints.register(1, nse(url="tcp://10.0.0.9:1"))
+    written = json.loads(cluster.kubectl("get", "nse", "nse-1", "-n", NAMESPACE, "-o", "json").stdout)["spec"]
+    assert (written["newer"], written["url"]) == ({"field": [1]}, "tcp://10.0.0.9:1")
+
+
+async def test_behind_another_definition_nonsense_is_ignored_with_an_event(registries, cluster):
+    ours = (MANIFESTS / "crds" / "networkservices.yaml").read_text()
+    async with registries.clients() as (_, services):
+        await services.register(0, NetworkService(name="svc"))
+        cluster.kubectl_apply(OTHER_DEFINITION)
+        try:
+            patch = json.dumps({"spec": {"matches": "all of them"}})
+            wait_until(
+                lambda: (
+                    cluster.kubectl(
+                        "patch", "netsvc", "svc", "-n", NAMESPACE, "--type=merge", "-p", patch, check=False
+                    ).returncode
+                    == 0
+                )
+            )
+            wait_until(
+                lambda: (
+                    "matches is 'all of them'; expected a list"
+                    in cluster.kubectl("get", "events", "-n", NAMESPACE).stdout
+                )
+            )
+            told = cluster.kubectl("describe", "netsvc", "svc", "-n", NAMESPACE).stdout
+            assert "Malformed" in told
+            assert told.count("expected a list") == 1  # of two replicas
+            for at in range(2):
+                assert len(await services.find(at, NetworkService(name="svc"))) == 1
+        finally:
+            cluster.kubectl("delete", "netsvc", "svc", "-n", NAMESPACE)
+            cluster.kubectl_apply(ours)
+
+
+async def test_what_a_person_sees(registries, cluster):
+    async with registries.clients() as (endpoints, services):
+        await services.register(0, NetworkService(name="svc"))
+        record = nse(url="tcp://10.0.0.1:5001")
+        record.network_service_labels["svc"] = NetworkServiceLabels(labels={"nodeName": "node-1"})
+        await endpoints.register(0, record)
+    shown = cluster.kubectl("get", "nse", "-n", NAMESPACE).stdout.splitlines()
+    assert shown[0].split() == ["NAME", "SERVICES", "NODE", "AGE"]
+    assert shown[1].split()[:3] == ["nse-1", '["svc"]', "node-1"]
+    wide = cluster.kubectl("get", "nses", "-n", NAMESPACE, "-o", "wide").stdout.splitlines()
+    assert {"tcp://10.0.0.1:5001", "spiffe://test.mesh/client"} <= set(wide[1].split())
+    assert cluster.kubectl("get", "netsvc", "-n", NAMESPACE).stdout.splitlines()[1].split()[:2] == ["svc", "IP"]
+    both = cluster.kubectl("get", "nsm", "-n", NAMESPACE, "-o", "name").stdout.split()
+    assert {name.partition(".")[0] for name in both} == {"networkservice", "networkserviceendpoint"}
+    told = cluster.kubectl("explain", "netsvc.spec.matches.routes.weight").stdout
+    assert "share of this route" in told
+
+
+async def test_an_api_server_that_restarts_is_survived(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        await endpoints.register(0, nse())
+        cluster.stop()
+        with pytest.raises(Unavailable, match="the API server cannot be reached"):
+            await endpoints.register(0, nse("new"))
+        await asyncio.sleep(LIFETIME + 1)
+        for at in range(2):
+            assert [record.name for record in await endpoints.find(at, ANY)] == ["nse-1"]
+        await asyncio.to_thread(cluster.start)
+        await registered(endpoints, nse("new"))
+        await endpoints.found(1, nse("new"), bool, seconds=15)
+        await endpoints.found(1, nse("nse-1"), lambda found: not found, seconds=LIFETIME * 2 + 5)
+
+
+async def test_an_api_server_that_hangs_is_survived(registries, cluster):
+    async with registries.clients() as (endpoints, _):
+        await endpoints.register(0, nse())
+        os.kill(cluster.server.pid, signal.SIGSTOP)
+        try:
+            begin = time.monotonic()
+            with pytest.raises(MeshError, match="in the caller's time|deadline"):
+                await endpoints.register(0, nse("new"), timeout=1.0)
+            assert time.monotonic() - begin < 2
+            assert [record.name for record in await endpoints.find(1, ANY)] == ["nse-1"]
+        finally:
+            os.kill(cluster.server.pid, signal.SIGCONT)
+        await registered(endpoints, nse("new"))
+
+
+async def registered(endpoints, record):
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await endpoints.register(0, record)
+            except Unavailable:
+                await asyncio.sleep(0.2)
+
+
+async def test_a_missing_permission_is_one_line_in_the_log(registries, cluster, tmp_path):
+    async with connect(str(cluster.kubeconfig("nobody", tmp_path))) as api:
+        async with Reflector(api, SERVICE_FORM.resource) as services:
+            while services.trouble is None:
+                await asyncio.sleep(0.01)
+            assert str(services.trouble) == (
+                f"system:serviceaccount:{NAMESPACE}:nobody may not list networkservices.networkservicemesh.io in all "
+                "namespaces: grant it the verb 'list' on networkservices.networkservicemesh.io by a ClusterRole"
+            )
+        with pytest.raises(Unavailable, match=f"may not create configmaps in namespace '{NAMESPACE}': grant it"):
+            await api.create(CONFIG_MAPS, {"metadata": {"name": "x"}}, NAMESPACE)
+
+
+async def test_a_registry_has_no_permission_that_it_does_not_need(cluster):
+    """Neither to change what is elsewhere, nor to read anything else."""
+    who = f"--as=system:serviceaccount:{NAMESPACE}:registry"
+    for words in (["update", "netsvc", "-n", "default"], ["list", "secrets", "-n", NAMESPACE], ["get", "pods", "-A"]):
+        assert cluster.kubectl("auth", "can-i", *words, who, check=False).stdout.strip() == "no"
+
+
+async def test_a_token_that_is_none(cluster, tmp_path):
+    async with connect(str(cluster.kubeconfig_with("no.such.token", tmp_path, "bad"))) as api:
+        with pytest.raises(Unauthorized, match="does not accept our token"):
+            await api.list(CONFIG_MAPS, NAMESPACE)
+
+
+async def test_a_version_that_is_long_gone_is_said_so(cluster):
+    async with connect(str(cluster.api.kubeconfig)) as api:
+        with pytest.raises(Gone):
+            async with api.watch(CONFIG_MAPS, version="1", seconds=5) as events:
+                async for _ in events:
+                    pass
+
+
+async def test_the_server_tells_its_version_and_bookmarks_come(cluster):
+    async with connect(str(cluster.api.kubeconfig)) as api:
+        assert (await api.version())["gitVersion"] == binary.version()
+        listing = await api.list(ENDPOINT_FORM.resource)
+        async with api.watch(ENDPOINT_FORM.resource, version=listing.version, seconds=3) as events:
+            types = [event.type async for event in events]
+        assert types[-1:] == ["BOOKMARK"]  # the server sends one before it ends a watch
+
+
+@pytest.mark.timeout(300)
+async def test_ten_thousand_endpoints(cluster, tmp_path, capsys):
+    """The figures of docs/registry.md: what the benchmark measures of a registry in memory, in custom resources."""
+    figures = {name: values for name, values, _ in await bench_registry.measure(str(cluster.api.kubeconfig))}
+    middle = {name: sorted(values)[len(values) // 2] for name, values in figures.items()}
+    with capsys.disabled():
+        print(middle)
+    assert middle["register_10k_per_s"] > 30
+    assert middle["find_10k"] < 20

@@ -1,0 +1,98 @@
+"""The variables, and what the cluster's version says."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nsm.chains.config import ConfigError, load
+from nsm.chains.core import InvalidRequest
+from nsm.webhook.config import WebhookConfig
+from nsm.webhook.version import Version
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("NSM_ENVS", "A=1,B", "expected NAME=value,NAME=value; 'B' is not one"),
+        ("NSM_ENVS", "1=2", "'1=2' is not one"),
+        ("NSM_WEBHOOK_MODE", "cert-manager", "expected spire or selfregister"),
+        ("NSM_SIDECARS", "yes", "expected auto, native or classic"),
+        ("NSM_SIDECAR_LIMITS_MEMORY", "80MB", "expected an amount such as 80Mi or 200m"),
+        ("NSM_SIDECAR_USER", "nobody", "expected a user's number, or user:group such as 65532:65532"),
+        ("NSM_CERTIFICATE_LIFETIME", "10s", "expected a minute or more, such as 720h"),
+        ("NSM_CONTAINER_IMAGES", "NSC:1", "'NSC:1' gives no name of a container"),
+        ("NSM_LABELS", "a=b", "expected key:value,key:value"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(variable, value, said):
+    with pytest.raises(ConfigError) as caught:
+        load(WebhookConfig, {variable: value})
+    (fault,) = caught.value.faults
+    assert fault.startswith(f"{variable}={value!r}: ")
+    assert said in fault
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "there is nothing to inject: set NSM_CONTAINER_IMAGES"),
+        ({"NSM_CONTAINER_IMAGES": "nsc", "NSM_CERT_FILE_PATH": "/a"}, "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go"),
+        (
+            {
+                "NSM_CONTAINER_IMAGES": "nsc",
+                "NSM_CERT_FILE_PATH": "/a",
+                "NSM_KEY_FILE_PATH": "/b",
+                "NSM_WEBHOOK_MODE": "selfregister",
+            },
+            "needs NSM_CA_BUNDLE_FILE_PATH",
+        ),
+    ],
+)
+def test_variables_that_do_not_fit_each_other_are_one_line(variables, said):
+    with pytest.raises(InvalidRequest, match=said):
+        load(WebhookConfig, variables).config.check()
+
+
+def test_a_webhook_without_a_cluster_says_where_it_looked(tmp_path):
+    environment = {"NSM_CONTAINER_IMAGES": "nsc", "HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-m", "nsm.chains", "webhook"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "not in a pod, KUBECONFIG is not set and there is no ~/.kube/config" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("major", "minor", "native", "conditions"),
+    [
+        ("1", "27", False, False),
+        ("1", "28", False, True),
+        ("1", "29+", True, True),
+        ("1", "34", True, True),
+        ("2", "0", True, True),
+    ],
+)
+def test_what_a_cluster_has_goes_by_its_version(major, minor, native, conditions):
+    version = Version.of({"major": major, "minor": minor})
+    assert (version.has_native_sidecars, version.has_match_conditions) == (native, conditions)
+    assert str(version) == f"{major}.{minor.rstrip('+')}"
+
+
+def test_an_answer_without_a_version_is_none():
+    with pytest.raises(ValueError, match="tells no version"):
+        Version.of({"major": "", "minor": ""})
+
+
+@pytest.mark.parametrize(
+    ("value", "user"),
+    [("", {}), ("0", {"runAsUser": 0}), ("65532:65533", {"runAsUser": 65532, "runAsGroup": 65533})],
+)
+def test_the_user_of_clients_is_written_as_uid_and_gid(value, user):
+    assert load(WebhookConfig, {"NSM_SIDECAR_USER": value}).config.sidecar_user == user
+
+
+def test_native_sidecars_need_an_image_that_keeps_wires():
+    config = load(WebhookConfig, {"NSM_INIT_CONTAINER_IMAGES": "nsc-init"}).config
+    assert not config.recipe(native=True).native

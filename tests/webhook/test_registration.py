@@ -1,0 +1,241 @@
+"""The configuration that replicas share, and the certificates in it."""
+
+import asyncio
+import base64
+import copy
+import datetime
+import time
+
+import pytest
+from cryptography import x509
+from structlog.testing import capture_logs
+
+from nsm.chains.core import Conflict, InvalidRequest
+from nsm.webhook.certificate import ServerCertificate
+from nsm.webhook.configuration import ENTRIES, bundle_of, configuration
+from nsm.webhook.registration import CONFIGURATIONS, Registration
+from nsm.webhook.renewal import Renewal
+from nsm.webhook.sources import Files, OwnAuthority
+from tests.webhook.cluster import FakeApi
+from tests.webhook.reviews import recipe
+from tests.webhook.serving import HOST, made
+
+KEY = CONFIGURATIONS.plural, "nsm"
+
+
+def build(bundle):
+    return configuration("nsm", "webhook", "nsm-system", recipe(), bundle=bundle)
+
+
+def replica(api):
+    return Registration(api, build)
+
+
+def trusted(api):
+    """The authorities that each entry trusts."""
+    entries = api.objects[KEY]["webhooks"]
+    bundles = {base64.b64decode(entry["clientConfig"]["caBundle"]).decode() for entry in entries}
+    assert len(bundles) == 1
+    return bundles.pop()
+
+
+async def test_replicas_add_their_authorities_and_the_last_one_removes_the_configuration():
+    api, one, other = FakeApi(), made(), made()
+    first, second = replica(api), replica(api)
+    await first.publish(one.authority)
+    await second.publish(other.authority)
+    assert trusted(api) == one.authority + other.authority
+    await first.withdraw()
+    assert trusted(api) == other.authority
+    await second.withdraw()
+    assert api.objects == {}
+
+
+async def test_nothing_is_written_when_the_configuration_says_so_already():
+    api, mine = FakeApi(), made()
+    await replica(api).publish(mine.authority)
+    await replica(api).publish(mine.authority)
+    assert api.writes == 1
+
+
+@pytest.mark.parametrize("edit", ["rules", "failurePolicy", "gone", "bundle"])
+async def test_what_somebody_edits_is_put_right(edit):
+    api, mine = FakeApi(), made()
+    registration = replica(api)
+    await registration.publish(mine.authority)
+    before, entry = copy.deepcopy(api.objects[KEY]["webhooks"]), api.objects[KEY]["webhooks"][0]
+    if edit == "gone":
+        del api.objects[KEY]
+    elif edit == "bundle":
+        entry["clientConfig"]["caBundle"] = base64.b64encode(b"nonsense").decode()
+    else:
+        entry[edit] = []
+    await registration.publish(mine.authority)
+    assert api.objects[KEY]["webhooks"] == before
+
+
+async def test_expired_authorities_of_replicas_that_were_killed_go():
+    api, old, mine = FakeApi(), made(datetime.timedelta(seconds=-1)), made()
+    await api.create(CONFIGURATIONS, build(old.authority))
+    await replica(api).publish(mine.authority)
+    assert trusted(api) == mine.authority
+
+
+async def test_an_expired_authority_of_our_own_is_not_registered():
+    api = FakeApi()
+    with pytest.raises(InvalidRequest, match="have expired"):
+        await replica(api).publish(made(datetime.timedelta(seconds=-1)).authority)
+    assert api.objects == {}
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_replicas_that_write_at_the_same_time_lose_nothing(there):
+    api, one, other, third = FakeApi(), made(), made(), made()
+    if there:
+        await replica(api).publish(third.authority)
+
+    async def come_first():
+        await replica(api).publish(other.authority)
+
+    api.beforehand = come_first
+    await replica(api).publish(one.authority)
+    assert set(x509.load_pem_x509_certificates(trusted(api).encode())) == {
+        x509.load_pem_x509_certificate(each.authority.encode()) for each in (one, other, *([third] if there else []))
+    }
+
+
+async def test_a_configuration_that_never_stops_changing_is_an_error():
+    api = FakeApi()
+
+    async def change():
+        api.beforehand = change
+        api._store(CONFIGURATIONS, build(made().authority))
+
+    api.beforehand = change
+    with pytest.raises(Conflict, match="the configuration nsm is changed all the time"):
+        await replica(api).publish(made().authority)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    monkeypatch.setattr("nsm.webhook.renewal._LOOK", 0.01)
+    monkeypatch.setattr("nsm.webhook.renewal._PERIOD", 0.02)
+
+
+async def until(condition):
+    async with asyncio.timeout(8):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+class Watched(ServerCertificate):
+    """Notes for each certificate whether the API server knew its authority when it was shown."""
+
+    def __init__(self, api):
+        super().__init__(HOST)
+        self._api, self.known = api, []
+
+    def show(self, chain):
+        issuer = chain.leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier)
+        known = trusted(self._api) if KEY in self._api.objects else ""
+        ids = [
+            each.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
+            for each in (x509.load_pem_x509_certificates(known.encode()) if known else [])
+        ]
+        self.known.append(issuer.value.key_identifier in ids)
+        super().show(chain)
+
+
+@pytest.mark.usefixtures("fast")
+async def test_a_certificate_is_replaced_before_it_ends_and_known_before_it_is_shown(monkeypatch):
+    """The first one is shown to nobody: the webhook is not ready before it is registered."""
+    api = FakeApi()
+    certificate = Watched(api)
+    own = OwnAuthority(certificate, "webhook", "nsm-system", lifetime=3600)
+    renewal = Renewal(own, replica(api))
+    assert renewal.fault == "the webhook is not registered yet"
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    clock = time.time
+    monkeypatch.setattr("nsm.webhook.sources.time.time", lambda: clock() + 2300)
+    await asyncio.sleep(0.05)
+    assert certificate.known == [False]  # not due yet
+    for turn in (1, 2):
+        monkeypatch.setattr("nsm.webhook.sources.time.time", lambda turn=turn: clock() + 2401 * turn)
+        await until(lambda turn=turn: len(certificate.known) == turn + 1)
+        await until(lambda: len(x509.load_pem_x509_certificates(trusted(api).encode())) == 1)
+    assert certificate.known == [False, True, True]
+    running.cancel()
+    await renewal.withdraw()
+    assert api.objects == {}
+
+
+@pytest.mark.usefixtures("fast")
+async def test_an_api_server_that_is_down_is_waited_for():
+    api, certificate = FakeApi(), ServerCertificate(HOST)
+    api.down = True
+    renewal = Renewal(OwnAuthority(certificate, "webhook", "nsm-system", 60), replica(api))
+    with capture_logs() as logs:
+        running = asyncio.ensure_future(renewal.run())
+        await until(lambda: "cannot be reached" in renewal.fault)
+        await asyncio.sleep(0.05)
+        assert len([line for line in logs if line["event"] == "cannot register"]) == 1
+        api.down = False
+        await until(lambda: not renewal.fault)
+        del api.objects[KEY]
+        await until(lambda: KEY in api.objects)  # it is looked at now and then
+    running.cancel()
+    api.down = True
+    await renewal.withdraw()  # and what cannot be told is no reason not to end
+
+
+@pytest.mark.usefixtures("fast")
+async def test_files_are_registered_by_their_bundle_and_shown_when_that_is_known(tmp_path):
+    one, other, api = made(), made(), FakeApi()
+    paths = [tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt")]
+
+    def write(source):
+        at = source.pem.index(b"-----BEGIN PRIVATE KEY")
+        for path, content in zip(paths, (source.pem[:at], source.pem[at:], source.authority.encode()), strict=True):
+            path.write_bytes(content)
+
+    write(one)
+    certificate = Watched(api)
+    renewal = Renewal(Files(certificate, *map(str, paths)), replica(api))
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    write(other)
+    await until(lambda: trusted(api) == other.authority)
+    assert certificate.known == [False, True]
+    running.cancel()
+
+
+def test_a_bundle_that_holds_none_is_one_line(tmp_path):
+    mine = made()
+    at = mine.pem.index(b"-----BEGIN PRIVATE KEY")
+    (tmp_path / "tls.crt").write_bytes(mine.pem[:at])
+    (tmp_path / "tls.key").write_bytes(mine.pem[at:])
+    (tmp_path / "ca.crt").write_text("nothing")
+    paths = [str(tmp_path / each) for each in ("tls.crt", "tls.key", "ca.crt")]
+    with pytest.raises(InvalidRequest, match=r"ca\.crt: there is no certificate in it"):
+        Files(ServerCertificate(HOST), *paths)
+
+
+def test_a_server_that_knows_no_conditions_must_not_wait_for_a_webhook_that_is_down():
+    old = configuration("nsm", "webhook", "nsm-system", recipe(), has_conditions=False)
+    assert {entry["failurePolicy"] for entry in old["webhooks"]} == {"Ignore"}
+    assert not any("matchConditions" in entry for entry in old["webhooks"])
+    new = configuration("nsm", "webhook", "nsm-system", recipe())
+    assert [entry["failurePolicy"] for entry in new["webhooks"]] == ["Fail", "Fail", "Ignore"]
+    assert all(entry["matchConditions"] for entry in new["webhooks"])
+
+
+def test_the_namespaces_of_the_cluster_and_our_own_never_wait():
+    for entry in configuration("nsm", "webhook", "mine", recipe())["webhooks"]:
+        (others, *_) = entry["namespaceSelector"]["matchExpressions"]
+        assert others["values"] == ["kube-system", "kube-public", "kube-node-lease", "mine"]
+    assert len(ENTRIES) == 3
+
+
+def test_a_configuration_without_entries_has_no_authorities():
+    assert bundle_of({"webhooks": None}) == ""

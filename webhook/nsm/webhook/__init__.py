@@ -1,0 +1,1 @@
+"""The admission webhook: an annotation on a workload becomes clients in its pods."""

@@ -1,0 +1,110 @@
+"""From an AdmissionReview to its answer (admission.k8s.io/v1)."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, Protocol
+
+from nsm.chains.logs import log
+
+from .decision import (
+    UNTOUCHED,
+    Namespace,
+    Question,
+    Verdict,
+    decide,
+    decide_namespace,
+    is_annotated_itself,
+    kind_in,
+)
+from .kinds import Json, mapping, name_of
+from .recipe import Recipe
+
+_API = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+
+
+class Namespaces(Protocol):
+    """What is known of namespaces. Each raises `MeshError` if the API server cannot be asked."""
+
+    async def get(self, name: str) -> Namespace:
+        """A namespace as it was seen last."""
+
+    async def ask(self, name: str) -> Namespace:
+        """A namespace as it is now."""
+
+
+class Admission:
+    """Answers what the API server asks."""
+
+    def __init__(self, recipe: Recipe, namespaces: Namespaces) -> None:
+        self._recipe, self._namespaces = recipe, namespaces
+
+    async def review(self, document: Any) -> Json:
+        """The answer to a review.
+
+        Raises ValueError if `document` is none, and `MeshError` if the API server cannot be asked about the
+        namespace: then nobody knows what is right, and the configuration's failurePolicy decides.
+        """
+        question = _question(document)
+        verdict = await self._verdict(question)
+        _tell(question, verdict)
+        return {**_API, "response": _response(question.uid, verdict)}
+
+    async def _verdict(self, question: Question) -> Verdict:
+        if (question.group, question.kind) == ("", "Namespace"):
+            return decide_namespace(question, self._recipe)
+        if (kind := kind_in(question)) is None:
+            return UNTOUCHED
+        speaks_for_itself = is_annotated_itself(question, kind, self._recipe)
+        if not kind.is_pod and not speaks_for_itself:
+            return UNTOUCHED  # only pods inherit from their namespace
+        namespace = await self._namespaces.get(question.namespace)
+        if not speaks_for_itself and self._recipe.annotation not in namespace.annotations:
+            namespace = await self._namespaces.ask(question.namespace)  # it may have been annotated just now
+        return decide(question, kind, namespace, self._recipe)
+
+
+def _question(document: Any) -> Question:
+    if not isinstance(document, dict) or {key: document.get(key) for key in _API} != _API:
+        raise ValueError("expected an AdmissionReview of admission.k8s.io/v1")
+    request = mapping(document, "request")
+    kind = mapping(request, "kind")
+    if not request.get("uid") or not kind.get("kind"):
+        raise ValueError("the AdmissionReview has no request with a uid and a kind")
+    return Question(
+        uid=str(request["uid"]),
+        operation=str(request.get("operation") or ""),
+        group=str(kind.get("group") or ""),
+        kind=str(kind["kind"]),
+        namespace=str(request.get("namespace") or ""),
+        item=mapping(request, "object"),
+    )
+
+
+def _response(uid: str, verdict: Verdict) -> Json:
+    response: Json = {"uid": uid, "allowed": not verdict.refusal}
+    if verdict.refusal:
+        status = {"status": "Failure", "reason": "Invalid", "code": 422}
+        response["status"] = {**status, "message": verdict.refusal}
+    if verdict.patch:
+        patch = json.dumps(verdict.patch, separators=(",", ":")).encode()
+        response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
+    if verdict.warnings:
+        response["warnings"] = list(verdict.warnings)
+    return response
+
+
+def _tell(question: Question, verdict: Verdict) -> None:
+    what = {
+        "kind": question.kind,
+        "namespace": question.namespace,
+        "name": name_of(question.item),
+        "operation": question.operation,
+    }
+    if verdict.refusal:
+        log.warning("refused", **what, reason=verdict.refusal)
+    elif verdict.patch:
+        log.info("changed", **what)
+    else:
+        log.debug("untouched", **what)

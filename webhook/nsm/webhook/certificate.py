@@ -1,0 +1,86 @@
+"""The certificate that the API server sees, replaced while the server serves."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+from dataclasses import dataclass
+
+from cryptography import x509
+
+from nsm.chains.identity import load_chain
+from nsm.chains.logs import log
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A certificate with its chain and its key, ready to be shown."""
+
+    context: ssl.SSLContext
+    leaf: x509.Certificate
+
+    @classmethod
+    def read(cls, pem: bytes) -> Chain:
+        """From the chain, leaf first, and the key. Raises ValueError if they cannot be used."""
+        context = _context()
+        try:
+            leaf = x509.load_pem_x509_certificates(pem)[0]
+            load_chain(context, pem)
+        except ssl.SSLError as error:
+            raise ValueError(f"the key does not belong to the certificate ({error.reason or error})") from None
+        return cls(context, leaf)
+
+
+class ServerCertificate:
+    """Shows each handshake the newest certificate; connections that are open go on with theirs.
+
+    `host` is the name by which the API server calls: it refuses a certificate that does not have it.
+    """
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._shown: Chain | None = None
+        self.context = _context()
+        self.context.sni_callback = self._choose
+
+    def show(self, chain: Chain) -> None:
+        """Show `chain` from now on; that the API server will refuse it is an error in the log."""
+        self._shown = chain
+        expires = chain.leaf.not_valid_after_utc.isoformat()
+        if fault := self.fault():
+            log.error("the API server will refuse this certificate", reason=fault, expires=expires)
+        else:
+            log.info("certificate", expires=expires)
+
+    def fault(self) -> str:
+        """Why the API server would refuse the certificate, as one line; empty if it would not."""
+        if self._shown is None:
+            return "there is no certificate yet"
+        leaf = self._shown.leaf
+        if leaf.not_valid_after_utc <= datetime.datetime.now(datetime.UTC):
+            return f"the certificate expired at {leaf.not_valid_after_utc.isoformat()}"
+        if self._host not in _dns_names(leaf):
+            return f"the certificate lacks the DNS name {self._host}"
+        return ""
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> int | None:
+        """Called in each handshake, whether or not the client names a server."""
+        if self._shown is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = self._shown.context
+        return None
+
+
+def _context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _dns_names(leaf: x509.Certificate) -> list[str]:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.DNSName)

@@ -1,0 +1,141 @@
+"""The webhook's variables, and what follows from them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nsm.chains.config import Common, duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.core import InvalidRequest
+
+from .images import Image, images
+from .kinds import Json
+from .recipe import Recipe
+
+SPIRE, SELF_REGISTER = "spire", "selfregister"
+AUTO, NATIVE, CLASSIC = "auto", "native", "classic"
+_QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+_USER = re.compile(r"[0-9]+(:[0-9]+)?")
+_SHORTEST_LIFETIME = 60.0
+
+
+def _quantity(value: str) -> str:
+    """An amount as Kubernetes writes it."""
+    if not _QUANTITY.fullmatch(value):
+        raise ValueError("expected an amount such as 80Mi or 200m")
+    return value
+
+
+def _variables(value: str) -> tuple[tuple[str, str], ...]:
+    """A list of NAME=value; a value may have further equals signs."""
+    found = []
+    for item in items(value):
+        name, equals, rest = item.partition("=")
+        if not equals or not _VARIABLE.fullmatch(name):
+            raise ValueError(f"expected NAME=value,NAME=value; {item!r} is not one")
+        found.append((name, rest))
+    return tuple(found)
+
+
+def _user(value: str) -> Json:
+    """UID or UID:GID, as a security context has them."""
+    if value and not _USER.fullmatch(value):
+        raise ValueError("expected a user's number, or user:group such as 65532:65532")
+    keys = ("runAsUser", "runAsGroup")
+    return {key: int(each) for key, each in zip(keys, value.split(":"), strict=False) if each}
+
+
+def _mode(value: str) -> str:
+    if value not in {SPIRE, SELF_REGISTER}:
+        raise ValueError(f"expected {SPIRE} or {SELF_REGISTER}")
+    return value
+
+
+def _sidecars(value: str) -> str:
+    if value not in {AUTO, NATIVE, CLASSIC}:
+        raise ValueError(f"expected {AUTO}, {NATIVE} or {CLASSIC}")
+    return value
+
+
+def _lifetime(value: str) -> float:
+    seconds = duration(value)
+    if seconds < _SHORTEST_LIFETIME:
+        raise ValueError("expected a minute or more, such as 720h")
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookConfig(Common):
+    """What is injected, and by which certificate the API server knows the webhook."""
+
+    name: str = variable("admission-webhook-k8s", text, "the name in logs, and of the MutatingWebhookConfiguration")
+    service_name: str = variable("default", text, "the Service by which the API server calls")
+    namespace: str = variable("default", text, "the namespace of that Service")
+    listen_on: str = variable("tcp://:443", url, "where to serve HTTPS: POST /mutate, GET /ready")
+    annotation: str = variable("networkservicemesh.io", text, "the annotation that asks for wires")
+    labels: dict[str, str] = variable("", pairs, "labels of pods that get clients, key:value,..; a pod's own win")
+    nsurl_env_name: str = variable("NSM_NETWORK_SERVICES", text, "the variable that gives a client the annotation")
+    container_images: tuple[Image, ...] = variable("", images, "images of clients that keep wires")
+    init_container_images: tuple[Image, ...] = variable("", images, "images of clients that ask once and end")
+    envs: tuple[tuple[str, str], ...] = variable("", _variables, "more variables of clients, NAME=value,..")
+    sidecars: str = variable(
+        AUTO,
+        _sidecars,
+        "native: init containers that go on running; classic: beside the others; auto: as the cluster can",
+    )
+    sidecars_tell_ready: bool = variable(
+        "true", flag, "whether the client images know NSM_READY_FILE; if not, the init images wait for the wires"
+    )
+    sidecar_user: Json = variable(
+        "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
+    )
+    sidecar_limits_memory: str = variable("80Mi", _quantity, "limit of each client")
+    sidecar_limits_cpu: str = variable("200m", _quantity, "limit of each client")
+    sidecar_requests_memory: str = variable("40Mi", _quantity, "request of each client")
+    sidecar_requests_cpu: str = variable("100m", _quantity, "request of each client")
+    identity_csi_driver: str = variable(
+        "csi.spiffe.io", text, "brings the Workload API's socket where a namespace forbids host paths"
+    )
+    webhook_mode: str = variable(SPIRE, _mode, "where the certificate comes from: spire or selfregister")
+    cert_file_path: str = variable("", text, "the server's certificate and its chain (PEM), instead of the mode's")
+    key_file_path: str = variable("", text, "its key (PEM)")
+    ca_bundle_file_path: str = variable("", text, "its authorities (PEM), which selfregister registers")
+    certificate_lifetime: float = variable("720h", _lifetime, "of a certificate that selfregister makes")
+    kubelet_qps: int = variable("50", number, "accepted for compatibility; there is no such limit")
+
+    @property
+    def host(self) -> str:
+        """The name by which the API server calls."""
+        return f"{self.service_name}.{self.namespace}.svc"
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the certificate is in files."""
+        return bool(self.cert_file_path)
+
+    def check(self) -> None:
+        """Raises `InvalidRequest` if the variables do not fit each other."""
+        if not self.container_images and not self.init_container_images:
+            raise InvalidRequest("there is nothing to inject: set NSM_CONTAINER_IMAGES to the image of nsm nsc")
+        if bool(self.cert_file_path) != bool(self.key_file_path):
+            raise InvalidRequest("NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither")
+        if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
+            raise InvalidRequest("selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH")
+
+    def recipe(self, *, native: bool) -> Recipe:
+        """What is injected in a cluster that can, or cannot, have native sidecars."""
+        return Recipe(
+            annotation=self.annotation,
+            url_variable=self.nsurl_env_name,
+            images=self.container_images,
+            init_images=self.init_container_images,
+            variables=self.envs,
+            labels=self.labels,
+            limits={"cpu": self.sidecar_limits_cpu, "memory": self.sidecar_limits_memory},
+            requests={"cpu": self.sidecar_requests_cpu, "memory": self.sidecar_requests_memory},
+            user=self.sidecar_user,
+            identity_driver=self.identity_csi_driver,
+            native=native and bool(self.container_images),
+            tells_ready=self.sidecars_tell_ready,
+        )

@@ -1,0 +1,112 @@
+"""The MutatingWebhookConfiguration: what the API server asks about, and whom.
+
+Only who wants wires ever waits. Match conditions let annotated objects through, and a second entry the pods of
+namespaces that carry the label: conditions cannot see a namespace's annotation, selectors can see its labels. So the
+failurePolicy `Fail` of both keeps nothing up but what would be broken without its wires.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+
+from .kinds import POD, WORKLOADS, Json, Kind
+from .recipe import Recipe
+
+ENTRIES = ("workloads", "pods-of-namespaces", "namespaces")
+_DOMAIN = "webhook.networkservicemesh.io"
+_TIMEOUT = 5
+"""Seconds that the API server waits."""
+_UNTOUCHED = ("kube-system", "kube-public", "kube-node-lease")
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+def configuration(
+    name: str, service: str, namespace: str, recipe: Recipe, *, bundle: str = "", has_conditions: bool = True
+) -> Json:
+    """The configuration `name` for the server behind `service` in `namespace`.
+
+    `bundle`: the authorities of its certificate, PEM; empty: somebody else fills them in. Where the API server knows
+    no match conditions (before Kubernetes 1.28) every pod waits, so a webhook that is down must not count.
+    """
+    others = {"key": _NAMESPACE_NAME, "operator": "NotIn", "values": [*_UNTOUCHED, namespace]}
+    annotated = {"key": recipe.namespace_label, "operator": "In", "values": ["true"]}
+    policy = "Fail" if has_conditions else "Ignore"
+    rules = [_rule(kind) for kind in (POD, *WORKLOADS)]
+    names = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"], "scope": "Cluster"}
+    entries: list[Json] = [
+        _entry(0, policy, rules, [others], {"asks-for-wires": _asks_for_wires(recipe)}),
+        _entry(1, policy, [_rule(POD)], [others, annotated], {"inherits": _inherits(recipe)}),
+        _entry(
+            2, "Ignore", [{**names, "operations": ["CREATE", "UPDATE"]}], [others], {"annotated": _has_traces(recipe)}
+        ),
+    ]
+    for entry in entries:
+        entry["clientConfig"] = {"service": {"name": service, "namespace": namespace, "path": "/mutate", "port": 443}}
+        if bundle:
+            entry["clientConfig"]["caBundle"] = base64.b64encode(bundle.encode()).decode()
+        if not has_conditions:
+            del entry["matchConditions"]
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/part-of": "networkservicemesh"}},
+        "webhooks": entries,
+    }
+
+
+def bundle_of(item: Json) -> str:
+    """The authorities in a configuration, PEM."""
+    entries = item.get("webhooks") or [{}]
+    return base64.b64decode(entries[0].get("clientConfig", {}).get("caBundle") or "").decode(errors="replace")
+
+
+def _entry(number: int, policy: str, rules: Sequence[Json], selector: Sequence[Json], conditions: Json) -> Json:
+    return {
+        "name": f"{ENTRIES[number]}.{_DOMAIN}",
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "failurePolicy": policy,
+        "matchPolicy": "Equivalent",
+        "reinvocationPolicy": "IfNeeded",
+        "timeoutSeconds": _TIMEOUT,
+        "rules": list(rules),
+        "namespaceSelector": {"matchExpressions": list(selector)},
+        "matchConditions": [{"name": name, "expression": text} for name, text in conditions.items()],
+    }
+
+
+def _rule(kind: Kind) -> Json:
+    return {
+        "apiGroups": [kind.group],
+        "apiVersions": ["v1"],
+        "resources": [kind.resource],
+        "operations": list(kind.operations),
+        "scope": "Namespaced",
+    }
+
+
+def _asks_for_wires(recipe: Recipe) -> str:
+    """Annotated itself, or in its template, or annotated before this update."""
+    templates = sorted({kind.template for kind in WORKLOADS}, key=len)
+    places = [_has(f"object.{'.'.join(way)}", recipe.annotation, known=len(way)) for way in templates]
+    before = f"(oldObject != null && {_has('oldObject', recipe.annotation)})"
+    return " || ".join([_has("object", recipe.annotation), before, *places])
+
+
+def _inherits(recipe: Recipe) -> str:
+    """Neither annotated itself nor of a template that was injected into."""
+    return f"!{_has('object', recipe.annotation)} && !{_has('object', recipe.marker)}"
+
+
+def _has_traces(recipe: Recipe) -> str:
+    return f"{_has('object', recipe.annotation)} || {_has('object', recipe.namespace_label, field='labels')}"
+
+
+def _has(path: str, key: str, *, known: int = 0, field: str = "annotations") -> str:
+    """An expression of CEL: whether what is at `path` has `key`; the last `known` steps there may be missing."""
+    way = path.split(".")
+    steps = [*way, "metadata", field]
+    checks = [f"has({'.'.join(steps[: end + 1])})" for end in range(len(way) - known, len(steps))]
+    there = f"{key!r} in {'.'.join(steps)}"
+    return f"({' && '.join([*checks, there])})"

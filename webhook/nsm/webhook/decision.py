@@ -1,0 +1,179 @@
+"""What to do about an object that somebody creates or changes: a pure function of it and of its namespace."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from . import annotation
+from .injection import carries, inject, marked, withdraw
+from .jsonpatch import difference
+from .kinds import CREATE, UPDATE, Json, Kind, annotations_of, is_controlled_by, kind_of, labels_of, mapping, name_of
+from .podsecurity import level_of
+from .recipe import Recipe
+
+_MIRROR = "kubernetes.io/config.mirror"
+"""Marks the image of a pod that a node runs out of a file of its own: a change of it changes nothing."""
+_UNIQUE = uuid.UUID("6f1d2c54-5b0e-4f57-9a1e-2d0a5a5b8f3c")
+"""The space of names that are made of those of workloads."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the API server asks about."""
+
+    uid: str
+    operation: str
+    group: str
+    kind: str
+    namespace: str
+    item: Json
+    """The object as it would be stored."""
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """What of a namespace matters."""
+
+    name: str
+    annotations: Mapping[str, str]
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer: changes, or a refusal; `warnings` are shown to whoever asked the API server."""
+
+    patch: tuple[Json, ...] = ()
+    refusal: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+UNTOUCHED = Verdict()
+
+
+def kind_in(question: Question) -> Kind | None:
+    """The kind to inject into, None if there is nothing to inject."""
+    kind = kind_of(question.group, question.kind)
+    if kind is None or question.operation not in kind.operations:
+        return None
+    if is_controlled_by(question.item, "Deployment"):
+        return None  # it would make another ReplicaSet in the place of one that differs from its template
+    return None if _MIRROR in annotations_of(question.item) else kind
+
+
+def is_annotated_itself(question: Question, kind: Kind, recipe: Recipe) -> bool:
+    """Whether the object says, or said before, what it wants; if not its namespace may."""
+    places = (question.item, kind.template_of(question.item))
+    return any(key in annotations_of(place) for place in places for key in (recipe.annotation, recipe.marker))
+
+
+def decide(question: Question, kind: Kind, namespace: Namespace, recipe: Recipe) -> Verdict:
+    """Inject what is asked for, refuse what cannot be meant."""
+    template = kind.template_of(question.item)
+    try:
+        if kind.is_pod:
+            return _decide_pod(question, template, namespace, recipe)
+        return _decide_workload(question, kind, template, namespace, recipe)
+    except _Refusal as refusal:
+        return Verdict(refusal=str(refusal))
+
+
+def decide_namespace(question: Question, recipe: Recipe) -> Verdict:
+    """A label says whether a namespace has the annotation; one that nobody can read is refused at once."""
+    if question.operation not in {CREATE, UPDATE}:
+        return UNTOUCHED
+    try:
+        asked = _read(question.item, recipe, "Namespace", name_of(question.item))
+    except _Refusal as refusal:
+        return Verdict(refusal=str(refusal))
+    metadata, before = mapping(question.item, "metadata"), labels_of(question.item)
+    after = namespace_labels(before, recipe, is_annotated=asked is not None)
+    return (
+        UNTOUCHED
+        if before == after
+        else Verdict(tuple(difference(metadata, {**metadata, "labels": after}, ["metadata"])))
+    )
+
+
+def namespace_labels(labels: Mapping[str, str], recipe: Recipe, *, is_annotated: bool) -> Json:
+    """`labels` with the one that says whether the namespace is annotated."""
+    others = {key: value for key, value in labels.items() if key != recipe.namespace_label}
+    return {**others, recipe.namespace_label: "true"} if is_annotated else others
+
+
+class _Refusal(Exception):
+    """Why an object is refused, as one sentence."""
+
+
+def _decide_pod(question: Question, pod: Json, namespace: Namespace, recipe: Recipe) -> Verdict:
+    name = f"$(POD_NAME)-{uuid.uuid4()}"
+    if mapping(pod, "metadata").get("generateName"):
+        name = "$(POD_NAME)"
+    if recipe.annotation in annotations_of(pod):
+        asked = _read(pod, recipe, "Pod", f"{question.namespace}/{name_of(pod)}")
+        if asked is None:
+            return UNTOUCHED  # empty: it wants none of its namespace's either
+        if mapping(pod, "spec").get("hostNetwork"):
+            raise _Refusal(_on_the_host(f"Pod {question.namespace}/{name_of(pod)}"))
+        return _injected(question, (), pod, asked, namespace, recipe, name)
+    if marked(pod, recipe):
+        return UNTOUCHED  # its template was injected into
+    asked = _read_of_namespace(namespace, recipe)
+    if asked is not None and mapping(pod, "spec").get("hostNetwork"):
+        return Verdict(warnings=(f"{_on_the_host('this Pod')}; it gets none of its namespace's",))
+    return _injected(question, (), pod, asked, namespace, recipe, name) if asked else UNTOUCHED
+
+
+def _decide_workload(question: Question, kind: Kind, template: Json, namespace: Namespace, recipe: Recipe) -> Verdict:
+    full_name = f"{question.namespace}/{name_of(question.item)}"
+    if recipe.annotation in annotations_of(template):
+        _read(template, recipe, f"the pod template of {kind.name}", full_name)
+        return UNTOUCHED  # its pods carry the annotation
+    asked = _read(question.item, recipe, kind.name, full_name)
+    if asked is None:
+        bare = withdraw(template, recipe) if marked(template, recipe) else template
+        return Verdict(tuple(difference(template, bare, kind.template)))
+    if mapping(template, "spec").get("hostNetwork"):
+        raise _Refusal(_on_the_host(f"a Pod of {kind.name} {full_name}"))
+    unique = mapping(question.item, "metadata").get("name")
+    name = f"$(POD_NAME)-{uuid.uuid5(_UNIQUE, f'{kind.name}/{full_name}')}" if unique else "$(POD_NAME)"
+    return _injected(question, kind.template, template, asked, namespace, recipe, name)
+
+
+def _injected(
+    question: Question,
+    way: tuple[str, ...],
+    template: Json,
+    asked: annotation.Asked,
+    namespace: Namespace,
+    recipe: Recipe,
+    name: str,
+) -> Verdict:
+    if not mapping(template, "spec") or carries(template, asked.value, recipe):
+        return UNTOUCHED  # what has no spec the API server refuses
+    try:
+        after = inject(template, asked, recipe, level_of(namespace.labels), name)
+    except ValueError as error:
+        raise _Refusal(f"{question.kind} {question.namespace}/{name_of(question.item)}: {error}") from None
+    return Verdict(tuple(difference(template, after, way)))
+
+
+def _read(item: Json, recipe: Recipe, kind: str, name: str) -> annotation.Asked | None:
+    return _parse(annotations_of(item).get(recipe.annotation), recipe, kind, name)
+
+
+def _read_of_namespace(namespace: Namespace, recipe: Recipe) -> annotation.Asked | None:
+    return _parse(namespace.annotations.get(recipe.annotation), recipe, "Namespace", namespace.name)
+
+
+def _parse(value: object, recipe: Recipe, kind: str, name: str) -> annotation.Asked | None:
+    try:
+        return annotation.read(str(value or ""))
+    except ValueError as error:
+        raise _Refusal(f"annotation {recipe.annotation} of {kind} {name}: {error}") from None
+
+
+def _on_the_host(whose: str) -> str:
+    return f"{whose} is on the network of its node (hostNetwork), where a wire would be the node's"

@@ -1,0 +1,194 @@
+"""From a pod's template to one with clients, and back.
+
+All is pure: templates come in and are left as they are, new ones go out. An injection can be done again, by another
+webhook's wish or after an update; it then takes the place of the earlier one, which an annotation on the template (the
+recipe's `marker`) remembers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .annotation import Asked
+from .images import Image
+from .kinds import Json, annotations_of, listing, mapping
+from .podsecurity import (
+    IDENTITY_FOLDER,
+    IDENTITY_VOLUME,
+    NSM_VOLUME,
+    Level,
+    security_context,
+    socket_mounts,
+    socket_volumes,
+)
+from .recipe import Recipe
+
+READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
+_PATIENCE = 7 * 24 * 3600
+"""Seconds after which a client that has no wires yet is started again."""
+_LISTS = ("initContainers", "containers")
+
+
+def carries(template: Json, value: str, recipe: Recipe) -> bool:
+    """Whether `template` has clients for just `value`, all of them, whoever put them there."""
+    clients = {name: _variable(each, recipe.url_variable) for name, each in _clients(template, recipe).items()}
+    return value in clients.values() and marked(template, recipe) <= clients.keys()
+
+
+def marked(template: Json, recipe: Recipe) -> set[str]:
+    """The names of the containers that an earlier injection put there."""
+    return set(filter(None, str(annotations_of(template).get(recipe.marker, "")).split(",")))
+
+
+def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str) -> Json:
+    """`template` with clients that ask for what is `asked`, under `name`, or that of an earlier injection.
+
+    Raises ValueError if a container is called like one of them.
+    """
+    name = _name_of_earlier(template, recipe) or name
+    bare = withdraw(template, recipe)
+    clients = _Clients(asked, recipe, level, name)
+    spec = dict(mapping(bare, "spec"))
+    before, beside = clients.before(), clients.beside()
+    _check_names(spec, [*before, *beside])
+    there = listing(spec, "initContainers")
+    _put(spec, "initContainers", [*before, *there] if recipe.native else [*there, *before])
+    _put(spec, "containers", [*listing(spec, "containers"), *beside])
+    _put(spec, "volumes", _joined(listing(spec, "volumes"), clients.volumes()))
+    metadata = dict(mapping(bare, "metadata"))
+    _put(metadata, "labels", {**recipe.labels, **mapping(metadata, "labels")})
+    marker = {recipe.marker: ",".join(client["name"] for client in [*before, *beside])}
+    _put(metadata, "annotations", {**mapping(metadata, "annotations"), **marker})
+    return {**bare, "metadata": metadata, "spec": spec}
+
+
+def withdraw(template: Json, recipe: Recipe) -> Json:
+    """`template` without what an earlier injection put there; labels stay, they may have been there before."""
+    gone = _clients(template, recipe).keys() & (marked(template, recipe) | _own_names(recipe))
+    if not gone:
+        return template
+    spec, metadata = dict(mapping(template, "spec")), dict(mapping(template, "metadata"))
+    for key in _LISTS:
+        if key in spec:
+            _put(spec, key, [each for each in listing(spec, key) if each.get("name") not in gone])
+    used = {mount.get("name") for each in _containers({"spec": spec}) for mount in listing(each, "volumeMounts")}
+    unused = {IDENTITY_VOLUME, NSM_VOLUME, READY_VOLUME} - used
+    _put(spec, "volumes", [each for each in listing(spec, "volumes") if each.get("name") not in unused])
+    kept = {key: value for key, value in annotations_of(template).items() if key != recipe.marker}
+    _put(metadata, "annotations", kept)
+    return {**template, "metadata": metadata, "spec": spec}
+
+
+class _Clients:
+    """The containers of one pod's clients, and the volumes that they mount."""
+
+    def __init__(self, asked: Asked, recipe: Recipe, level: Level, name: str) -> None:
+        self._asked, self._recipe, self._level, self._name = asked, recipe, level, name
+        self._is_probed = recipe.native and recipe.tells_ready
+
+    def before(self) -> list[Json]:
+        """Those among the init containers."""
+        recipe = self._recipe
+        asking = [] if self._is_probed else [self._container(image, recipe.init_images) for image in recipe.init_images]
+        return [*asking, *(self._native(image) for image in recipe.images)] if recipe.native else asking
+
+    def beside(self) -> list[Json]:
+        """Those beside the pod's own containers."""
+        return [] if self._recipe.native else [self._keeping(image) for image in self._recipe.images]
+
+    def volumes(self) -> list[Json]:
+        """What they mount."""
+        ready = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+        return [*socket_volumes(self._level, self._recipe.identity_driver), *([ready] if self._is_probed else [])]
+
+    def _keeping(self, image: Image) -> Json:
+        return self._container(image, () if self._recipe.init_images and not self._is_probed else self._recipe.images)
+
+    def _native(self, image: Image) -> Json:
+        """An init container that goes on running, and lets the next one start when its wires are up."""
+        container = {**self._keeping(image), "restartPolicy": "Always"}
+        if self._is_probed:
+            file = f"{READY_FOLDER}/{image.container}-has-wires"
+            container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": file}]
+            mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
+            container["volumeMounts"] = [*container["volumeMounts"], mount]
+            # cat, since its error is what the pod's events show
+            often = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": _PATIENCE}
+            container["startupProbe"] = {"exec": {"command": ["cat", file]}, **often}
+        return container
+
+    def _container(self, image: Image, takes_devices: tuple[Image, ...]) -> Json:
+        """A client; those that ask first get the devices, beside their share of CPU and memory."""
+        devices = self._asked.devices if image in takes_devices else {}
+        limits = {**self._recipe.limits, **{name: str(count) for name, count in devices.items()}}
+        context = security_context(self._level, self._recipe.user)
+        return {
+            "name": image.container,
+            "image": image.reference,
+            "imagePullPolicy": "IfNotPresent",
+            "env": self._variables(),
+            "resources": {"limits": limits, "requests": dict(self._recipe.requests)},
+            "volumeMounts": socket_mounts(),
+            **({"securityContext": context} if context else {}),
+        }
+
+    def _variables(self) -> list[Json]:
+        configured = [{"name": name, "value": value} for name, value in self._recipe.variables]
+        names = {variable["name"] for variable in configured}
+        own: list[Json] = [
+            {"name": "SPIFFE_ENDPOINT_SOCKET", "value": f"unix://{IDENTITY_FOLDER}/agent.sock"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": self._recipe.url_variable, "value": self._asked.value},
+            {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
+        ]
+        return [*configured, *(variable for variable in own if variable["name"] not in names)]
+
+
+def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:
+    """The containers that are told URLs, by name."""
+    return {
+        str(each.get("name")): each
+        for each in _containers(template)
+        if _variable(each, recipe.url_variable) is not None
+    }
+
+
+def _containers(template: Json) -> Iterable[Json]:
+    spec = mapping(template, "spec")
+    return [each for key in _LISTS for each in listing(spec, key)]
+
+
+def _own_names(recipe: Recipe) -> set[str]:
+    return {image.container for image in (*recipe.images, *recipe.init_images)}
+
+
+def _variable(container: Json, name: str) -> str | None:
+    values = [each.get("value") for each in listing(container, "env") if each.get("name") == name]
+    return str(values[-1] or "") if values else None
+
+
+def _name_of_earlier(template: Json, recipe: Recipe) -> str | None:
+    earlier = marked(template, recipe)
+    names = [_variable(each, "NSM_NAME") for name, each in _clients(template, recipe).items() if name in earlier]
+    return next(filter(None, names), None)
+
+
+def _check_names(spec: Json, clients: Iterable[Json]) -> None:
+    taken = {each.get("name") for each in _containers({"spec": spec})}
+    if twice := sorted(client["name"] for client in clients if client["name"] in taken):
+        raise ValueError(f"container {twice[0]!r} has the name of a client that would be injected; call it otherwise")
+
+
+def _joined(there: list[Json], more: list[Json]) -> list[Json]:
+    """`there` and those of `more` whose name is not taken: a pod that has one of the volumes shares it."""
+    names = {volume.get("name") for volume in there}
+    return [*there, *(volume for volume in more if volume["name"] not in names)]
+
+
+def _put(item: Json, key: str, value: Any) -> None:
+    """Set `key`; what is empty is left out."""
+    if value:
+        item[key] = value
+    else:
+        item.pop(key, None)

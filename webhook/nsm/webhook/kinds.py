@@ -1,0 +1,87 @@
+"""The kinds of objects that become pods, and where each keeps the pod's template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+"""An object of Kubernetes, or a part of one."""
+
+CREATE, UPDATE = "CREATE", "UPDATE"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind whose objects are injected into."""
+
+    group: str
+    name: str
+    resource: str
+    template: tuple[str, ...] = ("spec", "template")
+    """The way to what has a pod's metadata and spec; empty: the object is the pod."""
+    operations: tuple[str, ...] = (CREATE, UPDATE)
+
+    @property
+    def is_pod(self) -> bool:
+        """Whether its objects are pods themselves."""
+        return not self.template
+
+    def template_of(self, item: Json) -> Json:
+        """The pod's template in `item`; empty where there is none."""
+        found: Any = item
+        for key in self.template:
+            found = mapping(found, key)
+        return dict(found)
+
+
+POD = Kind("", "Pod", "pods", template=(), operations=(CREATE,))
+WORKLOADS = (
+    Kind("apps", "Deployment", "deployments"),
+    Kind("apps", "DaemonSet", "daemonsets"),
+    Kind("apps", "StatefulSet", "statefulsets"),
+    Kind("apps", "ReplicaSet", "replicasets"),
+    Kind("batch", "Job", "jobs", operations=(CREATE,)),  # its template cannot change
+    Kind("batch", "CronJob", "cronjobs", template=("spec", "jobTemplate", "spec", "template")),
+)
+_BY_NAME = {(kind.group, kind.name): kind for kind in (POD, *WORKLOADS)}
+
+
+def kind_of(group: str, name: str) -> Kind | None:
+    """The kind of that name, None if its objects do not become pods."""
+    return _BY_NAME.get((group, name))
+
+
+def mapping(item: Any, key: str) -> Json:
+    """The mapping under `key` of `item`; empty if there is none: what people write need not be what it should."""
+    found = item.get(key) if isinstance(item, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
+def listing(item: Any, key: str) -> list[Json]:
+    """The mappings in the list under `key` of `item`; empty if there is none."""
+    found = item.get(key) if isinstance(item, Mapping) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def annotations_of(item: Json) -> Json:
+    """The annotations of an object or of a template."""
+    return mapping(mapping(item, "metadata"), "annotations")
+
+
+def labels_of(item: Json) -> Json:
+    """The labels of an object or of a template."""
+    return mapping(mapping(item, "metadata"), "labels")
+
+
+def name_of(item: Json) -> str:
+    """The object's name, or the beginning of the one that it will get."""
+    metadata = mapping(item, "metadata")
+    return str(metadata.get("name") or f"{metadata.get('generateName') or ''}*")
+
+
+def is_controlled_by(item: Json, kind: str) -> bool:
+    """Whether an object of `kind` manages `item`."""
+    owners = listing(mapping(item, "metadata"), "ownerReferences")
+    return any(owner.get("controller") and owner.get("kind") == kind for owner in owners)

@@ -1,0 +1,66 @@
+"""What the Pod Security Standard of a namespace lets a client have.
+
+Level `privileged` has the sockets by host paths. The others forbid those, so CSI drivers bring the same folders; and
+`restricted` demands that a container says what it does without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from .kinds import Json
+
+ENFORCE = "pod-security.kubernetes.io/enforce"
+
+IDENTITY_VOLUME, IDENTITY_FOLDER = "spire-agent-socket", "/run/spire/sockets"
+NSM_VOLUME, NSM_FOLDER = "nsm-socket", "/var/lib/networkservicemesh"
+NSM_DRIVER = "csi.networkservicemesh.io"
+
+
+class Level(Enum):
+    """What a namespace enforces."""
+
+    PRIVILEGED = "privileged"
+    BASELINE = "baseline"
+    RESTRICTED = "restricted"
+
+
+def level_of(labels: Mapping[str, str]) -> Level:
+    """The level that a namespace with `labels` enforces; one that nobody knows is taken for the strictest."""
+    value = labels.get(ENFORCE) or Level.PRIVILEGED.value
+    return Level(value) if value in {level.value for level in Level} else Level.RESTRICTED
+
+
+def socket_volumes(level: Level, identity_driver: str) -> list[Json]:
+    """The volumes of the identity's and of the manager's sockets."""
+    if level is Level.PRIVILEGED:
+        return [_host_path(IDENTITY_VOLUME, IDENTITY_FOLDER), _host_path(NSM_VOLUME, NSM_FOLDER)]
+    return [_csi(IDENTITY_VOLUME, identity_driver), _csi(NSM_VOLUME, NSM_DRIVER)]
+
+
+def socket_mounts() -> list[Json]:
+    """Where a client finds them."""
+    places = ((IDENTITY_VOLUME, IDENTITY_FOLDER), (NSM_VOLUME, NSM_FOLDER))
+    return [{"name": name, "mountPath": folder, "readOnly": True} for name, folder in places]
+
+
+def security_context(level: Level, user: Json) -> Json:
+    """What a client's container does without, and as whom it runs; empty where nothing is demanded."""
+    if level is not Level.RESTRICTED:
+        return user
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        **user,
+    }
+
+
+def _host_path(name: str, folder: str) -> Json:
+    return {"name": name, "hostPath": {"path": folder, "type": "Directory"}}
+
+
+def _csi(name: str, driver: str) -> Json:
+    return {"name": name, "csi": {"driver": driver, "readOnly": True}}

@@ -1,0 +1,106 @@
+"""Our place in the MutatingWebhookConfiguration, which the replicas of a webhook share.
+
+Each replica has an authority of its own, and the configuration trusts all of them: whoever comes adds its authority,
+whoever goes takes it away, and the last one removes the configuration. Keys never leave their process.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from nsm.chains.core import Conflict, InvalidRequest
+from nsm.chains.logs import log
+from nsm.kube import Api, Object, ObjectConflict, ObjectMissing, Resource
+
+from .configuration import bundle_of
+
+CONFIGURATIONS = Resource(
+    "admissionregistration.k8s.io",
+    "v1",
+    "mutatingwebhookconfigurations",
+    "MutatingWebhookConfiguration",
+    namespaced=False,
+)
+_TRIES = 20
+"""How often others may come in between."""
+
+
+class Registration:
+    """`build` makes the configuration for a bundle of authorities (PEM)."""
+
+    def __init__(self, api: Api, build: Callable[[str], Object]) -> None:
+        self._api, self._build = api, build
+        self._name = build("")["metadata"]["name"]
+        self._ours: set[str] = set()
+
+    async def publish(self, authorities: str) -> None:
+        """Have the API server trust `authorities` (PEM) and no earlier ones of ours. Raises `MeshError`.
+
+        Nothing is written if the configuration says so already; what somebody edited in it is put right.
+        """
+        wanted = _certificates(authorities)
+        if not wanted:
+            raise InvalidRequest("nothing can be registered: the authorities of the certificate have expired")
+        former = self._ours - set(wanted)
+        self._ours |= set(wanted)  # before it is written: a publication that is cancelled may have been
+        await self._write(lambda there: [*(pem for pem in there if pem not in former), *wanted])
+        self._ours = set(wanted)
+
+    async def withdraw(self) -> None:
+        """Take our authorities away; the configuration goes with the last ones. Raises `MeshError`."""
+        await self._write(lambda there: [pem for pem in there if pem not in self._ours])
+        self._ours = set()
+
+    async def _write(self, change: Callable[[list[str]], list[str]]) -> None:
+        for _ in range(_TRIES):
+            try:
+                await self._write_once(change)
+            except (ObjectConflict, ObjectMissing):
+                continue  # another replica was faster
+            return
+        raise Conflict(f"the configuration {self._name} is changed all the time by somebody else")
+
+    async def _write_once(self, change: Callable[[list[str]], list[str]]) -> None:
+        try:
+            found = await self._api.get(CONFIGURATIONS, self._name)
+        except ObjectMissing:
+            found = None
+        there = _certificates(bundle_of(found)) if found is not None else []
+        bundle = list(dict.fromkeys(change(there)))
+        if found is None:
+            if bundle:
+                await self._api.create(CONFIGURATIONS, self._build("".join(bundle)))
+                log.info("registered", configuration=self._name)
+        elif not bundle:
+            metadata = found["metadata"]
+            await self._api.delete(CONFIGURATIONS, self._name, uid=metadata["uid"], version=metadata["resourceVersion"])
+            log.info("unregistered: this was the last replica", configuration=self._name)
+        elif not _says(found, wanted := self._build("".join(bundle))):
+            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            await self._api.replace(CONFIGURATIONS, {**wanted, "metadata": {**wanted["metadata"], **version}})
+            log.info("registration changed", configuration=self._name, authorities=len(bundle))
+
+
+def _certificates(pem: str) -> list[str]:
+    """The certificates of a bundle that have not expired, each as PEM; none if it cannot be read."""
+    try:
+        found = x509.load_pem_x509_certificates(pem.encode()) if pem.strip() else []
+    except ValueError:
+        return []
+    now = datetime.datetime.now(datetime.UTC)
+    return [each.public_bytes(Encoding.PEM).decode() for each in found if each.not_valid_after_utc > now]
+
+
+def _says(found: Any, wanted: Any) -> bool:
+    """Whether `found` has all that is `wanted`; the API server adds defaults."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(key in found and _says(found[key], each) for key, each in wanted.items())
+    if isinstance(wanted, Collection) and not isinstance(wanted, str):
+        same_length = isinstance(found, list) and len(found) == len(wanted)
+        return same_length and all(_says(one, other) for one, other in zip(found, wanted, strict=True))
+    return bool(found == wanted)

@@ -1,0 +1,61 @@
+"""The loop that keeps a certificate fresh and the API server's knowledge of it right."""
+
+from __future__ import annotations
+
+import asyncio
+
+from nsm.chains.core import MeshError
+from nsm.chains.logs import log
+
+from .registration import Registration
+from .sources import Source
+
+_LOOK = 2.0
+"""Seconds between looks at the source; API servers hear of a change well within."""
+_PERIOD = 30.0
+"""Seconds between looks at the configuration: somebody may have removed or edited it."""
+
+
+class Renewal:
+    """Makes the authorities of `source` known, and has it show what they issued, for ever.
+
+    Without a registration somebody else tells the API server.
+    """
+
+    def __init__(self, source: Source, registration: Registration | None) -> None:
+        self._source, self._registration = source, registration
+        self._told, self._looked = "", 0.0
+        self.fault = "the webhook is not registered yet" if registration is not None else ""
+        """Why the API server does not trust the certificate; empty if it does."""
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self._tell()
+            await asyncio.sleep(_LOOK)
+            if not self.fault:
+                self._source.renew()
+
+    async def withdraw(self) -> None:
+        """Have the API server forget the authorities; that it cannot be told is a warning."""
+        if self._registration is not None:
+            try:
+                await self._registration.withdraw()
+            except MeshError as error:
+                log.warning("the registration stays", error=str(error))
+
+    async def _tell(self) -> None:
+        now, authorities = asyncio.get_running_loop().time(), self._source.authorities()
+        if self._registration is None or (authorities == self._told and now < self._looked + _PERIOD):
+            return
+        try:
+            await self._registration.publish(authorities)
+        except MeshError as error:
+            fault = f"the webhook cannot be registered: {error}"
+            if fault != self.fault:
+                log.error("cannot register", error=str(error))
+            self.fault, self._told = fault, ""
+        else:
+            if self.fault:
+                log.info("ready: the API server knows the certificate")
+            self.fault, self._told, self._looked = "", authorities, now
