@@ -3,7 +3,7 @@
 # BASE is what all stand on: Debian (or another with apt) and Python 3.11 or newer. What installs takes wheels from the
 # stage of that name, so that no image has pip in it, or a source. The build needs BuildKit: DOCKER_BUILDKIT=1 where
 # that is not the default.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm
 
 FROM $BASE AS wheels
 RUN python3 -m pip --version || { apt-get update && apt-get install -y --no-install-recommends python3-pip; }
