@@ -9,7 +9,7 @@ PARTS  := apis chains forwarder-kernel services
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q \
-	    -r requirements-dev.txt -e apis -e chains -e forwarder-kernel -e 'services[mesh]'
+	    -r requirements-dev.txt -e apis -e chains -e 'forwarder-kernel[prometheus]' -e 'services[mesh]'
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.
