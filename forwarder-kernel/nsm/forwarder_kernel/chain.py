@@ -49,11 +49,14 @@ def forwarder(
     priority: Sequence[str] = (),
     uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
+    dataplane: Dataplane | None = None,
+    observers: Sequence[Element] = (),
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
-    the usual one; mechanisms that `priority` lists are preferred in its order.
+    the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
+    with the wire that it has in `dataplane`.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -62,7 +65,7 @@ def forwarder(
         [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
-    dataplane = Dataplane(name)
+    dataplane = dataplane or Dataplane(name)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
     again: list[Element] = []
@@ -85,6 +88,7 @@ def forwarder(
             PolicyRoutes(),  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
             Mechanisms(served),
+            *observers,
             KernelWire(dataplane, far_side),
             Connect(
                 client(

@@ -29,6 +29,7 @@ from .netlink import (
     Namespace,
     Namespaces,
     NetlinkError,
+    Traffic,
     add_address,
     add_neighbor,
     add_route,
@@ -187,6 +188,10 @@ class Dataplane:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
         end = live.ends[0]
         return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
+
+    async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
+        """What has passed each end of each wire; None for an end that is gone."""
+        return await self._in_worker(lambda: [self._traffic(live) for live in wires])
 
     async def remove(self, live: LiveWire) -> None:
         """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
@@ -355,6 +360,10 @@ class Dataplane:
 
     def _last_handshake(self, live: LiveWire) -> int:
         return links.last_handshake(live.ends[0].namespace, live.ends[0].index, live.process)
+
+    def _traffic(self, live: LiveWire) -> list[Traffic | None]:
+        is_there = live.alias in self._aliases  # else its namespaces may be closed by now
+        return [end.namespace.socket.traffic(end.index) if is_there else None for end in live.ends]
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)

@@ -13,6 +13,9 @@ from .ends import Wire, wire_of
 from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
 
+LIVE: Key[LiveWire] = Key("wire")
+"""The wire of a connection, while there is one: set by what makes it, read by what looks at it."""
+
 
 class KernelWire(Element):
     """Make the wire when both sides are known, that is when the endpoint has answered; keep it in step afterwards.
@@ -24,7 +27,6 @@ class KernelWire(Element):
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
         self._dataplane, self._far_side = dataplane, far_side
-        self._live: Key[LiveWire] = Key("wire")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the endpoint answer, then make or change the wire."""
@@ -35,12 +37,12 @@ class KernelWire(Element):
         assert far is not None
         _note_interfaces(connection, near, far, tunnel)
         wire = wire_of(connection, near, far, tunnel)
-        live = call.live.get(self._live)
+        live = call.live.get(LIVE)
         if live is not None and not await self._still_fits(call, live, wire):
             live = None
         if live is None:
             live = await self._dataplane.create(wire, call.live.connection_id, call.live.pop(AHEAD))
-            call.live.put(self._live, live)
+            call.live.put(LIVE, live)
             call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
@@ -64,7 +66,7 @@ class KernelWire(Element):
         return False
 
     async def _remove(self, call: Call) -> None:
-        if (live := call.live.pop(self._live)) is not None:
+        if (live := call.live.pop(LIVE)) is not None:
             await self._dataplane.remove(live)
 
 

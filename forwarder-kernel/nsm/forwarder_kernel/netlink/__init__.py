@@ -24,7 +24,7 @@ from .messages import (
     set_up,
 )
 from .namespaces import Namespace, Namespaces
-from .sockets import Link, NetlinkError, Socket
+from .sockets import Link, NetlinkError, Socket, Traffic
 from .wireguard import KEEPALIVE, WireguardSocket
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "NetlinkError",
     "Network",
     "Socket",
+    "Traffic",
     "WireguardSocket",
     "add_address",
     "add_neighbor",

@@ -68,7 +68,7 @@ _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _LOCAL = 2
 
 _IFLA_ADDRESS, _IFLA_LINK, _IFLA_OPERSTATE = 1, 5, 16
-_IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
+_IFLA_IFALIAS, _IFLA_STATS64, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 23, 27, 28
 _OPERSTATE_UP = 6
 _VETH_INFO_PEER = 1
 _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
@@ -84,6 +84,7 @@ _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _THERE = frozenset({errno.EEXIST})
 
+_STATISTICS = struct.Struct("=8Q")
 _ADDRESS = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index of the link."""
 _NEIGHBOR = struct.Struct("=B3xiHBB")
@@ -291,6 +292,11 @@ def _mac(kind: int, value: str) -> bytes:
 def alias_of(data: bytes) -> str:
     """The alias in a link message; empty if it has none."""
     return attributes_in(data, HEADER.size + LINK.size).get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def statistics_in(data: bytes) -> tuple[int, ...]:
+    """The counters in a link message: packets, bytes, errors and drops, each received and sent (rtnl_link_stats64)."""
+    return _STATISTICS.unpack_from(attributes_in(data, HEADER.size + LINK.size)[_IFLA_STATS64])
 
 
 def is_operating(data: bytes) -> bool:
