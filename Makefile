@@ -41,6 +41,7 @@ cluster-down: $(VENV)/.ready
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
+	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
 	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
 
 # An image for each component: make images, or some of them: make images ARGS="nsc nse"
@@ -69,4 +70,4 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine .images

@@ -25,6 +25,7 @@ class GreetByRoute(Element):
     """Clients without the label `name` are refused; the others see a route by which we greet them."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
+        """Raises `Refused` for who says no name."""
         if "name" not in call.connection.labels:
             raise Refused("say your name: kernel://greeting/nsm-1?name=...")
         connection = await rest.request(call)
@@ -53,15 +54,11 @@ async def main(config: Config, runtime: Runtime) -> None:
     ]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(endpoint(config.name, runtime.identity, elements))
-        await stack.enter_async_context(
-            serve([config.listen_on], server.methods(), runtime.identity, name=config.name)
-        )
+        await stack.enter_async_context(serve([config.listen_on], server.methods(), runtime.identity, name=config.name))
         services = await stack.enter_async_context(services_client(config.connect_to, runtime.pool))
         endpoints = await stack.enter_async_context(endpoints_client(config.connect_to, runtime.pool, [SendUrl()]))
         await services.register(RegistryCall(NetworkService(name="greeting", payload=ETHERNET)))
-        record = NetworkServiceEndpoint(
-            name=config.name, network_service_names=["greeting"], url=config.listen_on
-        )
+        record = NetworkServiceEndpoint(name=config.name, network_service_names=["greeting"], url=config.listen_on)
         await endpoints.register(RegistryCall(record))
         log.info("ready")
         await runtime.stopping.wait()

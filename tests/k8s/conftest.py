@@ -1,0 +1,18 @@
+"""The system in a cluster of two nodes, once for all tests that need it."""
+
+import pytest
+
+from tests.k8s.system import MANIFESTS, bring_up
+
+
+@pytest.fixture(scope="session")
+def system():
+    running = bring_up()
+    yield running
+    running.kubectl("delete", "-k", MANIFESTS, "--ignore-not-found", "--timeout=100s")
+    running.kubectl("delete", "mutatingwebhookconfiguration", "nsm-webhook", "--ignore-not-found")
+
+
+@pytest.fixture
+def kubectl(system):
+    return system.kubectl

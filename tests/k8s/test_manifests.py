@@ -1,0 +1,98 @@
+"""What the manifests say, however they are put together: versions, privileges, limits."""
+
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+from tests.cluster import binary
+from tests.cluster.layout import CHECKOUT
+from tests.k8s.system import EXAMPLES, MANIFESTS
+
+WHOLE = [MANIFESTS, MANIFESTS / "variants/memory", MANIFESTS / "variants/spire"]
+VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
+CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "SYS_ADMIN"]}
+PRIVILEGED = {"csi-driver", "identity-csi-driver"}
+"""Kubernetes lets nobody else make mounts that the kubelet sees."""
+
+
+def built(folder):
+    words = [binary.programs() / "kubectl", "kustomize", folder]
+    return list(yaml.safe_load_all(subprocess.run(words, capture_output=True, check=True, timeout=30).stdout))
+
+
+def workloads(folder):
+    return [item for item in built(folder) if item["kind"] in {"Deployment", "DaemonSet", "Pod"}]
+
+
+def pod_of(workload):
+    return workload["spec"] if workload["kind"] == "Pod" else workload["spec"]["template"]["spec"]
+
+
+def containers(folder):
+    return [each for item in workloads(folder) for each in pod_of(item)["containers"]]
+
+
+def examples():
+    return sorted(path.parent for path in EXAMPLES.glob("*/check"))
+
+
+@pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
+def test_every_image_has_the_version_of_this_checkout(folder):
+    images = [each["image"] for each in containers(folder)]
+    variables = [entry["value"] for each in containers(folder) for entry in each.get("env", []) if "value" in entry]
+    for name in [*images, *(value for value in variables if value.startswith("localhost/nsm/"))]:
+        assert name.startswith("localhost/nsm/")
+        assert name.endswith(f":{VERSION}")
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_containers_have_no_more_than_they_need(folder):
+    for item in workloads(folder):
+        assert item["metadata"]["namespace"] == "nsm-system"
+        for each in pod_of(item)["containers"] + pod_of(item).get("initContainers", []):
+            context = each["securityContext"]
+            assert context["readOnlyRootFilesystem"], each["name"]
+            assert context.get("privileged", False) == (each["name"] in PRIVILEGED)
+            if each["name"] not in PRIVILEGED:
+                assert context["allowPrivilegeEscalation"] is False
+                assert context["capabilities"]["drop"] == ["ALL"]
+                assert context["capabilities"].get("add", []) == CAPABILITIES.get(each["name"], [])
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_containers_say_what_memory_they_take(folder):
+    for each in containers(folder):
+        assert set(each["resources"]["requests"]) == {"cpu", "memory"}, each["name"]
+        assert "memory" in each["resources"]["limits"], each["name"]
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_who_may_do_nothing_in_the_cluster_has_no_token(folder):
+    items = built(folder)
+    bound = {
+        subject["name"]
+        for item in items
+        if item["kind"] in {"RoleBinding", "ClusterRoleBinding"}
+        for subject in item["subjects"]
+    }
+    tokenless = {
+        item["metadata"]["name"]: item.get("automountServiceAccountToken", True) is False
+        for item in items
+        if item["kind"] == "ServiceAccount"
+    }
+    for item in workloads(folder):
+        account = pod_of(item)["serviceAccountName"]
+        has_token = pod_of(item).get("automountServiceAccountToken", not tokenless[account])
+        assert has_token == (account in bound), account
+
+
+def test_by_spire_nobody_has_a_folder_of_the_node_for_identities():
+    volumes = [
+        volume
+        for item in workloads(MANIFESTS / "variants/spire")
+        for volume in pod_of(item).get("volumes", [])
+        if volume["name"] in {"identity", "spire-agent-socket"}
+    ]
+    assert [volume["csi"]["driver"] for volume in volumes] == ["csi.spiffe.io"] * 4

@@ -1,0 +1,78 @@
+"""What the system's service accounts may do in the cluster: this, and nothing else."""
+
+import pytest
+
+from tests.k8s.system import NAMESPACE
+
+pytestmark = pytest.mark.timeout(200)
+
+OBJECTS = {"networkservices.networkservicemesh.io", "networkserviceendpoints.networkservicemesh.io"}
+WEBHOOKS = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+ALLOWED = {
+    "nsmgr": {},
+    "forwarder-kernel": {},
+    "csi-driver": {},
+    "registry": {
+        **{(kind, ""): {"list", "watch", "get", "create", "update", "delete"} for kind in OBJECTS},
+        ("events", ""): {"create"},
+    },
+    "identity": {("pods", ""): {"list", "watch"}, ("secrets", "nsm-identity"): {"list", "watch", "update"}},
+    "prefixes": {
+        ("nodes", ""): {"list", "watch"},
+        ("services", ""): {"list", "watch"},
+        ("servicecidrs.networking.k8s.io", ""): {"list", "watch"},
+        ("configmaps", "excluded-prefixes-config"): {"list", "watch"},
+        ("configmaps", "excluded-prefixes"): {"list", "watch", "patch"},
+    },
+    "webhook": {
+        ("namespaces", ""): {"get", "list", "watch", "patch"},
+        (WEBHOOKS, ""): {"create"},
+        (WEBHOOKS, "nsm-webhook"): {"get", "update", "delete"},
+    },
+}
+"""For each account: kind and name (empty: all of the kind), and the verbs in the system's own namespace."""
+
+EVERYBODY = {
+    "selfsubjectreviews.authentication.k8s.io",
+    "selfsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectrulesreviews.authorization.k8s.io",
+}
+
+
+@pytest.mark.parametrize("account", sorted(ALLOWED))
+def test_a_service_account_may_do_what_the_table_says_and_nothing_else(kubectl, account):
+    user = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
+    table = kubectl.within(NAMESPACE)("auth", "can-i", "--list", "--no-headers", user)
+    assert permissions(table) == ALLOWED[account]
+
+
+@pytest.mark.parametrize("account", sorted(ALLOWED))
+@pytest.mark.parametrize(
+    "wish",
+    [
+        ("get", "secrets"),
+        ("create", "pods"),
+        ("update", "nodes"),
+        ("create", "clusterrolebindings"),
+        ("impersonate", "users"),
+    ],
+    ids=" ".join,
+)
+def test_no_service_account_may_take_the_cluster_over(kubectl, account, wish):
+    user = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
+    answer = kubectl.run("auth", "can-i", *wish, "--all-namespaces", user)
+    assert (answer.stdout.strip(), answer.returncode) == ("no", 1)
+
+
+def permissions(table):
+    """kind and name -> verbs, out of the table that kubectl prints, less what everybody may."""
+    found = {}
+    for line in table.splitlines():
+        kind, rest = line.split(" ", 1)
+        names, verbs = (part.strip("[]").split() for part in rest.split("[", 2)[2].split("]", 1))
+        verbs = set(" ".join(verbs).strip("[] ").split())
+        if not kind.strip() or kind in EVERYBODY or "[" in kind:
+            continue
+        for name in names or [""]:
+            found.setdefault((kind, name), set()).update(verbs)
+    return found
