@@ -46,7 +46,7 @@ class Reflector:
     """The objects of `resource` in `namespace` (empty: in all of them) as the API server tells them.
 
     Between entering and leaving it keeps up: a watch that ends is taken up where it was, one whose version the server
-    has forgotten begins with a list, and a server that is down, slow or refuses is asked again after 0.1 to 10 s. What
+    has forgotten begins with a list, and a server that is down, slow or refuses is asked again after 0.1 to 3.6 s. What
     is known stays known meanwhile. `trouble` says why nothing new is heard; it is None while all is well.
     """
 
@@ -122,7 +122,7 @@ class Reflector:
         await self._tasks.aclose()
 
     async def _keep_up(self) -> None:
-        clock, waits = asyncio.get_running_loop().time, Backoff()
+        clock, waits = asyncio.get_running_loop().time, Backoff(most=3.0)
         while True:
             began = clock()
             try:
