@@ -26,6 +26,15 @@ EPHEMERAL = {"csi.storage.k8s.io/ephemeral": "true", "csi.storage.k8s.io/pod.nam
 MOUNT = csi.VolumeCapability(mount=csi.VolumeCapabilityMountVolume())
 
 
+OLD_KERNEL = """
+import sys
+from nsm.chains.cli import main
+from nsm.services.csi_driver import mounts
+mounts._MOUNT_SETATTR = 9999
+sys.exit(main(["csi-driver"]))
+"""
+
+
 class Driver:
     """A running driver, its folders, and what the kubelet sees of its mounts."""
 
@@ -43,7 +52,7 @@ class Driver:
         self.node = subprocess.Popen(command, stdout=subprocess.PIPE)
         self.node.stdout.readline()
 
-    def start(self):
+    def start(self, *program):
         environment = {
             "PATH": os.environ["PATH"],
             "NODE_NAME": "node-1",
@@ -51,7 +60,7 @@ class Driver:
             "NSM_KUBELET_DIR": str(self.kubelet),
         }
         enter = ["nsenter", f"--target={self.node.pid}", "--mount", "unshare", "--mount", "--propagation", "unchanged"]
-        command = [*enter, sys.executable, "-m", "nsm.chains", "csi-driver"]
+        command = [*enter, sys.executable, *(program or ("-m", "nsm.chains", "csi-driver"))]
         self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
         self.until('"ready"')
 
@@ -178,6 +187,21 @@ async def test_what_else_is_mounted_at_the_target_gives_way(driver):
         inside = ["nsenter", "-t", str(driver.node.pid), "-m"]
         for _ in range(2):
             subprocess.run([*inside, "mount", "--bind", driver.sockets, driver.target], check=True)
+        await node.node_publish_volume(driver.request())
+        (mount,) = driver.mounts()
+        assert "ro" in mount[5].split(",")
+
+
+async def test_a_kernel_before_5_12_needs_the_folder_read_only_in_the_driver_s_container(driver):
+    """Without that the pod would have a folder that it can write to, so it is refused."""
+    driver.stop()
+    driver.start("-c", OLD_KERNEL)
+    async with driver.asked() as node:
+        with pytest.raises(GRPCError, match="mount the folder read-only into this container"):
+            await node.node_publish_volume(driver.request())
+        assert driver.mounts() == []
+        bind = ["mount", "--bind", "-o", "ro", driver.sockets, driver.sockets]
+        subprocess.run(["nsenter", f"--target={driver.process.pid}", "--mount", *bind], check=True)
         await node.node_publish_volume(driver.request())
         (mount,) = driver.mounts()
         assert "ro" in mount[5].split(",")

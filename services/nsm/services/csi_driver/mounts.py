@@ -87,8 +87,10 @@ def _make_read_only(tree: int) -> None:
     try:
         _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size, what="make a mount read-only")
     except OSError as error:
-        if error.errno != errno.ENOSYS or not os.fstatvfs(tree).f_flag & os.ST_RDONLY:
+        if error.errno != errno.ENOSYS:
             raise
+        if not os.fstatvfs(tree).f_flag & os.ST_RDONLY:
+            raise OSError(error.errno, f"{error.strerror}; mount the folder read-only into this container") from None
 
 
 def _call(number: int, *arguments: object, what: str) -> int:
