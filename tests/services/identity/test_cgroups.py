@@ -48,10 +48,12 @@ def test_the_pod_is_found_whoever_made_the_groups(path, line):
         f"0::/kubepods.slice/kubepods-besteffort.slice/{ID}\n",
         f"0::/podman/pod{ID}\n",
         f"0::/x/notpod{UID}\n",
+        f"0::/system.slice/shop.service/kubepods.slice/kubepods-pod{UID_}.slice/x.scope\n",
+        f"0::/../../../system.slice/shop.service/kubepods-pod{UID_}.slice:cri-containerd:{ID}\n",
         f"0::/user.slice/user-1000.slice/user@1000.service/kubepods-besteffort-pod{UID_}.slice/x.scope\n",
     ],
 )
-def test_a_process_of_the_node_is_in_no_pod_whatever_its_user_calls_a_group(text):
+def test_a_process_of_the_node_is_in_no_pod_whatever_its_user_or_service_calls_a_group(text):
     with pytest.raises(Refused, match="a process of the node itself"):
         pod_uid(text)
 

@@ -23,7 +23,11 @@ _POD = re.compile(
     r"(?:[\w.-]*kubepods-(?:[a-z]+-)?)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
     r"(?:\.slice)?(?::.*)?"
 )
-_USERS = "user.slice"
+_DELEGATED = re.compile(r"user\.slice|(?!containerd\.service).*\.service")
+"""Parts of the tree that systemd leaves to users of the node, or may leave to a service: they name groups as they like.
+
+containerd is none of them: where its cgroup driver is not the kubelet's, pods are in its group.
+"""
 
 
 def pod_uid(cgroup: str) -> str:
@@ -49,12 +53,9 @@ def is_own_container(cgroup: str, own: str) -> bool:
 
 
 def _outermost(path: str) -> str | None:
-    """The pod whose group is the highest one: those below it a pod may make and name as it likes.
-
-    So may users of the node in the part of the tree that systemd leaves to them.
-    """
+    """The pod whose group is the highest one: those below it a pod may make and name as it likes."""
     for name in path.split("/"):
-        if name == _USERS:
+        if _DELEGATED.fullmatch(name):
             return None
         if (match := _POD.fullmatch(name)) is not None:
             return match["uid"].replace("_", "-")
