@@ -26,12 +26,13 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
     chmod +x /wheels/install
 
 # What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made. Nothing is
-# written elsewhere: the rest of the file system may be read-only.
+# written elsewhere: the rest of the file system may be read-only. The public image's own pip is taken out of sight.
 FROM $BASE AS chains
 ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
-    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh
+    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh && \
+    rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools*
 ARG VERSION=0.1.0
 ARG REVISION=
 ARG SOURCE=
