@@ -13,7 +13,6 @@ from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 
-from bench import registry as bench_registry
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, Unavailable
 from nsm.chains.identity.source import identity_from
@@ -112,7 +111,10 @@ class Cluster:
         self.server.wait()
 
     def start(self):
+        """Start it again; by the main thread, since programs end with the thread that started them."""
         self._programs.start("kube-apiserver", self._words[3:], env={})
+
+    def until_ready(self):
         tls = ssl.create_default_context(cafile=self.api.identities.file("ca.crt"))
         token = self.api.identities.tokens[identities.ADMIN]
         self._programs.wait_until(lambda: answers(f"{self.api.url}/readyz", tls, token), "the API server is back")
@@ -131,6 +133,7 @@ def empty(cluster):
     yield
     if cluster.server.poll() is not None:
         cluster.start()
+        cluster.until_ready()
     cluster.kubectl("delete", "nse,netsvc", "--all", "-A", "--wait=true")
 
 
@@ -399,7 +402,8 @@ async def test_an_api_server_that_restarts_is_survived(registries, cluster):
         await asyncio.sleep(LIFETIME + 1)
         for at in range(2):
             assert [record.name for record in await endpoints.find(at, ANY)] == ["nse-1"]
-        await asyncio.to_thread(cluster.start)
+        cluster.start()
+        await asyncio.to_thread(cluster.until_ready)
         begin = time.monotonic()
         while not await endpoints.find(1, nse("new")):
             assert time.monotonic() - begin < 15
@@ -458,24 +462,14 @@ async def test_a_token_that_is_none(cluster, tmp_path):
 
 
 async def test_a_version_that_is_long_gone_is_said_so(cluster):
-    async with connect(str(cluster.api.kubeconfig)) as api:
+    async with connect(str(cluster.api.kubeconfig)) as api, asyncio.timeout(20):
         with pytest.raises(Gone):
-            async with api.watch(CONFIG_MAPS, version="1", seconds=5) as events:
-                async for _ in events:
-                    pass
+            while True:  # a server that has just started answers the first watches out of etcd, which forgets later
+                async with api.watch(CONFIG_MAPS, version="1", seconds=1) as events:
+                    async for _ in events:
+                        pass
 
 
 async def test_the_server_tells_its_version(cluster):
     async with connect(str(cluster.api.kubeconfig)) as api:
         assert (await api.version())["gitVersion"] == binary.version()
-
-
-@pytest.mark.timeout(300)
-async def test_ten_thousand_endpoints(cluster, tmp_path, capsys):
-    """The figures of docs/registry.md: what the benchmark measures of a registry in memory, in custom resources."""
-    figures = {name: values for name, values, _ in await bench_registry.measure(str(cluster.api.kubeconfig))}
-    middle = {name: sorted(values)[len(values) // 2] for name, values in figures.items()}
-    with capsys.disabled():
-        print(middle)
-    assert middle["register_10k_per_s"] > 30
-    assert middle["find_10k"] < 20

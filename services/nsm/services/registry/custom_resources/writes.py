@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from nsm.chains.core import Conflict, R, TimedOut, Unavailable
 from nsm.kube import Key, Object, ObjectConflict, ObjectMissing, key_of
@@ -29,13 +30,15 @@ _REMEMBERED = 30.0
 class Writes(Generic[R]):
     """Register and unregister in the objects of `place`, as the rules allow.
 
-    What is there is looked up in the index first; only if that turns out to be old the API server is asked.
+    What is there is looked up in the index first; only if that turns out to be old the API server is asked. Calls for
+    one name take turns here, so that only other replicas can come between.
     """
 
     def __init__(self, place: Place, form: Form[R], rules: Rules[R], index: Index[R]) -> None:
         self._api, self._namespace = place.api, place.namespace
         self._form, self._rules, self._index = form, rules, index
         self._failed_at = -math.inf
+        self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def fail(self) -> bool:
@@ -74,6 +77,10 @@ class Writes(Generic[R]):
 
     async def _write(self, record: R) -> Object:
         key = self._key_of(record)
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            return await self._write_at(key, record)
+
+    async def _write_at(self, key: Key, record: R) -> Object:
         held = self._index.at(key)
         for _ in range(_TRIES):
             wanted = self._rules.merged(record, self._record_of(record, held))
@@ -103,6 +110,10 @@ class Writes(Generic[R]):
 
     async def _delete(self, record: R) -> None:
         key = self._key_of(record)
+        async with self._turns.setdefault(key, asyncio.Lock()):
+            await self._delete_at(key, record)
+
+    async def _delete_at(self, key: Key, record: R) -> None:
         held = self._index.at(key) or await self._fetch(key)
         for _ in range(_TRIES):
             there = self._record_of(record, held)
