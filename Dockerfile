@@ -78,6 +78,11 @@ ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
 
+FROM services AS nse-remote-vlan
+LABEL org.opencontainers.image.title="nsm nse-remote-vlan"
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5003"]
+ENTRYPOINT ["nsm", "nse-remote-vlan"]
+
 FROM services AS clients
 USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'
