@@ -3,7 +3,7 @@
 # BASE is what all stand on: Debian (or another with apt) and Python 3.11 or newer. What installs takes wheels from the
 # stage of that name, so that no image has pip in it, or a source. The build needs BuildKit: DOCKER_BUILDKIT=1 where
 # that is not the default.
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm
 
 FROM $BASE AS wheels
 RUN python3 -m pip --version || { apt-get update && apt-get install -y --no-install-recommends python3-pip; }
@@ -19,19 +19,20 @@ ARG PIP_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
     export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' ./forwarder-kernel './services[dns,k8s]' ./webhook && \
+    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' './forwarder-kernel[prometheus]' './services[dns,k8s]' ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
         > /wheels/install && \
     chmod +x /wheels/install
 
 # What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made. Nothing is
-# written elsewhere: the rest of the file system may be read-only.
+# written elsewhere: the rest of the file system may be read-only. The public image's own pip is taken out of sight.
 FROM $BASE AS chains
 ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
-    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh
+    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh && \
+    rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools*
 ARG VERSION=0.1.0
 ARG REVISION=
 ARG SOURCE=
@@ -65,7 +66,7 @@ ENTRYPOINT ["nsm", "nsmgr"]
 # Root, with no capability but those that it is given; of the others' group, for their sockets.
 FROM chains AS forwarder-kernel
 LABEL org.opencontainers.image.title="nsm forwarder-kernel"
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-forwarder-kernel
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]'
 ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock
 USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
@@ -76,6 +77,11 @@ LABEL org.opencontainers.image.title="nsm nse"
 ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
+
+FROM services AS nse-remote-vlan
+LABEL org.opencontainers.image.title="nsm nse-remote-vlan"
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5003"]
+ENTRYPOINT ["nsm", "nse-remote-vlan"]
 
 FROM services AS clients
 USER 0:0

@@ -11,6 +11,7 @@ from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.main import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -23,6 +24,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "nsmgr": NsmgrConfig,
     "forwarder-kernel": ForwarderConfig,
     "nse": NseConfig,
+    "nse-remote-vlan": NseRemoteVlanConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,
@@ -60,6 +62,7 @@ know: an orchestrator may inject more than one component needs.
 | wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
 brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
+| services in VLANs | `NAME { vlan: 100; via: gw-1; labels: key=value&key=value }, NAME { … }` |
 | policies | regular expressions over policy names, such as `etc/nsm/opa/common/.*.rego`; empty: no checks |
 
 A component takes its identity from the SPIFFE Workload API at `SPIFFE_ENDPOINT_SOCKET`: SPIRE's agent, or `nsm

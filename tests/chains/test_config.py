@@ -47,6 +47,18 @@ def test_all_faults_are_named_at_once_with_variable_value_and_what_would_do():
     assert "NSM_LOG_LEVEL='LOUD': expected one of TRACE" in faults
 
 
+def test_a_variable_that_has_to_be_set_is_named_when_it_is_not():
+    """Its default is a bad value."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Needy(Config):
+        how_long: float = variable("", duration, "how long")
+
+    with pytest.raises(ConfigError, match="NSM_HOW_LONG='': expected a duration"):
+        load(Needy, {})
+    assert load(Needy, {"NSM_HOW_LONG": "1s"}).config.how_long == 1
+
+
 def test_a_later_feature_s_variable_may_have_its_default():
     assert load(Config, {"NSM_LATER": "5"}).config.later == "5"
 

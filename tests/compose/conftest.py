@@ -10,7 +10,7 @@ COMMANDS = composes()
 
 
 def pytest_itemcollected(item):
-    item.add_marker(pytest.mark.timeout(180))
+    item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture(scope="session", params=COMMANDS, ids=" ".join)

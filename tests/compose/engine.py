@@ -17,7 +17,7 @@ def name_of(image):
     return image.removeprefix("localhost/nsm/").removesuffix(f":{VERSION}")
 
 
-def call(*command, check=True, timeout=60):
+def call(*command, check=True, timeout=100):
     """What a command prints; it has to succeed, unless `check` is off: then also what it says of its failure."""
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=timeout, check=False)
     if check and done.returncode:
@@ -57,10 +57,10 @@ class Project:
         return call(*self._command, *arguments, **more)
 
     def up(self, *arguments):
-        self("up", "-d", "--no-build", *arguments, timeout=120)
+        self("up", "-d", "--no-build", *arguments, timeout=200)
 
     def down(self):
-        self("down", "-v", "--remove-orphans", timeout=120)
+        self("down", "-v", "--remove-orphans", timeout=200)
 
     def run(self, service, *command, index=1, **more):
         """Execute a command in a running container."""
@@ -80,7 +80,7 @@ class Project:
     def logs(self, service):
         return self("logs", "--no-color", service)
 
-    def until_healthy(self, service, number=1, seconds=40):
+    def until_healthy(self, service, number=1, seconds=90):
         """Wait until that many containers of the service are healthy; what clients are when they have their wires."""
         end = time.monotonic() + seconds
         while True:

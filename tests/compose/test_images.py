@@ -14,6 +14,7 @@ DISTRIBUTIONS = {
     "nsmgr": SDK | {"nsm-services"},
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
     "nse": SDK | {"nsm-services"},
+    "nse-remote-vlan": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
     "identity": SDK | {"nsm-services"},
@@ -115,11 +116,11 @@ def test_an_image_says_what_it_is_and_how_to_ask_for_its_health(image):
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=name_of)
-def test_an_image_says_in_one_line_what_is_wrong_with_its_environment(image):
+def test_an_image_says_what_is_wrong_with_its_environment_a_line_each(image):
     said = docker("run", "--rm", "--network", "none", "-e", "NSM_LOG_LEVEL=LOUD", image, check=False)
     command = name_of(image).removesuffix("-tools")
     assert said.startswith(f"nsm {command}: NSM_LOG_LEVEL='LOUD': ")
-    assert said.count("\n") == 1
+    assert all(line.startswith(f"nsm {command}: NSM_") for line in said.splitlines())
 
 
 def test_images_share_their_layers():

@@ -135,7 +135,7 @@ def running(*arguments):
 
 
 def until(condition):
-    call("timeout", "30", "sh", "-c", f"until {condition}; do sleep 0.2; done")
+    call("timeout", "90", "sh", "-c", f"until {condition}; do sleep 0.2; done")
 
 
 def test_a_client_that_is_stopped_takes_its_wire_with_it(mesh):

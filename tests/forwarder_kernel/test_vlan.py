@@ -7,6 +7,7 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, InvalidRequest, NotFound
 from nsm.chains.elements.vlan import VlanServer
+from nsm.chains.model.vlans import VlanService
 from nsm.forwarder_kernel.tunnels import TUNNEL, Breakout, Underlay
 from nsm.forwarder_kernel.vlan import OfferVlan, Uplink, uplinks_from
 
@@ -78,13 +79,15 @@ async def test_an_answer_that_cannot_be_used_is_told_and_closed_where_it_came_fr
     assert far.closed == ["VLAN"]
 
 
-async def test_an_endpoint_names_its_vlan():
-    call = asked()
-    call.connection.mechanism = Mechanism(cls="REMOTE", type="VLAN")
-    connection = await Chain([VlanServer(100)]).request(call)
-    assert connection.mechanism.parameters == {"vlan-id": "100"}
-    with pytest.raises(ValueError, match="4095 is no VLAN id; expected 1 to 4094"):
-        VlanServer(4095)
+async def test_an_endpoint_says_which_uplink_whatever_its_client_wants():
+    """As upstream's does: it labels the connection; the client keeps its own labels."""
+    begin = Begin()
+    server = VlanServer([VlanService("outside", "gw2", 100)])
+    call = asked(via="gw1", team="blue")
+    call.connection.network_service = "outside"
+    connection = await Chain([begin, OfferVlan(UPLINKS, Dataplane()), Far(), server]).request(call)
+    assert begin.stores()[0].get(TUNNEL) == Breakout("eth2", 100)
+    assert connection.labels == {"via": "gw1", "team": "blue"}
 
 
 FILE = """

@@ -10,7 +10,6 @@ def system():
     running = bring_up()
     yield running
     running.kubectl("delete", "-k", MANIFESTS, "--ignore-not-found", "--timeout=100s")
-    running.kubectl("delete", "mutatingwebhookconfiguration", "nsm-webhook", "--ignore-not-found")
 
 
 @pytest.fixture

@@ -91,14 +91,15 @@ def test_the_sdk_serves_without_services(installed):
     """`pip install ./apis ./chains` is all that a custom endpoint needs."""
     example = (ROOT / "examples/custom_endpoint.py").read_text()
     installed(["apis", "chains"], f"exec(compile({example!r}, 'e', 'exec'), {{'__name__': 'example'}})")
-    assert "no commands are installed" in installed(["apis", "chains"], NSM, "--help").stdout
-    assert "no commands are installed" in installed(["apis", "chains"], NSM, "registry", code=2).stderr
+    assert "nsm health" in installed(["apis", "chains"], NSM, "--help").stdout
+    refused = installed(["apis", "chains"], NSM, "registry", code=2).stderr
+    assert "there are: health; nsm-services, nsm-forwarder-kernel and nsm-webhook have more" in refused
 
 
 def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
     """And their help says what the mesh needs."""
     parts = ["apis", "chains", "services"]
-    for component in ("registry", "nsmgr", "nse", "nsc", "identity"):
+    for component in ("registry", "nsmgr", "nse", "nse-remote-vlan", "nsc", "identity"):
         assert "NSM_NAME" in installed(parts, NSM, component, "--help").stdout
     shown = installed(parts, NSM, "--help").stdout
     assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)

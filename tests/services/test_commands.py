@@ -9,7 +9,18 @@ from contextlib import ExitStack
 import pytest
 
 NSM = [sys.executable, "-m", "nsm.chains"]
-COMPONENTS = ["identity", "registry", "nsmgr", "nse", "nsc", "nsc-init", "forwarder-kernel", "csi-driver", "prefixes"]
+COMPONENTS = [
+    "identity",
+    "registry",
+    "nsmgr",
+    "nse",
+    "nse-remote-vlan",
+    "nsc",
+    "nsc-init",
+    "forwarder-kernel",
+    "csi-driver",
+    "prefixes",
+]
 
 
 def run(*arguments, **environment):
@@ -45,6 +56,11 @@ def test_every_component_describes_its_variables(component):
         ("nse", "NSM_DNS_CONFIGS", "[5]", "5 is no DNS configuration"),
         ("nse", "NSM_IPAM_POLICY", "lenient", "expected polite or strict"),
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/24,10.0.0.0/25", "overlap; their addresses would be given out twice"),
+        ("nse-remote-vlan", "NSM_SERVICES", "", "expected one such as 'finance { vlan: 100; via: gw-1 }'"),
+        ("nse-remote-vlan", "NSM_SERVICES", "a { vlan: 5000; via: b }", "service 'a': 5000 is no VLAN id; expected 1"),
+        ("nse-remote-vlan", "NSM_SERVICES", "a { vlan: 5 }", "service 'a': via is missing"),
+        ("nse-remote-vlan", "NSM_SERVICES", "a { via: b }, a { via: c }", "service 'a' is given twice"),
+        ("nse-remote-vlan", "NSM_LISTEN_ON", "unix:///own.sock", "expected a place on TCP, such as tcp://:5003"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
         ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "names no service"),
@@ -162,6 +178,7 @@ COMMON_NEVER = {
         ("registry", '"ready"', set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsmgr"}),
         ("nsmgr", "is not watched", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
         ("nse", "has to wait", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsc"}),
+        ("nse-remote-vlan", "has to wait", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
         ("nsc", "no wire yet", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
         ("forwarder-kernel", "has to wait", {"pyroute2"}, {"nsm.mesh", "nsm.services"}),
     ],
@@ -175,7 +192,8 @@ def test_a_component_that_runs_has_imported_what_its_chain_needs_and_nothing_els
             **identity_for(stack, tmp_path),
             "NSM_CONNECT_TO": f"unix://{tmp_path}/nobody.sock",
             "NSM_REGISTRY_URL": f"unix://{tmp_path}/nobody.sock",
-            "NSM_LISTEN_ON": f"unix://{tmp_path}/own.sock",
+            "NSM_LISTEN_ON": "tcp://127.0.0.1:0" if component == "nse-remote-vlan" else f"unix://{tmp_path}/own.sock",
+            "NSM_SERVICES": "a { via: b }",
             "NSM_SERVICE_NAMES": "a",
             "NSM_CIDR_PREFIX": "10.0.0.0/24",
             "NSM_NETWORK_SERVICES": "kernel://a/nsm-1",
@@ -213,6 +231,7 @@ def test_a_component_without_an_identity_says_so_and_can_be_stopped(tmp_path, co
         ("nsm.services.nsmgr.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.services.nsc.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.services.nse.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
+        ("nsm.services.nse_remote_vlan.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.forwarder_kernel.main", ["aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.services"]),
         ("nsm.mesh.cli", ["pyroute2", "opentelemetry.sdk", "typer", "rich.console"]),
         ("nsm.mesh.check.cli", ["pyroute2", "grpclib", "structlog", "cryptography", "nsm.chains", "yaml"]),

@@ -43,14 +43,11 @@ def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
     near = difflib.get_close_matches(word, commands, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there are: {', '.join(sorted(commands))}" if commands else _NONE
-
-
-_NONE = "no commands are installed; nsm-services and nsm-forwarder-kernel have some"
+    return f"there are: {', '.join(sorted(commands))}; nsm-services, nsm-forwarder-kernel and nsm-webhook have more"
 
 
 def _usage(commands: dict[str, EntryPoint]) -> str:
-    lines = [f"  nsm {name:<18}{_about(point)}" for name, point in sorted(commands.items())] or [f"  {_NONE}"]
+    lines = [f"  nsm {name:<18}{_about(point)}" for name, point in sorted(commands.items())]
     return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help says more of one."])
 
 

@@ -19,6 +19,8 @@ from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Identity
 from nsm.chains.policy import SERVER_MASKS
+from nsm.chains.registry.cache import Cache
+from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.client_url import ClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls
 from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
@@ -27,6 +29,7 @@ from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .policy_routes import PolicyRoutes
+from .tell_mtu import TellMtu
 from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
@@ -46,18 +49,23 @@ def forwarder(
     priority: Sequence[str] = (),
     uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
+    dataplane: Dataplane | None = None,
+    observers: Sequence[Element] = (),
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
-    the usual one; mechanisms that `priority` lists are preferred in its order.
+    the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
+    with the wire that it has in `dataplane`.
     """
-    services: RegistryChain[NetworkService] = RegistryChain([ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool))
+    services: RegistryChain[NetworkService] = RegistryChain(
+        [Cache(SERVICES), ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
+    )
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [ClientUrl(nsmgr_url), ReceiveUrls(pool.adopt)], RemoteRegistry(ENDPOINTS, pool)
+        [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side = MechanismTranslation()
-    dataplane = Dataplane(name)
+    dataplane = dataplane or Dataplane(name)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
     again: list[Element] = []
@@ -80,6 +88,7 @@ def forwarder(
             PolicyRoutes(),  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
             Mechanisms(served),
+            *observers,
             KernelWire(dataplane, far_side),
             Connect(
                 client(
@@ -89,6 +98,7 @@ def forwarder(
                         *offers,
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
+                        TellMtu(),  # behind all offers: it reads their MTU
                         ReceiveReturned(),
                         SendDescriptors(),
                     ],
@@ -98,4 +108,5 @@ def forwarder(
         ],
         policies=policies,
         pool=pool,
+        asked=[services, endpoints],
     )

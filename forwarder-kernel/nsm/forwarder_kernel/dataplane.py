@@ -23,11 +23,13 @@ from . import links, underlay, wireguard_go
 from .ends import Place, Settings, Wire
 from .netlink import (
     Address,
+    Changes,
     LinkEnd,
     Message,
     Namespace,
     Namespaces,
     NetlinkError,
+    Traffic,
     add_address,
     add_neighbor,
     add_route,
@@ -91,6 +93,7 @@ class Dataplane:
         self._has_wireguard: bool | None = None
         self._programs = Programs(self._in_node)
         self._tagged = TaggedLinks(owner)
+        self._underlays = underlay.Underlays(self._look, lambda: self._in_worker(Changes))
         self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +103,7 @@ class Dataplane:
 
         Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
         """
-        return await self._in_worker(lambda: underlay.look(self._opened().own.socket, own, peer))
+        return await self._underlays.find(own, peer)
 
     async def uplink(self, name: str) -> Underlay:
         """An interface of the node, by its name. Raises `Conflict` if it is not there, or down."""
@@ -186,6 +189,10 @@ class Dataplane:
         end = live.ends[0]
         return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
 
+    async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
+        """What has passed each end of each wire; None for an end that is gone."""
+        return await self._in_worker(lambda: [self._traffic(live) for live in wires])
+
     async def remove(self, live: LiveWire) -> None:
         """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -205,6 +212,7 @@ class Dataplane:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._programs.aclose()
+        self._underlays.close()
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()
@@ -225,11 +233,15 @@ class Dataplane:
             self._has_wireguard = await self._in_node(_has_wireguard)
         return self._has_wireguard
 
+    async def _look(self, own: Address, peer: Address | None) -> Underlay:
+        return await self._in_node(lambda spaces: underlay.look(spaces.own.socket, own, peer))
+
     # --- in the worker's thread
 
     def _opened(self) -> Namespaces:
         if self._namespaces is None:
             self._namespaces = Namespaces()
+            self._tagged.clear(self._namespaces.own)
         return self._namespaces
 
     def _create(self, wire: Wire, alias: str, process: Process | None) -> LiveWire:
@@ -348,6 +360,10 @@ class Dataplane:
 
     def _last_handshake(self, live: LiveWire) -> int:
         return links.last_handshake(live.ends[0].namespace, live.ends[0].index, live.process)
+
+    def _traffic(self, live: LiveWire) -> list[Traffic | None]:
+        is_there = live.alias in self._aliases  # else its namespaces may be closed by now
+        return [end.namespace.socket.traffic(end.index) if is_there else None for end in live.ends]
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)

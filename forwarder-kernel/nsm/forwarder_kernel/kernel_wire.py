@@ -10,8 +10,11 @@ from nsm.chains.logs import log
 
 from .dataplane import Dataplane, LiveWire
 from .ends import Wire, wire_of
-from .tunnels import TUNNEL, Tunnel
+from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
+
+LIVE: Key[LiveWire] = Key("wire")
+"""The wire of a connection, while there is one: set by what makes it, read by what looks at it."""
 
 
 class KernelWire(Element):
@@ -24,7 +27,6 @@ class KernelWire(Element):
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
         self._dataplane, self._far_side = dataplane, far_side
-        self._live: Key[LiveWire] = Key("wire")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the endpoint answer, then make or change the wire."""
@@ -33,14 +35,14 @@ class KernelWire(Element):
         tunnel = _tunnel(call, near, far)
         assert near is not None
         assert far is not None
-        _note_interfaces(connection, near, far)
+        _note_interfaces(connection, near, far, tunnel)
         wire = wire_of(connection, near, far, tunnel)
-        live = call.live.get(self._live)
+        live = call.live.get(LIVE)
         if live is not None and not await self._still_fits(call, live, wire):
             live = None
         if live is None:
             live = await self._dataplane.create(wire, call.live.connection_id, call.live.pop(AHEAD))
-            call.live.put(self._live, live)
+            call.live.put(LIVE, live)
             call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
@@ -64,7 +66,7 @@ class KernelWire(Element):
         return False
 
     async def _remove(self, call: Call) -> None:
-        if (live := call.live.pop(self._live)) is not None:
+        if (live := call.live.pop(LIVE)) is not None:
             await self._dataplane.remove(live)
 
 
@@ -80,9 +82,14 @@ def _tunnel(call: Call, near: Mechanism | None, far: Mechanism | None) -> Tunnel
     return tunnel
 
 
-def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism) -> None:
-    """Tell in our path segment how the wire's ends are called."""
+def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None) -> None:
+    """Tell in our path segment how the wire's ends are called; of a breakout, where it goes out."""
     if connection.path is not None:
         metrics = connection.path.path_segments[connection.path.index].metrics
-        for key, side in (("server_interface", near), ("client_interface", far)):
-            metrics.setdefault(key, f"{side.type}/{side.parameters.get(INTERFACE_NAME) or 'unknown'}")
+        out = str(tunnel) if isinstance(tunnel, Breakout) else _name_of(far)
+        metrics.setdefault("server_interface", f"{near.type}/{_name_of(near)}")
+        metrics.setdefault("client_interface", f"{far.type}/{out}")
+
+
+def _name_of(side: Mechanism) -> str:
+    return side.parameters.get(INTERFACE_NAME) or "unknown"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
-from nsm.chains.config import Common, duration, flag, items, number, pairs, text, url, variable
-from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
+from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
@@ -19,7 +19,10 @@ from nsm.chains.transport import Health, serve
 
 from .capabilities import check_capabilities
 from .chain import OFFERED, forwarder
+from .counters import Counters
+from .dataplane import Dataplane
 from .netlink import Address
+from .prometheus_config import PrometheusConfig
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
 
@@ -57,7 +60,7 @@ def _mechanisms(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwarderConfig(Common):
+class ForwarderConfig(PrometheusConfig):
     """Where to listen, and as what to register."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
@@ -91,6 +94,10 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
     check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
+    if fault := config.fault():
+        raise InvalidRequest(fault)
+    dataplane = Dataplane(config.name)
+    counters = Counters(dataplane)
     chain = forwarder(
         config.name,
         runtime.identity,
@@ -100,10 +107,14 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         vxlan_port=config.vxlan_port,
         uplinks=config.device_selector_file,
         priority=config.mechanism_priority,
+        dataplane=dataplane,
+        observers=[counters],
     )
     health = Health("networkservice.NetworkService", "connection.MonitorConnection")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(chain)
+        if config.prometheus:
+            await stack.enter_async_context(_metrics(counters, config))
         methods = {**chain.methods(), **health.methods()}
         access = runtime.access(config)
         serving = serve([config.listen_on], methods, runtime.identity, name=config.name, access=access)
@@ -126,6 +137,14 @@ async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: 
         await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))
     except MeshError as error:
         log.warning("still registered", error=str(error))
+
+
+def _metrics(counters: Counters, config: ForwarderConfig) -> AbstractAsyncContextManager[None]:
+    try:
+        from .prometheus import exported  # noqa: PLC0415 - only where it is asked for
+    except ImportError as error:
+        raise MeshError(f"PROMETHEUS=true needs the extra nsm-forwarder-kernel[prometheus]: {error}") from error
+    return exported(counters, config)
 
 
 def _record(config: ForwarderConfig, listen_on: str) -> NetworkServiceEndpoint:

@@ -19,19 +19,18 @@ _GONE = frozenset({errno.ENODEV})
 @dataclass(slots=True)
 class _Tagged:
     index: int
-    is_ours: bool
     users: int = 0
 
 
 class TaggedLinks:
     """Which link of the node a breakout is on. Used by one thread only.
 
-    A sub-interface that is there already is used and stays: it is somebody else's, or wires of an earlier process of
-    this owner are on it still.
+    A sub-interface that is there already is used. Whose it is says its alias: one of this owner, also of an earlier
+    process, goes when no wire is on it any more; one that somebody else made stays.
     """
 
     def __init__(self, owner: str) -> None:
-        self._owner = owner
+        self._mark = f"nsm {owner} VLAN "
         self._links: dict[Breakout, _Tagged] = {}
 
     def take(self, own: Namespace, breakout: Breakout) -> int:
@@ -52,8 +51,17 @@ class TaggedLinks:
             known.users -= 1
             if known.users <= 0:
                 del self._links[breakout]
-                if known.is_ours:
-                    own.socket.apply([delete_link(known.index)], ignore=_GONE)
+                self.clear(own)
+
+    def clear(self, own: Namespace) -> None:
+        """Remove the sub-interfaces of this owner that nothing is on.
+
+        Wires of an earlier process are in no list of this one; the kernel shows them, by their hardware addresses.
+        """
+        taken = {known.index for known in self._links.values()}
+        ours = [each.index for each in own.socket.links(self._mark) if each.kind == "vlan"]
+        idle = [index for index in ours if index not in taken and not own.socket.stations(index)]
+        own.socket.apply([delete_link(index) for index in idle], ignore=_GONE)
 
     def _tagged(self, own: Namespace, uplink: Link, vlan: int) -> _Tagged:
         name = _name(uplink, vlan)
@@ -62,8 +70,8 @@ class TaggedLinks:
             if there.kind != "vlan" or there.lower != uplink.index or there.details.get("IFLA_VLAN_ID") != vlan:
                 raise Conflict(f"interface {name} of this node is not VLAN {vlan} of {uplink.name}")
             own.socket.apply([set_up(there.index, there.alias)])
-            return _Tagged(there.index, is_ours=False)
-        return _Tagged(self._create(own, uplink, name, vlan), is_ours=True)
+            return _Tagged(there.index)
+        return _Tagged(self._create(own, uplink, name, vlan))
 
     def _create(self, own: Namespace, uplink: Link, name: str, vlan: int) -> int:
         index = _FIRST_INDEX + secrets.randbelow(_INDEXES)
@@ -73,7 +81,11 @@ class TaggedLinks:
             if error.errno == errno.EOPNOTSUPP:
                 raise Unsupported(f"this kernel has no 802.1q, which VLAN {vlan} of {uplink.name} needs") from error
             raise
-        own.socket.apply([set_up(index, f"nsm {self._owner} VLAN {vlan} of {uplink.name}")])
+        try:
+            own.socket.apply([set_up(index, f"{self._mark}{vlan} of {uplink.name}")])
+        except NetlinkError:
+            own.socket.apply([delete_link(index)], ignore=_GONE)
+            raise
         return index
 
 

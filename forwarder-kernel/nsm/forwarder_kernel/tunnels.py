@@ -58,6 +58,9 @@ class Breakout:
     vlan: int
     """The tag of its frames there (IEEE 802.1Q); 0: none."""
 
+    def __str__(self) -> str:
+        return f"{self.uplink}.{self.vlan}" if self.vlan else self.uplink
+
 
 Tunnel = Vxlan | Wireguard | Breakout
 

@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket as sockets
-from collections.abc import Collection
+import time
+from collections.abc import Awaitable, Callable, Collection
 
 from nsm.chains.core import Conflict, Exhausted, Unavailable
 
-from .netlink import Address, Link, NetlinkError, Socket
+from .netlink import Address, Changes, Link, NetlinkError, Socket
 from .tunnels import Underlay
 
 _NOWHERE = "the tunnel address {} is on no interface of this node; NSM_TUNNEL_IP has to be one of the node's own"
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+_LIFETIME = 5.0
+"""Seconds: the kernel does not tell when it learns the MTU of a path."""
+_MOST = 1000
+"""Ways that are remembered: a peer's address is what somebody says."""
+
+Way = tuple[Address, Address | None]
+"""From our address to a peer's, or to anybody."""
+
+
+class Underlays:
+    """What `look` found, for as long as nothing changes in this node's links, addresses, routes and rules.
+
+    `listen` begins to hear of these, in the node's namespace.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[Address, Address | None], Awaitable[Underlay]],
+        listen: Callable[[], Awaitable[Changes]],
+    ) -> None:
+        self._look, self._listen = look, listen
+        self._changes: Changes | None = None
+        self._beginning = asyncio.Lock()
+        self._known: dict[Way, tuple[float, Underlay]] = {}
+
+    async def find(self, own: Address, peer: Address | None) -> Underlay:
+        """The underlay of tunnels from `own` to `peer`; see `look`."""
+        async with self._beginning:
+            if self._changes is None:
+                self._changes = await self._listen()
+        if self._changes.look() or len(self._known) > _MOST:
+            self._known = {}
+        known = self._known
+        since, found = known.get((own, peer), (0.0, None))
+        if found is not None and time.monotonic() - since < _LIFETIME:
+            return found
+        found = await self._look(own, peer)
+        known[own, peer] = time.monotonic(), found  # of no use if something changed meanwhile: these are not known then
+        return found
+
+    def close(self) -> None:
+        """Stop listening to the kernel."""
+        if self._changes is not None:
+            self._changes.close()
 
 
 def check_tunnel_address(address: Address) -> None:

@@ -10,12 +10,11 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import REMOTE, VLAN, VLAN_ID
 from nsm.chains.core import Call, Element, Handler, NotFound, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
+from nsm.chains.model.vlans import LARGEST_VLAN
 
 from .answers import use_answer
 from .dataplane import Dataplane
 from .tunnels import TUNNEL, Breakout, lower_mtu, number_in
-
-_MAX_VLAN = 4094
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,17 @@ def _list(content: Any, key: str, where: str) -> list[Any]:
 
 
 class OfferVlan(Element):
-    """For a forwarder's client chain: offer an interface on one of the node's uplinks; the endpoint names the VLAN."""
+    """For a forwarder's client chain: offer an interface on one of the node's uplinks.
+
+    The endpoint names the VLAN. The labels of its answer choose the uplink: it may have put its own there, as
+    upstream's does; the client keeps those that it came with.
+    """
 
     def __init__(self, uplinks: Sequence[Uplink], dataplane: Dataplane) -> None:
         self._uplinks, self._dataplane = uplinks, dataplane
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add the preference; take from the answer which VLAN, from the connection's labels which uplink."""
+        """Add the preference; take from the answer which VLAN, and by its labels which uplink."""
         if is_on_this_node(call):
             return await rest.request(call)
         labels = dict(call.connection.labels)
@@ -91,14 +94,13 @@ class OfferVlan(Element):
         is_first = call.connection.mechanism is None
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == VLAN:
-            using = self._note(call.live, connection, connection.mechanism, labels)
+            using = self._note(call.live, connection, connection.mechanism)
             await use_answer(call, rest, connection, using, is_first=is_first)
+            connection.labels = labels
         return connection
 
-    async def _note(
-        self, store: Store, connection: Connection, mechanism: Mechanism, labels: Mapping[str, str]
-    ) -> None:
-        breakout = Breakout(self._uplink(labels), number_in(mechanism, VLAN_ID, _MAX_VLAN))
+    async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:
+        breakout = Breakout(self._uplink(connection.labels), number_in(mechanism, VLAN_ID, LARGEST_VLAN))
         lower_mtu(connection, mechanism, (await self._dataplane.uplink(breakout.uplink)).mtu)
         store.put(TUNNEL, breakout)
 

@@ -1,10 +1,12 @@
-"""What a mesh consists of: nodes and the links between them, network services, endpoints, clients."""
+"""What a mesh consists of: nodes, links between them, uplinks, network services, endpoints, clients."""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from nsm.chains.model.vlans import VlanService
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
@@ -31,10 +33,27 @@ class Link:
     network: Network
     mtu: int = DEFAULT_MTU
 
+    @property
+    def name(self) -> str:
+        """What tells it from other links and from uplinks."""
+        return str(self.network)
+
     def interface_of(self, node: str) -> Interface:
         """The address that a node has at this link, with the length of its prefix."""
         address = self.network.network_address + self.nodes.index(node) + 1
         return ipaddress.ip_interface((address, self.network.prefixlen))
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """A network beside the mesh, a bridge of its own: each of its nodes has an interface there, called as it is.
+
+    Nodes have no addresses there. Clients whose endpoint names it by the label `via` are put on it.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    mtu: int = DEFAULT_MTU
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,10 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """A workload that provides services: the icmp-responder, or a `command` of one's own."""
+    """What provides services: the icmp-responder, a `command` of one's own, or a process that gives out `vlans`.
+
+    The last one needs no dataplane, so it is no workload with namespaces of its own: it runs in those of its node.
+    """
 
     name: str
     node: str
@@ -76,6 +98,8 @@ class EndpointSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    vlans: tuple[VlanService, ...] = ()
+    """Where each of the services is."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +122,15 @@ class Topology:
     services: tuple[ServiceSpec, ...] = ()
     endpoints: tuple[EndpointSpec, ...] = ()
     clients: tuple[ClientSpec, ...] = ()
+    uplinks: tuple[Uplink, ...] = ()
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False, repr=False)
     folder: str = field(default="/", compare=False)
 
     @property
     def workloads(self) -> tuple[EndpointSpec | ClientSpec, ...]:
-        """Endpoints and clients: what has namespaces of its own."""
-        return (*self.endpoints, *self.clients)
+        """Endpoints and clients, as far as they have namespaces of their own."""
+        return (*(endpoint for endpoint in self.endpoints if not endpoint.vlans), *self.clients)
 
     def address_of(self, node: str) -> str:
         """Where the other nodes reach a node: its address at its first link; empty if it has none."""

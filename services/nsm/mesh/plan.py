@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
+from nsm.chains.elements.vlan import VIA
 from nsm.chains.transport.urls import Address
 
-from .model import DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology
+from .model import DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology, Uplink
 from .rundir import RunDir
 
 TRUST_DOMAIN = "local.mesh"
 OPERATOR = "operator"
 """The identity of the supervisor, when it asks or tells the components something."""
-_REGISTRY_PORT, _MANAGER_PORT = 5002, 5001
+_REGISTRY_PORT, _MANAGER_PORT, _VLAN_SERVER_PORT = 5002, 5001, 5003
 _POINT_TO_POINT = {"p2p": "true"}
 """What a forwarder is labelled with if nobody says otherwise."""
 
 PROGRAM = "program"
 """The command of a component that runs a program of the user's own."""
-START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", PROGRAM), ("nsc",))
+VLAN_SERVER = "nse-remote-vlan"
+START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM), ("nsc",))
 """The commands that start together, one group after the other."""
-STOP_ORDER = ("nsc", "nse", PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
+STOP_ORDER = ("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
 """Clients first, so that they close their wires while everybody else is there."""
-REGISTERED = ("nse", PROGRAM, "forwarder-kernel")
+REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 
 
@@ -32,6 +35,7 @@ class Component:
     """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment.
 
     For `PROGRAM` what runs is `program`. What has variables of the file runs in the file's `folder`: they may be paths.
+    `files` are those that it reads, by their paths.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Component:
     is_workload: bool = False
     program: tuple[str, ...] = ()
     folder: str = "/"
+    files: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def identity(self) -> str:
@@ -95,19 +100,32 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
         "NSM_REGISTRY_URL": _registry_url(topology),
         **node.manager_environment,
     }
+    uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
+    selectors = str(run.uplinks_of(node.name))
+    files = {selectors: _selectors(uplinks)} if uplinks else {}
     forwarder = {
         "NSM_CONNECT_TO": manager_of(run, node.name),
         "NSM_LISTEN_ON": forwarder_of(run, node.name),
         "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
         **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
+        **({"NSM_DEVICE_SELECTOR_FILE": selectors} if uplinks else {}),
         **node.forwarder_environment,
     }
     name = node.name
     own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
     return [
         Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
-        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder, folder=others),
+        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder, folder=others, files=files),
     ]
+
+
+def _selectors(uplinks: Sequence[Uplink]) -> str:
+    """A forwarder's device selector file. The MTU is for nobody to read, but a forwarder starts again if it changes."""
+    interfaces = [
+        {"name": uplink.name, "mtu": uplink.mtu, "matches": [{"labelSelector": [{VIA: uplink.name}]}]}
+        for uplink in uplinks
+    ]
+    return json.dumps({"interfaces": interfaces}, indent=1)
 
 
 def _registry_url(topology: Topology) -> str:
@@ -119,12 +137,29 @@ def _url(topology: Topology, node: str, port: int) -> str:
 
 
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
+    if endpoint.vlans:
+        return _vlan_server(topology, endpoint)
     told = _as_told(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
     command = PROGRAM if endpoint.command else "nse"
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(name, command, endpoint.node, name, environment, True, program, folder)
+
+
+def _vlan_server(topology: Topology, endpoint: EndpointSpec) -> Component:
+    """It is in the registry itself: what a manager tells other nodes of would be asked through that one's forwarder."""
+    position = [each.name for each in topology.endpoints if each.vlans].index(endpoint.name)
+    environment = {
+        "NSM_CONNECT_TO": _registry_url(topology),
+        "NSM_LISTEN_ON": _url(topology, endpoint.node, _VLAN_SERVER_PORT + position),
+        "NSM_SERVICES": ", ".join(map(str, endpoint.vlans)),
+        "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),
+        **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
+        **endpoint.environment,
+    }
+    node, folder = endpoint.node, _folder(topology, endpoint.environment)
+    return Component(endpoint.name, VLAN_SERVER, node, node, environment, is_workload=True, folder=folder)
 
 
 def _folder(topology: Topology, named: Sized) -> str:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from .logfile import LogFile, parsed
@@ -53,7 +54,12 @@ class Processes:
         return self._by_name[name]
 
     def start(self, what: Component, network: int, mounts: int | None) -> Process:
-        """Start a component in its namespaces, in place of an ended one of its name. Raises `MeshCommandError`."""
+        """Write the files that a component reads, and start it in its namespaces, in place of an ended one of its name.
+
+        Raises `MeshCommandError` or OSError.
+        """
+        for path, text in what.files.items():
+            Path(path).write_text(text)
         process = self._by_name[what.name] = Process(what)
         read, write = os.pipe2(os.O_CLOEXEC)
         process.output = self._spawn(self._read(process, read), f"output of {what.name}")

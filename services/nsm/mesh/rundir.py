@@ -64,6 +64,10 @@ class RunDir:
         """The authority of the mesh: one that is started again must be the same."""
         return self.path / "authority.pem"
 
+    def uplinks_of(self, node: str) -> Path:
+        """Which interfaces a node has for breakouts."""
+        return self.path / f"uplinks-{node}.yaml"
+
     def socket_of(self, component: str) -> Path:
         """Where a component listens."""
         return self.path / f"{component}.sock"

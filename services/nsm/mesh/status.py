@@ -33,6 +33,7 @@ def describe(view: View) -> dict[str, Any]:
         "mesh": view.name,
         "nodes": [{"name": node.name, "address": view.topology.address_of(node.name)} for node in view.topology.nodes],
         "links": _links(view),
+        "uplinks": [{"name": each.name, "mtu": each.mtu, "nodes": list(each.nodes)} for each in view.topology.uplinks],
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
         "components": [_component(process) for process in view.processes],
         "wires": _wires(view),

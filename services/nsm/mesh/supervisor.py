@@ -210,12 +210,13 @@ class Supervisor:
         return sorted(running, key=lambda name: name != node)
 
     def _change_links(self, topology: Topology) -> None:
-        if self._links is None and topology.links:
+        if self._links is None and (topology.links or topology.uplinks):
             from .underlay import Underlay  # noqa: PLC0415 - needs netlink, and a mesh of one node does not
 
             self._links = Underlay()
         if self._links is not None:
-            self._links.change(topology.links, {node.name: self._places.networks[node.name] for node in topology.nodes})
+            networks = {node.name: self._places.networks[node.name] for node in topology.nodes}
+            self._links.change(topology.links, topology.uplinks, networks)
             self._links.mend_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:

@@ -13,7 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nsm.apis.payloads import ETHERNET
 from nsm.chains.model.nsurl import parse_nsurl
+from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
 
 from .model import (
     DEFAULT_MTU,
@@ -28,6 +30,7 @@ from .model import (
     Route,
     ServiceSpec,
     Topology,
+    Uplink,
 )
 from .topology_check import Checker
 from .yaml_reader import YamlReader
@@ -49,6 +52,7 @@ clients:
 BUILT_IN = "the built-in topology"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_INTERFACE = re.compile(r"(?!(lo|eth[0-9]+)$)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN = {"NSM_NAME", "NSM_CONNECT_TO", "NSM_LISTEN_ON", "NSM_REGISTRY_URL", "NODE_NAME", "SPIFFE_ENDPOINT_SOCKET"}
 """Variables that the mesh sets itself."""
@@ -95,7 +99,7 @@ class _File:
         self._check = Checker(reader)
 
     def topology(self, root: Any, **origin: str) -> Topology:
-        keys = {"nodes", "links", "services", "endpoints", "clients"}
+        keys = {"nodes", "links", "uplinks", "services", "endpoints", "clients"}
         fields = self._reader.mapping(root, keys, "the file") if root is not None else {}
         each = self._reader.each
         topology = Topology(
@@ -104,6 +108,7 @@ class _File:
             tuple(each(fields.get("services"), self._service)),
             tuple(each(fields.get("endpoints"), self._endpoint)),
             tuple(each(fields.get("clients"), self._client)),
+            tuple(each(fields.get("uplinks"), self._uplink)),
             **origin,
         )
         if root is not None or not self._reader.faults:
@@ -133,6 +138,18 @@ class _File:
         link = Link(names, network, mtu)
         self._check.link(link, fields.get("network"), fields.get("nodes"))
         return link
+
+    def _uplink(self, node: Any) -> Uplink:
+        fields = self._reader.mapping(node, {"via", "nodes", "mtu"}, "an uplink")
+        via, names = self._reader.text(fields.get("via")), self._some(node, fields, "nodes")
+        if not _INTERFACE.fullmatch(via):
+            told = f"via {via!r}: expected up to 15 of a-z, 0-9 and -, and neither lo nor eth0, eth1, .."
+            self._reader.fault(fields.get("via") or node, told)
+        else:
+            self._check.uplink(via, fields["via"])
+        self._check.at_uplink(via, names, fields.get("nodes"))
+        mtu = self._reader.number(fields.get("mtu"), _SMALLEST_MTU[4], _LARGEST_MTU, DEFAULT_MTU, "MTU")
+        return Uplink(via, names, mtu)
 
     def _network(self, link: Any, node: Any) -> Network | None:
         if node is None:
@@ -175,22 +192,58 @@ class _File:
         return Route(self._labels(fields.get("destination_selector")), weight)
 
     def _endpoint(self, node: Any) -> EndpointSpec:
-        keys = {"name", "node", "services", "payload", "prefixes", "labels", "command", "environment"}
+        keys = {"name", "node", "services", "vlans", "payload", "prefixes", "labels", "command", "environment"}
         fields = self._reader.mapping(node, keys, "an endpoint")
+        labels = self._labels(fields.get("labels"))
         command = self._some(node, fields, "command") if "command" in fields else ()
-        services = self._services(node, fields, needed=not command)
+        vlans = self._vlans(fields, labels)
+        services = self._services(node, fields, needed=not command and "vlans" not in fields)
         endpoint = EndpointSpec(
             self._name(node, fields),
             self._place(node, fields),
-            services,
-            self._payload(fields.get("payload")),
+            tuple(vlan.name for vlan in vlans) or services,
+            ETHERNET if vlans else self._payload(fields.get("payload")),
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
-            self._labels(fields.get("labels")),
+            labels,
             command,
             self._environment(fields.get("environment")),
+            vlans,
         )
-        self._check.payload(endpoint, fields.get("payload"))
+        self._check.payload(endpoint, fields.get("payload") or node)
         return endpoint
+
+    def _vlans(self, fields: dict[str, Any], labels: dict[str, str]) -> tuple[VlanService, ...]:
+        if "vlans" not in fields:
+            return ()
+        for key in ("services", "command", "payload"):
+            if key in fields:
+                self._reader.fault(fields[key], f"an endpoint with 'vlans' has no {key!r}: it says where services are")
+        vlans = tuple(self._reader.each(fields["vlans"], lambda each: self._vlan(each, labels)))
+        names = [vlan.name for vlan in vlans]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._reader.fault(fields["vlans"], f"the service {name!r} is given twice")
+        if not vlans:
+            self._reader.fault(fields["vlans"], "the key 'vlans' is empty")
+        return vlans
+
+    def _vlan(self, node: Any, labels: dict[str, str]) -> VlanService:
+        fields = self._reader.mapping(node, {"service", "via", "vlan"}, "a VLAN")
+        name, via = self._some_text(node, fields, "service"), self._some_text(node, fields, "via")
+        if via:
+            self._check.via(via, fields["via"])
+        vlan = self._reader.number(fields.get("vlan"), 0, LARGEST_VLAN, 0, "VLAN")
+        service = VlanService(name or "-", via or "-", vlan, labels)
+        if not _can_be_told(service):
+            self._reader.fault(
+                node, f"service {name!r}: neither it nor its labels may have blanks, or any of , ; & {{ }}"
+            )
+        return service
+
+    def _some_text(self, node: Any, fields: dict[str, Any], key: str) -> str:
+        text = self._reader.text(fields.get(key))
+        if not text:
+            self._reader.fault(fields.get(key) or node, f"the key {key!r} is missing or empty")
+        return text
 
     def _services(self, node: Any, fields: dict[str, Any], *, needed: bool) -> tuple[str, ...]:
         names = self._some(node, fields, "services") if needed or "services" in fields else ()
@@ -261,6 +314,14 @@ class _File:
 
 def _items(node: Any) -> Iterable[Any]:
     return node.value if isinstance(getattr(node, "value", None), list) else []
+
+
+def _can_be_told(service: VlanService) -> bool:
+    """Whether the variable that its process reads can say it."""
+    try:
+        return parse_vlan_services(str(service)) == (service,)
+    except ValueError:
+        return False
 
 
 def _wrong_label(key: str, value: str) -> str | None:

@@ -19,6 +19,8 @@ class Checker:
         self._used: list[tuple[str, Any]] = []
         self._links: list[tuple[Link, Any]] = []
         self._payloads: list[tuple[EndpointSpec, Any]] = []
+        self._uplinks: dict[str, Any] = {}
+        self._vias: list[tuple[str, Any]] = []
 
     def name(self, name: str, node: Any) -> None:
         """A node or a workload is called `name`."""
@@ -54,6 +56,21 @@ class Checker:
         self._overlap(link, network)
         self._links.append((link, network))
 
+    def uplink(self, via: str, node: Any) -> None:
+        """An uplink is called `via`."""
+        self._unique(self._uplinks, f"the uplink {via!r}", via, node)
+
+    def at_uplink(self, via: str, names: tuple[str, ...], nodes: Any) -> None:
+        """The uplink `via` was described to be one of these nodes."""
+        for position, name in enumerate(names):
+            self.uses(name, nodes.value[position])
+            if name in names[:position]:
+                self._reader.fault(nodes.value[position], f"the uplink {via!r} names {name!r} twice")
+
+    def via(self, via: str, node: Any) -> None:
+        """An endpoint names an uplink."""
+        self._vias.append((via, node))
+
     def whole(self, topology: Topology, node: Any) -> None:
         """Check what needs all of it; `node` is where nodes are written."""
         known = [each.name for each in topology.nodes]
@@ -62,6 +79,10 @@ class Checker:
         for name, place in self._used:
             if name not in known:
                 self._reader.fault(place, f"there is no node {name!r}; there are {', '.join(known) or 'none'}")
+        for via, place in self._vias:
+            if via not in self._uplinks:
+                there = ", ".join(self._uplinks) or "none"
+                self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
         self._check_payloads(topology)
         if known and not self._reader.faults:
             self._check_reach(topology, known)

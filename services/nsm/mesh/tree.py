@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 Status = Mapping[str, Any]
@@ -15,7 +16,7 @@ def tree(status: Status) -> list[str]:
     for node in status["nodes"]:
         rows += _node(status, node)
     widths = [max(map(len, column)) for column in zip(*(row for mark, row in rows if mark), strict=True)]
-    return [*_links(status), *(_line(mark, row, widths) for mark, row in rows)]
+    return [*_links(status), *_uplinks(status), *(_line(mark, row, widths) for mark, row in rows)]
 
 
 def _line(mark: str, row: Row, widths: Iterable[int]) -> str:
@@ -28,6 +29,14 @@ def _links(status: Status) -> Iterator[str]:
         ends = ", ".join(_end(node) for node in link["nodes"])
         yield f"link {link['network']}  mtu {link['mtu']}  {ends}"
     if status["links"]:
+        yield ""
+
+
+def _uplinks(status: Status) -> Iterator[str]:
+    uplinks = status.get("uplinks", [])
+    for uplink in uplinks:
+        yield f"uplink {uplink['name']}  mtu {uplink['mtu']}  {', '.join(uplink['nodes'])}"
+    if uplinks:
         yield ""
 
 
@@ -55,7 +64,8 @@ def _component(component: Status, stem: str) -> Row:
 
 
 def _wire(wire: Status, stem: str) -> Row:
-    addresses = " ".join(f"{here} → {there}" for here, there in zip(wire["src_ips"], wire["dst_ips"], strict=False))
+    ends = zip_longest(wire["src_ips"], wire["dst_ips"])
+    addresses = " ".join(" → ".join(filter(None, addresses)) for addresses in ends)
     what = f"{wire['service']} at {wire['endpoint']}" if wire["endpoint"] else wire["service"]
     path = " → ".join(wire["path"])
     told = (

@@ -1,4 +1,4 @@
-"""What joins the nodes of a mesh: a bridge for each link, in a namespace of their own, with a cable to each node."""
+"""What joins nodes: a bridge for each link or uplink, in a namespace of their own, with a cable to each node."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nsm.forwarder_kernel.netlink import (
 from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
 
 from . import namespaces
-from .model import Interface, Link
+from .model import Interface, Link, Uplink
 from .routing import Hop, hops_of
 
 T = TypeVar("T")
@@ -33,20 +33,25 @@ _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENETUNR
 
 @dataclass(frozen=True)
 class Port:
-    """A node's end at a link, as the topology wants it."""
+    """A node's end at a link or an uplink, as the topology wants it."""
 
-    link: Link
+    segment: Link | Uplink
     node: str
 
     @property
-    def address(self) -> Interface:
-        """The node's address there."""
-        return self.link.interface_of(self.node)
+    def addresses(self) -> list[Interface]:
+        """The node's address there; none at an uplink."""
+        return [self.segment.interface_of(self.node)] if isinstance(self.segment, Link) else []
 
     @property
-    def shape(self) -> tuple[Interface, int]:
+    def shape(self) -> tuple[list[Interface], int]:
         """What makes it another port if it changes."""
-        return self.address, self.link.mtu
+        return self.addresses, self.segment.mtu
+
+    @property
+    def alias(self) -> str:
+        """What the node's interface is marked with."""
+        return f"{'link' if isinstance(self.segment, Link) else 'uplink'} {self.segment.name}"
 
 
 @dataclass
@@ -69,7 +74,7 @@ class _Bridge:
 
 
 class Underlay:
-    """Builds links and keeps them. Its calls enter namespaces for a moment. They raise `NetlinkError`."""
+    """Builds links and uplinks and keeps them. Its calls enter namespaces for a moment. They raise `NetlinkError`."""
 
     def __init__(self) -> None:
         self._middle = _opened(namespaces.new_network(), "the namespace of the links")
@@ -79,14 +84,15 @@ class Underlay:
         self._routes: dict[str, set[Hop]] = {}
         self._numbers = itertools.count(_FIRST_INDEX)
 
-    def change(self, links: Sequence[Link], networks: Mapping[str, int]) -> None:
-        """Have these links and no others; `networks` are the nodes' namespaces. What is there and fits stays."""
-        wanted = {(str(link.network), node): Port(link, node) for link in links for node in link.nodes}
+    def change(self, links: Sequence[Link], uplinks: Sequence[Uplink], networks: Mapping[str, int]) -> None:
+        """Have these and no others; `networks` are the nodes' namespaces. What is there and fits stays."""
+        segments: list[Link | Uplink] = [*links, *uplinks]
+        wanted = {(segment.name, node): Port(segment, node) for segment in segments for node in segment.nodes}
         self._forget_nodes(networks)
         for key, cable in list(self._cables.items()):
             if key not in wanted or wanted[key].shape != cable.port.shape or cable.port.node not in self._nodes:
                 self._remove(key)
-        self._change_bridges(links)
+        self._change_bridges(segments)
         for key, port in wanted.items():
             if key in self._cables:
                 self._cables[key].port = port
@@ -100,11 +106,12 @@ class Underlay:
 
         Returns the networks of these links: none if there is no such link.
         """
-        shared = [cable for cable in self._cables.values() if {one, other} <= set(cable.port.link.nodes)]
+        links = [cable for cable in self._cables.values() if isinstance(cable.port.segment, Link)]
+        shared = [cable for cable in links if {one, other} <= set(cable.port.segment.nodes)]
         for cable in shared:
             if cable.port.node == one or (not cut and cable.port.node == other):
                 self._set_cut(cable, cut=cut)
-        return sorted({str(cable.port.link.network) for cable in shared})
+        return sorted({cable.port.segment.name for cable in shared})
 
     def mend_all(self) -> None:
         """Take up every port."""
@@ -113,11 +120,11 @@ class Underlay:
                 self._set_cut(cable, cut=False)
 
     def cut_ports(self) -> set[tuple[str, str]]:
-        """Network and node of every port that is down."""
+        """Network, or uplink, and node of every port that is down."""
         return {key for key, cable in self._cables.items() if cable.is_cut}
 
     def interface_names(self) -> dict[tuple[str, str], str]:
-        """What the interface of a node at a network is called."""
+        """What the interface of a node at a link's network, or at an uplink, is called."""
         return {key: cable.name for key, cable in self._cables.items()}
 
     def _set_cut(self, cable: _Cable, *, cut: bool) -> None:
@@ -129,20 +136,21 @@ class Underlay:
     def _wait_operating(self, cable: _Cable) -> None:
         """What is sent before both ends pass packets is lost."""
         self._middle.socket.settle(cable.other, [], _SOON, has_carrier=True)
-        self._nodes[cable.port.node].socket.settle(cable.index, [cable.port.address.ip], _SOON, has_carrier=True)
+        addresses = [address.ip for address in cable.port.addresses]
+        self._nodes[cable.port.node].socket.settle(cable.index, addresses, _SOON, has_carrier=True)
 
-    def _change_bridges(self, links: Iterable[Link]) -> None:
-        wanted = {str(link.network): link.mtu for link in links}
-        for network, bridge in list(self._bridges.items()):
-            if wanted.get(network) != bridge.mtu:
+    def _change_bridges(self, segments: Iterable[Link | Uplink]) -> None:
+        wanted = {segment.name: segment.mtu for segment in segments}
+        for name, bridge in list(self._bridges.items()):
+            if wanted.get(name) != bridge.mtu:
                 self._middle.socket.apply([delete_link(bridge.index)])
-                del self._bridges[network]
-        for network, mtu in wanted.items():
-            if network not in self._bridges:
+                del self._bridges[name]
+        for name, mtu in wanted.items():
+            if name not in self._bridges:
                 index = next(self._numbers)
-                messages = [create_bridge(f"br{index}", index, mtu=mtu), set_up(index, f"link {network}")]
+                messages = [create_bridge(f"br{index}", index, mtu=mtu), set_up(index, name)]
                 self._middle.socket.apply(messages)
-                self._bridges[network] = _Bridge(index, mtu)
+                self._bridges[name] = _Bridge(index, mtu)
 
     def _forget_nodes(self, networks: Mapping[str, int]) -> None:
         for name, node in list(self._nodes.items()):
@@ -151,16 +159,17 @@ class Underlay:
                 self._routes.pop(name, None)
 
     def _lay(self, port: Port, network: int) -> _Cable:
-        """A cable between a node and the bridge of a link, with the node's address at it."""
+        """A cable between a node and the bridge of a link, with the node's address at it, or that of an uplink."""
         node = self._node(port.node, network)
         index, other = next(self._numbers), next(self._numbers)
-        name, link = self._free_name(port.node), str(port.link.network)
+        segment = port.segment
+        name = self._free_name(port.node) if isinstance(segment, Link) else segment.name
         here = LinkEnd(name, index, _mac(), node.descriptor)
         there = LinkEnd(f"p{other}", other, _mac(), self._middle.descriptor)
-        node.socket.apply([create_veth(here, there, mtu=port.link.mtu, arp=True)])
-        self._middle.socket.apply([enslave(other, self._bridges[link].index), set_up(other, port.node)])
+        node.socket.apply([create_veth(here, there, mtu=segment.mtu, arp=True)])
+        self._middle.socket.apply([enslave(other, self._bridges[segment.name].index), set_up(other, port.node)])
         _inside(node.descriptor, lambda: node.enable_ipv6(name))
-        node.socket.apply([set_up(index, f"link {link}"), add_address(index, port.address)])
+        node.socket.apply([set_up(index, port.alias), *(add_address(index, each) for each in port.addresses)])
         return _Cable(port, name, index, other)
 
     def _node(self, name: str, network: int) -> Namespace:
@@ -181,7 +190,7 @@ class Underlay:
         for node, namespace in self._nodes.items():
             has, wanted = self._routes.setdefault(node, set()), hops_of(links, node)
             for hop in has - wanted:
-                cable = self._cables.get((str(hop.link.network), node))
+                cable = self._cables.get((hop.link.name, node))
                 message = remove_route(cable.index if cable else 0, hop.network, hop.via)
                 namespace.socket.apply([message], ignore=_GONE)
             messages = [add_route(self._index(hop, node), hop.network, hop.via) for hop in wanted]
@@ -189,7 +198,7 @@ class Underlay:
             self._routes[node] = wanted
 
     def _index(self, hop: Hop, node: str) -> int:
-        return self._cables[str(hop.link.network), node].index
+        return self._cables[hop.link.name, node].index
 
 
 def _opened(descriptor: int, where: str) -> Namespace:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from nsm.apis import jsonform
 from nsm.apis.connection import Connection, MonitorScopeSelector, State
-from nsm.apis.mechanisms import INTERFACE_NAME
+from nsm.apis.mechanisms import INTERFACE_NAME, VLAN
 from nsm.chains.core import MeshError
 from nsm.chains.model.nsurl import parse_nsurl
 from nsm.chains.transport import Pool, RemoteMonitor
@@ -114,4 +114,14 @@ def _wire(connection: Connection) -> dict[str, Any]:
         "dst_ips": ip.get("dst_ip_addrs", []),
         "path": [segment["name"] for segment in segments],
         "state": State(connection.state).name,
+        **_breakout(segments),
     }
+
+
+def _breakout(segments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Where a wire leaves its node for a network beside the mesh, as its forwarder says: no other node is asked."""
+    for segment in segments:
+        kind, _, interface = segment.get("metrics", {}).get("client_interface", "").partition("/")
+        if kind == VLAN:
+            return {"tunnel": {"mechanism": VLAN, "parameters": {"interface": interface}}}
+    return {}

@@ -117,6 +117,7 @@ def components(*, traced: bool) -> dict[str, Main]:
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
+    from nsm.services.nse_remote_vlan.main import main as nse_remote_vlan  # noqa: PLC0415
     from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
     from nsm.services.registry.main import main as registry  # noqa: PLC0415
 
@@ -129,6 +130,7 @@ def components(*, traced: bool) -> dict[str, Main]:
         "identity": identity,
         "nsc": nsc,
         "nse": nse,
+        "nse-remote-vlan": nse_remote_vlan,
         "nsmgr": nsmgr,
         "registry": registry,
     }

@@ -494,6 +494,15 @@ def test_a_malformed_prefix_is_named():
 # --- monitor
 
 
+async def test_a_monitor_tells_of_a_connection_that_was_to_be_reselected_that_it_is_up():
+    """Also if this component had not heard of it before."""
+    monitor = Monitor()
+    await Chain([Begin(), monitor]).request(call("a", state=State.RESELECT_REQUESTED))
+    async for event in monitor.monitor(MonitorScopeSelector()):
+        assert [connection.state for connection in event.connections.values()] == [State.UP]
+        break
+
+
 async def test_a_monitor_gets_the_present_state_then_what_changes():
     monitor = Monitor()
     chain = Chain([Begin(), monitor])

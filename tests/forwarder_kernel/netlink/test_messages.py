@@ -213,6 +213,24 @@ def test_interfaces_on_another_link_name_it():
         assert dict(info["IFLA_INFO_DATA"]["attrs"]) == data
 
 
+def test_links_and_those_on_a_link_are_listed():
+    """As the kernel checks it strictly: nothing but the question is set."""
+    found, attributes = read(ifinfmsg, messages.get_links(), acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"], attributes) == (18, 0x301, {})
+    assert (found["index"], found["flags"], found["change"]) == (0, 0, 0)
+    found, attributes = read(ndmsg, messages.get_stations(9), acknowledged=False)
+    assert (found["header"]["type"], found["header"]["flags"], found["family"]) == (30, 0x301, 7)
+    assert (found["ifindex"], found["state"], found["flags"], attributes) == (9, 0, 0, {})
+
+
+def test_the_address_of_one_interface_on_a_link_is_told_from_groups():
+    address = ipaddress.ip_address("10.0.0.1")
+    assert messages.decode_station(messages.add_neighbor(9, address, MAC).data) == MAC
+    assert messages.decode_station(messages.add_neighbor(9, address, "33:33:00:00:00:01").data) == ""
+    assert messages.alias_of(messages.set_up(9, "nsm forwarder ü").data) == "nsm forwarder ü"
+    assert messages.alias_of(messages.delete_link(9).data) == ""
+
+
 def test_what_is_so_already_is_fine():
     """A route that is there, and what is to be removed and is gone."""
     import errno

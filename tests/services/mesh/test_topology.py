@@ -7,7 +7,9 @@ import jsonschema
 import pytest
 import yaml
 
+from nsm.chains.model.vlans import VlanService
 from nsm.mesh.cli import main
+from nsm.mesh.model import Uplink
 from nsm.mesh.topology import DEFAULT, TopologyError, parse, schema
 
 WHOLE = """
@@ -33,8 +35,11 @@ services:
 endpoints:
   - {name: gold, node: node-3, services: [web, mail], labels: {tier: gold, level: 1}, prefixes: [10.1.0.0/24, "fd00::/120"]}
   - {name: own, node: node-1, command: [python, own.py], environment: {OWN: yes}}
+  - {name: gate, node: node-2, vlans: [{service: blue, via: gw-1, vlan: 100}, {service: plain, via: gw-1}], labels: {a: b}}
 clients:
   - {name: shop, node: node-1, wires: ["kernel://web/nsm-1?a=b", kernel://mail], labels: {app: shop}, environment: {NSM_DIAL_TIMEOUT: 9s}}
+uplinks:
+  - {via: gw-1, nodes: [node-1, node-3], mtu: 1400}
 """
 SHAPE = [
     ("name: node-2", "name: Node_2", "8: name 'Node_2': expected up to 30 of a-z, 0-9 and -"),
@@ -65,15 +70,35 @@ SHAPE = [
     ("OWN: yes", "2OWN: yes", "23: '2OWN' is no name of a variable"),
     ("OWN: yes", "NSM_NAME: other", "23: NSM_NAME is set by the mesh itself"),
     (", command: [python, own.py]", "", "23: the key 'services' is missing or empty"),
-    ("kernel://mail", "mail", "25: 'mail' names no service"),
-    ("kernel://mail", "'kernel://mail,kernel://web'", "25: 'kernel://mail,kernel://web' has a comma"),
-    ("links:", "lynx:", "10: unknown key 'lynx' in the file; there are clients, endpoints, links, nodes, services"),
-    ("clients:\n  - {name: shop", "clients:\n    other: {name: shop", "25: expected a list"),
+    ("kernel://mail", "mail", "26: 'mail' names no service"),
+    ("kernel://mail", "'kernel://mail,kernel://web'", "26: 'kernel://mail,kernel://web' has a comma"),
+    ("links:", "lynx:", "10: unknown key 'lynx' in the file; there are clients, endpoints, links, nodes, services, up"),
+    ("clients:\n  - {name: shop", "clients:\n    other: {name: shop", "26: expected a list"),
+    ("vlan: 100", "vlan: 4095", "24: VLAN '4095': expected a number from 0 to 4094"),
+    ("vlan: 100", "vlan: -1", "24: VLAN '-1': expected a number from 0 to 4094"),
+    (", via: gw-1, vlan: 100", ", vlan: 100", "24: the key 'via' is missing or empty"),
+    ("service: blue, ", "", "24: the key 'service' is missing or empty"),
+    ("service: blue", "service: blue sky", "24: service 'blue sky': neither it nor its labels may have blanks"),
+    ("vlan: 100", "tag: 100", "24: unknown key 'tag' in a VLAN; there are service, via, vlan"),
+    ("labels: {a: b}}", "services: [web]}", "24: an endpoint with 'vlans' has no 'services'"),
+    ("labels: {a: b}}", "command: [own]}", "24: an endpoint with 'vlans' has no 'command'"),
+    ("labels: {a: b}}", "payload: ETHERNET}", "24: an endpoint with 'vlans' has no 'payload'"),
+    ("[{service: blue, via: gw-1, vlan: 100}, {service: plain, via: gw-1}]", "[]", "24: the key 'vlans' is empty"),
+    ("{via: gw-1, nodes", "{nodes", "28: via '': expected up to 15 of a-z, 0-9 and -"),
+    (
+        "{via: gw-1, nodes",
+        "{via: eth0, nodes",
+        "28: via 'eth0': expected up to 15 of a-z, 0-9 and -, and neither lo nor",
+    ),
+    ("[node-1, node-3]", "[]", "28: the key 'nodes' is missing or empty"),
+    ("[node-1, node-3]", "[node-1, node-1]", "28: the uplink 'gw-1' names 'node-1' twice"),
+    ("mtu: 1400", "mtu: 10", "28: MTU '10': expected a number from 68 to 65535"),
+    ("mtu: 1400", "network: 10.0.0.0/8", "28: unknown key 'network' in an uplink; there are mtu, nodes, via"),
 ]
 MEANING = [
     ("name: node-2", "name: node-1", "8: the name 'node-1' is given twice, first in line 5"),
-    ("name: shop, node: node-1", "name: gold, node: node-1", "25: the name 'gold' is given twice, first in line 22"),
-    ("name: shop, node: node-1", "name: shop, node: node-9", "25: there is no node 'node-9'; there are node-1, node-2"),
+    ("name: shop, node: node-1", "name: gold, node: node-1", "26: the name 'gold' is given twice, first in line 22"),
+    ("name: shop, node: node-1", "name: shop, node: node-9", "26: there is no node 'node-9'; there are node-1, node-2"),
     ("[node-2, node-3]", "[node-2, node-4]", "12: there is no node 'node-4'"),
     ("172.16.2.0/30", "172.16.2.0/31", "12: 172.16.2.0/31 is too small: it has 0 addresses for 2 nodes"),
     ("172.16.2.0/30", "172.16.2.1/30", "12: '172.16.2.1/30' is an address in a network; write '172.16.2.0/30'"),
@@ -92,6 +117,24 @@ MEANING = [
     ("[node-2, node-3]", "[node-1, node-2]", "9: the other nodes cannot reach 'node-3': it has no link"),
     ("services: [web, mail]", "services: [web, mail], payload: IP", "payload IP, but the service 'web' has payload"),
     ("  - name: web\n", "  - {name: web}\n  - name: web\n", "15: the service 'web' is given twice, first in line 14"),
+    ("[node-1, node-3]", "[node-1, node-9]", "28: there is no node 'node-9'; there are node-1, node-2"),
+    ("vlan: 100", "vlan: 100}, {service: blue, via: gw-1", "24: the service 'blue' is given twice"),
+    (
+        "services:\n  - name: web\n",
+        "services:\n  - {name: plain, payload: IP}\n  - name: web\n",
+        "25: payload ETHERNET, but the service 'plain' has payload IP",
+    ),
+    ("service: blue, via: gw-1", "service: blue, via: gw-9", "24: there is no uplink 'gw-9'; there are gw-1"),
+    (
+        "uplinks:\n",
+        "uplinks:\n  - {via: gw-1, nodes: [node-2]}\n",
+        "29: the uplink 'gw-1' is given twice, first in line 28",
+    ),
+    (
+        "labels: {a: b}}",
+        "labels: {a: b&c}}",
+        "24: service 'blue': neither it nor its labels may have blanks, or any",
+    ),
 ]
 
 
@@ -123,6 +166,11 @@ def test_everything_that_can_be_written_is_read():
     assert topology.services[0].matches[1].labels == {"rack": "a"}
     assert topology.endpoints[0].labels == {"tier": "gold", "level": "1"}
     assert topology.endpoints[1].environment == {"OWN": "yes"}
+    gate = topology.endpoints[2]
+    assert (gate.services, gate.payload) == (("blue", "plain"), "ETHERNET")
+    assert gate.vlans == (VlanService("blue", "gw-1", 100, {"a": "b"}), VlanService("plain", "gw-1", 0, {"a": "b"}))
+    assert topology.uplinks == (Uplink("gw-1", ("node-1", "node-3"), 1400),)
+    assert [workload.name for workload in topology.workloads] == ["gold", "own", "shop"]
     assert topology.clients[0].wires == ("kernel://web/nsm-1?a=b", "kernel://mail")
 
 

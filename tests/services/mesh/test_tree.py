@@ -1,8 +1,9 @@
 """What a person reads of a mesh's status."""
 
 import ipaddress
+from dataclasses import replace
 
-from nsm.mesh.model import Link, Node, Topology
+from nsm.mesh.model import Link, Node, Topology, Uplink
 from nsm.mesh.plan import Component
 from nsm.mesh.process import Process
 from nsm.mesh.status import View, describe
@@ -20,6 +21,7 @@ WIRE = {
     "path": ["shop", "nsmgr-a", "forwarder-a", "nsmgr-c", "forwarder-c", "far"],
     "state": "UP",
 }
+NONE = {name: Known() for name in "abc"}
 LINKS = tuple(
     Link(nodes, ipaddress.ip_network(network))
     for nodes, network in ((("a", "b"), "10.1.0.0/24"), (("b", "c"), "10.2.0.0/24"))
@@ -65,6 +67,22 @@ def test_a_wire_stands_below_its_client_with_the_way_that_it_takes():
 
 def test_a_wire_that_is_up_has_the_promised_keys_and_how_it_crosses():
     assert wire_of(view()) == {**WIRE, "tunnel": {"mechanism": "VXLAN", "parameters": {"vni": "7"}}}
+
+
+def test_a_breakout_says_where_it_leaves_the_node_and_an_end_that_nobody_has_is_left_out():
+    breakout = {"mechanism": "VLAN", "parameters": {"interface": "gw-1.100"}}
+    wire = {**WIRE, "src_ips": ["10.0.0.1/24"], "dst_ips": [], "tunnel": breakout, "path": ["shop", "far"]}
+    seen = view(wire)
+    seen = replace(
+        seen,
+        topology=replace(seen.topology, uplinks=(Uplink("gw-1", ("a", "b")),)),
+        managers=NONE | {"a": Known(wires={"shop-0": wire})},
+    )
+    lines = tree(describe(seen))
+    assert "uplink gw-1  mtu 1500  a, b" in lines
+    (line,) = (line for line in lines if "nsm-1" in line)
+    assert "KERNEL over VLAN" in line
+    assert line.endswith("web at far  10.0.0.1/24  shop → far")
 
 
 def test_a_cut_on_the_way_between_two_nodes_of_a_wire_is_its_cause_in_whichever_direction():

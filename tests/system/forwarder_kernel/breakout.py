@@ -69,6 +69,32 @@ async def check(*vlans):
     await plane.aclose()
 
 
+async def check_restart(vlan, others):
+    """A forwarder that starts again takes its sub-interface over and removes it with the last wire.
+
+    That of the id `others` was made by somebody else, is used as well, and stays.
+    """
+    network = Network()
+    network.give(vlan, "10.0.0.254")
+    network.node.run("ip", "link", "add", "link", "eth1", "name", f"eth1.{others}", "type", "vlan", "id", str(others))
+    first, second, hosts = plane_in(network.node), plane_in(network.node), [Host(), Host(), Host()]
+    wires = [wire_to(host, vlan, f"10.0.0.{number}") for number, host in enumerate(hosts[:2], 1)]
+    wires.append(wire_to(hosts[2], others, "10.0.1.1"))
+    for number, wire in enumerate(wires):
+        await first.create(wire, f"c{number}")
+    await first.aclose()
+    index = network.node.links()[f"eth1.{vlan}"]["ifindex"]
+    live = await second.create(wires[0], "c0")
+    await second.remove(live)
+    assert hosts[1].pings("10.0.0.254"), "a wire that the new forwarder has not heard of yet"
+    lives = [await second.create(wire, f"c{number}") for number, wire in enumerate(wires[1:], 1)]
+    assert network.node.links()[f"eth1.{vlan}"]["ifindex"] == index
+    for live in lives:
+        await second.remove(live)
+    assert set(network.node.links()) == {"eth1", f"eth1.{others}"}, network.node.links()
+    await second.aclose()
+
+
 if __name__ == "__main__":
     asyncio.run(check(*map(int, sys.argv[1:])))
     print("ok")

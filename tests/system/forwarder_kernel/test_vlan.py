@@ -4,6 +4,7 @@ import pytest
 
 from nsm.chains.core import Conflict, NotFound, Unsupported
 from nsm.chains.elements.vlan import VlanServer
+from nsm.chains.model.vlans import VlanService
 from nsm.forwarder_kernel.vlan import Uplink
 
 from .breakout import Network, check, wire_to
@@ -56,27 +57,28 @@ async def test_an_uplink_that_cannot_be_used_is_named_and_nothing_stays(spoil, v
     await plane.aclose()
 
 
-async def breakout_mesh(mesh, monkeypatch, vlan=0):
+async def breakout_mesh(mesh, monkeypatch, via="gw1", vlan=0):
     """A node with uplinks, and an endpoint that is nowhere but on TCP."""
     network = Network()
     network.node.run("ip", "link", "set", "eth1", "mtu", "1400")
     network.machine.run("ip", "link", "set", "eth0", "mtu", "1400")
     await mesh.add_node("a", network.node, monkeypatch, uplinks=UPLINKS)
-    mechanisms = {"VLAN": [VlanServer(vlan)]}
+    mechanisms = {"VLAN": [VlanServer([VlanService("outside", via, vlan)])]}
     await mesh.add_remote_endpoint("gateway", "outside", "ETHERNET", "10.1.0.0/24", mechanisms)
     network.machine.run("ip", "address", "add", "10.1.0.0/32", "dev", "eth0")
     network.machine.run("ip", "route", "add", "10.1.0.0/24", "dev", "eth0")
     return network
 
 
-async def test_a_client_is_wired_to_the_network_that_its_label_names(tmp_path, monkeypatch):
+async def test_a_client_is_wired_to_the_network_that_the_endpoint_names(tmp_path, monkeypatch):
     async with mesh_at(tmp_path) as mesh:
         network = await breakout_mesh(mesh, monkeypatch)
         host, client = await mesh.add_client("client", "a")
-        connection = await client.request(ask("outside", labels={"via": "gw1"}))
+        connection = await client.request(ask("outside", labels={"via": "gw9"}))
         assert connection.context.mtu == next(iter(host.links().values()))["mtu"] == 1400
+        assert connection.path.path_segments[2].metrics["client_interface"] == "VLAN/eth1"
         assert host.pings("10.1.0.0")
-        again = await client.request(ask("outside", labels={"via": "gw1"}))
+        again = await client.request(ask("outside", labels={"via": "gw9"}))
         assert again.context == connection.context
         await client.close(ask("outside"))
         assert (mesh.connections(), mesh.links()) == ({}, {})
@@ -84,17 +86,16 @@ async def test_a_client_is_wired_to_the_network_that_its_label_names(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("via", "told"),
     [
-        ({"via": "gw2"}, "no uplink of this node is for via=gw2; there is: eth1 for via=gw1; eth9 for via=gw9"),
-        ({}, "no uplink of this node is for via=; there is: eth1"),
-        ({"via": "gw9"}, "this node has no uplink eth9"),
+        ("gw2", "no uplink of this node is for via=gw2; there is: eth1 for via=gw1; eth9 for via=gw9"),
+        ("gw9", "this node has no uplink eth9"),
     ],
 )
-async def test_a_label_that_no_uplink_fits_is_named_and_nothing_stays(tmp_path, monkeypatch, labels, told):
+async def test_a_label_that_no_uplink_fits_is_named_and_nothing_stays(tmp_path, monkeypatch, via, told):
     async with mesh_at(tmp_path) as mesh:
-        await breakout_mesh(mesh, monkeypatch)
+        await breakout_mesh(mesh, monkeypatch, via)
         _, client = await mesh.add_client("client", "a")
         with pytest.raises((NotFound, Conflict), match=told):
-            await client.request(ask("outside", labels=labels))
+            await client.request(ask("outside"))
         assert (mesh.connections(), mesh.links()) == ({}, {})

@@ -1,5 +1,6 @@
 """VXLAN wires between nodes: who numbers them, what passes, what is refused, and that nothing stays."""
 
+import asyncio
 import ipaddress
 import itertools
 import socket
@@ -9,6 +10,7 @@ import pytest
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.core import Conflict, Unavailable, Unsupported
+from nsm.forwarder_kernel import underlay as underlay_module
 from nsm.forwarder_kernel import vxlan as vxlan_module
 from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
@@ -115,6 +117,24 @@ async def test_a_udp_port_that_is_taken_is_told_and_leaves_nothing(planes):
             await plane.create(end_of(client, "nsm-1", Vxlan(7, A, 4789, B, 4789)), "c")
     assert client.links() == {}
     assert plane.open_namespaces() == 0
+
+
+async def test_the_underlay_is_looked_up_again_only_when_something_changed_in_the_node(planes, monkeypatch):
+    looks = []
+    look = underlay_module.look
+    monkeypatch.setattr(underlay_module, "look", lambda *way: looks.append(way[1:]) or look(*way))
+    host = node(Underlay(mtu=1400), A)
+    plane = planes(host)
+    for _ in range(3):
+        assert [u.mtu for u in await asyncio.gather(*(plane.underlay(A, peer) for peer in (None, B)))] == [1400, 1400]
+    assert looks == [(A, None), (A, B)]
+    host.run("ip", "rule", "add", "to", f"{B}", "table", "7")
+    host.run("ip", "route", "add", f"{B}", "dev", "eth0", "mtu", "1300", "table", "7")
+    assert (await plane.underlay(A, B)).mtu == 1300
+    host.run("ip", "link", "set", "eth0", "mtu", "1200")
+    assert (await plane.underlay(A, B)).mtu == 1200
+    assert (await plane.underlay(A, B)).mtu == 1200
+    assert len(looks) == 4
 
 
 async def test_the_underlay_is_the_way_to_the_peer_and_its_faults_are_named(planes):

@@ -121,6 +121,36 @@ def test_ipv6_underlay(example):
     assert answers(mesh, wire)
 
 
+def test_vlan_breakout(example, tmp_path):
+    """The clients of two nodes are in one segment, and no tunnel joins the nodes.
+
+    The process that says so can go and come back; what is taken out of the file goes, with all wires on it.
+    """
+    mesh = example("vlan-breakout")
+    wires = all_up(mesh, 2)
+    assert {wire["tunnel"]["mechanism"] for wire in wires.values()} == {"VLAN"}
+    assert {wire["tunnel"]["parameters"]["interface"] for wire in wires.values()} == {"gw-1"}
+    addresses = {wire["client"]: wire["src_ips"][0].partition("/")[0] for wire in wires.values()}
+    assert set(addresses.values()) == {"10.70.0.1", "10.70.0.2"}
+    ping = ["ping", "-n", "-c", "1", "-W", "2", addresses["client-2"]]
+    mesh.run("client-1", *ping)
+    (link,) = json.loads(mesh.run("client-1", "ip", "-d", "-j", "link", "show", "nsm-1").stdout)
+    assert (link["linkinfo"]["info_kind"], link["mtu"]) == ("macvlan", 1500)
+    mesh.nsm("kill", "gateway")
+    assert until(lambda: all(wire["state"] == "DOWN" for wire in mesh.status()["wires"]))
+    mesh.up()
+    assert {each["client"]: each["src_ips"][0].partition("/")[0] for each in all_up(mesh, 2).values()} == addresses
+    mesh.run("client-1", *ping)
+    text = (EXAMPLES / "vlan-breakout.yaml").read_text().replace("via: gw-1\n", "via: gw-1\n    mtu: 1400\n")
+    (tmp_path / "mesh.yaml").write_text(
+        text.replace("service: outside", "service: inside").replace("//outside", "//inside")
+    )
+    mesh.up("-f", str(tmp_path / "mesh.yaml"))
+    assert {wire["service"] for wire in all_up(mesh, 2).values()} == {"inside"}
+    (link,) = json.loads(mesh.run("client-1", "ip", "-d", "-j", "link", "show", "nsm-1").stdout)
+    assert link["mtu"] == 1400
+
+
 def test_five_nodes():
     """Fifty clients of five endpoints, some on the client's own node and most on another: every ping is answered."""
     words = [sys.executable, "-m", "bench.mesh"]

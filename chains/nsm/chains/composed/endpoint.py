@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Any
 
 from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
-from nsm.chains.core import Begin, Chain, Element, Handler
+from nsm.chains.core import Begin, Chain, Element, Handler, RegistryChain
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
 from nsm.chains.elements.timeout import Timeout
@@ -26,6 +27,8 @@ class Endpoint:
     chain: Chain
     begin: Begin
     monitor: Monitor
+    asked: Sequence[RegistryChain[Any]] = ()
+    """The registry chains that its elements ask: released with them."""
 
     def methods(self) -> Methods:
         """The Network Service and the Monitor API."""
@@ -38,6 +41,8 @@ class Endpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.chain.aclose()
+        for registry in self.asked:
+            await registry.aclose()
 
 
 def endpoint(
@@ -48,6 +53,7 @@ def endpoint(
     policies: Sequence[str] = SERVER_MASKS,
     pool: Pool | None = None,
     end: Handler | None = None,
+    asked: Sequence[RegistryChain[Any]] = (),
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`.
 
@@ -68,7 +74,7 @@ def endpoint(
         ],
         end,
     )
-    return Endpoint(chain, begin, events)
+    return Endpoint(chain, begin, events, asked)
 
 
 def _remote_events(pool: Pool) -> RemoteEvents:

@@ -75,17 +75,19 @@ class Loaded(Generic[C]):
 
 
 def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
-    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value."""
+    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value.
+
+    A variable that has to be set is one whose default is a bad value.
+    """
     values, faults, known = {}, [], set()
     for field in dataclasses.fields(kind):
         name = field.metadata["env"] or _PREFIX + field.name.upper()
         known.add(name)
-        if name not in environ:
-            continue
+        value = environ.get(name, field.metadata["default"])
         try:
-            values[field.name] = field.metadata["parse"](environ[name])
+            values[field.name] = field.metadata["parse"](value)
         except ValueError as error:
-            faults.append(f"{name}={environ[name]!r}: {error}")
+            faults.append(f"{name}={value!r}: {error}")
     if faults:
         raise ConfigError(faults)
     return Loaded(kind(**values), tuple(_unknown(environ, known)))

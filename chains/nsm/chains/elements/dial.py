@@ -6,7 +6,7 @@ from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Handler, Key, MeshError
 from nsm.chains.logs import log
 
-from .monitor import DOWNSTREAM
+from .monitor import DOWNSTREAM, UNHEARD
 
 
 class ClientUrl(Element):
@@ -27,19 +27,22 @@ class ClientUrl(Element):
 
 
 class Dial(Element):
-    """Remember whom a connection was asked from; when somebody else is to be asked, close it at the former first."""
+    """Remember whom a connection was asked from; when somebody else is to be asked, close it at the former first.
+
+    Where the former is not heard any more and the endpoint is the same, it was started again: it is asked where it is
+    now, and told what it has to keep.
+    """
 
     def __init__(self) -> None:
-        self._asked: Key[str] = Key("target")
+        self._asked: Key[tuple[str, str]] = Key("target and endpoint")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Ask the call's target."""
-        former = call.live.get(self._asked)
-        if former is not None and call.target is not None and call.target != former:
-            await self._leave(call, former, rest)
+        if call.target is not None and self._has_moved(call, call.target):
+            await self._leave(call, rest)
         connection = await rest.request(call)
         if call.target is not None:
-            call.live.put(self._asked, call.target)
+            call.live.put(self._asked, (call.target, connection.network_service_endpoint_name))
             call.live.put(DOWNSTREAM, call.target)
         return connection
 
@@ -47,13 +50,20 @@ class Dial(Element):
         """Close where the connection is: at the call's target if it has one, since who was asked may have moved."""
         call.live.pop(DOWNSTREAM)
         asked = call.live.pop(self._asked)
-        call.target = call.target or asked
+        call.target = call.target or (asked and asked[0])
         await rest.close(call)
 
-    async def _leave(self, call: Call, former: str, rest: Handler) -> None:
-        call.live.pop(self._asked)
+    def _has_moved(self, call: Call, target: str) -> bool:
+        """Whether the connection is somewhere else, and has to be closed there."""
+        former, endpoint = call.live.get(self._asked) or (target, "")
+        came_back = call.live.get(UNHEARD) == former and endpoint == call.connection.network_service_endpoint_name
+        return former != target and not came_back
+
+    async def _leave(self, call: Call, rest: Handler) -> None:
+        asked = call.live.pop(self._asked)
+        assert asked is not None
         closing = call.postponed()
-        closing.target = former
+        closing.target, _ = asked
         try:
             await rest.close(closing)
         except MeshError as error:

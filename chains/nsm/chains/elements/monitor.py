@@ -31,6 +31,8 @@ class RemoteEvents(Protocol):
 
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
+UNHEARD: Key[str] = Key("downstream target that is gone")
+"""Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
 
 
 class Monitor(Element):
@@ -47,7 +49,7 @@ class Monitor(Element):
         self._connections: dict[str, Connection] = {}
         self._listeners: set[_Listener] = set()
         self._relays = Tasks("relays of events")
-        self._downstream: dict[str, set[str]] = {}
+        self._downstream: dict[str, dict[str, Store]] = {}
         self._went_to: Key[str] = Key("relayed from")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -58,6 +60,7 @@ class Monitor(Element):
             if call.live.get(self._went_to) is not None:
                 self._set_down(call.live.connection_id)
             raise
+        connection.state = State.UP  # a request to reselect is not any more what it was
         if connection.id not in self._connections:
             call.live.on_end(partial(self._delete, call.live))
         self._update(connection)
@@ -96,7 +99,7 @@ class Monitor(Element):
 
     def _delete(self, store: Store) -> None:
         if (target := store.pop(self._went_to)) is not None:
-            self._downstream.get(target, set()).discard(store.connection_id)
+            self._downstream.get(target, {}).pop(store.connection_id, None)
         connection = self._connections.pop(store.connection_id, None)
         if connection is not None:
             for listener in self._listeners:
@@ -113,15 +116,16 @@ class Monitor(Element):
         """Listen to the component that the connection went on to: once, however many connections went there."""
         target, former = store.get(DOWNSTREAM), store.pop(self._went_to)
         if former is not None and former != target:
-            self._downstream.get(former, set()).discard(connection.id)
+            self._downstream.get(former, {}).pop(connection.id, None)
         if self._remote is None or target is None:
             return
         store.put(self._went_to, target)
+        store.pop(UNHEARD)
         if target not in self._downstream:
-            self._downstream[target] = set()
+            self._downstream[target] = {}
             work = self._relay(self._remote, target, _segment(connection).name)
             self._relays.spawn(work, name=f"relay of {target}")
-        self._downstream[target].add(connection.id)
+        self._downstream[target][connection.id] = store
 
     async def _relay(self, remote: RemoteEvents, target: str, own_name: str) -> None:
         """Pass on what the component at `target` tells of connections with our segment, until it is heard no more."""
@@ -131,7 +135,8 @@ class Monitor(Element):
                     self._relay_event(target, event.type, connection)
         except MeshError as error:
             log.info("a peer is not heard any more", target=target, reason=str(error))
-        for connection_id in self._downstream.pop(target, ()):
+        for connection_id, store in self._downstream.pop(target, {}).items():
+            store.put(UNHEARD, target)
             self._set_down(connection_id)
 
     def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import VLAN, VLAN_ID
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, NotFound
+from nsm.chains.model.vlans import VlanService
+
+VIA = "via"
+"""The label by which a node chooses one of its uplinks."""
 
 
 class VlanServer(Element):
-    """Give every client the same VLAN id, from 1 to 4094, or 0 for frames without a tag.
+    """Tell every client in which VLAN, and behind which uplink, the network service is that it asks for.
 
-    The client's node puts an interface into that VLAN of one of its own uplinks. Raises ValueError for another id.
+    The client's node puts an interface there, at the uplink that it has for the label `via`; whatever the client said
+    itself does not count. Raises `NotFound` for a service that is none of `services`.
     """
 
-    def __init__(self, vlan: int) -> None:
-        if not 0 <= vlan <= 4094:
-            raise ValueError(f"{vlan} is no VLAN id; expected 1 to 4094, or 0 for frames without a tag")
-        self._vlan = str(vlan)
+    def __init__(self, services: Iterable[VlanService]) -> None:
+        self._services = {service.name: service for service in services}
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete the mechanism that was chosen."""
-        mechanism = call.connection.mechanism
+        """Complete the mechanism that was chosen, and label the connection."""
+        name, mechanism = call.connection.network_service, call.connection.mechanism
+        if (service := self._services.get(name)) is None:
+            known = ", ".join(map(repr, self._services)) or "none"
+            raise NotFound(f"network service {name!r} is not provided here; there is {known}")
         if mechanism is not None and mechanism.type == VLAN:
-            mechanism.parameters[VLAN_ID] = self._vlan
+            mechanism.parameters[VLAN_ID] = str(service.vlan)
+            call.connection.labels[VIA] = service.via
         return await rest.request(call)

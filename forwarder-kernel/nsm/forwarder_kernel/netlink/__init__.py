@@ -1,5 +1,6 @@
 """The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
 
+from .changes import Changes
 from .encoding import Address, Interface, Message, Network
 from .messages import (
     LinkEnd,
@@ -23,12 +24,13 @@ from .messages import (
     set_up,
 )
 from .namespaces import Namespace, Namespaces
-from .sockets import Link, NetlinkError, Socket
+from .sockets import Link, NetlinkError, Socket, Traffic
 from .wireguard import KEEPALIVE, WireguardSocket
 
 __all__ = [
     "KEEPALIVE",
     "Address",
+    "Changes",
     "Interface",
     "Link",
     "LinkEnd",
@@ -38,6 +40,7 @@ __all__ = [
     "NetlinkError",
     "Network",
     "Socket",
+    "Traffic",
     "WireguardSocket",
     "add_address",
     "add_neighbor",

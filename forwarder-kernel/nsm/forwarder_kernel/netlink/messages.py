@@ -59,7 +59,7 @@ from .encoding import (
 )
 
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWNEIGH, _DELNEIGH = 28, 29
+_NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _APPEND = 0x800
 
 _IFF_RUNNING, _IFF_NOARP = 0x40, 0x80
@@ -68,7 +68,7 @@ _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _LOCAL = 2
 
 _IFLA_ADDRESS, _IFLA_LINK, _IFLA_OPERSTATE = 1, 5, 16
-_IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
+_IFLA_IFALIAS, _IFLA_STATS64, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 23, 27, 28
 _OPERSTATE_UP = 6
 _VETH_INFO_PEER = 1
 _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
@@ -84,6 +84,7 @@ _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _THERE = frozenset({errno.EEXIST})
 
+_STATISTICS = struct.Struct("=8Q")
 _ADDRESS = struct.Struct("=BBBBI")
 """Family, prefix length, flags, scope, index of the link."""
 _NEIGHBOR = struct.Struct("=B3xiHBB")
@@ -200,6 +201,17 @@ def get_link(*, name: str = "", index: int = 0) -> Message:
     return request(GETLINK, 0, link_part(index) + wanted, f"look at {name or index}", ack=False)
 
 
+def get_links() -> Message:
+    """Ask for all links."""
+    return request(GETLINK, DUMP, link_part(0), "list links", ack=False)
+
+
+def get_stations(index: int) -> Message:
+    """Ask for the hardware addresses that a link receives for others."""
+    body = _NEIGHBOR.pack(_BRIDGE_FAMILY, index, 0, 0, 0)
+    return request(_GETNEIGH, DUMP, body, "list the hardware addresses of a link", ack=False)
+
+
 def get_addresses(version: int) -> Message:
     """Ask for all addresses of IPv4 or IPv6."""
     return request(
@@ -277,6 +289,16 @@ def _mac(kind: int, value: str) -> bytes:
     return attribute(kind, bytes.fromhex(value.replace(":", "")))
 
 
+def alias_of(data: bytes) -> str:
+    """The alias in a link message; empty if it has none."""
+    return attributes_in(data, HEADER.size + LINK.size).get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def statistics_in(data: bytes) -> tuple[int, ...]:
+    """The counters in a link message: packets, bytes, errors and drops, each received and sent (rtnl_link_stats64)."""
+    return _STATISTICS.unpack_from(attributes_in(data, HEADER.size + LINK.size)[_IFLA_STATS64])
+
+
 def is_operating(data: bytes) -> bool:
     """Whether a link message says that the link passes packets (RFC 2863), not only that it was set up."""
     state = attributes_in(data, HEADER.size + LINK.size).get(_IFLA_OPERSTATE)
@@ -311,6 +333,12 @@ def decode_address(data: bytes) -> tuple[int, Address]:
     attributes = attributes_in(data, HEADER.size + _ADDRESS.size)
     packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
     return _ADDRESS.unpack_from(data, HEADER.size)[4], ipaddress.ip_address(packed)
+
+
+def decode_station(data: bytes) -> str:
+    """The hardware address of one message of the answer to `get_stations`; empty for a multicast one."""
+    mac = attributes_in(data, HEADER.size + _NEIGHBOR.size).get(_NDA_LLADDR, b"")
+    return mac.hex(":") if mac and not mac[0] & 1 else ""
 
 
 def _value(packed: bytes | None) -> int:

@@ -16,13 +16,18 @@ from nsm.chains.core import MeshError
 from .encoding import HEADER, Address, Message
 from .messages import (
     RouteAnswer,
+    alias_of,
     decode_address,
     decode_link,
     decode_route,
+    decode_station,
     get_addresses,
     get_link,
+    get_links,
     get_route,
+    get_stations,
     is_operating,
+    statistics_in,
 )
 
 _ROUTE = 0
@@ -62,6 +67,18 @@ class Link:
     """What it was made as, such as "veth"; empty for a device of the machine."""
     details: Mapping[str, Any]
     """What only its kind has, by the kernel's names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What has passed an interface since it was made, as the one sees it who holds it."""
+
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    drops: int
+    """Packets that were dropped in either direction."""
 
 
 class Socket:
@@ -104,6 +121,22 @@ class Socket:
     def has_link(self, index: int) -> bool:
         """Whether there is a link of that index."""
         return not isinstance(self._ask(get_link(index=index)), int)
+
+    def traffic(self, index: int) -> Traffic | None:
+        """What has passed the link of that index, or None if there is none."""
+        data = self._ask(get_link(index=index))
+        if isinstance(data, int):
+            return None
+        rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_drops, tx_drops = statistics_in(data)
+        return Traffic(rx_packets, tx_packets, rx_bytes, tx_bytes, rx_drops + tx_drops)
+
+    def links(self, mark: str) -> list[Link]:
+        """The links whose alias begins with `mark`."""
+        return [Link(**decode_link(data)) for data in self.dump(get_links()) if alias_of(data).startswith(mark)]
+
+    def stations(self, index: int) -> list[str]:
+        """The hardware addresses of the interfaces that are on a link and up, in whichever namespace (macvlan)."""
+        return list(filter(None, map(decode_station, self.dump(get_stations(index)))))
 
     def route(self, address: Address) -> RouteAnswer:
         """Where packets to `address` go. Raises `NetlinkError` if nowhere."""

@@ -13,7 +13,7 @@ from nsm.apis.mechanisms import KERNEL, NOOP
 from nsm.apis.payloads import ETHERNET, IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
+from nsm.chains.composed import Endpoint, endpoint
 from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import RegistryCall, RegistryHandler
 from nsm.chains.elements import policy_routing
@@ -27,10 +27,9 @@ from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
-from nsm.chains.registry.client_info import ClientInfo
-from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
+from nsm.services.registration import register
 
 POLITE, STRICT = "polite", "strict"
 
@@ -128,17 +127,16 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 async def _register(config: NseConfig, runtime: Runtime, listen_on: str, stack: AsyncExitStack) -> None:
-    policies = config.registry_client_policies
-    services = services_client(config.connect_to, runtime.pool, policies=policies)
-    info = ClientInfo({"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name})
-    endpoints = endpoints_client(config.connect_to, runtime.pool, [info, SendUrl()], policies=policies)
-    await stack.enter_async_context(services)
-    await stack.enter_async_context(endpoints)
-    if config.register_service:
-        for name in config.service_names:
-            await services.register(RegistryCall(NetworkService(name=name, payload=config.payload)))
-    record = _record(config, listen_on)
-    await endpoints.register(RegistryCall(record))
+    names = config.service_names if config.register_service else ()
+    endpoints = await register(
+        stack,
+        runtime.pool,
+        config.connect_to,
+        _record(config, listen_on),
+        [NetworkService(name=name, payload=config.payload) for name in names],
+        config=config,
+        policies=config.registry_client_policies,
+    )
     if config.unregister_itself:
         stack.push_async_callback(_unregister, endpoints, config.name, config.request_timeout)
 

@@ -1,0 +1,96 @@
+"""Network services that are VLANs behind the nodes' uplinks, and how they are written: as upstream writes them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+LARGEST_VLAN = 4094
+"""What IEEE 802.1Q has for use; 4095 is reserved."""
+
+_SERVICE = re.compile(r"\s*(?P<name>[^\s{},;]+)\s*\{(?P<fields>[^{}]*)\}\s*(?:,|$)")
+_FIELDS = ("vlan", "via", "labels", "domain")
+_SUCH_AS = "expected one such as 'finance { vlan: 100; via: gw-1 }'"
+
+
+@dataclass(frozen=True, slots=True)
+class VlanService:
+    """A network service: `vlan` of the uplink that a node has for the label `via`.
+
+    Raises ValueError for an id that is none, and without a `via`.
+    """
+
+    name: str
+    via: str
+    vlan: int = 0
+    """From 1 to 4094; 0: frames without a tag."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """By which a service's matches select it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.vlan <= LARGEST_VLAN:
+            raise ValueError(f"service {self.name!r}: {vlan_fault(self.vlan)}")
+        if not self.via:
+            raise ValueError(f"service {self.name!r}: via is missing; it names the uplink, as in via: gw-1")
+
+    def __str__(self) -> str:
+        """As `parse_vlan_services` reads it."""
+        labels = "&".join(f"{key}={value}" for key, value in self.labels.items())
+        return f"{self.name} {{ vlan: {self.vlan}; via: {self.via};{f' labels: {labels};' if labels else ''} }}"
+
+
+def vlan_fault(vlan: object) -> str:
+    """What to say of something that is no VLAN id."""
+    return f"{vlan} is no VLAN id; expected 1 to {LARGEST_VLAN}, or 0 for frames without a tag"
+
+
+def parse_vlan_services(text: str) -> tuple[VlanService, ...]:
+    """Read a list of `NAME { vlan: ID; via: LABEL; labels: KEY=VALUE&KEY=VALUE }`, without a vlan it is untagged.
+
+    Upstream's `domain: NAME` may be there and means nothing, as it does upstream. Raises ValueError.
+    """
+    services = tuple(_services(text.strip()))
+    names = [service.name for service in services]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"service {', '.join(map(repr, twice))} is given twice")
+    return services
+
+
+def _services(text: str) -> Iterable[VlanService]:
+    position = 0
+    while position < len(text) or not position:
+        found = _SERVICE.match(text, position)
+        if found is None:
+            raise ValueError(f"{text[position:].strip()!r} is no service; {_SUCH_AS}" if text else _SUCH_AS)
+        yield _service(found["name"], found["fields"])
+        position = found.end()
+
+
+def _service(name: str, text: str) -> VlanService:
+    fields: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(";"))):
+        key, colon, value = (each.strip() for each in part.partition(":"))
+        if key not in _FIELDS or not colon:
+            raise ValueError(f"service {name!r}: {part!r} is none of {', '.join(f'{each}: …' for each in _FIELDS)}")
+        if key in fields:
+            raise ValueError(f"service {name!r}: {key} is given twice")
+        fields[key] = value
+    labels = _labels(name, fields["labels"]) if fields.get("labels") else {}
+    return VlanService(name, fields.get("via", ""), _vlan(name, fields.get("vlan", "0")), labels)
+
+
+def _vlan(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"service {name!r}: {vlan_fault(repr(text))}")
+    return int(text)
+
+
+def _labels(name: str, text: str) -> dict[str, str]:
+    labels = {}
+    for pair in text.split("&"):
+        key, sign, value = (each.strip() for each in pair.partition("="))
+        if not key or not sign:
+            raise ValueError(f"service {name!r}: {pair!r} is no label; expected labels: key=value&key=value")
+        labels[key] = value
+    return labels

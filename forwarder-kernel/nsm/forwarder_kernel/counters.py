@@ -1,0 +1,90 @@
+"""What has passed each wire, by its service and by who is connected."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from nsm.apis.connection import Connection
+from nsm.apis.mechanisms import KERNEL
+from nsm.chains.core import Call, Element, Handler
+
+from .dataplane import Dataplane, LiveWire
+from .kernel_wire import LIVE
+from .netlink import Traffic
+
+CLIENT, SERVER = "client", "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Which wire it is. The interface of an end that is on another node has no name here."""
+
+    connection_id: str
+    network_service: str
+    nsc: str
+    nsc_interface: str
+    nse_interface: str
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What has passed the end of a wire on one side, `CLIENT` or `SERVER`: received and sent as its holder sees it."""
+
+    labels: Labels
+    side: str
+    traffic: Traffic
+
+
+class Counters(Element):
+    """Know the wires that are there, and read what has passed them.
+
+    The kernel counts, interface by interface, so a forwarder that starts again goes on where it was. Stands in a
+    forwarder's chain before what makes the wires.
+    """
+
+    def __init__(self, dataplane: Dataplane) -> None:
+        self._dataplane = dataplane
+        self._wires: dict[str, tuple[Labels, dict[str, str], LiveWire]] = {}
+
+    def __len__(self) -> int:
+        """How many wires are known: what a leak test counts."""
+        return len(self._wires)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Note the wire that the connection has now."""
+        connection = await rest.request(call)
+        own, live = call.live.connection_id, call.live.get(LIVE)
+        if live is not None:
+            if own not in self._wires:
+                call.live.on_end(partial(self._forget, own))
+            names = _interfaces(connection, live)
+            self._wires[own] = _labels(own, connection, names), names, live
+        return connection
+
+    async def read(self) -> list[Count]:
+        """All counts as they are now."""
+        known = list(self._wires.values())
+        traffic = await self._dataplane.traffic([live for _, _, live in known])
+        return [
+            Count(labels, side, passed)
+            for (labels, names, _), ends in zip(known, traffic, strict=True)
+            for side, passed in zip(names, ends, strict=True)
+            if passed is not None
+        ]
+
+    def _forget(self, connection_id: str) -> None:
+        del self._wires[connection_id]
+
+
+def _interfaces(connection: Connection, live: LiveWire) -> dict[str, str]:
+    """The interface of each side that has its end on this node, in the order of the wire's ends."""
+    is_near = connection.mechanism is not None and connection.mechanism.type == KERNEL
+    sides = (CLIENT, SERVER) if len(live.ends) == 2 else (CLIENT if is_near else SERVER,)
+    return {side: place.name for side, place in zip(sides, live.wire.places, strict=True)}
+
+
+def _labels(connection_id: str, connection: Connection, names: dict[str, str]) -> Labels:
+    segments = connection.path.path_segments if connection.path is not None else []
+    client = segments[0].name if segments else ""
+    return Labels(connection_id, connection.network_service, client, names.get(CLIENT, ""), names.get(SERVER, ""))

@@ -1,0 +1,39 @@
+"""The variables of the forwarder's metrics, by upstream's names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsm.chains.config import Common, duration, flag, not_yet, number, text, variable
+
+
+def _listen_on(value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= number(port) <= 65535:
+        raise ValueError("expected host:port, such as :8081 or 127.0.0.1:8081")
+    return host.strip("[]"), number(port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrometheusConfig(Common):
+    """Whether, where and to whom counters are served."""
+
+    prometheus: bool = variable("false", flag, "serve counters of wires at /metrics", env="PROMETHEUS")
+    prometheus_metrics_prefix: str = variable(
+        "", text, "what the names of metrics begin with", env="PROMETHEUS_METRICS_PREFIX"
+    )
+    prometheus_listen_on: tuple[str, int] = variable(":8081", _listen_on, "where to serve metrics")
+    prometheus_cert_file: str = variable("", text, "certificate for TLS; with none it is plain HTTP")
+    prometheus_key_file: str = variable("", text, "key of that certificate")
+    prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")
+    prometheus_max_bind_threshold: float = variable("120s", duration, "how long to wait between tries to bind, at most")
+    prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
+    prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
+
+    def fault(self) -> str:
+        """What does not fit together, as one line; empty if all does."""
+        if bool(self.prometheus_cert_file) != bool(self.prometheus_key_file):
+            return "NSM_PROMETHEUS_CERT_FILE and NSM_PROMETHEUS_KEY_FILE go together: set both or neither"
+        if self.prometheus_ca_file and not self.prometheus_cert_file:
+            return "NSM_PROMETHEUS_CA_FILE needs a certificate of ours: set NSM_PROMETHEUS_CERT_FILE too"
+        return ""
