@@ -59,10 +59,11 @@ class Kubectl:
 
 
 class System:
-    """The system that runs, and how long it took to come up."""
+    """The system that runs; how long it took to come up, and how often containers had to be started again meanwhile."""
 
     def __init__(self, cluster, kubectl, seconds):
         self.cluster, self.kubectl, self.seconds = cluster, kubectl, seconds
+        self.restarts = restarts(kubectl)
 
     def endpoints(self):
         """The names of the endpoints that are registered for workloads."""
@@ -95,6 +96,12 @@ def bring_up(folder=MANIFESTS):
     names = [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in workloads]
     kubectl.within(NAMESPACE).rolled_out(*names)
     return System(cluster, kubectl, time.monotonic() - begin)
+
+
+def restarts(kubectl):
+    """How often containers of the system's pods had to be started again."""
+    pods = kubectl.within(NAMESPACE).get("pods")["items"]
+    return sum(status["restartCount"] for pod in pods for status in pod["status"]["containerStatuses"])
 
 
 def eventually(condition, seconds=60):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, NAMESPACE, anew, eventually
+from tests.k8s.system import EXAMPLES, NAMESPACE, anew, eventually, restarts
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -23,7 +23,7 @@ def test_a_wire_outlives_the_pods_that_made_it_and_new_ones_are_made(system, kub
         mine(*PING)
         parts("rollout", "restart", *NODE_PARTS)
         parts.rolled_out(*NODE_PARTS)
-        assert restarts(parts) == 0
+        assert restarts(kubectl) == system.restarts
         assert eventually(lambda: refreshed(mine)), mine("logs", "client", "-c", "nsc", "--tail=20")
         mine(*PING)
         mine("delete", "pod/client", "--now")
@@ -43,10 +43,3 @@ def refreshed(kubectl):
     """Whether the client's last word is not about a refresh that failed, for longer than its longest pause."""
     recent = kubectl("logs", "client", "-c", "nsc", "--since=12s")
     return "refresh failed" not in recent
-
-
-def restarts(kubectl):
-    """How often containers of the node's parts had to be started again."""
-    return sum(
-        status["restartCount"] for pod in kubectl.get("pods")["items"] for status in pod["status"]["containerStatuses"]
-    )
