@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, NAMESPACE, anew, eventually
+from tests.k8s.system import EXAMPLES, anew, eventually
 
 pytestmark = pytest.mark.timeout(400)
 

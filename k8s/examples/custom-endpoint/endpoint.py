@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import Route
 from nsm.apis.payloads import ETHERNET
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
@@ -17,6 +16,7 @@ from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.logs import log
+from nsm.chains.model.ipcontext import add_route, ip_context_of
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import serve
 
@@ -29,9 +29,7 @@ class GreetByRoute(Element):
         if "name" not in call.connection.labels:
             raise Refused("say your name: kernel://greeting/nsm-1?name=...")
         connection = await rest.request(call)
-        routes = connection.context.ip_context.src_routes
-        if not any(route.prefix == "203.0.113.0/24" for route in routes):  # a refresh is a Request too
-            routes.append(Route(prefix="203.0.113.0/24"))
+        add_route(ip_context_of(connection).src_routes, "203.0.113.0/24")
         return connection
 
 
