@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from . import binary, images, layout
@@ -26,6 +27,7 @@ class Cluster:
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
         self.kubectl = folder / "kubectl"
+        self._process = None
 
     @property
     def pid(self):
@@ -51,7 +53,7 @@ class Cluster:
         (self.folder / "bin").symlink_to(binaries)
         images.write_all(self.folder / "images", binaries)
         with (logs / "cluster.log").open("wb") as log:
-            process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [
                     *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"),
                     *(sys.executable, "-m", "tests.cluster.control_plane", str(self.folder)),
@@ -62,20 +64,22 @@ class Cluster:
                 stderr=log,
                 start_new_session=True,
             )
-        end = time.monotonic() + SECONDS
-        while not (self.folder / "ready").exists():
-            if process.poll() is not None or time.monotonic() > end:
-                said = (logs / "cluster.log").read_text(errors="replace")
-                self.down(keep=True)
-                raise CannotStart(f"the cluster did not become ready; logs are in {self.folder}\n{said}")
-            time.sleep(0.1)
+        try:
+            self._wait()
+        except BaseException:
+            self.down(keep=True)
+            raise
         self._write_kubectl()
 
     def down(self, keep=False):
         """End it, and take away all that it had, but for the logs if `keep`. Ending what does not run is fine."""
+        if self._process is not None:
+            self._process.kill()  # and with it what it has started
+            self._process.wait()
         pid = self.pid
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             while self.pid is not None:
                 time.sleep(0.05)
         if keep:
@@ -108,6 +112,14 @@ class Cluster:
         pid = layout.pid_file(self.folder, node).read_text()
         entered = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--", *map(str, words)]
         return subprocess.run(entered, stdin=stdin, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+    def _wait(self):
+        end = time.monotonic() + SECONDS
+        while not (self.folder / "ready").exists():
+            if self._process.poll() is not None or time.monotonic() > end:
+                said = (self.folder / "logs/cluster.log").read_text(errors="replace")
+                raise CannotStart(f"the cluster did not become ready; logs are in {self.folder}\n{said}")
+            time.sleep(0.1)
 
     def _write_kubectl(self):
         enter = " ".join(self.command([self.folder / "bin/kubectl", f"--kubeconfig={self.kubeconfig}"]))
