@@ -183,7 +183,7 @@ class Registries:
             Pool(identity) as pool,
         ):
             yield Client(ENDPOINTS, pool, self.urls), Client(SERVICES, pool, self.urls)
-        await asyncio.sleep(0.01)  # a transport closes its socket after its task has gone
+        await asyncio.sleep(0.2)  # TLS says good-bye to the registries before their sockets are closed
 
 
 class Client:
