@@ -101,9 +101,9 @@ def until(condition, told=str, seconds=30):
 
 
 @contextlib.contextmanager
-def cluster(folder):
+def cluster(folder, controllers=False):
     """An API server with what the webhook needs; gives its `Kube`."""
-    with own_network(), api_server.serve(folder) as api:
+    with own_network(), api_server.serve(folder, controllers) as api:
         kube = Kube(api, folder)
         until(lambda: "namespace/default" in kube("get", "namespaces", "-o", "name"))
         kube("create", "namespace", "nsm-system")

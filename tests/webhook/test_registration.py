@@ -11,6 +11,7 @@ from cryptography import x509
 from structlog.testing import capture_logs
 
 from nsm.chains.core import Conflict, InvalidRequest
+from nsm.kube import NAMESPACES
 from nsm.webhook.certificate import ServerCertificate
 from nsm.webhook.configuration import ENTRIES, bundle_of, configuration
 from nsm.webhook.registration import CONFIGURATIONS, Registration
@@ -28,7 +29,7 @@ def build(bundle):
 
 
 def replica(api):
-    return Registration(api, build)
+    return Registration(api, build, "nsm-system")
 
 
 def trusted(api):
@@ -72,6 +73,27 @@ async def test_what_somebody_edits_is_put_right(edit):
         entry[edit] = []
     await registration.publish(mine.authority)
     assert api.objects[KEY]["webhooks"] == before
+
+
+async def test_what_others_wrote_about_the_configuration_stays():
+    """Such as what kubectl remembers of what was applied."""
+    api, mine = FakeApi(), made()
+    notes = {"labels": {"theirs": "1"}, "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}
+    await api.create(CONFIGURATIONS, {"metadata": {"name": "nsm", **notes}, "webhooks": []})
+    await replica(api).publish(mine.authority)
+    metadata = api.objects[KEY]["metadata"]
+    assert metadata["annotations"] == notes["annotations"]
+    assert metadata["labels"] == {"theirs": "1", **build("")["metadata"]["labels"]}
+    assert trusted(api) == mine.authority
+
+
+async def test_the_configuration_goes_with_the_namespace_of_the_webhook():
+    """An uninstallation may take our permissions before us."""
+    api = FakeApi()
+    api._store(NAMESPACES, {"metadata": {"name": "nsm-system"}})
+    await replica(api).publish(made().authority)
+    (owner,) = api.objects[KEY]["metadata"]["ownerReferences"]
+    assert owner == {"apiVersion": "v1", "kind": "Namespace", "name": "nsm-system", "uid": "1"}
 
 
 async def test_expired_authorities_of_replicas_that_were_killed_go():

@@ -111,4 +111,4 @@ def _registration(config: WebhookConfig, api: Api, version: Version, recipe: Rec
             has_conditions=version.has_match_conditions,
         )
 
-    return Registration(api, build)
+    return Registration(api, build, config.namespace)

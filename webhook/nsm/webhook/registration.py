@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nsm.chains.core import Conflict, InvalidRequest
 from nsm.chains.logs import log
-from nsm.kube import Api, Object, ObjectConflict, ObjectMissing, Resource
+from nsm.kube import NAMESPACES, Api, Object, ObjectConflict, ObjectMissing, Resource
 
 from .configuration import bundle_of
 
@@ -31,10 +31,14 @@ _TRIES = 20
 
 
 class Registration:
-    """`build` makes the configuration for a bundle of authorities (PEM)."""
+    """`build` makes the configuration for a bundle of authorities (PEM).
 
-    def __init__(self, api: Api, build: Callable[[str], Object]) -> None:
-        self._api, self._build = api, build
+    It belongs to `namespace`: when that is deleted, and with it our right to clean up, Kubernetes does it.
+    """
+
+    def __init__(self, api: Api, build: Callable[[str], Object], namespace: str) -> None:
+        self._api, self._build, self._namespace = api, build, namespace
+        self._owners: list[Object] = []
         self._name = build("")["metadata"]["name"]
         self._ours: set[str] = set()
 
@@ -74,16 +78,31 @@ class Registration:
         bundle = list(dict.fromkeys(change(there)))
         if found is None:
             if bundle:
-                await self._api.create(CONFIGURATIONS, self._build("".join(bundle)))
+                await self._api.create(CONFIGURATIONS, await self._wanted(bundle, {}))
                 log.info("registered", configuration=self._name)
         elif not bundle:
             metadata = found["metadata"]
             await self._api.delete(CONFIGURATIONS, self._name, uid=metadata["uid"], version=metadata["resourceVersion"])
             log.info("unregistered: this was the last replica", configuration=self._name)
-        elif not _says(found, wanted := self._build("".join(bundle))):
-            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
-            await self._api.replace(CONFIGURATIONS, {**wanted, "metadata": {**wanted["metadata"], **version}})
+        elif not _says(found, wanted := await self._wanted(bundle, found["metadata"])):
+            await self._api.replace(CONFIGURATIONS, wanted)
             log.info("registration changed", configuration=self._name, authorities=len(bundle))
+
+    async def _wanted(self, bundle: list[str], metadata: Object) -> Object:
+        """The configuration for `bundle`, with what others wrote into the `metadata` of the present one."""
+        if not self._owners:
+            self._owners = await self._find_owners()
+        wanted = self._build("".join(bundle))
+        labels = {**metadata.get("labels", {}), **wanted["metadata"]["labels"]}
+        owners = {"ownerReferences": self._owners} if self._owners else {}
+        return {**wanted, "metadata": {**metadata, **wanted["metadata"], "labels": labels, **owners}}
+
+    async def _find_owners(self) -> list[Object]:
+        try:
+            uid = (await self._api.get(NAMESPACES, self._namespace))["metadata"]["uid"]
+        except ObjectMissing:
+            return []
+        return [{"apiVersion": "v1", "kind": "Namespace", "name": self._namespace, "uid": uid}]
 
 
 def _certificates(pem: str) -> list[str]:
