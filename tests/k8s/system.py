@@ -103,3 +103,10 @@ def eventually(condition, seconds=60):
     while not (result := condition()) and time.monotonic() < end:
         time.sleep(0.5)
     return result
+
+
+def anew(pod):
+    """A pod as it was written, to be made again, on any node."""
+    about = {key: pod["metadata"][key] for key in ("name", "namespace", "labels")}
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}

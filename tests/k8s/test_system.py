@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, NAMESPACE, eventually
+from tests.k8s.system import EXAMPLES, NAMESPACE, anew, eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -71,6 +71,8 @@ def test_a_deployment_that_is_scaled_up_and_to_nothing_leaves_no_wire_and_no_rec
         pods = mine.get("pods", "-l", "app=web")["items"]
         assert len(pods) == 10
         assert {pod["spec"]["nodeName"] for pod in pods} == {"n1", "n2"}
+        assert len(system.wires()) == 20  # both ends of each
+        assert len(system.endpoints()) == 1
         mine("scale", "deployment/web", "--replicas=0")
         assert eventually(lambda: not system.wires()), system.wires()
         mine("scale", "deployment/nse", "--replicas=0")
@@ -78,13 +80,9 @@ def test_a_deployment_that_is_scaled_up_and_to_nothing_leaves_no_wire_and_no_rec
 
 
 def on_another_node(pod, node):
-    """The pod as it would be made anew, anywhere but on `node`."""
-    spec = {key: value for key, value in pod["spec"].items() if key not in {"nodeName", "affinity"}}
+    """The pod made anew, anywhere but on `node`."""
     there = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
-    spec["affinity"] = {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [there]}]}
-        }
-    }
-    about = {key: pod["metadata"][key] for key in ("name", "namespace", "labels")}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}
+    terms = {"nodeSelectorTerms": [{"matchExpressions": [there]}]}
+    pod = anew(pod)
+    pod["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}}
+    return pod

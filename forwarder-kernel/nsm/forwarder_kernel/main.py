@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
-from nsm.chains.config import duration, items, number, pairs, text, url, variable
-from nsm.chains.core import InvalidRequest, MeshError, RegistryCall
+from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
@@ -24,6 +25,9 @@ from .netlink import Address
 from .prometheus_config import PrometheusConfig
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
+
+_UNREGISTER_SECONDS = 10.0
+"""How long a forwarder that stops waits for its manager, which may be about to come back."""
 
 
 def _masks(value: str) -> tuple[str, ...]:
@@ -76,6 +80,9 @@ class ForwarderConfig(PrometheusConfig):
         "", _uplinks, "a YAML file that says which of the node's interfaces VLANs are on, by labels"
     )
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
+    unregister_itself: bool = variable(
+        "false", flag, "unregister when stopping: for a successor of the same name and another identity"
+    )
 
 
 def main(arguments: list[str]) -> int:
@@ -119,6 +126,17 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         await runtime.unless_stopped(endpoints.register(RegistryCall(_record(config, bound[0]))))
         log.info("ready", listen_on=bound[0])
         await runtime.stopping.wait()
+        if config.unregister_itself:
+            await _unregister(endpoints, config.name)
+
+
+async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: str) -> None:
+    """As far as it can be done in time: what stays ends by itself."""
+    deadline = asyncio.get_running_loop().time() + _UNREGISTER_SECONDS
+    try:
+        await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))
+    except MeshError as error:
+        log.warning("still registered", error=str(error))
 
 
 def _metrics(counters: Counters, config: ForwarderConfig) -> AbstractAsyncContextManager[None]:

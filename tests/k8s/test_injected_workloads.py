@@ -1,0 +1,108 @@
+"""Workloads that the webhook gives clients, with real wires: what starts when, what ends, who may be whom."""
+
+import json
+
+import pytest
+
+from tests.k8s.system import EXAMPLES, eventually
+
+pytestmark = pytest.mark.timeout(300)
+
+NAMESPACE = "nsm-two-pods"
+IMAGE = "localhost/nsm/nsc-tools:0.1.0"
+ASKS = {"networkservicemesh.io": "kernel://icmp-responder/nsm-1"}
+LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+PING = "ping -c 3 -i 0.2 -W 2 -I nsm-1 172.20.0.0"
+
+
+@pytest.fixture
+def mine(system, kubectl):
+    """The namespace of an endpoint, which enforces `restricted`."""
+    with kubectl.applied(EXAMPLES / "two-pods"):
+        mine = kubectl.within(NAMESPACE)
+        mine("delete", "pod/client", "--now")
+        mine.rolled_out("deployment/nse")
+        yield mine
+    assert eventually(lambda: not system.left()), system.left()
+
+
+def test_a_job_of_one_ping_ends(mine):
+    """Its client is no obstacle, and the wire is there before the ping begins."""
+    mine("apply", "-f", "-", stdin=json.dumps(job(PING)))
+    mine("wait", "--for=condition=Complete", "job/work", "--timeout=120s")
+    assert "3 received" in mine("logs", "job/work", "-c", "app")
+
+
+def test_pods_of_a_statefulset_come_again_under_their_names(mine):
+    """The second of a name has a wire of its own: the first one's is no obstacle."""
+    mine("apply", "-f", "-", stdin=json.dumps(stateful_set()))
+    for _ in range(2):
+        mine.rolled_out("statefulset/store")
+        mine("exec", "store-0", "-c", "app", "--", *PING.replace("172.20.0.0", endpoint_of(mine, "store-0")).split())
+        mine("delete", "pod/store-0", "--timeout=60s")
+    mine.rolled_out("statefulset/store")
+
+
+def test_nobody_in_a_restricted_namespace_is_root_or_has_a_folder_of_the_node(mine):
+    mine("apply", "-f", "-", stdin=json.dumps(job("sleep 60")))
+    assert eventually(lambda: mine.get("pods", "-l", "batch.kubernetes.io/job-name=work")["items"])
+    (pod,) = mine.get("pods", "-l", "batch.kubernetes.io/job-name=work")["items"]
+    assert [volume for volume in pod["spec"]["volumes"] if "hostPath" in volume] == []
+    mine.ready(pod["metadata"]["name"])
+    for container in ("nsc", "app"):
+        assert "uid=65532" in mine("exec", pod["metadata"]["name"], "-c", container, "--", "id")
+    mine("delete", "job/work", "--timeout=60s")
+
+
+def test_a_client_whose_manager_is_away_waits_and_says_so(system, mine):
+    """When the manager is back the client gets its wire, with nobody's help."""
+    managers = system.kubectl.within("nsm-system")
+    managers("patch", "daemonset/nsmgr", "-p", '{"spec":{"template":{"spec":{"nodeSelector":{"no":"node"}}}}}')
+    try:
+        assert eventually(lambda: not managers.get("pods", "-l", "app=nsmgr")["items"])
+        mine("apply", "-f", "-", stdin=json.dumps(job(PING)))
+        assert eventually(lambda: "no wire yet" in mine.run("logs", "job/work", "-c", "nsc").stdout)
+    finally:
+        managers("patch", "daemonset/nsmgr", "-p", '{"spec":{"template":{"spec":{"nodeSelector":null}}}}')
+    mine("wait", "--for=condition=Complete", "job/work", "--timeout=150s", seconds=160)
+
+
+def pod_template(command):
+    security = {
+        "runAsNonRoot": True,
+        "runAsUser": 65532,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "sysctls": [{"name": "net.ipv4.ping_group_range", "value": "0 2147483647"}],
+    }
+    app = {
+        "name": "app",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["sh", "-c", command],
+        "securityContext": LEAST,
+    }
+    spec = {"securityContext": security, "terminationGracePeriodSeconds": 2, "containers": [app]}
+    return {"metadata": {"annotations": ASKS, "labels": {"app": "work"}}, "spec": spec}
+
+
+def job(command):
+    template = pod_template(command)
+    template["spec"]["restartPolicy"] = "Never"
+    about = {"name": "work"}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": {"template": template}}
+
+
+def stateful_set():
+    spec = {
+        "serviceName": "store",
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": "work"}},
+        "template": pod_template("sleep infinity"),
+    }
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "store"}, "spec": spec}
+
+
+def endpoint_of(mine, pod):
+    """The address at the far end of the pod's wire."""
+    routes = json.loads(mine("exec", pod, "-c", "app", "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
+    return next(route["dst"] for route in routes if route["dst"].startswith("172.20.0."))
