@@ -10,7 +10,7 @@ from tests.cluster import binary
 from tests.cluster.layout import CHECKOUT
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, MANIFESTS / "variants/memory", MANIFESTS / "variants/spire"]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "SYS_ADMIN"]}
 PRIVILEGED = {"csi-driver", "identity-csi-driver"}
