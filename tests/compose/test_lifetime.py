@@ -18,14 +18,22 @@ def own_mesh(command, request):
     project.down()
 
 
-def kernel():
-    """What of a mesh the host's kernel could still have."""
-    return {
-        *(f"link {line.split(': ')[1]}" for line in call("ip", "-o", "link").splitlines()),
-        *(f"route {line}" for line in call("ip", "route", "show", "table", "all").splitlines()),
-        *(f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()),
-        f"forwarding {Path('/proc/sys/net/ipv4/ip_forward').read_text()}",
-    }
+def interfaces(bridge):
+    """The bridge of a project's network, and what is on it."""
+    links = [line.split(": ")[1].split("@")[0] for line in call("ip", "-o", "link").splitlines() if bridge in line]
+    return {*links, *(line for line in call("ip", "route", "show", "table", "all").splitlines() if bridge in line)}
+
+
+def mounts():
+    """Where the engine has mounted something."""
+    root = docker("info", "-f", "{{.DockerRootDir}}").strip()
+    folders = (root, str(CHECKOUT / ".engine"), "/run/docker")
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return {point for point in points if point.startswith(folders)}
+
+
+def forwards():
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text()
 
 
 def engine():
@@ -34,17 +42,18 @@ def engine():
 
 
 def test_down_leaves_nothing(own_mesh):
-    """What else comes and goes on this machine meanwhile is not looked at."""
-    kernel_before, engine_before = kernel(), engine()
+    """Neither in the kernel nor in the engine. What else comes and goes on this machine is not looked at."""
+    before = engine(), mounts(), forwards()
     own_mesh.up("--scale", "client=3")
     own_mesh.until_healthy("client", 3)
     own_mesh.until_healthy("remote-client")
-    brought = kernel() - kernel_before
+    network = docker("network", "ls", "-q", "--no-trunc", "-f", f"name={own_mesh.name}_default").strip()
+    bridge = f"br-{network[:12]}"
+    assert len(interfaces(bridge)) > len(own_mesh.services()) / 2
+    assert mounts() > before[1]
     own_mesh.down()
-    kinds = {line.split()[0] for line in brought}
-    assert kinds == {"link", "route", "mount"}, "forwarding stays as it was"
-    assert brought & kernel() == set()
-    assert engine() == engine_before
+    assert interfaces(bridge) == set()
+    assert (engine(), mounts(), forwards()) == before
 
 
 def test_wires_outlive_a_forwarder_and_a_manager_that_are_started_again(own_mesh):
