@@ -1,6 +1,5 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
-import os
 import subprocess
 import tomllib
 
@@ -11,7 +10,7 @@ from tests.cluster import binary
 from tests.cluster.layout import CHECKOUT
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, MANIFESTS / "variants/memory", MANIFESTS / "variants/spire"]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "SYS_ADMIN"]}
 PRIVILEGED = {"csi-driver", "identity-csi-driver"}
@@ -87,19 +86,6 @@ def test_who_may_do_nothing_in_the_cluster_has_no_token(folder):
         account = pod_of(item)["serviceAccountName"]
         has_token = pod_of(item).get("automountServiceAccountToken", not tokenless[account])
         assert has_token == (account in bound), account
-
-
-def test_with_the_component_for_metrics_each_forwarder_serves_them_at_its_nodes_address(tmp_path):
-    kinds = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
-    parts = {"resources": [relative("base", tmp_path)], "components": [relative("metrics", tmp_path)]}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({**kinds, **parts}))
-    (forwarder,) = [each for each in containers(tmp_path) if each["name"] == "forwarder-kernel"]
-    names = [entry["name"] for entry in forwarder["env"]]
-    assert names.index("NODE_IP") < names.index("NSM_PROMETHEUS_LISTEN_ON")
-
-
-def relative(name, folder):
-    return os.path.relpath(MANIFESTS / name, folder)
 
 
 def test_by_spire_nobody_has_a_folder_of_the_node_for_identities():
