@@ -31,7 +31,17 @@ def test_a_cluster_starts_runs_a_pod_and_leaves_nothing(tmp_path):
     cluster = Cluster(folder)
     cluster.up()
     try:
-        run = ["run", "pod", "--image=localhost/nsm/busybox:1", "--restart=Never", "--attach", "--", "echo", "it runs"]
+        run = [
+            "run",
+            "pod",
+            "--image=localhost/nsm/busybox:1",
+            "--restart=Never",
+            "--attach",
+            "--command",
+            "--",
+            "echo",
+            "it runs",
+        ]
         done = subprocess.run([cluster.kubectl, *run], capture_output=True, text=True, timeout=120, check=False)
         assert "it runs" in done.stdout, done.stderr
         assert list(HIERARCHIES.glob(f"*/{layout.cgroup(folder)}"))

@@ -65,7 +65,7 @@ def authorities(secrets):
 
 def test_a_pod_is_who_the_cluster_says_and_trusts_the_others(kubectl):
     for node in NODES:
-        assert identity(kubectl, node) == f"spiffe://local.mesh/ns/who/pod/on-{node}"
+        assert identity(kubectl, node) == f"spiffe://k8s.nsm/ns/who/pod/on-{node}"
         assert trusts_its_manager(kubectl, node)
 
 
@@ -92,4 +92,4 @@ def test_an_emptied_secret_gets_a_new_authority_and_everybody_goes_over_to_it(se
     assert eventually(lambda: len(authorities(secrets)) == 1 and authorities(secrets) != before)
     for node in NODES:
         assert eventually(lambda node=node: trusts_its_manager(kubectl, node))
-        assert identity(kubectl, node) == f"spiffe://local.mesh/ns/who/pod/on-{node}"
+        assert identity(kubectl, node) == f"spiffe://k8s.nsm/ns/who/pod/on-{node}"
