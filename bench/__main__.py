@@ -154,7 +154,7 @@ def growth(bench: Bench) -> None:
     with mesh("bench-grow", TOPOLOGY) as run:
         load(run, "-n", "50", "--cycle")
         ratios = []
-        for _ in range(3):
+        for _ in range(5):
             few, many = (load(run, "-n", "100", "--cycle", "--beside", str(count)) for count in (10, 500))
             ratios.append(statistics.median(many["setup"]) / statistics.median(few["setup"]))
         bench.note("growth_500", ratios, "")
