@@ -24,7 +24,11 @@ from tests.cluster.programs import Programs, answers
 from tests.docs.pages import ROOT
 
 NAMESPACE = "nsm-system"
-OPTIONS = ["--endpoint-reconciler-type=none"]  # the loopback cannot be an endpoint
+OPTIONS = [
+    "--endpoint-reconciler-type=none",  # the loopback cannot be an endpoint
+    "--watch-cache-sizes=configmaps#0",  # those are watched in etcd,
+    "--etcd-compaction-interval=2s",  # which forgets what is older than that
+]
 LIFETIME = 6
 MANIFESTS = ROOT / "k8s"
 ACCOUNTS = f"""
