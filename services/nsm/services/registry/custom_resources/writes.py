@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections.abc import Awaitable
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -19,8 +20,10 @@ from .rules import Rules
 
 T = TypeVar("T")
 
-_TRIES = 8
+_TRIES = 20
 """How often a write is tried that others come before."""
+_STEP = 0.01
+"""Seconds by which the pause before another try may grow: a random one, so that two replicas do not go on in step."""
 _SEEN_WITHIN = 1.0
 """Seconds that a write waits for the watch to tell of it: who asks next here finds it."""
 _REMEMBERED = 30.0
@@ -82,7 +85,7 @@ class Writes(Generic[R]):
 
     async def _write_at(self, key: Key, record: R) -> Object:
         held = self._index.at(key)
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             wanted = self._rules.merged(record, self._record_of(record, held))
             if wanted is None:
                 assert held is not None
@@ -90,7 +93,7 @@ class Writes(Generic[R]):
             try:
                 written = await self._put(self._form.to_object(wanted, self._namespace, held), is_new=held is None)
             except ObjectConflict:
-                held = await self._fetch(key)
+                held = await self._fetch_after(tries, key)
             except ObjectMissing:
                 if held is None:
                     raise  # the kind, or the namespace
@@ -115,20 +118,25 @@ class Writes(Generic[R]):
 
     async def _delete_at(self, key: Key, record: R) -> None:
         held = self._index.at(key) or await self._fetch(key)
-        for _ in range(_TRIES):
+        for tries in range(_TRIES):
             there = self._record_of(record, held)
             if held is None or (there is not None and not self._rules.may_go(record, there)):
                 return
             try:
                 await self.remove(held)
             except ObjectConflict:
-                held = await self._fetch(key)
+                held = await self._fetch_after(tries, key)
             except ObjectMissing:
                 return
             else:
                 await self._index.gone(held, _SEEN_WITHIN)
                 return
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be unregistered")
+
+    async def _fetch_after(self, tries: int, key: Key) -> Object | None:
+        """What somebody else has written, once they may be done."""
+        await asyncio.sleep(random.uniform(0, _STEP * tries))  # noqa: S311 - no secret
+        return await self._fetch(key)
 
     async def _fetch(self, key: Key) -> Object | None:
         try:
