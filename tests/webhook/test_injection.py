@@ -400,7 +400,7 @@ def test_an_annotation_with_a_slash_gives_names_without_a_second_one():
 
 @pytest.mark.parametrize(
     ("value", "names"),
-    [("ghcr.io:443/a/b-c:v1@sha256:00,nsc", ["b-c", "nsc"]), ("localhost/nsm/nsc", ["nsc"]), ("", [])],
+    [("registry.example:443/a/b-c:v1@sha256:00,nsc", ["b-c", "nsc"]), ("localhost/nsm/nsc", ["nsc"]), ("", [])],
 )
 def test_containers_are_called_like_their_images(value, names):
     assert [image.container for image in images(value)] == names

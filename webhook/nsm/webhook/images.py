@@ -31,7 +31,7 @@ def _image(reference: str) -> Image:
     name = reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if not _CONTAINER_NAME.fullmatch(name):
         raise ValueError(
-            f"{reference!r} gives no name of a container; expected an image such as ghcr.io/example/nsc:v1, "
+            f"{reference!r} gives no name of a container; expected an image such as registry.example/nsc:v1, "
             "its last part of small letters, digits and dashes"
         )
     return Image(reference, name)
