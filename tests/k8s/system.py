@@ -75,7 +75,7 @@ class System:
         return [line for node in NODES for line in self._links(node) if "alias nsm " in line]
 
     def _links(self, node):
-        script = "ip -o -d link show; for each in /run/netns/*; do nsenter --net=$each ip -o -d link show; done"
+        script = "ip -o -d link show; for each in /run/netns/*; do nsenter --net=$each ip -o -d link show || true; done"  # one may go meanwhile
         return self.cluster.on_node(node, ["sh", "-c", script]).splitlines()
 
     def left(self):
