@@ -17,21 +17,9 @@ from nsm.kube import (
     connect,
 )
 
-from .stand_in import forbidden, stand_in
+from .stand_in import forbidden
 
 MAPS = "/api/v1/namespaces/x/configmaps"
-
-
-@pytest.fixture
-async def server():
-    async with stand_in() as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server):
-    async with connect(server.url) as api:
-        yield api
 
 
 def status(code, message, reason=""):

@@ -4,23 +4,11 @@ import asyncio
 
 import pytest
 
-from nsm.kube import NAMESPACES, PODS, Reflector, connect
+from nsm.kube import NAMESPACES, PODS, Reflector
 
-from .stand_in import eventually, forbidden, stand_in
+from .stand_in import eventually, forbidden
 
 PODS_OF_X = "/api/v1/namespaces/x/pods"
-
-
-@pytest.fixture
-async def server():
-    async with stand_in() as server:
-        yield server
-
-
-@pytest.fixture
-async def api(server):
-    async with connect(server.url) as api:
-        yield api
 
 
 def names(reflector):

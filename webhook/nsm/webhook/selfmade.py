@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from nsm.chains.identity import unsigned
+
 _SKEW = datetime.timedelta(minutes=5)
 """Valid from a little before now, for clocks that differ."""
 
@@ -27,19 +29,18 @@ class SelfMade:
 def make(service: str, namespace: str, lifetime: datetime.timedelta) -> SelfMade:
     """For a server that is called as ``service.namespace.svc``."""
     now = datetime.datetime.now(datetime.UTC)
+    valid = now - _SKEW, now + lifetime
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = _name(f"networkservicemesh.{service}-ca")
     authority = (
-        _certificate(issuer, issuer, authority_key, now, lifetime)
+        unsigned(issuer, issuer, authority_key.public_key(), *valid, is_authority=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
     names = [x509.DNSName(name) for name in dns_names(service, namespace)]
     leaf = (
-        _certificate(_name(names[-1].value), issuer, key, now, lifetime)
+        unsigned(_name(names[-1].value), issuer, key.public_key(), *valid, is_authority=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
@@ -54,32 +55,5 @@ def dns_names(service: str, namespace: str) -> list[str]:
     return [f"{service}.{namespace}", f"{service}.{namespace}.svc"]
 
 
-def _certificate(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
-    now: datetime.datetime,
-    lifetime: datetime.timedelta,
-) -> x509.CertificateBuilder:
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key())
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - _SKEW)
-    builder = builder.not_valid_after(now + lifetime)
-    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-
-
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -4,6 +4,7 @@ from .authority import Authority
 from .identity import Bundles, Identity
 from .pem import load_chain
 from .svid import Svid, spiffe_id_of, split_certificates, trust_domain_of
+from .unsigned import unsigned
 
 __all__ = [
     "Authority",
@@ -14,4 +15,5 @@ __all__ = [
     "spiffe_id_of",
     "split_certificates",
     "trust_domain_of",
+    "unsigned",
 ]
