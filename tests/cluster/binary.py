@@ -8,10 +8,11 @@ import hashlib
 import os
 import platform
 import re
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
+from . import golang
 
 MODULE = Path(__file__).parent / "kubernetes"
 NAMES = [
@@ -34,7 +35,7 @@ def programs(say=print):
     folder = cache() / f"kubernetes-{key()}"
     if not folder.is_dir():
         say(f"building Kubernetes {version()} into {folder}; once, 9 to 15 minutes on two processors")
-        build(folder)
+        build(folder, say)
     return folder
 
 
@@ -56,10 +57,12 @@ def version():
     return re.search(r"k8s.io/kubernetes (v\S+)", (MODULE / "go.mod").read_text())[1]
 
 
-def build(folder):
+def build(folder, say=print):
     """Build into `folder`, which is there only once all of it is. Raises `CannotBuild`."""
-    if shutil.which("go") is None:
-        raise CannotBuild("no `go` on the PATH: install Go 1.24 or newer (https://go.dev/dl)")
+    try:
+        go = golang.go(cache(), say)
+    except golang.NoGo as problem:
+        raise CannotBuild(str(problem)) from problem
     major, minor, _ = version().removeprefix("v").split(".")
     about = {"gitVersion": version(), "gitMajor": major, "gitMinor": minor}
     settings = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in about.items())
@@ -69,7 +72,7 @@ def build(folder):
         place.mkdir()
         done = subprocess.run(
             [
-                "go",
+                go,
                 "build",
                 "-trimpath",
                 "-buildvcs=false",
