@@ -44,7 +44,9 @@ test-k8s: $(VENV)/.ready
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
 	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
 
-# An image for each component: make images, or some of them: make images ARGS="nsc nse"
+# An image for each component: make images, or some of them: make images ARGS="nsc nse"; for another machine:
+# make images PLATFORM=linux/arm64
+export PLATFORM
 images:
 	@scripts/system-packages images
 	scripts/with-engine scripts/images build $(ARGS)
