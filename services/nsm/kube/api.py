@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 from lightkube.core.exceptions import ConfigError
 
-from .errors import Unauthorized, Unreachable, Wish, error_of, error_of_status
+from .errors import Rejected, Unauthorized, Unreachable, Wish, error_of, error_of_status
+from .parsing import parsed
 from .resources import Object, Resource
 
 _PAGE = 500
@@ -152,7 +153,7 @@ class Api:
         content_type: str = "application/json",
     ) -> Object:
         path = wish.resource.path(wish.namespace, wish.name, wish.subresource)
-        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        content = None if body is None else _encoded(body, wish)
         headers = {} if body is None else {"Content-Type": content_type}
         with _translated(wish):
             response = await self._client.request(method, path, params=params, content=content, headers=headers)
@@ -160,6 +161,13 @@ class Api:
 
 
 _VERSION = Wish("get", Resource("", "v1", "version", "Info", namespaced=False))
+
+
+def _encoded(body: Any, wish: Wish) -> bytes:
+    try:
+        return json.dumps(body, separators=(",", ":")).encode()
+    except RecursionError:
+        raise Rejected(f"cannot {wish}: what somebody wrote into it is nested too deep; delete the object") from None
 
 
 def _decoded(response: httpx2.Response, wish: Wish) -> Object:
@@ -170,7 +178,7 @@ def _decoded(response: httpx2.Response, wish: Wish) -> Object:
 
 def _parsed(text: bytes, wish: Wish) -> Object:
     try:
-        found = json.loads(text)
+        found = parsed(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
