@@ -13,6 +13,7 @@ from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.services.registry.custom_resources import collector, custom_resource_registry
 from tests.kube.stand_in import eventually, forbidden, stand_in
+from tests.services.registry import nonsense
 
 GROUP = "/apis/networkservicemesh.io/v1/namespaces"
 ENDPOINTS, SERVICES = f"{GROUP}/nsm-system/networkserviceendpoints", f"{GROUP}/nsm-system/networkservices"
@@ -326,6 +327,46 @@ async def test_an_object_edited_into_nonsense_is_ignored_with_an_event_and_what_
             "payload": "ETHERNET",
             "path_ids": ["spiffe://a/one"],
         }
+
+
+async def test_a_registry_goes_on_beside_any_nonsense_and_knows_what_was_sound(server, registry):
+    """Hundreds of objects, each with another thing in it that makes no sense; the same for a replica that starts."""
+    await registry.endpoints.register(call(nse("before")))
+    for kind, sound in ((SERVICES, nonsense.SERVICE), (ENDPOINTS, nonsense.ENDPOINT)):
+        for number, (path, spec, new) in enumerate(nonsense.all_of(sound)):
+            if nonsense.must_fail(sound, path, new):
+                server.put(f"{kind}/bad-{number}", spec=spec)
+    await registry.services.register(call(NetworkService(name="late")))
+    await registry.endpoints.register(call(nse("late")))
+    async with replica(server) as other:
+        for each in (registry, other):
+            await found_soon(each.endpoints, NetworkServiceEndpoint(), ["before", "late"])
+            await found_soon(each.services, NetworkService(), ["late"])
+
+
+async def test_a_time_beyond_all_calendars_is_refused_and_not_written(server, registry):
+    record = nse("late", initial_registration_time=Timestamp(seconds=2**60))
+    with pytest.raises(InvalidRequest, match="'late' cannot be registered: initial_registration_time.seconds is"):
+        await registry.endpoints.register(call(record))
+    assert server.paths() == []
+
+
+async def test_a_copy_under_another_name_does_not_stand_in_for_the_object_of_the_record(server, registry):
+    await registry.services.register(call(NetworkService(name="svc", payload="ETHERNET")))
+    server.put(f"{SERVICES}/copy-of-svc", spec={"name": "svc", "payload": "IP"})
+    server.put(f"{SERVICES}/last", spec={"payload": "IP"})
+    await found_soon(registry.services, NetworkService(name="last"), ["last"])
+    assert [each.payload for each in await find(registry.services, NetworkService(name="svc"))] == ["ETHERNET"]
+
+
+async def test_an_object_whose_name_was_edited_says_what_to_do(server, registry):
+    await registry.services.register(call(NetworkService(name="svc")))
+    server.put(f"{SERVICES}/svc", spec={"name": "other"})
+    await found_soon(registry.services, NetworkService(name="svc"), [])
+    with pytest.raises(
+        Conflict, match="the object 'svc' is that of 'other', not of 'svc'; delete it, or mend its spec"
+    ):
+        await registry.services.register(call(NetworkService(name="svc")))
 
 
 # --- what ends

@@ -1,12 +1,12 @@
 """Records as objects and back; names that Kubernetes allows; the store's URL."""
 
 import re
-from contextlib import suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nsm.apis import codec
 from nsm.apis.registry import (
     Destination,
     Match,
@@ -16,13 +16,20 @@ from nsm.apis.registry import (
     NetworkServiceLabels,
 )
 from nsm.apis.wellknown import Timestamp
+from nsm.chains.registry.memory import Records
+from nsm.kube import Change
+from nsm.services.registry.custom_resources.index import Index, is_live
 from nsm.services.registry.custom_resources.names import object_name
 from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
 from nsm.services.registry.store_url import StoreUrl, store_url
+from tests.services.registry import nonsense
+from tests.services.registry.nonsense import ENDPOINT, SERVICE
 
 text = st.text(max_size=8)
 labels = st.dictionaries(text, text, max_size=3)
-times = st.none() | st.builds(Timestamp, seconds=st.integers(-(2**40), 2**40), nanos=st.integers(0, 999_999_999))
+times = st.none() | st.builds(
+    Timestamp, seconds=st.integers(-62_135_596_800, 253_402_300_799), nanos=st.integers(0, 999_999_999)
+)
 routes = st.builds(Destination, destination_selector=labels, weight=st.integers(0, 2**32 - 1))
 matches = st.builds(
     Match,
@@ -60,22 +67,106 @@ def test_an_endpoint_comes_back_as_it_went(endpoint):
     assert ENDPOINT_FORM.from_object(ENDPOINT_FORM.to_object(endpoint, "x")) == endpoint
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | text,
-        lambda inner: (
-            st.lists(inner)
-            | st.dictionaries(
-                st.sampled_from([*SERVICE_FORM.fields, *ENDPOINT_FORM.fields, "seconds", "labels", "routes"]), inner
-            )
-        ),
-        max_leaves=12,
-    )
+FORMS = [pytest.param(SERVICE_FORM, SERVICE, id="service"), pytest.param(ENDPOINT_FORM, ENDPOINT, id="endpoint")]
+beginnings = [*SERVICE_FORM.fields, *ENDPOINT_FORM.fields, "spec"]
+
+
+def usable(record):
+    """What whoever finds a record does with it: none of this may fail."""
+    assert type(record)().parse(codec.encode(record)) == record
+    if isinstance(record, NetworkServiceEndpoint):
+        for moment in (record.expiration_time, record.initial_registration_time):
+            assert moment is None or moment.to_rfc3339().endswith("Z")
+            is_live(record)
+    records = Records()
+    records.put(record)
+    assert records.matching(type(record)(name=record.name)) == [record]
+
+
+def fault(form, spec):
+    """What is said to be wrong with it; nothing if it is a record, which then is usable."""
+    try:
+        record = form.from_object({"metadata": {"name": "x"}, "spec": spec})
+    except ValueError as error:
+        return str(error)
+    usable(record)
+    return ""
+
+
+@pytest.mark.parametrize(("form", "sound"), FORMS)
+def test_each_field_edited_into_nonsense_is_named_and_what_passes_is_usable(form, sound):
+    """Every place of an object with every kind of value."""
+    assert fault(form, sound) == ""
+    for path, spec, new in nonsense.all_of(sound):
+        said = fault(form, spec)
+        assert said or not nonsense.must_fail(sound, path, new), (path, new)
+        if said:
+            place = nonsense.shown(path) if path or not isinstance(new, dict) else ""
+            assert re.match(rf"{re.escape(place)}.* is .*; expected ", said), said
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*beginnings, "seconds", "nanos", "labels", "routes", "weight"]) | text, inner
+        )
+    ),
+    max_leaves=12,
 )
-def test_nonsense_is_a_value_error_and_nothing_else(spec):
+
+
+@given(anything)
+def test_nonsense_is_told_by_the_field_and_does_nothing_else(spec):
     for form in (SERVICE_FORM, ENDPOINT_FORM):
-        with suppress(ValueError):
-            form.from_object({"metadata": {"name": "x"}, "spec": spec})
+        said = fault(form, spec)
+        assert not said or re.split(r"[. \[]", said, maxsplit=1)[0] in beginnings
+
+
+@given(st.data(), anything)
+@pytest.mark.parametrize(("form", "sound"), FORMS)
+def test_nonsense_in_one_place_of_a_sound_object_is_told_by_that_place(form, sound, data, new):
+    path = data.draw(st.sampled_from([path for path in nonsense.places(sound) if path]))
+    said = fault(form, nonsense.put(sound, path, new))
+    assert not said or said.startswith(nonsense.shown(path))
+
+
+@pytest.mark.parametrize("depth", [50, 800, 100_000])
+def test_nonsense_that_is_nested_deep_or_long_is_shown_in_short(depth):
+    deep = []
+    for _ in range(depth):
+        deep = [deep]
+    for value in (deep, {"a": deep}, ["x" * depth], ["x"] * depth):
+        with pytest.raises(ValueError, match=r"^payload is .*; expected text$") as caught:
+            SERVICE_FORM.from_object({"metadata": {"name": "x"}, "spec": {"payload": value}})
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(("form", "sound"), FORMS)
+async def test_an_index_goes_on_after_any_nonsense(form, sound):
+    complaints = []
+    index = Index(
+        form,
+        "x",
+        lifetime=60.0,
+        is_cut_off=lambda: False,
+        over=lambda ended: None,
+        complain=lambda about, fault: complaints.append((about["metadata"]["resourceVersion"], fault)),
+    )
+    expected, held = 0, None
+    for number, (path, spec, new) in enumerate(nonsense.all_of(sound)):
+        metadata = {"name": "x", "namespace": "x", "resourceVersion": str(number + 1)}
+        index.hear(Change(held, held := {"metadata": metadata, "spec": spec}))
+        expected += nonsense.must_fail(sound, path, new)
+    assert len({version for version, _ in complaints}) == len(complaints) >= expected
+    metadata = {"name": "x", "namespace": "x", "resourceVersion": str(number + 2)}
+    index.hear(Change(held, held := {"metadata": metadata, "spec": sound}))
+    assert [record.name for record in index.records.matching(type(index.records.get("x"))())] == ["x"]
+    assert len(index) == 1
+    index.hear(Change(held, None))
+    assert len(index) == len(index.records) == 0
+    index.close()
 
 
 @pytest.mark.parametrize("name", ["nse-1", "a", "icmp-responder.my-vpp", "0"])

@@ -16,6 +16,7 @@ from nsm.chains.logs import log
 from nsm.chains.registry.memory import Records
 from nsm.kube import Change, Key, Object, key_of
 
+from .names import object_name
 from .objects import Form
 
 
@@ -32,7 +33,8 @@ class Index(Generic[R]):
     """The records of the cluster's objects, for as long as they live.
 
     Objects of all namespaces count, as upstream's registry reads them; if two hold records of one name, that of
-    `namespace` is it. A record goes when its time is over and `over` hears of it: that one deletes the object.
+    `namespace` is it, and there the one that is called like the record. A record goes when its time is over and `over`
+    hears of it: that one deletes the object.
 
     While the API server is away nobody can refresh what is registered, so nothing ends then: a record that would is
     given another `lifetime` seconds for as long as `is_cut_off` says so.
@@ -127,7 +129,9 @@ class Index(Generic[R]):
         """Let Find answer with the best of the live records of that name, if there is one."""
         live = [key for key in self._named.get(name, ()) if is_live(self._held[key].record)]
         if live:
-            chosen = self._held[min(live, key=lambda key: (key[0] != self._namespace, key))].record
+            usual = object_name(name)  # a person may have copied it: that is not what is written to
+            best = min(live, key=lambda key: (key[0] != self._namespace, key[1] != usual, key))
+            chosen = self._held[best].record
             if self.records.get(name) is not chosen:
                 self.records.put(chosen)
         else:

@@ -7,8 +7,9 @@ is no record is a ValueError that says which field is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from reprlib import Repr
 from typing import Any, Generic
 
 from nsm.apis.registry import (
@@ -28,6 +29,12 @@ from .names import object_name
 Json = dict[str, Any]
 
 _GROUP, _VERSION = "networkservicemesh.io", "v1"
+
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+"""Of the years 1 to 9999: what a protobuf Timestamp may say, and what a date can be made of."""
+
+_SHORT = Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong = 2, 60, 60
 
 
 @dataclass(frozen=True)
@@ -79,28 +86,32 @@ def _service_from_spec(spec: Json, name: str) -> NetworkService:
     return NetworkService(
         name=_text(spec, "name") or name,
         payload=_text(spec, "payload"),
-        matches=[_match_from_spec(each, f"matches[{n}]") for n, each in enumerate(_list(spec, "matches"))],
+        matches=[_match_from_spec(each, where) for where, each in _list(spec, "matches")],
         path_ids=_texts(spec, "path_ids"),
     )
 
 
 def _match_from_spec(value: Any, where: str) -> Match:
     spec = _mapping(value, where)
-    metadata = spec.get("metadata")
     return Match(
         source_selector=_labels(spec, "source_selector", where),
-        routes=[_route_from_spec(each, f"{where}.routes[{n}]") for n, each in enumerate(_list(spec, "routes"))],
-        fallthrough=spec.get("fallthrough") is True,
-        metadata=None if metadata is None else Metadata(labels=_labels(_mapping(metadata, where), "labels", where)),
+        routes=[_route_from_spec(each, inside) for inside, each in _list(spec, "routes", where)],
+        fallthrough=_flag(spec, "fallthrough", where),
+        metadata=_metadata_from_spec(spec, "metadata", where),
     )
+
+
+def _metadata_from_spec(spec: Json, name: str, within: str) -> Metadata | None:
+    where = _path(within, name)
+    return None if spec.get(name) is None else Metadata(labels=_labels(_mapping(spec[name], where), "labels", where))
 
 
 def _route_from_spec(value: Any, where: str) -> Destination:
     spec = _mapping(value, where)
-    weight = _whole(spec, "weight", where)
-    if not 0 <= weight < 2**32:
-        raise ValueError(f"{where}.weight is {weight}; expected 0 to 4294967295")
-    return Destination(destination_selector=_labels(spec, "destination_selector", where), weight=weight)
+    return Destination(
+        destination_selector=_labels(spec, "destination_selector", where),
+        weight=_whole(spec, "weight", where, least=0, most=2**32 - 1),
+    )
 
 
 def _endpoint_to_spec(endpoint: NetworkServiceEndpoint) -> Json:
@@ -118,13 +129,12 @@ def _endpoint_to_spec(endpoint: NetworkServiceEndpoint) -> Json:
 
 
 def _endpoint_from_spec(spec: Json, name: str) -> NetworkServiceEndpoint:
-    labels = _mapping(spec.get("network_service_labels") or {}, "network_service_labels")
     return NetworkServiceEndpoint(
         name=_text(spec, "name") or name,
         network_service_names=_texts(spec, "network_service_names"),
         network_service_labels={
-            service: NetworkServiceLabels(labels=_labels(_mapping(of, service), "labels", service))
-            for service, of in labels.items()
+            service: NetworkServiceLabels(labels=_labels(_mapping(of, where), "labels", where))
+            for service, where, of in _items(spec, "network_service_labels")
         },
         url=_text(spec, "url"),
         expiration_time=_time_from_spec(spec, "expiration_time"),
@@ -141,12 +151,18 @@ def _time_from_spec(spec: Json, name: str) -> Timestamp | None:
     if spec.get(name) is None:
         return None
     moment = _mapping(spec[name], name)
-    return Timestamp(seconds=_whole(moment, "seconds", name), nanos=_whole(moment, "nanos", name))
+    return Timestamp(
+        seconds=_whole(moment, "seconds", name, least=_FIRST_SECOND, most=_LAST_SECOND),
+        nanos=_whole(moment, "nanos", name, least=0, most=999_999_999),
+    )
 
 
 def _filled(**values: Any) -> Json:
     """Without what is empty, as Go's `omitempty` does."""
     return {name: value for name, value in values.items() if value}
+
+
+# What is null is as good as not there, as it is for Go.
 
 
 def _mapping(value: Any, where: str) -> Json:
@@ -155,44 +171,70 @@ def _mapping(value: Any, where: str) -> Json:
     return value
 
 
-def _list(spec: Json, name: str) -> list[Any]:
-    value = spec.get(name) or []
+def _items(spec: Json, name: str, within: str = "") -> list[tuple[str, str, Any]]:
+    """Each key of a map, where its value stands, and that."""
+    where = _path(within, name)
+    value = spec.get(name)
+    return [] if value is None else [(key, _path(where, key), of) for key, of in _mapping(value, where).items()]
+
+
+def _list(spec: Json, name: str, within: str = "") -> list[tuple[str, Any]]:
+    """Where each value of a list stands, and the value."""
+    where = _path(within, name)
+    value = spec.get(name)
+    if value is None:
+        return []
     if not isinstance(value, list):
-        raise ValueError(f"{name} is {_shown(value)}; expected a list")
-    return value
+        raise ValueError(f"{where} is {_shown(value)}; expected a list")
+    return [(f"{where}[{number}]", each) for number, each in enumerate(value)]
 
 
 def _text(spec: Json, name: str) -> str:
-    value = spec.get(name, "")
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is {_shown(value)}; expected text")
-    return value
+    value = spec.get(name)
+    return "" if value is None else _as_text(value, name)
 
 
 def _texts(spec: Json, name: str) -> list[str]:
-    values = _list(spec, name)
-    if not all(isinstance(value, str) for value in values):
-        raise ValueError(f"{name} is {_shown(values)}; expected a list of texts")
-    return values
+    return [_as_text(value, where) for where, value in _list(spec, name)]
 
 
-def _labels(spec: Json, name: str, where: str) -> dict[str, str]:
-    value = spec.get(name) or {}
-    if not isinstance(value, Mapping) or not all(isinstance(each, str) for each in value.values()):
-        raise ValueError(f"{where}.{name} is {_shown(value)}; expected a map of texts")
-    return dict(value)
+def _labels(spec: Json, name: str, within: str) -> dict[str, str]:
+    return {label: _as_text(value, where) for label, where, value in _items(spec, name, within)}
 
 
-def _whole(spec: Json, name: str, where: str) -> int:
-    value = spec.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
-        raise ValueError(f"{where}.{name} is {_shown(value)}; expected a whole number")
+def _as_text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{where} is {_shown(value)}; expected text")
     return value
 
 
+def _flag(spec: Json, name: str, within: str) -> bool:
+    value = spec.get(name)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected true or false")
+    return value
+
+
+def _whole(spec: Json, name: str, within: str, *, least: int, most: int) -> int:
+    value = spec.get(name)
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected a whole number")
+    if not least <= value <= most:
+        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected {least} to {most}")
+    return value
+
+
+def _path(within: str, name: str) -> str:
+    return f"{within}.{name}" if within else name
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """The beginning of it: it may be long, and nested too deep for `repr`."""
+    return _SHORT.repr(value)
 
 
 SERVICE_FORM: Form[NetworkService] = Form(

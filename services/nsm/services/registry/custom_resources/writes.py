@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from nsm.chains.core import Conflict, R, TimedOut, Unavailable
+from nsm.chains.core import Conflict, InvalidRequest, R, TimedOut, Unavailable
 from nsm.kube import Key, Object, ObjectConflict, ObjectMissing, key_of
 
 from .index import Index
@@ -51,7 +51,7 @@ class Writes(Generic[R]):
     async def register(self, record: R, within: float | None) -> R:
         """Write `record` over what is there, in so many seconds; returns it as it now stands.
 
-        Raises `Refused` or `Conflict` by the rules, `Unavailable`, `TimedOut`.
+        Raises `Refused` or `Conflict` by the rules, `InvalidRequest`, `Unavailable`, `TimedOut`.
         """
         written = await self._in_time(self._write(record), within, record.name)
         return self._form.from_object(written)
@@ -90,8 +90,9 @@ class Writes(Generic[R]):
             if wanted is None:
                 assert held is not None
                 return held
+            body = self._sound(self._form.to_object(wanted, self._namespace, held))
             try:
-                written = await self._put(self._form.to_object(wanted, self._namespace, held), is_new=held is None)
+                written = await self._put(body, is_new=held is None)
             except ObjectConflict:
                 held = await self._fetch_after(tries, key)
             except ObjectMissing:
@@ -102,6 +103,14 @@ class Writes(Generic[R]):
                 await self._index.seen(written, _SEEN_WITHIN)
                 return written
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
+
+    def _sound(self, body: Object) -> Object:
+        """The object itself. What nobody would take out of it again is not written: a time beyond all calendars."""
+        try:
+            self._form.from_object(body)
+        except ValueError as error:
+            raise InvalidRequest(f"{key_of(body)[1]!r} cannot be registered: {error}") from None
+        return body
 
     async def _put(self, body: Object, *, is_new: bool) -> Object:
         if is_new:
@@ -156,5 +165,8 @@ class Writes(Generic[R]):
         except ValueError:
             return None
         if there.name != record.name:
-            raise Conflict(f"the object {key_of(held)[1]!r} is that of {there.name!r}, not of {record.name!r}")
+            raise Conflict(
+                f"the object {key_of(held)[1]!r} is that of {there.name!r}, not of {record.name!r}; "
+                "delete it, or mend its spec.name"
+            )
         return there
