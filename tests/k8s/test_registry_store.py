@@ -17,11 +17,12 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkSer
 from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, Unavailable
 from nsm.chains.identity.source import identity_from
 from nsm.chains.transport import Pool, RemoteRegistry
-from nsm.kube import CONFIG_MAPS, Gone, Reflector, Unauthorized, connect
-from nsm.services.registry.custom_resources.objects import SERVICE_FORM
+from nsm.kube import CONFIG_MAPS, EVENTS, Gone, Reflector, Rejected, Unauthorized, connect
+from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
 from tests.cluster import api_server, binary, identities
 from tests.cluster.programs import Programs, answers
 from tests.docs.pages import ROOT
+from tests.services.registry import nonsense
 
 NAMESPACE = "nsm-system"
 OPTIONS = [
@@ -44,14 +45,14 @@ apiVersion: v1
 kind: ServiceAccount
 metadata: {{name: nobody, namespace: {NAMESPACE}}}
 """
-OTHER_DEFINITION = """
+LOOSE_DEFINITION = """
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
-metadata: {name: networkservices.networkservicemesh.io}
+metadata: {{name: {plural}.networkservicemesh.io}}
 spec:
   group: networkservicemesh.io
   scope: Namespaced
-  names: {kind: NetworkService, listKind: NetworkServiceList, plural: networkservices, singular: networkservice, shortNames: [netsvc, netsvcs]}
+  names: {{kind: {kind}, listKind: {kind}List, plural: {plural}, singular: {singular}, shortNames: {short}}}
   versions:
     - name: v1
       served: true
@@ -60,9 +61,17 @@ spec:
         openAPIV3Schema:
           type: object
           properties:
-            spec: {type: object, x-kubernetes-preserve-unknown-fields: true}
+            spec: {{x-kubernetes-preserve-unknown-fields: true}}
 """
-"""One that lets anything through, as a registry of another make brings it."""
+OTHER_DEFINITIONS = "---".join(
+    LOOSE_DEFINITION.format(kind=kind, plural=f"{kind.lower()}s", singular=kind.lower(), short=short)
+    for kind, short in (("NetworkService", "[netsvc, netsvcs]"), ("NetworkServiceEndpoint", "[nse, nses]"))
+)
+"""Such as let anything through, as a registry of another make brings them."""
+FORMS = [
+    pytest.param(SERVICE_FORM, nonsense.SERVICE, id="service"),
+    pytest.param(ENDPOINT_FORM, nonsense.ENDPOINT, id="endpoint"),
+]
 
 
 class Cluster:
@@ -211,8 +220,8 @@ class Client:
     async def found(self, at, query, condition, seconds=5.0):
         """Wait until what is found fits; returns how long that took."""
         begin = time.monotonic()
-        while not condition(await self.find(at, query)):
-            assert time.monotonic() - begin < seconds
+        while not condition(there := await self.find(at, query)):
+            assert time.monotonic() - begin < seconds, [record.name for record in there]
             await asyncio.sleep(0.005)
         return time.monotonic() - begin
 
@@ -235,6 +244,7 @@ def nse(name="nse-1", *services, **fields):
 
 
 ANY = NetworkServiceEndpoint()
+SERVICE = {"apiVersion": "networkservicemesh.io/v1", "kind": "NetworkService"}
 
 
 async def test_what_one_replica_is_told_the_other_finds(registries, cluster):
@@ -338,6 +348,24 @@ def test_nonsense_is_refused_by_the_schema(cluster, kind, spec, said):
     assert said in done.stderr
 
 
+@pytest.mark.parametrize(("form", "sound"), FORMS)
+async def test_what_the_schema_lets_through_is_a_record(cluster, form, sound):
+    """Every place of an object with every kind of value: refused there, or a record here."""
+    refused, taken = 0, 0
+    async with connect(str(cluster.api.kubeconfig)) as api:
+        for path, spec, new in nonsense.all_of(sound):
+            try:
+                made = await api.create(form.resource, {"metadata": {"name": "x"}, "spec": spec}, NAMESPACE)
+            except Rejected:
+                refused += 1
+            else:
+                await api.delete(form.resource, "x", NAMESPACE)
+                assert form.from_object(made).name == "x" or path == ("name",), (path, new)
+                taken += 1
+    assert refused >= sum(nonsense.must_fail(sound, path, new) for path, _, new in nonsense.all_of(sound))
+    assert taken > 20
+
+
 async def test_fields_of_a_newer_registry_are_kept(registries, cluster):
     async with registries.clients() as (endpoints, _):
         await endpoints.register(0, nse())
@@ -349,10 +377,9 @@ async def test_fields_of_a_newer_registry_are_kept(registries, cluster):
 
 
 async def test_behind_another_definition_nonsense_is_ignored_with_an_event(registries, cluster):
-    ours = (MANIFESTS / "crds" / "networkservices.yaml").read_text()
     async with registries.clients() as (_, services):
         await services.register(0, NetworkService(name="svc"))
-        cluster.kubectl_apply(OTHER_DEFINITION)
+        cluster.kubectl_apply(OTHER_DEFINITIONS)
         try:
             patch = json.dumps({"spec": {"matches": "all of them"}})
             wait_until(
@@ -376,7 +403,152 @@ async def test_behind_another_definition_nonsense_is_ignored_with_an_event(regis
                 assert len(await services.find(at, NetworkService(name="svc"))) == 1
         finally:
             cluster.kubectl("delete", "netsvc", "svc", "-n", NAMESPACE)
-            cluster.kubectl_apply(ours)
+            cluster.kubectl("apply", "-k", MANIFESTS / "crds")
+
+
+async def definitions_are_loose(cluster, api):
+    """Definitions count some moments after they were applied."""
+    cluster.kubectl_apply(OTHER_DEFINITIONS)
+    async with asyncio.timeout(20):
+        for form in (SERVICE_FORM, ENDPOINT_FORM):
+            while not await taken(api, form, "probe", {"name": 1}):
+                await asyncio.sleep(0.1)
+            await api.delete(form.resource, "probe", NAMESPACE)
+
+
+async def taken(api, form, name, spec):
+    try:
+        await api.create(form.resource, {"metadata": {"name": name}, "spec": spec}, NAMESPACE)
+    except Rejected:
+        return False
+    return True
+
+
+async def test_beside_hundreds_of_objects_that_make_no_sense_both_registries_go_on(registries, cluster):
+    """Each with another thing wrong in it; also for a registry that starts then."""
+    spoilt = set()
+    async with registries.clients() as (endpoints, services), connect(str(cluster.api.kubeconfig)) as api:
+        await endpoints.register(0, nse("before"))
+        await definitions_are_loose(cluster, api)
+        try:
+            for form, sound in ((SERVICE_FORM, nonsense.SERVICE), (ENDPOINT_FORM, nonsense.ENDPOINT)):
+                for number, (path, spec, new) in enumerate(nonsense.all_of(sound)):
+                    # while the definitions change, what is null may be taken out on its way to us
+                    if number % 5 == 0 and new is not None and nonsense.must_fail(sound, path, new):
+                        assert await taken(api, form, f"bad-{number}", spec)
+                        spoilt.add((form.resource.kind, f"bad-{number}"))
+            registries.processes[1].kill()
+            registries.processes[1].wait()
+            registries.processes[1] = registries.start(1)
+            for at in range(2):
+                await endpoints.register(at, nse("before"))
+                await endpoints.register(at, nse(f"late-{at}"))
+                await services.register(at, NetworkService(name=f"late-{at}"))
+            for at in range(2):
+                await endpoints.found(at, ANY, lambda found: len(found) == 3)
+                await services.found(at, NetworkService(), lambda found: len(found) == 2)
+            async with asyncio.timeout(20):
+                while spoilt - (told := await complained_of(api)):
+                    await asyncio.sleep(0.1)
+            assert told == spoilt
+        finally:
+            for form in (SERVICE_FORM, ENDPOINT_FORM):  # one request: kubectl alone would take half a minute
+                cluster.kubectl("delete", "--raw", f"/{form.resource.path(NAMESPACE).strip('/')}")
+            cluster.kubectl("apply", "-k", MANIFESTS / "crds")
+
+
+@pytest.fixture
+def ours_at_the_end(cluster):
+    yield
+    cluster.kubectl("apply", "-k", MANIFESTS / "crds")
+
+
+async def test_definitions_applied_over_those_of_another_registry_and_back_lose_nothing(
+    registries, cluster, ours_at_the_end
+):
+    """The records of both go on whichever definitions come last; those of the other have no expiration time."""
+    theirs = {
+        "nse-theirs": {
+            "name": "nse-theirs",
+            "network_service_names": ["svc"],
+            "network_service_labels": {"svc": {"labels": {"nodeName": "node-1"}}},
+            "url": "tcp://10.0.0.1:5001",
+            "initial_registration_time": {"seconds": 1_700_000_000, "nanos": 43_812_717},
+            "path_ids": ["spiffe://test.mesh/client", "spiffe://test.mesh/theirs"],
+        },
+        "svc-theirs": {
+            "name": "svc-theirs",
+            "payload": "ETHERNET",
+            "matches": [
+                {
+                    "source_selector": {"app": "a"},
+                    "routes": [{"destination_selector": {"nodeName": "{{ .nodeName }}"}, "weight": 3}],
+                    "fallthrough": True,
+                },
+                {"metadata": {"labels": {"any": "way"}}},
+            ],
+            "path_ids": ["spiffe://test.mesh/client", "spiffe://test.mesh/theirs"],
+        },
+    }
+    loose, ours = ("-f", "-"), ("-k", MANIFESTS / "crds")
+    async with registries.clients() as (endpoints, services), connect(str(cluster.api.kubeconfig)) as api:
+        await definitions_are_loose(cluster, api)
+        for form, name in ((ENDPOINT_FORM, "nse-theirs"), (SERVICE_FORM, "svc-theirs")):
+            await api.create(form.resource, {"metadata": {"name": name}, "spec": theirs[name]}, NAMESPACE)
+        for definitions in (ours, loose, ours):
+            await services.register(0, NetworkService(name="svc"))
+            await endpoints.register(0, nse("nse-ours", url="tcp://10.0.0.2:5001"))
+            before = await all_objects(api)
+            assert len(before) == 4
+            cluster.kubectl("apply", *definitions, input=OTHER_DEFINITIONS if definitions == loose else None)
+            assert await all_objects(api) == before
+            for at in range(2):
+                await endpoints.found(at, ANY, lambda found: len(found) == 2)
+                (record,) = await endpoints.find(at, nse("nse-theirs"))
+                assert (record.url, record.expiration_time) == ("tcp://10.0.0.1:5001", None)
+                assert record.network_service_labels["svc"].labels == {"nodeName": "node-1"}
+                (service,) = await services.find(at, NetworkService(name="svc-theirs"))
+                assert (service.payload, len(service.matches)) == ("ETHERNET", 2)
+                assert service.matches[0].routes[0].weight == 3
+                assert service.matches[1].metadata.labels == {"any": "way"}
+        renewed = await endpoints.register(1, nse("nse-theirs", url="tcp://10.0.0.1:5001"))
+        assert (renewed.initial_registration_time.seconds, renewed.expiration_time is None) == (1_700_000_000, False)
+        await endpoints.unregister(0, nse("nse-theirs"))
+        await endpoints.found(1, nse("nse-theirs"), lambda found: not found)
+
+
+async def all_objects(api):
+    listings = [await api.list(form.resource) for form in (SERVICE_FORM, ENDPOINT_FORM)]
+    return [found for listing in listings for found in listing.objects]
+
+
+async def complained_of(api):
+    """Kind and name of each object that an event calls nonsense."""
+    events = (await api.list(EVENTS, NAMESPACE)).objects
+    about = [event["involvedObject"] for event in events if event["reason"] == "Malformed"]
+    return {(each["kind"], each["name"]) for each in about if each["name"].startswith("bad-")}
+
+
+@pytest.mark.parametrize("depth", [500, 9000])
+async def test_an_object_that_is_nested_beyond_reason_hides_no_other(registries, cluster, depth):
+    """Unknown fields are let through by any definition, however deep they are nested."""
+    text = json.dumps(
+        {**SERVICE, "metadata": {"name": "deep", "namespace": NAMESPACE}, "spec": {"payload": "IP", "x": 0}}
+    )
+    deep = text.replace('"x": 0', f'"x": {"[" * depth}{"]" * depth}')
+    path = f"/apis/networkservicemesh.io/v1/namespaces/{NAMESPACE}/networkservices"
+    async with registries.clients() as (_, services):
+        cluster.kubectl("create", "--raw", path, "-f", "-", input=deep)
+        registries.processes[1].kill()
+        registries.processes[1].wait()
+        registries.processes[1] = registries.start(1)
+        for at in range(2):
+            await services.register(at, NetworkService(name=f"late-{at}"))
+        for at in range(2):
+            await services.found(at, NetworkService(), lambda found: len(found) == 3)
+            await services.register(at, NetworkService(name="deep"))
+            with pytest.raises(MeshError, match="applied by hand with payload IP"):
+                await services.register(at, NetworkService(name="deep", payload="ETHERNET"))
 
 
 async def test_what_a_person_sees(registries, cluster):
