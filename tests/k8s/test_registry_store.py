@@ -551,6 +551,26 @@ async def test_an_object_that_is_nested_beyond_reason_hides_no_other(registries,
                 await services.register(at, NetworkService(name="deep", payload="ETHERNET"))
 
 
+async def test_what_was_deleted_and_is_kept_by_a_finalizer_is_not_found_and_says_what_it_waits_for(registries, cluster):
+    def finalizers(those):
+        patch = json.dumps({"metadata": {"finalizers": those}})
+        cluster.kubectl("patch", "nse", "nse-1", "-n", NAMESPACE, "--type=merge", "-p", patch)
+
+    async with registries.clients() as (endpoints, _):
+        await endpoints.register(0, nse())
+        finalizers(["registry.example/audit"])
+        await endpoints.unregister(0, nse())
+        for at in range(2):
+            await endpoints.found(at, ANY, lambda found: not found, seconds=1.0)
+            waits = "'nse-1' in 'nsm-system' is being deleted and waits for its finalizers: registry.example/audit"
+            with pytest.raises(MeshError, match=waits):
+                await endpoints.register(at, nse())
+            await endpoints.unregister(at, nse())
+        finalizers(None)
+        await endpoints.register(1, nse())
+        await endpoints.found(0, ANY, lambda found: len(found) == 1)
+
+
 async def test_what_a_person_sees(registries, cluster):
     async with registries.clients() as (endpoints, services):
         await services.register(0, NetworkService(name="svc"))

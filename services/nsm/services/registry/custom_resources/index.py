@@ -39,7 +39,8 @@ class Index(Generic[R]):
     While the API server is away nobody can refresh what is registered, so nothing ends then: a record that would is
     given another `lifetime` seconds for as long as `is_cut_off` says so.
 
-    An object that holds no record is told to `complain`, and counts as what it was before.
+    An object that holds no record is told to `complain`, and counts as what it was before. One that was deleted and is
+    only kept there by somebody's finalizers counts no more.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Index(Generic[R]):
 
     def hear(self, change: Change) -> None:
         """Take in what a reflector tells."""
-        if change.now is None:
+        if change.now is None or is_leaving(change.now):
             self._drop(change.key)
         else:
             self._take(change.now)
@@ -185,6 +186,11 @@ def is_live(record: object) -> bool:
     """Whether the record has not ended."""
     expires = expiration_of(record)
     return expires is None or expires > time.time()
+
+
+def is_leaving(found: Object) -> bool:
+    """Whether the object was deleted, and waits for its finalizers: nothing brings it back."""
+    return "deletionTimestamp" in found["metadata"]
 
 
 def _prolonged(record: R, seconds: float) -> R:

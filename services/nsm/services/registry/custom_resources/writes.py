@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from nsm.chains.core import Conflict, InvalidRequest, R, TimedOut, Unavailable
 from nsm.kube import Key, Object, ObjectConflict, ObjectMissing, key_of
 
-from .index import Index
+from .index import Index, is_leaving
 from .names import object_name
 from .objects import Form
 from .place import Place
@@ -86,6 +86,8 @@ class Writes(Generic[R]):
     async def _write_at(self, key: Key, record: R) -> Object:
         held = self._index.at(key)
         for tries in range(_TRIES):
+            if held is not None and is_leaving(held):
+                raise _kept(held)
             wanted = self._rules.merged(record, self._record_of(record, held))
             if wanted is None:
                 assert held is not None
@@ -170,3 +172,9 @@ class Writes(Generic[R]):
                 "delete it, or mend its spec.name"
             )
         return there
+
+
+def _kept(held: Object) -> Conflict:
+    namespace, name = key_of(held)
+    finalizers = ", ".join(held["metadata"].get("finalizers") or ())
+    return Conflict(f"the object {name!r} in {namespace!r} is being deleted and waits for its finalizers: {finalizers}")
