@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.k8s.webhook_cluster import ROOT, URLS, clients, cluster, pod, until
+from tests.k8s.webhook_cluster import ROOT, URLS, Refused, clients, cluster, pod, until
 
 
 @pytest.fixture(scope="module")
@@ -60,3 +60,19 @@ def test_a_role_that_lacks_a_permission_is_one_line_and_granting_it_is_enough(ku
             until(lambda: "keeps up again" in log.read_text())
     finally:
         kube(*restore)
+
+
+def test_while_no_webhook_is_there_annotated_pods_are_refused_at_once_and_others_are_made(kube):
+    with kube.webhook() as (process, _):
+        process.kill()
+        process.wait(20)
+    try:
+        with pytest.raises(Refused, match=r"failed calling webhook \"workloads\..*: connection refused"):
+            kube.apply(pod("nobody-there", URLS))
+        (plain,) = kube.apply(pod("plain-while-away"))
+        assert clients(plain) == [[], ["app"]]
+        with kube.webhook():
+            (stored,) = kube.apply(pod("nobody-there", URLS))
+            assert clients(stored) == [["nsc"], ["app"]]
+    finally:  # who is killed leaves its authority
+        kube("delete", "mutatingwebhookconfiguration", "nsm-webhook", "--ignore-not-found")
