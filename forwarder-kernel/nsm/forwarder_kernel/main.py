@@ -13,6 +13,7 @@ from nsm.chains.composed import endpoints_client
 from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
 from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
+from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -22,7 +23,6 @@ from .chain import OFFERED, forwarder
 from .counters import Counters
 from .dataplane import Dataplane
 from .netlink import Address
-from .prometheus_config import PrometheusConfig
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
 

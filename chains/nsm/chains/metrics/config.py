@@ -1,4 +1,4 @@
-"""The variables of the forwarder's metrics, by upstream's names."""
+"""The variables of a component's metrics, by upstream's names."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _listen_on(value: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusConfig(Common):
-    """Whether, where and to whom counters are served."""
+    """Whether, where and to whom metrics are served."""
 
-    prometheus: bool = variable("false", flag, "serve counters of wires at /metrics", env="PROMETHEUS")
+    prometheus: bool = variable("false", flag, "serve metrics for Prometheus at /metrics", env="PROMETHEUS")
     prometheus_metrics_prefix: str = variable(
         "", text, "what the names of metrics begin with", env="PROMETHEUS_METRICS_PREFIX"
     )
