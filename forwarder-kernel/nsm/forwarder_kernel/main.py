@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
-from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
 from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig
@@ -83,6 +83,8 @@ class ForwarderConfig(PrometheusConfig):
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
     )
+    prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
+    prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
 
 def main(arguments: list[str]) -> int:

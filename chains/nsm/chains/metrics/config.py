@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsm.chains.config import Common, duration, flag, not_yet, number, text, variable
+from nsm.chains.config import Common, duration, flag, number, text, variable
 
 
 def _listen_on(value: str) -> tuple[str, int]:
@@ -27,8 +27,6 @@ class PrometheusConfig(Common):
     prometheus_key_file: str = variable("", text, "key of that certificate")
     prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")
     prometheus_max_bind_threshold: float = variable("120s", duration, "how long to wait between tries to bind, at most")
-    prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
-    prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
     def fault(self) -> str:
         """What does not fit together, as one line; empty if all does."""
