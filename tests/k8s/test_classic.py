@@ -102,6 +102,16 @@ def test_a_job_does_its_work_and_never_ends(mine):
     mine("delete", "job/work", "--timeout=60s")
 
 
+def test_a_deadline_ends_such_a_job_as_failed(mine):
+    item = job(PING)
+    item["spec"]["activeDeadlineSeconds"] = 15
+    mine("apply", "-f", "-", stdin=json.dumps(item))
+    assert eventually(lambda: ended(mine, "app")), mine("describe", "pods", "-l", "batch.kubernetes.io/job-name=work")
+    assert ended(mine, "app")["exitCode"] == 0
+    mine("wait", "--for=condition=Failed", "job/work", "--timeout=60s")
+    mine("delete", "job/work", "--timeout=60s")
+
+
 def ended(mine, container):
     """How a container of the Job's pod ended; nothing if it has not."""
     for pod in mine.get("pods", "-l", "batch.kubernetes.io/job-name=work")["items"]:
