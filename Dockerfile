@@ -19,7 +19,7 @@ ARG PIP_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
     export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' './forwarder-kernel[prometheus]' './services[dns,k8s]' ./webhook && \
+    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' './forwarder-kernel[prometheus]' './services[dns,k8s]' './webhook[prometheus]' && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
         > /wheels/install && \
@@ -119,7 +119,7 @@ ENTRYPOINT ["nsm", "csi-driver"]
 
 FROM chains AS webhook
 LABEL org.opencontainers.image.title="nsm webhook"
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-webhook
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-webhook[prometheus]'
 USER 65532:65532
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "webhook"]

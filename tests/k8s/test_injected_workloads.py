@@ -102,7 +102,7 @@ def stateful_set():
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "store"}, "spec": spec}
 
 
-def endpoint_of(mine, pod):
+def endpoint_of(mine, pod, container="app"):
     """The address at the far end of the pod's wire."""
-    routes = json.loads(mine("exec", pod, "-c", "app", "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
+    routes = json.loads(mine("exec", pod, "-c", container, "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
     return next(route["dst"] for route in routes if route["dst"].startswith("172.20.0."))

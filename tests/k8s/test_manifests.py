@@ -88,6 +88,25 @@ def test_who_may_do_nothing_in_the_cluster_has_no_token(folder):
         assert has_token == (account in bound), account
 
 
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_what_a_pod_serves_policies_of_the_network_let_in_and_nothing_else(folder):
+    """Pods in their node's network are ruled by none."""
+    policies = [item["spec"] for item in built(folder) if item["kind"] == "NetworkPolicy"]
+    for item in workloads(folder):
+        if pod_of(item).get("hostNetwork"):
+            continue
+        labels = item["spec"]["template"]["metadata"]["labels"]
+        served = {port["containerPort"] for each in pod_of(item)["containers"] for port in each.get("ports", [])}
+        rules = [rule for policy in policies if selects(policy, labels) for rule in policy.get("ingress", [])]
+        assert {port["port"] for rule in rules for port in rule["ports"]} == served, item["metadata"]["name"]
+
+
+def selects(policy, labels):
+    """Whether a policy rules pods with `labels`; one with expressions has no say in what comes in."""
+    wanted = policy["podSelector"].get("matchLabels", {})
+    return "matchExpressions" not in policy["podSelector"] and wanted.items() <= labels.items()
+
+
 def test_by_spire_nobody_has_a_folder_of_the_node_for_identities():
     volumes = [
         volume

@@ -23,6 +23,8 @@ class StandIn:
         self.delay = 0.0
         """Seconds that each answer takes."""
         self._objects: dict[str, dict] = {}
+        self.minor = "34"
+        """Of the version that it says to be: 1.34."""
         self._version, self._oldest = 0, 0
         self._history: list[tuple[int, str, str, dict]] = []
         self._watchers: set[asyncio.Queue] = set()
@@ -110,7 +112,7 @@ class StandIn:
 
     def _get(self, path, query, _body):
         if path == "/version":
-            return web.json_response({"gitVersion": "v1.34.4", "major": "1", "minor": "34"})
+            return web.json_response({"gitVersion": f"v1.{self.minor}.4", "major": "1", "minor": self.minor})
         if path in self._objects:
             return web.json_response(self._objects[path])
         if self._is_collection(path):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 
+import jsonpatch
 import pytest
 
 from nsm.webhook.registration import CONFIGURATIONS
@@ -103,6 +104,32 @@ async def test_it_registers_itself_answers_and_leaves_nothing(tmp_path):
             assert await running.end() == 0
         assert CONFIGURATION not in api.paths()
         assert not [line for line in running.lines if line["level"] in {"warning", "error"}]
+
+
+@pytest.mark.parametrize(
+    ("minor", "setting", "first", "others"),
+    [
+        ("28", {}, ["nsc-init"], ["app", "nsc"]),
+        ("29", {}, ["nsc"], ["app"]),
+        ("34", {"NSM_SIDECARS": "auto"}, ["nsc"], ["app"]),
+        ("34", {"NSM_SIDECARS": "classic"}, ["nsc-init"], ["app", "nsc"]),
+        ("28", {"NSM_SIDECARS": "native"}, ["nsc"], ["app"]),
+    ],
+)
+async def test_what_is_injected_goes_by_the_clusters_version_unless_a_setting_says(
+    tmp_path, minor, setting, first, others
+):
+    async with stand_in() as api:
+        api.minor = minor
+        api.put(f"{NAMESPACES}/default")
+        async with webhook(api, tmp_path, **setting) as running:
+            port = await running.port()
+            await eventually(lambda: running.told("ready: the API server knows the certificate"))
+            async with Caller(port, bundle(api)) as caller:
+                status, answer = await caller.post("/mutate", json=review(pod("kernel://a/nsm-1")))
+        assert status == 200
+        stored = jsonpatch.apply_patch(pod("kernel://a/nsm-1"), patch_of(answer))["spec"]
+        assert (containers(stored, "initContainers"), containers(stored)) == (first, others)
 
 
 async def test_of_two_replicas_either_is_trusted_and_the_second_to_go_removes_the_configuration(tmp_path):

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
-from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
 from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
+from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -22,7 +23,6 @@ from .chain import OFFERED, forwarder
 from .counters import Counters
 from .dataplane import Dataplane
 from .netlink import Address
-from .prometheus_config import PrometheusConfig
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
 
@@ -83,6 +83,8 @@ class ForwarderConfig(PrometheusConfig):
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
     )
+    prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
+    prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
 
 def main(arguments: list[str]) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from typing import Any, Protocol
 
 from nsm.chains.logs import log
 
+from .counters import CHANGED, REFUSED, UNDECIDED, Admissions
+from .counters import UNTOUCHED as LEFT
 from .decision import (
     UNTOUCHED,
     Namespace,
@@ -35,10 +38,11 @@ class Namespaces(Protocol):
 
 
 class Admission:
-    """Answers what the API server asks."""
+    """Answers what the API server asks, and counts that."""
 
     def __init__(self, recipe: Recipe, namespaces: Namespaces) -> None:
         self._recipe, self._namespaces = recipe, namespaces
+        self.counts = Admissions()
 
     async def review(self, document: Any) -> Json:
         """The answer to a review.
@@ -46,10 +50,16 @@ class Admission:
         Raises ValueError if `document` is none, and `MeshError` if the API server cannot be asked about the
         namespace: then nobody knows what is right, and the configuration's failurePolicy decides.
         """
-        question = _question(document)
-        verdict = await self._verdict(question)
+        begin = time.perf_counter()
+        question, result = _question(document), UNDECIDED
+        try:
+            verdict = await self._verdict(question)
+            answer = {**_API, "response": _response(question.uid, verdict)}
+            result = _result(verdict)
+        finally:
+            self.counts.count(question.group, question.kind, result, time.perf_counter() - begin)
         _tell(question, verdict)
-        return {**_API, "response": _response(question.uid, verdict)}
+        return answer
 
     async def _verdict(self, question: Question) -> Verdict:
         if (question.group, question.kind) == ("", "Namespace"):
@@ -93,6 +103,10 @@ def _response(uid: str, verdict: Verdict) -> Json:
     if verdict.warnings:
         response["warnings"] = list(verdict.warnings)
     return response
+
+
+def _result(verdict: Verdict) -> str:
+    return REFUSED if verdict.refusal else CHANGED if verdict.patch else LEFT
 
 
 def _tell(question: Question, verdict: Verdict) -> None:

@@ -52,6 +52,11 @@ class ServerCertificate:
         else:
             log.info("certificate", expires=expires)
 
+    @property
+    def expires(self) -> datetime.datetime | None:
+        """When the certificate that is shown expires; None if none is."""
+        return self._shown.leaf.not_valid_after_utc if self._shown is not None else None
+
     def fault(self) -> str:
         """Why the API server would refuse the certificate, as one line; empty if it would not."""
         if self._shown is None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from nsm.chains.config import Common, duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
 from nsm.chains.core import InvalidRequest
+from nsm.chains.metrics import PrometheusConfig
 
 from .images import Image, images
 from .kinds import Json
@@ -66,7 +67,7 @@ def _lifetime(value: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookConfig(Common):
+class WebhookConfig(PrometheusConfig):
     """What is injected, and by which certificate the API server knows the webhook."""
 
     name: str = variable("admission-webhook-k8s", text, "the name in logs, and of the MutatingWebhookConfiguration")
@@ -122,6 +123,8 @@ class WebhookConfig(Common):
             raise InvalidRequest("NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither")
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
             raise InvalidRequest("selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH")
+        if fault := self.fault():
+            raise InvalidRequest(fault)
 
     def recipe(self, *, native: bool) -> Recipe:
         """What is injected in a cluster that can, or cannot, have native sidecars."""

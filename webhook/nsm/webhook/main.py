@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 
 from nsm.chains.component import run_plain, unless_set
@@ -49,7 +49,10 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
             unknown = "" if seen.is_synced else f"the namespaces are not known yet: {seen.trouble or 'they are listed'}"
             return certificate.fault() or (renewal.fault if renewal else "") or unknown
 
-        served = application(Admission(recipe, NamespaceIndex(api, seen)), fault)
+        admission = Admission(recipe, NamespaceIndex(api, seen))
+        if config.prometheus:
+            await stack.enter_async_context(_metrics(config, admission, certificate, renewal))
+        served = application(admission, fault)
         port = await stack.enter_async_context(serving(served, address, certificate.context))
         if renewal is not None:
             stack.push_async_callback(renewal.withdraw)  # before the server ends: nobody is to call it then
@@ -61,6 +64,21 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
             "serving", address=str(replace(address, port=port)), kubernetes=str(version), native_sidecars=recipe.native
         )
         await stopping.wait()
+
+
+def _metrics(
+    config: WebhookConfig, admission: Admission, certificate: ServerCertificate, renewal: Renewal | None
+) -> AbstractAsyncContextManager[None]:
+    try:
+        from .prometheus import exported  # noqa: PLC0415 - only where it is asked for
+    except ImportError as error:
+        raise MeshError(f"PROMETHEUS=true needs the extra nsm-webhook[prometheus]: {error}") from error
+    return exported(
+        admission.counts,
+        lambda: certificate.expires,
+        lambda: renewal.is_registered if renewal is not None else None,
+        config,
+    )
 
 
 async def _version(api: Api) -> Version:

@@ -28,6 +28,11 @@ class Renewal:
         self.fault = "the webhook is not registered yet" if registration is not None else ""
         """Why the API server does not trust the certificate; empty if it does."""
 
+    @property
+    def is_registered(self) -> bool | None:
+        """Whether the API server trusts the certificate by our word; None if it is somebody else's to tell it."""
+        return None if self._registration is None else not self.fault
+
     async def run(self) -> None:
         """For ever."""
         while True:

@@ -1,10 +1,10 @@
-"""The variables of the forwarder's metrics, by upstream's names."""
+"""The variables of a component's metrics, by upstream's names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsm.chains.config import Common, duration, flag, not_yet, number, text, variable
+from nsm.chains.config import Common, duration, flag, number, text, variable
 
 
 def _listen_on(value: str) -> tuple[str, int]:
@@ -16,9 +16,9 @@ def _listen_on(value: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusConfig(Common):
-    """Whether, where and to whom counters are served."""
+    """Whether, where and to whom metrics are served."""
 
-    prometheus: bool = variable("false", flag, "serve counters of wires at /metrics", env="PROMETHEUS")
+    prometheus: bool = variable("false", flag, "serve metrics for Prometheus at /metrics", env="PROMETHEUS")
     prometheus_metrics_prefix: str = variable(
         "", text, "what the names of metrics begin with", env="PROMETHEUS_METRICS_PREFIX"
     )
@@ -27,8 +27,6 @@ class PrometheusConfig(Common):
     prometheus_key_file: str = variable("", text, "key of that certificate")
     prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")
     prometheus_max_bind_threshold: float = variable("120s", duration, "how long to wait between tries to bind, at most")
-    prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
-    prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
     def fault(self) -> str:
         """What does not fit together, as one line; empty if all does."""

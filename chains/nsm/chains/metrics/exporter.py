@@ -1,0 +1,80 @@
+"""Serves a component's figures for Prometheus, at ``/metrics``."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from nsm.chains.core import Tasks
+from nsm.chains.logs import log
+
+from .config import PrometheusConfig
+
+Read = Callable[[str], Awaitable[Iterable[Metric]]]
+"""Gives the figures as they are now; their names begin with its argument. Called in the component's own loop."""
+_PATIENCE = 5.0
+"""Seconds that a reading may take."""
+_FIRST_PAUSE = 0.5
+
+
+@asynccontextmanager
+async def exported(read: Read, config: PrometheusConfig) -> AsyncIterator[None]:
+    """Serve while the context is open. A port that is taken, or a certificate that is not there, is tried for again.
+
+    Meanwhile the component does its work: nothing waits for this.
+    """
+    served: list[WSGIServer] = []
+    try:
+        async with Tasks("prometheus") as tasks:
+            tasks.spawn(_serve(read, config, served), name="serve metrics")
+            yield
+    finally:
+        for server in served:
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+
+
+async def _serve(read: Read, config: PrometheusConfig, served: list[WSGIServer]) -> None:
+    (host, port), prefix = config.prometheus_listen_on, config.prometheus_metrics_prefix
+    registry, pause = CollectorRegistry(), _FIRST_PAUSE
+    ProcessCollector(namespace=prefix, registry=registry)
+    registry.register(_InLoop(read, f"{prefix}_" if prefix else "", asyncio.get_running_loop()))
+    while not served:
+        try:
+            server, _ = start_http_server(
+                port,
+                host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0"),  # noqa: S104 - all is what it means
+                registry,
+                certfile=config.prometheus_cert_file or None,
+                keyfile=config.prometheus_key_file or None,
+                client_cafile=config.prometheus_ca_file or None,
+                client_auth_required=bool(config.prometheus_ca_file),
+                tls_min_version=ssl.TLSVersion.TLSv1_3,
+            )
+            served.append(server)
+        except OSError as error:
+            log.warning("metrics are not served", port=port, reason=str(error), again_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, config.prometheus_max_bind_threshold)
+    log.info("metrics are served", port=served[0].server_port)
+
+
+class _InLoop(Collector):
+    """Reads when it is asked, which is in the server's thread."""
+
+    def __init__(self, read: Read, prefix: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._read, self._prefix, self._loop = read, prefix, loop
+
+    def collect(self) -> Iterable[Metric]:
+        return asyncio.run_coroutine_threadsafe(self._now(), self._loop).result(_PATIENCE)
+
+    async def _now(self) -> list[Metric]:
+        return list(await self._read(self._prefix))
