@@ -8,7 +8,7 @@ ARG BASE=python:3.11-slim-bookworm
 FROM $BASE AS wheels
 RUN python3 -m pip --version || { apt-get update && apt-get install -y --no-install-recommends python3-pip; }
 WORKDIR /src
-COPY constraints.txt ./
+COPY LICENSE constraints.txt ./
 COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel

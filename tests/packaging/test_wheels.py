@@ -128,3 +128,10 @@ def test_traces_without_what_they_need_say_what_to_install(installed, libraries)
     told = installed(["apis", "chains", "services"], script, "identity", code=1).stderr
     assert "install nsm-chains[otlp-grpc]" in told
     assert "Traceback" not in told
+
+
+def test_every_wheel_has_the_licence(wheels):
+    for wheel in wheels.values():
+        with zipfile.ZipFile(wheel) as files:
+            (licence,) = [name for name in files.namelist() if name.endswith(".dist-info/licenses/LICENSE")]
+            assert files.read(licence) == (ROOT / "LICENSE").read_bytes()
