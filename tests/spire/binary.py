@@ -31,7 +31,9 @@ def programs(say=print):
 def make(go, place):
     """Build them into the folder `place`."""
     if shutil.which("cc") is None:
-        raise modules.CannotBuild("no C compiler, which SPIRE's database needs: scripts/system-packages spire installs one")
+        raise modules.CannotBuild(
+            "no C compiler, which SPIRE's database needs: scripts/system-packages spire installs one"
+        )
     go.build(place, "-linkmode external -extldflags -static", "-tags", TAGS, "tool", CGO_ENABLED="1")
     (place / "cmd").rename(place / "spire-controller-manager")
     crds = sorted((go.folder_of(CONTROLLER_MANAGER) / "config/crd/bases").glob("*_clusterspiffeids.yaml"))

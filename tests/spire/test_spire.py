@@ -4,8 +4,6 @@ import base64
 import json
 import socket
 import ssl
-import subprocess
-import time
 from contextlib import contextmanager
 
 import pytest
@@ -78,16 +76,13 @@ def ping(kubectl, pod):
 @contextmanager
 def no_packet_lost(kubectl, *pods):
     """Pings over the wires of pods all the while; fails if one is not answered."""
-    command = "trap 'kill -INT $child' TERM; ping -q -i 0.2 -W 5 -I nsm-1 {} & child=$!; wait $child; wait $child"
-    running = []
     for pod in pods:
-        script = ["sh", "-c", f"ping -q -i 0.2 -I nsm-1 {peer(kubectl, pod)} > /tmp/ping & echo $! > /tmp/pid"]
-        kubectl("exec", pod, "-c", "app", "--", *script)
-        running.append(pod)
-    del command
+        script = f"ping -q -i 0.2 -I nsm-1 {peer(kubectl, pod)} > /tmp/ping 2>&1 < /dev/null & echo $! > /tmp/pid"
+        kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
     yield
-    for pod in running:
-        said = kubectl("exec", pod, "-c", "app", "--", "sh", "-c", "kill -INT $(cat /tmp/pid); sleep 0.5; cat /tmp/ping")
+    for pod in pods:
+        script = "pid=$(cat /tmp/pid); kill -INT $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; cat /tmp/ping"
+        said = kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
         assert " 0% packet loss" in said, said
 
 
@@ -156,15 +151,12 @@ def test_the_webhook_shows_its_svid_and_the_api_server_was_told_who_issued_it(sy
 
 
 def test_a_pod_without_an_entry_waits_and_says_why_and_gets_its_wire_with_the_label(wires, system):
+    before = system.wires()
     apply(wires, client("nobody", labels={"spiffe.io/spiffe-id": "false"}))
-    refused = "is there an entry for this process?"
-    entries = lambda: [  # noqa: E731
-        entry
-        for entry in running_log(wires, "nobody", "no identity from the Workload API")
-        if refused in entry["reason"]
-    ]
-    assert eventually(entries), "nothing in the client's log"
-    assert not running_log(wires, "nobody", "identity")
+    assert eventually(lambda: running_log(wires, "nobody", "no identity from the Workload API"))
+    (entry,) = running_log(wires, "nobody", "no identity from the Workload API")
+    assert entry["reason"] == "it refuses: no identity issued; is there an entry for this process?"
+    assert sorted(system.wires()) == sorted(before)
     statuses = wires.get("pod/nobody")["status"]["containerStatuses"]
     assert [status["state"]["waiting"]["reason"] for status in statuses] == ["PodInitializing"]
     wires("label", "pod/nobody", "spiffe.io/spiffe-id=true", "--overwrite")
@@ -174,7 +166,88 @@ def test_a_pod_without_an_entry_waits_and_says_why_and_gets_its_wire_with_the_la
 
 
 def running_log(kubectl, pod, event):
-    """As `told`, or nothing where the container has not started yet."""
-    if kubectl.run("logs", pod, "-c", "nsc").returncode:
-        return []
-    return told(kubectl, pod, "nsc", event)
+    """As `told` of a client, or nothing where the container has not started yet."""
+    return told(kubectl, pod, "nsc", event) if kubectl.run("logs", pod, "-c", "nsc").returncode == 0 else []
+
+
+def identities(kubectl, pod):
+    """How many identities a client has had."""
+    return len(told(kubectl, pod, "nsc", "identity"))
+
+
+def renewed(kubectl, *pods):
+    """Says when each of the clients has had another identity than now."""
+    before = {pod: identities(kubectl, pod) for pod in pods}
+    return lambda: all(identities(kubectl, pod) > before[pod] for pod in pods)
+
+
+def refreshed(kubectl):
+    """No client could not refresh its wire."""
+    return not [entry for pod in ("near", "far") for entry in told(kubectl, pod, "nsc", "refresh failed")]
+
+
+def one_more_wire(kubectl):
+    """A wire can be made now, by all parts anew."""
+    apply(kubectl, client("more"))
+    kubectl.ready("more")
+    ping(kubectl, "more")
+    kubectl("delete", "pod/more")
+
+
+def test_wires_outlive_the_svids_that_made_them(wires, kubectl):
+    """An SVID ends after a minute, and no token of a wire outlives its SVID."""
+    before = certificates(kubectl)
+    with no_packet_lost(wires, "near", "far"):
+        for _ in range(3):
+            assert eventually(renewed(wires, "near", "far")), "no new SVID"
+        assert eventually(lambda: not same(before, certificates(kubectl))), "the webhook shows its old SVID"
+    assert refreshed(wires)
+    one_more_wire(wires)
+
+
+def same(before, now):
+    """Whether one of the pods still shows the certificate that it showed before."""
+    return any(now[pod].serial_number == certificate.serial_number for pod, certificate in before.items())
+
+
+def test_wires_outlive_agents_that_are_replaced(wires, spire):
+    with no_packet_lost(wires, "near", "far"):
+        is_renewed = renewed(wires, "near", "far")
+        spire.restart_agents()
+        assert eventually(is_renewed), "no SVID of the new agents"
+    assert told(wires, "near", "nsc", "the Workload API went away")
+    assert refreshed(wires)
+    one_more_wire(wires)
+
+
+def test_wires_outlive_a_server_that_is_started_again(wires, spire):
+    with no_packet_lost(wires, "near", "far"):
+        spire.restart_server()
+        assert eventually(renewed(wires, "near", "far")), "no SVID of the new server"
+    assert refreshed(wires)
+    one_more_wire(wires)
+
+
+def test_another_authority_takes_over_while_wires_go_on(wires, kubectl, spire):
+    """As after the theft of a key: prepared, activated, the old one tainted, then revoked."""
+    old = spire.server("localauthority", "x509", "show")["active"]["authority_id"]
+    with no_packet_lost(wires, "near", "far"):
+        new = spire.server("localauthority", "x509", "prepare")["prepared_authority"]["authority_id"]
+        assert eventually(lambda: authorities(kubectl).count("BEGIN CERTIFICATE") == 2), "the webhook's bundle"
+        spire.server("localauthority", "x509", "activate", "-authorityID", new)
+        is_renewed = renewed(wires, "near", "far")
+        spire.server("localauthority", "x509", "taint", "-authorityID", old)
+        assert eventually(is_renewed), "no SVID of the new authority"
+        assert eventually(lambda: all(by(new, each) for each in certificates(kubectl).values()))
+        spire.server("localauthority", "x509", "revoke", "-authorityID", old)
+        assert eventually(lambda: authorities(kubectl).count("BEGIN CERTIFICATE") == 1), "the webhook's bundle"
+        for _ in range(2):
+            assert eventually(renewed(wires, "near", "far")), "no SVID after the old authority went"
+    assert refreshed(wires)
+    one_more_wire(wires)
+
+
+def by(authority, certificate):
+    """Whether the authority of that id, which is that of its key, has issued a certificate."""
+    issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    return issuer.hex() == authority
