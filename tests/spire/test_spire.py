@@ -81,7 +81,7 @@ def no_packet_lost(kubectl, *pods):
         kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
     yield
     for pod in pods:
-        script = "pid=$(cat /tmp/pid); kill -INT $pid; while [ -e /proc/$pid ]; do sleep 0.1; done; cat /tmp/ping"
+        script = "kill -INT $(cat /tmp/pid); until grep transmitted /tmp/ping; do sleep 0.1; done"
         said = kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
         assert " 0% packet loss" in said, said
 
