@@ -226,28 +226,3 @@ def test_wires_outlive_a_server_that_is_started_again(wires, spire):
         assert eventually(renewed(wires, "near", "far")), "no SVID of the new server"
     assert refreshed(wires)
     one_more_wire(wires)
-
-
-def test_another_authority_takes_over_while_wires_go_on(wires, kubectl, spire):
-    """As after the theft of a key: prepared, activated, the old one tainted, then revoked."""
-    old = spire.server("localauthority", "x509", "show")["active"]["authority_id"]
-    with no_packet_lost(wires, "near", "far"):
-        new = spire.server("localauthority", "x509", "prepare")["prepared_authority"]["authority_id"]
-        assert eventually(lambda: authorities(kubectl).count("BEGIN CERTIFICATE") == 2), "the webhook's bundle"
-        spire.server("localauthority", "x509", "activate", "-authorityID", new)
-        is_renewed = renewed(wires, "near", "far")
-        spire.server("localauthority", "x509", "taint", "-authorityID", old)
-        assert eventually(is_renewed), "no SVID of the new authority"
-        assert eventually(lambda: all(by(new, each) for each in certificates(kubectl).values()))
-        spire.server("localauthority", "x509", "revoke", "-authorityID", old)
-        assert eventually(lambda: authorities(kubectl).count("BEGIN CERTIFICATE") == 1), "the webhook's bundle"
-        for _ in range(2):
-            assert eventually(renewed(wires, "near", "far")), "no SVID after the old authority went"
-    assert refreshed(wires)
-    one_more_wire(wires)
-
-
-def by(authority, certificate):
-    """Whether the authority of that id, which is that of its key, has issued a certificate."""
-    issuer = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    return issuer.hex() == authority
