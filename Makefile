@@ -1,11 +1,11 @@
-# demo · test · test-vm · images · test-compose · test-k8s · lint · bench · proto · docs: each works on a fresh machine and
-# makes the .venv that it needs.
+# demo · test · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs: each works on a fresh
+# machine and makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm images test-compose test-k8s cluster-up cluster-down lint bench proto docs system clean
+.PHONY: demo test test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs system clean
 
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
@@ -43,6 +43,13 @@ test-k8s: $(VENV)/.ready
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
 	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
+
+# The variant by SPIRE, whose programs are built once, which takes some 7 minutes; in a cluster as for test-k8s.
+test-spire: $(VENV)/.ready
+	@scripts/system-packages spire
+	@scripts/system-packages images
+	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
+	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/spire $(ARGS)
 
 # An image for each component: make images, or some of them: make images ARGS="nsc nse"; for another machine:
 # make images PLATFORM=linux/arm64

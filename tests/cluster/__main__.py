@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import api_server, binary
+from . import api_server, binary, modules
 from .cluster import CannotStart, Cluster
 from .programs import Ended
 
@@ -93,7 +93,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main(*sys.argv[1:]))
-    except (CannotStart, Ended, binary.CannotBuild) as problem:
+    except (CannotStart, Ended, modules.CannotBuild) as problem:
         sys.exit(str(problem))
     except KeyboardInterrupt:
         sys.exit(130)

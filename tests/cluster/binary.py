@@ -4,15 +4,9 @@
 program of a pod's sandbox. A build takes 9 to 15 minutes and 3 GiB; a change of ours alone less than one.
 """
 
-import hashlib
-import os
-import platform
-import re
-import subprocess
-import tempfile
 from pathlib import Path
 
-from . import golang
+from . import modules
 
 MODULE = Path(__file__).parent / "kubernetes"
 NAMES = [
@@ -26,69 +20,25 @@ NAMES = [
 ]
 
 
-class CannotBuild(Exception):
-    """There is no Go, or it failed; says what to do."""
-
-
 def programs(say=print):
-    """The folder with the programs of `NAMES` and `pause`; builds them if they are not in the cache."""
-    folder = cache() / f"kubernetes-{key()}"
-    if not folder.is_dir():
-        say(f"building Kubernetes {version()} into {folder}; once, 9 to 15 minutes on two processors")
-        build(folder, say)
-    return folder
+    """The folder with the programs of `NAMES` and `pause`; builds them if they are not in the cache.
 
-
-def cache():
-    """Where the project keeps what takes long to make."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nsm"
-
-
-def key():
-    """Changes with everything that the programs are made of."""
-    digest = hashlib.sha256(platform.machine().encode())
-    for file in sorted([MODULE / "go.mod", MODULE / "go.sum", *MODULE.rglob("*.go")]):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    Raises `modules.CannotBuild`.
+    """
+    what = f"Kubernetes {version()}, once, 9 to 15 minutes on two processors,"
+    return modules.built("kubernetes", MODULE, make, what, say)
 
 
 def version():
     """The version of Kubernetes that go.mod names, such as `v1.34.4`."""
-    return re.search(r"k8s.io/kubernetes (v\S+)", (MODULE / "go.mod").read_text())[1]
+    return modules.version(MODULE, "k8s.io/kubernetes")
 
 
-def build(folder, say=print):
-    """Build into `folder`, which is there only once all of it is. Raises `CannotBuild`."""
-    try:
-        go = golang.go(cache(), say)
-    except golang.NoGo as problem:
-        raise CannotBuild(str(problem)) from problem
+def make(go, place):
+    """Build them into the folder `place`."""
     major, minor, _ = version().removeprefix("v").split(".")
     about = {"gitVersion": version(), "gitMajor": major, "gitMinor": minor}
     settings = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in about.items())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as made:
-        place = Path(made, "programs")
-        place.mkdir()
-        done = subprocess.run(
-            [
-                go,
-                "build",
-                "-trimpath",
-                "-buildvcs=false",
-                "-ldflags",
-                f"-s -w {settings}",
-                "-o",
-                f"{place}/",
-                "./...",
-            ],
-            cwd=MODULE,
-            # a newer Go than the machine's is fetched by the one that is there, if go.mod asks for it
-            env={"GOTOOLCHAIN": "auto", **os.environ, "CGO_ENABLED": "0"},
-            check=False,
-        )
-        if done.returncode:
-            raise CannotBuild(f"go build failed in {MODULE}; see above")
-        for name in NAMES:
-            (place / name).symlink_to("nsm-kubernetes")
-        place.rename(folder)
+    go.build(place, settings, "./...", CGO_ENABLED="0")
+    for name in NAMES:
+        (place / name).symlink_to("nsm-kubernetes")

@@ -145,7 +145,7 @@ def start_kubelet(programs, folder, node, group):
         "kind": "KubeletConfiguration",
         "authentication": {
             "anonymous": {"enabled": False},
-            "webhook": {"enabled": False},
+            "webhook": {"enabled": True},  # tokens, as SPIRE's agents have
             "x509": {"clientCAFile": str(identities / "ca.crt")},
         },
         "authorization": {"mode": "AlwaysAllow"},

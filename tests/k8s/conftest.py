@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.k8s.system import MANIFESTS, bring_up
+from tests.k8s.system import MANIFESTS, bring_up, cluster_with_images
 
 
 @pytest.fixture(scope="session")
 def system():
-    running = bring_up()
+    running = bring_up(cluster_with_images())
     yield running
     running.kubectl("delete", "-k", MANIFESTS, "--ignore-not-found", "--timeout=100s")
 

@@ -83,12 +83,17 @@ class System:
         return [*self.wires(), *self.endpoints()]
 
 
-def bring_up(folder=MANIFESTS):
-    """Load the images, apply the manifests, wait until everything is ready."""
+def cluster_with_images():
+    """The cluster that runs, with the images on its nodes."""
     cluster = Cluster()
     assert cluster.pid is not None, "no cluster runs: make test-k8s starts one, make cluster-up too"
     assert IMAGES.exists(), "no images: make test-k8s builds them"
     cluster.load(IMAGES)
+    return cluster
+
+
+def bring_up(cluster, folder=MANIFESTS):
+    """Apply the manifests, wait until everything is ready."""
     kubectl = Kubectl(cluster)
     begin = time.monotonic()
     kubectl("apply", "-k", folder)

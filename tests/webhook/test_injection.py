@@ -177,6 +177,13 @@ async def test_a_privileged_namespace_is_like_one_that_says_nothing():
     assert "hostPath" in (await cluster.store(pod(URLS)))["spec"]["volumes"][0]
 
 
+async def test_csi_drivers_bring_the_sockets_everywhere_where_the_nodes_folders_are_not_known():
+    cluster = Cluster(csi_everywhere=True)
+    spec = (await cluster.store(pod(URLS)))["spec"]
+    assert [volume["csi"]["driver"] for volume in spec["volumes"]] == ["csi.spiffe.io", "csi.networkservicemesh.io"]
+    assert "securityContext" not in spec["containers"][1]
+
+
 WORKLOADS = ["Deployment", "DaemonSet", "StatefulSet", "ReplicaSet", "Job", "CronJob"]
 
 

@@ -223,6 +223,32 @@ async def test_an_issuer_that_comes_late_or_back_is_waited_for(tmp_path, capsys)
     await source.__aexit__(None, None, None)
 
 
+async def test_who_is_not_known_yet_says_so_once_and_is_soon_told_who_it_is(tmp_path, capsys):
+    """As a new pod, which SPIRE's agent hears of some seconds after it has started."""
+    from nsm.chains.identity.source import identity_from
+    from nsm.chains.transport import SocketAccess, serve_plain
+    from nsm.services.identity.authorities import Authorities
+    from nsm.services.identity.entries import Entries
+    from nsm.services.identity.issuer import Issuer
+
+    path, asked = str(tmp_path / "s"), []
+    entries = Entries.parse([f"socket:{path}=spiffe://ours.mesh/late"])
+
+    async def identify(socket_path, caller):
+        asked.append(asyncio.get_running_loop().time())
+        if asked[-1] < asked[0] + 2:
+            raise Refused("no identity issued")
+        return await entries.identify(socket_path, caller)
+
+    issuer = Issuer(Authorities([OURS]), identify)
+    async with serve_plain(path, issuer.methods(path), name="id", access=SocketAccess()):
+        async with asyncio.timeout(10):
+            async with identity_from(f"unix://{path}", token_lifetime=60) as identity:
+                assert identity.spiffe_id == "spiffe://ours.mesh/late"
+    assert asked[-1] < asked[0] + 3.5
+    assert capsys.readouterr().out.count("is there an entry for this process?") == 1
+
+
 async def test_the_issuer_refuses_who_is_unknown_and_who_does_not_speak_the_workload_api(tmp_path):
     from grpclib.client import Channel
     from grpclib.exceptions import GRPCError

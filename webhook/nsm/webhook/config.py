@@ -98,6 +98,9 @@ class WebhookConfig(PrometheusConfig):
     identity_csi_driver: str = variable(
         "csi.spiffe.io", text, "brings the Workload API's socket where a namespace forbids host paths"
     )
+    csi_everywhere: bool = variable(
+        "false", flag, "bring both sockets by CSI drivers where host paths are allowed too; SPIRE's may be anywhere"
+    )
     webhook_mode: str = variable(SPIRE, _mode, "where the certificate comes from: spire or selfregister")
     cert_file_path: str = variable("", text, "the server's certificate and its chain (PEM), instead of the mode's")
     key_file_path: str = variable("", text, "its key (PEM)")
@@ -139,6 +142,7 @@ class WebhookConfig(PrometheusConfig):
             requests={"cpu": self.sidecar_requests_cpu, "memory": self.sidecar_requests_memory},
             user=self.sidecar_user,
             identity_driver=self.identity_csi_driver,
+            csi_everywhere=self.csi_everywhere,
             native=native and bool(self.container_images),
             tells_ready=self.sidecars_tell_ready,
         )

@@ -100,7 +100,9 @@ class _Clients:
     def volumes(self) -> list[Json]:
         """What they mount."""
         ready = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
-        return [*socket_volumes(self._level, self._recipe.identity_driver), *([ready] if self._is_probed else [])]
+        recipe = self._recipe
+        sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
+        return [*sockets, *([ready] if self._is_probed else [])]
 
     def _keeping(self, image: Image) -> Json:
         return self._container(image, () if self._recipe.init_images and not self._is_probed else self._recipe.images)

@@ -1,7 +1,7 @@
 """What the Pod Security Standard of a namespace lets a client have.
 
-Level `privileged` has the sockets by host paths. The others forbid those, so CSI drivers bring the same folders; and
-`restricted` demands that a container says what it does without.
+Level `privileged` has the sockets by host paths, unless CSI drivers are to bring them everywhere. The others forbid
+those, so CSI drivers bring the same folders; and `restricted` demands that a container says what it does without.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def level_of(labels: Mapping[str, str]) -> Level:
     return Level(value) if value in {level.value for level in Level} else Level.RESTRICTED
 
 
-def socket_volumes(level: Level, identity_driver: str) -> list[Json]:
+def socket_volumes(level: Level, identity_driver: str, *, csi_everywhere: bool) -> list[Json]:
     """The volumes of the identity's and of the manager's sockets."""
-    if level is Level.PRIVILEGED:
+    if level is Level.PRIVILEGED and not csi_everywhere:
         return [_host_path(IDENTITY_VOLUME, IDENTITY_FOLDER), _host_path(NSM_VOLUME, NSM_FOLDER)]
     return [_csi(IDENTITY_VOLUME, identity_driver), _csi(NSM_VOLUME, NSM_DRIVER)]
 

@@ -31,6 +31,8 @@ class Recipe:
     """`runAsUser` and `runAsGroup` of clients, whatever the pod says for its own containers; empty: it counts."""
     identity_driver: str
     """The CSI driver that brings the identity's socket where host paths are forbidden."""
+    csi_everywhere: bool = False
+    """Whether CSI drivers bring both sockets also where host paths are allowed."""
     native: bool
     """Whether clients are init containers that go on running (Kubernetes 1.29), or stand beside the pod's own."""
     tells_ready: bool = True

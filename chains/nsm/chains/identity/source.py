@@ -21,7 +21,8 @@ from .svid import Svid, split_certificates, trust_domain_of
 
 SECURITY_HEADER = {"workload.spiffe.io": "true"}
 """Proves that the call was made by a program that knows what it asks, not by a browser (SPIFFE Workload Endpoint 3)."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 5.0, 1.25
+"""Asked again soon: SPIRE knows a new pod some seconds after it has started, and nothing can begin before."""
 
 
 @asynccontextmanager
@@ -53,7 +54,7 @@ def _channel(url: str) -> Channel:
 
 
 async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio.Event) -> None:
-    pause = _FIRST_PAUSE
+    pause, told = _FIRST_PAUSE, ""
     while True:
         try:
             async for response in SpiffeWorkloadApiStub(channel).fetch_x_509_svid(
@@ -61,20 +62,18 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
             ):
                 _take(response, identity)
                 ready.set()
-                pause = _FIRST_PAUSE
+                pause, told = _FIRST_PAUSE, ""
             reason = "the stream ended"
         except GRPCError as error:
             reason = _reason(error)
         except (OSError, StreamTerminatedError, ValueError) as error:
             reason = str(error) or type(error).__name__
-        log.warning(
-            "no identity from the Workload API" if not ready.is_set() else "the Workload API went away",
-            socket=url,
-            reason=reason,
-            again_in_s=pause,
-        )
+        if reason != told:  # and not each time: it is asked again and again
+            event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"
+            log.warning(event, socket=url, reason=reason)
+            told = reason
         await asyncio.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(_GROWTH * pause, _LONGEST_PAUSE)
 
 
 def _reason(error: GRPCError) -> str:
