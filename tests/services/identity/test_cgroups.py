@@ -66,6 +66,22 @@ def test_a_group_that_a_pod_made_below_its_own_does_not_make_it_another_pod(belo
     assert pod_uid(f"0::/../../kubepods-besteffort-pod{UID_}.slice/cri-containerd-{ID}.scope/{below}\n") == UID
 
 
+@pytest.mark.parametrize("up", ["..", "../.."])
+@pytest.mark.parametrize("container", [f"cri-containerd-{ID}.scope", f"crio-{ID}.scope/container", ID])
+@pytest.mark.parametrize("below", [f"kubepods-besteffort-pod{OTHER_}.slice", f"kubepods/besteffort/pod{OTHER}/{ID}"])
+def test_another_container_of_our_own_pod_is_not_who_it_calls_a_group_after(up, container, below):
+    """The name of the pod that both are in is not in the path."""
+    with pytest.raises(Refused, match="a process of the node itself"):
+        pod_uid(f"0::/{up}/{container}/{below}\n", "0::/\n")
+
+
+@pytest.mark.parametrize("below", [f"kubepods-besteffort-pod{OTHER_}.slice/x", f"kubepods/besteffort/pod{OTHER}/{ID}"])
+def test_who_is_in_our_own_container_is_not_who_it_calls_a_group_after(below):
+    with pytest.raises(Refused, match="a process of the node itself"):
+        pod_uid(f"0::/{below}\n", "0::/\n")
+    assert pod_uid(f"0::/{below}\n", "0::/kubepods/pod{UID}/{ID}\n") == OTHER, "seen from no namespace it is that pod"
+
+
 def test_groups_that_do_not_agree_are_nobody_s():
     """Only somebody with power over the node can bring that about."""
     with pytest.raises(Refused, match=f"several pods: {OTHER}, {UID}"):

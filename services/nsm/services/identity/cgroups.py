@@ -30,18 +30,24 @@ containerd is none of them: where its cgroup driver is not the kubelet's, pods a
 """
 
 
-def pod_uid(cgroup: str) -> str:
+_ABOVE_A_POD = re.compile(r"[\w.-]*kubepods[\w.-]*|burstable|besteffort")
+"""What the kubelet calls the groups between two pods and the one that both are below."""
+
+
+def pod_uid(cgroup: str, own: str = "") -> str:
     """The UID of the pod of a process, from its `/proc/PID/cgroup`.
 
-    Raises `Refused` if it is a process of the node itself, or its groups name different pods.
+    `own` is that of this process, if it is in a cgroup namespace: all paths begin at its group then. Raises `Refused`
+    if it is a process of the node itself, or its groups name different pods.
     """
-    paths = [line.split(":", 2)[2] for line in cgroup.splitlines()]
-    uids = {uid for uid in map(_outermost, paths) if uid is not None}
+    ours, theirs = _paths(own), _paths(cgroup)
+    found = {_outermost(path) for hierarchy, path in theirs.items() if not _is_within(path, ours.get(hierarchy))}
+    uids = found - {None}
     if not uids:
         raise Refused("it is in no pod, but a process of the node itself")
     if len(uids) > 1:
-        raise Refused(f"its control groups name several pods: {', '.join(sorted(uids))}")
-    return uids.pop()
+        raise Refused(f"its control groups name several pods: {', '.join(sorted(map(str, uids)))}")
+    return str(uids.pop())
 
 
 def is_own_container(cgroup: str, own: str) -> bool:
@@ -49,14 +55,35 @@ def is_own_container(cgroup: str, own: str) -> bool:
 
     In a cgroup namespace of its own a container is the root of all, and so is everything else that is in it.
     """
-    return cgroup == own and all(line.split(":", 2)[2] == "/" for line in own.splitlines())
+    return cgroup == own and all(path == "/" for path in _paths(own).values())
+
+
+def _paths(cgroup: str) -> dict[str, str]:
+    """The paths by hierarchy, such as `4:memory`."""
+    found = {}
+    for line in cgroup.splitlines():
+        number, controllers, path = line.split(":", 2)
+        found[f"{number}:{controllers}"] = path
+    return found
+
+
+def _is_within(path: str, own: str | None) -> bool:
+    """Whether a group is that of our own container, or below it: who is in there names groups as he likes."""
+    return own == "/" and not path.startswith("/../")
 
 
 def _outermost(path: str) -> str | None:
-    """The pod whose group is the highest one: those below it a pod may make and name as it likes."""
+    """The pod whose group is the highest one: those below it a pod may make and name as it likes.
+
+    A path from a cgroup namespace (`/../..`) may begin within our own pod, whose name is not in it. So it counts only
+    if there is nothing but the kubelet's groups before the pod's.
+    """
+    is_relative = path.startswith("/../")
     for name in path.split("/"):
         if _DELEGATED.fullmatch(name):
             return None
         if (match := _POD.fullmatch(name)) is not None:
             return match["uid"].replace("_", "-")
+        if is_relative and name not in {"", ".."} and not _ABOVE_A_POD.fullmatch(name):
+            return None
     return None

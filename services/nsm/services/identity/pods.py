@@ -15,6 +15,9 @@ from .cgroups import is_own_container, pod_uid
 _PATIENCE = 5.0
 """Seconds to wait for the API server to tell of a pod: a container may be up before the news of its pod is here."""
 
+_FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB
+"""The inode of the namespace that the kernel starts with (PROC_CGROUP_INIT_INO)."""
+
 
 class Pods:
     """The pods of `node`, as the API server tells them. An async context manager: it watches them meanwhile."""
@@ -82,10 +85,10 @@ class PodIdentities:
         return f"spiffe://{self._trust_domain}/ns/{namespace}/pod/{name}"
 
     async def _pod_of(self, caller: Credentials) -> tuple[str, str]:
-        groups = self._groups_of(caller)
-        if self._own is not None and is_own_container(groups, self._groups("self")):
+        groups, own = self._groups_of(caller), self._groups("self")
+        if self._own is not None and is_own_container(groups, own):
             return self._own
-        return await self._pods.named(pod_uid(groups))
+        return await self._pods.named(pod_uid(groups, own if self._is_in_a_namespace() else ""))
 
     def _groups_of(self, caller: Credentials) -> str:
         """The caller's control groups.
@@ -99,6 +102,13 @@ class PodIdentities:
         if not groups or not caller.is_alive():
             raise Refused("its process has ended")
         return groups
+
+    def _is_in_a_namespace(self) -> bool:
+        """Whether our control groups are those of a namespace, not of the node: paths begin elsewhere then."""
+        try:
+            return (self._proc / "self" / "ns" / "cgroup").stat().st_ino != _FIRST_CGROUP_NAMESPACE
+        except OSError:
+            return False
 
     def _groups(self, process: str) -> str:
         try:
