@@ -66,14 +66,14 @@ def test_a_wire_and_its_packets_are_counted_and_the_admission_that_made_it(syste
         ((labels, packets),) = reading.values(wire)
         assert (labels["network_service"], labels["nsc_interface"]) == ("icmp-responder", "nsm-1")
         assert labels["node"] == pod["spec"]["nodeName"]
-        sent = reading.sum(wire.replace("packets", "bytes"))
+        bytes_of_wire = wire.replace("packets", "bytes")
+        sent = reading.sum(bytes_of_wire)
         mine(
             "exec", pod["metadata"]["name"], "-c", "web", "--", *PING, endpoint_of(mine, pod["metadata"]["name"], "web")
         )
-        assert eventually(lambda: reading.sum(wire) >= packets + 20), reading.values(wire)
-        assert reading.sum(wire) < packets + 40  # besides the pings, neighbours are asked for
-        grown = reading.sum(wire.replace("packets", "bytes")) - sent
-        assert 20 * 1042 <= grown < 20 * 1042 + 20 * 100
+        assert eventually(lambda: reading.sum(bytes_of_wire) >= sent + 20 * 1042), reading.values(bytes_of_wire)
+        assert packets + 20 <= reading.sum(wire) < packets + 40  # besides the pings, neighbours are asked for
+        assert reading.sum(bytes_of_wire) < sent + 20 * 1042 + 20 * 100
     assert eventually(lambda: not reading.values(wire)), "a wire that is gone is still counted"
     assert eventually(lambda: not system.left()), system.left()
 
