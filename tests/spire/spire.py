@@ -1,6 +1,5 @@
 """A SPIRE in the cluster: its server, its controller manager and its agents, and a CSI driver of ours for its socket."""
 
-import json
 from pathlib import Path
 
 from tests.cluster.layout import CHECKOUT
@@ -13,7 +12,6 @@ NAMESPACE = "spire-system"
 CSI_DRIVER = CHECKOUT / "k8s/spire/csi-driver"
 VARIANT = CHECKOUT / "k8s/variants/spire"
 SERVER, AGENT = "statefulset/spire-server", "daemonset/spire-agent"
-SERVER_SOCKET = "/run/spire/private/api.sock"
 
 
 class Spire:
@@ -21,14 +19,6 @@ class Spire:
 
     def __init__(self, kubectl):
         self._kubectl = kubectl.within(NAMESPACE)
-
-    def server(self, *words):
-        """What a command of the server's program answers."""
-        return json.loads(self._call(*words, "-output", "json"))
-
-    def _call(self, *words):
-        inside = ["spire-server-0", "-c", "spire-server", "--", "/bin/spire-server"]
-        return self._kubectl("exec", *inside, *words, "-socketPath", SERVER_SOCKET)
 
     def restart_agents(self):
         """New pods, with new keys, which prove anew on which node they are."""
