@@ -41,13 +41,13 @@ def pod_uid(cgroup: str, own: str = "") -> str:
     if it is a process of the node itself, or its groups name different pods.
     """
     ours, theirs = _paths(own), _paths(cgroup)
-    found = {_outermost(path) for hierarchy, path in theirs.items() if not _is_within(path, ours.get(hierarchy))}
-    uids = found - {None}
+    outside = [path for hierarchy, path in theirs.items() if not _is_within(path, ours.get(hierarchy))]
+    uids = {uid for uid in map(_outermost, outside) if uid is not None}
     if not uids:
         raise Refused("it is in no pod, but a process of the node itself")
     if len(uids) > 1:
-        raise Refused(f"its control groups name several pods: {', '.join(sorted(map(str, uids)))}")
-    return str(uids.pop())
+        raise Refused(f"its control groups name several pods: {', '.join(sorted(uids))}")
+    return uids.pop()
 
 
 def is_own_container(cgroup: str, own: str) -> bool:
