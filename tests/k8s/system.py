@@ -97,10 +97,21 @@ def bring_up(cluster, folder=MANIFESTS):
     kubectl = Kubectl(cluster)
     begin = time.monotonic()
     kubectl("apply", "-k", folder)
-    workloads = kubectl.within(NAMESPACE).get("deployments,daemonsets")["items"]
-    names = [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in workloads]
-    kubectl.within(NAMESPACE).rolled_out(*names)
+    rolled_out(kubectl)
     return System(cluster, kubectl, time.monotonic() - begin)
+
+
+def rolled_out(kubectl):
+    """Wait until all pods of the system are those of the manifests that were applied last, and ready."""
+    workloads = kubectl.within(NAMESPACE).get("deployments,daemonsets")["items"]
+    kubectl.within(NAMESPACE).rolled_out(*[f"{item['kind'].lower()}/{item['metadata']['name']}" for item in workloads])
+
+
+def check_example(cluster, name):
+    """Run the check of an example that is applied; fails the test with what it wrote."""
+    command, environment = EXAMPLES / name / "check", cluster.environment()
+    done = subprocess.run([command], env=environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def restarts(kubectl):

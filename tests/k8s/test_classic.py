@@ -1,11 +1,10 @@
 """The webhook for clusters without native sidecars, on real nodes: an init container makes wires, a sidecar keeps them."""
 
 import json
-import subprocess
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, NAMESPACE, eventually
+from tests.k8s.system import EXAMPLES, NAMESPACE, check_example, eventually
 from tests.k8s.test_injected_workloads import PING, endpoint_of, job, pod_template
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,15 +47,7 @@ def test_a_deployment_and_a_pod_of_a_restricted_namespace_get_their_wires(classi
     """The examples' own checks ping."""
     mine = kubectl.within(f"nsm-{example}")
     with kubectl.applied(EXAMPLES / example):
-        check = subprocess.run(
-            [EXAMPLES / example / "check"],
-            env=classic.cluster.environment(),
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
-        assert check.returncode == 0, check.stdout + check.stderr
+        check_example(classic.cluster, example)
         pods = [pod for pod in mine.get("pods", "-l", label)["items"] if "nsc" in clients(pod)[1]]
         assert pods
         for pod in pods:

@@ -9,11 +9,11 @@ import yaml
 
 from tests.cluster.layout import NODES
 from tests.cluster.node import SOCKET
-from tests.k8s.system import EXAMPLES, MANIFESTS, NAMESPACE, bring_up, eventually
+from tests.k8s.system import EXAMPLES, MANIFESTS, NAMESPACE, bring_up, eventually, rolled_out
+from tests.k8s.test_injected_workloads import endpoint_of
 
 pytestmark = pytest.mark.timeout(400)
 
-ANNOTATION = "kernel://icmp-responder/nsm-1"
 NEWER = "0.1.0-newer"
 NAMES = ["registry", "nsmgr", "forwarder-kernel", "identity", "prefixes", "csi-driver", "webhook", "nsc", "nsc-init"]
 
@@ -39,18 +39,12 @@ def wires(system, kubectl):
     assert eventually(lambda: not system.left()), system.left()
 
 
-def peer(mine, pod):
-    """The address of the other end of a pod's wire."""
-    (route,) = json.loads(mine("exec", pod, "-c", "app", "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
-    return route["dst"]
-
-
 @contextmanager
 def pinging(mine, *pods):
     """Pings over the wires of pods all the while; gives for each what `ping` counted, afterwards."""
     counted = {}
     for pod in pods:
-        script = f"ping -q -i 0.2 -I nsm-1 {peer(mine, pod)} > /dev/shm/ping 2>&1 < /dev/null & echo $! > /dev/shm/pid"
+        script = f"ping -q -i 0.2 -I nsm-1 {endpoint_of(mine, pod)} > /dev/shm/ping 2>&1 < /dev/null & echo $! > /dev/shm/pid"
         mine("exec", pod, "-c", "app", "--", "sh", "-c", script)
     yield counted
     for pod in pods:
@@ -74,11 +68,6 @@ def newer(system, kubectl, tmp_path):
     bring_up(system.cluster)
 
 
-def workloads(kubectl):
-    items = kubectl.within(NAMESPACE).get("deployments,daemonsets")["items"]
-    return [f"{item['kind'].lower()}/{item['metadata']['name']}" for item in items]
-
-
 def images(kubectl):
     pods = kubectl.within(NAMESPACE).get("pods", "--field-selector=status.phase=Running")["items"]
     return {container["image"].rpartition(":")[2] for pod in pods for container in pod["spec"]["containers"]}
@@ -87,7 +76,7 @@ def images(kubectl):
 def test_wires_carry_every_packet_while_a_newer_version_is_applied(system, kubectl, wires, newer):
     with pinging(wires, "near", "far") as counted:
         kubectl("apply", "-f", newer)
-        kubectl.within(NAMESPACE).rolled_out(*workloads(kubectl))
+        rolled_out(kubectl)
         assert eventually(lambda: images(kubectl) == {NEWER}), images(kubectl)
     print("sent and lost:", counted)  # for docs/kubernetes.md
     assert lost(counted) == {"near": 0, "far": 0}

@@ -1,11 +1,10 @@
 """The whole system on two nodes: it comes up, makes wires inside a node and between nodes, and leaves nothing."""
 
 import json
-import subprocess
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, anew, eventually
+from tests.k8s.system import EXAMPLES, anew, check_example, eventually
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -26,15 +25,7 @@ def test_an_example_does_what_it_says_and_leaves_nothing(system, kubectl, name):
     if name in SERVICES:
         kubectl("apply", "-f", folder / SERVICES[name])
     with kubectl.applied(folder):
-        check = subprocess.run(
-            [folder / "check"],
-            env=system.cluster.environment(),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert check.returncode == 0, check.stdout + check.stderr
+        check_example(system.cluster, name)
     if name in SERVICES:
         kubectl("delete", "-f", folder / SERVICES[name])
     assert eventually(lambda: not system.left()), system.left()
