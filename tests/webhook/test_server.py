@@ -124,6 +124,22 @@ async def test_an_expired_certificate_makes_the_webhook_unready_and_says_since_w
             await caller.get("/ready")
 
 
+async def test_once_it_was_ready_each_change_of_that_is_told_once():
+    """Such as a certificate that expires: the kubelet throws away what it is told."""
+    mine, certificate = made(), ServerCertificate(HOST)
+    certificate.show(Chain.read(mine.pem))
+    faults = iter(["not yet", "", "", "expired", "expired", "expired", ""])
+    certificate.fault = lambda: next(faults)
+    async with server(certificate=certificate) as (port, _), Caller(port, mine.authority) as caller:
+        with capture_logs() as logs:
+            answers = [await caller.get("/ready") for _ in range(7)]
+    assert answers[2:4] == [(200, "ready\n"), (503, "expired\n")]
+    assert logs == [
+        {"event": "not ready", "reason": "expired", "log_level": "error"},
+        {"event": "ready again", "log_level": "info"},
+    ]
+
+
 async def test_a_certificate_that_lacks_the_services_name_makes_the_webhook_unready():
     """An SVID without a DNS name, which the API server would refuse."""
     certificate = ServerCertificate(HOST)

@@ -23,7 +23,11 @@ _GRACE = 5.0
 
 
 def application(admission: Admission, fault: Callable[[], str]) -> web.Application:
-    """``POST /mutate`` and ``GET /ready``; `fault` says in one line why the server is of no use, or nothing."""
+    """``POST /mutate`` and ``GET /ready``; `fault` says in one line why the server is of no use, or nothing.
+
+    The kubelet shows nobody what `/ready` says: once it was ready, each change of it is in the log.
+    """
+    told: str | None = None
 
     async def mutate(request: web.Request) -> web.Response:
         try:
@@ -36,7 +40,12 @@ def application(admission: Admission, fault: Callable[[], str]) -> web.Applicati
         return web.json_response(answer)
 
     async def ready(_request: web.Request) -> web.Response:
+        nonlocal told
         wrong = fault()
+        if told is not None and told != wrong:
+            log.error("not ready", reason=wrong) if wrong else log.info("ready again")
+        if told is not None or not wrong:
+            told = wrong
         return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ready'}\n")
 
     served = web.Application(client_max_size=_LARGEST)
