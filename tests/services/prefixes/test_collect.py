@@ -91,6 +91,16 @@ async def test_a_cluster_that_knows_its_service_range_needs_no_kubeadm(server, t
         await eventually(lambda: in_file(file) == ["10.96.0.0/12", "10.244.1.0/24"])
 
 
+async def test_a_permission_that_is_missing_at_the_beginning_is_told_once(server, tmp_path, capsys):
+    file = tmp_path / "excluded.yaml"
+    server.refuse = lambda request: forbidden(request) if "servicecidrs" in request.path else None
+    async with collecting(server, NSM_OUTPUT_FILE_PATH=str(file)):
+        await eventually(lambda: sum("servicecidrs" in request for request in server.requests) > 2)
+        server.refuse = None
+        await eventually(lambda: in_file(file) == ["10.96.0.1/32", "10.244.1.0/24"])
+    assert capsys.readouterr().out.count("grant it the verb 'list' on servicecidrs.networking.k8s.io") == 1
+
+
 async def test_other_config_maps_and_other_namespaces_do_not_count(server, tmp_path):
     file = tmp_path / "excluded.yaml"
     async with collecting(server, NSM_OUTPUT_FILE_PATH=str(file)):

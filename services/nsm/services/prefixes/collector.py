@@ -64,15 +64,17 @@ def _one(api: Api, key: Key) -> Reflector:
 
 
 async def _has(api: Api, resource: Resource) -> bool:
-    """Whether the API server knows `resource`; asked until it says."""
-    waits = Backoff()
+    """Whether the API server knows `resource`; asked until it says. What keeps it from saying is told once."""
+    waits, told = Backoff(), ""
     while True:
         try:
             await api.list(resource)
         except ObjectMissing:
             return False
         except MeshError as error:
-            log.warning("cannot begin", error=str(error))
+            if str(error) != told:
+                told = str(error)
+                log.warning("cannot begin", error=told)
             await asyncio.sleep(waits.next())
         else:
             return True
