@@ -5,7 +5,8 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, NAMESPACE, check_example, eventually
-from tests.k8s.test_injected_workloads import PING, endpoint_of, job, pod_template
+from tests.k8s.test_injected_workloads import PING, job, pod_template
+from tests.k8s.wires import endpoint_of
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, eventually
+from tests.k8s.wires import endpoint_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -100,9 +101,3 @@ def stateful_set():
         "template": pod_template("sleep infinity"),
     }
     return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "store"}, "spec": spec}
-
-
-def endpoint_of(mine, pod, container="app"):
-    """The address at the far end of the pod's wire."""
-    routes = json.loads(mine("exec", pod, "-c", container, "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
-    return next(route["dst"] for route in routes if route["dst"].startswith("172.20.0."))

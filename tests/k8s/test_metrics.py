@@ -7,7 +7,7 @@ import pytest
 
 from tests.k8s.prometheus import prometheus
 from tests.k8s.system import EXAMPLES, MANIFESTS, NAMESPACE, eventually
-from tests.k8s.test_injected_workloads import endpoint_of
+from tests.k8s.wires import endpoint_of
 
 pytestmark = pytest.mark.timeout(300)
 

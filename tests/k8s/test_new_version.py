@@ -1,57 +1,18 @@
 """Another version over a running system, and no system at all: what becomes of wires, and what is left on nodes."""
 
-import json
 import re
-from contextlib import contextmanager
 
 import pytest
-import yaml
 
 from tests.cluster.layout import NODES
 from tests.cluster.node import SOCKET
-from tests.k8s.system import EXAMPLES, MANIFESTS, NAMESPACE, bring_up, eventually, rolled_out
-from tests.k8s.test_injected_workloads import endpoint_of
+from tests.k8s.system import MANIFESTS, NAMESPACE, bring_up, eventually, rolled_out
+from tests.k8s.wires import no_packet_lost
 
 pytestmark = pytest.mark.timeout(400)
 
 NEWER = "0.1.0-newer"
 NAMES = ["registry", "nsmgr", "forwarder-kernel", "identity", "prefixes", "csi-driver", "webhook", "nsc", "nsc-init"]
-
-
-@pytest.fixture
-def wires(system, kubectl):
-    """kubectl in a namespace with an endpoint, and a pod with a wire to it on its node and on the other."""
-    with kubectl.applied(EXAMPLES / "namespace"):
-        mine = kubectl.within("nsm-namespace")
-        mine.rolled_out("deployment/nse")
-        (endpoint,) = mine.get("pods", "-l", "app=nse")["items"]
-        mine("delete", "pod/app", "--now")
-        here = endpoint["spec"]["nodeName"]
-        (there,) = set(NODES) - {here}
-        made = yaml.safe_load_all(mine("kustomize", EXAMPLES / "namespace"))
-        (pod,) = [each for each in made if each["kind"] == "Pod"]
-        for name, node in (("near", here), ("far", there)):
-            pod["metadata"] = {"name": name, "namespace": "nsm-namespace"}
-            pod["spec"]["nodeName"] = node
-            mine("apply", "-f", "-", stdin=json.dumps(pod))
-        mine.ready("near", "far")
-        yield mine
-    assert eventually(lambda: not system.left()), system.left()
-
-
-@contextmanager
-def pinging(mine, *pods):
-    """Pings over the wires of pods all the while; gives for each what `ping` counted, afterwards."""
-    counted = {}
-    for pod in pods:
-        script = f"ping -q -i 0.2 -I nsm-1 {endpoint_of(mine, pod)} > /dev/shm/ping 2>&1 < /dev/null & echo $! > /dev/shm/pid"
-        mine("exec", pod, "-c", "app", "--", "sh", "-c", script)
-    yield counted
-    for pod in pods:
-        script = "kill -INT $(cat /dev/shm/pid); until grep transmitted /dev/shm/ping; do sleep 0.1; done"
-        said = mine("exec", pod, "-c", "app", "--", "sh", "-c", script)
-        sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", said).groups())
-        counted[pod] = sent, sent - received
 
 
 @pytest.fixture
@@ -74,12 +35,10 @@ def images(kubectl):
 
 
 def test_wires_carry_every_packet_while_a_newer_version_is_applied(system, kubectl, wires, newer):
-    with pinging(wires, "near", "far") as counted:
+    with no_packet_lost(wires, "near", "far"):
         kubectl("apply", "-f", newer)
         rolled_out(kubectl)
         assert eventually(lambda: images(kubectl) == {NEWER}), images(kubectl)
-    print("sent and lost:", counted)  # for docs/kubernetes.md
-    assert lost(counted) == {"near": 0, "far": 0}
 
 
 def left_on(system, node):
@@ -94,8 +53,8 @@ def left_on(system, node):
 
 def test_without_the_system_wires_carry_and_when_it_is_there_again_all_goes_on(system, kubectl, wires):
     """Only empty folders are left on nodes; but a pod with volumes of the CSI driver cannot end without it."""
-    with pinging(wires, "near") as near:
-        with pinging(wires, "far") as far:
+    with no_packet_lost(wires, "near"):
+        with no_packet_lost(wires, "far"):
             kubectl("delete", "-k", MANIFESTS, "--timeout=100s")
         wires("delete", "pod/far", "--now", "--wait=false")
         mounted = {node: left_on(system, node) for node in NODES}
@@ -103,14 +62,9 @@ def test_without_the_system_wires_carry_and_when_it_is_there_again_all_goes_on(s
         assert wires.get("pod/far")["metadata"]["deletionTimestamp"]
         bring_up(system.cluster)
         assert eventually(lambda: wires.run("get", "pod/far").returncode, 200), "it has not ended"
-    assert (lost(near), lost(far)) == ({"near": 0}, {"far": 0})
     assert all("/volumes/kubernetes.io~csi/" in line for lines in mounted.values() for line in lines), mounted
 
 
 def has_ended(mine, pod):
     """Whether all containers of a pod have."""
     return all("terminated" in each["state"] for each in mine.get(f"pod/{pod}")["status"]["containerStatuses"])
-
-
-def lost(counted):
-    return {pod: number for pod, (_, number) in counted.items()}

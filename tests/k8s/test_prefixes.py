@@ -1,18 +1,6 @@
 """What a real cluster uses itself is in the ConfigMap that managers read."""
 
-import pytest
-import yaml
-
 from tests.k8s.system import NAMESPACE, eventually
-
-
-@pytest.fixture
-def excluded(system):
-    """The prefixes as of now."""
-    kubectl = system.kubectl.within(NAMESPACE)
-    return lambda: yaml.safe_load(kubectl.get("configmap", "excluded-prefixes")["data"]["excluded_prefixes.yaml"])[
-        "prefixes"
-    ]
 
 
 def test_the_range_of_the_services_is_excluded(system, excluded):

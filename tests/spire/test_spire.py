@@ -4,12 +4,12 @@ import base64
 import json
 import socket
 import ssl
-from contextlib import contextmanager
 
 import pytest
 from cryptography import x509
 
 from tests.k8s.system import NAMESPACE, REGISTRATIONS, eventually
+from tests.k8s.wires import endpoint_of, no_packet_lost
 from tests.spire.spire import DOMAIN, MANIFESTS
 
 pytestmark = pytest.mark.timeout(400)
@@ -63,27 +63,8 @@ def told(kubectl, pod, container, event, *more):
     return [entry for line in lines if line.startswith("{") and (entry := json.loads(line))["event"] == event]
 
 
-def peer(kubectl, pod):
-    """The address of the other end of a pod's wire."""
-    (route,) = json.loads(kubectl("exec", pod, "-c", "app", "--", "ip", "-j", "-4", "route", "show", "dev", "nsm-1"))
-    return route["dst"]
-
-
 def ping(kubectl, pod):
-    kubectl("exec", pod, "-c", "app", "--", *PING, peer(kubectl, pod))
-
-
-@contextmanager
-def no_packet_lost(kubectl, *pods):
-    """Pings over the wires of pods all the while; fails if one is not answered."""
-    for pod in pods:
-        script = f"ping -q -i 0.2 -I nsm-1 {peer(kubectl, pod)} > /tmp/ping 2>&1 < /dev/null & echo $! > /tmp/pid"
-        kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
-    yield
-    for pod in pods:
-        script = "kill -INT $(cat /tmp/pid); until grep transmitted /tmp/ping; do sleep 0.1; done"
-        said = kubectl("exec", pod, "-c", "app", "--", "sh", "-c", script)
-        assert " 0% packet loss" in said, said
+    kubectl("exec", pod, "-c", "app", "--", *PING, endpoint_of(kubectl, pod))
 
 
 def test_everything_comes_up_and_is_who_spire_says(system, kubectl):
