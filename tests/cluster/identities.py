@@ -82,8 +82,8 @@ def read(folder):
     return Identities(folder, {user: token for token, user, *_ in (line.split(",") for line in lines)})
 
 
-def certificate(name, key, issuer, issuer_key, names=(), addresses=()):
-    """A certificate for server and client; an authority of its own without `issuer`."""
+def certificate(name, key, issuer, issuer_key, names=(), addresses=(), lifetime=LIFETIME):
+    """A certificate for server and client, from a while ago on; an authority of its own without `issuer`."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)
     builder = (
@@ -93,7 +93,7 @@ def certificate(name, key, issuer, issuer_key, names=(), addresses=()):
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + LIFETIME)
+        .not_valid_after(now + lifetime)
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
     )
     if issuer:
