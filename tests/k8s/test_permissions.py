@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.k8s.system import NAMESPACE
+from tests.k8s.system import MANIFESTS, NAMESPACE, eventually
 
 pytestmark = pytest.mark.timeout(200)
 
@@ -62,6 +62,44 @@ def test_no_service_account_may_take_the_cluster_over(kubectl, account, wish):
     user = f"--as=system:serviceaccount:{NAMESPACE}:{account}"
     answer = kubectl.run("auth", "can-i", *wish, "--all-namespaces", user)
     assert (answer.stdout.strip(), answer.returncode) == ("no", 1)
+
+
+@pytest.mark.parametrize(
+    ("workload", "binding", "said"),
+    [
+        (
+            "deployment/prefixes",
+            "clusterrolebinding/nsm-prefixes",
+            "grant it the verb 'list' on servicecidrs.networking.k8s.io by a ClusterRole",
+        ),
+        (
+            "deployment/prefixes",
+            "rolebinding/prefixes",
+            f"may not list configmaps in namespace '{NAMESPACE}': grant it the verb 'list' on configmaps by a Role",
+        ),
+        ("daemonset/identity", "clusterrolebinding/nsm-identity", "grant it the verb 'list' on pods by a ClusterRole"),
+        (
+            "daemonset/identity",
+            "rolebinding/identity",
+            f"may not list secrets in namespace '{NAMESPACE}': grant it the verb 'list' on secrets by a Role",
+        ),
+    ],
+)
+def test_a_permission_that_is_missing_is_told_and_granting_it_is_enough(kubectl, workload, binding, said):
+    mine, (kind, name) = kubectl.within(NAMESPACE), binding.split("/")
+    mine("delete", kind, name)
+    try:
+        mine("rollout", "restart", workload)
+        assert eventually(lambda: said in logs(mine, workload)), logs(mine, workload)
+    finally:
+        kubectl("apply", "-k", MANIFESTS)
+    mine.rolled_out(workload)
+
+
+def logs(mine, workload):
+    """What all pods of a workload have written."""
+    app = workload.partition("/")[2]
+    return mine.run("logs", "--selector", f"app={app}", "--all-containers", "--tail=-1").stdout
 
 
 def permissions(table):
