@@ -113,6 +113,22 @@ class Cluster:
         entered = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--", *map(str, words)]
         return subprocess.run(entered, stdin=stdin, stdout=subprocess.PIPE, check=True, text=True).stdout
 
+    def signal(self, number, program, node=None):
+        """Send a signal to a program of the control plane, or of a node; one that ends is started again in a second.
+
+        Raises `ProcessLookupError` if there is none.
+        """
+        found = False
+        ours = Path("/proc", layout.pid_file(self.folder, node).read_text(), "ns/pid").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(FileNotFoundError):
+                named = (process / "comm").read_text() == f"{program[:15]}\n"  # the kernel knows no more of it
+                if named and (process / "ns/pid").readlink() == ours:
+                    os.kill(int(process.name), number)
+                    found = True
+        if not found:
+            raise ProcessLookupError(f"no {program} runs on {node or 'the control plane'}")
+
     def _wait(self):
         end = time.monotonic() + SECONDS
         while not (self.folder / "ready").exists():

@@ -40,7 +40,7 @@ def main(folder):
         programs.start("names", [sys.executable, "-m", "tests.cluster.names", folder])
         programs.wait_until(lambda: usable(api), "the nodes are ready", seconds=120)
         (folder / "ready").touch()
-        programs.watch()
+        programs.watch(again=["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
 
 
 def make_network():

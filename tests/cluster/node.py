@@ -60,7 +60,7 @@ def main(folder, node):
         start_containerd(programs, folder / node / "containerd")
         start_kubelet(programs, folder, node, group)
         start_proxy(programs, folder, node)
-        programs.watch()
+        programs.watch(again=["containerd", "kubelet", "kube-proxy"])
 
 
 def make_file_systems(folder):

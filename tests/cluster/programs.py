@@ -17,7 +17,7 @@ class Programs:
 
     def __init__(self, folder):
         self._folder = folder
-        self._running = {}
+        self._running, self._started = {}, {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self):
@@ -34,7 +34,8 @@ class Programs:
 
     def start(self, name, words, **options):
         """Start a program; it does not outlive this process, however that ends."""
-        with (self._folder / f"{name}.log").open("wb") as log:
+        self._started[name] = words, options
+        with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *map(str, words)],
                 stdin=subprocess.DEVNULL,
@@ -65,9 +66,16 @@ class Programs:
                 raise Ended(f"{what}: not after {seconds} s\n{told}")
             time.sleep(0.1)
 
-    def watch(self):
-        """Return when a program ends, by `Ended`; what becomes an orphan in our pid namespace is reaped meanwhile."""
+    def watch(self, again=()):
+        """Return when a program ends, by `Ended`; what becomes an orphan in our pid namespace is reaped meanwhile.
+
+        Those that are named in `again` are started again, as a machine's service manager would.
+        """
         while True:
+            for name in again:
+                if self._running[name].poll() is not None:
+                    words, options = self._started[name]
+                    self.start(name, words, **options)
             self.check()
             if os.getpid() == 1:
                 reap_orphans({process.pid for process in self._running.values()})
