@@ -1,5 +1,6 @@
 """A SPIRE in the cluster: its server, its controller manager and its agents, and a CSI driver of ours for its socket."""
 
+import json
 from pathlib import Path
 
 from tests.cluster.layout import CHECKOUT
@@ -31,6 +32,29 @@ class Spire:
         self._kubectl("exec", "spire-server-0", "-c", "spire-server", "--", "sh", "-c", "kill $(pidof spire-server)")
         assert eventually(lambda: self._restarts() > before), "the server was not started again"
         self._kubectl.ready("spire-server-0")
+
+    def prepare_authority(self):
+        """Have the server make another authority and tell all of it; gives its id."""
+        return self._authority("prepare")["prepared_authority"]["authority_id"]
+
+    def activate_authority(self, prepared):
+        """Have the server sign by it from now on; gives the id of the one by which it signed before."""
+        before = self._authority("show")["active"]["authority_id"]
+        self._authority("activate", "-authorityID", prepared)
+        return before
+
+    def taint_authority(self, old):
+        """Have agents replace what it has signed."""
+        self._authority("taint", "-authorityID", old)
+
+    def revoke_authority(self, old):
+        """Have nobody trust it any more."""
+        self._authority("revoke", "-authorityID", old)
+
+    def _authority(self, *words):
+        command = ["spire-server", "localauthority", "x509", *words]
+        options = ["-socketPath", "/run/spire/private/api.sock", "-output", "json"]
+        return json.loads(self._kubectl("exec", "spire-server-0", "-c", "spire-server", "--", *command, *options))
 
     def _restarts(self):
         pod = self._kubectl.get("pod/spire-server-0")

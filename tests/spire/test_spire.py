@@ -207,3 +207,30 @@ def test_wires_outlive_a_server_that_is_started_again(wires, spire):
         assert eventually(renewed(wires, "near", "far")), "no SVID of the new server"
     assert refreshed(wires)
     one_more_wire(wires)
+
+
+def test_wires_outlive_an_authority_that_is_revoked(wires, kubectl, spire):
+    """As after the theft of its key: another one signs, then all that it signed is replaced, then nobody trusts it.
+
+    That it is revoked SPIRE's notifier tells the API server when the server starts, not before.
+    """
+    with no_packet_lost(wires, "near", "far"):
+        prepared = spire.prepare_authority()
+        assert eventually(lambda: len(trusted(kubectl)) == 2), "the API server was not told of the new authority"
+        old = spire.activate_authority(prepared)
+        assert eventually(renewed(wires, "near", "far")), "no SVID by the new authority"
+        spire.taint_authority(old)
+        assert eventually(renewed(wires, "near", "far")), "no SVID by the new authority"
+        spire.revoke_authority(old)
+        assert eventually(renewed(wires, "near", "far")), "no SVID afterwards"
+        one_more_wire(wires)
+        spire.restart_server()
+        assert eventually(lambda: len(trusted(kubectl)) == 1), "the API server was not told of the end of the old one"
+        assert len(certificates(kubectl)) == 2
+    assert refreshed(wires)
+    one_more_wire(wires)
+
+
+def trusted(kubectl):
+    """The authorities by which the API server trusts the webhook."""
+    return x509.load_pem_x509_certificates(authorities(kubectl).encode())
