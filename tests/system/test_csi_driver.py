@@ -192,6 +192,21 @@ async def test_what_else_is_mounted_at_the_target_gives_way(driver):
         assert "ro" in mount[5].split(",")
 
 
+@pytest.mark.parametrize("name", ["a\rb", "a\u2028b", "a\x0bb", "a b\nc"])
+async def test_an_odd_subpath_of_some_pod_stops_no_other_pod_s_volume(driver, name):
+    """The kubelet binds it below its folder, so its name stands in the driver's table of mounts."""
+    volume, subpath = driver.kubelet / "volume" / name, driver.kubelet / "pods/6-1/volume-subpaths/v/c/0"
+    volume.mkdir(parents=True)
+    subpath.mkdir(parents=True)
+    inside = ["nsenter", "-t", str(driver.node.pid), "-m"]
+    subprocess.run([*inside, "mount", "--bind", volume, subpath], check=True)
+    async with driver.asked() as node:
+        await node.node_publish_volume(driver.request())
+        assert os.stat(driver.seen()).st_ino == driver.sockets.stat().st_ino
+        await node.node_unpublish_volume(driver.end_request())
+    assert not os.path.lexists(driver.target)
+
+
 async def test_a_kernel_before_5_12_needs_the_folder_read_only_in_the_driver_s_container(driver):
     """Without that the pod would have a folder that it can write to, so it is refused."""
     driver.stop()

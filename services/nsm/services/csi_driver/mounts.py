@@ -65,16 +65,19 @@ def unmount(target: str) -> None:
 
 
 def is_mounted(target: str) -> bool:
-    """Whether something is mounted at `target`, in this process's mount namespace (proc(5), mountinfo)."""
-    wanted = os.path.realpath(target)
-    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
-    return any(_unescaped(line.split(" ")[4]) == wanted for line in lines)
+    """Whether something is mounted at `target`, in this process's mount namespace (proc(5), mountinfo).
+
+    Lines end with a line feed and nothing else: a pod may have other breaks in its `subPath`, which stands there too.
+    """
+    wanted = os.fsencode(os.path.realpath(target))
+    lines = Path("/proc/self/mountinfo").read_bytes().rstrip(b"\n").split(b"\n")
+    return any(_unescaped(line.split(b" ")[4]) == wanted for line in lines)
 
 
-def _unescaped(field: str) -> str:
-    """Blanks, tabs, line ends and backslashes stand in mountinfo as three octal digits."""
-    first, *rest = field.split("\\")
-    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+def _unescaped(field: bytes) -> bytes:
+    """Blanks, tabs, line feeds and backslashes stand in mountinfo as three octal digits."""
+    first, *rest = field.split(b"\\")
+    return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def _make_read_only(tree: int) -> None:
