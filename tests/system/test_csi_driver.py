@@ -270,6 +270,19 @@ async def test_a_target_that_leaves_the_kubelet_s_folder_by_a_link_is_refused(dr
     assert list(outside.iterdir()) == []
 
 
+@pytest.mark.parametrize("target", ["", "/", "/pods/.."])
+async def test_the_kubelet_s_folder_itself_is_no_target(driver, target):
+    """It may be a mount of its own, and would be taken away for the volume."""
+    (driver.kubelet / "pods").mkdir()
+    path = f"{driver.kubelet}{target}"
+    async with driver.asked() as node:
+        with pytest.raises(GRPCError, match="is not below"):
+            await node.node_publish_volume(driver.request(target_path=path))
+        with pytest.raises(GRPCError, match="is not below"):
+            await node.node_unpublish_volume(csi.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=path))
+    assert f" {driver.kubelet} " in Path(f"/proc/{driver.node.pid}/mountinfo").read_text()
+
+
 async def test_before_the_manager_s_folder_is_there_the_kubelet_is_told_to_come_again(driver):
     os.rmdir(driver.sockets)
     async with driver.asked() as node:

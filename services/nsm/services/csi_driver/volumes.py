@@ -54,8 +54,8 @@ class Volumes:
     def _target(self, volume: str, target: str) -> str:
         if not volume:
             raise InvalidRequest("the volume has no id")
-        resolved = os.path.realpath(target)
-        if not target.startswith("/") or os.path.commonpath([resolved, self._kubelet_folder]) != self._kubelet_folder:
+        resolved, root = os.path.realpath(target), self._kubelet_folder
+        if not target.startswith("/") or resolved == root or os.path.commonpath([resolved, root]) != root:
             raise InvalidRequest(
                 f"{target!r} is not below {self._kubelet_folder}; if the kubelet has another root, set NSM_KUBELET_DIR"
             )
