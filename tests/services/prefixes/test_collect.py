@@ -125,6 +125,15 @@ async def test_what_a_user_writes_wrong_is_told_once_and_what_was_there_stays(se
     assert "default/excluded-prefixes-config" in told
 
 
+@pytest.mark.parametrize("text", ["[" * 5000, "prefixes: !!bool x", "prefixes: !!int ''", "prefixes: !!timestamp x"])
+async def test_no_text_of_a_user_ends_it(server, tmp_path, text):
+    file = tmp_path / "excluded.yaml"
+    server.put(USER, data={"excluded_prefixes_input.yaml": text})
+    async with collecting(server, NSM_OUTPUT_FILE_PATH=str(file)) as task:
+        await eventually(lambda: task.done() or file.exists())
+        assert in_file(file) == ["10.96.0.1/32", "10.244.1.0/24"]
+
+
 async def test_nothing_is_written_before_all_is_known(server, tmp_path, capsys):
     """Half of the prefixes would let addresses be given out that the cluster uses; the file of before stays."""
     file = tmp_path / "excluded.yaml"

@@ -81,6 +81,9 @@ def test_a_user_names_what_else_is_excluded():
         (lambda: of_user({"data": {"k": "prefixes: [10.0.0.0]"}}, "k"), "'10.0.0.0' is no prefix"),
         (lambda: of_user({"data": {"k": "prefixes: {a: b}"}}, "k"), "expected a list under `prefixes`"),
         (lambda: of_user({"data": {"k": "prefixes: ["}}, "k"), "k: while parsing"),
+        (lambda: of_user({"data": {"k": "[" * 5000}}, "k"), "k: it is nested too deep"),
+        (lambda: of_user({"data": {"k": "prefixes: !!bool x"}}, "k"), "k: a value is not what its tag says"),
+        (lambda: of_user({"data": {"k": "prefixes: !!timestamp x"}}, "k"), "k: a value is not what its tag says"),
         (lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: [1]"}}), "networking is no mapping"),
         (
             lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: {podSubnet: here}"}}),

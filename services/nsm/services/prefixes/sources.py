@@ -66,6 +66,10 @@ def _document(config_map: Object, key: str) -> object:
         return yaml.safe_load((config_map.get("data") or {}).get(key, ""))
     except yaml.YAMLError as error:
         raise ValueError(f"{key}: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"{key}: it is nested too deep") from None
+    except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`
+        raise ValueError(f"{key}: a value is not what its tag says") from None
 
 
 def _networks(texts: Iterable[str | None]) -> list[Network]:
