@@ -69,7 +69,11 @@ class WatchedFile(Generic[T]):
 
         try:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            self._change(self._parse(yaml.load(text, loader)))  # noqa: S506 - both are safe, the first one is fast
+            try:
+                document = yaml.load(text, loader)  # noqa: S506 - both are safe, the first one is fast
+            except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`
+                raise ValueError("a value is not what its tag says") from None
+            self._change(self._parse(document))
         except yaml.YAMLError as error:
             self._refuse(" ".join(str(error).split()))
         except ValueError as error:
