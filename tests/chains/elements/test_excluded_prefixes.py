@@ -70,3 +70,14 @@ def test_what_names_no_prefixes(document):
 def test_what_is_no_list_of_prefixes(document):
     with pytest.raises(ValueError, match="such as"):
         prefixes_of(document)
+
+
+@pytest.mark.parametrize("most", [list, lambda inner: dict(enumerate(inner))])
+def test_aliases_in_aliases_are_told_in_one_line(most):
+    """A few hundred bytes of YAML that would be hundreds of megabytes of text."""
+    item = most(["x"] * 10)
+    for _ in range(4):
+        item = most([item] * 10)
+    with pytest.raises(ValueError, match=r"a (list|dict) is no prefix") as refused:
+        prefixes_of({"prefixes": [item]})
+    assert len(str(refused.value)) < 100

@@ -51,5 +51,6 @@ def prefixes_of(document: Any) -> tuple[str, ...]:
 def _prefix(item: Any) -> str:
     interface = read_interface(item) if isinstance(item, str) else None
     if interface is None:
-        raise ValueError(f"{item!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+        shown = f"a {type(item).__name__}" if isinstance(item, list | dict) else repr(item)  # aliases: without end
+        raise ValueError(f"{shown} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
     return str(interface.network)
