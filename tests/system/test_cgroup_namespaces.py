@@ -94,9 +94,11 @@ def test_on_cgroup_v2_a_process_is_its_pod_and_nobody_becomes_another_by_a_group
         assert asks(tree / at(WEB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
         assert asks(tree / at(DB, "burstable"), socket) == "spiffe://test.mesh/ns/shop/pod/db"
         assert asks(tree / at(WEB) / at(DB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
+        assert asks(tree / at(WEB) / "x\r0::" / at(DB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
         for group in (
             tree / "system.slice/sshd.service",
             tree / "user.slice/user-1000.slice" / at(WEB),
+            tree / "user.slice/user-1000.slice/x\r0::" / at(WEB),
             tree / at(SELF, container=sibling),
             tree / at(SELF, container=sibling) / at(WEB),
             tree / at(SELF) / at(WEB),

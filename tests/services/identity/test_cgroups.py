@@ -66,6 +66,18 @@ def test_a_group_that_a_pod_made_below_its_own_does_not_make_it_another_pod(belo
     assert pod_uid(f"0::/../../kubepods-besteffort-pod{UID_}.slice/cri-containerd-{ID}.scope/{below}\n") == UID
 
 
+@pytest.mark.parametrize("break_", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_group_whose_name_looks_like_the_next_line_makes_nobody_another_pod(break_):
+    """The kernel refuses a line feed in the name of a group, and nothing else that breaks a line."""
+    for line in ("0::", "7:"):
+        below = f"x{break_}{line}/kubepods/pod{OTHER}/{ID}"
+        assert pod_uid(f"0::/kubepods/besteffort/pod{UID}/{ID}/{below}\n") == UID
+        with pytest.raises(Refused, match="a process of the node itself"):
+            pod_uid(f"0::/user.slice/user-1000.slice/user@1000.service/{below}\n")
+        with pytest.raises(Refused, match="a process of the node itself"):
+            pod_uid(f"0::/{below}\n", "0::/\n")
+
+
 @pytest.mark.parametrize("up", ["..", "../.."])
 @pytest.mark.parametrize("container", [f"cri-containerd-{ID}.scope", f"crio-{ID}.scope/container", ID])
 @pytest.mark.parametrize("below", [f"kubepods-besteffort-pod{OTHER_}.slice", f"kubepods/besteffort/pod{OTHER}/{ID}"])

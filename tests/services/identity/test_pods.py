@@ -174,6 +174,23 @@ async def test_a_pod_made_again_under_its_name_is_another_pod(node, impatient):
             await node.answer()
 
 
+async def test_what_a_pod_or_a_user_calls_a_group_makes_nobody_another_pod(node, capsys):
+    """All but a line feed and a slash may be in a name: what ends a line elsewhere, and what is no text at all."""
+    node.pod("web", WEB)
+    node.pod("db", DB)
+    node.belongs(os.getpid(), WEB)
+    groups = node.proc / str(os.getpid()) / "cgroup"
+    async with node.issuing():
+        for name in (b"x\r0::", b"x\x0c0::", b"x\xc2\x850::", b"\xff"):
+            below = name + f"/kubepods/pod{DB}/c1\n".encode()
+            groups.write_bytes(f"0::/kubepods/pod{WEB}/c1/".encode() + below)
+            assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
+            groups.write_bytes(b"0::/user.slice/user-1000.slice/user@1000.service/" + below)
+            with pytest.raises(GRPCError, match="it is in no pod"):
+                await node.answer()
+    assert "Traceback" not in capsys.readouterr().out
+
+
 async def test_a_probe_in_the_issuer_s_own_container_is_the_issuer_s_pod(node):
     """Control groups as a container sees them that has a namespace of them: its own is the root."""
     for process in ("self", os.getpid()):

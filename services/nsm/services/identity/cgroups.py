@@ -59,9 +59,12 @@ def is_own_container(cgroup: str, own: str) -> bool:
 
 
 def _paths(cgroup: str) -> dict[str, str]:
-    """The paths by hierarchy, such as `4:memory`."""
+    """The paths by hierarchy, such as `4:memory`.
+
+    A line feed is the only character that the name of a group cannot have: any other break is part of one.
+    """
     found = {}
-    for line in cgroup.splitlines():
+    for line in cgroup.removesuffix("\n").split("\n") if cgroup else ():
         number, controllers, path = line.split(":", 2)
         found[f"{number}:{controllers}"] = path
     return found

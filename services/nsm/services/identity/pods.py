@@ -111,7 +111,8 @@ class PodIdentities:
             return False
 
     def _groups(self, process: str) -> str:
+        """As the kernel writes them, byte by byte: read as text, a carriage return in a name would end a line."""
         try:
-            return (self._proc / process / "cgroup").read_text()
+            return (self._proc / process / "cgroup").read_bytes().decode(errors="surrogateescape")
         except OSError:
             return ""
