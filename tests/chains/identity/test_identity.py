@@ -78,6 +78,21 @@ def test_an_intermediate_authority_is_followed_to_the_domain_s_own():
     assert server.verify(one).spiffe_id == "spiffe://ours.mesh/client"
 
 
+@pytest.mark.parametrize("called", [[x509.SubjectKeyIdentifier(b"made up in another way")], []])
+def test_an_authority_that_was_made_elsewhere_issues_what_is_accepted(called):
+    """Its key is called otherwise than we would call it (Go takes SHA-256), or nothing at all."""
+    like, builder = OURS.certificate, x509.CertificateBuilder()
+    for extension in [x509.BasicConstraints(ca=True, path_length=None), *called]:
+        builder = builder.add_extension(extension, critical=False)
+    builder = builder.subject_name(like.subject).issuer_name(like.subject).public_key(like.public_key())
+    builder = builder.not_valid_before(like.not_valid_before_utc).not_valid_after(like.not_valid_after_utc)
+    certificate = builder.serial_number(1).sign(OURS.key, hashes.SHA256())
+    one, other = (identity_of(Authority("ours.mesh", certificate, OURS.key), name) for name in ("one", "other"))
+    server, client = shake_hands(one, other)
+    assert one.verify(server).spiffe_id == other.spiffe_id
+    assert other.verify(client).spiffe_id == one.spiffe_id
+
+
 def authorized(parent, domain):
     """An authority whose certificate `parent` signed."""
     child = Authority.create(domain)

@@ -42,13 +42,20 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Network Service Mesh")])
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
         builder = _builder(name, self.certificate.subject, key.public_key(), lifetime, is_authority=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         builder = builder.add_extension(_uri(spiffe_id), critical=False)
-        builder = builder.add_extension(issuer_key, critical=False)
+        builder = builder.add_extension(self._key_identifier(), critical=False)
         return Svid(spiffe_id, (builder.sign(self.key, hashes.SHA256()),), key)
+
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        """What the certificate calls our key, however that was made up: verifiers compare (RFC 5280 4.2.1.1)."""
+        try:
+            called = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        except x509.ExtensionNotFound:
+            return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(called)
 
 
 def _builder(
