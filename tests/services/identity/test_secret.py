@@ -1,10 +1,12 @@
 """The authorities of all nodes in one Secret: made once, renewed by one, taken over by all."""
 
 import asyncio
+from base64 import b64encode
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from nsm.chains.identity import Authority
 from nsm.kube import connect
@@ -13,6 +15,8 @@ from tests.kube.stand_in import eventually, forbidden, stand_in
 
 SECRET = "/api/v1/namespaces/default/secrets/keys"
 LIFETIME = timedelta(days=30)
+MINE = Authority.create("test.mesh")
+ENCRYPTED = MINE.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"words"))
 
 
 @pytest.fixture
@@ -120,6 +124,7 @@ async def test_authorities_that_somebody_puts_in_are_taken_over(server):
             {**data_of([Authority.create("test.mesh")]), "1.key": data_of([Authority.create("test.mesh")])["1.key"]},
             "the key does not belong to the certificate",
         ),
+        ({**data_of([MINE]), "1.key": b64encode(ENCRYPTED).decode()}, "1.crt and 1.key: Password was not given"),
     ],
 )
 async def test_a_secret_that_cannot_be_used_is_told_and_changes_nothing(server, data, told, capsys):
@@ -137,6 +142,8 @@ async def test_a_secret_that_cannot_be_used_is_told_and_changes_nothing(server, 
         assert told in said
         assert shared.bundle == before
         assert server.at(SECRET)["data"] == data
+        server.put(SECRET, data=data_of([MINE]))
+        await eventually(lambda: shared.bundle == [MINE.certificate])
 
 
 async def test_without_the_permission_it_says_which_one_and_goes_on_when_it_is_granted(server, capsys, monkeypatch):

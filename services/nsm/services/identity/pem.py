@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
@@ -21,7 +22,10 @@ def certificate_of(authority: Authority) -> bytes:
 
 def authority_from(key: bytes, certificate: bytes, trust_domain: str) -> Authority:
     """The authority of a key and a certificate, which may be the same file. Raises ValueError."""
-    private, public = load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
+    try:
+        private, public = load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
+    except (TypeError, UnsupportedAlgorithm) as error:  # the key is encrypted, or of a kind that is not known here
+        raise ValueError(str(error)) from None
     if not isinstance(private, EllipticCurvePrivateKey) or private.public_key() != public.public_key():
         raise ValueError("the key does not belong to the certificate")
     return Authority(trust_domain, public, private)
