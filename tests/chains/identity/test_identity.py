@@ -7,7 +7,7 @@ import ssl
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from nsm.chains.core import InvalidRequest, Refused, Unavailable
 from nsm.chains.identity import Authority, Identity, Svid, spiffe_id_of, split_certificates, trust_domain_of
@@ -236,6 +236,36 @@ async def test_an_issuer_that_comes_late_or_back_is_waited_for(tmp_path, capsys)
             while identity.generation < 2:
                 await asyncio.sleep(0.05)
     await source.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("fault", ["names no SPIFFE ID", "private key is encrypted"])
+async def test_an_svid_that_cannot_be_used_is_told_and_the_next_one_is_taken(tmp_path, capsys, fault):
+    from nsm.apis.workload import X509Svid, X509SvidRequest, X509SvidResponse
+    from nsm.chains.identity.source import identity_from
+    from nsm.chains.transport import SocketAccess, Streaming, serve_plain
+    from nsm.services.identity.issuer import FETCH_SVID
+
+    def told(certificate, key, encryption=None):
+        secret = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, encryption or NoEncryption())
+        der, bundle = (each.public_bytes(Encoding.DER) for each in (certificate, OURS.certificate))
+        return X509SvidResponse(svids=[X509Svid(x509_svid=der, x509_svid_key=secret, bundle=bundle)])
+
+    good, nameless = OURS.issue("spiffe://ours.mesh/x"), authorized(OURS, "ours.mesh")
+    faulty = {
+        "names no SPIFFE ID": told(nameless.certificate, nameless.key),
+        "private key is encrypted": told(good.leaf, good.key, BestAvailableEncryption(b"words")),
+    }
+    answers = [told(good.leaf, good.key), faulty[fault]]
+
+    async def svids(_request, _incoming):
+        yield [answers.pop()]
+        await asyncio.Event().wait()
+
+    path = str(tmp_path / "s")
+    async with serve_plain(path, {FETCH_SVID: Streaming(X509SvidRequest, svids)}, name="id", access=SocketAccess()):
+        async with asyncio.timeout(5), identity_from(f"unix://{path}", token_lifetime=60) as identity:
+            assert identity.spiffe_id == "spiffe://ours.mesh/x"
+    assert fault in capsys.readouterr().out
 
 
 async def test_who_is_not_known_yet_says_so_once_and_is_soon_told_who_it_is(tmp_path, capsys):

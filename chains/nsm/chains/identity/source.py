@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from nsm.apis import codec
 from nsm.apis.workload import SpiffeWorkloadApiStub, X509SvidRequest, X509SvidResponse
-from nsm.chains.core import InvalidRequest, Tasks
+from nsm.chains.core import InvalidRequest, Refused, Tasks
 from nsm.chains.logs import log
 
 from .identity import Identity
@@ -66,7 +66,7 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
             reason = "the stream ended"
         except GRPCError as error:
             reason = _reason(error)
-        except (OSError, StreamTerminatedError, ValueError) as error:
+        except (OSError, StreamTerminatedError, ValueError, Refused) as error:
             reason = str(error) or type(error).__name__
         if reason != told:  # and not each time: it is asked again and again
             event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"

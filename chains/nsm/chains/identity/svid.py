@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_der_private_key
 
@@ -42,10 +43,13 @@ class Svid:
     def from_der(cls, chain: bytes, key: bytes) -> Svid:
         """From the Workload API's form: certificates one behind the other, the key as PKCS#8.
 
-        Raises ValueError if the parts do not fit each other or the key is not ECDSA.
+        Raises ValueError if the parts do not fit each other or the key is not ECDSA, `Refused` for no SPIFFE ID.
         """
         certificates = split_certificates(chain)
-        private = load_der_private_key(key, password=None)
+        try:
+            private = load_der_private_key(key, password=None)
+        except (TypeError, UnsupportedAlgorithm) as error:  # it is encrypted, or of a kind that is not known here
+            raise ValueError(f"the SVID's key cannot be used: {error}") from None
         if not isinstance(private, EllipticCurvePrivateKey):
             raise ValueError("the SVID's key is not ECDSA; tokens of the mesh are ES256, so issue P-256 keys")
         if not certificates or certificates[0].public_key() != private.public_key():
