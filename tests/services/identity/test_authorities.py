@@ -13,12 +13,12 @@ ONE, TWO = (Authority.create("test.mesh", lifetime=40 * DAY) for _ in range(2))
 BEGIN = ONE.certificate.not_valid_before_utc
 
 
-def aged(days):
-    """`TWO` as if it had been made that many days after `ONE`."""
+def aged(days, life=40):
+    """`TWO` as if it had been made that many days after `ONE`, for `life` days."""
 
     class Certificate:
         not_valid_before_utc = BEGIN + days * DAY
-        not_valid_after_utc = BEGIN + (days + 40) * DAY
+        not_valid_after_utc = BEGIN + (days + life) * DAY
 
     return Authority("test.mesh", Certificate, TWO.key)
 
@@ -45,6 +45,19 @@ def test_a_successor_is_trusted_for_a_quarter_of_its_life_before_it_signs(day, o
     for both in ([ONE, two], [two, ONE]):
         assert (signing(both, BEGIN + day * DAY) is ONE) is one_signs
         assert alive(both, BEGIN + day * DAY) == [ONE, two]
+
+
+@pytest.mark.parametrize(("made", "life", "signs_from"), [(20, 400, 30), (20, 4000, 30), (38, 40, 39), (20, 8, 22)])
+def test_one_that_ends_before_its_successor_s_first_quarter_does_not_sign_to_its_end(made, life, signs_from):
+    """As after a longer NSM_AUTHORITY_LIFETIME: all SVIDs would end with it at once, before there are others."""
+    two = aged(made, life)
+    assert signing([ONE, two], BEGIN + made * DAY) is ONE
+    assert signing([ONE, two], BEGIN + (signs_from - 0.1) * DAY) is ONE
+    assert signing([ONE, two], BEGIN + (signs_from + 0.1) * DAY) is two
+
+
+def test_one_that_is_not_valid_yet_does_not_sign():
+    assert signing([ONE, aged(50, 400)], BEGIN + 39 * DAY) is ONE
 
 
 def test_one_that_has_ended_is_trusted_no_more():

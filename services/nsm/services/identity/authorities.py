@@ -2,18 +2,22 @@
 
 Each has four quarters of life. In the first it is trusted but does not sign, so that everybody has it in the bundle by
 the time that an SVID of its comes along. In the next two it signs; half-way its successor is made. In the last one it
-is only trusted again, for the SVIDs that it has signed. The first of all signs from the beginning.
+is only trusted again, for the SVIDs that it has signed. The first of all signs from the beginning. One that lives much
+longer than the one before, or was made late, begins half-way to the end of that one: nobody's SVID ends with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
 from nsm.chains.identity import Authority
+
+_BEFORE = timedelta(minutes=1)
+"""An authority is valid from that long before it is made, for clocks that differ."""
 
 
 class Authorities:
@@ -53,7 +57,7 @@ def signing(authorities: Iterable[Authority], now: datetime) -> Authority:
     """The newest that has been trusted long enough; else the oldest that has not ended; else the newest."""
     ordered = sorted(authorities, key=_begin)
     living = alive(ordered, now) or ordered[-1:]
-    known = [authority for authority in living if now >= _part(authority, 1 / 4)]
+    known = [each for number, each in enumerate(living) if number and now >= _known(each, living[:number])]
     return known[-1] if known else living[0]
 
 
@@ -69,6 +73,12 @@ def is_due(authorities: Iterable[Authority], now: datetime) -> bool:
 
 def _begin(authority: Authority) -> datetime:
     return authority.certificate.not_valid_before_utc
+
+
+def _known(authority: Authority, before: Iterable[Authority]) -> datetime:
+    """When it has been trusted long enough to sign instead of those `before`."""
+    made, end = _begin(authority) + _BEFORE, max(_part(each, 1) for each in before)
+    return min(_part(authority, 1 / 4), max(made, made + (end - made) / 2))
 
 
 def _part(authority: Authority, part: float) -> datetime:
