@@ -80,6 +80,19 @@ async def test_a_faulty_file_changes_nothing(issuer):
     assert (await issuer.svid("one")).spiffe_id == "spiffe://test.mesh/one"
 
 
+async def test_an_entry_whose_socket_cannot_be_served_ends_none_of_the_others(issuer):
+    issuer.socket("a-file").touch()
+    issuer.know("a-file", "one", "two")
+    issuer.hang_up()
+    assert "there is a file that is no socket" in issuer.until("not all of the entries can be served")
+    assert '"sockets": 2' in issuer.until("entries read")
+    assert (await issuer.svid("one")).spiffe_id == "spiffe://test.mesh/one"
+    assert (await issuer.svid("two")).spiffe_id == "spiffe://test.mesh/two"
+    issuer.socket("a-file").unlink()
+    issuer.hang_up()
+    assert '"sockets": 3' in issuer.until("entries read")
+
+
 async def test_the_authority_is_the_same_after_a_restart(issuer):
     """Who got an identity before and who gets one after trust each other."""
     before = await issuer.svid("one")

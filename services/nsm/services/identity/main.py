@@ -15,7 +15,7 @@ from cryptography import x509
 
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.config import Common, duration, flag, items, text, variable
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, MeshError
 from nsm.chains.logs import log
 from nsm.chains.transport import SocketAccess
 
@@ -146,7 +146,10 @@ async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets) 
         log.warning("the entries stay as they are", error=str(error))
         return
     issuer.identify = entries.identify
-    await sockets.serve(_paths(config, entries))
+    try:
+        await sockets.serve(_paths(config, entries))
+    except MeshError as error:
+        log.warning("not all of the entries can be served; the next SIGHUP tries again", error=str(error))
     log.info("entries read", sockets=len(sockets))
 
 

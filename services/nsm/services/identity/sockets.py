@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 
+from nsm.chains.core import MeshError
 from nsm.chains.transport import Methods, SocketAccess, serve_plain
 
 
@@ -21,15 +22,24 @@ class Sockets:
         return len(self._served)
 
     async def serve(self, paths: Iterable[str]) -> None:
-        """Serve on these sockets and no others; those that are served already go on as they are."""
+        """Serve on these sockets and no others; those that are served already go on as they are.
+
+        Raises `MeshError` if one of them cannot be served; all others are.
+        """
         wanted = set(paths)
         for path in self._served.keys() - wanted:
             await self._served.pop(path).aclose()
+        failed: MeshError | None = None
         for path in sorted(wanted - self._served.keys()):
             stack = AsyncExitStack()
             serving = serve_plain(path, self._methods(path), name=self._name, access=self._access)
-            await stack.enter_async_context(serving)
-            self._served[path] = stack
+            try:
+                await stack.enter_async_context(serving)
+                self._served[path] = stack
+            except MeshError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
 
     async def __aenter__(self) -> Sockets:
         return self
