@@ -105,6 +105,26 @@ async def test_the_authority_is_the_same_after_a_restart(issuer):
     before.leaf.verify_directly_issued_by(issuer_certificate(issuer))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("NSM_AUTHORITY_FILE", "{file}/a.pem", "NSM_AUTHORITY_FILE='{file}/a.pem' cannot be used: "),
+        ("NSM_LISTEN_ON", "{file}/s", "cannot listen on unix://{file}/s: Not a directory"),
+        ("NSM_LISTEN_ON", "/proc/none/s", "cannot listen on unix:///proc/none/s: No such file or directory"),
+        ("NSM_SVID_LIFETIME", "0", "NSM_SVID_LIFETIME=0: an SVID has to be valid for a while"),
+    ],
+)
+def test_what_cannot_work_is_one_line(tmp_path, variable, value, told):
+    file = tmp_path / "a-file"
+    file.touch()
+    environment = {**os.environ, "NSM_LISTEN_ON": f"{tmp_path}/s", variable: value.format(file=file)}
+    command = [sys.executable, "-m", "nsm.chains", "identity"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert told.format(file=file) in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def issuer_certificate(issuer):
     from cryptography import x509
 

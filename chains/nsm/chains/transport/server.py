@@ -494,8 +494,11 @@ async def _tcp_socket(loop: asyncio.AbstractEventLoop, address: Address) -> sock
 
 
 def _unix_socket(path: str, access: SocketAccess) -> socket.socket:
-    _remove_stale(path)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _remove_stale(path)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Conflict(f"cannot listen on unix://{path}: {error.strerror or error}") from None
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         before = os.umask(0o777 & ~access.mode)

@@ -19,8 +19,13 @@ def authority_at(file: str, trust_domain: str) -> Authority:
     if not file:
         return Authority.create(trust_domain)
     path = Path(file)
-    if path.exists():
-        return _read(path, trust_domain)
+    try:
+        return _read(path, trust_domain) if path.exists() else _made(path, trust_domain)
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"NSM_AUTHORITY_FILE={file!r} cannot be used: {error}") from None
+
+
+def _made(path: Path, trust_domain: str) -> Authority:
     authority = Authority.create(trust_domain)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as opened:
@@ -29,8 +34,5 @@ def authority_at(file: str, trust_domain: str) -> Authority:
 
 
 def _read(path: Path, trust_domain: str) -> Authority:
-    try:
-        pem = path.read_bytes()
-        return authority_from(pem, pem, trust_domain)
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"NSM_AUTHORITY_FILE={str(path)!r} cannot be used: {error}") from None
+    pem = path.read_bytes()
+    return authority_from(pem, pem, trust_domain)

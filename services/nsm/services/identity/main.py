@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
+    if not config.svid_lifetime:
+        raise InvalidRequest("NSM_SVID_LIFETIME=0: an SVID has to be valid for a while")
     federated = dict(_bundle(text) for text in config.federated_bundles)
     if config.pods:
         _check_pods(config)
