@@ -71,6 +71,15 @@ async def test_half_way_one_node_makes_a_successor_and_all_trust_both(server):
         assert new.not_valid_after_utc - new.not_valid_before_utc >= LIFETIME
 
 
+async def test_what_else_is_in_the_secret_is_still_there_after_a_renewal(server):
+    old = Authority.create("test.mesh", lifetime=timedelta(minutes=0.5))
+    mine = {name.replace("1.", "corporate."): value for name, value in data_of([old]).items()}
+    server.put(SECRET, data={"note": "bWluZQ==", "spare.key": "", **mine})
+    async with node(server):
+        assert len(kept(server)) == 2
+    assert set(server.at(SECRET)["data"]) == {"note", "spare.key", "1.crt", "1.key", "2.crt", "2.key"}
+
+
 async def test_a_secret_that_is_deleted_is_written_again_as_it_was(server):
     """Nobody's SVID stops being trusted."""
     async with node(server) as shared:

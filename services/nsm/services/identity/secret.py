@@ -104,7 +104,7 @@ class _Keeper:
                 body = {"metadata": {"name": self._name}, "type": "Opaque", "data": data}
                 written = await self._api.create(SECRETS, body, self._api.namespace)
             else:
-                written = await self._api.replace(SECRETS, {**secret, "data": data})
+                written = await self._api.replace(SECRETS, {**secret, "data": {**_others(secret), **data}})
         except ObjectConflict:
             return False  # another node was first: its authorities are on their way to us
         except MeshError as error:
@@ -126,9 +126,17 @@ def data_of(authorities: Sequence[Authority]) -> dict[str, str]:
 
 def authorities_in(secret: Object, trust_domain: str) -> list[Authority]:
     """The authorities in a Secret; other entries are left alone. Raises ValueError."""
-    data = secret.get("data") or {}
-    names = [entry.removesuffix(".crt") for entry in data if entry.endswith(".crt")]
-    return [_authority(data, name, trust_domain) for name in sorted(names)]
+    return [_authority(secret["data"], name, trust_domain) for name in _names(secret)]
+
+
+def _names(secret: Object) -> list[str]:
+    return sorted(entry.removesuffix(".crt") for entry in secret.get("data") or {} if entry.endswith(".crt"))
+
+
+def _others(secret: Object) -> dict[str, str]:
+    """The entries that are no authority's."""
+    ours = {f"{name}.{kind}" for name in _names(secret) for kind in ("crt", "key")}
+    return {entry: value for entry, value in (secret.get("data") or {}).items() if entry not in ours}
 
 
 def _authority(data: dict[str, str], name: str, trust_domain: str) -> Authority:
