@@ -16,6 +16,7 @@ from tests.kube.stand_in import eventually, forbidden, stand_in
 SECRET = "/api/v1/namespaces/default/secrets/keys"
 LIFETIME = timedelta(days=30)
 MINE = Authority.create("test.mesh")
+LEAF = MINE.issue("spiffe://test.mesh")
 ENCRYPTED = MINE.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"words"))
 
 
@@ -133,6 +134,7 @@ async def test_authorities_that_somebody_puts_in_are_taken_over(server):
             {**data_of([Authority.create("test.mesh")]), "1.key": data_of([Authority.create("test.mesh")])["1.key"]},
             "the key does not belong to the certificate",
         ),
+        (data_of([Authority("test.mesh", LEAF.leaf, LEAF.key)]), "not that of a self-signed authority"),
         ({**data_of([MINE]), "1.key": b64encode(ENCRYPTED).decode()}, "1.crt and 1.key: Password was not given"),
     ],
 )

@@ -28,4 +28,13 @@ def authority_from(key: bytes, certificate: bytes, trust_domain: str) -> Authori
         raise ValueError(str(error)) from None
     if not isinstance(private, EllipticCurvePrivateKey) or private.public_key() != public.public_key():
         raise ValueError("the key does not belong to the certificate")
+    if public.issuer != public.subject or not _is_authority(public):
+        raise ValueError("the certificate is not that of a self-signed authority: nobody would accept its SVIDs")
     return Authority(trust_domain, public, private)
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
