@@ -28,8 +28,12 @@ def authority_at(file: str, trust_domain: str) -> Authority:
 def _made(path: Path, trust_domain: str) -> Authority:
     authority = Authority.create(trust_domain)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as opened:
-        opened.write(key_of(authority) + certificate_of(authority))
+    try:
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(key_of(authority) + certificate_of(authority))
+    except OSError:
+        path.unlink()  # half of it would be in the way of the next start
+        raise
     return authority
 
 
