@@ -134,6 +134,27 @@ async def test_no_text_of_a_user_ends_it(server, tmp_path, text):
         assert in_file(file) == ["10.96.0.1/32", "10.244.1.0/24"]
 
 
+@pytest.mark.parametrize("output", ["file", "config-map"])
+async def test_what_was_there_stays_also_after_a_restart_while_a_user_s_entry_cannot_be_read(server, tmp_path, output):
+    """The addresses that it named are not given out, and what is new is excluded too."""
+    file = tmp_path / "excluded.yaml"
+    environment = {"NSM_PREFIXES_OUTPUT_TYPE": output, "NSM_OUTPUT_FILE_PATH": str(file)}
+
+    def excluded():
+        return in_file(file) if output == "file" else in_config_map(server)
+
+    server.put(USER, data={"excluded_prefixes_input.yaml": "prefixes: [192.0.2.0/24]"})
+    async with collecting(server, **environment):
+        await eventually(lambda: "192.0.2.0/24" in (excluded() or []))
+    server.put(USER, data={"excluded_prefixes_input.yaml": "prefixes: [192.0.2.0/33]"})
+    server.put("/api/v1/nodes/n2", spec={"podCIDR": "10.245.0.0/24"})
+    async with collecting(server, **environment):
+        await eventually(lambda: "10.245.0.0/24" in excluded())
+        assert "192.0.2.0/24" in excluded()
+        server.put(USER, data={"excluded_prefixes_input.yaml": "prefixes: [198.51.100.0/24]"})
+        await eventually(lambda: excluded() == ["10.96.0.1/32", "10.244.1.0/24", "10.245.0.0/24", "198.51.100.0/24"])
+
+
 async def test_nothing_is_written_before_all_is_known(server, tmp_path, capsys):
     """Half of the prefixes would let addresses be given out that the cluster uses; the file of before stays."""
     file = tmp_path / "excluded.yaml"

@@ -23,13 +23,21 @@ _SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCID
 class Collector:
     """Watches a cluster's nodes, services, kubeadm's ConfigMap and that of the user; an async context manager.
 
-    ServiceCIDRs too where the API server has them. `hear` is called when something may have changed.
+    ServiceCIDRs too where the API server has them. `hear` is called when something may have changed. `before` is what
+    was excluded when this began: it stays as long as an object of that time cannot be read.
     """
 
     def __init__(
-        self, api: Api, *, always: Iterable[Network], user: Key, user_key: str, hear: Callable[[], None]
+        self,
+        api: Api,
+        *,
+        always: Iterable[Network],
+        before: Iterable[Network],
+        user: Key,
+        user_key: str,
+        hear: Callable[[], None],
     ) -> None:
-        self._api, self._always, self._hear = api, list(always), hear
+        self._api, self._always, self._before, self._hear = api, list(always), list(before), hear
         self._sources = [
             _Source(Reflector(api, NODES), of_node),
             _Source(Reflector(api, SERVICES), of_service),
@@ -44,7 +52,9 @@ class Collector:
 
     def prefixes(self) -> tuple[str, ...]:
         """What is to be excluded now."""
-        return merged(itertools.chain(self._always, *[source.networks() for source in self._sources]))
+        networks = [source.networks() for source in self._sources]
+        before = self._before if any(source.is_unknown for source in self._sources) else []
+        return merged(itertools.chain(self._always, before, *networks))
 
     async def __aenter__(self) -> Collector:
         if await _has(self._api, _SERVICE_CIDRS):
@@ -85,15 +95,20 @@ class _Source:
 
     def __init__(self, reflector: Reflector, read: Callable[[Object], list[Network]]) -> None:
         self.reflector, self._read = reflector, read
-        self._seen: dict[Key, tuple[Object, list[Network]]] = {}
+        self._seen: dict[Key, tuple[Object, list[Network] | None]] = {}
 
     def networks(self) -> list[Network]:
         """Of all its objects."""
         self._seen = {key: self._look(key, found) for key, found in self.reflector.objects.items()}
-        return [network for _, networks in self._seen.values() for network in networks]
+        return [network for _, networks in self._seen.values() for network in networks or []]
 
-    def _look(self, key: Key, found: Object) -> tuple[Object, list[Network]]:
-        object_then, networks = self._seen.get(key, (None, []))
+    @property
+    def is_unknown(self) -> bool:
+        """Whether one of its objects could never be read."""
+        return any(networks is None for _, networks in self._seen.values())
+
+    def _look(self, key: Key, found: Object) -> tuple[Object, list[Network] | None]:
+        object_then, networks = self._seen.get(key, (None, None))
         if found is not object_then:
             try:
                 networks = self._read(found)

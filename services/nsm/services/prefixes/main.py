@@ -18,7 +18,7 @@ from nsm.kube import Api, connect
 
 from .collector import Collector
 from .outputs import ConfigMap, File, Output
-from .sources import document_of
+from .sources import document_of, in_document
 
 _SETTLED = 0.2
 """Seconds to wait for more of what comes together, such as the services of one manifest."""
@@ -70,15 +70,17 @@ async def _serve(config: PrefixesConfig, stopping: asyncio.Event) -> None:
 async def collect(config: PrefixesConfig, api: Api) -> None:
     """Write what is to be excluded whenever it has changed, for ever."""
     news = asyncio.Event()
-    collector = Collector(
-        api,
-        always=config.excluded_prefixes,
-        user=(config.config_map_namespace, config.config_map_name),
-        user_key=config.config_map_key,
-        hear=news.set,
-    )
-    async with AsyncExitStack() as stack, collector:
+    async with AsyncExitStack() as stack:
         output = await _output(config, api, stack, news.set)
+        collector = Collector(
+            api,
+            always=config.excluded_prefixes,
+            before=await _present(output),
+            user=(config.config_map_namespace, config.config_map_name),
+            user_key=config.config_map_key,
+            hear=news.set,
+        )
+        await stack.enter_async_context(collector)
         await collector.synced()
         log.info("ready")
         while True:
@@ -95,6 +97,14 @@ async def _output(config: PrefixesConfig, api: Api, stack: AsyncExitStack, hear:
         return File(config.output_file_path)
     config_map = ConfigMap(api, config.output_config_map_name, config.output_config_map_key, hear=hear)
     return await stack.enter_async_context(config_map)
+
+
+async def _present(output: Output) -> list[Network]:
+    """The prefixes that are there; none if that cannot be read, since it is written anew anyhow."""
+    try:
+        return in_document(await output.read(), "the prefixes of before")
+    except ValueError:
+        return []
 
 
 async def _written(output: Output, document: str) -> bool:

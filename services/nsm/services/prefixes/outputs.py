@@ -11,11 +11,14 @@ from typing import Protocol
 
 from nsm.chains.core import Unavailable
 from nsm.chains.logs import log
-from nsm.kube import CONFIG_MAPS, Api, Reflector
+from nsm.kube import CONFIG_MAPS, Api, Object, Reflector
 
 
 class Output(Protocol):
     """Keeps one text."""
+
+    async def read(self) -> str:
+        """What is there; empty if nothing is, or if it cannot be read."""
 
     async def write(self, text: str) -> None:
         """Have `text` there; what is there already is left alone. Raises `MeshError`."""
@@ -26,6 +29,13 @@ class File:
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
+
+    async def read(self) -> str:
+        """The file's text."""
+        try:
+            return self._content() or ""
+        except OSError:
+            return ""
 
     async def write(self, text: str) -> None:
         """Replace the file. Raises `Unavailable` if the folder does not let us."""
@@ -66,18 +76,29 @@ class ConfigMap:
         self._watched = Reflector(api, CONFIG_MAPS, api.namespace, fields=f"metadata.name={name}")
         self._watched.on_change(lambda _change: hear())
 
+    async def read(self) -> str:
+        """The entry's text, once the API server tells it."""
+        await self._watched.synced()
+        return self._entry() or ""
+
     async def write(self, text: str) -> None:
         """Write the entry, and the ConfigMap if there is none; other entries stay as they are."""
         await self._watched.synced()
-        found = self._watched.objects.get((self._api.namespace, self._name))
-        if found is not None and (found.get("data") or {}).get(self._key) == text:
+        if self._entry() == text:
             return
+        found = self._found()
         data = {self._key: text}
         if found is None:
             await self._api.create(CONFIG_MAPS, {"metadata": {"name": self._name}, "data": data}, self._api.namespace)
         else:
             await self._api.patch(CONFIG_MAPS, self._name, {"data": data}, self._api.namespace)
         log.info("written", config_map=f"{self._api.namespace}/{self._name}", key=self._key)
+
+    def _found(self) -> Object | None:
+        return self._watched.objects.get((self._api.namespace, self._name))
+
+    def _entry(self) -> str | None:
+        return ((self._found() or {}).get("data") or {}).get(self._key)
 
     async def __aenter__(self) -> ConfigMap:
         await self._watched.__aenter__()

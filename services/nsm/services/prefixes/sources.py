@@ -32,7 +32,8 @@ def of_service_cidr(service_cidr: Object) -> list[Network]:
 
 def of_kubeadm(config_map: Object) -> list[Network]:
     """The ranges of pods and services that kubeadm was told. Raises ValueError if they cannot be read."""
-    document = _document(config_map, "ClusterConfiguration")
+    name = "ClusterConfiguration"
+    document = _document((config_map.get("data") or {}).get(name, ""), name)
     networking = document.get("networking") if isinstance(document, dict) else None
     if document is None or networking is None:
         return []
@@ -44,7 +45,12 @@ def of_kubeadm(config_map: Object) -> list[Network]:
 
 def of_user(config_map: Object, key: str) -> list[Network]:
     """What somebody wants to have excluded besides, a YAML list under `prefixes`. Raises ValueError."""
-    return _networks(prefixes_of(_document(config_map, key)))
+    return in_document((config_map.get("data") or {}).get(key, ""), key)
+
+
+def in_document(text: str, name: str) -> list[Network]:
+    """The prefixes of a YAML list under `prefixes`. Raises ValueError, which begins with the `name`."""
+    return _networks(prefixes_of(_document(text, name)))
 
 
 def merged(networks: Iterable[Network]) -> tuple[str, ...]:
@@ -61,9 +67,9 @@ def document_of(prefixes: Iterable[str]) -> str:
     return text
 
 
-def _document(config_map: Object, key: str) -> object:
+def _document(text: str, key: str) -> object:
     try:
-        return yaml.safe_load((config_map.get("data") or {}).get(key, ""))
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{key}: {' '.join(str(error).split())}") from None
     except RecursionError:
