@@ -218,6 +218,22 @@ async def test_a_reader_that_fails_does_not_end_the_reflector(server, api):
         await eventually(lambda: names(pods) == ["a", "b"])
 
 
+async def test_a_reader_that_fails_keeps_no_change_from_the_others(server, api):
+    heard = []
+
+    def fail(change):
+        raise KeyError("defect")
+
+    server.put(f"{PODS_OF_X}/listed")
+    async with Reflector(api, PODS) as pods:
+        pods.on_change(fail)
+        pods.on_change(heard.append)
+        await eventually(lambda: server.watching)
+        server.put(f"{PODS_OF_X}/watched")
+        await eventually(lambda: len(pods.objects) == 2)
+    assert [change.key[1] for change in heard] == ["listed", "watched"]
+
+
 async def test_leaving_ends_the_watch(server, api):
     async with Reflector(api, PODS):
         await eventually(lambda: server.watching)

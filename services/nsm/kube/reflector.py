@@ -82,7 +82,7 @@ class Reflector:
     def on_change(self, hear: Hear) -> Callable[[], None]:
         """Call `hear` for each change from now on, in the order in which they came; returns what ends it.
 
-        It must not block, and what it raises counts as a defect of the reflector: it begins with a list again.
+        It must not block. What it raises is logged; who else reads hears of the change all the same.
         """
         self._hear.append(hear)
         return lambda: self._hear.remove(hear)
@@ -133,7 +133,7 @@ class Reflector:
                 self._version = ""
             except MeshError as error:
                 self._fails(error)
-            except Exception as error:  # a reader's defect, or an object that is none: begin anew
+            except Exception as error:  # an object that is none: begin anew
                 self._version = ""
                 _log.error("reflector failed", resource=str(self.resource), exc_info=error)
             if clock() - began > _WORKED:
@@ -179,7 +179,14 @@ class Reflector:
             self._objects[key] = now
         if _version_of(before) != _version_of(now):
             for hear in tuple(self._hear):
-                hear(Change(before, now))
+                self._tell(hear, Change(before, now))
+
+    def _tell(self, hear: Hear, change: Change) -> None:
+        """It is told once and never again, so a reader's defect must not keep it from the others."""
+        try:
+            hear(change)
+        except Exception as error:
+            _log.error("reader failed", resource=str(self.resource), object=change.key[1], exc_info=error)
 
     def _fails(self, error: MeshError) -> None:
         if self.trouble is None or self.trouble.detail != error.detail:
