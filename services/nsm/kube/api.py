@@ -107,6 +107,12 @@ class Api:
                 return Listing(objects, metadata.get("resourceVersion", ""))
             params = {**params, "continue": metadata["continue"]}
 
+    async def newest(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> str:
+        """The version that a list would have now; hardly any object is sent for it."""
+        params = {"limit": "1", **_selectors(labels, fields)}
+        page = await self._ask("GET", Wish("list", resource, namespace), params=params)
+        return str((page.get("metadata") or {}).get("resourceVersion", ""))
+
     @asynccontextmanager
     async def watch(
         self,

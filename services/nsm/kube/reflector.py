@@ -47,7 +47,8 @@ class Reflector:
 
     Between entering and leaving it keeps up: a watch that ends is taken up where it was, one whose version the server
     has forgotten begins with a list, and a server that is down, slow or refuses is asked again after 0.1 to 3.6 s. What
-    is known stays known meanwhile. `trouble` says why nothing new is heard; it is None while all is well.
+    is known stays known meanwhile, until a server that was restored from a backup is back: that begins with a list too.
+    `trouble` says why nothing new is heard; it is None while all is well.
     """
 
     def __init__(
@@ -126,6 +127,8 @@ class Reflector:
         while True:
             began = clock()
             try:
+                if self._version and self.trouble is not None and await self._is_set_back():
+                    self._version = ""
                 if not self._version:
                     await self._list()
                 await self._watch()
@@ -150,6 +153,11 @@ class Reflector:
             self._set(key, found)
         self._version = listing.version
         self._listed.set()
+
+    async def _is_set_back(self) -> bool:
+        """Whether the server knows less than we do: it would agree to a watch from the future, and tell nothing."""
+        newest = await self._api.newest(self.resource, self.namespace, labels=self._labels, fields=self._fields)
+        return int(newest) < int(self._version)
 
     async def _watch(self) -> None:
         watch = self._api.watch(
