@@ -139,5 +139,24 @@ async def test_something_else_that_answers_there():
                 await api.version()
 
 
+async def test_a_watch_that_nobody_ends_is_given_up(monkeypatch):
+    monkeypatch.setattr("nsm.kube.api._LATE", 0.1)
+    given_up = asyncio.Event()
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await given_up.wait()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as mute:
+        port = mute.sockets[0].getsockname()[1]
+        async with connect(f"http://127.0.0.1:{port}") as api:
+            with pytest.raises(Unreachable, match="did not answer in time, to watch configmaps in all namespaces"):
+                async with asyncio.timeout(5), api.watch(CONFIG_MAPS, version="1", seconds=0.1) as events:
+                    await anext(events)
+        given_up.set()
+
+
 async def test_the_version_of_the_server(api):
     assert (await api.version())["gitVersion"] == "v1.34.4"

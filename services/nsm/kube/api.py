@@ -18,6 +18,8 @@ from .resources import Object, Resource
 
 _PAGE = 500
 """Objects that one answer to a list holds at most."""
+_LATE = 10.0
+"""Seconds by which an API server may be late to end a watch; one that is silent for longer does not live any more."""
 
 
 class PatchType(StrEnum):
@@ -126,7 +128,8 @@ class Api:
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
         """Changes since `version`, for `seconds` at most; entered once the API server has agreed to it.
 
-        Raises `Gone`, at once or in the middle, if it does not remember that version.
+        Raises `Gone`, at once or in the middle, if it does not remember that version, and `Unreachable` if it is silent
+        beyond that time: what stands between us may keep a connection open whose other end is no more.
         """
         wish = Wish("watch", resource, namespace)
         params = {
@@ -136,7 +139,7 @@ class Api:
             "timeoutSeconds": str(int(seconds)),
             **_selectors(labels, fields),
         }
-        timeout = httpx2.Timeout(self._client.timeout.connect, read=None)
+        timeout = httpx2.Timeout(self._client.timeout.connect, read=seconds + _LATE)
         with _translated(wish):
             async with self._client.stream("GET", resource.path(namespace), params=params, timeout=timeout) as response:
                 if response.is_error:
