@@ -111,6 +111,23 @@ async def test_a_server_that_cannot_now(server, api, code):
         await api.get(CONFIG_MAPS, "a", "x")
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (413, "Request entity too large: limit is 3145728"),
+        (500, "etcdserver: request is too large"),
+        (
+            500,
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2200435 vs. 2097152)",
+        ),
+    ],
+)
+async def test_an_object_that_is_too_large_is_no_fault_of_the_server(server, api, code, said):
+    server.refuse = status(code, said)
+    with pytest.raises(Rejected, match="refuses to create configmaps in namespace 'x': .*large"):
+        await api.create(CONFIG_MAPS, a_map(), "x")
+
+
 async def test_a_token_that_has_ended(server, api):
     server.refuse = status(401, "Unauthorized")
     with pytest.raises(Unauthorized, match="does not accept our token or certificate, to get configmaps"):

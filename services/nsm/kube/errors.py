@@ -9,7 +9,7 @@
     ├── ObjectMissing        no such object, or no such kind of object (NotFound)
     ├── ObjectConflict       it was changed by somebody else meanwhile, or is there already (Conflict)
     ├── Gone                 what was asked for is too old to be told (Conflict)
-    └── Rejected             the object breaks the schema of its kind, or an admission rule (InvalidRequest)
+    └── Rejected             the object breaks the schema of its kind or a rule, or is too large (InvalidRequest)
 
 Unauthorized and Forbidden travel to a caller of ours as Unavailable: it is we who lack the permission, not the caller,
 and it may try again once somebody has granted it.
@@ -27,6 +27,8 @@ from nsm.chains.core import Conflict, InvalidRequest, MeshError, NotFound, Unava
 from .resources import Resource
 
 _DENIED = re.compile(r'User "(?P<user>[^"]*)" cannot ')
+_TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
+"""What the API server says, with status 500, of an object that it takes but etcd does not: 1.5 MiB is the most."""
 
 
 class NoCluster(MeshError):
@@ -58,7 +60,7 @@ class Gone(Conflict):
 
 
 class Rejected(InvalidRequest):
-    """The object breaks the schema of its kind, or an admission rule of the cluster."""
+    """The object breaks the schema of its kind, or an admission rule of the cluster, or is too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def error_of(code: int, body: bytes, wish: Wish) -> MeshError:
 
 def error_of_status(code: int, status: dict[str, Any], wish: Wish) -> MeshError:  # noqa: PLR0911 - one kind a line
     """The error for a `Status` object; `code` is HTTP's."""
-    said = status.get("message") or f"status {code}"
+    said = str(status.get("message") or f"status {code}")
     if code == 401:
         return Unauthorized(f"the API server does not accept our token or certificate, to {wish}: {said}")
     if code == 403:
@@ -114,7 +116,7 @@ def error_of_status(code: int, status: dict[str, Any], wish: Wish) -> MeshError:
         return ObjectConflict(f"cannot {wish}: {said}")
     if code == 410:
         return Gone(f"cannot {wish}: {said}")
-    if code == 429 or code >= 500:
+    if code == 429 or (code >= 500 and not _TOO_LARGE.search(said)):
         return Unreachable(f"the API server cannot {wish} now: {said}")
     return Rejected(f"the API server refuses to {wish}: {said}")
 
