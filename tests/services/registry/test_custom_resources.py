@@ -423,6 +423,20 @@ async def test_an_api_server_that_is_down_fails_registrations_and_ends_nothing(s
         await eventually(lambda: f"{ENDPOINTS}/nse" not in server.paths())
 
 
+async def test_a_name_whose_owner_could_not_refresh_is_not_free_when_the_api_server_is_back(server):
+    async with replica(server, lifetime=0.5, policies=OWNED) as registry:
+        await registry.endpoints.register(call(nse(path_ids=["spiffe://a/owner"])))
+        await server.stop()
+        with pytest.raises(Unavailable):
+            await registry.endpoints.register(call(nse("other"), deadline=within(5)))
+        await asyncio.sleep(0.6)
+        await server.start()
+        assert await names(registry.endpoints) == ["nse"]
+        for attempt in (registry.endpoints.register, registry.endpoints.unregister):
+            with pytest.raises(Refused, match="'nse' was registered by spiffe://a/owner"):
+                await attempt(call(nse(path_ids=["spiffe://a/thief"])))
+
+
 async def test_an_api_server_that_hangs_costs_a_caller_its_own_time_only(server, registry):
     await registry.endpoints.register(call(nse("known")))
     server.delay = 30

@@ -69,6 +69,13 @@ class Index(Generic[R]):
         held = self._held.get(key)
         return None if held is None else held.object
 
+    def record_in(self, found: Object) -> R:
+        """The record in an object, with the time that it was given here. Raises ValueError if there is none in it."""
+        held = self._held.get(key_of(found))
+        if held is not None and _version(held.object) == _version(found):
+            return held.record
+        return self._form.from_object(found)
+
     def hear(self, change: Change) -> None:
         """Take in what a reflector tells."""
         if change.now is None or is_leaving(change.now):

@@ -163,7 +163,7 @@ class Writes(Generic[R]):
         if held is None:
             return None
         try:
-            there = self._form.from_object(held)
+            there = self._index.record_in(held)
         except ValueError:
             return None
         if there.name != record.name:
