@@ -256,6 +256,20 @@ async def test_two_that_claim_a_free_name_at_once_do_not_both_get_it(server):
     assert sorted(type(result).__name__ for result in results) == ["NetworkServiceEndpoint", "Refused"]
 
 
+@pytest.mark.parametrize("payload", ["IP", "ETHERNET"])
+async def test_a_service_is_there_once_it_is_registered_although_another_replica_has_just_taken_it_out(server, payload):
+    first = NetworkService(name="svc", path_ids=["spiffe://a/first"])
+    async with replica(server, policies=OWNED) as one, replica(server, policies=OWNED) as other:
+        await one.services.register(call(first))
+        await one.endpoints.register(call(nse(path_ids=["spiffe://a/first"])))
+        await found_soon(other.services, NetworkService(name="svc"), ["svc"])
+        await found_soon(other.endpoints, None, ["nse"])
+        server._watchers.clear()  # what happens now is not told yet
+        await one.services.unregister(call(first))
+        await other.services.register(call(NetworkService(name="svc", payload=payload, path_ids=["spiffe://a/next"])))
+        assert server.at(f"{SERVICES}/svc")["spec"]["path_ids"] == ["spiffe://a/next"]
+
+
 # --- services, and people
 
 

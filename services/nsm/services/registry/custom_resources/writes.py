@@ -9,7 +9,7 @@ from collections.abc import Awaitable
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from nsm.chains.core import Conflict, InvalidRequest, R, TimedOut, Unavailable
+from nsm.chains.core import Conflict, InvalidRequest, R, Refused, TimedOut, Unavailable
 from nsm.kube import Key, Object, ObjectConflict, ObjectMissing, key_of
 
 from .index import Index, is_leaving
@@ -33,8 +33,9 @@ _REMEMBERED = 30.0
 class Writes(Generic[R]):
     """Register and unregister in the objects of `place`, as the rules allow.
 
-    What is there is looked up in the index first; only if that turns out to be old the API server is asked. Calls for
-    one name take turns here, so that only other replicas can come between.
+    What is there is looked up in the index first. The API server is asked if that turns out to be old, and before a
+    registration is answered without a write: it says the same as what is there, or is refused for it. Calls for one
+    name take turns here, so that only other replicas can come between.
     """
 
     def __init__(self, place: Place, form: Form[R], rules: Rules[R], index: Index[R]) -> None:
@@ -85,6 +86,8 @@ class Writes(Generic[R]):
 
     async def _write_at(self, key: Key, record: R) -> Object:
         held = self._index.at(key)
+        if held is not None and self._needs_no_write(record, held):
+            held = await self._fetch(key)
         for tries in range(_TRIES):
             if held is not None and is_leaving(held):
                 raise _kept(held)
@@ -105,6 +108,13 @@ class Writes(Generic[R]):
                 await self._index.seen(written, _SEEN_WITHIN)
                 return written
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
+
+    def _needs_no_write(self, record: R, held: Object) -> bool:
+        """Whether nothing would be written over `held`; an older version cannot be noticed by writing then."""
+        try:
+            return self._rules.merged(record, self._record_of(record, held)) is None
+        except (Refused, Conflict):
+            return True
 
     def _sound(self, body: Object) -> Object:
         """The object itself. What nobody would take out of it again is not written: a time beyond all calendars."""
