@@ -459,6 +459,17 @@ async def test_an_api_server_that_hangs_costs_a_caller_its_own_time_only(server,
     assert await names(registry.endpoints) == ["known"]
 
 
+async def test_a_caller_in_a_hurry_keeps_no_endpoint_that_has_ended(server):
+    async with replica(server, lifetime=0.5) as registry:
+        await registry.endpoints.register(call(nse()))
+        server.delay = 0.1
+        with pytest.raises(TimedOut):
+            await registry.endpoints.register(call(nse("hasty"), deadline=within(0.05)))
+        server.delay = 0.0
+        await eventually(lambda: f"{ENDPOINTS}/nse" not in server.paths())
+        assert "nse" not in await names(registry.endpoints)
+
+
 async def test_a_missing_permission_is_told_to_who_registers(server, registry):
     server.refuse = lambda request: forbidden(request) if request.method == "POST" else None
     with pytest.raises(Unavailable, match="may not create networkserviceendpoints.networkservicemesh.io in namespace"):

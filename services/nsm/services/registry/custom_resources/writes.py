@@ -28,6 +28,8 @@ _SEEN_WITHIN = 1.0
 """Seconds that a write waits for the watch to tell of it: who asks next here finds it."""
 _REMEMBERED = 30.0
 """Seconds that a write which failed, and none that succeeded since, means that the API server is away."""
+_PATIENCE = 1.0
+"""Seconds that an API server may take for a write: a caller that gives less and gives up says nothing of the server."""
 
 
 class Writes(Generic[R]):
@@ -41,13 +43,14 @@ class Writes(Generic[R]):
     def __init__(self, place: Place, form: Form[R], rules: Rules[R], index: Index[R]) -> None:
         self._api, self._namespace = place.api, place.namespace
         self._form, self._rules, self._index = form, rules, index
-        self._failed_at = -math.inf
+        self._failed_at = self._wrote_at = -math.inf
         self._turns: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def fail(self) -> bool:
         """Whether the API server cannot be written to, for all that we know."""
-        return asyncio.get_running_loop().time() - self._failed_at < _REMEMBERED
+        now = asyncio.get_running_loop().time()
+        return self._wrote_at < self._failed_at and now - self._failed_at < _REMEMBERED
 
     async def register(self, record: R, within: float | None) -> R:
         """Write `record` over what is there, in so many seconds; returns it as it now stands.
@@ -69,11 +72,13 @@ class Writes(Generic[R]):
 
     async def _in_time(self, work: Awaitable[T], within: float | None, name: str) -> T:
         now = asyncio.get_running_loop().time
+        began = now()
         try:
             async with asyncio.timeout(within):
                 return await work
         except TimeoutError:
-            self._failed_at = now()
+            if now() - began >= _PATIENCE and self._wrote_at < began:
+                self._failed_at = now()
             raise TimedOut(f"the API server did not store {name!r} in the caller's time") from None
         except Unavailable:
             self._failed_at = now()
@@ -129,7 +134,7 @@ class Writes(Generic[R]):
             written = await self._api.create(self._form.resource, body, self._namespace)
         else:
             written = await self._api.replace(self._form.resource, body)
-        self._failed_at = -math.inf
+        self._wrote_at = asyncio.get_running_loop().time()
         return written
 
     async def _delete(self, record: R) -> None:
