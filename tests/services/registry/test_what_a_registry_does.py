@@ -206,6 +206,20 @@ async def test_a_watch_tells_what_is_there_what_comes_changes_and_goes(registry)
     await watch.aclose()
 
 
+async def test_a_watch_tells_that_a_record_does_not_match_any_more(registry):
+    watch = registry.endpoints.find(asks(nse("", "old"), watch=True))
+    assert await anext(watch) == []
+    await registry.endpoints.register(asks(nse("nse", "old")))
+    assert await told(watch, 1) == [("nse", "", False)]
+    await registry.endpoints.register(asks(nse("nse", "new")))
+    assert await told(watch, 1) == [("nse", "", True)]
+    await registry.endpoints.register(asks(nse("nse", "new", "old")))
+    assert await told(watch, 1) == [("nse", "", False)]
+    await registry.endpoints.unregister(asks(nse("nse")))
+    assert await told(watch, 1) == [("nse", "", True)]
+    await watch.aclose()
+
+
 async def test_a_watch_for_what_nobody_provides_yet_begins_with_nothing(registry):
     watch = registry.endpoints.find(asks(nse("", "svc"), watch=True))
     assert await anext(watch) == []

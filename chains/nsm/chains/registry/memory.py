@@ -55,12 +55,14 @@ class Records(Generic[R]):
     async def watch(self, query: R) -> AsyncIterator[Sequence[Found[R]]]:
         """What matches now as one batch, then a batch for what changed since the last one, without end.
 
-        A slow reader gets the latest state of each record, not every step to it.
+        A slow reader gets the latest state of each record, not every step to it. A record that does not match any more
+        is told as deleted.
         """
-        watcher = _Watcher(query)
+        now = self.matching(query)
+        watcher = _Watcher(query, now)
         self._watchers.add(watcher)
         try:
-            yield [Found(record) for record in self.matching(query)]
+            yield [Found(record) for record in now]
             while True:
                 yield await watcher.next()
         finally:
@@ -119,16 +121,24 @@ class Memory(RegistryElement[R]):
 class _Watcher(Generic[R]):
     """What one reader has not read yet: the latest of each name."""
 
-    def __init__(self, query: R) -> None:
+    def __init__(self, query: R, now: Iterable[R]) -> None:
         self._query = query
+        self._matching = {record.name for record in now}
         self._news: dict[str, Found[R]] = {}
         self._wake = asyncio.Event()
 
     def hear(self, found: Found[R]) -> None:
-        if matches(self._query, found.record):
-            self._news.pop(found.record.name, None)
-            self._news[found.record.name] = found
-            self._wake.set()
+        name = found.record.name
+        if not found.deleted and matches(self._query, found.record):
+            self._matching.add(name)
+        elif name in self._matching:
+            self._matching.discard(name)
+            found = Found(found.record, deleted=True)
+        else:
+            return
+        self._news.pop(name, None)
+        self._news[name] = found
+        self._wake.set()
 
     async def next(self) -> list[Found[R]]:
         await self._wake.wait()
