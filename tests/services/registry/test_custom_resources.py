@@ -11,7 +11,7 @@ from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, InvalidRequest, Refused, RegistryCall, TimedOut, Unavailable
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
-from nsm.services.registry.custom_resources import collector, custom_resource_registry
+from nsm.services.registry.custom_resources import collector, custom_resource_registry, writes
 from tests.kube.stand_in import eventually, forbidden, stand_in
 from tests.services.registry import nonsense
 
@@ -457,6 +457,18 @@ async def test_an_api_server_that_hangs_costs_a_caller_its_own_time_only(server,
     with pytest.raises(TimedOut, match="did not store 'new' in the caller's time"):
         await registry.endpoints.register(call(nse("new"), deadline=within(0.2)))
     assert await names(registry.endpoints) == ["known"]
+
+
+async def test_an_endpoint_whose_refresh_the_watch_does_not_tell_stays(server, monkeypatch):
+    monkeypatch.setattr(writes, "_SEEN_WITHIN", 0.1)
+    async with replica(server, lifetime=0.5) as registry:
+        await registry.endpoints.register(call(nse()))
+        await eventually(lambda: server.watching)
+        server._watchers.clear()  # the watch is silent, as one whose connection is dead
+        for _ in range(3):
+            await registry.endpoints.register(call(nse()))
+            await asyncio.sleep(0.2)
+            assert await names(registry.endpoints) == ["nse"]
 
 
 async def test_a_caller_in_a_hurry_keeps_no_endpoint_that_has_ended(server):

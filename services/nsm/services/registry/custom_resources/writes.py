@@ -27,7 +27,7 @@ _STEP = 0.01
 _SEEN_WITHIN = 1.0
 """Seconds that a write waits for the watch to tell of it: who asks next here finds it."""
 _REMEMBERED = 30.0
-"""Seconds that a write which failed, and none that succeeded since, means that the API server is away."""
+"""Seconds that a write which failed or was not told of, and none since that was, means that the API server is away."""
 _PATIENCE = 1.0
 """Seconds that an API server may take for a write: a caller that gives less and gives up says nothing of the server."""
 
@@ -48,7 +48,7 @@ class Writes(Generic[R]):
 
     @property
     def fail(self) -> bool:
-        """Whether the API server cannot be written to, for all that we know."""
+        """Whether the API server cannot be written to, or does not tell of what was written, for all that we know."""
         now = asyncio.get_running_loop().time()
         return self._wrote_at < self._failed_at and now - self._failed_at < _REMEMBERED
 
@@ -110,7 +110,10 @@ class Writes(Generic[R]):
                     raise  # the kind, or the namespace
                 held = None
             else:
-                await self._index.seen(written, _SEEN_WITHIN)
+                if await self._index.seen(written, _SEEN_WITHIN):
+                    self._wrote_at = asyncio.get_running_loop().time()
+                else:
+                    self._failed_at = asyncio.get_running_loop().time()
                 return written
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
 
@@ -131,11 +134,8 @@ class Writes(Generic[R]):
 
     async def _put(self, body: Object, *, is_new: bool) -> Object:
         if is_new:
-            written = await self._api.create(self._form.resource, body, self._namespace)
-        else:
-            written = await self._api.replace(self._form.resource, body)
-        self._wrote_at = asyncio.get_running_loop().time()
-        return written
+            return await self._api.create(self._form.resource, body, self._namespace)
+        return await self._api.replace(self._form.resource, body)
 
     async def _delete(self, record: R) -> None:
         key = self._key_of(record)
