@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsm.kube import CONFIG_MAPS, NoCluster, ObjectMissing, connect
+from nsm.kube import CONFIG_MAPS, NoCluster, ObjectMissing, Unauthorized, connect
 
 from .stand_in import stand_in
 
@@ -72,6 +72,33 @@ async def test_a_token_that_was_rotated_is_read_again(server, tmp_path):
         ended.add("Bearer old")
         await ask(api)
     assert server.tokens == ["Bearer old", "Bearer old", "Bearer new"]
+
+
+PLUGIN = "client.authentication.k8s.io/v1beta1"
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        (f"{{exec: {{apiVersion: {PLUGIN}, command: /nowhere}}}}", "No such file"),
+        (f"{{exec: {{apiVersion: {PLUGIN}, command: echo, args: [hello]}}}}", "JSONDecodeError"),
+        (f'{{exec: {{apiVersion: {PLUGIN}, command: echo, args: ["{{}}"]}}}}', "status"),
+        (f"{{exec: {{apiVersion: {PLUGIN}, command: 'false'}}}}", "returned 1"),
+        ("{tokenFile: /}", "Is a directory"),
+        ("{tokenFile: /nowhere}", "not found"),
+    ],
+)
+async def test_what_should_give_a_token_and_does_not(server, tmp_path, user, said):
+    async with connect(kubeconfig(tmp_path, server, user)) as api:
+        with pytest.raises(Unauthorized, match=f"no token, to get configmaps 'a' in namespace 'x': .*{said}"):
+            await api.get(CONFIG_MAPS, "a", "x")
+
+
+@pytest.mark.parametrize("url", ["http://host:port", "http://[::1"])
+async def test_a_url_that_is_none(url):
+    with pytest.raises(NoCluster, match="Invalid port"):
+        async with connect(url):
+            pass
 
 
 async def test_nothing_says_where():

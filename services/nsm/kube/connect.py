@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import httpx2
@@ -41,7 +41,7 @@ async def connect(where: str = "") -> AsyncIterator[Api]:
     try:
         config = _config(where)
         client = _client(config)
-    except (ConfigError, OSError, ssl.SSLError, yaml.YAMLError, msgspec.ValidationError) as error:
+    except (ConfigError, OSError, ssl.SSLError, yaml.YAMLError, msgspec.ValidationError, httpx2.InvalidURL) as error:
         raise NoCluster(f"cannot tell where the API server is: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
         raise NoCluster(f"the kubeconfig {where or _named()} lacks a part: {error!r}") from error
@@ -72,9 +72,10 @@ def _named() -> str:
 
 def _client(config: SingleConfig) -> httpx2.AsyncClient:
     user = config.user or User()
+    auth = user_auth(user)
     return httpx2.AsyncClient(
         base_url=config.cluster.server,
-        auth=user_auth(user),
+        auth=None if auth is None else _Auth(auth),
         timeout=_TIMEOUT,
         transport=httpx2.AsyncHTTPTransport(
             verify=verify_cluster(config.cluster, user, config.abs_file, trust_env=False),
@@ -85,3 +86,22 @@ def _client(config: SingleConfig) -> httpx2.AsyncClient:
         headers={"Accept": "application/json", "User-Agent": "nsm"},
         trust_env=False,
     )
+
+
+class _Auth(httpx2.Auth):
+    """Where a token comes from: a plugin or a file that gives none is a ConfigError, whatever is wrong with it."""
+
+    def __init__(self, auth: httpx2.Auth) -> None:
+        self._auth = auth
+
+    async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
+        """The request with the token, and once more with another one if it is not accepted."""
+        async with aclosing(self._auth.async_auth_flow(request)) as flow:
+            try:
+                wanted = await anext(flow)
+                while True:
+                    wanted = await flow.asend((yield wanted))
+            except StopAsyncIteration:
+                return
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                raise ConfigError(f"what should give it says {error!r}") from error
