@@ -270,6 +270,18 @@ async def test_a_service_is_there_once_it_is_registered_although_another_replica
         assert server.at(f"{SERVICES}/svc")["spec"]["path_ids"] == ["spiffe://a/next"]
 
 
+async def test_an_owner_takes_its_endpoint_out_at_a_replica_that_still_knows_the_last_owner(server):
+    last, owner = nse(path_ids=["spiffe://a/last"]), nse(path_ids=["spiffe://a/owner"])
+    async with replica(server, policies=OWNED) as one, replica(server, policies=OWNED) as other:
+        await one.endpoints.register(call(last))
+        await found_soon(other.endpoints, None, ["nse"])
+        server._watchers.clear()  # what happens now is not told yet
+        await one.endpoints.unregister(call(last))
+        await one.endpoints.register(call(owner))
+        await other.endpoints.unregister(call(owner))
+        assert server.paths() == []
+
+
 # --- services, and people
 
 

@@ -36,8 +36,8 @@ class Writes(Generic[R]):
     """Register and unregister in the objects of `place`, as the rules allow.
 
     What is there is looked up in the index first. The API server is asked if that turns out to be old, and before a
-    registration is answered without a write: it says the same as what is there, or is refused for it. Calls for one
-    name take turns here, so that only other replicas can come between.
+    call is answered without a write: there is nothing to change, or it is refused for what is there. Calls for one name
+    take turns here, so that only other replicas can come between.
     """
 
     def __init__(self, place: Place, form: Form[R], rules: Rules[R], index: Index[R]) -> None:
@@ -143,10 +143,11 @@ class Writes(Generic[R]):
             await self._delete_at(key, record)
 
     async def _delete_at(self, key: Key, record: R) -> None:
-        held = self._index.at(key) or await self._fetch(key)
+        held = self._index.at(key)
+        if held is None or self._needs_no_delete(record, held):
+            held = await self._fetch(key)
         for tries in range(_TRIES):
-            there = self._record_of(record, held)
-            if held is None or (there is not None and not self._rules.may_go(record, there)):
+            if held is None or not self._may_go(record, held):
                 return
             try:
                 await self.remove(held)
@@ -158,6 +159,17 @@ class Writes(Generic[R]):
                 await self._index.gone(held, _SEEN_WITHIN)
                 return
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be unregistered")
+
+    def _needs_no_delete(self, record: R, held: Object) -> bool:
+        """Whether `held` would be left there, as `_needs_no_write` for an Unregister."""
+        try:
+            return not self._may_go(record, held)
+        except (Refused, Conflict):
+            return True
+
+    def _may_go(self, record: R, held: Object) -> bool:
+        there = self._record_of(record, held)
+        return there is None or self._rules.may_go(record, there)
 
     async def _fetch_after(self, tries: int, key: Key) -> Object | None:
         """What somebody else has written, once they may be done."""
