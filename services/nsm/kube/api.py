@@ -50,7 +50,8 @@ class WatchEvent:
 class Api:
     """An API server. `namespace` is the one that we run in, or that the kubeconfig names.
 
-    A request takes 10 s at most. Each raises the errors of `nsm.kube.errors`, all of them `MeshError`.
+    A request that waits 10 s for its answer, or for more of it, fails. Each raises the errors of `nsm.kube.errors`, all
+    of them `MeshError`.
     """
 
     def __init__(self, client: httpx2.AsyncClient, *, server: str, namespace: str) -> None:
