@@ -473,13 +473,13 @@ async def test_an_api_server_that_hangs_costs_a_caller_its_own_time_only(server,
 
 async def test_an_endpoint_whose_refresh_the_watch_does_not_tell_stays(server, monkeypatch):
     monkeypatch.setattr(writes, "_SEEN_WITHIN", 0.1)
-    async with replica(server, lifetime=0.5) as registry:
+    async with replica(server, lifetime=1.0) as registry:
         await registry.endpoints.register(call(nse()))
         await eventually(lambda: server.watching)
         server._watchers.clear()  # the watch is silent, as one whose connection is dead
         for _ in range(3):
             await registry.endpoints.register(call(nse()))
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.4)
             assert await names(registry.endpoints) == ["nse"]
 
 
