@@ -54,7 +54,7 @@ class Known:
         return Namespace(name, metadata.get("annotations", {}), metadata.get("labels", {}))
 
 
-def review(item, operation="CREATE", uid="u-1"):
+def review(item, operation="CREATE", uid="u-1", before=None):
     kind, metadata = item["kind"], item.get("metadata", {})
     request = {
         "uid": uid,
@@ -62,6 +62,7 @@ def review(item, operation="CREATE", uid="u-1"):
         "operation": operation,
         "namespace": metadata.get("namespace", "default"),
         "object": item,
+        "oldObject": before,
     }
     return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
 
@@ -80,8 +81,8 @@ class Cluster:
         self.namespaces = Known({"default": {}} if namespaces is None else namespaces, now)
         self.admission = Admission(recipe(**more), self.namespaces)
 
-    async def answer(self, item, operation="CREATE"):
-        return (await self.admission.review(review(item, operation)))["response"]
+    async def answer(self, item, operation="CREATE", before=None):
+        return (await self.admission.review(review(item, operation, before=before)))["response"]
 
     async def store(self, item, operation="CREATE"):
         """The object as it would be stored."""

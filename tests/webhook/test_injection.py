@@ -396,6 +396,25 @@ async def test_a_label_says_that_a_namespace_is_annotated(operation):
     )
 
 
+@pytest.mark.parametrize(
+    "item",
+    [workload("Deployment", "kernl://a"), workload("Deployment", "kernel://a"), namespace("kernl://a")],
+)
+async def test_what_was_deleted_already_can_lose_its_finalizers(item):
+    """The garbage collector removes them by updates; who refused those would keep the object for ever."""
+    going = copy.deepcopy(item)
+    going["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["foregroundDeletion"]}
+    answer = await Cluster().answer(item, "UPDATE", before=going)
+    assert answer["allowed"], answer
+    assert "patch" not in answer
+
+
+async def test_an_object_that_only_says_that_it_was_deleted_is_looked_at():
+    """Such as one that was read from elsewhere: the API server passes over what it says of that."""
+    mine = pod(URLS, deletionTimestamp="2026-01-01T00:00:00Z")
+    assert containers((await Cluster().store(mine))["spec"]) == ["app", "nsc"]
+
+
 async def test_a_namespace_that_goes_is_not_looked_at():
     assert await Cluster().store(namespace("kernl://a"), "DELETE") == namespace("kernl://a")
 

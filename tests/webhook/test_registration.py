@@ -252,6 +252,15 @@ def test_a_server_that_knows_no_conditions_must_not_wait_for_a_webhook_that_is_d
     assert all(entry["matchConditions"] for entry in new["webhooks"])
 
 
+def test_updates_of_what_was_deleted_already_do_not_wait():
+    """The garbage collector's, which removes finalizers: a webhook that is away keeps nothing in the cluster."""
+    workloads, _, namespaces = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]
+    for entry in (workloads, namespaces):
+        (stays,) = [each["expression"] for each in entry["matchConditions"] if each["name"] == "stays"]
+        assert stays.startswith("oldObject == null || !")
+        assert "has(oldObject.metadata.deletionTimestamp)" in stays
+
+
 def test_the_namespaces_of_the_cluster_and_our_own_never_wait():
     for entry in configuration("nsm", "webhook", "mine", recipe())["webhooks"]:
         (others, *_) = entry["namespaceSelector"]["matchExpressions"]

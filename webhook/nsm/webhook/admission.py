@@ -89,6 +89,7 @@ def _question(document: Any) -> Question:
         kind=str(kind["kind"]),
         namespace=str(request.get("namespace") or ""),
         item=mapping(request, "object"),
+        is_going=bool(mapping(mapping(request, "oldObject"), "metadata").get("deletionTimestamp")),
     )
 
 

@@ -19,6 +19,8 @@ _TIMEOUT = 5
 """Seconds that the API server waits."""
 _UNTOUCHED = ("kube-system", "kube-public", "kube-node-lease")
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
+_STAYS = "oldObject == null || !(has(oldObject.metadata) && has(oldObject.metadata.deletionTimestamp))"
+"""Not deleted already: the garbage collector removes finalizers by updates, which are to wait for nobody."""
 
 
 def configuration(
@@ -35,10 +37,14 @@ def configuration(
     rules = [_rule(kind) for kind in (POD, *WORKLOADS)]
     names = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"], "scope": "Cluster"}
     entries: list[Json] = [
-        _entry(0, policy, rules, [others], {"asks-for-wires": _asks_for_wires(recipe)}),
+        _entry(0, policy, rules, [others], {"asks-for-wires": _asks_for_wires(recipe), "stays": _STAYS}),
         _entry(1, policy, [_rule(POD)], [others, annotated], {"inherits": _inherits(recipe)}),
         _entry(
-            2, "Ignore", [{**names, "operations": ["CREATE", "UPDATE"]}], [others], {"annotated": _has_traces(recipe)}
+            2,
+            "Ignore",
+            [{**names, "operations": ["CREATE", "UPDATE"]}],
+            [others],
+            {"annotated": _has_traces(recipe), "stays": _STAYS},
         ),
     ]
     for entry in entries:

@@ -30,6 +30,8 @@ class Question:
     namespace: str
     item: Json
     """The object as it would be stored."""
+    is_going: bool = False
+    """Whether it was deleted already, and waits for its finalizers: who removes those must not be kept from it."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ UNTOUCHED = Verdict()
 def kind_in(question: Question) -> Kind | None:
     """The kind to inject into, None if there is nothing to inject."""
     kind = kind_of(question.group, question.kind)
-    if kind is None or question.operation not in kind.operations:
+    if kind is None or question.operation not in kind.operations or question.is_going:
         return None
     if is_controlled_by(question.item, "Deployment"):
         return None  # it would make another ReplicaSet in the place of one that differs from its template
@@ -82,7 +84,7 @@ def decide(question: Question, kind: Kind, namespace: Namespace, recipe: Recipe)
 
 def decide_namespace(question: Question, recipe: Recipe) -> Verdict:
     """A label says whether a namespace has the annotation; one that nobody can read is refused at once."""
-    if question.operation not in {CREATE, UPDATE}:
+    if question.operation not in {CREATE, UPDATE} or question.is_going:
         return UNTOUCHED
     try:
         asked = _read(question.item, recipe, "Namespace", name_of(question.item))
