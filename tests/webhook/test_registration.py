@@ -8,6 +8,7 @@ import time
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from structlog.testing import capture_logs
 
 from nsm.chains.core import Conflict, InvalidRequest
@@ -209,6 +210,32 @@ async def test_an_api_server_that_is_down_is_waited_for():
     running.cancel()
     api.down = True
     await renewal.withdraw()  # and what cannot be told is no reason not to end
+
+
+@pytest.mark.usefixtures("fast")
+async def test_an_api_server_that_was_away_until_the_certificate_expired_is_told_of_a_new_one(monkeypatch):
+    api = FakeApi()
+    certificate = Watched(api)
+    renewal = Renewal(OwnAuthority(certificate, "webhook", "nsm-system", 3600), replica(api))
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    api.down = True
+    await until(lambda: renewal.fault)
+    expired, clock = trusted(api), time.time
+    monkeypatch.setattr("nsm.webhook.sources.time.time", lambda: clock() + 3601)
+    monkeypatch.setattr("nsm.webhook.registration._certificates", lambda pem: unexpired(pem, besides=expired))
+    await asyncio.sleep(0.05)
+    api.down = False
+    await until(lambda: not renewal.fault)
+    await until(lambda: len(certificate.known) == 2)
+    assert certificate.known[-1]
+    running.cancel()
+
+
+def unexpired(pem, besides):
+    """The certificates of a bundle, but for one."""
+    found = x509.load_pem_x509_certificates(pem.encode()) if pem.strip() else []
+    return [text for each in found if (text := each.public_bytes(Encoding.PEM).decode()) != besides]
 
 
 @pytest.mark.usefixtures("fast")

@@ -38,16 +38,19 @@ class OwnAuthority:
         certificate.show(Chain.read(self._shown.pem))
 
     def authorities(self) -> str:
-        """That of the certificate, and that of its successor."""
+        """That of the certificate, and that of its successor, which is made in time.
+
+        Also while the API server cannot be told: once it can, a certificate that has expired is of no use to it.
+        """
+        if time.time() >= self._made + self._lifetime * 2 / 3:
+            self._next = self._make()
         return self._shown.authority + (self._next.authority if self._next else "")
 
     def renew(self) -> None:
-        """Once make the next one, once show it."""
+        """Show the next one, if there is one."""
         if self._next is not None:
             self._certificate.show(Chain.read(self._next.pem))
             self._shown, self._next = self._next, None
-        elif time.time() >= self._made + self._lifetime * 2 / 3:
-            self._next = self._make()
 
     def _make(self) -> SelfMade:
         self._made = time.time()
