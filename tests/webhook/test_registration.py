@@ -143,6 +143,7 @@ async def test_a_configuration_that_never_stops_changing_is_an_error():
 def fast(monkeypatch):
     monkeypatch.setattr("nsm.webhook.renewal._LOOK", 0.01)
     monkeypatch.setattr("nsm.webhook.renewal._PERIOD", 0.02)
+    monkeypatch.setattr("nsm.webhook.sources._KEPT", 0.05)
 
 
 async def until(condition):
@@ -241,32 +242,75 @@ def unexpired(pem, besides):
 @pytest.mark.usefixtures("fast")
 async def test_files_are_registered_by_their_bundle_and_shown_when_that_is_known(tmp_path):
     one, other, api = made(), made(), FakeApi()
-    paths = [tmp_path / name for name in ("tls.crt", "tls.key", "ca.crt")]
-
-    def write(source):
-        at = source.pem.index(b"-----BEGIN PRIVATE KEY")
-        for path, content in zip(paths, (source.pem[:at], source.pem[at:], source.authority.encode()), strict=True):
-            path.write_bytes(content)
-
-    write(one)
+    paths = write(tmp_path, one)
     certificate = Watched(api)
-    renewal = Renewal(Files(certificate, *map(str, paths)), replica(api))
+    renewal = Renewal(Files(certificate, *paths), replica(api))
     running = asyncio.ensure_future(renewal.run())
     await until(lambda: not renewal.fault)
-    write(other)
+    write(tmp_path, other)
     await until(lambda: trusted(api) == other.authority)
     assert certificate.known == [False, True]
     running.cancel()
 
 
-def test_a_bundle_that_holds_none_is_one_line(tmp_path):
-    mine = made()
-    at = mine.pem.index(b"-----BEGIN PRIVATE KEY")
-    (tmp_path / "tls.crt").write_bytes(mine.pem[:at])
-    (tmp_path / "tls.key").write_bytes(mine.pem[at:])
-    (tmp_path / "ca.crt").write_text("nothing")
-    paths = [str(tmp_path / each) for each in ("tls.crt", "tls.key", "ca.crt")]
-    with pytest.raises(InvalidRequest, match=r"ca\.crt: there is no certificate in it"):
+@pytest.mark.usefixtures("fast")
+async def test_a_replica_that_sees_new_files_later_is_trusted_until_then(tmp_path, monkeypatch):
+    """On another node, where the kubelet brings what a Secret holds a minute later."""
+    monkeypatch.setattr("nsm.webhook.sources._KEPT", 300.0)
+    monkeypatch.setattr("nsm.webhook.renewal._PERIOD", 30.0)
+    one, other, api, folders = made(), made(), FakeApi(), (tmp_path / "here", tmp_path / "there")
+    certificates = [Watched(api), Watched(api)]
+    renewals = [
+        Renewal(Files(certificate, *write(folder, one)), replica(api))
+        for certificate, folder in zip(certificates, folders, strict=True)
+    ]
+    running = [asyncio.ensure_future(renewal.run()) for renewal in renewals]
+    await until(lambda: not any(renewal.fault for renewal in renewals))
+    write(folders[0], other)
+    await until(lambda: certificates[0].known == [False, True])
+    await asyncio.sleep(0.05)
+    assert one.authority in trusted(api)  # the other one shows what that issued
+    for each in running:
+        each.cancel()
+
+
+@pytest.mark.usefixtures("fast")
+async def test_half_of_a_bundle_is_waited_for(tmp_path):
+    one, other, api = made(), made(), FakeApi()
+    paths = write(tmp_path, one)
+    renewal = Renewal(Files(ServerCertificate(HOST), *paths), replica(api))
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    with capture_logs() as logs:
+        (tmp_path / "ca.crt").write_text(other.authority[:200])
+        await until(lambda: logs)
+        await asyncio.sleep(0.05)
+    assert [line["error"] for line in logs] == ["a certificate in it cannot be read"]
+    assert not renewal.fault
+    assert trusted(api) == one.authority
+    (tmp_path / "ca.crt").write_text(other.authority)
+    await until(lambda: trusted(api) == other.authority)
+    running.cancel()
+
+
+def write(folder, source):
+    """The files of a certificate, its key and its authority."""
+    folder.mkdir(exist_ok=True)
+    at, paths = source.pem.index(b"-----BEGIN PRIVATE KEY"), []
+    for name, content in (("tls.crt", source.pem[:at]), ("tls.key", source.pem[at:]), ("ca.crt", source.authority)):
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        paths.append(str(folder / name))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("nothing", "there is no certificate in it"), (made().authority[:200], "a certificate in it cannot be read")],
+)
+def test_a_bundle_that_holds_none_is_one_line(tmp_path, text, said):
+    paths = write(tmp_path, made())
+    (tmp_path / "ca.crt").write_text(text)
+    with pytest.raises(InvalidRequest, match=rf"ca\.crt: {said}"):
         Files(ServerCertificate(HOST), *paths)
 
 

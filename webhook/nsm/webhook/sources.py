@@ -10,11 +10,17 @@ import datetime
 import time
 from typing import Protocol
 
+from cryptography import x509
+
 from nsm.chains.identity import Identity
 
 from .certificate import Chain, ServerCertificate
 from .files import FollowedFiles
 from .selfmade import SelfMade, make
+
+_KEPT = 300.0
+"""Seconds that authorities which a file no longer holds are told of still: kubelets bring a Secret's change to their
+nodes a minute or two apart, and a replica on another node shows what it has."""
 
 
 class Source(Protocol):
@@ -60,13 +66,13 @@ class OwnAuthority:
 class Files:
     """Certificate and key in files; their authorities, if somebody is to be told of them, in another.
 
-    The authorities of before are told once more with new ones: replicas do not look at the same moment.
+    The authorities of before are told for a while with new ones: replicas do not see them at the same moment.
     """
 
     def __init__(self, certificate: ServerCertificate, certificate_path: str, key_path: str, bundle_path: str) -> None:
         self._certificate = certificate
         self._next: Chain | None = None
-        self._before, self._bundle = "", ""
+        self._before, self._bundle, self._changed = "", "", 0.0
         self._chain = FollowedFiles([certificate_path, key_path], self._take_chain)
         self._authorities = FollowedFiles([bundle_path] if bundle_path else [], self._take_bundle)
         self._chain.read()
@@ -74,16 +80,18 @@ class Files:
         self.renew()
 
     def authorities(self) -> str:
-        """What the file of authorities holds, and what it held."""
+        """What the file of authorities holds, and what it held a while ago."""
         self._chain.look()  # before the authorities, which are to be at least as new
         self._authorities.look()
+        if time.monotonic() >= self._changed + _KEPT:
+            self._before = ""
         return f"{self._before}\n{self._bundle}"
 
     def renew(self) -> None:
         """Show what was in the files when the authorities were told."""
         if self._next is not None:
             self._certificate.show(self._next)
-        self._next, self._before = None, self._bundle
+        self._next = None
 
     def _take_chain(self, content: bytes) -> None:
         self._next = Chain.read(content)
@@ -91,7 +99,12 @@ class Files:
     def _take_bundle(self, content: bytes) -> None:
         if b"CERTIFICATE" not in content:
             raise ValueError("there is no certificate in it")
+        try:
+            x509.load_pem_x509_certificates(content)
+        except ValueError:
+            raise ValueError("a certificate in it cannot be read") from None
         self._before, self._bundle = self._bundle, content.decode(errors="replace")
+        self._changed = time.monotonic()
 
 
 def show_svid(certificate: ServerCertificate, identity: Identity) -> None:
