@@ -86,6 +86,7 @@ class FakeReflector:
             self._changes.put_nowait(Change(None, item))
 
     def change(self, item):
+        self.objects["", item["metadata"]["name"]] = item
         self._changes.put_nowait(Change(None, item))
 
     async def changes(self):

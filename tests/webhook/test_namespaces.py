@@ -72,3 +72,31 @@ async def test_a_label_that_cannot_be_set_is_told_and_the_next_one_is():
     assert told["namespace"] == "one"
     assert labels(api, "two") == {LABEL: "true"}
     running.cancel()
+
+
+async def test_a_label_that_could_not_be_set_is_set_once_it_can_be(monkeypatch):
+    """The API server was away for a moment; the namespace does not change again."""
+    monkeypatch.setattr("nsm.webhook.namespaces._AGAIN", 0.01)
+    api, seen = FakeApi(), FakeReflector()
+    for name in ("one", "gone", "former"):
+        stored(api, namespace(name, "kernel://a"))
+    stored(api, namespace("former", None, **{LABEL: "true"}))
+    running = asyncio.ensure_future(keep_labels(api, seen, recipe()))
+    with capture_logs() as logs:
+        api.down = True
+        seen.change(namespace("one", "kernel://a"))
+        seen.change(namespace("gone", "kernel://a"))
+        seen.change(namespace("former", None, **{LABEL: "true"}))
+        await seen.all_read()
+        del seen.objects["", "gone"]
+        await asyncio.sleep(0.05)
+        api.down = False
+        async with asyncio.timeout(5):
+            while labels(api, "one") != {LABEL: "true"} or labels(api, "former"):
+                await asyncio.sleep(0.005)
+    assert labels(api, "gone") == {}
+    told = {line["namespace"]: line["event"] for line in logs if line["log_level"] == "error"}
+    assert len([line for line in logs if line["log_level"] == "error"]) == 3
+    assert told["one"] == "a namespace has the annotation and not the label: its pods get no wires"
+    assert told["former"] == "a namespace has the label and not the annotation: its pods wait for the webhook"
+    running.cancel()
