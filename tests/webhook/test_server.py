@@ -47,6 +47,7 @@ async def test_a_review_is_answered_over_tls():
         {"json": {"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {}}},
         {"json": {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}},
         {"json": {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {"uid": "1", "kind": []}}},
+        *({"json": review(pod("kernel://a", namespace=name))} for name in ("", "?watch=true", "../../version", "a\nb")),
     ],
 )
 async def test_what_is_no_review_is_a_bad_request_in_one_line(body):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from typing import Any, Protocol
 
@@ -21,10 +22,12 @@ from .decision import (
     is_annotated_itself,
     kind_in,
 )
-from .kinds import Json, mapping, name_of
+from .kinds import Json, kind_of, mapping, name_of
 from .recipe import Recipe
 
 _API = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+"""It becomes a part of a URL, whoever asks."""
 
 
 class Namespaces(Protocol):
@@ -82,12 +85,15 @@ def _question(document: Any) -> Question:
     kind = mapping(request, "kind")
     if not request.get("uid") or not kind.get("kind"):
         raise ValueError("the AdmissionReview has no request with a uid and a kind")
+    group, name, namespace = str(kind.get("group") or ""), str(kind["kind"]), str(request.get("namespace") or "")
+    if kind_of(group, name) is not None and not _NAMESPACE.fullmatch(namespace):
+        raise ValueError("the AdmissionReview does not name its object's namespace")
     return Question(
         uid=str(request["uid"]),
         operation=str(request.get("operation") or ""),
-        group=str(kind.get("group") or ""),
-        kind=str(kind["kind"]),
-        namespace=str(request.get("namespace") or ""),
+        group=group,
+        kind=name,
+        namespace=namespace,
         item=mapping(request, "object"),
         is_going=bool(mapping(mapping(request, "oldObject"), "metadata").get("deletionTimestamp")),
     )
