@@ -376,6 +376,19 @@ async def test_an_object_without_a_spec_is_left_to_the_api_server():
     assert await Cluster().store(broken) == broken
 
 
+@pytest.mark.parametrize("name", [[], {}, 7, None])
+@pytest.mark.parametrize("place", ["containers", "initContainers", "volumes", "volumeMounts"])
+async def test_names_that_are_none_are_left_to_the_api_server(place, name):
+    stored = await Cluster().store(pod(URLS))
+    stored["metadata"]["annotations"][KEY] = "kernel://other"
+    if place == "volumeMounts":
+        stored["spec"]["containers"][0][place] = [{"name": name}]
+    else:
+        stored["spec"][place].append({"name": name})
+    again = await Cluster().store(stored)
+    assert variables(again["spec"]["containers"][-1])["NSM_NETWORK_SERVICES"] == "kernel://other"
+
+
 def namespace(annotation=None, labels=None):
     metadata = {"name": "shop", **({"labels": labels} if labels else {})}
     if annotation is not None:

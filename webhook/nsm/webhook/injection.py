@@ -71,10 +71,10 @@ def withdraw(template: Json, recipe: Recipe) -> Json:
     spec, metadata = dict(mapping(template, "spec")), dict(mapping(template, "metadata"))
     for key in _LISTS:
         if key in spec:
-            _put(spec, key, [each for each in listing(spec, key) if each.get("name") not in gone])
-    used = {mount.get("name") for each in _containers({"spec": spec}) for mount in listing(each, "volumeMounts")}
+            _put(spec, key, [each for each in listing(spec, key) if _name(each) not in gone])
+    used = {_name(mount) for each in _containers({"spec": spec}) for mount in listing(each, "volumeMounts")}
     unused = {IDENTITY_VOLUME, NSM_VOLUME, READY_VOLUME} - used
-    _put(spec, "volumes", [each for each in listing(spec, "volumes") if each.get("name") not in unused])
+    _put(spec, "volumes", [each for each in listing(spec, "volumes") if _name(each) not in unused])
     kept = {key: value for key, value in annotations_of(template).items() if key != recipe.marker}
     _put(metadata, "annotations", kept)
     return {**template, "metadata": metadata, "spec": spec}
@@ -149,16 +149,17 @@ class _Clients:
 
 def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:
     """The containers that are told URLs, by name."""
-    return {
-        str(each.get("name")): each
-        for each in _containers(template)
-        if _variable(each, recipe.url_variable) is not None
-    }
+    return {_name(each): each for each in _containers(template) if _variable(each, recipe.url_variable) is not None}
 
 
 def _containers(template: Json) -> Iterable[Json]:
     spec = mapping(template, "spec")
     return [each for key in _LISTS for each in listing(spec, key)]
+
+
+def _name(item: Json) -> str:
+    """What people write need not be a text: the API server refuses that when it is asked to store it."""
+    return str(item.get("name"))
 
 
 def _own_names(recipe: Recipe) -> set[str]:
@@ -177,14 +178,14 @@ def _name_of_earlier(template: Json, recipe: Recipe) -> str | None:
 
 
 def _check_names(spec: Json, clients: Iterable[Json]) -> None:
-    taken = {each.get("name") for each in _containers({"spec": spec})}
+    taken = {_name(each) for each in _containers({"spec": spec})}
     if twice := sorted(client["name"] for client in clients if client["name"] in taken):
         raise ValueError(f"container {twice[0]!r} has the name of a client that would be injected; call it otherwise")
 
 
 def _joined(there: list[Json], more: list[Json]) -> list[Json]:
     """`there` and those of `more` whose name is not taken: a pod that has one of the volumes shares it."""
-    names = {volume.get("name") for volume in there}
+    names = {_name(volume) for volume in there}
     return [*there, *(volume for volume in more if volume["name"] not in names)]
 
 
