@@ -316,6 +316,26 @@ async def test_a_pod_inherits_from_its_namespace():
     assert await cluster.store(workload("Deployment")) == workload("Deployment")  # its pods inherit
 
 
+async def test_an_empty_annotation_of_a_template_that_has_clients_leaves_its_pods_without():
+    """As its workload's annotation put them there, before the template had one of its own."""
+    cluster = Cluster()
+    template = template_of(await cluster.store(workload("Deployment", URLS)))
+    template["metadata"]["annotations"][KEY] = ""
+    stored = await cluster.store({"kind": "Pod", **template})
+    assert stored["spec"] == pod()["spec"]
+    assert stored["metadata"]["annotations"] == {KEY: ""}
+
+
+async def test_an_annotation_that_was_moved_into_the_template_and_removed_takes_the_clients_along():
+    cluster = Cluster()
+    stored = await cluster.store(workload("Deployment", URLS))
+    template_of(stored)["metadata"]["annotations"] |= stored["metadata"].pop("annotations")
+    stored = await cluster.store(stored, "UPDATE")
+    del template_of(stored)["metadata"]["annotations"][KEY]
+    stored = await cluster.store(stored, "UPDATE")
+    assert template_of(stored)["spec"] == template_of(workload("Deployment"))["spec"]
+
+
 async def test_a_namespace_that_was_annotated_just_now_is_asked_for():
     cluster = Cluster(namespaces={"default": {}}, now={"default": {"annotations": {KEY: URLS}}})
     assert containers((await cluster.store(pod()))["spec"]) == ["app", "nsc"]

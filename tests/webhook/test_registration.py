@@ -323,6 +323,15 @@ def test_a_server_that_knows_no_conditions_must_not_wait_for_a_webhook_that_is_d
     assert all(entry["matchConditions"] for entry in new["webhooks"])
 
 
+@pytest.mark.parametrize("way", ["", "spec.template.", "spec.jobTemplate.spec.template."])
+def test_an_update_that_removes_an_annotation_is_asked_about_wherever_that_was(way):
+    """So that the clients go with it: also if it was moved from a workload, whose template got them, into the template."""
+    (asks, *_) = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"][0]["matchConditions"]
+    now, before = asks["expression"].split(" || (oldObject != null && (")
+    assert f"'networkservicemesh.io' in object.{way}metadata.annotations" in now
+    assert f"'networkservicemesh.io' in oldObject.{way}metadata.annotations" in before
+
+
 def test_updates_of_what_was_deleted_already_do_not_wait():
     """The garbage collector's, which removes finalizers: a webhook that is away keeps nothing in the cluster."""
     workloads, _, namespaces = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]

@@ -93,11 +93,14 @@ def _rule(kind: Kind) -> Json:
 
 
 def _asks_for_wires(recipe: Recipe) -> str:
-    """Annotated itself, or in its template, or annotated before this update."""
+    """Annotated itself, or in its template, or so before this update: then its clients go."""
+    return f"{_is_annotated('object', recipe)} || (oldObject != null && ({_is_annotated('oldObject', recipe)}))"
+
+
+def _is_annotated(item: str, recipe: Recipe) -> str:
     templates = sorted({kind.template for kind in WORKLOADS}, key=len)
-    places = [_has(f"object.{'.'.join(way)}", recipe.annotation, known=len(way)) for way in templates]
-    before = f"(oldObject != null && {_has('oldObject', recipe.annotation)})"
-    return " || ".join([_has("object", recipe.annotation), before, *places])
+    places = [_has(f"{item}.{'.'.join(way)}", recipe.annotation, known=len(way)) for way in templates]
+    return " || ".join([_has(item, recipe.annotation), *places])
 
 
 def _inherits(recipe: Recipe) -> str:

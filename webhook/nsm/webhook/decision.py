@@ -116,7 +116,8 @@ def _decide_pod(question: Question, pod: Json, namespace: Namespace, recipe: Rec
     if recipe.annotation in annotations_of(pod):
         asked = _read(pod, recipe, "Pod", f"{question.namespace}/{name_of(pod)}")
         if asked is None:
-            return UNTOUCHED  # empty: it wants none of its namespace's either
+            # empty: it wants none of its namespace's either, nor of an earlier injection's
+            return Verdict(tuple(difference(pod, withdraw(pod, recipe)))) if marked(pod, recipe) else UNTOUCHED
         if mapping(pod, "spec").get("hostNetwork"):
             raise _Refusal(_on_the_host(f"Pod {question.namespace}/{name_of(pod)}"))
         return _injected(question, (), pod, asked, namespace, recipe, name)
