@@ -368,6 +368,18 @@ async def test_a_pod_on_its_nodes_network_gets_no_wires():
     assert "a Pod of DaemonSet default/web is on the network of its node" in await Cluster().refusal(owner)
 
 
+async def test_a_template_whose_pods_would_all_be_refused_is_refused_itself():
+    """Else a Deployment is accepted, and why it has no pods stands in the events of its ReplicaSet."""
+    mine = workload("Deployment", annotations={KEY: URLS})
+    template_of(mine)["spec"]["hostNetwork"] = True
+    assert "a Pod of Deployment default/web is on the network of its node" in await Cluster().refusal(mine)
+    template_of(mine)["metadata"]["annotations"][KEY] = ""
+    assert await Cluster().store(mine) == mine
+    mine = workload("Deployment", annotations={KEY: URLS})
+    template_of(mine)["spec"]["containers"].append({"name": "nsc", "image": "mine"})
+    assert "Deployment default/web: container 'nsc' has the name of a client" in await Cluster().refusal(mine)
+
+
 async def test_a_refusal_says_whose_annotation_it_is_and_what_is_wrong():
     assert await Cluster().refusal(pod("kernel://a/nsm-1,kernel://b/nsm-1")) == (
         "annotation networkservicemesh.io of Pod default/web: interface 'nsm-1' is asked for twice; "

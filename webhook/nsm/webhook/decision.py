@@ -131,18 +131,22 @@ def _decide_pod(question: Question, pod: Json, namespace: Namespace, recipe: Rec
 
 def _decide_workload(question: Question, kind: Kind, template: Json, namespace: Namespace, recipe: Recipe) -> Verdict:
     full_name = f"{question.namespace}/{name_of(question.item)}"
-    if recipe.annotation in annotations_of(template):
-        _read(template, recipe, f"the pod template of {kind.name}", full_name)
-        return UNTOUCHED  # its pods carry the annotation
-    asked = _read(question.item, recipe, kind.name, full_name)
+    is_in_template = recipe.annotation in annotations_of(template)
+    if is_in_template:
+        asked = _read(template, recipe, f"the pod template of {kind.name}", full_name)
+    else:
+        asked = _read(question.item, recipe, kind.name, full_name)
     if asked is None:
+        if is_in_template:
+            return UNTOUCHED
         bare = withdraw(template, recipe) if marked(template, recipe) else template
         return Verdict(tuple(difference(template, bare, kind.template)))
     if mapping(template, "spec").get("hostNetwork"):
         raise _Refusal(_on_the_host(f"a Pod of {kind.name} {full_name}"))
     unique = mapping(question.item, "metadata").get("name")
     name = f"$(POD_NAME)-{uuid.uuid5(_UNIQUE, f'{kind.name}/{full_name}')}" if unique else "$(POD_NAME)"
-    return _injected(question, kind.template, template, asked, namespace, recipe, name)
+    injected = _injected(question, kind.template, template, asked, namespace, recipe, name)
+    return UNTOUCHED if is_in_template else injected  # its pods carry the annotation
 
 
 def _injected(
