@@ -104,6 +104,23 @@ async def test_expired_authorities_of_replicas_that_were_killed_go():
     assert trusted(api) == mine.authority
 
 
+async def test_replicas_that_are_killed_again_and_again_do_not_fill_the_configuration(monkeypatch):
+    """An API server stores no object of more than some 1.5 MB; then nobody could register any more."""
+    monkeypatch.setattr("nsm.webhook.registration._MOST", 3)
+    api, living = FakeApi(), made()
+    survivor = replica(api)
+    await survivor.publish(living.authority)
+    killed = [made().authority for _ in range(6)]
+    for authority in killed:
+        await replica(api).publish(authority)
+    assert trusted(api) == "".join(killed[2:])
+    await survivor.publish(living.authority)  # it looks now and then
+    assert trusted(api) == "".join([*killed[3:], living.authority])
+    before = api.writes
+    await survivor.publish(living.authority)
+    assert api.writes == before
+
+
 async def test_an_expired_authority_of_our_own_is_not_registered():
     api = FakeApi()
     with pytest.raises(InvalidRequest, match="have expired"):

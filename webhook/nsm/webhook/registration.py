@@ -28,6 +28,9 @@ CONFIGURATIONS = Resource(
 )
 _TRIES = 20
 """How often others may come in between."""
+_MOST = 100
+"""Authorities of others that are kept, the latest ones: a replica that is killed cannot take its own away, and one that
+is killed again and again would fill the configuration until none can be written. Who lives adds its own again."""
 
 
 class Registration:
@@ -52,7 +55,13 @@ class Registration:
             raise InvalidRequest("nothing can be registered: the authorities of the certificate have expired")
         former = self._ours - set(wanted)
         self._ours |= set(wanted)  # before it is written: a publication that is cancelled may have been
-        await self._write(lambda there: [*(pem for pem in there if pem not in former), *wanted])
+
+        def change(there: list[str]) -> list[str]:
+            others = [pem for pem in there if pem not in former and pem not in wanted]
+            gone = {*former, *others[:-_MOST]}
+            return [*(pem for pem in there if pem not in gone), *wanted]
+
+        await self._write(change)
         self._ours = set(wanted)
 
     async def withdraw(self) -> None:
