@@ -368,6 +368,21 @@ async def test_a_pod_on_its_nodes_network_gets_no_wires():
     assert "a Pod of DaemonSet default/web is on the network of its node" in await Cluster().refusal(owner)
 
 
+async def test_a_pod_for_windows_gets_no_wires():
+    """The API server would refuse it with a client; in an annotated namespace it is none the worse for that."""
+    mine = pod(URLS)
+    mine["spec"]["os"] = {"name": "windows"}
+    assert await Cluster().refusal(mine) == "Pod default/web is for Windows (os), where no client runs"
+    del mine["metadata"]["annotations"]
+    answer = await Cluster(namespaces={"default": {"annotations": {KEY: URLS}}}).answer(mine)
+    assert answer["allowed"]
+    assert "patch" not in answer
+    assert "is for Windows (os), where no client runs; it gets none of its namespace's" in answer["warnings"][0]
+    mine = pod(URLS)
+    mine["spec"]["os"] = {"name": "linux"}
+    assert containers((await Cluster().store(mine))["spec"]) == ["app", "nsc"]
+
+
 async def test_a_template_whose_pods_would_all_be_refused_is_refused_itself():
     """Else a Deployment is accepted, and why it has no pods stands in the events of its ReplicaSet."""
     mine = workload("Deployment", annotations={KEY: URLS})

@@ -118,14 +118,14 @@ def _decide_pod(question: Question, pod: Json, namespace: Namespace, recipe: Rec
         if asked is None:
             # empty: it wants none of its namespace's either, nor of an earlier injection's
             return Verdict(tuple(difference(pod, withdraw(pod, recipe)))) if marked(pod, recipe) else UNTOUCHED
-        if mapping(pod, "spec").get("hostNetwork"):
-            raise _Refusal(_on_the_host(f"Pod {question.namespace}/{name_of(pod)}"))
+        if obstacle := _obstacle(pod):
+            raise _Refusal(f"Pod {question.namespace}/{name_of(pod)} {obstacle}")
         return _injected(question, (), pod, asked, namespace, recipe, name)
     if marked(pod, recipe):
         return UNTOUCHED  # its template was injected into
     asked = _read_of_namespace(namespace, recipe)
-    if asked is not None and mapping(pod, "spec").get("hostNetwork"):
-        return Verdict(warnings=(f"{_on_the_host('this Pod')}; it gets none of its namespace's",))
+    if asked is not None and (obstacle := _obstacle(pod)):
+        return Verdict(warnings=(f"this Pod {obstacle}; it gets none of its namespace's",))
     return _injected(question, (), pod, asked, namespace, recipe, name) if asked else UNTOUCHED
 
 
@@ -141,8 +141,8 @@ def _decide_workload(question: Question, kind: Kind, template: Json, namespace: 
             return UNTOUCHED
         bare = withdraw(template, recipe) if marked(template, recipe) else template
         return Verdict(tuple(difference(template, bare, kind.template)))
-    if mapping(template, "spec").get("hostNetwork"):
-        raise _Refusal(_on_the_host(f"a Pod of {kind.name} {full_name}"))
+    if obstacle := _obstacle(template):
+        raise _Refusal(f"a Pod of {kind.name} {full_name} {obstacle}")
     unique = mapping(question.item, "metadata").get("name")
     name = f"$(POD_NAME)-{uuid.uuid5(_UNIQUE, f'{kind.name}/{full_name}')}" if unique else "$(POD_NAME)"
     injected = _injected(question, kind.template, template, asked, namespace, recipe, name)
@@ -182,5 +182,11 @@ def _parse(value: object, recipe: Recipe, kind: str, name: str) -> annotation.As
         raise _Refusal(f"annotation {recipe.annotation} of {kind} {name}: {error}") from None
 
 
-def _on_the_host(whose: str) -> str:
-    return f"{whose} is on the network of its node (hostNetwork), where a wire would be the node's"
+def _obstacle(pod: Json) -> str:
+    """Why a pod, or those of a template, can have no wires; empty if they can."""
+    spec = mapping(pod, "spec")
+    if spec.get("hostNetwork"):
+        return "is on the network of its node (hostNetwork), where a wire would be the node's"
+    if mapping(spec, "os").get("name") == "windows":
+        return "is for Windows (os), where no client runs"
+    return ""
