@@ -349,6 +349,14 @@ def test_an_update_that_removes_an_annotation_is_asked_about_wherever_that_was(w
     assert f"'networkservicemesh.io' in oldObject.{way}metadata.annotations" in before
 
 
+def test_the_replica_set_of_a_deployment_does_not_wait():
+    """It has the Deployment's annotations, and is left alone; a Deployment can be scaled while the webhook is away."""
+    workloads, *_ = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]
+    (free,) = [each["expression"] for each in workloads["matchConditions"] if each["name"] == "is-nobodys"]
+    assert free.startswith("!(")
+    assert "object.metadata.ownerReferences.exists(owner, owner.kind == 'Deployment' &&" in free
+
+
 def test_updates_of_what_was_deleted_already_do_not_wait():
     """The garbage collector's, which removes finalizers: a webhook that is away keeps nothing in the cluster."""
     workloads, _, namespaces = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]

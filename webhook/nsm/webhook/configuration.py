@@ -22,6 +22,12 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _STAYS = "oldObject == null || !(has(oldObject.metadata) && has(oldObject.metadata.deletionTimestamp))"
 """Not deleted already: the garbage collector removes finalizers by updates, which are to wait for nobody."""
 
+_IS_NOBODYS = (
+    "!(has(object.metadata) && has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner, "
+    "owner.kind == 'Deployment' && has(owner.controller) && owner.controller))"
+)
+"""Not the ReplicaSet of a Deployment, which has its annotations too and is left alone: else none could be scaled."""
+
 
 def configuration(
     name: str, service: str, namespace: str, recipe: Recipe, *, bundle: str = "", has_conditions: bool = True
@@ -37,7 +43,13 @@ def configuration(
     rules = [_rule(kind) for kind in (POD, *WORKLOADS)]
     names = {"apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"], "scope": "Cluster"}
     entries: list[Json] = [
-        _entry(0, policy, rules, [others], {"asks-for-wires": _asks_for_wires(recipe), "stays": _STAYS}),
+        _entry(
+            0,
+            policy,
+            rules,
+            [others],
+            {"asks-for-wires": _asks_for_wires(recipe), "stays": _STAYS, "is-nobodys": _IS_NOBODYS},
+        ),
         _entry(1, policy, [_rule(POD)], [others, annotated], {"inherits": _inherits(recipe)}),
         _entry(
             2,
