@@ -150,6 +150,22 @@ async def test_a_certificate_that_lacks_the_services_name_makes_the_webhook_unre
     assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
 
 
+@pytest.mark.parametrize("service", ["*", "WebHook"])
+async def test_a_certificate_whose_name_covers_the_services_is_ready(service):
+    """An API server takes it, so the webhook does."""
+    mine = made(service=service)
+    async with server() as (port, certificate), Caller(port, mine.authority) as caller:
+        certificate.show(Chain.read(mine.pem))
+        assert await caller.get("/ready") == (200, "ready\n")
+
+
+@pytest.mark.parametrize("service", ["*.webhook", "a.*", "*b"])
+def test_a_star_is_one_label_and_the_first(service):
+    certificate = ServerCertificate(HOST)
+    certificate.show(Chain.read(made(service=service).pem))
+    assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
+
+
 def svid(source):
     """An SVID that has the Service's name too, as SPIRE makes them by its dnsNameTemplates."""
     key = load_pem_private_key(split(source.pem)[1], None)

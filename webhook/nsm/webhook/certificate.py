@@ -64,7 +64,7 @@ class ServerCertificate:
         leaf = self._shown.leaf
         if leaf.not_valid_after_utc <= datetime.datetime.now(datetime.UTC):
             return f"the certificate expired at {leaf.not_valid_after_utc.isoformat()}"
-        if self._host not in _dns_names(leaf):
+        if not any(_covers(name, self._host) for name in _dns_names(leaf)):
             return f"the certificate lacks the DNS name {self._host}"
         return ""
 
@@ -89,3 +89,9 @@ def _dns_names(leaf: x509.Certificate) -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return names.get_values_for_type(x509.DNSName)
+
+
+def _covers(name: str, host: str) -> bool:
+    """Whether a certificate's `name` is for `host`: in letters of any size; `*` is any first label (RFC 6125 6.4)."""
+    name, host = name.lower(), host.lower()
+    return name in (host, f"*.{host.partition('.')[2]}")
