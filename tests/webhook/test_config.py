@@ -96,3 +96,15 @@ def test_the_user_of_clients_is_written_as_uid_and_gid(value, user):
 def test_native_sidecars_need_an_image_that_keeps_wires():
     config = load(WebhookConfig, {"NSM_INIT_CONTAINER_IMAGES": "nsc-init"}).config
     assert not config.recipe(native=True).native
+
+
+def test_images_of_both_kinds_need_names_of_their_own_where_both_are_injected():
+    """The API server would refuse every pod that gets them."""
+    variables = {"NSM_CONTAINER_IMAGES": "localhost/a/nsc:1", "NSM_INIT_CONTAINER_IMAGES": "localhost/b/nsc:1"}
+    config = load(WebhookConfig, variables).config
+    with pytest.raises(InvalidRequest, match="NSM_INIT_CONTAINER_IMAGES are called 'nsc'; their containers need names"):
+        config.recipe(native=False)
+    assert config.recipe(native=True).native  # without the init images
+    waiting = load(WebhookConfig, {**variables, "NSM_SIDECARS_TELL_READY": "false"}).config
+    with pytest.raises(InvalidRequest, match="are called 'nsc'"):
+        waiting.recipe(native=True)

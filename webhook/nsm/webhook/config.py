@@ -130,7 +130,18 @@ class WebhookConfig(PrometheusConfig):
             raise InvalidRequest(fault)
 
     def recipe(self, *, native: bool) -> Recipe:
-        """What is injected in a cluster that can, or cannot, have native sidecars."""
+        """What is injected in a cluster that can, or cannot, have native sidecars.
+
+        Raises `InvalidRequest` if two containers of one pod would have the same name.
+        """
+        first, others = (
+            {image.container for image in each} for each in (self.init_container_images, self.container_images)
+        )
+        if (twice := first & others) and not (native and self.sidecars_tell_ready):
+            raise InvalidRequest(
+                f"an image of NSM_CONTAINER_IMAGES and one of NSM_INIT_CONTAINER_IMAGES are called {min(twice)!r}; "
+                "their containers need names of their own"
+            )
         return Recipe(
             annotation=self.annotation,
             url_variable=self.nsurl_env_name,
