@@ -86,6 +86,34 @@ async def test_a_volume_that_the_pod_has_under_the_name_is_shared():
     assert containers((await Cluster().store(mine))["spec"], "volumes") == ["nsm-socket", "spire-agent-socket"]
 
 
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_volume_that_a_template_has_under_the_name_stays_its_own_when_the_annotation_changes(native):
+    """As it may say where the client finds a socket on its nodes."""
+    mine = workload("Deployment", URLS)
+    own = [{"name": "spire-agent-socket", "hostPath": {"path": "/run/other"}}, {"name": "nsm-ready", "emptyDir": {}}]
+    template_of(mine)["spec"]["volumes"] = own
+    cluster = Cluster(native=native)
+    stored = await cluster.store(mine)
+    stored["metadata"]["annotations"][KEY] = "kernel://other"
+    stored = await cluster.store(stored, "UPDATE")
+    assert template_of(stored)["spec"]["volumes"][:2] == own
+    assert containers(template_of(stored)["spec"], "volumes") == ["spire-agent-socket", "nsm-ready", "nsm-socket"]
+    del stored["metadata"]["annotations"]
+    assert template_of(await cluster.store(stored, "UPDATE"))["spec"]["volumes"] == own
+
+
+@pytest.mark.parametrize("level", ["baseline", "privileged"])
+async def test_volumes_go_by_what_the_namespace_enforces_when_the_annotation_changes(level):
+    before, after = (
+        Cluster(namespaces={"default": {"labels": {ENFORCE: each}}}, identity_driver=driver)
+        for each, driver in (("baseline" if level == "privileged" else "privileged", "a"), (level, "b"))
+    )
+    stored = await before.store(workload("Deployment", URLS))
+    stored["metadata"]["annotations"][KEY] = "kernel://other"
+    volumes = template_of(await after.store(stored, "UPDATE"))["spec"]["volumes"]
+    assert volumes == template_of(await after.store(workload("Deployment", URLS)))["spec"]["volumes"]
+
+
 async def test_a_configured_variable_takes_the_place_of_an_injected_one():
     cluster = Cluster(variables=(("SPIFFE_ENDPOINT_SOCKET", "unix:///other"), ("A", "x=y=z")))
     client = (await cluster.store(pod(URLS)))["spec"]["containers"][1]

@@ -15,9 +15,8 @@ from .images import Image
 from .kinds import Json, annotations_of, listing, mapping
 from .podsecurity import (
     IDENTITY_FOLDER,
-    IDENTITY_VOLUME,
-    NSM_VOLUME,
     Level,
+    is_socket_volume,
     security_context,
     socket_mounts,
     socket_volumes,
@@ -25,6 +24,7 @@ from .podsecurity import (
 from .recipe import Recipe
 
 READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
+_READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
 _PATIENCE = 7 * 24 * 3600
 """Seconds after which a client that has no wires yet is started again."""
 _LISTS = ("initContainers", "containers")
@@ -73,8 +73,7 @@ def withdraw(template: Json, recipe: Recipe) -> Json:
         if key in spec:
             _put(spec, key, [each for each in listing(spec, key) if _name(each) not in gone])
     used = {_name(mount) for each in _containers({"spec": spec}) for mount in listing(each, "volumeMounts")}
-    unused = {IDENTITY_VOLUME, NSM_VOLUME, READY_VOLUME} - used
-    _put(spec, "volumes", [each for each in listing(spec, "volumes") if _name(each) not in unused])
+    _put(spec, "volumes", [each for each in listing(spec, "volumes") if _name(each) in used or not _is_made(each)])
     kept = {key: value for key, value in annotations_of(template).items() if key != recipe.marker}
     _put(metadata, "annotations", kept)
     return {**template, "metadata": metadata, "spec": spec}
@@ -99,10 +98,9 @@ class _Clients:
 
     def volumes(self) -> list[Json]:
         """What they mount."""
-        ready = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
-        return [*sockets, *([ready] if self._is_probed else [])]
+        return [*sockets, *([_READY] if self._is_probed else [])]
 
     def _keeping(self, image: Image) -> Json:
         return self._container(image, () if self._recipe.init_images and not self._is_probed else self._recipe.images)
@@ -155,6 +153,11 @@ def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:
 def _containers(template: Json) -> Iterable[Json]:
     spec = mapping(template, "spec")
     return [each for key in _LISTS for each in listing(spec, key)]
+
+
+def _is_made(volume: Json) -> bool:
+    """Whether an injection makes `volume` so; a pod may have one of its own under the name."""
+    return volume == _READY or is_socket_volume(volume)
 
 
 def _name(item: Json) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from .kinds import Json
+from .kinds import Json, mapping
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 
@@ -37,6 +37,13 @@ def socket_volumes(level: Level, identity_driver: str, *, csi_everywhere: bool) 
     if level is Level.PRIVILEGED and not csi_everywhere:
         return [_host_path(IDENTITY_VOLUME, IDENTITY_FOLDER), _host_path(NSM_VOLUME, NSM_FOLDER)]
     return [_csi(IDENTITY_VOLUME, identity_driver), _csi(NSM_VOLUME, NSM_DRIVER)]
+
+
+def is_socket_volume(volume: Json) -> bool:
+    """Whether `volume` is as `socket_volumes` makes one, for whatever level and by whatever driver."""
+    driver = str(mapping(volume, "csi").get("driver"))
+    made = socket_volumes(Level.PRIVILEGED, driver, csi_everywhere=False)
+    return volume in [*made, *socket_volumes(Level.RESTRICTED, driver, csi_everywhere=True)]
 
 
 def socket_mounts() -> list[Json]:
