@@ -176,14 +176,14 @@ async def test_an_endpoint_may_ask_to_end_earlier_but_not_later(registry):
 
 
 async def test_an_endpoint_that_does_not_come_again_ends_and_its_name_is_free(store):
-    async with store(1.0) as registry:
+    async with store(3.0) as registry:  # longer than a busy API server takes to tell of what was written
         watch = registry.endpoints.find(asks(nse("", "svc"), watch=True))
         assert await anext(watch) == []
         await registry.endpoints.register(asks(nse("goes")))
         seen = await told(watch, 1)
         for _ in range(4):
             await registry.endpoints.register(asks(nse("stays")))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.9)
         assert await names(registry.endpoints, ANY) == ["stays"]
         while ("goes", "", True) not in seen:
             seen += await told(watch, 1)
