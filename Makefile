@@ -37,12 +37,14 @@ cluster-up: $(VENV)/.ready
 cluster-down: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster down
 
-# The images and the manifests in a cluster; one that runs already is used, and left running.
+# The images and the manifests in a cluster; one that runs already is used, and left running. What fails is run once
+# more there, and both runs are shown: a test that passes only then is to be looked into, and not a reason to build anew.
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
-	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/k8s $(ARGS)
+	$(BIN)/python -m tests.cluster run -- sh -c '$(BIN)/pytest tests/k8s $(ARGS) || \
+	    $(BIN)/pytest tests/k8s --last-failed --last-failed-no-failures=none'
 
 # The variant by SPIRE, whose programs are built once, which takes some 7 minutes; in a cluster as for test-k8s.
 test-spire: $(VENV)/.ready
