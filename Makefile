@@ -43,8 +43,7 @@ test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
-	$(BIN)/python -m tests.cluster run -- sh -c '$(BIN)/pytest tests/k8s $(ARGS) || \
-	    $(BIN)/pytest tests/k8s --last-failed --last-failed-no-failures=none'
+	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest tests/k8s $(ARGS)
 
 # The variant by SPIRE, whose programs are built once, which takes some 7 minutes; in a cluster as for test-k8s.
 test-spire: $(VENV)/.ready
