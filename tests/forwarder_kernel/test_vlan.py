@@ -114,6 +114,7 @@ def test_the_file_is_read_as_upstreams(tmp_path):
     ("content", "told"),
     [
         ("interfaces: {", "it is no YAML"),
+        ("interfaces: !!bool x", "it is no YAML: a value is not what its tag says"),
         ("[]", "the file needs a list 'interfaces'"),
         ("interfaces: [{}]", "each of its interfaces needs a name"),
         ("interfaces: [{name: eth1}]", "interface eth1 needs a list 'matches'"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import REMOTE, VLAN, VLAN_ID
+from nsm.chains.config.yaml_faults import yaml_faults
 from nsm.chains.core import Call, Element, Handler, NotFound, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.model.vlans import LARGEST_VLAN
@@ -41,12 +42,12 @@ def uplinks_from(path: str) -> tuple[Uplink, ...]:
     import yaml  # noqa: PLC0415 - only where such a file is
 
     try:
-        with open(path) as file:
+        with open(path) as file, yaml_faults():
             content = yaml.safe_load(file)
     except OSError as error:
         raise ValueError(f"cannot read it: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"it is no YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"it is no YAML: {error}") from None
     return tuple(_uplink(each) for each in _list(content, "interfaces", "the file"))
 
 

@@ -14,6 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from nsm.chains.logs import log
 
+from .yaml_faults import yaml_faults
+
 T = TypeVar("T")
 
 _SETTLED = 0.1
@@ -69,13 +71,9 @@ class WatchedFile(Generic[T]):
 
         try:
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            try:
+            with yaml_faults():
                 document = yaml.load(text, loader)  # noqa: S506 - both are safe, the first one is fast
-            except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`
-                raise ValueError("a value is not what its tag says") from None
             self._change(self._parse(document))
-        except yaml.YAMLError as error:
-            self._refuse(" ".join(str(error).split()))
         except ValueError as error:
             self._refuse(str(error))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import yaml
 
+from nsm.chains.config.yaml_faults import yaml_faults
 from nsm.chains.elements.excluded_prefixes import prefixes_of
 from nsm.chains.model.addresses import Network, read_address, read_interface
 from nsm.kube import Object
@@ -69,13 +70,10 @@ def document_of(prefixes: Iterable[str]) -> str:
 
 def _document(text: str, key: str) -> object:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{key}: {' '.join(str(error).split())}") from None
-    except RecursionError:
-        raise ValueError(f"{key}: it is nested too deep") from None
-    except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`
-        raise ValueError(f"{key}: a value is not what its tag says") from None
+        with yaml_faults():
+            return yaml.safe_load(text)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _networks(texts: Iterable[str | None]) -> list[Network]:
