@@ -23,7 +23,6 @@ from . import links, underlay, wireguard_go
 from .ends import Place, Settings, Wire
 from .netlink import (
     Address,
-    Changes,
     LinkEnd,
     Message,
     Namespace,
@@ -93,7 +92,7 @@ class Dataplane:
         self._has_wireguard: bool | None = None
         self._programs = Programs(self._in_node)
         self._tagged = TaggedLinks(owner)
-        self._underlays = underlay.Underlays(self._look, lambda: self._in_worker(Changes))
+        self._underlays = underlay.Underlays(self._look, self._in_worker)
         self._removing: list[tuple[LiveWire, asyncio.Future[None]]] = []
         self._is_removing = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -212,7 +211,7 @@ class Dataplane:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._programs.aclose()
-        self._underlays.close()
+        await self._in_worker(self._underlays.close)
         if self._namespaces is not None:
             await self._in_worker(self._namespaces.close)
         self._worker.shutdown()

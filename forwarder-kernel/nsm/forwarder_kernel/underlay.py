@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import socket as sockets
 import time
@@ -27,25 +26,22 @@ Way = tuple[Address, Address | None]
 class Underlays:
     """What `look` found, for as long as nothing changes in this node's links, addresses, routes and rules.
 
-    `listen` begins to hear of these, in the node's namespace.
+    `in_worker` runs something in the one thread that is in the node's namespace.
     """
 
     def __init__(
         self,
         look: Callable[[Address, Address | None], Awaitable[Underlay]],
-        listen: Callable[[], Awaitable[Changes]],
+        in_worker: Callable[[Callable[[], Changes]], Awaitable[Changes]],
     ) -> None:
-        self._look, self._listen = look, listen
+        self._look, self._in_worker = look, in_worker
         self._changes: Changes | None = None
-        self._beginning = asyncio.Lock()
         self._known: dict[Way, tuple[float, Underlay]] = {}
 
     async def find(self, own: Address, peer: Address | None) -> Underlay:
         """The underlay of tunnels from `own` to `peer`; see `look`."""
-        async with self._beginning:
-            if self._changes is None:
-                self._changes = await self._listen()
-        if self._changes.look() or len(self._known) > _MOST:
+        changes = self._changes or await self._in_worker(self._listen)
+        if changes.look() or len(self._known) > _MOST:
             self._known = {}
         known = self._known
         since, found = known.get((own, peer), (0.0, None))
@@ -55,8 +51,13 @@ class Underlays:
         known[own, peer] = time.monotonic(), found  # of no use if something changed meanwhile: these are not known then
         return found
 
+    def _listen(self) -> Changes:
+        """Goes on when its caller is cancelled, so it is not the caller that keeps what it makes."""
+        self._changes = self._changes or Changes()
+        return self._changes
+
     def close(self) -> None:
-        """Stop listening to the kernel."""
+        """Stop listening to the kernel; in the thread that may be about to begin it."""
         if self._changes is not None:
             self._changes.close()
 
