@@ -31,26 +31,28 @@ def netlink_sockets():
 async def test_a_search_that_is_cancelled_leaves_no_socket():
     """The thread begins to listen all the same: whoever asks next, or closes, has what it made."""
     before = netlink_sockets()
-    free = threading.Event()
+    begun, may_go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     async def look(own, peer):
         return ETH0
 
     def in_worker(work):
-        return asyncio.get_running_loop().run_in_executor(worker, work)
+        def slowly():
+            loop.call_soon_threadsafe(begun.set)
+            may_go_on.wait(10)
+            return work()
+
+        return loop.run_in_executor(worker, slowly)
 
     with ThreadPoolExecutor(1) as worker:
         underlays = Underlays(look, in_worker)
-        searches = [asyncio.create_task(underlays.find(OWN, PEER)) for _ in range(3)]
-        await asyncio.sleep(0)
-        held = in_worker(free.wait)
-        for search in searches:
-            search.cancel()
-        for search in searches:
-            with pytest.raises(asyncio.CancelledError):
-                await search
-        free.set()
-        await held
+        search = asyncio.create_task(underlays.find(OWN, PEER))
+        await begun.wait()
+        search.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await search
+        may_go_on.set()
         assert await underlays.find(OWN, PEER) == ETH0
         assert netlink_sockets() == before + 1
         await in_worker(underlays.close)
