@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -115,15 +116,16 @@ def test_what_does_not_go_together_is_one_line(component, environment, told):
 
 
 def test_an_identity_serves_within_a_second_and_stops_cleanly(tmp_path):
-    """As a process of its own, from nothing."""
+    """As a process of its own, from nothing; a second of the processor, which others may want as well."""
     socket = tmp_path / "s"
     begin = time.monotonic()
     environment = {"PATH": os.environ["PATH"], "NSM_ENTRIES": f"socket:{socket}=spiffe://local.mesh/x"}
     process = subprocess.Popen([*NSM, "identity"], env=environment, stderr=subprocess.PIPE, text=True)
     while not socket.exists():
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 15
         time.sleep(0.01)
-    assert time.monotonic() - begin < 2  # a second on an idle machine
+    times = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    assert sum(map(int, times)) / os.sysconf("SC_CLK_TCK") < 1
     process.terminate()
     _, errors = process.communicate(timeout=5)
     assert process.returncode == 0
