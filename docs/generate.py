@@ -57,7 +57,8 @@ know: an orchestrator may inject more than one component needs.
 | yes or no | `true` or `false` (also `1`, `0`, `t`, `f`) |
 | list | comma separated: `a,b` |
 | labels | `key:value,key:value` |
-| where to listen, whom to dial | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port`, `registry:5002`; \
+| where to listen, whom to dial | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port` (brackets may be around an IPv4 address too), \
+`registry:5002`; \
 `tcp://:port` listens on every address |
 | wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \

@@ -47,6 +47,12 @@ def test_all_faults_are_named_at_once_with_variable_value_and_what_would_do():
     assert "NSM_LOG_LEVEL='LOUD': expected one of TRACE" in faults
 
 
+@pytest.mark.parametrize("value", ["tcp://fd00::5:5001", "tcp://host", "tcp://host:port", "http://host:80", "unix://"])
+def test_a_place_that_nobody_could_dial_is_a_fault_before_anything_is_waited_for(value):
+    with pytest.raises(ConfigError, match=f"NSM_CONNECT_TO='{value}': expected unix:///path, tcp://host:port"):
+        load(Config, {"NSM_CONNECT_TO": value})
+
+
 def test_a_variable_that_has_to_be_set_is_named_when_it_is_not():
     """Its default is a bad value."""
 

@@ -1,13 +1,16 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
+import re
 import subprocess
 import tomllib
 
 import pytest
 import yaml
 
+from nsm.chains.config import load
 from tests.cluster import binary
 from tests.cluster.layout import CHECKOUT
+from tests.docs.test_configuration import generator
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
 WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
@@ -45,6 +48,30 @@ def test_every_image_has_the_version_of_this_checkout(folder):
     for name in [*images, *(value for value in variables if value.startswith("localhost/nsm/"))]:
         assert name.startswith("localhost/nsm/")
         assert name.endswith(f":{VERSION}")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
+@pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
+def test_components_take_all_variables_whatever_family_the_clusters_addresses_are_of(folder, address):
+    """Of which `10.0.0.1` stands for any name that the cluster fills in, too."""
+    components = generator().COMPONENTS
+    for each in containers(folder):
+        kind = components.get(image_of(each))
+        if kind is not None and "command" not in each:
+            assert load(kind, environment(each, address)).warnings == (), each["name"]
+
+
+def image_of(container):
+    return container["image"].rpartition("/")[2].partition(":")[0]
+
+
+def environment(container, filled_in):
+    """The variables of a container, with those put in that values name as `$(NAME)`."""
+    values = {}
+    for entry in container.get("env", []):
+        value = entry.get("value", filled_in)
+        values[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], value)
+    return values
 
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)

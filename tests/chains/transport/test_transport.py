@@ -622,6 +622,7 @@ async def test_a_connection_whose_peer_is_not_found_any_more_is_closed_where_it_
         ("tcp://host:1", "tcp://host:1"),
         ("tcp://:5001", "tcp://:5001"),
         ("tcp://[::1]:5001", "tcp://[::1]:5001"),
+        ("tcp://[10.0.0.1]:5001", "tcp://10.0.0.1:5001"),
         ("registry:5002", "tcp://registry:5002"),
     ],
 )

@@ -6,6 +6,10 @@ import ipaddress
 import itertools
 import re
 
+from nsm.chains.core import InvalidRequest
+
+from .address import parse_address
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -88,8 +92,11 @@ def pairs(value: str) -> dict[str, str]:
 
 def url(value: str) -> str:
     """A place to listen on or to dial: `unix:///path`, `tcp://host:port`, or a gRPC target such as `registry:5002`."""
-    if value and ":" not in value:
-        raise ValueError("expected unix:///path, tcp://host:port or host:port")
+    if value:
+        try:
+            parse_address(value)
+        except InvalidRequest:
+            raise ValueError("expected unix:///path, tcp://host:port or host:port") from None
     return value
 
 
