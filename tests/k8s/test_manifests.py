@@ -95,6 +95,15 @@ def test_containers_say_what_memory_they_take(folder):
         assert "memory" in each["resources"]["limits"], each["name"]
 
 
+@pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
+def test_nobody_is_killed_because_identities_are_not_given_but_who_gives_them(folder):
+    for each in containers(folder):
+        command = each.get("livenessProbe", {}).get("exec", {}).get("command", [])
+        assert ("--alive" in command) == (command[:2] == ["nsm", "health"] and each["name"] != "identity"), each["name"]
+        if "readinessProbe" in each and command:
+            assert each["readinessProbe"]["exec"]["command"] == [word for word in command if word != "--alive"]
+
+
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
 def test_who_may_do_nothing_in_the_cluster_has_no_token(folder):
     items = built(folder)

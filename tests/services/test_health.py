@@ -9,10 +9,10 @@ import pytest
 NSM = [sys.executable, "-m", "nsm.chains"]
 
 
-def health(url, workload_api):
+def health(url, workload_api, *options):
     environment = {"PATH": os.environ["PATH"], "SPIFFE_ENDPOINT_SOCKET": workload_api}
     return subprocess.run(
-        [*NSM, "health", url], env=environment, capture_output=True, text=True, timeout=20, check=False
+        [*NSM, "health", *options, url], env=environment, capture_output=True, text=True, timeout=20, check=False
     )
 
 
@@ -36,6 +36,15 @@ def test_a_component_that_does_not_answer_is_not_healthy(workload_api, tmp_path)
     done = health(f"unix://{tmp_path}/nobody", workload_api)
     assert done.returncode == 1
     assert done.stderr.startswith("nsm health: ")
+
+
+def test_a_component_is_not_called_dead_because_nobody_gives_identities(workload_api, tmp_path):
+    """A liveness probe would start it again, and it could not: it has an identity, which its successor would not get."""
+    url, nobody = f"unix://{tmp_path}/nobody", f"unix://{tmp_path}/no-agent"
+    done = health(url, nobody, "--alive")
+    assert (done.returncode, done.stdout.partition("; ")[0]) == (0, f"{url}: not asked")
+    assert health(url, nobody).returncode == 1
+    assert health(url, workload_api, "--alive").returncode == 1, "it can be asked, and does not answer"
 
 
 def test_an_endpoint_listens_where_it_is_told(workload_api, tmp_path):

@@ -16,6 +16,10 @@ from nsm.chains.transport import Pool
 _IDENTITY_TIMEOUT = 10.0
 
 
+class NoIdentity(Unavailable):
+    """The Workload API gives none: nobody was asked anything."""
+
+
 def workload_api() -> str:
     """Where this process asks for its identity."""
     return os.environ.get("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock")
@@ -23,14 +27,14 @@ def workload_api() -> str:
 
 @asynccontextmanager
 async def session(*, dial_timeout: float = 5.0) -> AsyncIterator[Pool]:
-    """A pool with the identity that `SPIFFE_ENDPOINT_SOCKET` gives. Raises `Unavailable` if it gives none."""
+    """A pool with the identity that `SPIFFE_ENDPOINT_SOCKET` gives. Raises `NoIdentity` if it gives none."""
     asked = workload_api()
     source = identity_from(asked, token_lifetime=600)
     try:
         async with asyncio.timeout(_IDENTITY_TIMEOUT):
             identity = await source.__aenter__()
     except TimeoutError:
-        raise Unavailable(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={asked!r} gives no identity") from None
+        raise NoIdentity(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={asked!r} gives no identity") from None
     try:
         async with Pool(identity, dial_timeout=dial_timeout) as pool:
             yield pool
