@@ -64,7 +64,7 @@ def test_a_client_whose_manager_is_away_waits_and_says_so(system, mine):
         mine("apply", "-f", "-", stdin=json.dumps(job(PING)))
         assert eventually(lambda: "no wire yet" in mine.run("logs", "job/work", "-c", "nsc").stdout)
     finally:
-        managers("patch", "daemonset/nsmgr", "-p", '{"spec":{"template":{"spec":{"nodeSelector":null}}}}')
+        managers("patch", "daemonset/nsmgr", "-p", '{"spec":{"template":{"spec":{"nodeSelector":{"no":null}}}}}')
     mine("wait", "--for=condition=Complete", "job/work", "--timeout=150s", seconds=160)
 
 

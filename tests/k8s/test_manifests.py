@@ -88,6 +88,22 @@ def test_containers_have_no_more_than_they_need(folder):
                 assert context["capabilities"].get("add", []) == CAPABILITIES.get(each["name"], [])
 
 
+@pytest.mark.parametrize("folder", [*WHOLE, MANIFESTS / "spire/csi-driver"], ids=lambda folder: folder.name)
+def test_nobody_waits_for_ever_on_windows_or_on_what_is_no_node(folder):
+    """What is on all nodes tolerates their taints too: a pod that cannot start there would hold up all others' update."""
+    for item in workloads(folder):
+        pod = pod_of(item)
+        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}, item["metadata"]["name"]
+        if item["kind"] == "DaemonSet":
+            assert pod["tolerations"] == [{"operator": "Exists"}]
+            wanted = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            (term,) = wanted["nodeSelectorTerms"]
+            assert {each["key"]: each["operator"] for each in term["matchExpressions"]} == {
+                "type": "NotIn",
+                "eks.amazonaws.com/compute-type": "NotIn",
+            }
+
+
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
 def test_containers_say_what_memory_they_take(folder):
     for each in containers(folder):
