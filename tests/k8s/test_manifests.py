@@ -1,6 +1,7 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -48,6 +49,19 @@ def test_every_image_has_the_version_of_this_checkout(folder):
     for name in [*images, *(value for value in variables if value.startswith("localhost/nsm/"))]:
         assert name.startswith("localhost/nsm/")
         assert name.endswith(f":{VERSION}")
+
+
+def test_who_has_the_images_elsewhere_says_so_once(tmp_path):
+    """As docs/kubernetes.md says; the examples take them from there too."""
+    manifests = shutil.copytree(MANIFESTS, tmp_path / "k8s")
+    version = manifests / "version/kustomization.yaml"
+    version.write_text(
+        re.sub(r"- name: localhost/(.*)", r"\g<0>\n    newName: registry.example/\1", version.read_text())
+    )
+    for folder in [*WHOLE, *examples(), MANIFESTS / "spire/csi-driver"]:
+        text = yaml.safe_dump_all(built(manifests / folder.relative_to(MANIFESTS)))
+        assert "image: registry.example/nsm/" in text
+        assert "localhost/" not in text, folder
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
