@@ -29,7 +29,7 @@ test-vm: $(VENV)/.ready
 	@scripts/vm-kernel
 	$(BIN)/pytest tests/vm $(ARGS)
 
-# A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 9 to 15 minutes.
+# A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 5 to 18 minutes.
 cluster-up: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@$(BIN)/python -m tests.cluster up

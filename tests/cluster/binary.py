@@ -1,7 +1,7 @@
 """The programs of Kubernetes: built from their Go modules once, and kept in the user's cache.
 
 `kubernetes/` is the Go module. What it gives is one file that is each of the programs by its name, and `pause`, the
-program of a pod's sandbox. A build takes 9 to 15 minutes and 3 GiB; a change of ours alone less than one.
+program of a pod's sandbox. A build takes 5 to 18 minutes and 3 GiB; a change of ours alone less than one.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def programs(say=print):
 
     Raises `modules.CannotBuild`.
     """
-    what = f"Kubernetes {version()}, once, 9 to 15 minutes on two processors,"
+    what = f"Kubernetes {version()}, once, 5 to 18 minutes on two processors,"
     return modules.built("kubernetes", MODULE, make, what, say)
 
 
