@@ -125,6 +125,26 @@ def test_containers_say_what_memory_they_take(folder):
         assert "memory" in each["resources"]["limits"], each["name"]
 
 
+@pytest.mark.parametrize("folder", [*WHOLE, MANIFESTS / "spire/csi-driver"], ids=lambda folder: folder.name)
+def test_all_that_is_applied_is_found_by_one_label(folder):
+    for item in built(folder):
+        found = item["metadata"].get("labels", {}).get("app.kubernetes.io/part-of")
+        assert found == "networkservicemesh", (item["kind"], item["metadata"]["name"])
+
+
+@pytest.mark.parametrize("folder", [*WHOLE, MANIFESTS / "spire/csi-driver"], ids=lambda folder: folder.name)
+def test_applications_do_not_push_away_what_their_wires_need(folder):
+    """By classes of priority that come along: those of Kubernetes itself are not for all namespaces everywhere."""
+    items = built(folder)
+    classes = {item["metadata"]["name"] for item in items if item["kind"] == "PriorityClass"}
+    for item in workloads(folder):
+        name = item["metadata"]["name"]
+        assert (pod_of(item).get("priorityClassName") in classes) == (name != "prefixes"), name
+    of_nodes = {item["metadata"]["name"] for item in items if item["kind"] == "DaemonSet"}
+    many = {item["metadata"]["name"] for item in workloads(folder) if item["spec"].get("replicas", 1) > 1} - of_nodes
+    assert many == {item["metadata"]["name"] for item in items if item["kind"] == "PodDisruptionBudget"}
+
+
 @pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
 def test_nobody_is_killed_because_identities_are_not_given_but_who_gives_them(folder):
     for each in containers(folder):
