@@ -1,0 +1,66 @@
+"""What the scripts ask of a machine that is not Debian's, or of a user who is not root."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+
+@pytest.fixture
+def programs(tmp_path):
+    """Makes programs on the path, the only ones that there are; the user is not root."""
+
+    def make(name, script):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+
+    make("id", "echo 1000")
+    make.folder = tmp_path
+    return make
+
+
+def run(programs, *words):
+    shell = [shutil.which("sh"), *words]
+    environment = {"PATH": str(programs.folder)}
+    return subprocess.run(shell, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_who_has_an_engine_can_build_images_with_nothing_else(programs):
+    programs("docker", "exit 0")
+    done = run(programs, "scripts/system-packages", "images")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_who_has_no_engine_is_told_which_package_has_one(programs):
+    done = run(programs, "scripts/system-packages", "images")
+    assert done.returncode == 1
+    assert "docker.io" in done.stderr
+    assert "iperf3" not in done.stderr
+
+
+def test_a_base_that_can_neither_be_pulled_nor_made_is_named(programs):
+    for name in ("dirname", "sed", "grep"):
+        programs(name, f'exec {shutil.which(name)} "$@"')
+    programs("timeout", 'shift; exec "$@"')
+    programs("docker", 'case "$*" in "build --help") echo --secret ;; *) exit 1 ;; esac')
+    done = run(programs, "scripts/images", "build", "nsc")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "python:3.11-slim-bookworm cannot be pulled; name another by BASE=, or install mmdebstrap, which makes one\n"
+    )
+
+
+def test_nothing_is_tried_with_an_engine_that_does_not_answer(programs):
+    scripts = programs.folder / "scripts"
+    scripts.mkdir()
+    script = shutil.copy(ROOT / "scripts/with-engine", scripts)
+    for name in ("dirname", "mkdir", "sleep", "xargs"):
+        programs(name, f'exec {shutil.which(name)} "$@"')
+    programs("seq", "echo 1 2 3")
+    programs("docker", "exit 1")
+    programs("dockerd", "exec sleep 20")
+    done = run(programs, script, "sh", "-c", "echo it is tried")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the engine does not answer" in done.stderr
