@@ -37,9 +37,9 @@ INTRODUCTION = """\
 
 # Configuration
 
-Every component is a process `nsm COMPONENT` that reads its environment once, when it starts, and nothing else: there
-are no configuration files and no options. `nsm COMPONENT --help` prints its variables. Names, meanings and defaults
-are those of upstream NSM where upstream has the variable.
+Every component is a process `nsm COMPONENT` that reads its environment once, when it starts. There are no options, and
+no files but those that a variable names. `nsm COMPONENT --help` prints its variables. Names, meanings and defaults are
+those of upstream NSM where upstream has the variable.
 
 All values are checked before a socket opens. A value that cannot work ends the process with exit code 2 and one line
 for each fault. A variable `NSM_…` that the component does not know is a warning, with the nearest name that it does
@@ -77,7 +77,8 @@ HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines f
 Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise.
 
 Exit codes: 0 done or stopped by a signal; 1 failed; 2 the configuration cannot work. SIGTERM, SIGINT, SIGHUP and
-SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it.
+SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `nsm identity` with `NSM_ENTRIES_FILE` reads
+that again at SIGHUP.
 """
 
 
