@@ -120,7 +120,8 @@ def test_nobody_waits_for_ever_on_windows_or_on_what_is_no_node(folder):
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
 def test_containers_say_what_memory_they_take(folder):
-    for each in containers(folder):
+    first = [each for item in workloads(folder) for each in pod_of(item).get("initContainers", [])]
+    for each in [*containers(folder), *first]:
         assert set(each["resources"]["requests"]) == {"cpu", "memory"}, each["name"]
         assert "memory" in each["resources"]["limits"], each["name"]
 
