@@ -57,8 +57,8 @@ know: an orchestrator may inject more than one component needs.
 | yes or no | `true` or `false` (also `1`, `0`, `t`, `f`) |
 | list | comma separated: `a,b` |
 | labels | `key:value,key:value` |
-| where to listen, whom to dial | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port` (brackets may be around an IPv4 address too), \
-`registry:5002`; \
+| where to listen, whom to dial | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port` (brackets may be \
+around an IPv4 address too), `registry:5002`; \
 `tcp://:port` listens on every address |
 | wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
@@ -77,8 +77,8 @@ HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines f
 Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise.
 
 Exit codes: 0 done or stopped by a signal; 1 failed; 2 the configuration cannot work. SIGTERM, SIGINT, SIGHUP and
-SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `nsm identity` with `NSM_ENTRIES_FILE` reads
-that again at SIGHUP.
+SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `nsm identity` with `NSM_ENTRIES_FILE`
+reads that again at SIGHUP.
 """
 
 
