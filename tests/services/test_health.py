@@ -1,10 +1,17 @@
 """`nsm health` as a process: what a probe of an orchestrator calls."""
 
+import asyncio
+import datetime
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
+
+from nsm.chains.identity import Authority
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import serve
 
 NSM = [sys.executable, "-m", "nsm.chains"]
 
@@ -18,11 +25,11 @@ def health(url, workload_api, *options):
 
 @pytest.fixture
 def workload_api(tmp_path):
-    socket = tmp_path / "agent.sock"
-    environment = {"PATH": os.environ["PATH"], "NSM_ENTRIES": f"socket:{socket}=spiffe://local.mesh/x"}
+    place = tmp_path / "agent.sock"
+    environment = {"PATH": os.environ["PATH"], "NSM_ENTRIES": f"socket:{place}=spiffe://local.mesh/x"}
     process = subprocess.Popen([*NSM, "identity"], env=environment, stderr=subprocess.PIPE, text=True)
     assert '"ready"' in process.stderr.readline()
-    yield f"unix://{socket}"
+    yield f"unix://{place}"
     process.terminate()
     process.communicate(timeout=10)
 
@@ -47,20 +54,46 @@ def test_a_component_is_not_called_dead_because_nobody_gives_identities(workload
     assert health(url, workload_api, "--alive").returncode == 1, "it can be asked, and does not answer"
 
 
+@pytest.mark.parametrize(("lifetime", "code"), [(3600, 0), (-1, 1)])
+async def test_who_has_no_identity_sees_that_a_component_answers_while_its_own_lasts(tmp_path, lifetime, code):
+    """A registry must not leave its Service because a probe in its pod is given no identity."""
+    authority = Authority.create("test.mesh")
+    identity = identity_of(authority, "registry")
+    async with serve(["tcp://127.0.0.1:0", f"unix://{tmp_path}/s"], {}, identity, name="registry") as urls:
+        issued = authority.issue(identity.spiffe_id, lifetime=datetime.timedelta(seconds=lifetime))
+        identity.update(issued, identity.bundles)
+        asked = [asyncio.to_thread(health, url, f"unix://{tmp_path}/no-agent") for url in urls]
+        for done in await asyncio.gather(*asked):
+            assert done.returncode == code, done.stderr
+            assert ("ended at" in done.stderr) == (lifetime < 0)
+
+
+async def test_a_component_that_hangs_does_not_answer_who_has_no_identity(tmp_path):
+    """The kernel accepts connections for it; that is no answer."""
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(f"{tmp_path}/s")
+        hung.listen()
+        done = await asyncio.to_thread(health, f"unix://{tmp_path}/s", f"unix://{tmp_path}/no-agent")
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"nsm health: cannot reach unix://{tmp_path}/s: it did not answer\n")
+
+
 def test_an_endpoint_listens_where_it_is_told(workload_api, tmp_path):
     """With nobody to register at it waits, but it serves: what a probe sees must not depend on its manager."""
-    socket = f"unix://{tmp_path}/nse.sock"
+    url = f"unix://{tmp_path}/nse.sock"
     environment = {
         "PATH": os.environ["PATH"],
         "SPIFFE_ENDPOINT_SOCKET": workload_api,
-        "NSM_LISTEN_ON": socket,
+        "NSM_LISTEN_ON": url,
         "NSM_CONNECT_TO": f"unix://{tmp_path}/nobody",
     }
     endpoint = subprocess.Popen([*NSM, "nse"], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert '"identity"' in endpoint.stderr.readline()
-        done = health(socket, workload_api)
-        assert (done.returncode, done.stdout) == (0, f"{socket} (spiffe://local.mesh/x): serving\n")
+        done = health(url, workload_api)
+        assert (done.returncode, done.stdout) == (0, f"{url} (spiffe://local.mesh/x): serving\n")
+        done = health(url, f"unix://{tmp_path}/no-agent")
+        assert (done.returncode, done.stdout.partition(", ")[0]) == (0, f"{url}: answers; not asked more")
     finally:
         endpoint.kill()
         endpoint.communicate()

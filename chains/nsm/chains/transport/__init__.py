@@ -1,6 +1,7 @@
 """gRPC over mTLS, on unix sockets (with descriptors beside the bytes) and TCP."""
 
 from .channel import DIAL_TIMEOUT, Channel, Pool
+from .handshake import shown_certificate
 from .rpc import (
     Health,
     MonitorHandler,
@@ -40,4 +41,5 @@ __all__ = [
     "registry",
     "serve",
     "serve_plain",
+    "shown_certificate",
 ]
