@@ -1,5 +1,6 @@
 """Programs of the cluster that end or hang: wires that are there carry on, and new ones are made afterwards."""
 
+import json
 import signal
 import time
 from contextlib import contextmanager
@@ -7,13 +8,15 @@ from contextlib import contextmanager
 import pytest
 
 from tests.cluster.layout import NODES
-from tests.k8s.system import NAMESPACE, eventually, restarts
+from tests.k8s.system import NAMESPACE, eventually, restarts, rolled_out
 from tests.k8s.wires import client, endpoint_of, no_packet_lost, with_wires
 
 pytestmark = pytest.mark.timeout(400)
 
 SECONDS = 20
 """How long a program hangs: more than requests and leaders wait, less than a node may be silent."""
+PROBED_TWICE = 80
+"""Seconds until a readiness probe that began to fail has failed twice: each waits 10 s for an identity, every 30 s."""
 PING = ["ping", "-c", "3", "-i", "0.2", "-I", "nsm-1"]
 
 
@@ -77,3 +80,28 @@ def test_the_api_server_hangs(system, wires, kubectl, excluded):
     finally:
         mine("delete", "configmap", name)
     assert eventually(lambda: excluded() == before)
+
+
+def test_nobody_gives_identities_for_longer_than_probes_wait(system, wires, kubectl):
+    """Everybody has one still, so nobody is taken out of a Service, or started again, because a probe has none."""
+    mine = kubectl.within(NAMESPACE)
+    with carried_on(wires):
+        mine("patch", "daemonset/identity", "-p", selected("nowhere"))
+        try:
+            assert eventually(lambda: mine.get("pods", "-l", "app=identity")["items"] == [])
+            time.sleep(PROBED_TWICE)
+            assert [name for name, is_ready in readiness(mine) if not is_ready] == []
+        finally:
+            mine("patch", "daemonset/identity", "-p", selected(None))
+        rolled_out(kubectl)
+
+
+def selected(node):
+    """A patch that has the pods of a DaemonSet on nodes that are called so; `None`: on all again."""
+    return json.dumps({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}}}})
+
+
+def readiness(mine):
+    """The names of pods, and whether each is ready."""
+    for pod in mine.get("pods")["items"]:
+        yield pod["metadata"]["name"], all(status["ready"] for status in pod["status"]["containerStatuses"])
