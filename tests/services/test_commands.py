@@ -86,9 +86,15 @@ def test_a_bad_value_stops_a_component_before_it_begins(component, variable, val
     assert told in done.stderr
 
 
-def test_an_unknown_variable_is_a_warning(tmp_path):
-    done = run("identity", NSM_ENTRYES="x")
+def test_an_unknown_variable_is_a_warning():
+    done = run("identity", NSM_ENTRYES="x", NSM_LISTEN_ON="/proc/none/s")
     assert done.returncode == 1
+    assert "did you mean NSM_ENTRIES?" in done.stderr
+
+
+def test_a_misspelt_variable_is_named_beside_what_is_missing():
+    done = run("identity", NSM_ENTRYES="x")
+    assert done.returncode == 2
     assert "did you mean NSM_ENTRIES?" in done.stderr
     assert "nobody can ask" in done.stderr
 
@@ -100,16 +106,33 @@ POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}
     ("component", "environment", "told"),
     [
         ("csi-driver", {}, "NODE_NAME is empty"),
+        ("webhook", {}, "nothing to inject: set NSM_CONTAINER_IMAGES"),
+        ("forwarder-kernel", {"NSM_PROMETHEUS_KEY_FILE": "/a.pem"}, "set both or neither"),
+        ("forwarder-kernel", {"NSM_PROMETHEUS_CA_FILE": "/a.pem"}, "needs a certificate of ours"),
+        ("identity", {"NSM_SVID_LIFETIME": "0", "NSM_LISTEN_ON": "/x/s"}, "an SVID has to be valid for a while"),
         ("identity", {"NSM_PODS": "true"}, "NODE_NAME and NSM_LISTEN_ON are needed too"),
         ("identity", {**POD, "NSM_ENTRIES": "uid:1=spiffe://a/b"}, "unset them"),
         ("identity", {**POD, "NSM_AUTHORITY_FILE": "/a.pem"}, "unset them"),
         ("identity", {**POD, "NSM_AUTHORITY_LIFETIME": "3h"}, "at least four times NSM_SVID_LIFETIME"),
-        ("identity", {**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
-        ("identity", {**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(component, environment, told):
+def test_what_does_not_go_together_is_one_line_before_anything_is_waited_for(component, environment, told):
     done = run(component, **environment)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"nsm {component}: ")
+    assert told in line
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
+        ({**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
+    ],
+)
+def test_who_cannot_ask_a_cluster_says_where_it_looked(environment, told):
+    done = run("identity", **environment)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert told in line

@@ -111,7 +111,6 @@ async def test_the_authority_is_the_same_after_a_restart(issuer):
         ("NSM_AUTHORITY_FILE", "{file}/a.pem", "NSM_AUTHORITY_FILE='{file}/a.pem' cannot be used: "),
         ("NSM_LISTEN_ON", "{file}/s", "cannot listen on unix://{file}/s: Not a directory"),
         ("NSM_LISTEN_ON", "/proc/none/s", "cannot listen on unix:///proc/none/s: No such file or directory"),
-        ("NSM_SVID_LIFETIME", "0", "NSM_SVID_LIFETIME=0: an SVID has to be valid for a while"),
     ],
 )
 def test_what_cannot_work_is_one_line(tmp_path, variable, value, told):

@@ -51,8 +51,10 @@ def test_a_value_that_cannot_work_is_named(variable, value, said):
     ],
 )
 def test_variables_that_do_not_fit_each_other_are_one_line(variables, said):
-    with pytest.raises(InvalidRequest, match=said):
-        load(WebhookConfig, variables).config.check()
+    with pytest.raises(ConfigError) as caught:
+        load(WebhookConfig, variables)
+    (fault,) = caught.value.faults
+    assert said in fault
 
 
 def test_a_webhook_without_a_cluster_says_where_it_looked(tmp_path):
@@ -90,7 +92,7 @@ def test_an_answer_without_a_version_is_none():
     [("", {}), ("0", {"runAsUser": 0}), ("65532:65533", {"runAsUser": 65532, "runAsGroup": 65533})],
 )
 def test_the_user_of_clients_is_written_as_uid_and_gid(value, user):
-    assert load(WebhookConfig, {"NSM_SIDECAR_USER": value}).config.sidecar_user == user
+    assert load(WebhookConfig, {"NSM_CONTAINER_IMAGES": "nsc", "NSM_SIDECAR_USER": value}).config.sidecar_user == user
 
 
 def test_native_sidecars_need_an_image_that_keeps_wires():

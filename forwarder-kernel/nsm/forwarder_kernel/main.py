@@ -11,7 +11,7 @@ from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import endpoints_client
 from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
-from nsm.chains.core import InvalidRequest, MeshError, RegistryCall, RegistryHandler
+from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
@@ -96,8 +96,6 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
     check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
-    if fault := config.fault():
-        raise InvalidRequest(fault)
     dataplane = Dataplane(config.name)
     counters = Counters(dataplane)
     chain = forwarder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
@@ -118,16 +119,15 @@ class WebhookConfig(PrometheusConfig):
         """Whether the certificate is in files."""
         return bool(self.cert_file_path)
 
-    def check(self) -> None:
-        """Raises `InvalidRequest` if the variables do not fit each other."""
+    def misfits(self) -> Iterator[str]:
+        """Variables that need each other."""
+        yield from super().misfits()
         if not self.container_images and not self.init_container_images:
-            raise InvalidRequest("there is nothing to inject: set NSM_CONTAINER_IMAGES to the image of nsm nsc")
+            yield "there is nothing to inject: set NSM_CONTAINER_IMAGES to the image of nsm nsc"
         if bool(self.cert_file_path) != bool(self.key_file_path):
-            raise InvalidRequest("NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither")
+            yield "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither"
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
-            raise InvalidRequest("selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH")
-        if fault := self.fault():
-            raise InvalidRequest(fault)
+            yield "selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH"
 
     def recipe(self, *, native: bool) -> Recipe:
         """What is injected in a cluster that can, or cannot, have native sidecars.

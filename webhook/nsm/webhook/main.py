@@ -33,7 +33,6 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
-    config.check()
     address = parse_address(config.listen_on)
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(connect())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,10 +12,11 @@ from .parse import duration, flag, level, octal, text
 
 T = TypeVar("T")
 _PREFIX = "NSM_"
+_HINT = "; did you mean "
 
 
 class ConfigError(Exception):
-    """One or several variables have values that cannot work; the text has a line for each."""
+    """One or several variables have values that cannot work, or not together; the text has a line for each."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -62,6 +63,10 @@ class Common:
     pod_name: str = variable("", text, "label podName", env="POD_NAME")
     cluster_name: str = variable("", text, "label clusterName", env="CLUSTER_NAME")
 
+    def misfits(self) -> Iterator[str]:
+        """What cannot work although each value can, a line for each; who adds to it begins with its parent's."""
+        return iter(())
+
 
 C = TypeVar("C", bound=Common)
 
@@ -75,7 +80,7 @@ class Loaded(Generic[C]):
 
 
 def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
-    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value.
+    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value, or each misfit.
 
     A variable that has to be set is one whose default is a bad value.
     """
@@ -88,19 +93,21 @@ def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
             values[field.name] = field.metadata["parse"](value)
         except ValueError as error:
             faults.append(f"{name}={value!r}: {error}")
+    unknown = tuple(_unknown(environ, known))
     if faults:
         raise ConfigError(faults)
-    return Loaded(kind(**values), tuple(_unknown(environ, known)))
+    config = kind(**values)
+    if misfits := list(config.misfits()):
+        raise ConfigError([*misfits, *(warning for warning in unknown if _HINT in warning)])
+    return Loaded(config, unknown)
 
 
-def _unknown(environ: Mapping[str, str], known: set[str]) -> list[str]:
-    warnings = []
+def _unknown(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
     for name in sorted(set(environ) - known):
         if name.startswith(_PREFIX):
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            warnings.append(f"{name} is not a variable of this component{hint}")
-    return warnings
+            hint = f"{_HINT}{near[0]}?" if near else ""
+            yield f"{name} is not a variable of this component{hint}"
 
 
 def describe(kind: type[Common]) -> list[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.chains.config import Common, duration, flag, number, text, variable
@@ -28,10 +29,10 @@ class PrometheusConfig(Common):
     prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")
     prometheus_max_bind_threshold: float = variable("120s", duration, "how long to wait between tries to bind, at most")
 
-    def fault(self) -> str:
-        """What does not fit together, as one line; empty if all does."""
+    def misfits(self) -> Iterator[str]:
+        """Files that need each other."""
+        yield from super().misfits()
         if bool(self.prometheus_cert_file) != bool(self.prometheus_key_file):
-            return "NSM_PROMETHEUS_CERT_FILE and NSM_PROMETHEUS_KEY_FILE go together: set both or neither"
+            yield "NSM_PROMETHEUS_CERT_FILE and NSM_PROMETHEUS_KEY_FILE go together: set both or neither"
         if self.prometheus_ca_file and not self.prometheus_cert_file:
-            return "NSM_PROMETHEUS_CA_FILE needs a certificate of ours: set NSM_PROMETHEUS_CERT_FILE too"
-        return ""
+            yield "NSM_PROMETHEUS_CA_FILE needs a certificate of ours: set NSM_PROMETHEUS_CERT_FILE too"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.chains.component import run_plain
 from nsm.chains.config import Common, text, variable
-from nsm.chains.core import InvalidRequest
 from nsm.chains.logs import log
 from nsm.chains.transport import SocketAccess, serve_plain
 
@@ -40,6 +40,12 @@ class CsiDriverConfig(Common):
     socket_dir: str = variable("/var/lib/networkservicemesh", _folder, "the folder that pods get, read-only")
     kubelet_dir: str = variable("/var/lib/kubelet", _folder, "the kubelet's root, at the same path in here")
 
+    def misfits(self) -> Iterator[str]:
+        """What the kubelet asks for."""
+        yield from super().misfits()
+        if not self.node_name:
+            yield "NODE_NAME is empty: the kubelet wants to know on which node this is"
+
 
 def main(arguments: list[str]) -> int:
     """Shows the manager's socket folder to pods that may not mount it themselves (CSI, node part)."""
@@ -47,8 +53,6 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: CsiDriverConfig, stopping: asyncio.Event) -> None:
-    if not config.node_name:
-        raise InvalidRequest("NODE_NAME is empty: the kubelet wants to know on which node this is")
     name, node = config.driver_name, config.node_name
     volumes = Volumes(config.socket_dir, kubelet_folder=config.kubelet_dir)
     own = f"{config.kubelet_dir}/plugins/{name}/csi.sock"

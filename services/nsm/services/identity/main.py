@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -48,6 +48,24 @@ class IdentityConfig(Common):
     authority_lifetime: float = variable("720h", duration, "of pods: how long an authority is valid")
     federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
 
+    def misfits(self) -> Iterator[str]:
+        """Times that cannot be, and what is for pods or for other processes only."""
+        yield from super().misfits()
+        if not self.svid_lifetime:
+            yield "NSM_SVID_LIFETIME=0: an SVID has to be valid for a while"
+        if self.pods:
+            yield from self._misfits_of_pods()
+        elif not (self.entries.by_socket or self.entries_file or self.listen_on):
+            yield "nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON"
+
+    def _misfits_of_pods(self) -> Iterator[str]:
+        if not self.node_name or not self.listen_on:
+            yield "NSM_PODS: NODE_NAME and NSM_LISTEN_ON are needed too"
+        if self.entries != Entries() or self.entries_file or self.authority_file:
+            yield "NSM_PODS: entries and an authority file are for processes that are no pods; unset them"
+        if self.authority_lifetime < 4 * self.svid_lifetime:
+            yield "NSM_AUTHORITY_LIFETIME is too short: at least four times NSM_SVID_LIFETIME"
+
 
 def main(arguments: list[str]) -> int:
     """Issues SPIFFE identities to the processes of this machine, or the pods of this node."""
@@ -55,11 +73,8 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
-    if not config.svid_lifetime:
-        raise InvalidRequest("NSM_SVID_LIFETIME=0: an SVID has to be valid for a while")
     federated = dict(_bundle(text) for text in config.federated_bundles)
     if config.pods:
-        _check_pods(config)
         await unless_set(stopping, _serve_pods(config, federated))
     else:
         await _serve_entries(config, federated, stopping)
@@ -71,8 +86,6 @@ async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: 
     issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
     async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
-        if not len(sockets) and not config.entries_file:
-            raise InvalidRequest("nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON")
         hangups = _hangups() if config.entries_file else None
         log.info("ready", trust_domain=config.trust_domain, sockets=len(sockets))
         while hangups is not None and await _first(hangups.get, stopping.wait):
@@ -105,16 +118,6 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
         authority_lifetime=lifetime,
     ) as found:
         yield found
-
-
-def _check_pods(config: IdentityConfig) -> None:
-    """Raise `InvalidRequest` for what does not go together with pods."""
-    if not config.node_name or not config.listen_on:
-        raise InvalidRequest("NSM_PODS: NODE_NAME and NSM_LISTEN_ON are needed too")
-    if config.entries != Entries() or config.entries_file or config.authority_file:
-        raise InvalidRequest("NSM_PODS: entries and an authority file are for processes that are no pods; unset them")
-    if config.authority_lifetime < 4 * config.svid_lifetime:
-        raise InvalidRequest("NSM_AUTHORITY_LIFETIME is too short: at least four times NSM_SVID_LIFETIME")
 
 
 def _sockets(config: IdentityConfig, issuer: Issuer) -> Sockets:
