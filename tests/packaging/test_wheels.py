@@ -122,7 +122,7 @@ def test_a_mesh_without_what_it_needs_says_what_to_install(installed, words):
 def test_traces_without_what_they_need_say_what_to_install(installed, libraries):
     """An exporter that is not installed is no traceback."""
     script = (
-        "import os; os.environ.update(NSM_ENTRIES='', TELEMETRY='true'); "
+        "import os; os.environ.update(NSM_LISTEN_ON='/proc/none/s', TELEMETRY='true'); "
         "sys.modules['opentelemetry.sdk'] = None; " + NSM
     )
     told = installed(["apis", "chains", "services"], script, "identity", code=1).stderr

@@ -63,6 +63,28 @@ async def test_a_question_and_its_answer_by_datagram_and_by_stream():
         writer.close()
 
 
+async def test_a_port_that_is_free_for_datagrams_only_is_not_taken(monkeypatch):
+    """But where it was asked for, it is said."""
+    held, start_server = [], asyncio.start_server
+
+    async def somebody_is_faster(accept, host, port):
+        if len(held) < 3:
+            held.append(socket.create_server((host, port)))
+        return await start_server(accept, host, port)
+
+    monkeypatch.setattr(asyncio, "start_server", somebody_is_faster)
+    with contextlib.ExitStack() as stack:
+        async with listening("127.0.0.1", 0, address) as port:
+            for sock in held:
+                stack.enter_context(sock)
+            assert len(held) == 3
+            assert texts(await exchange(question("a.test"), "127.0.0.1", port)) == ["192.0.2.1"]
+        taken = held[0].getsockname()[1]
+        with pytest.raises(OSError, match="already in use"):
+            async with listening("127.0.0.1", taken, address):
+                pass
+
+
 async def test_an_address_of_ipv6():
     async with listening("::1", 0, address) as port:
         assert texts(await exchange(question("a.test"), "::1", port)) == ["192.0.2.1"]

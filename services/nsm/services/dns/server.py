@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,6 +26,7 @@ MOST_QUESTIONS, MOST_STREAMS = 256, 64
 """At once; datagrams beyond are dropped, and streams closed."""
 IDLE = 10.0
 """Seconds that a stream may be silent."""
+_TRIES = 10
 _LENGTH = struct.Struct("!H")
 _SMALLEST = 512
 
@@ -32,21 +34,28 @@ _SMALLEST = 512
 @asynccontextmanager
 async def listening(host: str, port: int, answer: Rest) -> AsyncIterator[int]:
     """Serve `answer` there; gives the port, which is another if `port` is 0. Raises OSError if it cannot listen."""
-    loop = asyncio.get_running_loop()
     async with Tasks("local DNS server") as questions:
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(answer, questions), local_addr=(host, port)
-        )
+        transport, server = await _bound(host, port, answer, questions, tries=1 if port else _TRIES)
         try:
-            bound: int = transport.get_extra_info("sockname")[1]
-            streams = _Streams(answer, questions)
-            server = await asyncio.start_server(streams.accept, host, bound)
-            try:
-                yield bound
-            finally:
-                server.close()
+            yield transport.get_extra_info("sockname")[1]
         finally:
+            server.close()
             transport.close()
+
+
+async def _bound(
+    host: str, port: int, answer: Rest, questions: Tasks, tries: int
+) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
+    """One port for datagrams and for streams: one that is free for the former may be taken for the latter."""
+    loop, streams = asyncio.get_running_loop(), _Streams(answer, questions)
+    transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(answer, questions), local_addr=(host, port))
+    try:
+        return transport, await asyncio.start_server(streams.accept, host, transport.get_extra_info("sockname")[1])
+    except BaseException as error:
+        transport.close()
+        if tries == 1 or not isinstance(error, OSError) or error.errno != errno.EADDRINUSE:
+            raise
+    return await _bound(host, port, answer, questions, tries - 1)
 
 
 class _Datagrams(asyncio.DatagramProtocol):
