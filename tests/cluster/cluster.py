@@ -121,7 +121,7 @@ class Cluster:
         found = False
         ours = Path("/proc", layout.pid_file(self.folder, node).read_text(), "ns/pid").readlink()
         for process in Path("/proc").glob("[0-9]*"):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it may end while it is read
                 named = (process / "comm").read_text() == f"{program[:15]}\n"  # the kernel knows no more of it
                 if named and (process / "ns/pid").readlink() == ours:
                     os.kill(int(process.name), number)
