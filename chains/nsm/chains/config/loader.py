@@ -93,10 +93,9 @@ def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
             values[field.name] = field.metadata["parse"](value)
         except ValueError as error:
             faults.append(f"{name}={value!r}: {error}")
-    unknown = tuple(_unknown(environ, known))
     if faults:
         raise ConfigError(faults)
-    config = kind(**values)
+    config, unknown = kind(**values), tuple(_unknown(environ, known))
     if misfits := list(config.misfits()):
         raise ConfigError([*misfits, *(warning for warning in unknown if _HINT in warning)])
     return Loaded(config, unknown)

@@ -35,6 +35,7 @@ from .frames import (
     CallStream,
     Headers,
     frame,
+    not_reached,
     only_message,
     pass_over_extensions,
     peer_broke,
@@ -208,8 +209,7 @@ class Channel(GrpclibChannel):
                 protocol = await self._dial()
         except (OSError, TimeoutError) as error:
             self._failed()
-            reason = "it did not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-            raise Unavailable(f"cannot reach {self.target}: {reason}") from error
+            raise not_reached(error, self.target) from error
         self._pause = 0.0
         return protocol
 

@@ -122,6 +122,12 @@ def pass_over_extensions(processor: EventsProcessor) -> None:
         processor.processors[event] = lambda _event: None
 
 
+def not_reached(error: OSError | TimeoutError, target: str) -> Unavailable:
+    """What a failure to connect to `target` means."""
+    reason = "it did not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return Unavailable(f"cannot reach {target}: {reason}")
+
+
 def peer_broke(error: BaseException, target: str) -> MeshError:
     """What a failure of the network means for a call to `target`."""
     if isinstance(error, MeshError):

@@ -7,8 +7,7 @@ import ssl
 
 from cryptography import x509
 
-from nsm.chains.core import Unavailable
-
+from .frames import not_reached
 from .urls import parse_address
 
 
@@ -26,8 +25,7 @@ async def shown_certificate(target: str, *, timeout: float = 5.0) -> x509.Certif
                 host = address.host or "localhost"
                 _, writer = await asyncio.open_connection(host, address.port, ssl=context, server_hostname=host)
     except (OSError, TimeoutError) as error:
-        reason = "it did not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        raise Unavailable(f"cannot reach {target}: {reason}") from error
+        raise not_reached(error, target) from error
     try:
         shown: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     finally:
