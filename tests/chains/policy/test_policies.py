@@ -41,13 +41,16 @@ def signed(identity, **claims):
     )
 
 
-GOOD = [token(CLIENT, MANAGER), token(MANAGER, CLIENT)]
+@pytest.fixture
+def good():
+    """Tokens of a request from client to manager: made for each test, since they last ten minutes."""
+    return [token(CLIENT, MANAGER), token(MANAGER, CLIENT)]
 
 
-def test_a_token_names_us_its_audience_and_its_end():
+def test_a_token_names_us_its_audience_and_its_end(good):
     """As others read it: the header too."""
-    assert jwt.get_unverified_header(GOOD[0]) == {"alg": "ES256", "typ": "JWT"}
-    claims = jwt.decode(GOOD[0], options={"verify_signature": False})
+    assert jwt.get_unverified_header(good[0]) == {"alg": "ES256", "typ": "JWT"}
+    claims = jwt.decode(good[0], options={"verify_signature": False})
     assert set(claims) == {"sub", "aud", "exp"}
     assert claims["aud"] == [MANAGER.spiffe_id]
     assert isinstance(claims["exp"], int)
@@ -71,35 +74,36 @@ def test_a_token_does_not_outlive_our_certificate_nor_the_peer_s():
     assert CLIENT.token(peer(short)).expires.to_seconds() <= time.time() + 31
 
 
-def test_good_tokens_pass_all_policies():
-    assert PolicySet.select(SERVER_MASKS).refusal(Path(GOOD, 1, peer(CLIENT))) is None
-    assert PolicySet.select(CLIENT_MASKS).refusal(Path(GOOD, 0, peer(MANAGER))) is None
+def test_good_tokens_pass_all_policies(good):
+    assert PolicySet.select(SERVER_MASKS).refusal(Path(good, 1, peer(CLIENT))) is None
+    assert PolicySet.select(CLIENT_MASKS).refusal(Path(good, 0, peer(MANAGER))) is None
 
 
 @pytest.mark.parametrize(
-    ("tokens", "told"),
+    ("bad", "told"),
     [
-        (["", GOOD[1]], "tokens_valid: segment 0 has no token"),
-        (["not a token", GOOD[1]], "tokens_valid: the token of segment 0 is no JWT"),
+        (lambda: "", "tokens_valid: segment 0 has no token"),
+        (lambda: "not a token", "tokens_valid: the token of segment 0 is no JWT"),
         (
-            [signed(CLIENT, aud=[MANAGER.spiffe_id], exp=int(time.time()) - 1), GOOD[1]],
+            lambda: signed(CLIENT, aud=[MANAGER.spiffe_id], exp=int(time.time()) - 1),
             "tokens_expired: the token of segment 0",
         ),
-        ([token(CLIENT, OTHER), GOOD[1]], "tokens_chained: the token of segment 0 was not made for"),
-        ([signed(CLIENT, aud=MANAGER.spiffe_id), GOOD[1]], "tokens_chained"),
+        (lambda: token(CLIENT, OTHER), "tokens_chained: the token of segment 0 was not made for"),
+        (lambda: signed(CLIENT, aud=MANAGER.spiffe_id), "tokens_chained"),
         (
-            [signed(OTHER, sub=CLIENT.spiffe_id, aud=[MANAGER.spiffe_id]), GOOD[1]],
+            lambda: signed(OTHER, sub=CLIENT.spiffe_id, aud=[MANAGER.spiffe_id]),
             "prev_token_signed: the caller's token is not signed",
         ),
     ],
 )
-def test_a_bad_token_is_refused_by_name_and_never_shown(tokens, told):
+def test_a_bad_token_is_refused_by_name_and_never_shown(good, bad, told):
+    tokens = [bad(), good[1]]
     refusal = PolicySet.select(SERVER_MASKS).refusal(Path(tokens, 1, peer(CLIENT)))
     assert told in refusal
     assert not any(token and token in refusal for token in tokens)
 
 
-def test_an_algorithm_that_the_caller_chose_does_not_count():
+def test_an_algorithm_that_the_caller_chose_does_not_count(good):
     """No algorithm at all, and the public key taken for a shared secret."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -107,8 +111,8 @@ def test_an_algorithm_that_the_caller_chose_does_not_count():
     unsigned = jwt.encode(claims, None, algorithm="none")
     public = CLIENT.svid.leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     confused = by_hand(claims, public)
-    for forged in (unsigned, confused, GOOD[0][:-4] + "AAAA"):
-        assert prev_token_signed(Path([forged, GOOD[1]], 1, peer(CLIENT)))
+    for forged in (unsigned, confused, good[0][:-4] + "AAAA"):
+        assert prev_token_signed(Path([forged, good[1]], 1, peer(CLIENT)))
 
 
 def by_hand(claims, secret):
@@ -125,25 +129,25 @@ def by_hand(claims, secret):
     return (body + b"." + part(hmac.new(secret, body, hashlib.sha256).digest())).decode()
 
 
-def test_a_first_segment_has_no_caller():
-    assert "no segment of the caller" in prev_token_signed(Path([GOOD[0]], 0, peer(CLIENT)))
+def test_a_first_segment_has_no_caller(good):
+    assert "no segment of the caller" in prev_token_signed(Path([good[0]], 0, peer(CLIENT)))
     assert "no segment of the caller" in prev_token_signed(Path([], 0, peer(CLIENT)))
 
 
-def test_who_answers_must_have_signed_the_next_token():
-    assert next_token_signed(Path(GOOD, 0, peer(MANAGER))) is None
-    assert "not signed" in next_token_signed(Path(GOOD, 0, peer(OTHER)))
-    assert "no segment of who answered" in next_token_signed(Path(GOOD[:1], 0, peer(MANAGER)))
+def test_who_answers_must_have_signed_the_next_token(good):
+    assert next_token_signed(Path(good, 0, peer(MANAGER))) is None
+    assert "not signed" in next_token_signed(Path(good, 0, peer(OTHER)))
+    assert "no segment of who answered" in next_token_signed(Path(good[:1], 0, peer(MANAGER)))
 
 
-def test_an_empty_path_has_nothing_to_object_to():
+def test_an_empty_path_has_nothing_to_object_to(good):
     assert tokens_valid(Path([], 0, None)) is None
     assert tokens_expired(Path([], 0, None)) is None
-    assert tokens_chained(Path(GOOD[:1], 0, None)) is None
+    assert tokens_chained(Path(good[:1], 0, None)) is None
 
 
-def test_expired_tokens_do_not_keep_a_connection_from_being_closed():
-    expired = [signed(CLIENT, aud=[MANAGER.spiffe_id], exp=int(time.time()) - 1), GOOD[1]]
+def test_expired_tokens_do_not_keep_a_connection_from_being_closed(good):
+    expired = [signed(CLIENT, aud=[MANAGER.spiffe_id], exp=int(time.time()) - 1), good[1]]
     assert PolicySet.select(SERVER_MASKS).refusal(Path(expired, 1, peer(CLIENT)), closing=True) is None
 
 
