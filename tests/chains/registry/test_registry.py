@@ -16,6 +16,7 @@ from nsm.chains.core import (
     RegistryCall,
     RegistryChain,
     RegistryElement,
+    TimedOut,
     Unavailable,
 )
 from nsm.chains.identity import Authority
@@ -405,6 +406,23 @@ async def test_a_call_is_tried_again_until_its_deadline_and_not_if_that_cannot_h
     probe.failures = [Refused("never")]
     with pytest.raises(Refused):
         await chain.register(RegistryCall(nse("c")))
+
+
+async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before_failed():
+    class Down(RegistryElement):
+        tries = 0
+
+        async def register(self, call, rest):
+            self.tries += 1
+            if self.tries == 1:
+                raise Unavailable("cannot reach the registry")
+            raise TimedOut("the manager did not answer in time")
+
+    down = Down()
+    chain = RegistryChain([RegistryBegin(), Retry(), down])
+    with pytest.raises(Unavailable, match="cannot reach the registry"):
+        await chain.register(RegistryCall(nse("a"), deadline=asyncio.get_running_loop().time() + 0.35))
+    assert down.tries == 2
 
 
 async def test_what_a_client_chain_registered_is_taken_back_when_the_rest_fails():

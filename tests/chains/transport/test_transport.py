@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
@@ -178,6 +179,24 @@ async def test_the_deadline_crosses_and_ends_the_call_on_both_sides(tmp_path):
         async with asyncio.timeout(1):
             await ended.wait()
         assert 0 < seen[0] <= 0.3
+
+
+async def test_a_caller_who_cannot_wait_for_the_next_attempt_hears_at_once_why_the_last_one_failed(tmp_path):
+    now = asyncio.get_running_loop().time
+    async with Pool(identity_of(AUTHORITY, "client")) as pool:
+        target = f"unix://{tmp_path}/nobody.sock"
+        for _ in range(5):  # each pause is twice the one before
+            with pytest.raises(Unavailable):
+                await pool.channel(target).peer()
+        for method in (pool.channel(target).peer, partial(requested_by, pool, target)):
+            with pytest.raises(Unavailable, match=f"cannot reach {target}: .*No such file"):
+                await method(deadline=now() + 0.3)
+
+
+async def requested_by(pool, target, *, deadline):
+    call = request(target=target)
+    call.deadline = deadline
+    await Chain([Begin()], RemoteNetworkService(pool)).request(call)
 
 
 async def test_a_cancelled_call_is_cancelled_at_the_server_and_closed_there(tmp_path):

@@ -15,6 +15,7 @@ from nsm.chains.core import (
     RegistryCall,
     RegistryElement,
     RegistryHandler,
+    TimedOut,
     Unsupported,
 )
 from nsm.chains.logs import log
@@ -58,6 +59,7 @@ class Retry(RegistryElement[R]):
     async def _until(self, call: RegistryCall[R], work: Callable[[RegistryCall[R]], Awaitable[T]]) -> T:
         loop, path = asyncio.get_running_loop(), call.path.copy()
         end, told = call.deadline, ""
+        failure: MeshError | None = None
         while True:
             once = loop.time() + self._timeout
             call.deadline = once if end is None else min(once, end)
@@ -68,7 +70,8 @@ class Retry(RegistryElement[R]):
             except MeshError as error:
                 call.deadline = end
                 if self._is_over(call):
-                    raise
+                    raise (failure if failure and isinstance(error, TimedOut) else error) from None
+                failure = error
                 if str(error) != told:  # each reason once, since it may be the same for hours
                     told = str(error)
                     log.warning("a registration has to wait", name=call.record.name, reason=told)

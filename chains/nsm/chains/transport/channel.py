@@ -78,6 +78,7 @@ class Channel(GrpclibChannel):
         self._dial_timeout = dial_timeout
         self._pause = 0.0
         self._retry_at = 0.0
+        self._failure = ""
         self._left: WeakSet[_Protocol] = WeakSet()
         context = identity.client_context()
         super().__init__(
@@ -96,10 +97,11 @@ class Channel(GrpclibChannel):
             ("user-agent", USER_AGENT),
         ]
 
-    async def peer(self) -> Peer:
-        """Who is at the other end; connects if need be. Raises `Unavailable` or `Refused`."""
+    async def peer(self, *, deadline: float | None = None) -> Peer:
+        """Who is at the other end; connects if need be. Raises `Unavailable`, `Refused` or `TimedOut`."""
         with _failures_of(self.target):
-            return (await self._connection()).peer
+            async with asyncio.timeout_at(deadline):
+                return (await self._connection(deadline)).peer
 
     async def unary(
         self,
@@ -131,7 +133,7 @@ class Channel(GrpclibChannel):
     ) -> tuple[M, Answer]:
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
+                connection = await self._connection(deadline)
                 return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
 
     async def stream(
@@ -146,7 +148,7 @@ class Channel(GrpclibChannel):
         """Call `method` with one message; yields the answers in batches, as they arrive."""
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
-                connection = await self._connection()
+                connection = await self._connection(deadline)
                 async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
                     yield batch
 
@@ -196,7 +198,10 @@ class Channel(GrpclibChannel):
             headers.append(("grpc-timeout", encode_timeout(remaining)))
         return headers
 
-    async def _connection(self) -> _Protocol:
+    async def _connection(self, deadline: float | None = None) -> _Protocol:
+        """The connection, made if need be; who cannot wait for the next attempt hears how the last one failed."""
+        if not self._connected and deadline is not None and deadline <= self._retry_at:
+            raise Unavailable(self._failure)
         protocol = await self.__connect__()
         assert isinstance(protocol, _Protocol)
         return protocol
@@ -208,12 +213,14 @@ class Channel(GrpclibChannel):
             async with asyncio.timeout(self._dial_timeout):
                 protocol = await self._dial()
         except (OSError, TimeoutError) as error:
-            self._failed()
-            raise not_reached(error, self.target) from error
+            failure = not_reached(error, self.target)
+            self._failed(failure.detail)
+            raise failure from error
         self._pause = 0.0
         return protocol
 
-    def _failed(self) -> None:
+    def _failed(self, failure: str) -> None:
+        self._failure = failure
         if self.on_lost is not None:
             self.on_lost()
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)

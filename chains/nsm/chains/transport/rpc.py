@@ -37,7 +37,6 @@ from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
 
 from .channel import Answer, Channel, Pool
-from .frames import TRANSPORT
 from .inbox import FileKey
 from .server import Incoming, Methods, Streaming, Unary
 
@@ -318,11 +317,7 @@ def _deadline(call: Hop, timeout: float) -> float:
 
 async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> list[tuple[str, str]]:
     """The token metadata of a call; connects first, since a token names its audience."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            token = pool.identity.token(await channel.peer())
-    except TimeoutError:
-        raise TimedOut(f"{channel.target} did not answer in time", element=TRANSPORT) from None
+    token = pool.identity.token(await channel.peer(deadline=deadline))
     return [(TOKEN, token.token), (TOKEN_EXPIRES, token.expires.to_rfc3339())]
 
 
