@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 NOBODY = 65534
+SPARE = Path("/media")
+"""Where the folders that it needs meanwhile are: nowhere else, so that they go with the mount namespace."""
 
 
 def needed():
@@ -32,7 +34,7 @@ def mount(*arguments):
 
 def open_up(folder, paths):
     """Replace `folder` by an open one that shows only what is needed of it."""
-    aside = tempfile.mkdtemp()
+    aside = tempfile.mkdtemp(dir=SPARE)
     mount("--rbind", folder, aside)
     mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
     for path in paths:
@@ -43,10 +45,11 @@ def open_up(folder, paths):
 
 def main(command):
     paths = needed()
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", SPARE)
     while closed := {folder for path in paths if (folder := closed_ancestor(path)) is not None}:
         folder = min(closed, key=lambda folder: len(folder.parts))
         open_up(folder, [path for path in paths if folder in path.parents])
-    home = tempfile.mkdtemp()
+    home = tempfile.mkdtemp(dir=SPARE)
     os.chown(home, NOBODY, NOBODY)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
