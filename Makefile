@@ -20,14 +20,15 @@ system:
 demo: $(VENV)/.ready system
 	$(BIN)/nsm demo
 
+# What fails is run once more, here and below, and both runs are shown: scripts/once-more.
 test: lint system
-	$(BIN)/pytest $(ARGS)
+	scripts/once-more $(BIN)/pytest $(ARGS)
 
 # What this machine's kernel may lack: tests in a virtual machine that has it.
 test-vm: $(VENV)/.ready
 	@scripts/system-packages vm
 	@scripts/vm-kernel
-	$(BIN)/pytest tests/vm $(ARGS)
+	scripts/once-more $(BIN)/pytest tests/vm $(ARGS)
 
 # A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 5 to 18 minutes.
 cluster-up: $(VENV)/.ready
@@ -37,8 +38,7 @@ cluster-up: $(VENV)/.ready
 cluster-down: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster down
 
-# The images and the manifests in a cluster; one that runs already is used, and left running. What fails is run once
-# more there, and both runs are shown: a test that passes only then is to be looked into, and not a reason to build anew.
+# The images and the manifests in a cluster; one that runs already is used, and left running.
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
@@ -50,7 +50,7 @@ test-spire: $(VENV)/.ready
 	@scripts/system-packages spire
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
-	$(BIN)/python -m tests.cluster run -- $(BIN)/pytest tests/spire $(ARGS)
+	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest tests/spire $(ARGS)
 
 # An image for each component: make images, or some of them: make images ARGS="nsc nse"; for another machine:
 # make images PLATFORM=linux/arm64
@@ -62,7 +62,7 @@ images:
 # The mesh of docker-compose.yml, and what is in the images.
 test-compose: $(VENV)/.ready
 	@scripts/system-packages compose
-	scripts/with-engine sh -c 'scripts/images build && $(BIN)/pytest tests/compose $(ARGS)'
+	scripts/with-engine sh -c 'scripts/images build && scripts/once-more $(BIN)/pytest tests/compose $(ARGS)'
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

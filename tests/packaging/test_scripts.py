@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +65,51 @@ def test_nothing_is_tried_with_an_engine_that_does_not_answer(programs):
     done = run(programs, script, "sh", "-c", "echo it is tried")
     assert (done.returncode, done.stdout) == (1, "")
     assert "the engine does not answer" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "told"),
+    [
+        ("True", 1, ["1 failed, 1 passed", "once more what failed", "= 1 failed in"]),
+        ("not seen", 0, ["1 failed, 1 passed", "once more what failed", "= 1 passed in"]),
+        ("False", 0, ["2 passed"]),
+    ],
+)
+def test_what_fails_is_run_once_more_by_itself_and_both_runs_are_shown(tmp_path, fails, code, told):
+    (tmp_path / "test_it.py").write_text(
+        f"""
+from pathlib import Path
+
+
+def test_always():
+    pass
+
+
+def test_now_and_then():
+    seen = Path("seen").exists()
+    Path("seen").touch()
+    assert not ({fails})
+"""
+    )
+    done = subprocess.run(
+        [
+            ROOT / "scripts/once-more",
+            sys.executable,
+            "-m",
+            "pytest",
+            "--rootdir",
+            tmp_path,
+            "-p",
+            "no:randomly",
+            tmp_path,
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout
+    places = [done.stdout.index(line) for line in told]
+    assert places == sorted(places)
+    assert ("once more" in done.stdout) == (len(told) > 1)
