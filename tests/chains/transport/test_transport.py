@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -191,6 +191,27 @@ async def test_a_caller_who_cannot_wait_for_the_next_attempt_hears_at_once_why_t
         for method in (pool.channel(target).peer, partial(requested_by, pool, target)):
             with pytest.raises(Unavailable, match=f"cannot reach {target}: .*No such file"):
                 await method(deadline=now() + 0.3)
+
+
+async def test_a_caller_hears_of_a_failed_attempt_that_others_made(tmp_path):
+    """Each would make his own otherwise, one after the other, with a pause before it that doubles."""
+
+    async def without_end(channel):
+        while True:
+            with suppress(Unavailable):
+                await channel.peer()
+
+    async with Pool(identity_of(AUTHORITY, "client")) as pool:
+        channel = pool.channel(f"unix://{tmp_path}/nobody.sock")
+        others = [asyncio.ensure_future(without_end(channel)) for _ in range(2)]
+        while channel._pause < 1.5:
+            await asyncio.sleep(0.01)
+        deadline = asyncio.get_running_loop().time() + 4
+        with pytest.raises(Unavailable, match="cannot reach .*No such file"):
+            await channel.peer(deadline=deadline)
+        for other in others:
+            other.cancel()
+        await asyncio.wait(others)
 
 
 async def requested_by(pool, target, *, deadline):

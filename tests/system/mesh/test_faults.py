@@ -1,5 +1,7 @@
 """What a local mesh does when something in it, or the one who runs it, goes wrong: nothing may be left."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -91,6 +93,18 @@ def test_status_tells_what_it_knows_when_a_manager_is_dead(mesh):
     assert (wire["client"], wire["interface"], wire["state"]) == ("client", "nsm-1", "UNKNOWN")
     assert "cannot reach" in wire["reason"]
     assert "ended with -9" in mesh.nsm("status").stdout
+
+
+def test_a_client_is_told_by_its_manager_that_the_registry_is_down(mesh):
+    """Each time it asks, and not only that the manager did not answer in time."""
+    mesh.up()
+    mesh.nsm("kill", "registry-node-1")
+    settings = "NSM_NAME=late NSM_REQUEST_TIMEOUT=4s NSM_NETWORK_SERVICES=kernel://icmp/nsm-2"
+    with mesh.start_in("client", "sh", "-c", f"{settings} exec {' '.join(NSM)} nsc 2>&1") as late:
+        events = map(json.loads, late.stdout)
+        told = list(itertools.islice((event["error"] for event in events if event["event"] == "no wire yet"), 3))
+        late.terminate()
+    assert set(told) == {"nsmgr-node-1: cannot reach tcp://127.0.0.1:5002: Connection refused (transport)"}
 
 
 def test_a_wire_whose_client_was_killed_says_so(mesh):

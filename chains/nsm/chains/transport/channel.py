@@ -51,6 +51,8 @@ M = TypeVar("M", bound=Message)
 DIAL_TIMEOUT = 15.0
 """Seconds to connect and shake hands, unless the caller's deadline is nearer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_TO_ANSWER = 0.05
+"""Seconds that a caller is left with, to say before his deadline that an attempt failed."""
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class Channel(GrpclibChannel):
         self._dial_timeout = dial_timeout
         self._pause = 0.0
         self._retry_at = 0.0
-        self._failure = ""
+        self._failures, self._failure = 0, ""
+        self._connecting = asyncio.Lock()
         self._left: WeakSet[_Protocol] = WeakSet()
         context = identity.client_context()
         super().__init__(
@@ -199,12 +202,24 @@ class Channel(GrpclibChannel):
         return headers
 
     async def _connection(self, deadline: float | None = None) -> _Protocol:
-        """The connection, made if need be; who cannot wait for the next attempt hears how the last one failed."""
-        if not self._connected and deadline is not None and deadline <= self._retry_at:
-            raise Unavailable(self._failure)
+        """The connection, made if need be.
+
+        An attempt is everybody's who waits for it. Who cannot wait for the next one hears how the last one failed.
+        """
+        if not self._connected:
+            failures = self._failures
+            self._check_time(deadline)
+            async with self._connecting:
+                if not self._connected and failures != self._failures:
+                    raise Unavailable(self._failure)
+                await self.__connect__()
         protocol = await self.__connect__()
         assert isinstance(protocol, _Protocol)
         return protocol
+
+    def _check_time(self, deadline: float | None) -> None:
+        if deadline is not None and deadline <= self._retry_at + _TO_ANSWER:
+            raise Unavailable(self._failure)
 
     async def _create_connection(self) -> H2Protocol:
         """Connect, after a pause if the last attempts failed."""
@@ -216,11 +231,11 @@ class Channel(GrpclibChannel):
             failure = not_reached(error, self.target)
             self._failed(failure.detail)
             raise failure from error
-        self._pause = 0.0
+        self._pause = self._retry_at = 0.0
         return protocol
 
     def _failed(self, failure: str) -> None:
-        self._failure = failure
+        self._failures, self._failure = self._failures + 1, failure
         if self.on_lost is not None:
             self.on_lost()
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import ssl
 from collections.abc import Iterable
 from typing import Any
 
@@ -124,8 +127,16 @@ def pass_over_extensions(processor: EventsProcessor) -> None:
 
 def not_reached(error: OSError | TimeoutError, target: str) -> Unavailable:
     """What a failure to connect to `target` means."""
-    reason = "it did not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-    return Unavailable(f"cannot reach {target}: {reason}")
+    return Unavailable(f"cannot reach {target}: {_why(error)}")
+
+
+def _why(error: OSError | TimeoutError) -> str:
+    """In the system's own words where it has a number for it: asyncio's name an address that is in `target`."""
+    if isinstance(error, TimeoutError):
+        return "it did not answer"
+    if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return error.strerror or str(error) or type(error).__name__
 
 
 def peer_broke(error: BaseException, target: str) -> MeshError:
