@@ -367,6 +367,19 @@ async def test_a_connection_that_names_its_endpoint_gets_that_one_and_its_error(
         await chain.request(call("d", network_service="svc", network_service_endpoint_name="z"))
 
 
+async def test_who_cannot_be_asked_is_told_by_name():
+    """A manager reaches who is on its node by a descriptor: his URL says nothing to others."""
+    probe = Probe()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"))), RoundRobin(), probe])
+    for number, named in enumerate(("", "a")):
+        probe.failures = [Unavailable("cannot reach unix:///proc/1/fd/7: Connection refused", element="transport")]
+        with pytest.raises(Unavailable, match=r"^a: cannot reach \S+: Connection refused \(transport\)$"):
+            await chain.request(call(f"c{number}", network_service="svc", network_service_endpoint_name=named))
+        probe.failures = [Unavailable("there is no power", element="power", hops=("a",))]
+        with pytest.raises(Unavailable, match=r"^a: there is no power \(power\)$"):
+            await chain.request(call(f"d{number}", network_service="svc", network_service_endpoint_name=named))
+
+
 async def test_what_is_missing_is_said_plainly():
     expired = nse("old")
     expired.expiration_time = Timestamp.from_seconds(time.time() - 1)

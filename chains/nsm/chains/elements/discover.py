@@ -12,6 +12,8 @@ from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, Regi
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
+from .tries import tell_whom
+
 
 async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
     """All records that `query` means, now; asks on behalf of `call`."""
@@ -48,8 +50,12 @@ class Discover(Element):
         if call.target is None:
             if name := call.connection.network_service_endpoint_name:
                 call.target = (await self._named(name, call)).url
-            else:
-                call.candidates, call.weights = await self._fitting(call)
+                try:
+                    return await rest.request(call)
+                except MeshError as error:
+                    tell_whom(name, error)
+                    raise
+            call.candidates, call.weights = await self._fitting(call)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:

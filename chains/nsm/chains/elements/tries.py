@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Call, Handler, MeshError, TimedOut
+from nsm.chains.core import Call, Handler, MeshError, TimedOut, Unavailable
 
 _MOST_OF_IT = 3
 """One try gets a third of what is left of the time, the last but one a half, the last one all."""
@@ -22,7 +22,7 @@ async def first_success(
     """Ask the `count` candidates until one succeeds; returns it and its answer. One at least must be there.
 
     What a failed try did is undone before the next one, and none may take the time of all. Raises the error of a
-    single candidate as it is; of several, one of the last one's kind that tells of all.
+    single candidate, with its name if it could not be asked; of several, one of the last one's kind that tells of all.
     """
     asked = call.connection.network_service_endpoint_name
     failures: list[tuple[str, MeshError]] = []
@@ -38,12 +38,19 @@ async def first_success(
 
 
 def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
-    """One error for several tries: the only one as it is, else the last one's kind with a word on each."""
-    last = failures[-1][1]
+    """One error for several tries: the only one, else one of the last one's kind with a word on each."""
+    name, last = failures[-1]
     if len(failures) == 1:
+        tell_whom(name, last)
         return last
     told = "; ".join(f"{name}: {error}" for name, error in failures)
     return type(last)(f"all {what} have failed: {told}")
+
+
+def tell_whom(name: str, error: MeshError) -> None:
+    """Put the name of who was asked into an error if he could not be: his URL may be that of a mere descriptor."""
+    if isinstance(error, Unavailable) and not error.hops:
+        error.detail = f"{name}: {error.detail}"
 
 
 @asynccontextmanager
