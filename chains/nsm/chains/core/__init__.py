@@ -12,6 +12,7 @@ from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
 from .chain import Chain, Element, End, Handler, bind
 from .descriptors import Inbox, Received, file_key, inode_url
 from .errors import (
+    TRANSPORT,
     CloseRefused,
     Conflict,
     Exhausted,
@@ -35,6 +36,7 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "ENDPOINTS",
     "SERVICES",
+    "TRANSPORT",
     "Begin",
     "Call",
     "Chain",

@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+TRANSPORT = "transport"
+"""Stands in the place of an element in errors of the transport, and of peers that do not say more."""
 _ARROW = " → "
 _OUR_LINE = re.compile(r"(?P<hops>[^:]+): (?P<detail>.*) \((?P<element>\w+)\)")
 

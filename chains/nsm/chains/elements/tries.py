@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Call, Handler, MeshError, TimedOut, Unavailable
+from nsm.chains.core import TRANSPORT, Call, Handler, MeshError, TimedOut, Unavailable
 
 _MOST_OF_IT = 3
 """One try gets a third of what is left of the time, the last but one a half, the last one all."""
@@ -49,7 +49,7 @@ def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
 
 def tell_whom(name: str, error: MeshError) -> None:
     """Put the name of who was asked into an error if he could not be: his URL may be that of a mere descriptor."""
-    if isinstance(error, Unavailable) and not error.hops:
+    if isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops:
         error.detail = f"{name}: {error.detail}"
 
 

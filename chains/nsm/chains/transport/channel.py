@@ -23,14 +23,13 @@ from h2.exceptions import ProtocolError
 from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
-from nsm.chains.core import Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
+from nsm.chains.core import TRANSPORT, Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
 from nsm.chains.core.call import Hop
 from nsm.chains.identity import Identity
 
 from .frames import (
     CONFIGURATION,
     CONTENT_TYPE,
-    TRANSPORT,
     USER_AGENT,
     CallStream,
     Headers,

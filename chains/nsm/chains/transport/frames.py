@@ -15,7 +15,7 @@ from grpclib.protocol import Stream as H2Stream
 from h2.events import AlternativeServiceAvailable, InformationalResponseReceived, UnknownFrameReceived
 
 from nsm.apis import codec
-from nsm.chains.core import Internal, MeshError, Unavailable
+from nsm.chains.core import TRANSPORT, Internal, MeshError, Unavailable
 
 Headers = list[tuple[str, str]]
 
@@ -24,8 +24,6 @@ USER_AGENT = "nsm-python"
 MAX_MESSAGE = 4 * 1024 * 1024
 """Bytes; a longer message is refused, as grpc-go does by default."""
 MAX_METADATA = 64 * 1024
-TRANSPORT = "transport"
-"""Stands in the place of an element in errors of the transport, and of peers that do not say more."""
 
 CONFIGURATION = Configuration(
     http2_connection_window_size=16 * 1024 * 1024,
