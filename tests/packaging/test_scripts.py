@@ -67,17 +67,8 @@ def test_nothing_is_tried_with_an_engine_that_does_not_answer(programs):
     assert "the engine does not answer" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("fails", "code", "told"),
-    [
-        ("True", 1, ["1 failed, 1 passed", "once more what failed", "= 1 failed in"]),
-        ("not seen", 0, ["1 failed, 1 passed", "once more what failed", "= 1 passed in"]),
-        ("False", 0, ["2 passed"]),
-    ],
-)
-def test_what_fails_is_run_once_more_by_itself_and_both_runs_are_shown(tmp_path, fails, code, told):
-    (tmp_path / "test_it.py").write_text(
-        f"""
+FLAKY = """
+import os
 from pathlib import Path
 
 
@@ -86,30 +77,50 @@ def test_always():
 
 
 def test_now_and_then():
-    seen = Path("seen").exists()
+    before = Path("seen").exists()
     Path("seen").touch()
-    assert not ({fails})
+    {does}
 """
-    )
-    done = subprocess.run(
-        [
-            ROOT / "scripts/once-more",
-            sys.executable,
-            "-m",
-            "pytest",
-            "--rootdir",
-            tmp_path,
-            "-p",
-            "no:randomly",
-            tmp_path,
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+
+
+@pytest.fixture
+def once_more(tmp_path):
+    """Runs two tests by the script; the second of them does what it is told."""
+
+    def run(does):
+        (tmp_path / "test_it.py").write_text(FLAKY.format(does=does))
+        pytest_here = [sys.executable, "-m", "pytest", "--rootdir", tmp_path, "-p", "no:randomly", tmp_path]
+        return subprocess.run(
+            [ROOT / "scripts/once-more", *pytest_here],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "told"),
+    [
+        ("assert False", 1, ["1 failed, 1 passed", "once more what failed", "= 1 failed in"]),
+        ("assert before", 0, ["1 failed, 1 passed", "once more what failed", "= 1 passed in"]),
+        ("assert True", 0, ["2 passed"]),
+    ],
+)
+def test_what_fails_is_run_once_more_by_itself_and_both_runs_are_shown(once_more, does, code, told):
+    done = once_more(does)
     assert done.returncode == code, done.stdout
     places = [done.stdout.index(line) for line in told]
     assert places == sorted(places)
     assert ("once more" in done.stdout) == (len(told) > 1)
+
+
+def test_a_run_that_is_killed_half_way_is_no_reason_for_a_shorter_one(once_more):
+    """It would repeat what failed some other day, and pass."""
+    assert once_more("assert False").returncode == 1
+    done = once_more("os._exit(1)")
+    assert done.returncode == 1
+    assert "once more" not in done.stdout
