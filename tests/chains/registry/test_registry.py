@@ -408,11 +408,19 @@ async def test_a_call_is_tried_again_until_its_deadline_and_not_if_that_cannot_h
         await chain.register(RegistryCall(nse("c")))
 
 
-async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before_failed():
+@pytest.mark.parametrize("method", ["register", "find"])
+async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before_failed(method):
     class Down(RegistryElement):
         tries = 0
 
         async def register(self, call, rest):
+            self.fail()
+
+        async def find(self, call, rest):
+            self.fail()
+            yield
+
+        def fail(self):
             self.tries += 1
             if self.tries == 1:
                 raise Unavailable("cannot reach the registry")
@@ -420,8 +428,12 @@ async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before
 
     down = Down()
     chain = RegistryChain([RegistryBegin(), Retry(), down])
+    call = RegistryCall(nse("a"), deadline=asyncio.get_running_loop().time() + 0.35)
     with pytest.raises(Unavailable, match="cannot reach the registry"):
-        await chain.register(RegistryCall(nse("a"), deadline=asyncio.get_running_loop().time() + 0.35))
+        if method == "find":
+            [batch async for batch in chain.find(call)]
+        else:
+            await chain.register(call)
     assert down.tries == 2
 
 

@@ -42,6 +42,7 @@ class Retry(RegistryElement[R]):
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
         """Try until the first answer comes; a stream that breaks later is the caller's to notice."""
+        failure: MeshError | None = None
         while True:
             started = False
             try:
@@ -51,9 +52,12 @@ class Retry(RegistryElement[R]):
                 return
             except _FINAL:
                 raise
-            except MeshError:
-                if started or self._is_over(call):
+            except MeshError as error:
+                if started:
                     raise
+                if self._is_over(call):
+                    raise _telling(error, failure) from None
+                failure = error
             await asyncio.sleep(self._interval)
 
     async def _until(self, call: RegistryCall[R], work: Callable[[RegistryCall[R]], Awaitable[T]]) -> T:
@@ -70,7 +74,7 @@ class Retry(RegistryElement[R]):
             except MeshError as error:
                 call.deadline = end
                 if self._is_over(call):
-                    raise (failure if failure and isinstance(error, TimedOut) else error) from None
+                    raise _telling(error, failure) from None
                 failure = error
                 if str(error) != told:  # each reason once, since it may be the same for hours
                     told = str(error)
@@ -80,3 +84,8 @@ class Retry(RegistryElement[R]):
 
     def _is_over(self, call: RegistryCall[R]) -> bool:
         return call.deadline is not None and asyncio.get_running_loop().time() + self._interval >= call.deadline
+
+
+def _telling(last: MeshError, before: MeshError | None) -> MeshError:
+    """Of the errors of the last try and of the one before, that which says why: a last try is often cut short."""
+    return before if before is not None and isinstance(last, TimedOut) else last
