@@ -12,7 +12,7 @@ reported at once, each with variable, value and what would do.
 """
 
 from .loader import Common, ConfigError, Loaded, load, not_yet, variable
-from .parse import address_groups, duration, flag, items, level, number, octal, pairs, text, url, urls
+from .parse import address_groups, duration, flag, items, level, limits_from, number, octal, pairs, text, url, urls
 
 __all__ = [
     "Common",
@@ -23,6 +23,7 @@ __all__ = [
     "flag",
     "items",
     "level",
+    "limits_from",
     "load",
     "not_yet",
     "number",

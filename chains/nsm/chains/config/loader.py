@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .parse import duration, flag, level, octal, text
+from nsm.chains.core import Limits
+
+from .parse import duration, flag, level, limits_from, octal, text
 
 T = TypeVar("T")
 _PREFIX = "NSM_"
@@ -58,6 +60,9 @@ class Common:
     socket_group: str = variable("", text, "group of unix sockets; empty: that of the process")
     workload_api: str = variable(
         "unix:///run/spire/sockets/agent.sock", text, "the SPIFFE Workload API", env="SPIFFE_ENDPOINT_SOCKET"
+    )
+    limits: Limits = variable(  # noqa: RUF009 - a field, as the others
+        "", limits_from, "limits to change, name:value,..; docs/security.md lists them"
     )
     node_name: str = variable("", text, "label nodeName", env="NODE_NAME")
     pod_name: str = variable("", text, "label podName", env="POD_NAME")

@@ -6,7 +6,7 @@ import ipaddress
 import itertools
 import re
 
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, Limits
 
 from .address import parse_address
 
@@ -88,6 +88,11 @@ def pairs(value: str) -> dict[str, str]:
             raise ValueError(f"expected key:value,key:value; {item!r} has no colon")
         result[key] = rest
     return result
+
+
+def limits_from(value: str) -> Limits:
+    """The default limits, with those changed that are named: `name:value,name:value`."""
+    return Limits().changed(pairs(value))
 
 
 def url(value: str) -> str:

@@ -27,6 +27,7 @@ from .errors import (
     from_status,
 )
 from .kinds import ENDPOINTS, SERVICES, Kind
+from .limits import Limits
 from .peer import Peer
 from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
@@ -55,6 +56,7 @@ __all__ = [
     "InvalidRequest",
     "Key",
     "Kind",
+    "Limits",
     "MeshError",
     "NotFound",
     "Peer",

@@ -71,7 +71,12 @@ class Hop:
     deadline: float | None = None
     """Loop time (seconds, `loop.time()`) by which the caller wants the answer; None: it did not say."""
     peer: Peer | None = None
-    """Who asks, verified by TLS; None for a call that this process itself makes."""
+    """Who asks, verified by TLS: the previous hop; None for a call that this process itself makes."""
+    origin: str = ""
+    """SPIFFE ID of the client that the call comes from at first, as far back as those on the path may vouch for it.
+
+    Set by the authorize element of a server's chain; empty for a call that this process itself makes.
+    """
     token: ClientToken | None = None
     """The caller's token of this call."""
     target: str | None = None

@@ -1,0 +1,43 @@
+"""What one peer may ask of a component: the bounds on counts, sizes and rates, each with a safe default."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from typing import Any
+
+
+def _limit(default: int, about: str) -> Any:
+    return field(default=default, metadata={"about": about})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The limits of one component. An operator changes some of them with `NSM_LIMITS=name:value,name:value`.
+
+    A name says what is counted; sizes are in bytes. What exceeds a limit is refused at the door, before it is stored,
+    passed on or worked on.
+    """
+
+    addresses: int = _limit(64, "addresses of one side of a connection")
+    routes: int = _limit(256, "routes of one side of a connection")
+    policies: int = _limit(64, "policy routes of a connection")
+
+    def changed(self, values: dict[str, str]) -> Limits:
+        """These limits with some of them set anew. Raises ValueError that names what cannot be."""
+        known = {each.name: each for each in fields(self)}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"there is no limit {name!r}; the limits are {', '.join(sorted(known))}")
+            if not value.isascii() or not value.isdigit() or not 1 <= len(value) <= 12 or int(value) < 1:
+                raise ValueError(f"the limit {name!r} is {value!r}; expected a whole number from 1")
+        return replace(self, **{name: int(value) for name, value in values.items()})
+
+    @classmethod
+    def described(cls) -> list[tuple[str, int, str]]:
+        """Name, default and meaning of each limit: for help texts and the documentation."""
+        return [(each.name, _default(each), each.metadata["about"]) for each in fields(cls)]
+
+
+def _default(limit: Field[int]) -> int:
+    assert limit.default is not MISSING
+    return limit.default

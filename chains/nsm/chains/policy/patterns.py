@@ -1,0 +1,66 @@
+"""Patterns of SPIFFE IDs: how a configuration says who may do something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+_PATTERN = re.compile(r"spiffe://[a-z0-9._*-]{1,255}(/[A-Za-z0-9._*-]+)*")
+_REMEMBERED = 4096
+
+
+class IdPatterns:
+    """Which SPIFFE IDs are meant: exact ones, or patterns with `*` (within a segment) and `**` (any rest of the path).
+
+    ``spiffe://example.org/ns/nsm-system/pod/nsmgr-*`` means every pod of that namespace whose name begins so.
+    ``spiffe://example.org/**`` means everybody of the trust domain. Immutable; no patterns mean nobody.
+    """
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        """Raises ValueError for what cannot be a pattern."""
+        self.patterns = tuple(dict.fromkeys(patterns))
+        self._compiled = re.compile("|".join(f"(?:{_expression(each)})" for each in self.patterns) or "(?!)")
+        self.matches = lru_cache(maxsize=_REMEMBERED)(self._matches)
+
+    def __bool__(self) -> bool:
+        """Whether anybody is meant."""
+        return bool(self.patterns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, IdPatterns) and self.patterns == other.patterns
+
+    def __hash__(self) -> int:
+        return hash(self.patterns)
+
+    def __repr__(self) -> str:
+        return f"IdPatterns({list(self.patterns)!r})"
+
+    def __str__(self) -> str:
+        return ",".join(self.patterns)
+
+    def _matches(self, spiffe_id: str) -> bool:
+        return self._compiled.fullmatch(spiffe_id) is not None
+
+    @classmethod
+    def parse(cls, value: str) -> IdPatterns:
+        """From a comma separated list. Raises ValueError."""
+        return cls(item.strip() for item in value.split(",") if item.strip())
+
+
+NOBODY = IdPatterns()
+
+
+def _expression(pattern: str) -> str:
+    if not _PATTERN.fullmatch(pattern) or "***" in pattern:
+        raise ValueError(
+            f"{pattern!r} is not a pattern of SPIFFE IDs; expected one such as spiffe://example.org/ns/nsm/pod/nsmgr-*"
+        )
+    if "**" in pattern and pattern.index("**") != len(pattern) - 2:
+        raise ValueError(f"{pattern!r}: ** stands for the rest of the path, so it comes last")
+    rest = pattern.endswith("/**")
+    stem = pattern.removesuffix("/**") if rest else pattern
+    if "**" in stem:
+        raise ValueError(f"{pattern!r}: ** stands for whole segments of the path: /**")
+    expression = "[^/]*".join(re.escape(part) for part in stem.split("*"))
+    return f"{expression}(?:/.*)?" if rest else expression
