@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from nsm.apis import codec, connection, networkservice, registry
@@ -19,6 +19,7 @@ from nsm.chains.config.loader import describe
 from nsm.chains.core import MeshError
 from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
+from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
 from nsm.chains.tracing import traces
 from nsm.chains.transport import Pool, SocketAccess
@@ -55,10 +56,19 @@ def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]],
         async with AsyncExitStack() as stack:
             source = identity_from(config.workload_api, token_lifetime=config.max_token_lifetime)
             identity = await unless_set(stopping, stack.enter_async_context(source))
+            config = _of_own_domain(config, trust_domain_of(identity.spiffe_id))
             pool = await stack.enter_async_context(Pool(identity, dial_timeout=getattr(config, "dial_timeout", 15.0)))
             await main(config, Runtime(identity, pool, stopping))
 
     return run_plain(name, kind, with_identity, arguments)
+
+
+def _of_own_domain(config: C, trust_domain: str) -> C:
+    """The configuration, with patterns of identities that name no trust domain being of our own."""
+    found = {each.name: getattr(config, each.name) for each in fields(config)}
+    return replace(
+        config, **{name: value.within(trust_domain) for name, value in found.items() if hasattr(value, "within")}
+    )
 
 
 def run_plain(

@@ -18,7 +18,7 @@ from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Identity
-from nsm.chains.policy import SERVER_MASKS
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.client_url import ClientUrl
@@ -49,6 +49,7 @@ def forwarder(
     priority: Sequence[str] = (),
     uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
+    trust: Trust = NO_TRUST,
     dataplane: Dataplane | None = None,
     observers: Sequence[Element] = (),
 ) -> Endpoint:
@@ -107,6 +108,7 @@ def forwarder(
             ),
         ],
         policies=policies,
+        trust=trust,
         pool=pool,
         asked=[services, endpoints],
     )

@@ -14,7 +14,7 @@ from nsm.chains.config import duration, flag, items, not_yet, number, pairs, tex
 from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet, Trusting
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 
@@ -60,7 +60,7 @@ def _mechanisms(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwarderConfig(PrometheusConfig):
+class ForwarderConfig(PrometheusConfig, Trusting):
     """Where to listen, and as what to register."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
@@ -107,6 +107,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         vxlan_port=config.vxlan_port,
         uplinks=config.device_selector_file,
         priority=config.mechanism_priority,
+        trust=config.trust,
         dataplane=dataplane,
         observers=[counters],
     )

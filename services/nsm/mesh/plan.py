@@ -22,12 +22,20 @@ _POINT_TO_POINT = {"p2p": "true"}
 PROGRAM = "program"
 """The command of a component that runs a program of the user's own."""
 VLAN_SERVER = "nse-remote-vlan"
+_OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
 START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM), ("nsc",))
 """The commands that start together, one group after the other."""
 STOP_ORDER = ("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
 """Clients first, so that they close their wires while everybody else is there."""
 REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
+_SERVERS = ("registry", "nsmgr", *REGISTERED)
+"""The commands that are told whom to trust."""
+_TRUSTED = {
+    "NSM_INTERMEDIARIES": f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder",
+    "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
+}
+"""The managers and forwarders of all nodes, whichever there will be; no workload may have such a name."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +88,12 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
     parts += [_client(run, topology, client) for client in topology.clients]
-    return [_with_common(run, part, common) for part in parts]
+    return [_with_common(run, part, {**common, **(_TRUSTED if part.command in _SERVERS else {})}) for part in parts]
 
 
 def entries(run: RunDir, parts: Sequence[Component]) -> str:
     """Who gets which identity: by the socket that it asks."""
-    named = {OPERATOR: f"spiffe://{TRUST_DOMAIN}/{OPERATOR}", **{part.name: part.identity for part in parts[1:]}}
+    named = {OPERATOR: _OPERATOR_ID, **{part.name: part.identity for part in parts[1:]}}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 

@@ -84,6 +84,7 @@ class Checker:
                 there = ", ".join(self._uplinks) or "none"
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
         self._check_payloads(topology)
+        self._check_names_of_workloads(topology)
         if known and not self._reader.faults:
             self._check_reach(topology, known)
 
@@ -111,6 +112,15 @@ class Checker:
                     text = f"payload {own}, but the service {service!r} has payload {payloads[service]}"
                     self._reader.fault(node, text)
 
+    def _check_names_of_workloads(self, topology: Topology) -> None:
+        """A workload's identity is made of its name: it must not be that of a component which others trust."""
+        names = [each.name for each in topology.endpoints] + [each.name for each in topology.clients]
+        for name in names:
+            role = next((role for role in _ROLES if _is_role(name, role, topology)), None)
+            if role is not None:
+                text = f"the name {name!r} is that of the mesh's own {role}; give the workload another one"
+                self._reader.fault(self._names[name], text)
+
     def _check_reach(self, topology: Topology, known: list[str]) -> None:
         reached = reachable(topology.links, known[0])
         for name in known:
@@ -118,6 +128,14 @@ class Checker:
                 has = any(name in link.nodes for link in topology.links)
                 why = f"no chain of links joins it with {known[0]!r}" if has else "it has no link"
                 self._reader.fault(self._names[name], f"the other nodes cannot reach {name!r}: {why}")
+
+
+_ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")
+"""The components of the mesh itself; with `-NODE` behind it a role is a component's name."""
+
+
+def _is_role(name: str, role: str, topology: Topology) -> bool:
+    return name in {role, *(f"{role}-{node.name}" for node in topology.nodes)}
 
 
 def _room(link: Link) -> int:

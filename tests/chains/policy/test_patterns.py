@@ -49,7 +49,16 @@ def test_a_pattern_means_exactly_whom_it_says(pattern: str, spiffe_id: str, mean
 )
 def test_what_cannot_be_a_pattern_is_refused_by_name(text: str) -> None:
     with pytest.raises(ValueError, match=r"spiffe://|\*\*"):
-        IdPatterns.parse(text)
+        IdPatterns([text])
+
+
+def test_a_pattern_without_a_trust_domain_is_of_our_own():
+    patterns = IdPatterns.parse("/ns/nsm/pod/nsmgr-*,spiffe://b.org/x")
+    assert not patterns.matches("spiffe://a.org/ns/nsm/pod/nsmgr-1")
+    ours = patterns.within("a.org")
+    assert ours.matches("spiffe://a.org/ns/nsm/pod/nsmgr-1")
+    assert not ours.matches("spiffe://c.org/ns/nsm/pod/nsmgr-1")
+    assert ours.matches("spiffe://b.org/x")
 
 
 def test_no_patterns_mean_nobody() -> None:

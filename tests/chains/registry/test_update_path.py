@@ -1,6 +1,7 @@
-"""The identities of a record that comes with fewer of them than its path has components."""
+"""The identities of a record, and what it says of them itself."""
 
 import jwt
+import pytest
 
 from nsm.apis.registry import NetworkService
 from nsm.apis.wellknown import Timestamp
@@ -22,9 +23,10 @@ class Own:
         return False
 
 
-async def test_identities_are_appended_without_gaps():
-    call = RegistryCall(NetworkService(name="n"), peer=object(), token=token("nsmgr"))
+@pytest.mark.parametrize("told", [[], ["nse", "nsmgr", "old-registry"], ["victim", "victim", "victim", "victim"]])
+async def test_a_record_s_identities_are_those_of_the_path_whatever_it_said_before(told):
+    call = RegistryCall(NetworkService(name="n", path_ids=told), peer=object(), token=token("nsmgr"))
     call.path.index, call.path.tokens = 1, [token(name).token for name in ("nse", "nsmgr")]
     record = await RegistryChain([UpdatePath(Own())]).register(call)
-    assert record.path_ids == ["nsmgr", "registry"]
+    assert record.path_ids == ["nse", "nsmgr", "registry"]
     assert (call.path.index, len(call.path.tokens)) == (1, 3)

@@ -4,7 +4,7 @@ from .client import client
 from .endpoint import Endpoint, endpoint
 from .nsmgr import Nsmgr, nsmgr
 from .registry import Registry, memory_registry
-from .registry_client import endpoints_client, services_client
+from .registry_client import endpoints_client, learned_intermediaries, services_client
 
 __all__ = [
     "Endpoint",
@@ -13,6 +13,7 @@ __all__ = [
     "client",
     "endpoint",
     "endpoints_client",
+    "learned_intermediaries",
     "memory_registry",
     "nsmgr",
     "services_client",

@@ -16,7 +16,7 @@ from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
-from nsm.chains.policy import SERVER_MASKS
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
 
 
@@ -51,22 +51,24 @@ def endpoint(
     elements: Sequence[Element],
     *,
     policies: Sequence[str] = SERVER_MASKS,
+    trust: Trust = NO_TRUST,
     pool: Pool | None = None,
     end: Handler | None = None,
     asked: Sequence[RegistryChain[Any]] = (),
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`.
 
-    With a `pool` the monitor relays the events of the components that connections went on to.
+    `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
+    the components that connections went on to.
     """
     begin = Begin()
-    events = Monitor(_remote_events(pool) if pool is not None else None)
+    events = Monitor(_remote_events(pool) if pool is not None else None, trust.viewers)
     chain = Chain(
         [
             UpdatePath(name),  # before begin, which goes by the id that it sets
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
-            Authorize(policies),
+            Authorize(policies, trust),
             Timeout(),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),

@@ -15,7 +15,7 @@ from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned,
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS
+from nsm.chains.policy import NO_TRUST, REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, Trust
 from nsm.chains.registry.authorize import Authorize, AuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
@@ -79,10 +79,14 @@ def nsmgr(
     labels: Mapping[str, str] | None = None,
     server_policies: Sequence[str] = REGISTRY_SERVER_MASKS,
     client_policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
+    trust: Trust = NO_TRUST,
     endpoint_lifetime: float = 60.0,
     excluded_prefixes: str = DEFAULT_PATH,
 ) -> Nsmgr:
-    """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too."""
+    """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
+
+    `trust` says who may vouch for others in a path, and who may watch.
+    """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies))
     known_endpoints = RegistryChain([LocalBypass(own_url), *_endpoints_store(pool, registry_url, client_policies)])
     connections = endpoint(
@@ -102,13 +106,14 @@ def nsmgr(
             ),
             ReturnDescriptors(),  # last: what it sends is what the client chain brought
         ],
+        trust=trust,
         pool=pool,
     )
     services: ServiceChain = RegistryChain(
         [
             UpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            Authorize(server_policies),
+            Authorize(server_policies, trust),
         ],
         known_services,
     )
@@ -116,7 +121,7 @@ def nsmgr(
         [
             UpdatePath(identity),
             RegistryBegin(),
-            Authorize(server_policies),
+            Authorize(server_policies, trust),
             EndpointInfo(labels or {}),
             Expire(endpoint_lifetime),
             ReceiveUrl(pool.forget),

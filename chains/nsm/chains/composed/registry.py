@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain
 from nsm.chains.identity import Identity
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
+from nsm.chains.policy import NO_TRUST, REGISTRY_SERVER_MASKS, Trust
 from nsm.chains.registry.authorize import Authorize
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.expire import Expire
@@ -37,14 +37,21 @@ class Registry:
 
 
 def memory_registry(
-    identity: Identity, *, policies: Sequence[str] = REGISTRY_SERVER_MASKS, lifetime: float = 60.0
+    identity: Identity,
+    *,
+    policies: Sequence[str] = REGISTRY_SERVER_MASKS,
+    trust: Trust = NO_TRUST,
+    lifetime: float = 60.0,
 ) -> Registry:
-    """A registry in memory; endpoints live `lifetime` seconds after they registered last."""
+    """A registry in memory; endpoints live `lifetime` seconds after they registered last.
+
+    `trust` says who may vouch for others in a path.
+    """
     services: RegistryChain[NetworkService] = RegistryChain(
         [
             UpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            Authorize(policies),
+            Authorize(policies, trust),
             SetPayload(),
             Memory(),
         ]
@@ -53,7 +60,7 @@ def memory_registry(
         [
             UpdatePath(identity),
             RegistryBegin(),
-            Authorize(policies),
+            Authorize(policies, trust),
             SetRegistrationTime(),
             Expire(lifetime),
             Memory(),

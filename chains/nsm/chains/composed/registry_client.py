@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain, RegistryElement
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS
+from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, RegistryChain, RegistryElement
+from nsm.chains.logs import log
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, Learned
 from nsm.chains.registry.authorize import AuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.client_url import ClientUrl
@@ -14,6 +16,9 @@ from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.refresh import Refresh
 from nsm.chains.registry.retry import Retry
 from nsm.chains.transport import Pool, RemoteRegistry
+
+_LOOK_TIMEOUT = 2.0
+"""Seconds that a look at the mesh's forwarders may take; a call waits for it."""
 
 
 def services_client(
@@ -52,3 +57,24 @@ def endpoints_client(
         ],
         RemoteRegistry(ENDPOINTS, pool),
     )
+
+
+def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "forwarder") -> Learned:
+    """Who may vouch for clients towards an endpoint, as the manager (or registry) at `url` knows them.
+
+    Those are the forwarders that are registered, and everybody who passed their registrations on: managers, registry.
+    """
+    registry: RegistryChain[NetworkServiceEndpoint] = RegistryChain([ClientUrl(url)], RemoteRegistry(ENDPOINTS, pool))
+
+    async def ask() -> Iterable[str]:
+        deadline = asyncio.get_running_loop().time() + _LOOK_TIMEOUT
+        query = NetworkServiceEndpoint(network_service_names=[forwarder_service])
+        found: list[str] = []
+        try:
+            async for batch in registry.find(RegistryCall(query, deadline=deadline)):
+                found += [spiffe_id for one in batch for spiffe_id in one.record.path_ids if not one.deleted]
+        except MeshError as error:
+            log.warning("cannot ask who the mesh's forwarders are", of=url, error=str(error))
+        return found
+
+    return Learned(ask)

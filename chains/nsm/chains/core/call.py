@@ -77,6 +77,8 @@ class Hop:
 
     Set by the authorize element of a server's chain; empty for a call that this process itself makes.
     """
+    owner: tuple[str, ...] = ()
+    """`origin`, behind those that it names and may not vouch for: whom what this call makes belongs to."""
     token: ClientToken | None = None
     """The caller's token of this call."""
     target: str | None = None

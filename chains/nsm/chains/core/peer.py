@@ -28,6 +28,11 @@ class Peer:
         return x509.load_der_x509_certificate(self.certificate_der)
 
     @cached_property
+    def expires(self) -> float:
+        """When the certificate ends, in seconds since the epoch: nothing that the peer may do outlives it."""
+        return self.certificate.not_valid_after_utc.timestamp()
+
+    @cached_property
     def public_key(self) -> EllipticCurvePublicKey:
         """The key that the peer's tokens must be signed with (ECDSA P-256)."""
         return cast(EllipticCurvePublicKey, self.certificate.public_key())

@@ -6,7 +6,19 @@ from collections.abc import Iterable
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
-from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet, claims_of, refusal_of_answer
+from nsm.chains.policy import (
+    CLIENT_MASKS,
+    NO_TRUST,
+    SERVER_MASKS,
+    Path,
+    PolicySet,
+    Trust,
+    caller_is_named,
+    certificate_is_valid,
+    owner_of,
+    refusal_of_answer,
+    told,
+)
 
 
 class Authorize(Element):
@@ -15,50 +27,51 @@ class Authorize(Element):
     A call that this process makes itself has no peer and is not checked. A Close is not refused because a token has
     expired, so that nothing outlives its owner; a caller who is not entitled gets `CloseRefused`.
 
-    A connection belongs to the client that asked for it first, by the subject of the path's first token: ids are no
-    secret, since every listener hears them, so knowing one must not be enough to change or close it.
+    A connection belongs to the client that asked for it first: `call.owner`, as far back in the path as `trust` lets
+    those on it vouch for others. Ids are no secret, so knowing one must not be enough to change or close it.
     """
 
-    def __init__(self, masks: Iterable[str] = SERVER_MASKS) -> None:
+    def __init__(self, masks: Iterable[str] = SERVER_MASKS, trust: Trust = NO_TRUST) -> None:
         self._policies = PolicySet.select(masks)
-        self._owner: Key[str] = Key("owner")
+        self._trust = trust
+        self._owner: Key[tuple[str, ...]] = Key("owner")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Raise `Refused` if a policy says no, or the connection is another client's."""
-        if (reason := self._refusal(call, closing=False)) is not None:
+        if (reason := await self._refusal(call, closing=False)) is not None:
             raise Refused(f"no sufficient privileges: {reason}")
-        owner = _origin(call)
         connection = await rest.request(call)
         if call.peer is not None:
-            call.live.setdefault(self._owner, lambda: owner)
+            call.live.setdefault(self._owner, lambda: call.owner)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Raise `CloseRefused` likewise."""
-        if (reason := self._refusal(call, closing=True)) is not None:
+        if (reason := await self._refusal(call, closing=True)) is not None:
             raise CloseRefused(f"no sufficient privileges: {reason}")
         await rest.close(call)
 
-    def _refusal(self, call: Call, *, closing: bool) -> str | None:
+    async def _refusal(self, call: Call, *, closing: bool) -> str | None:
         if call.peer is None:
             return None
         path = call.connection.path
         index = path.index if path is not None else 0
         tokens = [segment.token for segment in path.path_segments[: index + 1]] if path is not None else []
-        return self._policies.refusal(Path(tokens, index, call.peer), closing=closing) or self._foreign(call)
+        call.owner = await owner_of(tokens, index, call.peer, self._trust)
+        call.origin = call.owner[-1]
+        if not self._policies:
+            return None
+        seen = Path(tokens, index, call.peer)
+        reason = self._policies.refusal(seen, closing=closing) or caller_is_named(seen)
+        if not closing:
+            reason = reason or certificate_is_valid(seen)
+        return reason or self._foreign(call)
 
     def _foreign(self, call: Call) -> str | None:
-        owner = call.live.get(self._owner) if self._policies else None
-        if owner is None or owner == _origin(call):
+        owner = call.live.get(self._owner)
+        if owner is None or owner == call.owner:
             return None
-        return f"the connection {call.live.connection_id} belongs to {owner}"
-
-
-def _origin(call: Call) -> str:
-    """Who the connection begins at: the subject of the path's first token."""
-    path = call.connection.path
-    claims = claims_of(path.path_segments[0].token) if path is not None and path.path_segments else None
-    return claims.subject if claims else ""
+        return f"the connection {call.live.connection_id} belongs to {told(owner)}; this call is of {told(call.owner)}"
 
 
 class AuthorizeClient(Element):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Protocol
 
@@ -16,9 +16,11 @@ from nsm.apis.connection import (
     PathSegment,
     State,
 )
+from nsm.apis.mechanisms import INODE_URL
 from nsm.chains.core import Call, Element, Handler, Key, MeshError, Peer, Store, Tasks
 from nsm.chains.logs import log
 from nsm.chains.model.matching import selects
+from nsm.chains.policy import NOBODY, IdPatterns, claims_of
 
 
 class RemoteEvents(Protocol):
@@ -42,11 +44,15 @@ class Monitor(Element):
     UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. If the
     connection went on to another component, that one is listened to in turn, and what it says of path, context and
     state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN.
+
+    A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
+    viewer no name of a namespace.
     """
 
-    def __init__(self, remote: RemoteEvents | None = None) -> None:
-        self._remote = remote
+    def __init__(self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY) -> None:
+        self._remote, self._viewers = remote, viewers
         self._connections: dict[str, Connection] = {}
+        self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
         self._relays = Tasks("relays of events")
         self._downstream: dict[str, dict[str, Store]] = {}
@@ -63,6 +69,7 @@ class Monitor(Element):
         connection.state = State.UP  # a request to reselect is not any more what it was
         if connection.id not in self._connections:
             call.live.on_end(partial(self._delete, call.live))
+        self._on_path[connection.id] = _identities(connection)
         self._update(connection)
         self._relay_from(call.live, connection)
         return connection
@@ -79,12 +86,11 @@ class Monitor(Element):
         await self._relays.aclose()
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
-        """The events that `selector` means, without end."""
-        del peer  # whoever may connect may listen
-        listener = _Listener(selector)
+        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself."""
+        listener = _Listener(selector, self._sight(peer))
         self._listeners.add(listener)
         try:
-            present = {key: codec.clone(c) for key, c in self._connections.items() if selects(selector, c)}
+            present = {key: shown for key, c in self._connections.items() if (shown := listener.shown(c)) is not None}
             yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER, connections=present)
             while True:
                 for event in await listener.next():
@@ -92,8 +98,20 @@ class Monitor(Element):
         finally:
             self._listeners.discard(listener)
 
+    def _sight(self, peer: Peer | None) -> Sight:
+        """What `peer` sees of a connection."""
+        is_viewer = peer is None or self._viewers.matches(peer.spiffe_id)
+
+        def sight(connection: Connection) -> Connection | None:
+            on_path = peer is None or peer.spiffe_id in self._on_path.get(connection.id, ())
+            if not on_path and not is_viewer:
+                return None
+            return connection if on_path else _without_namespace(connection)
+
+        return sight
+
     def _update(self, connection: Connection) -> None:
-        kept = self._connections[connection.id] = codec.clone(connection)
+        kept = self._connections[connection.id] = _without_tokens(connection)
         for listener in self._listeners:
             listener.hear(ConnectionEventType.UPDATE, kept)
 
@@ -104,6 +122,7 @@ class Monitor(Element):
         if connection is not None:
             for listener in self._listeners:
                 listener.hear(ConnectionEventType.DELETE, connection)
+        self._on_path.pop(store.connection_id, None)
 
     def _set_down(self, connection_id: str) -> None:
         connection = self._connections.get(connection_id)
@@ -177,18 +196,50 @@ def _concerns(own: Connection, theirs: Connection) -> bool:
     return len(segments) > index and segments[index].id == own.id and theirs.path.index in (index, index + 1)
 
 
+def _identities(connection: Connection) -> frozenset[str]:
+    """Who is on the path of a connection, as the tokens that came with it say."""
+    segments = connection.path.path_segments if connection.path is not None else ()
+    return frozenset(claims.subject for segment in segments if (claims := claims_of(segment.token)) is not None)
+
+
+def _without_tokens(connection: Connection) -> Connection:
+    """A copy."""
+    copy = codec.clone(connection)
+    for segment in copy.path.path_segments if copy.path is not None else ():
+        segment.token = ""
+    return copy
+
+
+def _without_namespace(connection: Connection) -> Connection:
+    """A copy, if there is something to leave out."""
+    if connection.mechanism is None or INODE_URL not in connection.mechanism.parameters:
+        return connection
+    copy = codec.clone(connection)
+    assert copy.mechanism is not None
+    del copy.mechanism.parameters[INODE_URL]
+    return copy
+
+
+Sight = Callable[[Connection], Connection | None]
+"""What a listener sees of a connection; None: nothing."""
+
+
 class _Listener:
     """What one monitor has not heard yet: the latest of each connection."""
 
-    def __init__(self, selector: MonitorScopeSelector) -> None:
-        self._selector = selector
+    def __init__(self, selector: MonitorScopeSelector, sight: Sight) -> None:
+        self._selector, self._sight = selector, sight
         self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
         self._wake = asyncio.Event()
 
+    def shown(self, connection: Connection) -> Connection | None:
+        """The connection as this listener sees it; None if it is not meant, or not to be seen."""
+        return self._sight(connection) if selects(self._selector, connection) else None
+
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
-        if selects(self._selector, connection):
+        if (shown := self.shown(connection)) is not None:
             self._news.pop(connection.id, None)
-            self._news[connection.id] = kind, connection
+            self._news[connection.id] = kind, shown
             self._wake.set()
 
     async def next(self) -> list[ConnectionEvent]:

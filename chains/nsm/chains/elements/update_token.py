@@ -6,7 +6,7 @@ from nsm.apis.connection import Connection, PathSegment
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Call, Element, Handler
 from nsm.chains.identity import Identity
-from nsm.chains.policy import claims_of
+from nsm.chains.policy import claims_of, latest_expiry
 
 
 class UpdateToken(Element):
@@ -14,6 +14,9 @@ class UpdateToken(Element):
 
     The next component replaces the latter by the one that it got. That was signed for another connection than the
     caller's: if our identity rotated in between, the caller gets one that is signed with the key that it knows.
+
+    When the caller's token expires is what the token itself says, no later than its certificate and than tokens of our
+    own last: metadata can make it sooner, and nothing later.
     """
 
     def __init__(self, identity: Identity) -> None:
@@ -37,7 +40,9 @@ class UpdateToken(Element):
         if path is None or path.index >= len(path.path_segments):
             return
         if path.index > 0 and call.token is not None:
-            _set(path.path_segments[path.index - 1], call.token.token, call.token.expires)
+            latest = latest_expiry(call.token.token, call.peer, self._identity.token_lifetime)
+            expires = Timestamp.from_seconds(min(call.token.expires.to_seconds(), latest))
+            _set(path.path_segments[path.index - 1], call.token.token, expires)
         own = self._identity.token(call.peer)
         _set(path.path_segments[path.index], own.token, own.expires)
 

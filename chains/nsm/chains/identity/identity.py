@@ -46,7 +46,8 @@ class Identity:
 
     def __init__(self, *, token_lifetime: float = 600.0) -> None:
         self.generation = 0
-        self._token_lifetime = token_lifetime
+        self.token_lifetime = token_lifetime
+        """Seconds that a token of ours lasts at most, and that one of a peer counts."""
         self.watchers: set[Callable[[], None]] = set()
         """Called after each rotation."""
         self._current: _Current | None = None
@@ -130,7 +131,7 @@ class Identity:
         return ClientToken(token, Timestamp.from_seconds(expires))
 
     def _sign(self, svid: Svid, audience: str, now: float) -> tuple[str, float]:
-        expires = min(now + self._token_lifetime, svid.expires)
+        expires = min(now + self.token_lifetime, svid.expires)
         claims: dict[str, object] = {"sub": svid.spiffe_id, "exp": int(expires)}
         if audience:
             claims["aud"] = [audience]

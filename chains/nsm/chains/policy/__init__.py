@@ -1,7 +1,7 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
 from .answers import refusal_of_answer
-from .origin import verified_origin
+from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
 from .patterns import NOBODY, IdPatterns
 from .policies import (
     CLIENT_MASKS,
@@ -11,34 +11,48 @@ from .policies import (
     Path,
     Policy,
     PolicySet,
+    answerer_is_named,
+    caller_is_named,
+    certificate_is_valid,
     next_token_signed,
     prev_token_signed,
     tokens_chained,
     tokens_expired,
     tokens_valid,
 )
-from .tokens import Claims, claims_of, is_signed_by
-from .trust import Trust
+from .tokens import Claims, claims_of, is_signed_by, latest_expiry
+from .trust import NO_TRUST, Learned, Trust, Trusting
 
 __all__ = [
     "CLIENT_MASKS",
     "NOBODY",
+    "NO_TRUST",
     "REGISTRY_CLIENT_MASKS",
     "REGISTRY_SERVER_MASKS",
     "SERVER_MASKS",
     "Claims",
     "IdPatterns",
+    "Learned",
     "Path",
     "Policy",
     "PolicySet",
     "Trust",
+    "Trusting",
+    "answerer_is_named",
+    "caller_is_named",
+    "certificate_is_valid",
     "claims_of",
     "is_signed_by",
+    "latest_expiry",
     "next_token_signed",
+    "owner_of",
     "prev_token_signed",
     "refusal_of_answer",
     "tokens_chained",
     "tokens_expired",
     "tokens_valid",
+    "told",
+    "verified_chain",
     "verified_origin",
+    "vouched_chain",
 ]

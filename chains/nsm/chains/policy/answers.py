@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from nsm.chains.core import MeshError
 from nsm.chains.core.call import Hop
 
-from .policies import Path, PolicySet
+from .policies import Path, PolicySet, answerer_is_named
 
 
 async def refusal_of_answer(policies: PolicySet, call: Hop, tokens: Sequence[str], index: int) -> str | None:
@@ -17,7 +17,7 @@ async def refusal_of_answer(policies: PolicySet, call: Hop, tokens: Sequence[str
     that we have not seen: it is asked for it over a new connection before the answer is refused.
     """
     seen = call.server_peer
-    reason = policies.refusal(Path(tokens, index, seen))
+    reason = _refusal(policies, Path(tokens, index, seen))
     if reason is None or seen is None or call.renew_peer is None:
         return reason
     try:
@@ -27,4 +27,8 @@ async def refusal_of_answer(policies: PolicySet, call: Hop, tokens: Sequence[str
     if peer.spiffe_id != seen.spiffe_id or peer.certificate_der == seen.certificate_der:
         return reason
     call.server_peer = peer
-    return policies.refusal(Path(tokens, index, peer))
+    return _refusal(policies, Path(tokens, index, peer))
+
+
+def _refusal(policies: PolicySet, path: Path) -> str | None:
+    return policies.refusal(path) or (answerer_is_named(path) if policies else None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-_PATTERN = re.compile(r"spiffe://[a-z0-9._*-]{1,255}(/[A-Za-z0-9._*-]+)*")
+_PATTERN = re.compile(r"(spiffe://[a-z0-9._*-]{1,255})?(/[A-Za-z0-9._*-]+)*")
 _REMEMBERED = 4096
 
 
@@ -14,7 +14,9 @@ class IdPatterns:
     """Which SPIFFE IDs are meant: exact ones, or patterns with `*` (within a segment) and `**` (any rest of the path).
 
     ``spiffe://example.org/ns/nsm-system/pod/nsmgr-*`` means every pod of that namespace whose name begins so.
-    ``spiffe://example.org/**`` means everybody of the trust domain. Immutable; no patterns mean nobody.
+    ``spiffe://example.org/**`` means everybody of the trust domain. A pattern that begins with its path, such as
+    ``/ns/nsm-system/pod/nsmgr-*``, is of our own trust domain: it means nobody until `within` says which that is.
+    Immutable; no patterns mean nobody.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
@@ -42,6 +44,10 @@ class IdPatterns:
     def _matches(self, spiffe_id: str) -> bool:
         return self._compiled.fullmatch(spiffe_id) is not None
 
+    def within(self, trust_domain: str) -> IdPatterns:
+        """The same patterns, those that name no trust domain being of this one."""
+        return IdPatterns(f"spiffe://{trust_domain}{each}" if each.startswith("/") else each for each in self.patterns)
+
     @classmethod
     def parse(cls, value: str) -> IdPatterns:
         """From a comma separated list. Raises ValueError."""
@@ -52,9 +58,10 @@ NOBODY = IdPatterns()
 
 
 def _expression(pattern: str) -> str:
-    if not _PATTERN.fullmatch(pattern) or "***" in pattern:
+    if not pattern or not _PATTERN.fullmatch(pattern) or "***" in pattern:
         raise ValueError(
-            f"{pattern!r} is not a pattern of SPIFFE IDs; expected one such as spiffe://example.org/ns/nsm/pod/nsmgr-*"
+            f"{pattern!r} is not a pattern of SPIFFE IDs; expected one such as spiffe://example.org/ns/nsm/pod/nsmgr-* "
+            "or, of the own trust domain, /ns/nsm/pod/nsmgr-*"
         )
     if "**" in pattern and pattern.index("**") != len(pattern) - 2:
         raise ValueError(f"{pattern!r}: ** stands for the rest of the path, so it comes last")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nsm.chains.core import Peer
 
-from .tokens import claims_of, is_signed_by
+from .tokens import LEEWAY, claims_of, is_signed_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,20 @@ def tokens_valid(path: Path) -> str | None:
     """Every token is a JWT."""
     for position, token in enumerate(path.tokens):
         if claims_of(token) is None:
-            return f"segment {position} has no token" if not token else f"the token of segment {position} is no JWT"
+            fault = "is no JWT whose `exp` and `nbf` are times"
+            return f"segment {position} has no token" if not token else f"the token of segment {position} {fault}"
     return None
 
 
 def tokens_expired(path: Path) -> str | None:
-    """No token has expired."""
+    """No token has expired, and none is of the future."""
     now = time.time()
     for position, token in enumerate(path.tokens):
         claims = claims_of(token)
         if claims is None or claims.expires <= now:
             return f"the token of segment {position} has expired"
+        if claims.not_before > now + LEEWAY:
+            return f"the token of segment {position} is not valid yet"
     return None
 
 
@@ -71,6 +74,36 @@ def next_token_signed(path: Path) -> str | None:
         return "the answer has no segment of who answered"
     if path.peer is None or not is_signed_by(path.tokens[path.index + 1], path.peer):
         return "the answer's token is not signed with the key that the peer showed"
+    return None
+
+
+def caller_is_named(path: Path) -> str | None:
+    """The caller's token names the identity that the caller showed; in force whichever policies are selected."""
+    if not 0 < path.index <= len(path.tokens):
+        return "caller_is_named: the path has no segment of the caller"
+    return _names(path.tokens[path.index - 1], path.peer, "caller")
+
+
+def answerer_is_named(path: Path) -> str | None:
+    """The token of who answered names the identity that it showed; in force whichever policies are selected."""
+    if len(path.tokens) <= path.index + 1:
+        return "answerer_is_named: the answer has no segment of who answered"
+    return _names(path.tokens[path.index + 1], path.peer, "answerer")
+
+
+def certificate_is_valid(path: Path) -> str | None:
+    """The peer's certificate has not ended since it connected; in force whichever policies are selected."""
+    if path.peer is None or path.peer.expires > time.time():
+        return None
+    return f"certificate_is_valid: the certificate of {path.peer.spiffe_id} has expired"
+
+
+def _names(token: str, peer: Peer | None, role: str) -> str | None:
+    claims = claims_of(token)
+    if claims is None or peer is None:
+        return f"{role}_is_named: the {role}'s token cannot be read"
+    if claims.subject != peer.spiffe_id:
+        return f"{role}_is_named: the token of {peer.spiffe_id} is that of somebody else"
     return None
 
 

@@ -2,57 +2,107 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jwt
 
 from nsm.chains.core import Peer
 
+MAX_TOKEN = 8 * 1024
+"""Characters; a longer token is none. A real one has some 300."""
+LEEWAY = 60.0
+"""Seconds that a token's `nbf` may be ahead of our clock."""
+_YEAR_9999 = 253370764800.0
 _REMEMBERED = 4096
+_REMEMBERED_LENGTH = 2048
+"""A longer token is read each time: whoever sends many may cost time, but not memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token claims: who made it, for whom, until when (seconds since the epoch)."""
+    """What a token claims: who made it, for whom, from when and until when (seconds since the epoch)."""
 
     subject: str
     audience: tuple[str, ...] | None
-    """None if the claim is missing or no array."""
+    """None if the claim is missing or no array of strings."""
     expires: float
+    not_before: float = 0.0
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def claims_of(token: str) -> Claims | None:
-    """The claims of a JWT, not verified; None if it is none."""
-    try:
-        raw = jwt.decode(token, options={"verify_signature": False})
-    except jwt.InvalidTokenError:
-        return None
-    subject, audience, expires = raw.get("sub", ""), raw.get("aud"), raw.get("exp", 0)
-    if not isinstance(subject, str) or not isinstance(expires, int | float):
-        return None
-    return Claims(subject, tuple(audience) if isinstance(audience, list) else None, float(expires))
+    """The claims of a JWT, not verified; None if it is none, or if its times cannot be times."""
+    return _remembered_claims(token) if len(token) <= _REMEMBERED_LENGTH else _claims(token)
 
 
 def is_signed_by(token: str, peer: Peer) -> bool:
     """Whether `peer`'s key made the ES256 signature of `token`."""
-    return _is_signed(token, peer.certificate_der, _Key(peer))
+    if len(token) > _REMEMBERED_LENGTH:
+        return len(token) <= MAX_TOKEN and _is_signed(token, peer)
+    return _remembered_signature(token, peer.certificate_der, _Key(peer))
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _is_signed(token: str, certificate_der: bytes, key: _Key) -> bool:
-    del certificate_der  # what the answer depends on, beside the token
+def latest_expiry(token: str, peer: Peer | None, lifetime: float) -> float:
+    """Until when (seconds since the epoch) anything that `peer` gets by `token` may last at most.
+
+    That is the token's own end, the certificate's, and `lifetime` seconds from now, whichever comes first.
+    """
+    claims, now = claims_of(token), time.time()
+    ends = [now + lifetime, claims.expires if claims is not None else now]
+    return min(ends if peer is None else [*ends, peer.expires])
+
+
+def _claims(token: str) -> Claims | None:
+    if len(token) > MAX_TOKEN:
+        return None
+    try:
+        raw = jwt.decode(token, options={"verify_signature": False})
+    except (jwt.InvalidTokenError, RecursionError, ValueError):
+        return None
+    subject, expires, not_before = raw.get("sub", ""), _time(raw.get("exp", 0)), _time(raw.get("nbf", 0))
+    if not isinstance(subject, str) or expires is None or not_before is None:
+        return None
+    return Claims(subject, _audience(raw.get("aud")), expires, not_before)
+
+
+_remembered_claims = lru_cache(maxsize=_REMEMBERED)(_claims)
+
+
+def _audience(claim: Any) -> tuple[str, ...] | None:
+    if not isinstance(claim, list) or not all(isinstance(each, str) for each in claim):
+        return None
+    return tuple(claim)
+
+
+def _time(claim: Any) -> float | None:
+    """A NumericDate (RFC 7519 2) as seconds since the epoch; None for what is no moment before the year 9999."""
+    if isinstance(claim, bool) or not isinstance(claim, int | float):
+        return None
+    if not 0 <= claim < _YEAR_9999 or (isinstance(claim, float) and not math.isfinite(claim)):
+        return None
+    return float(claim)
+
+
+def _is_signed(token: str, peer: Peer) -> bool:
     try:
         jwt.decode(
             token,
-            key.peer.public_key,
+            peer.public_key,
             algorithms=["ES256"],
             options={"verify_exp": False, "verify_aud": False, "verify_iat": False, "verify_nbf": False},
         )
-    except (jwt.InvalidTokenError, TypeError, ValueError):
+    except (jwt.InvalidTokenError, RecursionError, TypeError, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _remembered_signature(token: str, certificate_der: bytes, key: _Key) -> bool:
+    del certificate_der  # what the answer depends on, beside the token
+    return _is_signed(token, key.peer)
 
 
 class _Key:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService
-from nsm.chains.core import Key, R, Refused, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.core import Key, Peer, R, Refused, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.policy import (
+    NO_TRUST,
     REGISTRY_CLIENT_MASKS,
     REGISTRY_SERVER_MASKS,
     Path,
     PolicySet,
-    claims_of,
+    Trust,
+    caller_is_named,
+    certificate_is_valid,
+    owner_of,
     refusal_of_answer,
+    told,
 )
 
 
@@ -22,21 +27,25 @@ from nsm.chains.policy import (
 class _Owner:
     """Who registered a name, and as what."""
 
-    spiffe_id: str
+    identities: tuple[str, ...]
     record: object
 
 
 class Authorize(RegistryElement[R]):
     """Check the caller by the tokens of the path, and that the name is its own or free.
 
-    The owner of a name is kept with the registration, so it ends with it. A network service may be registered by
+    The owner of a name is who registered it first: `call.owner`, as far back in the path as `trust` lets those on it
+    vouch for others. It is kept with the registration, so it ends with it. A network service may be registered by
     others too as long as they say the same of it: several endpoints with identities of their own provide it.
     Find is not checked. Stands behind the chain's begin element; one whose `keeps_owners` is False needs none, and
     leaves names to a store that knows their owners.
     """
 
-    def __init__(self, masks: Iterable[str] = REGISTRY_SERVER_MASKS, *, keeps_owners: bool = True) -> None:
+    def __init__(
+        self, masks: Iterable[str] = REGISTRY_SERVER_MASKS, trust: Trust = NO_TRUST, *, keeps_owners: bool = True
+    ) -> None:
         self._policies = PolicySet.select(masks)
+        self._trust = trust
         self._keeps_owners = keeps_owners and self._policies.client_allowed
         self._owner: Key[_Owner] = Key("owner")
 
@@ -44,32 +53,44 @@ class Authorize(RegistryElement[R]):
         """Raise `Refused` if a policy says no or the name is somebody else's."""
         if call.peer is None:
             return await rest.register(call)
-        self._check(call, closing=False)
-        asked, owner = codec.clone(call.record), origin(call)
+        await self._check(call, call.peer, closing=False)
+        asked = codec.clone(call.record)
         record = await rest.register(call)
         if self._keeps_owners and call.live.get(self._owner) is None:
-            call.live.put(self._owner, _Owner(owner, asked))
+            call.live.put(self._owner, _Owner(call.owner, asked))
         return record
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
         """Raise `Refused` likewise; an expired token does not keep a name."""
         if call.peer is not None:
-            self._check(call, closing=True)
+            await self._check(call, call.peer, closing=True)
         await rest.unregister(call)
 
-    def _check(self, call: RegistryCall[R], *, closing: bool) -> None:
-        path = Path(call.path.tokens[: call.path.index + 1], call.path.index, call.peer)
-        reason = self._policies.refusal(path, closing=closing) or self._foreign(call, closing=closing)
-        if reason is not None:
+    async def _check(self, call: RegistryCall[R], peer: Peer, *, closing: bool) -> None:
+        tokens = call.path.tokens[: call.path.index + 1]
+        call.owner = await owner_of(tokens, call.path.index, peer, self._trust)
+        call.origin = call.owner[-1]
+        if (reason := self._refusal(call, Path(tokens, call.path.index, peer), closing=closing)) is not None:
             raise Refused(f"no sufficient privileges: {reason}")
+
+    def _refusal(self, call: RegistryCall[R], path: Path, *, closing: bool) -> str | None:
+        if not self._policies:
+            return None
+        reason = self._policies.refusal(path, closing=closing) or caller_is_named(path)
+        if not closing:
+            reason = reason or certificate_is_valid(path)
+        return reason or self._foreign(call, closing=closing)
 
     def _foreign(self, call: RegistryCall[R], *, closing: bool) -> str | None:
         owner = call.live.get(self._owner) if self._keeps_owners else None
-        if owner is None or owner.spiffe_id == origin(call):
+        if owner is None or owner.identities == call.owner:
             return None
         if not closing and _says_the_same(call.record, owner.record):
             return None
-        return f"client_allowed: {call.record.name!r} was registered by {owner.spiffe_id}"
+        return (
+            f"client_allowed: {call.record.name!r} was registered by {told(owner.identities)}; "
+            f"this call is of {told(call.owner)}"
+        )
 
 
 class AuthorizeClient(RegistryElement[R]):
@@ -91,12 +112,6 @@ class AuthorizeClient(RegistryElement[R]):
             raise Refused(f"the answer has no sufficient privileges: {reason}")
         call.live.put(self._authorized, True)
         return record
-
-
-def origin(call: RegistryCall[R]) -> str:
-    """Who the registration comes from: the subject of the path's first token; empty if it has none."""
-    claims = claims_of(call.path.tokens[0]) if call.path.tokens else None
-    return claims.subject if claims else ""
 
 
 def _says_the_same(record: object, registered: object) -> bool:

@@ -11,7 +11,7 @@ from nsm.chains.policy import claims_of
 
 
 class SetExpirationTime(RegistryElement[NetworkServiceEndpoint]):
-    """Give an endpoint at most `lifetime` seconds, less if a token of the last hop ends sooner.
+    """Give an endpoint at most `lifetime` seconds, less if a token or the certificate of the last hop ends sooner.
 
     An earlier time that the endpoint itself or somebody further on demands wins.
     """
@@ -32,4 +32,6 @@ class SetExpirationTime(RegistryElement[NetworkServiceEndpoint]):
     def _latest(self, call: RegistryCall[NetworkServiceEndpoint]) -> float:
         tokens = call.path.tokens[max(0, call.path.index - 1) : call.path.index + 1]
         ends = [claims.expires for token in tokens if (claims := claims_of(token)) is not None]
+        if call.peer is not None:
+            ends.append(call.peer.expires)
         return min([time.time() + self._lifetime, *ends])

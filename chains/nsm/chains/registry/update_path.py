@@ -8,9 +8,9 @@ from nsm.chains.policy import claims_of
 
 
 class UpdatePath(RegistryElement[R]):
-    """Put the caller's token and one of our own into the path, and both identities into the record's `path_ids`.
+    """Put the caller's token and one of our own into the path, and the path's identities into the record's `path_ids`.
 
-    The caller gets its own index back.
+    Those are the subjects of the tokens, whatever the record said before. The caller gets its own index back.
     """
 
     def __init__(self, identity: Identity) -> None:
@@ -41,9 +41,7 @@ class UpdatePath(RegistryElement[R]):
         path.tokens[path.index] = theirs
         path.index += 1
         _put(path.tokens, path.index, self._identity.token(call.peer).token)
-        for position in (path.index - 1, path.index):
-            claims = claims_of(path.tokens[position])
-            _put(call.record.path_ids, position, claims.subject if claims else "")
+        call.record.path_ids = [_subject(token) for token in path.tokens[: path.index + 1]]
 
     def _sign_again(self, call: RegistryCall[R]) -> None:
         """With the key that the caller knows: the next component has put in the token that it got."""
@@ -54,6 +52,11 @@ class UpdatePath(RegistryElement[R]):
             path.tokens[path.index] = own.token
 
 
+def _subject(token: str) -> str:
+    claims = claims_of(token)
+    return claims.subject if claims is not None else ""
+
+
 def _put(items: list[str], position: int, item: str) -> None:
-    """Set it; append it to a list that is too short: identities that a record lost are not made up for."""
+    """Set it; append it to a list that is too short."""
     items[position : position + 1] = [item]

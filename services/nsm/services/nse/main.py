@@ -14,7 +14,7 @@ from nsm.apis.payloads import ETHERNET, IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint
-from nsm.chains.config import Common, address_groups, duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.config import address_groups, duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import RegistryCall, RegistryHandler
 from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
@@ -27,9 +27,11 @@ from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
+from nsm.chains.policy import NO_TRUST, Trust
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
+from nsm.services.trust import EndpointTrusting
 
 POLITE, STRICT = "polite", "strict"
 
@@ -47,7 +49,7 @@ def _ipam_policy(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NseConfig(Common):
+class NseConfig(EndpointTrusting):
     """What to provide, and out of which addresses."""
 
     name: str = variable("icmp-server", text, "the endpoint's name; unique in the mesh")
@@ -84,6 +86,7 @@ def icmp_responder(
     ipam_policy: str = POLITE,
     policies: str = policy_routing.DEFAULT_PATH,
     dns_configs: Sequence[DnsConfig] = (),
+    trust: Trust = NO_TRUST,
 ) -> Endpoint:
     """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, a kernel interface, DNS."""
     ipams = [Point2PointIpam(group) for group in prefixes]
@@ -98,6 +101,7 @@ def icmp_responder(
             DnsContextServer(dns_configs),
             ReturnDescriptors(),  # last: it sends what the mechanism named
         ],
+        trust=trust,
     )
 
 
@@ -111,6 +115,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             ipam_policy=config.ipam_policy,
             policies=config.pbr_config_path,
             dns_configs=config.dns_configs,
+            trust=config.trust_by(runtime.pool),
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")

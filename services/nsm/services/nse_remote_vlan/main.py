@@ -11,7 +11,7 @@ from nsm.apis.payloads import ETHERNET
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint
-from nsm.chains.config import Common, address_groups, flag, text, url, variable
+from nsm.chains.config import address_groups, flag, text, url, variable
 from nsm.chains.core import MeshError
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
@@ -19,9 +19,11 @@ from nsm.chains.elements.vlan import VlanServer
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.vlans import VlanService, parse_vlan_services
+from nsm.chains.policy import NO_TRUST, Trust
 from nsm.chains.transport import Health, parse_address, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
+from nsm.services.trust import EndpointTrusting
 
 
 def _tcp(value: str) -> str:
@@ -35,7 +37,7 @@ def _tcp(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NseRemoteVlanConfig(Common):
+class NseRemoteVlanConfig(EndpointTrusting):
     """Which services are in which VLANs, and out of which addresses their clients get one each."""
 
     name: str = variable("vlan-server", text, "the endpoint's name; unique in the mesh")
@@ -55,7 +57,12 @@ def main(arguments: list[str]) -> int:
 
 
 def vlan_endpoint(
-    name: str, identity: Identity, prefixes: Sequence[Sequence[str]], services: Sequence[VlanService]
+    name: str,
+    identity: Identity,
+    prefixes: Sequence[Sequence[str]],
+    services: Sequence[VlanService],
+    *,
+    trust: Trust = NO_TRUST,
 ) -> Endpoint:
     """The endpoint's chain: an address out of each group of `prefixes`, with the length of the prefix, and a VLAN."""
     return endpoint(
@@ -65,12 +72,14 @@ def vlan_endpoint(
             *(SinglePointIpam(group) for group in prefixes),
             Mechanisms({VLAN: [VlanServer(services)]}),
         ],
+        trust=trust,
     )
 
 
 async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
-        chain = vlan_endpoint(config.name, runtime.identity, config.cidr_prefix, config.services)
+        trust = config.trust_by(runtime.pool)
+        chain = vlan_endpoint(config.name, runtime.identity, config.cidr_prefix, config.services, trust=trust)
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods = {**server.methods(), **health.methods()}

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr
-from nsm.chains.config import Common, duration, text, url, urls, variable
+from nsm.chains.config import duration, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
+from nsm.chains.policy import Trusting
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.policies import REGISTRY_CLIENT, REGISTRY_SERVER, masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class NsmgrConfig(Common):
+class NsmgrConfig(Trusting):
     """Where to listen, and where the registry is."""
 
     name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
@@ -56,6 +57,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             },
             server_policies=config.registry_server_policies,
             client_policies=config.registry_client_policies,
+            trust=config.trust,
             excluded_prefixes=config.excluded_prefixes_file,
         )
         methods.update(manager.methods())

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import memory_registry
 from nsm.chains.composed.registry import Registry
-from nsm.chains.config import Common, duration, not_yet, text, urls, variable
+from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
+from nsm.chains.policy import Trusting
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_SERVER, masks
 
@@ -19,7 +20,7 @@ from .store_url import MEMORY, StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryConfig(Common):
+class RegistryConfig(Trusting):
     """Where to listen, whom to trust, and where to keep records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
@@ -62,7 +63,7 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
 async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[Registry]:
     policies, lifetime = config.registry_server_policies, config.endpoint_lifetime
     if config.store.scheme == MEMORY:
-        registry = memory_registry(runtime.identity, policies=policies, lifetime=lifetime)
+        registry = memory_registry(runtime.identity, policies=policies, trust=config.trust, lifetime=lifetime)
         yield registry
         await registry.aclose()
         return
@@ -75,6 +76,7 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         namespace=config.store.namespace or config.namespace,
         kubeconfig=config.kubeconfig,
         policies=policies,
+        trust=config.trust,
         lifetime=lifetime,
         name=config.name,
     ) as registry:

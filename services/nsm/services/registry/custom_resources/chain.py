@@ -9,7 +9,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed.registry import Registry
 from nsm.chains.core import RegistryChain
 from nsm.chains.identity import Identity
-from nsm.chains.policy import PolicySet
+from nsm.chains.policy import NO_TRUST, PolicySet, Trust
 from nsm.chains.registry.authorize import Authorize
 from nsm.chains.registry.set_expiration_time import SetExpirationTime
 from nsm.chains.registry.set_payload import SetPayload
@@ -24,7 +24,14 @@ from .store import CustomResources
 
 @asynccontextmanager
 async def custom_resource_registry(
-    identity: Identity, *, namespace: str, kubeconfig: str, policies: Sequence[str], lifetime: float, name: str
+    identity: Identity,
+    *,
+    namespace: str,
+    kubeconfig: str,
+    policies: Sequence[str],
+    lifetime: float,
+    name: str,
+    trust: Trust = NO_TRUST,
 ) -> AsyncIterator[Registry]:
     """A registry in the custom resources of `namespace` (empty: the one that the pod or the kubeconfig says).
 
@@ -35,17 +42,19 @@ async def custom_resource_registry(
     owned = PolicySet.select(policies).client_allowed
     async with connect(kubeconfig) as api:
         place = Place(api, namespace or api.namespace, component=name)
-        endpoint_store = CustomResources(place, ENDPOINT_FORM, EndpointRules(owned=owned), lifetime=lifetime)
+        endpoint_store = CustomResources(
+            place, ENDPOINT_FORM, EndpointRules(owned=owned, trust=trust), lifetime=lifetime
+        )
 
         def is_provided(service: str) -> bool:
             return bool(endpoint_store.index.records.matching(NetworkServiceEndpoint(network_service_names=[service])))
 
-        service_rules = ServiceRules(owned=owned, is_provided=is_provided)
+        service_rules = ServiceRules(owned=owned, is_provided=is_provided, trust=trust)
         service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime)
         services: RegistryChain[NetworkService] = RegistryChain(
             [
                 UpdatePath(identity),  # before authorize, which looks at the tokens
-                Authorize(policies, keeps_owners=False),  # the store does
+                Authorize(policies, trust, keeps_owners=False),  # the store does
                 SetPayload(),
                 service_store,
             ]
@@ -53,7 +62,7 @@ async def custom_resource_registry(
         endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
             [
                 UpdatePath(identity),
-                Authorize(policies, keeps_owners=False),
+                Authorize(policies, trust, keeps_owners=False),
                 SetExpirationTime(lifetime),
                 endpoint_store,
             ]

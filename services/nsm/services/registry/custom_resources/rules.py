@@ -1,7 +1,8 @@
 """What a Register may write over what is there, and who may take a record out.
 
-The owner of a record is the identity that registered it: the first of its `path_ids`. It stands in the object, so that
-all replicas know it and a restart does not forget it. A record without any was applied by a person.
+The owner of a record is the identity that registered it: the first of its `path_ids`, or more of them where those who
+passed it on may not vouch for it (`Trust`). They stand in the object, so that all replicas know them and a restart does
+not forget them; the last one is the registry's own. A record without any was applied by a person.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
+from nsm.chains.policy import NO_TRUST, Trust, told, vouched_chain
 
 from .index import is_live
+
+Record = NetworkService | NetworkServiceEndpoint
 
 
 class Rules(Protocol[R]):
@@ -36,8 +40,8 @@ class Rules(Protocol[R]):
 class EndpointRules(Rules[NetworkServiceEndpoint]):
     """An endpoint belongs to who registered it for as long as it lives; with `owned` False to anybody."""
 
-    def __init__(self, *, owned: bool) -> None:
-        self._owned = owned
+    def __init__(self, *, owned: bool, trust: Trust = NO_TRUST) -> None:
+        self._owned, self._trust = owned, trust
 
     def merged(
         self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint | None
@@ -59,8 +63,8 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         return True
 
     def _check(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> None:
-        if self._owned and _is_foreign(record, held):
-            raise _foreign(held)
+        if self._owned and _is_foreign(record, held, self._trust):
+            raise _foreign(held, self._trust)
 
 
 class ServiceRules(Rules[NetworkService]):
@@ -70,8 +74,8 @@ class ServiceRules(Rules[NetworkService]):
     a Register that has none leaves those that are there.
     """
 
-    def __init__(self, *, owned: bool, is_provided: Callable[[str], bool]) -> None:
-        self._owned, self._is_provided = owned, is_provided
+    def __init__(self, *, owned: bool, is_provided: Callable[[str], bool], trust: Trust = NO_TRUST) -> None:
+        self._owned, self._is_provided, self._trust = owned, is_provided, trust
 
     def merged(self, record: NetworkService, held: NetworkService | None) -> NetworkService | None:
         """Nothing is written that says the same."""
@@ -97,14 +101,19 @@ class ServiceRules(Rules[NetworkService]):
         return True
 
     def _check(self, record: NetworkService, held: NetworkService) -> None:
-        if self._owned and _is_foreign(record, held) and self._is_provided(held.name):
-            raise _foreign(held)
+        if self._owned and _is_foreign(record, held, self._trust) and self._is_provided(held.name):
+            raise _foreign(held, self._trust)
 
 
-def _is_foreign(record: NetworkService | NetworkServiceEndpoint, held: NetworkService | NetworkServiceEndpoint) -> bool:
-    return bool(held.path_ids) and record.path_ids[:1] != held.path_ids[:1]
+def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:
+    return bool(held.path_ids) and _owner(record, trust) != _owner(held, trust)
 
 
-def _foreign(held: NetworkService | NetworkServiceEndpoint) -> Refused:
-    owner = held.path_ids[0]
+def _owner(record: Record, trust: Trust) -> tuple[str, ...]:
+    """Who the record belongs to: what of its path nobody who may vouch for it stands behind, without the registry."""
+    return vouched_chain(record.path_ids[:-1] or record.path_ids, trust)
+
+
+def _foreign(held: Record, trust: Trust) -> Refused:
+    owner = told(_owner(held, trust))
     return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")

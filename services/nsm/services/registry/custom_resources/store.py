@@ -9,7 +9,6 @@ from types import TracebackType
 from nsm.apis import codec
 from nsm.chains.core import Found, InvalidRequest, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
 from nsm.chains.logs import log
-from nsm.chains.registry.authorize import origin
 from nsm.chains.registry.memory import Memory
 from nsm.kube import Object, Reflector, key_of, warn
 
@@ -67,7 +66,7 @@ class CustomResources(RegistryElement[R]):
         if not call.record.name:
             raise InvalidRequest(f"the {type(call.record).__name__} has no name")
         record = await rest.register(call)
-        return await self._writes.register(_with_its_origin(record, call), call.remaining())
+        return await self._writes.register(codec.clone(record), call.remaining())
 
     def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
         """What matches; a watch goes on."""
@@ -76,7 +75,7 @@ class CustomResources(RegistryElement[R]):
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
         """Delete it."""
         await rest.unregister(call)
-        await self._writes.unregister(_with_its_origin(call.record, call), call.remaining())
+        await self._writes.unregister(codec.clone(call.record), call.remaining())
 
     def _over(self, ended: Object) -> None:
         if key_of(ended)[0] == self._place.namespace:  # other namespaces have a registry of their own
@@ -91,11 +90,3 @@ class CustomResources(RegistryElement[R]):
             place.api, self._form.resource, about, component=place.component, reason="Malformed", message=message
         )
         self._tasks.spawn(event, name=f"event of {name}")
-
-
-def _with_its_origin(record: R, call: RegistryCall[R]) -> R:
-    """A copy whose first identity is the subject of the first token: what a caller writes there proves nothing."""
-    copy = codec.clone(record)
-    if subject := origin(call):
-        copy.path_ids[:1] = [subject]
-    return copy
