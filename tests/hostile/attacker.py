@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -35,6 +36,7 @@ SERVICES = "/registry.NetworkServiceRegistry"
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
 ANY = object()
+_numbers = itertools.count()
 
 
 class Attacker:
@@ -169,8 +171,9 @@ class Attacker:
         path = Path(index=index, path_segments=[own, *segments])
         return Connection(id=connection_id, network_service=service, path=path, **fields)
 
-    def kernel(self, name="evil0", inode_url=None, **parameters):
-        """A KERNEL preference; with its own network namespace unless `inode_url` says otherwise."""
+    def kernel(self, name="", inode_url=None, **parameters):
+        """A KERNEL preference; a name that nobody has, its own network namespace unless `inode_url` says otherwise."""
+        name = name or f"evil{next(_numbers)}"
         url = inode_url if inode_url is not None else inode_url_of(self.network)
         return Mechanism(cls=LOCAL, type=KERNEL, parameters={INTERFACE_NAME: name, INODE_URL: url, **parameters})
 
