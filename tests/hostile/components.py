@@ -1,0 +1,103 @@
+"""The composed chains of one node in a process of its own, with their default arguments: ``python -m .. FOLDER``.
+
+Only the kernel is a stub. Prints where they listen, and ends with its standard input.
+"""
+
+import asyncio
+import json
+import sys
+from contextlib import AsyncExitStack
+
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains import logs
+from nsm.chains.composed import endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.core import RegistryCall
+from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.kernel import KernelServer
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import Pool, serve
+from nsm.forwarder_kernel.chain import forwarder
+from nsm.forwarder_kernel.dataplane import LiveWire
+from nsm.services.identity.authority_file import authority_at
+
+NAMES = ("registry", "nsmgr", "forwarder", "endpoint")
+
+
+class Kernel:
+    """In place of the dataplane: what wires there are."""
+
+    def __init__(self):
+        self.wires = {}
+
+    async def create(self, wire, connection_id, ahead=None):
+        await asyncio.sleep(0)
+        pair = LiveWire(wire, (), connection_id)
+        self.wires[id(pair)] = pair
+        return pair
+
+    async def exists(self, pair):
+        return id(pair) in self.wires
+
+    async def change(self, pair, wire):
+        pair.wire = wire
+
+    async def remove(self, pair):
+        self.wires.pop(id(pair), None)
+
+    async def aclose(self): ...
+
+
+async def serve_all(folder):
+    authority = authority_at(f"{folder}/authority.pem", "test.mesh")
+    urls = {}
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        identities = {name: identity_of(authority, name) for name in NAMES}
+        pools = {name: await enter(Pool(identity, dial_timeout=2)) for name, identity in identities.items()}
+
+        async def start(name, methods):
+            bound = await enter(
+                serve([f"unix://{folder}/{name}.sock", "tcp://127.0.0.1:0"], methods, identities[name], name=name)
+            )
+            urls[name], urls[f"{name} tcp"] = bound
+
+        async def register(name, service, labels):
+            chain = await enter(endpoints_client(urls["nsmgr"], pools[name], [SendUrl()]))
+            has = {service: NetworkServiceLabels(labels=labels)}
+            await chain.register(RegistryCall(NetworkServiceEndpoint(name, [service], has, urls[name])))
+
+        registry = memory_registry(identities["registry"])
+        stack.push_async_callback(registry.aclose)
+        await start("registry", registry.methods())
+        manager = nsmgr(
+            "nsmgr",
+            identities["nsmgr"],
+            pools["nsmgr"],
+            own_url=f"unix://{folder}/nsmgr.sock",
+            registry_url=urls["registry"],
+        )
+        stack.push_async_callback(manager.aclose)
+        await start("nsmgr", manager.methods())
+        plane = await enter(
+            forwarder(
+                "forwarder", identities["forwarder"], pools["forwarder"], nsmgr_url=urls["nsmgr"], dataplane=Kernel()
+            )
+        )
+        await start("forwarder", plane.methods())
+        elements = [Point2PointIpam(["10.0.0.0/16"]), Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
+        server = await enter(endpoint("endpoint", identities["endpoint"], elements))
+        await start("endpoint", server.methods())
+        services = await enter(services_client(urls["nsmgr"], pools["endpoint"]))
+        await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
+        await register("forwarder", "forwarder", {"p2p": "true"})
+        await register("endpoint", "icmp", {})
+        print(json.dumps(urls), flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    logs.set_up("components", "ERROR")
+    asyncio.run(serve_all(sys.argv[1]))
