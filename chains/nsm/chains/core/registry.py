@@ -56,13 +56,33 @@ class RegistryPath:
         try:
             raw = _lower_keys(json.loads(text))
             segments = [_lower_keys(segment) for segment in raw.get("pathsegments") or []]
-            return cls(int(raw.get("index", 0)), [str(segment.get("token", "")) for segment in segments])
-        except (ValueError, TypeError, AttributeError) as error:
-            raise InvalidRequest(f"the metadata 'path' is not a registry path: {error}") from error
+            return cls(_index(raw.get("index", 0)), [_token(segment.get("token", "")) for segment in segments])
+        except RecursionError:
+            raise InvalidRequest("the metadata 'path' is not a registry path: it is nested too deeply") from None
+        except (ValueError, TypeError, AttributeError):
+            raise InvalidRequest(
+                'the metadata \'path\' is not a registry path such as {"Index":0,"PathSegments":[{"token":".."}]}'
+            ) from None
 
     def copy(self) -> RegistryPath:
         """A copy of its own."""
         return RegistryPath(self.index, list(self.tokens))
+
+
+def _index(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < _MOST_SEGMENTS:
+        raise ValueError("no index")
+    return value
+
+
+def _token(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no token")
+    return value
+
+
+_MOST_SEGMENTS = 64
+"""Components that a registration may pass; real ones pass three, or some more between domains."""
 
 
 def _lower_keys(raw: dict[str, Any]) -> dict[str, Any]:
