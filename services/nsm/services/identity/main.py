@@ -21,6 +21,7 @@ from nsm.chains.transport import SocketAccess
 
 from .authorities import Authorities
 from .authority_file import authority_at
+from .cgroups import DRIVERS
 from .entries import Entries
 from .issuer import Identify, Issuer
 from .sockets import Sockets
@@ -28,6 +29,12 @@ from .sockets import Sockets
 
 def _entries(value: str) -> Entries:
     return Entries.parse(items(value))
+
+
+def _cgroup_driver(value: str) -> str:
+    if value and value not in DRIVERS:
+        raise ValueError(f"expected {', '.join(DRIVERS)}, or nothing")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,10 @@ class IdentityConfig(Common):
     )
     authority_secret: str = variable("nsm-identity", text, "of pods: the Secret that keeps all nodes' authorities")
     authority_lifetime: float = variable("720h", duration, "of pods: how long an authority is valid")
+    cgroup_driver: str = variable(
+        "", _cgroup_driver, "of pods: the kubelet's, systemd or cgroupfs; empty: seen by the own pod"
+    )
+    cgroup_root: str = variable("", text, "of pods: the kubelet's --cgroup-root, such as kind's /kubelet")
     federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
 
     def misfits(self) -> Iterator[str]:
@@ -116,6 +127,8 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
         own_pod=config.pod_name,
         secret=config.authority_secret,
         authority_lifetime=lifetime,
+        cgroup_driver=config.cgroup_driver,
+        cgroup_root=config.cgroup_root,
     ) as found:
         yield found
 
