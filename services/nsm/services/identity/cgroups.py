@@ -159,7 +159,7 @@ def _guesses(path: str, own: Own) -> Iterable[Layout]:
 
 
 def _seen_from(layout: Layout, qos: str, own: Own) -> Iterable[str]:
-    """Templates as our own group sees them. crun under systemd puts a container one step below the container's group."""
+    """Templates as our own group sees them. crun under systemd puts a container one step below its own group."""
     group = layout.template(own.qos).replace(_THE_UID, "ours")
     for ours in (group, f"{group}/container") if layout.driver == SYSTEMD else (group,):
         yield f"/{os.path.relpath(layout.template(qos), ours)}"

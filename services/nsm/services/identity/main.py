@@ -97,10 +97,11 @@ async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: 
     issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
     async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
+        _warn_of_ended(entries)
         hangups = _hangups() if config.entries_file else None
         log.info("ready", trust_domain=config.trust_domain, sockets=len(sockets))
         while hangups is not None and await _first(hangups.get, stopping.wait):
-            await _read_again(config, issuer, sockets)
+            entries = await _read_again(config, issuer, sockets, entries)
         await stopping.wait()
 
 
@@ -157,18 +158,26 @@ def _all_entries(config: IdentityConfig) -> Entries:
         raise InvalidRequest(f"NSM_ENTRIES_FILE={config.entries_file!r}: {error}") from None
 
 
-async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets) -> None:
+async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets, before: Entries) -> Entries:
     try:
-        entries = _all_entries(config)
+        entries = _all_entries(config).following(before)
     except InvalidRequest as error:
         log.warning("the entries stay as they are", error=str(error))
-        return
+        return before
+    _warn_of_ended(entries)
     issuer.identify = entries.identify
     try:
         await sockets.serve(_paths(config, entries))
     except MeshError as error:
         log.warning("not all of the entries can be served; the next SIGHUP tries again", error=str(error))
     log.info("entries read", sockets=len(sockets))
+    return entries
+
+
+def _warn_of_ended(entries: Entries) -> None:
+    if ended := entries.ended():
+        pids = ", ".join(f"pid:{pid}" for pid in ended[:10])
+        log.warning("entries of processes that are not there select nobody; remove them", entries=pids, count=len(ended))
 
 
 def _hangups() -> asyncio.Queue[bool]:

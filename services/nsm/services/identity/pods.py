@@ -133,8 +133,9 @@ class Pods:
 class PodIdentities:
     """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`.
 
-    `own` is the pod that we are in, if known: its groups show where the kubelet of this node makes those of pods. Without
-    it they are expected at the root of the hierarchy. `driver` and `root`, the kubelet's --cgroup-root, say it instead.
+    `own` is the pod that we are in, if known: its groups show where the kubelet of this node makes those of pods.
+    Without it they are expected at the root of the hierarchy. `driver` and `root`, the kubelet's --cgroup-root, say it
+    instead.
     """
 
     def __init__(
