@@ -94,7 +94,9 @@ async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
 async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: asyncio.Event) -> None:
     entries = _all_entries(config)
     authorities = Authorities([authority_at(config.authority_file, config.trust_domain)])
-    issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
+    issuer = Issuer(
+        authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits
+    )
     async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
         _warn_of_ended(entries)
@@ -108,7 +110,7 @@ async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: 
 async def _serve_pods(config: IdentityConfig, federated: _Bundles) -> None:
     """Until it is cancelled: waiting for the API server may take for ever."""
     async with _pods_of_node(config) as (authorities, identify):
-        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated)
+        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits)
         async with _sockets(config, issuer) as sockets:
             await sockets.serve([_listen_on(config)])
             log.info("ready", trust_domain=config.trust_domain, node=config.node_name)
@@ -136,7 +138,7 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
 
 def _sockets(config: IdentityConfig, issuer: Issuer) -> Sockets:
     access = SocketAccess(mode=config.socket_mode, group=config.socket_group)
-    return Sockets(issuer.methods, name=config.name, access=access)
+    return Sockets(issuer.methods, name=config.name, access=access, limits=config.limits)
 
 
 def _listen_on(config: IdentityConfig) -> str:
@@ -177,7 +179,9 @@ async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets, 
 def _warn_of_ended(entries: Entries) -> None:
     if ended := entries.ended():
         pids = ", ".join(f"pid:{pid}" for pid in ended[:10])
-        log.warning("entries of processes that are not there select nobody; remove them", entries=pids, count=len(ended))
+        log.warning(
+            "entries of processes that are not there select nobody; remove them", entries=pids, count=len(ended)
+        )
 
 
 def _hangups() -> asyncio.Queue[bool]:

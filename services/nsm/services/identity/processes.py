@@ -8,7 +8,7 @@ import weakref
 
 
 class Process:
-    """The process that has the id `pid` now, if there is one. It is held by a descriptor (pidfd), as long as this lives."""
+    """The process that has the id `pid` now, if there is one; held by a descriptor (pidfd), as long as this lives."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor: int | None = None
