@@ -1,4 +1,7 @@
-"""Serves the Workload API on a socket to the pods of JSON, until its standard input ends: SOCKET {"name": "uid"}."""
+"""Serves the Workload API on a socket to the pods of JSON, until its standard input ends.
+
+SOCKET {"name": {"uid": .., "qos": .., "containers": [..]}}; the pod `self` is the one that this is in.
+"""
 
 import asyncio
 import json
@@ -15,12 +18,14 @@ from tests.kube.stand_in import stand_in
 
 async def main(socket, pods):
     async with stand_in() as server:
-        for name, uid in pods.items():
+        for name, pod in pods.items():
+            statuses = [{"containerID": each} for each in pod["containers"]]
             path = f"/api/v1/namespaces/shop/pods/{name}"
-            server.put(path)
-            server.at(path)["metadata"]["uid"] = uid
+            server.put(path, status={"qosClass": pod["qos"], "containerStatuses": statuses})
+            server.at(path)["metadata"]["uid"] = pod["uid"]
         async with connect(server.url) as api, Pods(api, "node-1") as known:
-            issuer = Issuer(Authorities([Authority.create("test.mesh")]), PodIdentities(known, "test.mesh").identify)
+            who = PodIdentities(known, "test.mesh", own=("shop", "self"))
+            issuer = Issuer(Authorities([Authority.create("test.mesh")]), who.identify)
             async with serve_plain(socket, issuer.methods(socket), name="identity", access=SocketAccess()):
                 print("ready", flush=True)
                 await asyncio.to_thread(sys.stdin.read)

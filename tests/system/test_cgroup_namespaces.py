@@ -28,15 +28,17 @@ def cgroupfs(uid, qos="besteffort", container=ID):
 
 
 LAYOUTS = {
-    "systemd-containerd": (systemd, f"cri-containerd-{OTHER_ID}.scope"),
+    "systemd-containerd": (systemd, f"cri-containerd-{OTHER_ID}.scope", "containerd"),
     "systemd-crio": (
         lambda uid, qos="besteffort", container=f"crio-{ID}.scope/container": systemd(uid, qos, container),
         f"crio-{OTHER_ID}.scope/container",
+        "cri-o",
     ),
-    "cgroupfs-containerd": (cgroupfs, OTHER_ID),
+    "cgroupfs-containerd": (cgroupfs, OTHER_ID, "containerd"),
     "cgroupfs-crio": (
         lambda uid, qos="besteffort", container=f"crio-{ID}": cgroupfs(uid, qos, container),
         f"crio-{OTHER_ID}",
+        "cri-o",
     ),
 }
 
@@ -58,10 +60,13 @@ def tree(tmp_path):
 
 
 @contextlib.contextmanager
-def issuing(group, socket):
+def issuing(group, socket, runtime):
     """`nsm identity`'s issuer in that group, which is the root of a cgroup namespace of its own."""
     group.mkdir(parents=True)
-    words = ["unshare", "--cgroup", sys.executable, ISSUER, socket, json.dumps({"web": WEB, "db": DB})]
+    classes = {"self": (SELF, "BestEffort"), "web": (WEB, "BestEffort"), "db": (DB, "Burstable")}
+    containers = [f"{runtime}://{ID}"]
+    pods = {name: {"uid": uid, "qos": qos, "containers": containers} for name, (uid, qos) in classes.items()}
+    words = ["unshare", "--cgroup", sys.executable, ISSUER, socket, json.dumps(pods)]
     enter = ["sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh"]
     with subprocess.Popen(
         [*enter, *words], env=ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -88,15 +93,18 @@ def asks(group, socket):
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_on_cgroup_v2_a_process_is_its_pod_and_nobody_becomes_another_by_a_group(tree, tmp_path, layout):
-    at, sibling = LAYOUTS[layout]
+    at, sibling, runtime = LAYOUTS[layout]
     socket = str(tmp_path / "s")
-    with issuing(tree / at(SELF), socket):
+    with issuing(tree / at(SELF), socket, runtime):
         assert asks(tree / at(WEB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
         assert asks(tree / at(DB, "burstable"), socket) == "spiffe://test.mesh/ns/shop/pod/db"
         assert asks(tree / at(WEB) / at(DB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
         assert asks(tree / at(WEB) / "x\r0::" / at(DB), socket) == "spiffe://test.mesh/ns/shop/pod/web"
         for group in (
             tree / "system.slice/sshd.service",
+            tree / f"lxc/pod{WEB}/{ID}",
+            tree / "machine.slice/libpod-x.scope" / at(WEB),
+            tree / "machine.slice/machine-nspawn.scope/payload" / at(WEB),
             tree / "user.slice/user-1000.slice" / at(WEB),
             tree / "user.slice/user-1000.slice/x\r0::" / at(WEB),
             tree / at(SELF, container=sibling),

@@ -37,10 +37,12 @@ class Node:
     def __init__(self, server, folder):
         self.server, self.proc, self.path = server, folder / "proc", str(folder / "s")
 
-    def pod(self, name, uid):
-        path = f"/api/v1/namespaces/shop/pods/{name}"
-        self.server.put(path)
-        self.server.at(path)["metadata"]["uid"] = uid  # in place: as the API server would have made it
+    def pod(self, name, uid, namespace="shop", qos="BestEffort", containers=("containerd://c1",)):
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
+        status = {"qosClass": qos, "containerStatuses": [{"containerID": each} for each in containers]}
+        self.server.remove(path) if path in self.server.paths() else None
+        metadata = {"name": name, "namespace": namespace, "uid": uid}
+        self.server._store("ADDED", path, {"metadata": metadata, "status": status})
 
     def belongs(self, pid, uid):
         folder = self.proc / str(pid)
@@ -48,9 +50,9 @@ class Node:
         (folder / "cgroup").write_text(f"0::/kubepods/besteffort/pod{uid}/c1\n" if uid else "0::/init.scope\n")
 
     @asynccontextmanager
-    async def issuing(self, lifetime=3600.0, own=None):
+    async def issuing(self, lifetime=3600.0, **settings):
         async with connect(self.server.url) as api, Pods(api, "node-1") as pods:
-            who = PodIdentities(pods, "test.mesh", own=own, proc=self.proc)
+            who = PodIdentities(pods, "test.mesh", proc=self.proc, **settings)
             self.authorities = Authorities([AUTHORITY])
             issuer = Issuer(self.authorities, who.identify, lifetime=lifetime)
             methods = issuer.methods(self.path)
@@ -105,8 +107,10 @@ async def test_a_container_that_is_up_before_the_news_of_its_pod_waits_for_them(
         await eventually(lambda: node.server.watching)
         await asyncio.sleep(0.05)
         assert not asking.done()
-        path = "/api/v1/namespaces/shop/pods/web"
-        node.server._store("ADDED", path, {"metadata": {"name": "web", "namespace": "shop", "uid": WEB}})
+        node.pod("web", WEB, containers=[""])
+        await asyncio.sleep(0.05)
+        assert not asking.done(), "which container that is, nobody has told yet"
+        node.pod("web", WEB)
         assert await asking == "spiffe://test.mesh/ns/shop/pod/web"
 
 
@@ -165,8 +169,7 @@ async def test_a_pod_made_again_under_its_name_is_another_pod(node, impatient):
     async with node.issuing():
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         node.server.remove("/api/v1/namespaces/shop/pods/web")
-        content = {"metadata": {"name": "web", "namespace": "shop", "uid": DB}}
-        node.server._store("ADDED", "/api/v1/namespaces/shop/pods/web", content)
+        node.pod("web", DB)
         node.belongs(os.getpid(), DB)
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         node.belongs(os.getpid(), WEB)
@@ -183,7 +186,7 @@ async def test_what_a_pod_or_a_user_calls_a_group_makes_nobody_another_pod(node,
     async with node.issuing():
         for name in (b"x\r0::", b"x\x0c0::", b"x\xc2\x850::", b"\xff"):
             below = name + f"/kubepods/pod{DB}/c1\n".encode()
-            groups.write_bytes(f"0::/kubepods/pod{WEB}/c1/".encode() + below)
+            groups.write_bytes(f"0::/kubepods/besteffort/pod{WEB}/c1/".encode() + below)
             assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
             groups.write_bytes(b"0::/user.slice/user-1000.slice/user@1000.service/" + below)
             with pytest.raises(GRPCError, match="it is in no pod"):
@@ -201,6 +204,75 @@ async def test_a_probe_in_the_issuer_s_own_container_is_the_issuer_s_pod(node):
     async with node.issuing():
         with pytest.raises(GRPCError, match="it is in no pod"):
             await node.answer()
+
+
+def groups_of(node, process, text):
+    (node.proc / str(process)).mkdir(parents=True, exist_ok=True)
+    (node.proc / str(process) / "cgroup").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("group", "why"),
+    [
+        (f"/kubepods/burstable/pod{WEB}/c1", "is that of a pod of class Burstable, but pod shop/web is BestEffort"),
+        (f"/kubepods/pod{WEB}/c1", "is that of a pod of class Guaranteed, but pod shop/web is BestEffort"),
+        (f"/kubepods/besteffort/pod{WEB}/c2", "control group 'c2' is not that of a container of pod shop/web"),
+        (
+            f"/kubepods/besteffort/pod{WEB}/crio-c1",
+            "control group 'crio-c1' is not that of a container of pod shop/web",
+        ),
+        (f"/kubepods/besteffort/pod{WEB}/{'c' * 255}", f"control group '{'c' * 80}' is not that of a container"),
+        (f"/lxc/pod{WEB}/c1", "it is in no pod, but a process of the node itself"),
+        (f"/machine.slice/libpod-x.scope/kubepods/besteffort/pod{WEB}/c1", "it is in no pod"),
+    ],
+)
+async def test_a_group_made_to_look_like_a_pod_s_is_refused(node, impatient, group, why):
+    """By podman, LXC, nspawn or whoever may make one: the API server tells the class and the containers of a pod."""
+    node.pod("web", WEB)
+    groups_of(node, os.getpid(), f"0::{group}\n")
+    async with node.issuing():
+        with pytest.raises(GRPCError) as refused:
+            await node.answer()
+    assert why in refused.value.message
+
+
+async def test_where_the_node_s_pods_have_their_groups_shows_by_our_own(node, impatient):
+    node.pod("identity-x", DB, namespace="nsm-system", qos="Guaranteed")
+    node.pod("web", WEB)
+    groups_of(node, "self", f"0::/cluster/n1/kubepods/pod{DB}/c1\n")
+    async with node.issuing(own=("nsm-system", "identity-x")):
+        groups_of(node, os.getpid(), f"0::/cluster/n1/kubepods/besteffort/pod{WEB}/c1\n")
+        assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
+        for elsewhere in ("", "/cluster/n2", "/cluster/n1/x"):
+            groups_of(node, os.getpid(), f"0::{elsewhere}/kubepods/besteffort/pod{WEB}/c1\n")
+            with pytest.raises(GRPCError, match="it is in no pod"):
+                await node.answer()
+
+
+async def test_where_our_own_groups_are_none_of_a_pod_s_the_variables_are_named(node, impatient):
+    node.pod("identity-x", DB, namespace="nsm-system")
+    node.pod("web", WEB)
+    groups_of(node, "self", "0::/system.slice/nsm.service\n")
+    groups_of(node, os.getpid(), f"0::/kubelet/kubepods/besteffort/pod{WEB}/c1\n")
+    own = "nsm-system", "identity-x"
+    async with node.issuing(own=own):
+        with pytest.raises(GRPCError, match="set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT"):
+            await node.answer()
+    async with node.issuing(own=own, driver="cgroupfs", root="/kubelet"):
+        assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
+
+
+async def test_many_callers_of_one_pod_do_not_wait_for_its_news_without_bound(node, monkeypatch):
+    monkeypatch.setattr(module, "_WAITING", 2)
+    node.belongs(os.getpid(), WEB)
+    async with node.issuing():
+        waiting = [asyncio.ensure_future(node.answer()) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(GRPCError, match="2 callers wait already for news of pod") as refused:
+            await node.answer()
+        assert refused.value.status.name == "RESOURCE_EXHAUSTED"
+        node.pod("web", WEB)
+        assert set(await asyncio.gather(*waiting)) == {"spiffe://test.mesh/ns/shop/pod/web"}
 
 
 async def test_new_authorities_reach_a_pod_at_once(node):

@@ -171,6 +171,8 @@ class Server:
         self._shaking = Tasks(f"handshakes of {name}")
         self._accepted: set[socket.socket] = set()
         self.connections: set[_Connection] = set()
+        self.admits: Callable[[Credentials], bool] | None = None
+        """Whether a process may have one more connection here; asked where there is no TLS."""
         if identity is not None:
             identity.watchers.add(self._renew_connections)
 
@@ -285,6 +287,8 @@ class _Connection(H2Protocol):
         self._server.connections.add(self)
         if identity is None:
             self.credentials = _credentials(transport.get_extra_info("socket"))
+            if self._server.admits is not None and not self._server.admits(self.credentials):
+                transport.abort()
             return
         try:
             self.peer = identity.verify(transport.get_extra_info("ssl_object"))

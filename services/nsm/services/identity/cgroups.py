@@ -1,13 +1,14 @@
-"""Which pod a process belongs to, by its control groups.
+"""Which container of which pod a process claims to be in, by its control groups.
 
-The kubelet makes a group for each pod and names it after the pod's UID; the container runtime makes the containers'
-groups below it. What stands around it differs (proc(5), cgroups(7), and the kubelet's cgroup drivers):
+The kubelet makes a group for each pod, named after the pod's UID and below that of its QoS class; the container runtime
+makes the containers' groups below it. Only that exact path, from the root of the hierarchy on, is a claim: podman, LXC
+and systemd-nspawn make groups with any name, but elsewhere (proc(5), cgroups(7), the kubelet's cgroup drivers):
 
     4:memory:/kubepods/burstable/pod<uid>/<container>                                       v1, driver cgroupfs
     4:memory:/kubepods.slice/kubepods-pod<uid_>.slice/cri-containerd-<container>.scope      v1, driver systemd
     0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod<uid_>.slice/crio-<container>.scope/container
-    0::/system.slice/containerd.service/kubepods-besteffort-pod<uid_>.slice:cri-containerd:<container>
-    0::/docker/<node>/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod<uid_>.slice/..    kind
+    0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod<uid_>.slice/..    kind: the kubelet's root is /kubelet
+    0::/system.slice/containerd.service/kubepods-besteffort-pod<uid_>.slice:cri-containerd:<container>    two drivers
     0::/../../kubepods-besteffort-pod<uid_>.slice/docker-<container>.scope      seen from a cgroup namespace
 
 systemd's names have `_` where the UID has `-`.
@@ -15,39 +16,123 @@ systemd's names have `_` where the UID has `-`.
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from nsm.chains.core import Refused
 
-_POD = re.compile(
-    r"(?:[\w.-]*kubepods-(?:[a-z]+-)?)?pod(?P<uid>[0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})"
-    r"(?:\.slice)?(?::.*)?"
-)
-_DELEGATED = re.compile(r"user\.slice|(?!containerd\.service).*\.service")
-"""Parts of the tree that systemd leaves to users of the node, or may leave to a service: they name groups as they like.
+SYSTEMD, CGROUPFS, BOTH = "systemd", "cgroupfs", "systemd-cgroupfs"
+"""Who makes the groups. `BOTH`: the kubelet means systemd to, containerd makes them itself, below its own."""
+DRIVERS = (SYSTEMD, CGROUPFS, BOTH)
+QOS = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
+"""By the class as the API server names it: what the kubelet calls its group; a guaranteed pod's is beside those."""
 
-containerd is none of them: where its cgroup driver is not the kubelet's, pods are in its group.
-"""
+_UID = "(?P<uid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})"
+_UID_ = "(?P<uid>[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12}|[0-9a-f]{32})"
+_UIDS = {SYSTEMD: _UID_, CGROUPFS: _UID, BOTH: _UID_}
+_THE_UID, _THE_CONTAINER = "@", "%"
+"""Stand for the pod and the container in a template: neither is in the name of a group that the kubelet makes."""
+_NAMES = {
+    ("containerd", SYSTEMD): "cri-containerd-%.scope",
+    ("cri-o", SYSTEMD): "crio-%.scope",
+    ("docker", SYSTEMD): "docker-%.scope",
+    ("containerd", CGROUPFS): "%",
+    ("cri-o", CGROUPFS): "crio-%",
+    ("docker", CGROUPFS): "%",
+    ("containerd", BOTH): "%",
+}
 
 
-_ABOVE_A_POD = re.compile(r"[\w.-]*kubepods[\w.-]*|burstable|besteffort")
-"""What the kubelet calls the groups between two pods and the one that both are below."""
+@dataclass(frozen=True)
+class Claim:
+    """What a path says: the pod's UID, its QoS class, the name of the container's group, and who made that."""
+
+    uid: str
+    qos: str
+    group: str
+    driver: str
 
 
-def pod_uid(cgroup: str, own: str = "") -> str:
-    """The UID of the pod of a process, from its `/proc/PID/cgroup`.
+@dataclass(frozen=True)
+class Layout:
+    """Where the kubelet of this node makes the groups of pods."""
 
-    `own` is that of this process, if it is in a cgroup namespace: all paths begin at its group then. Raises `Refused`
-    if it is a process of the node itself, or its groups name different pods.
-    """
-    ours, theirs = _paths(own), _paths(cgroup)
-    outside = [path for hierarchy, path in theirs.items() if not _is_within(path, ours.get(hierarchy))]
-    uids = {uid for uid in map(_outermost, outside) if uid is not None}
-    if not uids:
-        raise Refused("it is in no pod, but a process of the node itself")
-    if len(uids) > 1:
-        raise Refused(f"its control groups name several pods: {', '.join(sorted(uids))}")
-    return uids.pop()
+    driver: str
+    root: tuple[str, ...] = ()
+    """The parts of its --cgroup-root."""
+    outer: str = ""
+    """What stands before that, where the whole node is in a group."""
+
+    def template(self, qos: str) -> str:
+        """The path of a container's group, with `@` for the pod's UID and `%` for the name of the container's group."""
+        parts = [*self.root, "kubepods", *([QOS[qos]] if QOS[qos] else []), f"pod{_THE_UID}"]
+        if self.driver == CGROUPFS:
+            return f"{self.outer}/{'/'.join(parts)}/{_THE_CONTAINER}"
+        slices = [f"{'-'.join(parts[: number + 1])}.slice" for number in range(len(parts))]
+        if self.driver == SYSTEMD:
+            return f"{self.outer}/{'/'.join(slices)}/{_THE_CONTAINER}"
+        return f"{self.outer}/system.slice/containerd.service/{slices[-1]}:cri-containerd:{_THE_CONTAINER}"
+
+
+@dataclass(frozen=True)
+class Own:
+    """The pod that this process is in, of which the API server told, and its control groups."""
+
+    uid: str
+    qos: str
+    cgroup: str
+
+
+class Recogniser:
+    """Finds the claim in the control groups of a process. Nothing but the exact paths of its layouts is one."""
+
+    def __init__(self, layouts: Iterable[Layout], own: Own | None = None) -> None:
+        """`own` is given where paths begin at our own group: in a cgroup namespace of our container."""
+        self._patterns = [
+            (layout.driver, qos, _compiled(template, layout.driver))
+            for layout in layouts
+            for qos in QOS
+            for template in (_seen_from(layout, qos, own) if own else [layout.template(qos)])
+        ]
+
+    def claim(self, cgroup: str) -> Claim:
+        """What a process claims by its `/proc/PID/cgroup`.
+
+        Raises `Refused` if it is a process of the node itself, or its groups name different containers.
+        """
+        claims = {claim for path in _paths(cgroup).values() for claim in self._claims(path)}
+        if not claims:
+            raise Refused("it is in no pod, but a process of the node itself")
+        if len(claims) > 1:
+            raise Refused(f"its control groups name several pods: {', '.join(sorted({each.uid for each in claims}))}")
+        return claims.pop()
+
+    def _claims(self, path: str) -> Iterable[Claim]:
+        for driver, qos, pattern in self._patterns:
+            if (match := pattern.fullmatch(path)) is not None:
+                yield Claim(match["uid"].replace("_", "-"), qos, match["group"], driver)
+
+
+def layout_around(own: Own) -> Layout | None:
+    """The layout by which our own pod's groups were made; None if they are none of a pod of the kubelet's."""
+    for path in _paths(own.cgroup).values():
+        for layout in _guesses(path, own):
+            template = layout.template(own.qos).replace(_THE_UID, _spelled(layout.driver, own.uid))
+            if (match := re.fullmatch(f"(.*?){_escaped(template)}", path, re.DOTALL)) is not None:
+                return Layout(layout.driver, layout.root, match[1])
+    return None
+
+
+def group_names(containers: Iterable[str], driver: str) -> set[str]:
+    """The names of the groups of these containers, as the API server tells their ids: `containerd://3f2a..`."""
+    runtimes = (container.partition("://") for container in containers)
+    return {
+        _NAMES[runtime, driver].replace(_THE_CONTAINER, number)
+        for runtime, _, number in runtimes
+        if number and (runtime, driver) in _NAMES
+    }
 
 
 def is_own_container(cgroup: str, own: str) -> bool:
@@ -55,38 +140,52 @@ def is_own_container(cgroup: str, own: str) -> bool:
 
     In a cgroup namespace of its own a container is the root of all, and so is everything else that is in it.
     """
-    return cgroup == own and all(path == "/" for path in _paths(own).values())
+    return cgroup == own and is_at_the_root(own)
 
 
-def _paths(cgroup: str) -> dict[str, str]:
+def is_at_the_root(cgroup: str) -> bool:
+    """Whether a process is at the root of all hierarchies, as far as this one can see."""
+    return all(path == "/" for path in _paths(cgroup).values())
+
+
+def _guesses(path: str, own: Own) -> Iterable[Layout]:
+    """Layouts that may have made `path`, the group of our own pod."""
+    yield Layout(CGROUPFS)
+    name = re.search(rf"/((?:[^/-]+-)*)kubepods(?:-[a-z]+)?-pod{_spelled(SYSTEMD, own.uid)}\.slice", path)
+    if name is not None:
+        root = tuple(name[1].split("-")[:-1])
+        yield Layout(SYSTEMD, root)
+        yield Layout(BOTH, root)
+
+
+def _seen_from(layout: Layout, qos: str, own: Own) -> Iterable[str]:
+    """Templates as our own group sees them. crun under systemd puts a container one step below its own group."""
+    group = layout.template(own.qos).replace(_THE_UID, "ours")
+    for ours in (group, f"{group}/container") if layout.driver == SYSTEMD else (group,):
+        yield f"/{os.path.relpath(layout.template(qos), ours)}"
+
+
+def _compiled(template: str, driver: str) -> re.Pattern[str]:
+    return re.compile(_escaped(template).replace(_THE_UID, _UIDS[driver]), re.DOTALL)
+
+
+def _escaped(template: str) -> str:
+    """A pattern of the container's group and of those below it, which the pod may make and name as it likes."""
+    return re.escape(template).replace(_THE_CONTAINER, r"(?P<group>[^/]+)(?:/.*)?")
+
+
+def _spelled(driver: str, uid: str) -> str:
+    return uid if driver == CGROUPFS else uid.replace("-", "_")
+
+
+def _paths(cgroup: str) -> Mapping[str, str]:
     """The paths by hierarchy, such as `4:memory`.
 
     A line feed is the only character that the name of a group cannot have: any other break is part of one.
     """
     found = {}
     for line in cgroup.removesuffix("\n").split("\n") if cgroup else ():
-        number, controllers, path = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         found[f"{number}:{controllers}"] = path
     return found
-
-
-def _is_within(path: str, own: str | None) -> bool:
-    """Whether a group is that of our own container, or below it: who is in there names groups as he likes."""
-    return own == "/" and not path.startswith("/../")
-
-
-def _outermost(path: str) -> str | None:
-    """The pod whose group is the highest one: those below it a pod may make and name as it likes.
-
-    A path from a cgroup namespace (`/../..`) may begin within our own pod, whose name is not in it. So it counts only
-    if there is nothing but the kubelet's groups before the pod's.
-    """
-    is_relative = path.startswith("/../")
-    for name in path.split("/"):
-        if _DELEGATED.fullmatch(name):
-            return None
-        if (match := _POD.fullmatch(name)) is not None:
-            return match["uid"].replace("_", "-")
-        if is_relative and name not in {"", ".."} and not _ABOVE_A_POD.fullmatch(name):
-            return None
-    return None

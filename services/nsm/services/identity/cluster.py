@@ -16,11 +16,19 @@ from .secret import shared_authorities
 
 @asynccontextmanager
 async def pods_of_node(
-    node: str, trust_domain: str, *, own_pod: str, secret: str, authority_lifetime: timedelta
+    node: str,
+    trust_domain: str,
+    *,
+    own_pod: str,
+    secret: str,
+    authority_lifetime: timedelta,
+    cgroup_driver: str = "",
+    cgroup_root: str = "",
 ) -> AsyncIterator[tuple[Authorities, Identify]]:
     """The authorities that all nodes share by the Secret `secret`, and what names the pods of `node`.
 
-    `own_pod` is the name of the one that we are in, or empty.
+    `own_pod` is the name of the one that we are in, or empty; `cgroup_driver` and `cgroup_root` are the kubelet's, or
+    empty: then our own pod's control groups tell them.
     """
     async with (
         connect() as api,
@@ -28,4 +36,4 @@ async def pods_of_node(
         shared_authorities(api, secret, trust_domain, lifetime=authority_lifetime) as authorities,
     ):
         own = (api.namespace, own_pod) if own_pod else None
-        yield authorities, PodIdentities(pods, trust_domain, own=own).identify
+        yield authorities, PodIdentities(pods, trust_domain, own=own, driver=cgroup_driver, root=cgroup_root).identify

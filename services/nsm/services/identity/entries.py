@@ -1,13 +1,15 @@
-"""Identities that are written down: who uses a certain socket, runs as a certain user, or has a certain process id."""
+"""Identities that are written down: who uses a certain socket, runs as a certain user, or is a certain process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nsm.chains.core import Refused
 from nsm.chains.identity import trust_domain_of
 from nsm.chains.transport import Credentials
+
+from .processes import Process
 
 
 @dataclass(frozen=True)
@@ -16,16 +18,19 @@ class Entries:
 
     by_socket: Mapping[str, str] = field(default_factory=dict)
     by_uid: Mapping[int, str] = field(default_factory=dict)
-    by_pid: Mapping[int, str] = field(default_factory=dict)
+    by_process: Mapping[int, tuple[Process, str]] = field(default_factory=dict)
+    """By process id: the very process that had it when the entry was read, and who that is."""
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Entries:
         """Read ``socket:/path=spiffe://..``, ``uid:1000=spiffe://..`` and ``pid:42=spiffe://..``.
 
-        Raises ValueError with what would do.
+        A process id means the process that has it now, and nobody who has it later. Raises ValueError with what would
+        do.
         """
         sockets: dict[str, str] = {}
-        numbers: dict[str, dict[int, str]] = {"uid": {}, "pid": {}}
+        users: dict[int, str] = {}
+        processes: dict[int, tuple[Process, str]] = {}
         for text in texts:
             selector, _, spiffe_id = text.partition("=")
             kind, _, value = selector.partition(":")
@@ -35,29 +40,75 @@ class Entries:
                 raise _malformed(text, str(error)) from None
             if kind == "socket" and value.startswith("/"):
                 sockets[value] = spiffe_id
-            elif kind in numbers and value.isdigit():
-                numbers[kind][int(value)] = spiffe_id
+            elif kind == "uid" and _is_number(value):
+                users[int(value)] = spiffe_id
+            elif kind == "pid" and _is_number(value):
+                processes[int(value)] = Process(int(value)), spiffe_id
             else:
-                raise _malformed(text, f"{selector!r} selects nobody")
-        return cls(sockets, numbers["uid"], numbers["pid"])
+                raise _malformed(text, f"{selector[:80]!r} selects nobody")
+        return cls(sockets, users, processes)
 
     def joined(self, other: Entries) -> Entries:
         """These and those of `other`, which win."""
         return Entries(
-            {**self.by_socket, **other.by_socket}, {**self.by_uid, **other.by_uid}, {**self.by_pid, **other.by_pid}
+            {**self.by_socket, **other.by_socket},
+            {**self.by_uid, **other.by_uid},
+            {**self.by_process, **other.by_process},
         )
+
+    def following(self, before: Entries) -> Entries:
+        """These, in the place of those of `before`: an entry that stays means the same process as before.
+
+        Else one that ended would leave its identity to whoever has its number when entries are read again.
+        """
+        kept = {
+            pid: found
+            for pid, found in before.by_process.items()
+            if pid in self.by_process and self.by_process[pid][1] == found[1]
+        }
+        return replace(self, by_process={**self.by_process, **kept})
+
+    def ended(self) -> list[int]:
+        """The process ids of entries whose process is not there any more, or never was."""
+        return sorted(pid for pid, (process, _) in self.by_process.items() if not process.is_alive())
 
     async def identify(self, socket_path: str, caller: Credentials | None) -> str:
         """The SPIFFE ID of `caller`, who asks on `socket_path`. Raises `Refused` if there is none."""
+        if caller is not None and _has_ended(caller):
+            raise Refused(f"no identity is issued to this caller ({_who(caller)}): its process has ended")
         spiffe_id = self.by_socket.get(socket_path)
         if spiffe_id is None and caller is not None:
-            spiffe_id = self.by_pid.get(caller.pid) or self.by_uid.get(caller.uid)
+            spiffe_id = self._by_process(caller) or self.by_uid.get(caller.uid)
         if spiffe_id is None:
-            who = f"uid {caller.uid}, pid {caller.pid}" if caller else "unknown"
-            raise Refused(f"no identity is issued to this caller ({who}) on {socket_path}")
+            is_another = caller is not None and caller.pid in self.by_process
+            why = ": the process that its entry was written for has ended" if is_another else ""
+            raise Refused(f"no identity is issued to this caller ({_who(caller)}) on {socket_path}{why}")
         return spiffe_id
+
+    def _by_process(self, caller: Credentials) -> str | None:
+        """Who the process is. Both it and the entry's live and have the same number: they are the same."""
+        process, spiffe_id = self.by_process.get(caller.pid, (None, None))
+        if process is None or not caller.is_alive() or not process.is_alive():
+            return None
+        return spiffe_id
+
+
+def _has_ended(caller: Credentials) -> bool:
+    """Whether the process that connected is gone, whoever holds its connection now.
+
+    Without SO_PEERPIDFD, nothing is known of a process that is not to be seen from here: its number is 0.
+    """
+    return not caller.is_alive() and not (caller.process is None and caller.pid == 0)
+
+
+def _who(caller: Credentials | None) -> str:
+    return f"uid {caller.uid}, pid {caller.pid}" if caller else "unknown"
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdigit() and len(value) <= 10
 
 
 def _malformed(text: str, why: str) -> ValueError:
     wanted = "socket:/path=spiffe://domain/name, uid:1000=spiffe://.. or pid:42=spiffe://.."
-    return ValueError(f"{text!r}: {why}; expected {wanted}")
+    return ValueError(f"{text[:200]!r}: {why}; expected {wanted}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -17,7 +18,7 @@ from nsm.apis.workload import (
     X509SvidRequest,
     X509SvidResponse,
 )
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import Exhausted, InvalidRequest, Limits
 from nsm.chains.logs import log
 from nsm.chains.transport import Credentials, Incoming, Methods, Streaming
 
@@ -26,6 +27,9 @@ from .authorities import Authorities
 FETCH_SVID = "/SpiffeWorkloadAPI/FetchX509SVID"
 FETCH_BUNDLES = "/SpiffeWorkloadAPI/FetchX509Bundles"
 
+_SAME = 1 / 1000
+"""Part of an SVID's life in which it is given out again: 3.6 s of an hour."""
+
 Identify = Callable[[str, Credentials | None], Awaitable[str]]
 """The SPIFFE ID of who asks on a socket; raises `Refused` if there is none for it."""
 
@@ -33,7 +37,8 @@ Identify = Callable[[str, Credentials | None], Awaitable[str]]
 class Issuer:
     """Answers the Workload API: an SVID at once, and a new one at half of its life or with a new bundle.
 
-    `identify` may be changed; it is asked again before each new SVID.
+    `identify` may be changed; it is asked again before each new SVID. Who asks again at once is given the same SVID
+    again, since a new key takes a millisecond of a processor that others wait for.
     """
 
     def __init__(
@@ -43,29 +48,35 @@ class Issuer:
         *,
         lifetime: float = 3600.0,
         federated: Mapping[str, Sequence[x509.Certificate]] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._authorities, self.identify, self._lifetime = authorities, identify, lifetime
+        self._most_streams = (limits or Limits()).identity_streams
+        self._streams: Counter[int] = Counter()
+        self._recent: dict[str, tuple[float, int, X509SvidResponse]] = {}
         self._federated = {domain: _der(bundle) for domain, bundle in (federated or {}).items()}
 
     def methods(self, socket_path: str) -> Methods:
         """The Workload API as it is served on one socket."""
 
         async def svids(_request: X509SvidRequest, incoming: Incoming) -> AsyncIterator[list[X509SvidResponse]]:
-            while True:
-                spiffe_id = await self._identify(socket_path, incoming)
-                version = self._authorities.version
-                yield [self._response(spiffe_id)]
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._lifetime / 2):
-                        await self._authorities.changed(version)
+            with self._stream(incoming.credentials):
+                while True:
+                    spiffe_id = await self._identify(socket_path, incoming)
+                    version = self._authorities.version
+                    yield [self._response(spiffe_id)]
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._lifetime / 2):
+                            await self._authorities.changed(version)
 
         async def bundles(_request: X509BundlesRequest, incoming: Incoming) -> AsyncIterator[list[X509BundlesResponse]]:
-            await self._identify(socket_path, incoming)
-            while True:
-                domain, version = self._authorities.signing.trust_domain, self._authorities.version
-                own = {f"spiffe://{domain}": _der(self._authorities.bundle)}
-                yield [X509BundlesResponse(bundles={**own, **self._federated})]
-                await self._authorities.changed(version)
+            with self._stream(incoming.credentials):
+                await self._identify(socket_path, incoming)
+                while True:
+                    domain, version = self._authorities.signing.trust_domain, self._authorities.version
+                    own = {f"spiffe://{domain}": _der(self._authorities.bundle)}
+                    yield [X509BundlesResponse(bundles={**own, **self._federated})]
+                    await self._authorities.changed(version)
 
         return {
             FETCH_SVID: Streaming(X509SvidRequest, svids),
@@ -77,7 +88,34 @@ class Issuer:
             raise InvalidRequest("the metadata workload.spiffe.io: true is missing")
         return await self.identify(socket_path, incoming.credentials)
 
+    @contextlib.contextmanager
+    def _stream(self, caller: Credentials | None) -> Iterator[None]:
+        """Count one stream of the caller's process, or of its connection if that cannot be seen. Raises `Exhausted`."""
+        process = caller.pid if caller and caller.pid else -id(caller)
+        if self._streams[process] >= self._most_streams:
+            raise Exhausted(
+                f"this process has {self._most_streams} streams open here; it needs one or two, and may have more by "
+                "NSM_LIMITS=identity_streams:N"
+            )
+        self._streams[process] += 1
+        try:
+            yield
+        finally:
+            self._streams[process] -= 1
+            if not self._streams[process]:
+                del self._streams[process]
+
     def _response(self, spiffe_id: str) -> X509SvidResponse:
+        now, version = asyncio.get_running_loop().time(), self._authorities.version
+        made, of_version, response = self._recent.get(spiffe_id, (0.0, -1, None))
+        if response is not None and of_version == version and now - made < self._lifetime * _SAME:
+            return response
+        response = self._new(spiffe_id)
+        self._recent = {who: each for who, each in self._recent.items() if now - each[0] < self._lifetime * _SAME}
+        self._recent[spiffe_id] = now, version, response
+        return response
+
+    def _new(self, spiffe_id: str) -> X509SvidResponse:
         svid = self._authorities.signing.issue(spiffe_id, lifetime=datetime.timedelta(seconds=self._lifetime))
         log.debug("issued", spiffe_id=spiffe_id)
         key = svid.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

@@ -21,6 +21,7 @@ from nsm.chains.transport import SocketAccess
 
 from .authorities import Authorities
 from .authority_file import authority_at
+from .cgroups import DRIVERS
 from .entries import Entries
 from .issuer import Identify, Issuer
 from .sockets import Sockets
@@ -28,6 +29,12 @@ from .sockets import Sockets
 
 def _entries(value: str) -> Entries:
     return Entries.parse(items(value))
+
+
+def _cgroup_driver(value: str) -> str:
+    if value and value not in DRIVERS:
+        raise ValueError(f"expected {', '.join(DRIVERS)}, or nothing")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,10 @@ class IdentityConfig(Common):
     )
     authority_secret: str = variable("nsm-identity", text, "of pods: the Secret that keeps all nodes' authorities")
     authority_lifetime: float = variable("720h", duration, "of pods: how long an authority is valid")
+    cgroup_driver: str = variable(
+        "", _cgroup_driver, "of pods: the kubelet's, systemd or cgroupfs; empty: seen by the own pod"
+    )
+    cgroup_root: str = variable("", text, "of pods: the kubelet's --cgroup-root, such as kind's /kubelet")
     federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
 
     def misfits(self) -> Iterator[str]:
@@ -83,20 +94,23 @@ async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
 async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: asyncio.Event) -> None:
     entries = _all_entries(config)
     authorities = Authorities([authority_at(config.authority_file, config.trust_domain)])
-    issuer = Issuer(authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated)
+    issuer = Issuer(
+        authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits
+    )
     async with _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
+        _warn_of_ended(entries)
         hangups = _hangups() if config.entries_file else None
         log.info("ready", trust_domain=config.trust_domain, sockets=len(sockets))
         while hangups is not None and await _first(hangups.get, stopping.wait):
-            await _read_again(config, issuer, sockets)
+            entries = await _read_again(config, issuer, sockets, entries)
         await stopping.wait()
 
 
 async def _serve_pods(config: IdentityConfig, federated: _Bundles) -> None:
     """Until it is cancelled: waiting for the API server may take for ever."""
     async with _pods_of_node(config) as (authorities, identify):
-        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated)
+        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits)
         async with _sockets(config, issuer) as sockets:
             await sockets.serve([_listen_on(config)])
             log.info("ready", trust_domain=config.trust_domain, node=config.node_name)
@@ -116,13 +130,15 @@ async def _pods_of_node(config: IdentityConfig) -> AsyncIterator[tuple[Authoriti
         own_pod=config.pod_name,
         secret=config.authority_secret,
         authority_lifetime=lifetime,
+        cgroup_driver=config.cgroup_driver,
+        cgroup_root=config.cgroup_root,
     ) as found:
         yield found
 
 
 def _sockets(config: IdentityConfig, issuer: Issuer) -> Sockets:
     access = SocketAccess(mode=config.socket_mode, group=config.socket_group)
-    return Sockets(issuer.methods, name=config.name, access=access)
+    return Sockets(issuer.methods, name=config.name, access=access, limits=config.limits)
 
 
 def _listen_on(config: IdentityConfig) -> str:
@@ -144,18 +160,28 @@ def _all_entries(config: IdentityConfig) -> Entries:
         raise InvalidRequest(f"NSM_ENTRIES_FILE={config.entries_file!r}: {error}") from None
 
 
-async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets) -> None:
+async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets, before: Entries) -> Entries:
     try:
-        entries = _all_entries(config)
+        entries = _all_entries(config).following(before)
     except InvalidRequest as error:
         log.warning("the entries stay as they are", error=str(error))
-        return
+        return before
+    _warn_of_ended(entries)
     issuer.identify = entries.identify
     try:
         await sockets.serve(_paths(config, entries))
     except MeshError as error:
         log.warning("not all of the entries can be served; the next SIGHUP tries again", error=str(error))
     log.info("entries read", sockets=len(sockets))
+    return entries
+
+
+def _warn_of_ended(entries: Entries) -> None:
+    if ended := entries.ended():
+        pids = ", ".join(f"pid:{pid}" for pid in ended[:10])
+        log.warning(
+            "entries of processes that are not there select nobody; remove them", entries=pids, count=len(ended)
+        )
 
 
 def _hangups() -> asyncio.Queue[bool]:

@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from nsm.chains.core import Refused, Unavailable
+from nsm.chains.core import Exhausted, Refused, Unavailable
 from nsm.chains.logs import log
 from nsm.chains.transport import Credentials
 from nsm.kube import PODS, Api, Change, Object, Reflector
 
-from .cgroups import is_own_container, pod_uid
+from .cgroups import (
+    CGROUPFS,
+    QOS,
+    SYSTEMD,
+    Claim,
+    Layout,
+    Own,
+    Recogniser,
+    group_names,
+    is_at_the_root,
+    is_own_container,
+    layout_around,
+)
 
-_PATIENCE = 5.0
-"""Seconds to wait for the API server to tell of a pod: a container may be up before the news of its pod is here."""
+_PATIENCE = 10.0
+"""Seconds to wait for the API server to tell of a pod and its container: they may be up before that news is here."""
+_WAITING = 32
+"""Callers of one pod that may wait for such news at once."""
 
 _FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB
 """The inode of the namespace that the kernel starts with (PROC_CGROUP_INIT_INO)."""
@@ -26,25 +43,73 @@ class Pods:
         self._node = node
         self._by_uid: dict[str, Object] = {}
         self._news = asyncio.Event()
+        self._waiting: Counter[str] = Counter()
         self._watched = Reflector(api, PODS, fields=f"spec.nodeName={node}")
         self._watched.on_change(self._note)
 
-    async def named(self, uid: str) -> tuple[str, str]:
-        """Namespace and name of the pod with that UID, which is waited for if need be.
+    async def named(self, claim: Claim) -> tuple[str, str]:
+        """Namespace and name of the pod of which that claim is true, as far as the API server knows it.
 
-        Raises `Refused` if there is none on this node, `Unavailable` if the API server has told nothing yet.
+        News of the pod and of its container are waited for if need be. Raises `Refused` if the claim does not hold,
+        `Unavailable` if the API server has told nothing yet, `Exhausted` if too many wait for the same pod.
         """
+        why = self._fault(claim)
+        if why:
+            with self._place(claim.uid):
+                why = await self._awaited(claim)
+        if why:
+            raise Refused(why)
+        metadata = self._by_uid[claim.uid]["metadata"]
+        return metadata["namespace"], metadata["name"]
+
+    async def own(self, namespace: str, name: str) -> Object:
+        """The pod of that name on this node, which is waited for. Raises `Refused` if there is none."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._watched.synced()
-                while uid not in self._by_uid:
+                while (found := self._watched.objects.get((namespace, name))) is None:
                     await self._news.wait()
+                return found
+        except TimeoutError:
+            where = f"{namespace}/{name} is not a pod of node {self._node}"
+            raise Refused(f"POD_NAME: {where}{self._reason()}") from None
+
+    async def _awaited(self, claim: Claim) -> str:
+        """What is wrong with a claim after all news that came in time."""
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._watched.synced()
+                while why := self._fault(claim):
+                    await self._news.wait()
+                return why
         except TimeoutError:
             if not self._watched.is_synced:
                 raise Unavailable(f"the pods of node {self._node} are not known yet{self._reason()}") from None
-            raise Refused(f"its pod {uid} is not one of node {self._node}{self._reason()}") from None
-        metadata = self._by_uid[uid]["metadata"]
-        return metadata["namespace"], metadata["name"]
+            return f"{self._fault(claim)}{self._reason()}"
+
+    def _fault(self, claim: Claim) -> str:
+        """What of a claim is not as the API server tells it; empty if nothing is."""
+        pod = self._by_uid.get(claim.uid)
+        if pod is None:
+            return f"its pod {claim.uid} is not one of node {self._node}"
+        name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        if (qos := _status(pod).get("qosClass")) != claim.qos:
+            return f"its control group is that of a pod of class {claim.qos}, but {name} is {qos or 'of none yet'}"
+        if claim.group not in group_names(_containers(pod), claim.driver):
+            return f"its control group {claim.group[:80]!r} is not that of a container of {name}"
+        return ""
+
+    @contextmanager
+    def _place(self, uid: str) -> Iterator[None]:
+        if self._waiting[uid] >= _WAITING:
+            raise Exhausted(f"{_WAITING} callers wait already for news of pod {uid}; try again later")
+        self._waiting[uid] += 1
+        try:
+            yield
+        finally:
+            self._waiting[uid] -= 1
+            if not self._waiting[uid]:
+                del self._waiting[uid]
 
     def _reason(self) -> str:
         return f": {self._watched.trouble}" if self._watched.trouble else ""
@@ -66,20 +131,36 @@ class Pods:
 
 
 class PodIdentities:
-    """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`. `own` is the pod that we are in, if known."""
+    """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`.
+
+    `own` is the pod that we are in, if known: its groups show where the kubelet of this node makes those of pods.
+    Without it they are expected at the root of the hierarchy. `driver` and `root`, the kubelet's --cgroup-root, say it
+    instead.
+    """
 
     def __init__(
-        self, pods: Pods, trust_domain: str, *, own: tuple[str, str] | None = None, proc: Path = Path("/proc")
+        self,
+        pods: Pods,
+        trust_domain: str,
+        *,
+        own: tuple[str, str] | None = None,
+        driver: str = "",
+        root: str = "",
+        proc: Path = Path("/proc"),
     ) -> None:
         self._pods, self._trust_domain, self._own, self._proc = pods, trust_domain, own, proc
+        self._drivers = (driver,) if driver else (SYSTEMD, CGROUPFS)
+        self._is_told, self._root = bool(driver or root), tuple(filter(None, root.split("/")))
+        self._recogniser: Recogniser | None = None
+        self._finding_out = asyncio.Lock()
 
     async def identify(self, _socket_path: str, caller: Credentials | None) -> str:
         """The SPIFFE ID of the caller's pod. Raises `Refused`, with what it is instead of a pod of this node."""
         assert caller is not None  # these sockets are unix sockets
         try:
             namespace, name = await self._pod_of(caller)
-        except Refused as error:
-            refused = Refused(f"no identity is issued to pid {caller.pid}, uid {caller.uid}: {error.detail}")
+        except (Refused, Exhausted) as error:
+            refused = type(error)(f"no identity is issued to pid {caller.pid}, uid {caller.uid}: {error.detail}")
             log.info("refused", error=refused.detail)
             raise refused from None
         return f"spiffe://{self._trust_domain}/ns/{namespace}/pod/{name}"
@@ -88,7 +169,36 @@ class PodIdentities:
         groups, own = self._groups_of(caller), self._groups("self")
         if self._own is not None and is_own_container(groups, own):
             return self._own
-        return await self._pods.named(pod_uid(groups, own if self._is_in_a_namespace() else ""))
+        found = await self._pods.named((await self._recognising(own)).claim(groups))
+        if not caller.is_alive():  # it may have been waited for
+            raise Refused("its process has ended")
+        return found
+
+    async def _recognising(self, cgroup: str) -> Recogniser:
+        """What recognises the pods of this node; found out once, by our own `/proc/self/cgroup`."""
+        async with self._finding_out:
+            if self._recogniser is None:
+                self._recogniser = await self._recogniser_for(cgroup)
+            return self._recogniser
+
+    async def _recogniser_for(self, cgroup: str) -> Recogniser:
+        layouts = [Layout(driver, self._root) for driver in self._drivers]
+        is_root = is_at_the_root(cgroup) and self._is_in_a_namespace()
+        if self._own is None:
+            if is_root:
+                raise Refused("`nsm identity` sees control groups from its own container; it needs POD_NAME for that")
+            return Recogniser(layouts)
+        if self._is_told and not is_root:
+            return Recogniser(layouts)
+        own = _own(await self._pods.own(*self._own), cgroup)
+        if is_root:
+            return Recogniser(layouts, own)
+        if (layout := layout_around(own)) is None:
+            raise Refused(
+                "where this node's pods have their control groups is not known, as those of `nsm identity` are not its "
+                "pod's; set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT as the kubelet has them"
+            )
+        return Recogniser([layout])
 
     def _groups_of(self, caller: Credentials) -> str:
         """The caller's control groups.
@@ -116,3 +226,23 @@ class PodIdentities:
             return (self._proc / process / "cgroup").read_bytes().decode(errors="surrogateescape")
         except OSError:
             return ""
+
+
+def _own(pod: Object, cgroup: str) -> Own:
+    qos = str(_status(pod).get("qosClass"))
+    if qos not in QOS:
+        raise Refused(f"the API server tells no QoS class of `nsm identity`'s own pod: {qos[:40]!r}")
+    return Own(pod["metadata"]["uid"], qos, cgroup)
+
+
+def _status(pod: Object) -> Object:
+    status = pod.get("status")
+    return status if isinstance(status, dict) else {}
+
+
+def _containers(pod: Object) -> Iterator[str]:
+    """The ids of its containers of all kinds, such as `containerd://3f2a..`; those without one do not run yet."""
+    for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
+        for status in _status(pod).get(kind) or ():
+            if isinstance(status, dict):
+                yield str(status.get("containerID") or "")

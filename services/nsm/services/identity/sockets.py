@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from types import TracebackType
 
-from nsm.chains.core import MeshError
+from nsm.chains.core import Limits, MeshError
 from nsm.chains.transport import Methods, SocketAccess, serve_plain
+
+from .guests import guarded
 
 
 class Sockets:
     """Serves `methods` of each socket's path. As an async context manager it closes them all."""
 
-    def __init__(self, methods: Callable[[str], Methods], *, name: str, access: SocketAccess) -> None:
-        self._methods, self._name, self._access = methods, name, access
+    def __init__(
+        self, methods: Callable[[str], Methods], *, name: str, access: SocketAccess, limits: Limits | None = None
+    ) -> None:
+        self._methods, self._name, self._access, self._limits = methods, name, access, limits or Limits()
         self._served: dict[str, AsyncExitStack] = {}
 
     def __len__(self) -> int:
@@ -34,7 +38,8 @@ class Sockets:
             stack = AsyncExitStack()
             serving = serve_plain(path, self._methods(path), name=self._name, access=self._access)
             try:
-                await stack.enter_async_context(serving)
+                server = await stack.enter_async_context(serving)
+                await stack.enter_async_context(guarded(server, self._limits))
                 self._served[path] = stack
             except MeshError as error:
                 failed = failed or error
