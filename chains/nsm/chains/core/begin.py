@@ -11,9 +11,9 @@ order in which they came. Events are Requests and Closes of callers, and those t
 the `EventFactory` (refresh, heal, expiry). Different connections do not wait for each other.
 
 *Close correctness.* A Close always runs with the connection that the last successful Request returned, whatever the
-caller passes; closing what is not there succeeds and does nothing. After a Close the store is disposed of, also
-when the Close failed behind `Begin`: elements clean up locally in any case. Only a Close that its caller was not
-entitled to (`CloseRefused`) changes nothing.
+caller passes; only the path up to here is the caller's, and it is judged by that. Closing what is not there succeeds
+and does nothing. After a Close the store is disposed of, also when the Close failed behind `Begin`: elements clean up
+locally in any case. Only a Close that its caller was not entitled to (`CloseRefused`) changes nothing.
 
 *Failure and cancellation.* What a failed or cancelled call has registered with `call.undo` is taken back, shielded,
 before the next event may begin. If the connection had not been established before, its store is disposed of and
@@ -33,7 +33,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, State
+from nsm.apis.connection import Connection, Path, State
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 
@@ -202,6 +202,8 @@ class _Entry:
         closing = self._same_call()
         if call is not None:
             closing.peer, closing.token, closing.inbox = call.peer, call.token, call.inbox
+            if call.peer is not None:
+                closing.connection.path = _path_of_caller(call.connection.path, closing.connection.path)
             closing.deadline = closing.deadline if call.deadline is None else call.deadline
         await shielded(self._close(closing), name=f"close of {self.connection_id}")
 
@@ -285,6 +287,14 @@ def merge_with_returned(returned: Connection, requested: Connection, current: Co
 def _merge_keys(before: dict[str, str], requested: dict[str, str], now: dict[str, str]) -> dict[str, str]:
     merged = {key: value for key, value in now.items() if key not in before or key in requested}
     return merged | {key: value for key, value in requested.items() if key in before and before[key] != value}
+
+
+def _path_of_caller(theirs: Path | None, ours: Path | None) -> Path | None:
+    """The path as the caller shows it, up to this component: what it is judged by; behind that, what was returned."""
+    if theirs is None or ours is None:
+        return ours
+    before, behind = theirs.path_segments[: theirs.index + 1], ours.path_segments[ours.index + 1 :]
+    return Path(index=theirs.index, path_segments=[*before, *behind])
 
 
 def _id_of(call: Call) -> str:

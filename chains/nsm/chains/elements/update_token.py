@@ -39,12 +39,17 @@ class UpdateToken(Element):
         path = call.connection.path
         if path is None or path.index >= len(path.path_segments):
             return
-        if path.index > 0 and call.token is not None:
-            latest = latest_expiry(call.token.token, call.peer, self._identity.token_lifetime)
-            expires = Timestamp.from_seconds(min(call.token.expires.to_seconds(), latest))
-            _set(path.path_segments[path.index - 1], call.token.token, expires)
+        if path.index > 0:
+            self._update_callers(call, path.path_segments[path.index - 1])
         own = self._identity.token(call.peer)
         _set(path.path_segments[path.index], own.token, own.expires)
+
+    def _update_callers(self, call: Call, segment: PathSegment) -> None:
+        if call.token is not None:
+            _set(segment, call.token.token, call.token.expires)
+        if segment.expires is not None:
+            latest = latest_expiry(segment.token, call.peer, self._identity.token_lifetime)
+            segment.expires = min(segment.expires, Timestamp.from_seconds(latest), key=Timestamp.to_seconds)
 
     def _sign_again(self, call: Call, connection: Connection) -> None:
         path = connection.path

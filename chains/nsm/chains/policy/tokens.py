@@ -50,9 +50,12 @@ def latest_expiry(token: str, peer: Peer | None, lifetime: float) -> float:
 
     That is the token's own end, the certificate's, and `lifetime` seconds from now, whichever comes first.
     """
-    claims, now = claims_of(token), time.time()
-    ends = [now + lifetime, claims.expires if claims is not None else now]
-    return min(ends if peer is None else [*ends, peer.expires])
+    ends = [time.time() + lifetime]
+    if (claims := claims_of(token)) is not None:
+        ends.append(claims.expires)
+    if peer is not None:
+        ends.append(peer.expires)
+    return min(ends)
 
 
 def _claims(token: str) -> Claims | None:
