@@ -22,12 +22,15 @@ from .decision import (
     is_annotated_itself,
     kind_in,
 )
-from .kinds import Json, kind_of, mapping, name_of
+from .kinds import Json, kind_of, mapping, name_of, shortened
 from .recipe import Recipe
 
 _API = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 """It becomes a part of a URL, whoever asks."""
+
+_LONGEST_WORD = 253
+_LONGEST_REFUSAL = 2000
 
 
 class Namespaces(Protocol):
@@ -83,14 +86,15 @@ def _question(document: Any) -> Question:
         raise ValueError("expected an AdmissionReview of admission.k8s.io/v1")
     request = mapping(document, "request")
     kind = mapping(request, "kind")
-    if not request.get("uid") or not kind.get("kind"):
+    uid, name = _text(request, "uid"), _text(kind, "kind")
+    if not uid or not name:
         raise ValueError("the AdmissionReview has no request with a uid and a kind")
-    group, name, namespace = str(kind.get("group") or ""), str(kind["kind"]), str(request.get("namespace") or "")
+    group, namespace = _text(kind, "group"), _text(request, "namespace")
     if kind_of(group, name) is not None and not _NAMESPACE.fullmatch(namespace):
         raise ValueError("the AdmissionReview does not name its object's namespace")
     return Question(
-        uid=str(request["uid"]),
-        operation=str(request.get("operation") or ""),
+        uid=uid,
+        operation=_text(request, "operation"),
         group=group,
         kind=name,
         namespace=namespace,
@@ -99,16 +103,22 @@ def _question(document: Any) -> Question:
     )
 
 
+def _text(item: Json, key: str) -> str:
+    """A word of the API server's, which also is written to the log; nothing if it is none."""
+    value = item.get(key)
+    return value if isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isprintable() else ""
+
+
 def _response(uid: str, verdict: Verdict) -> Json:
     response: Json = {"uid": uid, "allowed": not verdict.refusal}
     if verdict.refusal:
         status = {"status": "Failure", "reason": "Invalid", "code": 422}
-        response["status"] = {**status, "message": verdict.refusal}
+        response["status"] = {**status, "message": shortened(verdict.refusal, _LONGEST_REFUSAL)}
     if verdict.patch:
-        patch = json.dumps(verdict.patch, separators=(",", ":")).encode()
+        patch = json.dumps(verdict.patch, separators=(",", ":"), allow_nan=False).encode()
         response |= {"patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
     if verdict.warnings:
-        response["warnings"] = list(verdict.warnings)
+        response["warnings"] = [shortened(each, _LONGEST_REFUSAL) for each in verdict.warnings]
     return response
 
 
@@ -124,7 +134,7 @@ def _tell(question: Question, verdict: Verdict) -> None:
         "operation": question.operation,
     }
     if verdict.refusal:
-        log.warning("refused", **what, reason=verdict.refusal)
+        log.warning("refused", **what, reason=shortened(verdict.refusal, _LONGEST_REFUSAL))
     elif verdict.patch:
         log.info("changed", **what)
     else:

@@ -10,6 +10,7 @@ Json = dict[str, Any]
 """An object of Kubernetes, or a part of one."""
 
 CREATE, UPDATE = "CREATE", "UPDATE"
+_LONGEST_NAME = 253
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,22 @@ def labels_of(item: Json) -> Json:
 
 
 def name_of(item: Json) -> str:
-    """The object's name, or the beginning of the one that it will get."""
+    """The object's name, or the beginning of the one that it will get; what cannot be one is escaped and cut."""
     metadata = mapping(item, "metadata")
-    return str(metadata.get("name") or f"{metadata.get('generateName') or ''}*")
+    name, beginning = metadata.get("name"), metadata.get("generateName")
+    if isinstance(name, str) and name:
+        return _shown(name)
+    return f"{_shown(beginning) if isinstance(beginning, str) else ''}*"
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, cut in the middle if it is longer than `most` characters: its end often says what would do."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
+def _shown(name: str) -> str:
+    name = shortened(name, _LONGEST_NAME)
+    return name if name.isprintable() else ascii(name)
 
 
 def is_controlled_by(item: Json, kind: str) -> bool:

@@ -51,8 +51,8 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
         admission = Admission(recipe, NamespaceIndex(api, seen))
         if config.prometheus:
             await stack.enter_async_context(_metrics(config, admission, certificate, renewal))
-        served = application(admission, fault)
-        port = await stack.enter_async_context(serving(served, address, certificate.context))
+        served = application(admission, fault, config.limits)
+        port = await stack.enter_async_context(serving(served, address, certificate.context, config.limits))
         if renewal is not None:
             stack.push_async_callback(renewal.withdraw)  # before the server ends: nobody is to call it then
         tasks = await stack.enter_async_context(Tasks("webhook"))  # last: they end first

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
+from aiohttp.web_exceptions import HTTPException
 
-from nsm.chains.core import InvalidRequest, MeshError
+from nsm.chains.core import Exhausted, InvalidRequest, Limits, MeshError, TimedOut
 from nsm.chains.logs import log
 from nsm.chains.transport.urls import Address
 
 from .admission import Admission
+from .bodies import Bodies
+from .door import open_door
 
-_LARGEST = 16 * 2**20
-"""Bytes of a review: it may hold an object and its predecessor, of some 3 MiB each."""
 _GRACE = 5.0
 """Seconds that requests under way may take when the server ends."""
+_IDLE = 30.0
+"""Seconds that a connection may be without a whole head of a request."""
+_LINGER = 1.0
+"""Seconds in which the rest of a body that was refused is read and thrown away."""
+_LONGEST_LINE = 4096
+_MOST_HEADERS = 64
 
 
-def application(admission: Admission, fault: Callable[[], str]) -> web.Application:
+def application(admission: Admission, fault: Callable[[], str], limits: Limits | None = None) -> web.Application:
     """``POST /mutate`` and ``GET /ready``; `fault` says in one line why the server is of no use, or nothing.
 
     The kubelet shows nobody what `/ready` says: once it was ready, each change of it is in the log.
     """
     told: str | None = None
+    bodies = Bodies(limits or Limits())
 
     async def mutate(request: web.Request) -> web.Response:
         try:
-            answer = await admission.review(json.loads(await request.read()))
+            answer = await admission.review(json.loads(await bodies.read(request)))
+            return web.json_response(answer)
         except (ValueError, RecursionError) as error:
-            return web.Response(status=400, text=f"{error}\n")
+            return _told(400, str(error) or "the review is nested too deeply")
+        except InvalidRequest as error:
+            return _told(413, str(error))
+        except TimedOut as error:
+            return _told(408, str(error))
+        except Exhausted as error:
+            return _told(429, str(error))
         except MeshError as error:
             log.error("cannot decide", error=str(error))
-            return web.Response(status=503, text=f"{error}\n")
-        return web.json_response(answer)
+            return _told(503, str(error))
 
     async def ready(_request: web.Request) -> web.Response:
         nonlocal told
@@ -48,22 +62,62 @@ def application(admission: Admission, fault: Callable[[], str]) -> web.Applicati
             told = wrong
         return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ready'}\n")
 
-    served = web.Application(client_max_size=_LARGEST)
+    served = web.Application(middlewares=[_in_one_line])
     served.add_routes([web.post("/mutate", mutate), web.get("/ready", ready)])
     return served
 
 
 @asynccontextmanager
-async def serving(served: web.Application, address: Address, context: ssl.SSLContext) -> AsyncIterator[int]:
+async def serving(
+    served: web.Application, address: Address, context: ssl.SSLContext, limits: Limits | None = None
+) -> AsyncIterator[int]:
     """Serve over TLS; gives the port. Raises `InvalidRequest` if `address` cannot be had."""
-    runner = web.AppRunner(served, access_log=None, shutdown_timeout=_GRACE)
+    runner = web.AppRunner(
+        served,
+        access_log=None,
+        shutdown_timeout=_GRACE,
+        keepalive_timeout=_IDLE,
+        lingering_time=_LINGER,
+        max_line_size=_LONGEST_LINE,
+        max_field_size=_LONGEST_LINE,
+        max_headers=_MOST_HEADERS,
+        auto_decompress=False,  # an API server compresses nothing
+        logger=_Lines("nsm.webhook"),
+    )
     await runner.setup()
-    try:
-        site = web.TCPSite(runner, address.host or None, address.port, ssl_context=context)
+    assert runner.server is not None
+    door = open_door(address.host or None, address.port, runner.server, context, limits or Limits(), runner.cleanup)
+    async with AsyncExitStack() as stack:
         try:
-            await site.start()
+            port = await stack.enter_async_context(door)
         except OSError as error:
+            await runner.cleanup()
             raise InvalidRequest(f"cannot listen on {address}: {error.strerror or error}") from None
-        yield runner.addresses[0][1]
-    finally:
-        await asyncio.shield(runner.cleanup())
+        yield port
+
+
+@web.middleware
+async def _in_one_line(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Whoever sends what cannot be read, or goes in the middle of it, does not fill the log."""
+    try:
+        return await handler(request)
+    except HTTPException:
+        raise
+    except (OSError, web.RequestPayloadError) as error:
+        log.debug("a caller went away or sent no HTTP", error=str(error) or type(error).__name__)
+        return _told(400, "the request could not be read")
+
+
+class _Lines(logging.Logger):
+    """What aiohttp tells: in one line, and without a traceback, since it is about what callers sent."""
+
+    def exception(self, msg: object, *args: object, **_more: object) -> None:
+        error = _more.get("exc_info")
+        log.debug("a request could not be answered", error=f"{type(error).__name__}: {error}"[:200])
+
+
+def _told(status: int, text: str) -> web.Response:
+    line = " ".join(text.split())[:1000]
+    return web.Response(status=status, text=f"{line}\n")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_LONGEST = 500
+"""Characters of a fault: it quotes the document."""
+
 
 @contextmanager
 def yaml_faults() -> Iterator[None]:
@@ -14,7 +17,7 @@ def yaml_faults() -> Iterator[None]:
     try:
         yield
     except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(" ".join(str(error).split())[:_LONGEST]) from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`

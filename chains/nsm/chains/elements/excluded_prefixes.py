@@ -51,6 +51,6 @@ def prefixes_of(document: Any) -> tuple[str, ...]:
 def _prefix(item: Any) -> str:
     interface = read_interface(item) if isinstance(item, str) else None
     if interface is None:
-        shown = f"a {type(item).__name__}" if isinstance(item, list | dict) else repr(item)  # aliases: without end
+        shown = f"a {type(item).__name__}" if isinstance(item, list | dict) else f"{item!r:.80}"  # aliases: without end
         raise ValueError(f"{shown} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
     return str(interface.network)

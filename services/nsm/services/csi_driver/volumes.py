@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from nsm.apis.csi import NodePublishVolumeRequest, NodeUnpublishVolumeRequest
@@ -12,13 +13,18 @@ from nsm.chains.logs import log
 from . import mounts
 
 _CONTEXT = "csi.storage.k8s.io/"
+_PLACE = re.compile(r"pods/[0-9A-Za-z-]{1,64}/volumes/kubernetes\.io~csi/[0-9A-Za-z][0-9A-Za-z._-]{0,252}/mount")
+"""Of a pod's volume below the kubelet's root. No pod can write in any folder on the way."""
+_VOLUME = re.compile(r"[0-9A-Za-z._-]{1,128}")
 
 
 class Volumes:
     """Shows `folder` in pods. Doing again what is done already is fine, as the kubelet repeats itself."""
 
     def __init__(self, folder: str, *, kubelet_folder: str) -> None:
-        self._folder, self._kubelet_folder = folder, os.path.realpath(kubelet_folder)
+        self._folder = folder
+        self._roots = kubelet_folder, os.path.realpath(kubelet_folder)
+        """The kubelet's root, as it is named and as it is."""
 
     def publish(self, request: NodePublishVolumeRequest) -> None:
         """Bind the folder at the volume's target.
@@ -52,13 +58,20 @@ class Volumes:
         log.info("unpublished", volume=request.volume_id)
 
     def _target(self, volume: str, target: str) -> str:
+        """Where the volume is to be, with nothing on the way to it that could lead elsewhere."""
         if not volume:
             raise InvalidRequest("the volume has no id")
-        resolved, root = os.path.realpath(target), self._kubelet_folder
-        if not target.startswith("/") or resolved == root or os.path.commonpath([resolved, root]) != root:
+        if not _VOLUME.fullmatch(volume):
+            raise InvalidRequest(f"{volume[:80]!r} is not the id of a volume")
+        root = next((root for root in self._roots if target.startswith(f"{root}/")), None)
+        if root is None or not _PLACE.fullmatch(target[len(root) + 1 :]):
             raise InvalidRequest(
-                f"{target!r} is not below {self._kubelet_folder}; if the kubelet has another root, set NSM_KUBELET_DIR"
+                f"{target[:200]!r} is not below {self._roots[0]} where the kubelet has CSI volumes of pods; "
+                "if it has another root, set NSM_KUBELET_DIR"
             )
+        resolved = os.path.join(self._roots[-1], target[len(root) + 1 :])
+        if os.path.realpath(resolved) != resolved:
+            raise InvalidRequest(f"{target[:200]!r} has a link on its way, which is not followed")
         return resolved
 
 
@@ -83,4 +96,5 @@ def _check_kind(request: NodePublishVolumeRequest) -> None:
 
 def _pod(request: NodePublishVolumeRequest) -> str:
     context = request.volume_context
-    return f"{context.get(f'{_CONTEXT}pod.namespace', '')}/{context.get(f'{_CONTEXT}pod.name', '')}"
+    name = "/".join(context.get(f"{_CONTEXT}pod.{key}", "")[:253] for key in ("namespace", "name"))
+    return name if name.isprintable() else ascii(name)

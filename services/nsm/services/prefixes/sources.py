@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import yaml
 
@@ -12,41 +13,47 @@ from nsm.chains.elements.excluded_prefixes import prefixes_of
 from nsm.chains.model.addresses import Network, read_address, read_interface
 from nsm.kube import Object
 
+_MOST = 1024
+"""Prefixes of one object: a manager tells each client all of them."""
+_LONGEST = 2**18
+"""Characters of a YAML document, which takes a second to read."""
+
 
 def of_node(node: Object) -> list[Network]:
-    """The ranges that the pods of a node have addresses of."""
-    spec = node.get("spec") or {}
-    return _networks(spec.get("podCIDRs") or [spec.get("podCIDR")])
+    """The ranges that the pods of a node have addresses of. Raises ValueError."""
+    spec = _mapping(node, "spec")
+    return _networks(_listed(spec, "podCIDRs") or [spec.get("podCIDR")])
 
 
 def of_service(service: Object) -> list[Network]:
-    """The addresses of a service, each as a prefix of its own; a headless one has none."""
-    spec = service.get("spec") or {}
-    addresses = map(read_address, spec.get("clusterIPs") or [spec.get("clusterIP") or ""])
+    """The addresses of a service, each as a prefix of its own; a headless one has none. Raises ValueError."""
+    spec = _mapping(service, "spec")
+    texts = _listed(spec, "clusterIPs") or [spec.get("clusterIP")]
+    addresses = [read_address(text) for text in texts if isinstance(text, str)]
     return [ipaddress.ip_network(address) for address in addresses if address is not None]
 
 
 def of_service_cidr(service_cidr: Object) -> list[Network]:
-    """The ranges that services get their addresses from (networking.k8s.io/v1, Kubernetes 1.33)."""
-    return _networks((service_cidr.get("spec") or {}).get("cidrs") or [])
+    """The ranges that services get their addresses from (networking.k8s.io/v1, Kubernetes 1.33). Raises ValueError."""
+    return _networks(_listed(_mapping(service_cidr, "spec"), "cidrs"))
 
 
 def of_kubeadm(config_map: Object) -> list[Network]:
     """The ranges of pods and services that kubeadm was told. Raises ValueError if they cannot be read."""
     name = "ClusterConfiguration"
-    document = _document((config_map.get("data") or {}).get(name, ""), name)
+    document = _document(_entry(config_map, name), name)
     networking = document.get("networking") if isinstance(document, dict) else None
     if document is None or networking is None:
         return []
     if not isinstance(networking, dict):
         raise ValueError("ClusterConfiguration: networking is no mapping")
-    subnets = [str(networking.get(name) or "").split(",") for name in ("podSubnet", "serviceSubnet")]
+    subnets = [_word(networking.get(name) or "").split(",") for name in ("podSubnet", "serviceSubnet")]
     return _networks(subnet.strip() for both in subnets for subnet in both)
 
 
 def of_user(config_map: Object, key: str) -> list[Network]:
     """What somebody wants to have excluded besides, a YAML list under `prefixes`. Raises ValueError."""
-    return in_document((config_map.get("data") or {}).get(key, ""), key)
+    return in_document(_entry(config_map, key), key)
 
 
 def in_document(text: str, name: str) -> list[Network]:
@@ -69,6 +76,8 @@ def document_of(prefixes: Iterable[str]) -> str:
 
 
 def _document(text: str, key: str) -> object:
+    if len(text) > _LONGEST:
+        raise ValueError(f"{key}: {len(text)} characters are too many: at most {_LONGEST}")
     try:
         with yaml_faults():
             return yaml.safe_load(text)
@@ -76,12 +85,43 @@ def _document(text: str, key: str) -> object:
         raise ValueError(f"{key}: {error}") from None
 
 
-def _networks(texts: Iterable[str | None]) -> list[Network]:
-    return list(_read(text for text in texts if text))
+def _networks(texts: Iterable[Any]) -> list[Network]:
+    found = list(_read(_word(text) for text in texts if text))
+    if len(found) > _MOST:
+        raise ValueError(f"{len(found)} prefixes are too many: at most {_MOST} in one object")
+    return found
 
 
 def _read(texts: Iterable[str]) -> Iterator[Network]:
     for text in texts:
         if (interface := read_interface(text)) is None:
-            raise ValueError(f"{text!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+            raise ValueError(f"{text[:80]!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
         yield interface.network
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a {type(value).__name__} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+    return value
+
+
+def _entry(config_map: Object, key: str) -> str:
+    value = _mapping(config_map, "data").get(key) or ""
+    if not isinstance(value, str):
+        raise ValueError(f"{key} is no text")
+    return value
+
+
+def _mapping(item: Object, key: str) -> Object:
+    """The mapping under `key`, empty if there is none. Raises ValueError if it is something else."""
+    value = item.get(key) or {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} is no mapping")
+    return value
+
+
+def _listed(item: Object, key: str) -> list[Any]:
+    value = item.get(key) or []
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is no list")
+    return value

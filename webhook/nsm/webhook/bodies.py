@@ -1,0 +1,51 @@
+"""Reads the bodies of requests, within bounds of size, time and of what all of them hold together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from aiohttp import web
+
+from nsm.chains.core import Exhausted, InvalidRequest, Limits, TimedOut
+
+_TIME = 5.0
+"""Seconds that a body may take; API servers wait 10 s for the answer."""
+_AT_ONCE = 16
+"""Bodies of the largest size that are held at once; one address may have a quarter of that."""
+
+
+class Bodies:
+    """What is being read of them, by the address that it comes from."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._largest = limits.webhook_review
+        self._held: Counter[str] = Counter()
+
+    async def read(self, request: web.Request) -> bytearray:
+        """The body. Raises `InvalidRequest` if it is too large, `TimedOut`, or `Exhausted` if too much is held."""
+        address, body = request.remote or "", bytearray()
+        if (request.content_length or 0) > self._largest:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(_TIME):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    self._held[address] += len(chunk)
+                    self._check(len(body), address)
+            return body
+        except TimeoutError:
+            raise TimedOut(f"the review did not arrive within {_TIME:g} s") from None
+        finally:
+            self._held[address] -= len(body)
+            if not self._held[address]:
+                del self._held[address]
+
+    def _check(self, size: int, address: str) -> None:
+        if size > self._largest:
+            raise self._too_large()
+        if self._held[address] > _AT_ONCE * self._largest // 4 or self._held.total() > _AT_ONCE * self._largest:
+            raise Exhausted("too many reviews arrive at once; ask again later")
+
+    def _too_large(self) -> InvalidRequest:
+        return InvalidRequest(f"the review is larger than {self._largest} bytes (NSM_LIMITS=webhook_review:N)")
