@@ -44,14 +44,18 @@ class Follow(Generic[R]):
         while True:
             try:
                 await self._watch(registry)
+            except _Full as error:
+                pause = PAUSE_WHEN_FULL
+                broke(error, pause)
             except MeshError as error:
-                pause = PAUSE_WHEN_FULL if isinstance(error, _Full) else pause
                 broke(error, pause)
             finally:
                 was_complete = self.is_complete
                 self.clear()
-            pause = FIRST_PAUSE if was_complete else min(2 * pause, max(pause, LONGEST_PAUSE))
+            if pause != PAUSE_WHEN_FULL:
+                pause = FIRST_PAUSE if was_complete else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause)
+            pause = min(pause, LONGEST_PAUSE)
 
     def clear(self) -> None:
         """Forget all: the watch ended."""
