@@ -98,7 +98,26 @@ def entries(run: RunDir, parts: Sequence[Component]) -> str:
 
 
 def _registry(topology: Topology, node: str) -> Component:
-    return Component(role_of("registry", node), "registry", node, node, {"NSM_LISTEN_ON": _registry_url(topology)})
+    environment = {"NSM_LISTEN_ON": _registry_url(topology), **_registration(topology)}
+    return Component(role_of("registry", node), "registry", node, node, environment)
+
+
+def _registration(topology: Topology) -> dict[str, str]:
+    """Who registers forwarders, and the places of endpoints on nodes with several: their calls may leave by another."""
+    services = dict.fromkeys(map(_forwarder_service, topology.nodes))
+    several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
+    return {
+        "NSM_REGISTRATION_POLICY": ",".join(f"{name}=spiffe://{TRUST_DOMAIN}/*/forwarder" for name in services),
+        **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
+    }
+
+
+def _forwarder_service(node: Node) -> str:
+    return node.manager_environment.get("NSM_FORWARDER_NETWORK_SERVICE_NAME") or "forwarder"
+
+
+def _has_links(topology: Topology, node: str) -> bool:
+    return sum(node in link.nodes for link in topology.links) > 1
 
 
 def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
@@ -106,6 +125,7 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     manager = {
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
         "NSM_REGISTRY_URL": _registry_url(topology),
+        "NSM_REGISTRATION_POLICY": f"{_forwarder_service(node)}=spiffe://{TRUST_DOMAIN}/{node.name}/forwarder",
         **node.manager_environment,
     }
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]

@@ -5,27 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, RegistryChain, RegistryElement
+from nsm.chains.core import ENDPOINTS, SERVICES, Limits, MeshError, RegistryCall, RegistryChain, RegistryElement
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
-from nsm.chains.policy import NO_TRUST, REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, Trust
+from nsm.chains.policy import (
+    FORWARDERS,
+    NO_HOSTS,
+    NO_TRUST,
+    REGISTRY_CLIENT_MASKS,
+    REGISTRY_SERVER_MASKS,
+    Hosts,
+    Registration,
+    Trust,
+)
+from nsm.chains.registry.allow_services import AllowServices
+from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import Authorize, AuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
+from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.client_info import ClientInfo as EndpointInfo
 from nsm.chains.registry.client_url import ClientUrl
 from nsm.chains.registry.connect import Connect as ConnectRegistry
 from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls
 from nsm.chains.registry.expire import Expire
+from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
+from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.registry.memory import Memory
+from nsm.chains.registry.quota import Quota, Quotas
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.registry.update_path import UpdatePath
@@ -36,6 +51,8 @@ from .endpoint import Endpoint, endpoint
 
 EndpointChain = RegistryChain[NetworkServiceEndpoint]
 ServiceChain = RegistryChain[NetworkService]
+
+_OPEN, _LIMITS = Registration(), Limits()
 
 
 @dataclass(frozen=True)
@@ -82,13 +99,24 @@ def nsmgr(
     trust: Trust = NO_TRUST,
     endpoint_lifetime: float = 60.0,
     excluded_prefixes: str = DEFAULT_PATH,
+    service_lifetime: float = LIFETIME,
+    registration: Registration = _OPEN,
+    hosts: Hosts = NO_HOSTS,
+    limits: Limits = _LIMITS,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
-    `trust` says who may vouch for others in a path, and who may watch.
+    `trust` says who may vouch for others in a path, and who may watch; `registration` who may register for which
+    service, `hosts` where endpoints may be that pass no socket.
     """
-    known_services = RegistryChain(_services_store(pool, registry_url, client_policies))
-    known_endpoints = RegistryChain([LocalBypass(own_url), *_endpoints_store(pool, registry_url, client_policies)])
+    known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
+    known_endpoints = RegistryChain(
+        [LocalBypass(own_url), *_endpoints_store(pool, registry_url, client_policies, limits)]
+    )
+    quotas = Quotas(limits)
+    allowed: AllowServices[Any] = AllowServices(
+        registration, identity, forwarder_service=forwarder_service, forwarders=FORWARDERS
+    )
     connections = endpoint(
         name,
         identity,
@@ -111,17 +139,27 @@ def nsmgr(
     )
     services: ServiceChain = RegistryChain(
         [
+            CheckRecord(SERVICES, limits),
+            LimitWatches(limits),
             UpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
             Authorize(server_policies, trust),
+            allowed,
+            Quota(quotas),
+            ExpireServices(known_endpoints, service_lifetime),
         ],
         known_services,
     )
     endpoints: EndpointChain = RegistryChain(
         [
+            CheckRecord(ENDPOINTS, limits),
+            LimitWatches(limits),
             UpdatePath(identity),
             RegistryBegin(),
             Authorize(server_policies, trust),
+            allowed,
+            AllowUrls(hosts, trust, takes_descriptors=True),
+            Quota(quotas),
             EndpointInfo(labels or {}),
             Expire(endpoint_lifetime),
             ReceiveUrl(pool.forget),
@@ -133,22 +171,22 @@ def nsmgr(
 
 
 def _services_store(
-    pool: Pool, registry_url: str | None, policies: Sequence[str]
+    pool: Pool, registry_url: str | None, policies: Sequence[str], limits: Limits
 ) -> list[RegistryElement[NetworkService]]:
     if registry_url is None:
         return [SetPayload(), Memory()]
     remote: ServiceChain = RegistryChain(
         [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(SERVICES, pool)
     )
-    return [Cache(SERVICES), ConnectRegistry(remote)]
+    return [Cache(SERVICES, limits=limits), ConnectRegistry(remote)]
 
 
 def _endpoints_store(
-    pool: Pool, registry_url: str | None, policies: Sequence[str]
+    pool: Pool, registry_url: str | None, policies: Sequence[str], limits: Limits
 ) -> list[RegistryElement[NetworkServiceEndpoint]]:
     if registry_url is None:
         return [SetRegistrationTime(), Memory()]
     remote: EndpointChain = RegistryChain(
         [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(ENDPOINTS, pool)
     )
-    return [Cache(ENDPOINTS), ConnectRegistry(remote)]
+    return [Cache(ENDPOINTS, limits=limits), ConnectRegistry(remote)]

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, RegistryChain
+from nsm.chains.core import ENDPOINTS, SERVICES, Limits, RegistryChain
 from nsm.chains.identity import Identity
-from nsm.chains.policy import NO_TRUST, REGISTRY_SERVER_MASKS, Trust
+from nsm.chains.policy import (
+    FORWARDERS,
+    MANAGERS,
+    NO_HOSTS,
+    NO_TRUST,
+    REGISTRY_SERVER_MASKS,
+    Hosts,
+    IdPatterns,
+    Registration,
+    Trust,
+)
+from nsm.chains.registry.allow_services import AllowServices
+from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import Authorize
 from nsm.chains.registry.begin import RegistryBegin
+from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.expire import Expire
+from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
+from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.memory import Memory
+from nsm.chains.registry.quota import Quota, Quotas
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.registry.update_path import UpdatePath
@@ -36,33 +53,62 @@ class Registry:
         await self.endpoints.aclose()
 
 
+FORWARDER_SERVICE = "forwarder"
+_OPEN, _LIMITS = Registration(), Limits()
+
+
+def allow_services(identity: Identity, registration: Registration) -> AllowServices[Any]:
+    """For a registry: forwarders come by their managers, who stand for them where nobody is to vouch for others."""
+    usual = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
+    return AllowServices(registration, identity, forwarder_service=FORWARDER_SERVICE, forwarders=usual)
+
+
 def memory_registry(
     identity: Identity,
     *,
     policies: Sequence[str] = REGISTRY_SERVER_MASKS,
-    trust: Trust = NO_TRUST,
     lifetime: float = 60.0,
+    service_lifetime: float = LIFETIME,
+    trust: Trust = NO_TRUST,
+    registration: Registration = _OPEN,
+    hosts: Hosts = NO_HOSTS,
+    limits: Limits = _LIMITS,
 ) -> Registry:
     """A registry in memory; endpoints live `lifetime` seconds after they registered last.
 
-    `trust` says who may vouch for others in a path.
+    A network service stays for `service_lifetime` seconds, and as long as it has endpoints. `trust` says who may vouch
+    for others in a path, `registration` who may register for which service, `hosts` where endpoints may be beside the
+    places of those who register them.
     """
-    services: RegistryChain[NetworkService] = RegistryChain(
+    quotas = Quotas(limits, is_registry=True)
+    allowed = allow_services(identity, registration)
+    records: Memory[NetworkServiceEndpoint] = Memory()
+    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [
+            CheckRecord(ENDPOINTS, limits),
+            LimitWatches(limits),
             UpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
             Authorize(policies, trust),
-            SetPayload(),
-            Memory(),
+            allowed,
+            AllowUrls(hosts, trust, takes_descriptors=False),
+            Quota(quotas),
+            SetRegistrationTime(),
+            Expire(lifetime),
+            records,
         ]
     )
-    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+    services: RegistryChain[NetworkService] = RegistryChain(
         [
+            CheckRecord(SERVICES, limits),
+            LimitWatches(limits),
             UpdatePath(identity),
             RegistryBegin(),
             Authorize(policies, trust),
-            SetRegistrationTime(),
-            Expire(lifetime),
+            allowed,
+            Quota(quotas),
+            ExpireServices(RegistryChain([records]), service_lifetime),
+            SetPayload(),
             Memory(),
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Protocol
 
 from .errors import InvalidRequest
@@ -40,10 +41,15 @@ def file_key(url: str) -> tuple[int, int] | None:
     """Device and inode of a URL ``inode://device/inode``; None for any other. Raises `InvalidRequest` if malformed."""
     if not url.startswith("inode://"):
         return None
-    device, _, inode = url.removeprefix("inode://").partition("/")
-    if not device.isdigit() or not inode.isdigit():
-        raise InvalidRequest(f"{url!r} is malformed; expected inode://device/inode in decimal")
-    return int(device), int(inode)
+    found = _INODE.fullmatch(url)
+    if found is None:
+        raise InvalidRequest(f"{url[:_SHOWN]!r} is malformed; expected inode://device/inode in decimal")
+    return int(found[1]), int(found[2])
+
+
+_INODE = re.compile(r"inode://([0-9]{1,20})/([0-9]{1,20})")
+_SHOWN = 64
+"""Characters of a URL that an error shows."""
 
 
 def inode_url(path: str) -> str:

@@ -25,6 +25,21 @@ class Limits:
     webhook_review: int = _limit(3 * 2**20, "bytes of a review that the webhook is sent")
     identity_connections: int = _limit(128, "connections of one container or user to a socket of the identity issuer")
     identity_streams: int = _limit(16, "streams that one process may have open at the identity issuer")
+    record_bytes: int = _limit(65_536, "encoded size of a record that is registered, or of the query of a Find")
+    name_length: int = _limit(512, "characters of the name of a network service or an endpoint")
+    url_length: int = _limit(512, "characters of the URL of an endpoint")
+    services: int = _limit(64, "network services of an endpoint")
+    labels: int = _limit(256, "labels of an endpoint, or entries of all selectors of a network service")
+    label_length: int = _limit(1_024, "characters of a label's name or value, or of a template in a selector")
+    matches: int = _limit(64, "matches of a network service, and destinations of all of them together")
+    path_ids: int = _limit(16, "components that a registration passes, and identities that its record names")
+    registrations: int = _limit(1_024, "records that one client has registered at a manager, or through one")
+    registered_bytes: int = _limit(1_048_576, "their size")
+    peer_registrations: int = _limit(16_384, "records that one peer of a registry has registered there itself")
+    peer_registered_bytes: int = _limit(8_388_608, "their size")
+    watches: int = _limit(1_024, "Finds of one peer that watch")
+    cached_records: int = _limit(131_072, "records of a kind that a component keeps of what a registry reports")
+    cached_bytes: int = _limit(67_108_864, "their size")
 
     def changed(self, values: dict[str, str]) -> Limits:
         """These limits with some of them set anew. Raises ValueError that names what cannot be."""

@@ -15,12 +15,14 @@ class Peer:
     """A verified peer: its SPIFFE ID and the leaf certificate (DER) that it showed in the TLS handshake.
 
     `seen` is the SVID of our own that it saw in return, if it was one: our tokens for it are signed with that key,
-    also when we have a newer one by now.
+    also when we have a newer one by now. `address` is the IP address that it connected from, empty on a unix socket,
+    and None where it did not come over a socket.
     """
 
     spiffe_id: str
     certificate_der: bytes
     seen: Any = field(default=None, compare=False, repr=False)
+    address: str | None = field(default=None, compare=False, repr=False)
 
     @cached_property
     def certificate(self) -> x509.Certificate:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from nsm.apis import codec
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Unavailable
+from nsm.chains.logs import log
+
+_NOT_REACHED = re.compile(r"(cannot reach \S+): ")
 
 
 class Connect(Element):
@@ -21,8 +26,7 @@ class Connect(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Request from the client chain, then from the rest."""
         call.continued = True
-        onward = call.onward()
-        connection = await self._client.request(onward)
+        connection = await self._ask(call.onward())
         if call.live.get(self._open) is None:
             call.undo.add(lambda: self._close_again(call, connection))
         call.live.put(self._open, True)
@@ -37,8 +41,23 @@ class Connect(Element):
         finally:
             await rest.close(call)
 
+    async def _ask(self, onward: Call) -> Connection:
+        try:
+            return await self._client.request(onward)
+        except Unavailable as error:
+            _keep_the_reason(error)
+            raise
+
     async def _close_again(self, call: Call, connection: Connection) -> None:
         call.live.pop(self._open)
         closing = call.postponed()
         closing.connection = codec.clone(connection)
         await self._client.close(closing)
+
+
+def _keep_the_reason(error: Unavailable) -> None:
+    """Leave out why somebody could not be reached: others choose who is asked, and would learn what listens where."""
+    reached = _NOT_REACHED.match(error.detail)
+    if reached is not None and error.element == TRANSPORT and not error.hops:
+        log.info("a peer cannot be reached", reason=error.detail)
+        error.detail = reached[1]

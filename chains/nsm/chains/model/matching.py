@@ -15,16 +15,27 @@ Labels = Mapping[str, str]
 
 def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
     """Whether `labels` has all that `selector` wants; its values may be templates over `values`."""
-    if len(labels) < len(selector):
-        return False
-    return all(_fits(labels.get(key, ""), wanted, values) for key, wanted in selector.items())
+    return _has(labels, _rendered(selector, values))
 
 
-def _fits(label: str, wanted: str, values: Labels) -> bool:
-    if label == wanted:
-        return True
+_Wanted = Sequence[tuple[str, str, str]]
+"""A label's name, the value that a selector wants of it as it is written, and as it is rendered."""
+
+
+def _rendered(selector: Labels, values: Labels) -> _Wanted:
+    """What a selector wants, its templates rendered once, to be compared with many labels."""
+    return [(key, wanted, _render(wanted, values)) for key, wanted in selector.items()]
+
+
+def _render(wanted: str, values: Labels) -> str:
     template = compile_template(wanted)
-    return template is not None and label == template(values)
+    return wanted if template is None else template(values)
+
+
+def _has(labels: Labels, wanted: _Wanted) -> bool:
+    if len(labels) < len(wanted):
+        return False
+    return all(labels.get(key, "") in (written, rendered) for key, written, rendered in wanted)
 
 
 def labels_of(endpoint: NetworkServiceEndpoint, service: str) -> Labels:
@@ -91,10 +102,10 @@ def _destinations(
 def _routed(
     client: Labels, service: str, match: Match, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> list[_Destination]:
-    def selected(selector: Labels) -> list[NetworkServiceEndpoint]:
-        return [each for each in endpoints if is_subset(labels_of(each, service), selector, client)]
+    def selected(wanted: _Wanted) -> list[NetworkServiceEndpoint]:
+        return [each for each in endpoints if _has(labels_of(each, service), wanted)]
 
-    return [(route.weight, selected(route.destination_selector)) for route in match.routes]
+    return [(route.weight, selected(_rendered(route.destination_selector, client))) for route in match.routes]
 
 
 def service_matches(query: NetworkService, service: NetworkService) -> bool:

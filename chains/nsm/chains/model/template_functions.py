@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+MOST_OUTPUT = 4_096
+"""Characters that a template, and each value in it, may come to: no label is as long."""
+
 Value = str | bool | int | Mapping[str, str] | None
 """None is what a missing label is."""
 
@@ -18,13 +21,22 @@ def truth(value: Value) -> bool:
     return bool(value)
 
 
+def bounded(text: str) -> str:
+    """The text. Raises `TemplateError` if it is too long."""
+    if len(text) > MOST_OUTPUT:
+        raise TemplateError("a value is too long")
+    return text
+
+
 def shown(value: Value) -> str:
-    """The value as text."""
+    """The value as text. Raises `TemplateError` for labels that come to too much."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
+        if sum(len(key) + len(text) for key, text in value.items()) > MOST_OUTPUT:
+            raise TemplateError("all labels together are too long")
         return f"map[{' '.join(f'{key}:{value[key]}' for key in sorted(value))}]"
     return "<nil>" if value is None else str(value)
 

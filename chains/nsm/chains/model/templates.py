@@ -2,17 +2,24 @@
 
 ``{{.key}}``, ``{{index . "key"}}``, pipelines, ``{{if}}``, ``{{with}}``, comments, trimming (``{{-``, ``-}}``) and the
 functions of `template_functions`. What does not compile (variables, ``{{range}}``, ``{{define}}``, numbers that are
-not whole) or fails when it is rendered stands for itself, as a template with a mistake does.
+not whole) or fails when it is rendered stands for itself, as a template with a mistake does. So does one that is
+longer than `MOST_TEXT`, is nested deeper than `DEEPEST`, or comes to more than `MOST_OUTPUT` at any place: each action
+is rendered once at most, so these bound the work too.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
-from .template_functions import FUNCTIONS, LAZY, TemplateError, Value, shown, truth, unquoted
+from .template_functions import FUNCTIONS, LAZY, MOST_OUTPUT, TemplateError, Value, bounded, shown, truth, unquoted
 
+MOST_TEXT = 1_024
+"""Characters of a template."""
+DEEPEST = 64
+"""Conditions and parentheses inside each other."""
 NO_VALUE = "<no value>"
 """What a field that is missing renders as."""
 
@@ -38,17 +45,17 @@ _KEYWORDS = {"block", "break", "continue", "define", "else", "end", "if", "range
 @lru_cache(maxsize=1024)
 def compile_template(text: str) -> Template | None:
     """The template, compiled once; None if it has no action or does not compile."""
-    if "{{" not in text:
+    if len(text) > MOST_TEXT or "{{" not in text:
         return None
     try:
         block = _Parser(_tokens(text)).whole()
-    except (TemplateError, RecursionError):
+    except TemplateError:
         return None
 
     def render(values: Mapping[str, str]) -> str:
         try:
             return block(values, values)
-        except (TemplateError, RecursionError):
+        except TemplateError:
             return text
 
     return render
@@ -85,7 +92,7 @@ class _Parser:
     """Recursive descent over the tokens."""
 
     def __init__(self, tokens: Sequence[tuple[str, str]]) -> None:
-        self._tokens, self._next = tokens, 0
+        self._tokens, self._next, self._depth = tokens, 0, 0
 
     def whole(self) -> Block:
         """The template, up to the last token."""
@@ -120,7 +127,7 @@ class _Parser:
             if self._peek() in {"else", "end"}:
                 break
             parts.append(self._control() if self._peek() in {"if", "with"} else self._output())
-        return parts[0] if len(parts) == 1 else lambda dot, root: "".join([part(dot, root) for part in parts])
+        return parts[0] if len(parts) == 1 else lambda dot, root: _joined(parts, dot, root)
 
     def _output(self) -> Block:
         value = self._pipeline()
@@ -128,27 +135,36 @@ class _Parser:
 
         def output(dot: Value, root: Value) -> str:
             found = value(dot, root)
-            return found if isinstance(found, str) else NO_VALUE if found is None else shown(found)
+            return bounded(found) if isinstance(found, str) else NO_VALUE if found is None else shown(found)
 
         return output
 
     def _control(self) -> Block:
         """An ``if`` or ``with``; an ``else if`` is one that is nested and shares its end."""
         is_with = self._take("if", "with") == "with"
-        value = self._pipeline()
-        self._need("close")
-        then = self._block()
-        otherwise: Block = _nothing
-        if self._take("else") is not None:
-            self._take("space")
-            if self._peek() in {"if", "with"}:
-                otherwise = self._control()
-                return lambda dot, root: _choose(value, then, otherwise, is_with, dot, root)
+        with self._deeper():
+            value = self._pipeline()
             self._need("close")
-            otherwise = self._block()
-        self._need("end")
-        self._need("close")
+            then = self._block()
+            otherwise: Block = _nothing
+            if self._take("else") is not None:
+                self._take("space")
+                if self._peek() in {"if", "with"}:
+                    otherwise = self._control()
+                    return lambda dot, root: _choose(value, then, otherwise, is_with, dot, root)
+                self._need("close")
+                otherwise = self._block()
+            self._need("end")
+            self._need("close")
         return lambda dot, root: _choose(value, then, otherwise, is_with, dot, root)
+
+    @contextmanager
+    def _deeper(self) -> Iterator[None]:
+        if self._depth == DEEPEST:
+            raise TemplateError("it is nested too deep")
+        self._depth += 1
+        yield
+        self._depth -= 1
 
     def _pipeline(self) -> Expression:
         stages = [self._command(is_first=True)]
@@ -197,8 +213,9 @@ class _Parser:
         if kind in {"dot", "root", "string", "number", "word"} and self._peek() == "field" and kind != "root":
             raise TemplateError(f"{text} has no fields")
         if kind == "left":
-            value = self._pipeline()
-            self._need("right")
+            with self._deeper():
+                value = self._pipeline()
+                self._need("right")
             return value
         if kind in {"dot", "root"}:
             return _dot if kind == "dot" else _root
@@ -228,6 +245,17 @@ def _dot(dot: Value, root: Value) -> Value:
 
 def _root(dot: Value, root: Value) -> Value:
     return root
+
+
+def _joined(parts: Sequence[Block], dot: Value, root: Value) -> str:
+    texts: list[str] = []
+    left = MOST_OUTPUT
+    for part in parts:
+        texts.append(part(dot, root))
+        left -= len(texts[-1])
+        if left < 0:
+            raise TemplateError("it comes to too much text")
+    return "".join(texts)
 
 
 def _nothing(dot: Value, root: Value) -> str:
@@ -271,11 +299,14 @@ def _call(name: str, arguments: Sequence[Expression], dot: Value, root: Value, g
     """Call a function; what the pipeline has so far is its last argument."""
     if name in LAZY:
         return _first_that_decides(LAZY[name], arguments, dot, root, given)
-    values = [argument(dot, root) for argument in arguments]
+    values = [*(argument(dot, root) for argument in arguments), *given]
+    if sum(len(value) for value in values if isinstance(value, str)) > MOST_OUTPUT:
+        raise TemplateError(f"{name} is called with too much text")
     try:
-        return FUNCTIONS[name](*values, *given)
+        found = FUNCTIONS[name](*values)
     except TypeError:
-        raise TemplateError(f"{name} cannot be called with {len(values) + len(given)} values") from None
+        raise TemplateError(f"{name} cannot be called with {len(values)} values") from None
+    return bounded(found) if isinstance(found, str) else found
 
 
 def _first_that_decides(

@@ -1,6 +1,7 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
 from .answers import refusal_of_answer
+from .hosts import NO_HOSTS, Hosts
 from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
 from .patterns import NOBODY, IdPatterns
 from .policies import (
@@ -20,22 +21,28 @@ from .policies import (
     tokens_expired,
     tokens_valid,
 )
+from .registration import FORWARDERS, MANAGERS, Registration
 from .tokens import Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
 
 __all__ = [
     "CLIENT_MASKS",
+    "FORWARDERS",
+    "MANAGERS",
     "NOBODY",
+    "NO_HOSTS",
     "NO_TRUST",
     "REGISTRY_CLIENT_MASKS",
     "REGISTRY_SERVER_MASKS",
     "SERVER_MASKS",
     "Claims",
+    "Hosts",
     "IdPatterns",
     "Learned",
     "Path",
     "Policy",
     "PolicySet",
+    "Registration",
     "Trust",
     "Trusting",
     "answerer_is_named",

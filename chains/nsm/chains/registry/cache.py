@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 from nsm.apis import codec
-from nsm.chains.core import Found, Kind, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
+from nsm.chains.core import Found, Kind, Limits, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
 from nsm.chains.logs import log
 
 from .follow import Follow
+
+_LIMITS = Limits()
 
 
 class Cache(RegistryElement[R]):
@@ -19,9 +21,9 @@ class Cache(RegistryElement[R]):
     watch is broken every Find is passed on.
     """
 
-    def __init__(self, kind: Kind[R], target: str | None = None) -> None:
+    def __init__(self, kind: Kind[R], target: str | None = None, *, limits: Limits = _LIMITS) -> None:
         self._kind = kind
-        self._all: _Told[R] = _Told(kind, target)
+        self._all: _Told[R] = _Told(kind, target, limits)
         self._tasks = Tasks(f"cache of {kind.noun}s")
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
@@ -54,8 +56,8 @@ class Cache(RegistryElement[R]):
 class _Told(Follow[R]):
     """All records of a kind; the log says when they are not followed, and when they are again."""
 
-    def __init__(self, kind: Kind[R], target: str | None) -> None:
-        super().__init__(cast(Any, kind.record)(), target)
+    def __init__(self, kind: Kind[R], target: str | None, limits: Limits) -> None:
+        super().__init__(cast(Any, kind.record)(), target, limits=limits)
         self._noun = kind.noun
         self._is_told = False
 

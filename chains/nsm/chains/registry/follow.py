@@ -7,20 +7,33 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Generic, cast
 
-from nsm.chains.core import Found, Inbox, MeshError, R, RegistryCall, RegistryHandler
+from nsm.chains.core import Exhausted, Found, Inbox, Limits, MeshError, R, RegistryCall, RegistryHandler
+from nsm.chains.logs import log
+from nsm.chains.model.record_limits import MOST_HOPS, encoded_size, excess
 
 from .memory import Records
 
 SETTLING = 0.1
 """Seconds without news after which the present state counts as complete."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+PAUSE_WHEN_FULL = 60.0
+_MOST_REMEMBERED = 1_024
+"""Names of records that were left out: each is logged once."""
+_LIMITS = Limits()
 
 
 class Follow(Generic[R]):
-    """The records that `query` means, as a registry tells of them; a watch that breaks is begun again."""
+    """The records that `query` means, as a registry tells of them; a watch that breaks is begun again.
 
-    def __init__(self, query: R, target: str | None = None) -> None:
-        self._query, self._target = query, target
+    A record that is larger than `limits` allow is left out: a registry of another make may have it. One that tells of
+    more than is kept here is not followed.
+    """
+
+    def __init__(self, query: R, target: str | None = None, *, limits: Limits = _LIMITS) -> None:
+        self._query, self._target, self._limits = query, target, limits
+        self._sizes: dict[str, int] = {}
+        self._size = 0
+        self._left_out: set[str] = set()
         self.records: Records[R] = Records()
         self.is_complete = False
         """Whether `records` are all that there are: neither before the first answer, nor while the watch is broken."""
@@ -31,24 +44,48 @@ class Follow(Generic[R]):
         while True:
             try:
                 await self._watch(registry)
+            except _Full as error:
+                pause = PAUSE_WHEN_FULL
+                broke(error, pause)
             except MeshError as error:
                 broke(error, pause)
             finally:
                 was_complete = self.is_complete
                 self.clear()
-            pause = FIRST_PAUSE if was_complete else min(2 * pause, LONGEST_PAUSE)
+            if pause != PAUSE_WHEN_FULL:
+                pause = FIRST_PAUSE if was_complete else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause)
+            pause = min(pause, LONGEST_PAUSE)
 
     def clear(self) -> None:
         """Forget all: the watch ended."""
         self.is_complete, self.records = False, Records()
+        self._sizes, self._size = {}, 0
 
     async def learn(self, found: Found[R], inbox: Inbox | None) -> None:
         """Take in one change; `inbox` has the descriptors that came with it."""
-        if found.deleted:
-            self.records.pop(found.record.name)
-        else:
+        if not found.deleted and self._fits(found.record):
             self.records.put(found.record)
+        else:
+            self._count(found.record.name, 0)
+            self.records.pop(found.record.name)
+
+    def _fits(self, record: R) -> bool:
+        """Whether it may be kept. Raises `Exhausted` if there are too many."""
+        fault = excess(record, self._limits, hops=MOST_HOPS)
+        if fault is None:
+            self._count(record.name, encoded_size(record))
+        elif record.name not in self._left_out and len(self._left_out) < _MOST_REMEMBERED:
+            self._left_out.add(record.name)
+            log.warning("a record of the registry is too large and is left out", name=record.name[:64], reason=fault)
+        return fault is None
+
+    def _count(self, name: str, size: int) -> None:
+        self._size += size - self._sizes.pop(name, 0)
+        if size:
+            self._sizes[name] = size
+        if len(self._sizes) > self._limits.cached_records or self._size > self._limits.cached_bytes:
+            raise _Full("it has more records than are kept here (NSM_LIMITS=cached_records:..,cached_bytes:..)")
 
     def settle(self) -> None:
         """All that there is has come."""
@@ -72,3 +109,7 @@ class Follow(Generic[R]):
         if timer is not None:
             timer.cancel()
         return asyncio.get_running_loop().call_later(SETTLING, self.settle)
+
+
+class _Full(Exhausted):
+    """A registry told of more than is kept."""

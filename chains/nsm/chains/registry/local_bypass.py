@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -15,12 +16,13 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     """Publish local endpoints under the manager's `url`, and find them under their own.
 
     An endpoint that is registered under the manager's URL but not known here is a leftover of before a restart and
-    is not found.
+    is not found. Neither is one of here that the registry says provides another service than it registered here, nor
+    one that is elsewhere but not on TCP: nobody of this node has checked that.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._own_urls: dict[str, str] = {}
+        self._own: dict[str, _Own] = {}
         self._known: Key[bool] = Key("local endpoint")
 
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
@@ -28,8 +30,8 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         name, own = call.record.name, call.record.url
         if ":" not in own:
             raise InvalidRequest(f"endpoint {name!r} has no URL to be reached at, but {own!r}")
-        before = self._own_urls.get(name)
-        self._own_urls[name] = own
+        before = self._own.get(name)
+        self._own[name] = _Own(own, frozenset(call.record.network_service_names))
         call.undo.add(lambda: self._restore(name, before))
         call.record.url = self._url
         record = await rest.register(call)
@@ -44,23 +46,34 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
         """Swap the URLs back. A URL in the query is that of a manager: endpoints are published under it."""
         async for batch in rest.find(call):
-            yield [own for found in batch if (own := self._own(found)) is not None]
+            yield [own for found in batch if (own := self._as_known_here(found)) is not None]
 
     async def unregister(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> None:
         """Unregister what is published."""
         call.record.url = self._url
         await rest.unregister(call)
 
-    def _own(self, found: Found[Endpoint]) -> Found[Endpoint] | None:
-        own = self._own_urls.get(found.record.name)
-        if own is None:
-            return None if found.record.url == self._url and not found.deleted else found
-        record = codec.clone(found.record)
-        record.url = own
+    def _as_known_here(self, found: Found[Endpoint]) -> Found[Endpoint] | None:
+        known, record = self._own.get(found.record.name), found.record
+        if known is None:
+            is_elsewhere = record.url != self._url and record.url.startswith("tcp:")
+            return found if found.deleted or is_elsewhere else None
+        if not found.deleted and not known.services.issuperset(record.network_service_names):
+            return None
+        record = codec.clone(record)
+        record.url = known.url
         return Found(record, found.deleted)
 
-    def _restore(self, name: str, url: str | None) -> None:
-        if url is None:
-            self._own_urls.pop(name, None)
+    def _restore(self, name: str, before: _Own | None) -> None:
+        if before is None:
+            self._own.pop(name, None)
         else:
-            self._own_urls[name] = url
+            self._own[name] = before
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """Where an endpoint of this node is, and what it provides."""
+
+    url: str
+    services: frozenset[str]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from itertools import islice
 from typing import Generic
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.model.matching import endpoint_matches, service_matches
+
+MOST_AT_ONCE = 256
+"""Records of one batch of a watch: what is written at once is never all that there is."""
 
 
 class Records(Generic[R]):
@@ -22,6 +26,7 @@ class Records(Generic[R]):
         self._by_name: dict[str, R] = {}
         self._by_service: dict[str, dict[str, R]] = {}
         self._watchers: set[_Watcher[R]] = set()
+        self._listeners: list[Callable[[Found[R]], None]] = []
 
     def __len__(self) -> int:
         return len(self._by_name)
@@ -48,21 +53,24 @@ class Records(Generic[R]):
             self._tell(Found(record, deleted=True))
         return record
 
+    def listen(self, listener: Callable[[Found[R]], None]) -> None:
+        """Have `listener` called with each change."""
+        self._listeners.append(listener)
+
     def matching(self, query: R) -> list[R]:
         """The records that `query` means, in the order in which they came."""
         return [record for record in self._candidates(query) if matches(query, record)]
 
     async def watch(self, query: R) -> AsyncIterator[Sequence[Found[R]]]:
-        """What matches now as one batch, then a batch for what changed since the last one, without end.
+        """What matches now, then what changed since, without end; in batches of `MOST_AT_ONCE` at most.
 
-        A slow reader gets the latest state of each record, not every step to it. A record that does not match any more
-        is told as deleted.
+        A slow reader gets the latest state of each record, not every step to it, and nothing of one that came and went
+        in the meantime. A record that does not match any more is told as deleted.
         """
-        now = self.matching(query)
-        watcher = _Watcher(query, now)
+        watcher = _Watcher(query, self.matching(query))
         self._watchers.add(watcher)
         try:
-            yield [Found(record) for record in now]
+            yield watcher.take()
             while True:
                 yield await watcher.next()
         finally:
@@ -86,6 +94,8 @@ class Records(Generic[R]):
                     del self._by_service[service]
 
     def _tell(self, found: Found[R]) -> None:
+        for listener in self._listeners:
+            listener(found)
         for watcher in self._watchers:
             watcher.hear(found)
 
@@ -108,7 +118,9 @@ class Memory(RegistryElement[R]):
             async for batch in self.records.watch(call.record):
                 yield batch
             return
-        yield [Found(record) for record in self.records.matching(call.record)]
+        found = [Found(record) for record in self.records.matching(call.record)]
+        for start in range(0, len(found) or 1, MOST_AT_ONCE):
+            yield found[start : start + MOST_AT_ONCE]
         async for batch in rest.find(call):
             yield batch
 
@@ -119,12 +131,13 @@ class Memory(RegistryElement[R]):
 
 
 class _Watcher(Generic[R]):
-    """What one reader has not read yet: the latest of each name."""
+    """What one reader has not read yet: the latest of each name that it knows of, or that is there."""
 
     def __init__(self, query: R, now: Iterable[R]) -> None:
         self._query = query
-        self._matching = {record.name for record in now}
-        self._news: dict[str, Found[R]] = {}
+        self._news = {record.name: Found(record) for record in now}
+        self._matching = set(self._news)
+        self._known: set[str] = set()
         self._wake = asyncio.Event()
 
     def hear(self, found: Found[R]) -> None:
@@ -137,14 +150,22 @@ class _Watcher(Generic[R]):
         else:
             return
         self._news.pop(name, None)
-        self._news[name] = found
-        self._wake.set()
+        if not found.deleted or name in self._known:
+            self._news[name] = found
+            self._wake.set()
 
     async def next(self) -> list[Found[R]]:
-        await self._wake.wait()
-        self._wake.clear()
-        news, self._news = list(self._news.values()), {}
-        return news
+        while not self._news:
+            self._wake.clear()
+            await self._wake.wait()
+        return self.take()
+
+    def take(self) -> list[Found[R]]:
+        """The first of what is new, as the reader knows it from now on."""
+        batch = [self._news.pop(name) for name in [*islice(self._news, MOST_AT_ONCE)]]
+        for found in batch:
+            (self._known.discard if found.deleted else self._known.add)(found.record.name)
+        return batch
 
 
 def matches(query: R, record: R) -> bool:

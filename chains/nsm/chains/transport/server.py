@@ -13,7 +13,7 @@ import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -291,12 +291,13 @@ class _Connection(H2Protocol):
                 transport.abort()
             return
         try:
-            self.peer = identity.verify(transport.get_extra_info("ssl_object"))
+            peer = identity.verify(transport.get_extra_info("ssl_object"))
         except MeshError as error:
             log.warning("a peer was refused", error=str(error))
             transport.abort()
             return
-        if self.peer.seen is not identity.svid:
+        self.peer = replace(peer, address=_address(transport.get_extra_info("peername")))
+        if peer.seen is not identity.svid:
             self.ask_to_leave()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -454,6 +455,11 @@ async def _fail(stream: H2Stream, error: MeshError) -> None:
     assert stream.id is not None
     begun = stream._h2_connection.streams[stream.id].state_machine.headers_sent
     await stream.send_headers(trailers if begun else [*_OK_HEADERS, *trailers], end_stream=True)
+
+
+def _address(peername: Any) -> str:
+    """The IP address of a peer; empty on a unix socket."""
+    return str(peername[0]) if isinstance(peername, tuple) else ""
 
 
 def _credentials(sock: socket.socket) -> Credentials:

@@ -10,9 +10,9 @@ from nsm.chains.config import duration, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
-from nsm.chains.policy import Trusting
+from nsm.chains.policy import Hosts, Registration, Trusting
 from nsm.chains.transport import Health, Method, serve
-from nsm.services.policies import REGISTRY_CLIENT, REGISTRY_SERVER, masks
+from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_CLIENT, REGISTRY_SERVER, masks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,11 @@ class NsmgrConfig(Trusting):
     registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
+    service_lifetime: float = variable(
+        "24h", duration, "how long a service stays without an endpoint, unless registered again; 0: for ever"
+    )
+    registration_policy: Registration = variable("", Registration.parse, REGISTRATION_POLICY)
+    registration_hosts: Hosts = variable("", Hosts.parse, REGISTRATION_HOSTS)
     excluded_prefixes_file: str = variable(
         excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: what no wire of this node may use"
     )
@@ -59,6 +64,10 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             client_policies=config.registry_client_policies,
             trust=config.trust,
             excluded_prefixes=config.excluded_prefixes_file,
+            service_lifetime=config.service_lifetime,
+            registration=config.registration_policy,
+            hosts=config.registration_hosts,
+            limits=config.limits,
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)

@@ -12,9 +12,9 @@ from nsm.chains.composed.registry import Registry
 from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
-from nsm.chains.policy import Trusting
+from nsm.chains.policy import Hosts, Registration, Trusting
 from nsm.chains.transport import Health, serve
-from nsm.services.policies import REGISTRY_SERVER, masks
+from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_SERVER, masks
 
 from .store_url import MEMORY, StoreUrl, store_url
 
@@ -41,6 +41,11 @@ class RegistryConfig(Trusting):
         "1s", duration, "accepted for compatibility; endpoints say themselves when they end"
     )
     endpoint_lifetime: float = variable("1m", duration, "how long an endpoint stays that does not register again")
+    service_lifetime: float = variable(
+        "24h", duration, "how long a service stays in memory without an endpoint, unless registered again; 0: for ever"
+    )
+    registration_policy: Registration = variable("", Registration.parse, REGISTRATION_POLICY)
+    registration_hosts: Hosts = variable("", Hosts.parse, REGISTRATION_HOSTS)
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +68,16 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
 async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[Registry]:
     policies, lifetime = config.registry_server_policies, config.endpoint_lifetime
     if config.store.scheme == MEMORY:
-        registry = memory_registry(runtime.identity, policies=policies, trust=config.trust, lifetime=lifetime)
+        registry = memory_registry(
+            runtime.identity,
+            policies=policies,
+            trust=config.trust,
+            lifetime=lifetime,
+            service_lifetime=config.service_lifetime,
+            registration=config.registration_policy,
+            hosts=config.registration_hosts,
+            limits=config.limits,
+        )
         yield registry
         await registry.aclose()
         return
@@ -79,5 +93,8 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         trust=config.trust,
         lifetime=lifetime,
         name=config.name,
+        registration=config.registration_policy,
+        hosts=config.registration_hosts,
+        limits=config.limits,
     ) as registry:
         yield registry

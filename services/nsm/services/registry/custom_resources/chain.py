@@ -6,11 +6,15 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed.registry import Registry
-from nsm.chains.core import RegistryChain
+from nsm.chains.composed.registry import Registry, allow_services
+from nsm.chains.core import ENDPOINTS, SERVICES, Limits, RegistryChain
 from nsm.chains.identity import Identity
-from nsm.chains.policy import NO_TRUST, PolicySet, Trust
+from nsm.chains.policy import NO_HOSTS, NO_TRUST, Hosts, PolicySet, Registration, Trust
+from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import Authorize
+from nsm.chains.registry.check_record import CheckRecord
+from nsm.chains.registry.limit_watches import LimitWatches
+from nsm.chains.registry.quota import Quotas
 from nsm.chains.registry.set_expiration_time import SetExpirationTime
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.update_path import UpdatePath
@@ -18,8 +22,11 @@ from nsm.kube import connect
 
 from .objects import ENDPOINT_FORM, SERVICE_FORM
 from .place import Place
+from .quota import StoredQuota
 from .rules import EndpointRules, ServiceRules
 from .store import CustomResources
+
+_OPEN, _LIMITS = Registration(), Limits()
 
 
 @asynccontextmanager
@@ -32,37 +39,51 @@ async def custom_resource_registry(
     lifetime: float,
     name: str,
     trust: Trust = NO_TRUST,
+    registration: Registration = _OPEN,
+    hosts: Hosts = NO_HOSTS,
+    limits: Limits = _LIMITS,
 ) -> AsyncIterator[Registry]:
     """A registry in the custom resources of `namespace` (empty: the one that the pod or the kubeconfig says).
 
     Endpoints live `lifetime` seconds after they registered last. Entered once everything in the cluster is known:
     that waits for an API server that is away, and for permissions. Nothing of a registration is kept in the process,
-    so any replica may get the next call for a name: there is no begin element.
+    so any replica may get the next call for a name: there is no begin element. `trust`, `registration`, `hosts` and
+    `limits` are those of `memory_registry`; what a client has registered is counted over all replicas.
     """
     owned = PolicySet.select(policies).client_allowed
     async with connect(kubeconfig) as api:
         place = Place(api, namespace or api.namespace, component=name)
         endpoint_store = CustomResources(
-            place, ENDPOINT_FORM, EndpointRules(owned=owned, trust=trust), lifetime=lifetime
+            place, ENDPOINT_FORM, EndpointRules(owned=owned, trust=trust), lifetime=lifetime, limits=limits
         )
 
         def is_provided(service: str) -> bool:
             return bool(endpoint_store.index.records.matching(NetworkServiceEndpoint(network_service_names=[service])))
 
         service_rules = ServiceRules(owned=owned, is_provided=is_provided, trust=trust)
-        service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime)
+        service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime, limits=limits)
+        quotas, allowed = Quotas(limits, is_registry=True), allow_services(identity, registration)
         services: RegistryChain[NetworkService] = RegistryChain(
             [
+                CheckRecord(SERVICES, limits),
+                LimitWatches(limits),
                 UpdatePath(identity),  # before authorize, which looks at the tokens
                 Authorize(policies, trust, keeps_owners=False),  # the store does
+                allowed,
+                StoredQuota(quotas, service_store.index.records),
                 SetPayload(),
                 service_store,
             ]
         )
         endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
             [
+                CheckRecord(ENDPOINTS, limits),
+                LimitWatches(limits),
                 UpdatePath(identity),
                 Authorize(policies, trust, keeps_owners=False),
+                allowed,
+                AllowUrls(hosts, trust, takes_descriptors=False),
+                StoredQuota(quotas, endpoint_store.index.records),
                 SetExpirationTime(lifetime),
                 endpoint_store,
             ]

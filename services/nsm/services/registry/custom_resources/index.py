@@ -11,13 +11,16 @@ from typing import Generic, cast
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import R
+from nsm.chains.core import Limits, R
 from nsm.chains.logs import log
+from nsm.chains.model.record_limits import MOST_HOPS, excess
 from nsm.chains.registry.memory import Records
 from nsm.kube import Change, Key, Object, key_of
 
 from .names import object_name
 from .objects import Form
+
+_LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -39,7 +42,8 @@ class Index(Generic[R]):
     While the API server is away nobody can refresh what is registered, so nothing ends then: a record that would is
     given another `lifetime` seconds for as long as `is_cut_off` says so.
 
-    An object that holds no record is told to `complain`, and counts as what it was before. One that was deleted and is
+    An object that holds no record, or one that is larger than `limits` allow, is told to `complain`, and counts as what
+    it was before. One that was deleted and is
     only kept there by somebody's finalizers counts no more.
     """
 
@@ -49,12 +53,13 @@ class Index(Generic[R]):
         namespace: str,
         *,
         lifetime: float,
+        limits: Limits = _LIMITS,
         is_cut_off: Callable[[], bool],
         over: Callable[[Object], None],
         complain: Callable[[Object, str], None],
     ) -> None:
         self.records: Records[R] = Records()
-        self._form, self._namespace, self._lifetime = form, namespace, lifetime
+        self._form, self._namespace, self._lifetime, self._limits = form, namespace, lifetime, limits
         self._is_cut_off, self._over, self._complain = is_cut_off, over, complain
         self._held: dict[Key, _Held[R]] = {}
         self._named: dict[str, set[Key]] = {}
@@ -109,6 +114,7 @@ class Index(Generic[R]):
         key = key_of(now)
         try:
             record = self._form.from_object(now)
+            self._check_size(record)
         except ValueError as error:
             self._complain(now, str(error))
             return
@@ -121,6 +127,10 @@ class Index(Generic[R]):
         self._named.setdefault(record.name, set()).add(key)
         self._set_clock(key, held)
         self._choose(record.name)
+
+    def _check_size(self, record: R) -> None:
+        if (fault := excess(record, self._limits, hops=MOST_HOPS)) is not None:
+            raise ValueError(f"it is too large: {fault}")
 
     def _drop(self, key: Key) -> None:
         held = self._held.pop(key, None)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 
 from nsm.apis import codec
-from nsm.chains.core import Found, InvalidRequest, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
+from nsm.chains.core import Found, InvalidRequest, Limits, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
 from nsm.chains.logs import log
 from nsm.chains.registry.memory import Memory
 from nsm.kube import Object, Reflector, key_of, warn
@@ -28,7 +28,7 @@ class CustomResources(RegistryElement[R]):
     is given another `lifetime` seconds.
     """
 
-    def __init__(self, place: Place, form: Form[R], rules: Rules[R], *, lifetime: float) -> None:
+    def __init__(self, place: Place, form: Form[R], rules: Rules[R], *, lifetime: float, limits: Limits) -> None:
         self._place, self._form = place, form
         self._running = AsyncExitStack()
         self._tasks = Tasks(f"store of {form.resource}")
@@ -37,6 +37,7 @@ class CustomResources(RegistryElement[R]):
             form,
             place.namespace,
             lifetime=lifetime,
+            limits=limits,
             is_cut_off=lambda: self._writes.fail or self._reflector.trouble is not None,
             over=self._over,
             complain=self._complain,

@@ -1,0 +1,48 @@
+"""What is too large is refused before anything is stored, passed on or worked on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from nsm.chains.core import Found, InvalidRequest, Kind, Limits, R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.model.record_limits import excess
+
+_SHOWN = 64
+"""Characters of a name that an error shows."""
+
+
+class CheckRecord(RegistryElement[R]):
+    """Refuse a record, or a query, that exceeds `limits`: what is stored can be sent to whoever finds it.
+
+    Stands first in a server's chain.
+    """
+
+    def __init__(self, kind: Kind[R], limits: Limits) -> None:
+        self._kind, self._limits = kind, limits
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Raise `InvalidRequest` for what is too large."""
+        self._check(call)
+        return await rest.register(call)
+
+    def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
+        """Raise `InvalidRequest` likewise."""
+        self._check(call)
+        return rest.find(call)
+
+    async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
+        """Raise `InvalidRequest` likewise."""
+        self._check(call)
+        await rest.unregister(call)
+
+    def _check(self, call: RegistryCall[R]) -> None:
+        if call.peer is None:
+            return
+        tokens = len(call.path.tokens)
+        if tokens > self._limits.path_ids:
+            raise InvalidRequest(
+                f"the registration has passed {tokens} components; at most {self._limits.path_ids} may be"
+            )
+        fault = excess(call.record, self._limits, hops=max(0, tokens - 1))
+        if fault is not None:
+            raise InvalidRequest(f"{self._kind.noun} {call.record.name[:_SHOWN]!r} is too large: {fault}")

@@ -1,0 +1,98 @@
+"""How much one client may have registered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsm.chains.core import Exhausted, Key, Limits, R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.model.record_limits import encoded_size
+
+
+@dataclass(slots=True)
+class Held:
+    """What one identity has registered: how many records, and their bytes."""
+
+    records: int = 0
+    size: int = 0
+
+
+class Quotas:
+    """What each identity has registered in one registry: services and endpoints together."""
+
+    def __init__(self, limits: Limits, *, is_registry: bool = False) -> None:
+        self._limits, self._is_registry = limits, is_registry
+        self._held: dict[str, Held] = {}
+
+    def __len__(self) -> int:
+        """How many identities have something."""
+        return len(self._held)
+
+    def check(self, spiffe_id: str, records: int, size: int, *, is_peer: bool) -> None:
+        """Raise `Exhausted` if so many more are more than it may have.
+
+        `is_peer` if nobody vouches for it: at a registry that may be a manager, which registers for a whole node.
+        """
+        held = self._held.get(spiffe_id, _NOTHING)
+        limits = _OF_PEERS if is_peer and self._is_registry else _OF_CLIENTS
+        for limit, more, would in zip(limits, (records, size), (held.records + records, held.size + size), strict=True):
+            if more > 0 and would > getattr(self._limits, limit):
+                raise Exhausted(
+                    f"{spiffe_id} has registered {held.records} records of {held.size} bytes already, and {limit} is "
+                    f"{getattr(self._limits, limit)} (NSM_LIMITS={limit}:..)"
+                )
+
+    def take(self, spiffe_id: str, records: int, size: int) -> None:
+        """Book so many more."""
+        held = self._held.setdefault(spiffe_id, Held())
+        held.records += records
+        held.size += size
+
+    def give_back(self, spiffe_id: str, records: int, size: int) -> None:
+        """Book so many less."""
+        held = self._held.get(spiffe_id)
+        if held is None:
+            return
+        held.records -= records
+        held.size -= size
+        if held.records <= 0 and held.size <= 0:
+            del self._held[spiffe_id]
+
+
+_NOTHING = Held()
+_OF_CLIENTS, _OF_PEERS = ("registrations", "registered_bytes"), ("peer_registrations", "peer_registered_bytes")
+
+
+class Quota(RegistryElement[R]):
+    """Count what each client has registered, and refuse what is more than it may have.
+
+    A registration is its first owner's until it ends. Stands behind what finds out whose call it is, and behind begin.
+    """
+
+    def __init__(self, quotas: Quotas) -> None:
+        self._quotas = quotas
+        self._share: Key[tuple[str, int]] = Key("share of a quota")
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Raise `Exhausted` if it is too much."""
+        if call.peer is None:
+            return await rest.register(call)
+        share = call.live.get(self._share)
+        owner, before = share or (call.origin or call.peer.spiffe_id, 0)
+        size, new = encoded_size(call.record), int(share is None)
+        self._quotas.check(owner, new, size - before, is_peer=owner == call.peer.spiffe_id)
+        self._quotas.take(owner, new, size - before)
+        try:
+            record = await rest.register(call)
+        except BaseException:
+            self._quotas.give_back(owner, new, size - before)
+            raise
+        call.live.put(self._share, (owner, size))
+        if new:
+            store = call.live
+            store.on_end(lambda: self._end(store.pop(self._share)))
+        return record
+
+    def _end(self, share: tuple[str, int] | None) -> None:
+        if share is not None:
+            owner, size = share
+            self._quotas.give_back(owner, 1, size)

@@ -1,0 +1,40 @@
+"""How much one client may have registered in custom resources, whichever replica it asks."""
+
+from __future__ import annotations
+
+from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.model.record_limits import encoded_size
+from nsm.chains.registry.memory import Records
+from nsm.chains.registry.quota import Quotas
+
+
+class StoredQuota(RegistryElement[R]):
+    """Count what is in `records` by the first of its identities, who registered it, and refuse what is too much."""
+
+    def __init__(self, quotas: Quotas, records: Records[R]) -> None:
+        self._quotas, self._records = quotas, records
+        self._shares: dict[str, tuple[str, int]] = {}
+        records.listen(self._changed)
+
+    async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
+        """Raise `Exhausted` if it is too much."""
+        if call.peer is None:
+            return await rest.register(call)
+        owner = call.origin or call.peer.spiffe_id
+        holder, before = self._shares.get(call.record.name, ("", 0))
+        mine = holder == owner
+        more = int(not mine), max(0, encoded_size(call.record) - (before if mine else 0))
+        self._quotas.check(owner, *more, is_peer=owner == call.peer.spiffe_id)
+        self._quotas.take(owner, *more)  # until the watch has told of it
+        try:
+            return await rest.register(call)
+        finally:
+            self._quotas.give_back(owner, *more)
+
+    def _changed(self, found: Found[R]) -> None:
+        record = found.record
+        if (share := self._shares.pop(record.name, None)) is not None:
+            self._quotas.give_back(share[0], 1, share[1])
+        if not found.deleted and record.path_ids:
+            share = self._shares[record.name] = record.path_ids[0], encoded_size(record)
+            self._quotas.take(share[0], 1, share[1])
