@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import ssl
+import tempfile
 import time
 from array import array
 
@@ -27,7 +28,7 @@ from nsm.apis.registry import (
     NetworkServiceResponse,
 )
 from nsm.apis.wellknown import Empty, Timestamp
-from nsm.chains.core import RegistryPath
+from nsm.chains.core import RegistryPath, inode_url
 from nsm.chains.transport import Pool, parse_address
 from nsm.chains.transport.rpc import CLOSE, MONITOR, PATH, REQUEST, TOKEN, TOKEN_EXPIRES
 
@@ -47,6 +48,7 @@ class Attacker:
         self.workload = workload
         self.identity = identity or target.identity(workload)
         self.pool = Pool(self.identity, dial_timeout=5)
+        self._stack = contextlib.ExitStack()
 
     @property
     def spiffe_id(self):
@@ -57,8 +59,12 @@ class Attacker:
         return self
 
     async def __aexit__(self, *error):
+        self._stack.close()
+        connected = [channel._protocol for channel in self.pool._channels.values() if channel._protocol is not None]
         await self.pool.__aexit__(*error)
-        await asyncio.sleep(0.02)  # for the farewells of TLS
+        for protocol in connected:  # the farewells of TLS take as long as the other side likes
+            protocol.connection._transport.abort()
+        await asyncio.sleep(0.02)
 
     # --- tokens
 
@@ -123,6 +129,13 @@ class Attacker:
         return await self.call(
             url or self.target.urls["nsmgr"], f"{service_of(record)}/Register", record, type(record), **options
         )
+
+    async def register_socket(self, record, **options):
+        """Register at the manager under a socket of one's own, as an honest endpoint does."""
+        path = f"{self._stack.enter_context(tempfile.TemporaryDirectory())}/endpoint.sock"
+        self._stack.enter_context(socket.socket(socket.AF_UNIX)).bind(path)
+        record.url = inode_url(path)
+        return await self.register(record, files=[path], **options)
 
     async def unregister(self, record, *, url=None, **options):
         options.setdefault("path", RegistryPath())

@@ -24,7 +24,7 @@ async def test_an_honest_client_of_the_composed_chains_is_served(composed, victi
 
 async def test_an_honest_registration_is_found_and_unregistered(mesh, victim):
     await victim.register(service_record("honest"))
-    record = await victim.register(endpoint_record("honest-1", "honest", url="tcp://198.51.100.1:5000"))
+    record = await victim.register_socket(endpoint_record("honest-1", "honest"))
     found = await victim.find(endpoint_record(record.name, "honest", url=""))
     assert [each.network_service_endpoint.name for each in found] == [record.name]
     await victim.unregister(record)

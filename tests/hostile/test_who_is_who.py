@@ -178,9 +178,7 @@ async def test_an_index_elsewhere_in_the_path_is_no_way_in(attacker, victim, con
 @pytest.fixture
 async def record(victim):
     await victim.register(service_record("of-the-victim"))
-    made = await victim.register(
-        endpoint_record("endpoint-of-the-victim", "of-the-victim", url="tcp://198.51.100.7:5000")
-    )
+    made = await victim.register_socket(endpoint_record("endpoint-of-the-victim", "of-the-victim"))
     yield made
     await victim.unregister(made)
     await victim.unregister(service_record("of-the-victim"))
