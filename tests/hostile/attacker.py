@@ -60,10 +60,13 @@ class Attacker:
 
     async def __aexit__(self, *error):
         self._stack.close()
-        connected = [channel._protocol for channel in self.pool._channels.values() if channel._protocol is not None]
+        protocols = [channel._protocol for channel in self.pool._channels.values()]
+        transports = [
+            each.connection._transport for each in protocols if each is not None and not each.connection.is_closing()
+        ]
         await self.pool.__aexit__(*error)
-        for protocol in connected:  # the farewells of TLS take as long as the other side likes
-            protocol.connection._transport.abort()
+        for transport in transports:  # the farewells of TLS take as long as the other side likes
+            transport.abort()
         await asyncio.sleep(0.02)
 
     # --- tokens
