@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
+from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import ForwarderConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
@@ -81,6 +82,14 @@ SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `ns
 reads that again at SIGHUP.
 """
 
+LIMITS = """\
+## Limits
+
+`NSM_LIMITS=name:value,name:value` changes some of these for one component. What is beyond a limit is refused at the
+door, before it is stored, passed on or worked on: with INVALID_ARGUMENT where it can never be (too long, too many in one
+message), with RESOURCE_EXHAUSTED where it can be later (a quota, a rate). Sizes are in bytes unless it says characters.
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -89,7 +98,13 @@ def page() -> str:
     for command, kind in COMPONENTS.items():
         own = [row for row in describe(kind) if row not in common]
         parts += [f"## nsm {command}\n", f"{_about(kind)}\n", _tables(own)]
-    return "\n".join(parts)
+    return "\n".join([*parts, _limits()])
+
+
+def _limits() -> str:
+    """What one peer may ask of a component."""
+    rows = [f"| `{name}` | {default:,} | {about} |" for name, default, about in Limits.described()]
+    return "\n".join([LIMITS, "| limit | default | what is counted |", "| --- | --- | --- |", *rows, ""])
 
 
 def _about(kind: type[Common]) -> str:

@@ -62,7 +62,7 @@ class Common:
         "unix:///run/spire/sockets/agent.sock", text, "the SPIFFE Workload API", env="SPIFFE_ENDPOINT_SOCKET"
     )
     limits: Limits = variable(  # noqa: RUF009 - a field, as the others
-        "", limits_from, "limits to change, name:value,..; docs/security.md lists them"
+        "", limits_from, "limits to change, name:value,..; docs/configuration.md lists them"
     )
     node_name: str = variable("", text, "label nodeName", env="NODE_NAME")
     pod_name: str = variable("", text, "label podName", env="POD_NAME")
