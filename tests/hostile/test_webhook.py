@@ -125,6 +125,7 @@ REQUESTS = {
     "another method": f"DELETE /mutate HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode(),
     "deep": (b"[" * 200_000),
     "deep mappings": (b'{"a":' * 100_000),
+    "a million lists": b"[" + b"[]," * 1_000_000 + b"[]]",
     "a long number": b'{"kind": ' + b"9" * 10_000 + b"}",
     "NaN": json.dumps(review({**pod("kernel://a"), "spec": {"containers": [{"name": float("nan")}]}})).encode(),
     "half a pair": b'{"apiVersion": "\\ud800"}',

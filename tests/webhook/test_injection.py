@@ -196,8 +196,22 @@ async def test_clients_run_as_who_may_use_the_sockets_whoever_the_pods_own_conta
     mine["spec"]["securityContext"] = {"runAsUser": 1000}
     stored = await cluster.store(mine)
     for client in (stored["spec"]["containers"][1], stored["spec"]["initContainers"][0]):
-        assert user.items() <= client["securityContext"].items()
+        assert client["securityContext"] == {
+            **user,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
     assert stored["spec"]["securityContext"] == {"runAsUser": 1000}
+
+
+async def test_a_client_that_is_to_be_root_is_root_where_that_is_allowed():
+    """To write resolv.conf, for example."""
+    root = {"runAsUser": 0}
+    (_, client) = (await Cluster(user=root).store(pod(URLS)))["spec"]["containers"]
+    assert client["securityContext"] == root
 
 
 async def test_a_privileged_namespace_is_like_one_that_says_nothing():

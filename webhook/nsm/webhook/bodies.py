@@ -11,8 +11,10 @@ from nsm.chains.core import Exhausted, InvalidRequest, Limits, TimedOut
 
 _TIME = 5.0
 """Seconds that a body may take; API servers wait 10 s for the answer."""
-_AT_ONCE = 16
+_AT_ONCE = 8
 """Bodies of the largest size that are held at once; one address may have a quarter of that."""
+_MOST_VALUES = 200_000
+"""Values in a review: each takes a hundred bytes of memory, however short it is."""
 
 
 class Bodies:
@@ -33,13 +35,15 @@ class Bodies:
                     body += chunk
                     self._held[address] += len(chunk)
                     self._check(len(body), address)
-            return body
         except TimeoutError:
             raise TimedOut(f"the review did not arrive within {_TIME:g} s") from None
         finally:
             self._held[address] -= len(body)
             if not self._held[address]:
                 del self._held[address]
+        if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
+            raise InvalidRequest(f"the review has more than {_MOST_VALUES} values")
+        return body
 
     def _check(self, size: int, address: str) -> None:
         if size > self._largest:

@@ -53,14 +53,20 @@ def socket_mounts() -> list[Json]:
 
 
 def security_context(level: Level, user: Json) -> Json:
-    """What a client's container does without, and as whom it runs; empty where nothing is demanded."""
-    if level is not Level.RESTRICTED:
+    """What a client's container does without, and as whom it runs.
+
+    Nobody demands anything below `restricted`, and root (`user` is 0, or empty and the image's) may want to write
+    resolv.conf. A user who is not root cannot, and so does without all of it, everywhere.
+    """
+    is_nobody = bool(user.get("runAsUser"))
+    if level is not Level.RESTRICTED and not is_nobody:
         return user
     return {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},
+        **({"readOnlyRootFilesystem": True} if is_nobody else {}),
         **user,
     }
 
