@@ -86,8 +86,9 @@ LIMITS = """\
 ## Limits
 
 `NSM_LIMITS=name:value,name:value` changes some of these for one component. What is beyond a limit is refused at the
-door, before it is stored, passed on or worked on: with INVALID_ARGUMENT where it can never be (too long, too many in one
-message), with RESOURCE_EXHAUSTED where it can be later (a quota, a rate). Sizes are in bytes unless it says characters.
+door, before it is stored, passed on or worked on: with INVALID_ARGUMENT where it can never be (too long, too many in
+one message), with RESOURCE_EXHAUSTED where it can be later (a quota, a rate). Sizes are in bytes unless it says
+characters.
 """
 
 
