@@ -38,7 +38,7 @@ class FileInbox:
     """
 
     def __init__(self, giver: Giver | None = None, limits: Limits | None = None, *, is_verified: bool = True) -> None:
-        self._giver, self._limits, self._is_verified = giver, limits or Limits(), is_verified
+        self._giver, self._limits, self.is_verified = giver, limits or Limits(), is_verified
         self._before = 0
         """How many came before the peer was verified."""
         self._files: dict[FileKey, _File] = {}
@@ -54,14 +54,14 @@ class FileInbox:
 
     def verified(self) -> None:
         """The peer is who it says it is."""
-        self._is_verified, self._before = True, 0
+        self.is_verified, self._before = True, 0
 
     def arrived(self, descriptor: int) -> None:
         """Take over `descriptor`, which just came; a second one of the same file is closed, but counted.
 
         Raises `TooManyFiles` for more than an unverified peer may send.
         """
-        self._before += not self._is_verified
+        self._before += not self.is_verified
         if self._before > (most := self._limits.unverified_descriptors):
             dispose([descriptor])
             raise TooManyFiles(f"it sent more than {most} descriptors before its identity was known")

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from nsm.chains.core import Limits
 
-from .disposal import ANCILLARY, descriptors_in, dispose, hang_up
+from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
 
@@ -77,6 +77,9 @@ class DescriptorTransport(asyncio.Transport):
 
     def _readable(self) -> None:
         if self._closing:
+            return
+        if is_behind() and not (self.inbox is not None and self.inbox.is_verified):
+            self._force_close(TooManyFiles("too many descriptors wait to be closed"))
             return
         try:
             buffer = self._protocol.get_buffer(-1)
