@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from nsm.apis.mechanisms import KERNEL, VLAN, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import Endpoint, client, endpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, Element, RegistryChain
+from nsm.chains.core import ENDPOINTS, SERVICES, Element, Limits, Peer, RegistryChain
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover import Discover
@@ -52,12 +53,15 @@ def forwarder(
     trust: Trust = NO_TRUST,
     dataplane: Dataplane | None = None,
     observers: Sequence[Element] = (),
+    unchecked_namespaces: bool = False,
+    limits: Limits | None = None,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
     the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
-    with the wire that it has in `dataplane`.
+    with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; who else gives one has to
+    be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -82,7 +86,9 @@ def forwarder(
         name,
         identity,
         [
-            ReceiveDescriptors(),
+            ReceiveDescriptors(
+                unchecked=unchecked_namespaces, passes_on=partial(_is_at, pool, nsmgr_url), limits=limits
+            ),
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
@@ -100,7 +106,7 @@ def forwarder(
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
                         TellMtu(),  # behind all offers: it reads their MTU
-                        ReceiveReturned(),
+                        ReceiveReturned(unchecked=unchecked_namespaces),
                         SendDescriptors(),
                     ],
                     RemoteNetworkService(pool),
@@ -112,3 +118,8 @@ def forwarder(
         pool=pool,
         asked=[services, endpoints],
     )
+
+
+async def _is_at(pool: Pool, url: str, peer: Peer) -> bool:
+    """Whether `peer` is the component at `url`."""
+    return (await pool.channel(url).peer()).spiffe_id == peer.spiffe_id

@@ -80,10 +80,13 @@ class LiveWire:
 
 
 class Dataplane:
-    """The wires of one forwarder. `owner` is written into the alias of everything that it makes."""
+    """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
+    With `in_node` wires may end in the node's own network namespace.
+    """
+
+    def __init__(self, owner: str, *, in_node: bool = False) -> None:
+        self._owner, self._may_end_in_node = owner, in_node
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._remover = ThreadPoolExecutor(1, thread_name_prefix="netlink-remove")
         self._namespaces: Namespaces | None = None
@@ -239,7 +242,7 @@ class Dataplane:
 
     def _opened(self) -> Namespaces:
         if self._namespaces is None:
-            self._namespaces = Namespaces()
+            self._namespaces = Namespaces(with_own=self._may_end_in_node)
             self._tagged.clear(self._namespaces.own)
         return self._namespaces
 

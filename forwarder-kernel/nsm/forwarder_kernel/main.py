@@ -83,6 +83,10 @@ class ForwarderConfig(PrometheusConfig, Trusting):
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
     )
+    unchecked_namespaces: bool = variable(
+        "false", flag, "take an endpoint's network namespace also where the kernel does not show whose it is"
+    )
+    node_namespace: bool = variable("false", flag, "let wires end in the node's own network namespace")
     prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
     prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
@@ -96,7 +100,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
     check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
-    dataplane = Dataplane(config.name)
+    dataplane = Dataplane(config.name, in_node=config.node_namespace)
     counters = Counters(dataplane)
     chain = forwarder(
         config.name,
@@ -110,6 +114,8 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         trust=config.trust,
         dataplane=dataplane,
         observers=[counters],
+        unchecked_namespaces=config.unchecked_namespaces,
+        limits=config.limits,
     )
     health = Health("networkservice.NetworkService", "connection.MonitorConnection")
     async with AsyncExitStack() as stack:

@@ -143,7 +143,7 @@ class PolicyRoutes(Element):
 
     def _take(self, url: str) -> Namespace:
         if self._namespaces is None:
-            self._namespaces = Namespaces()
+            self._namespaces = Namespaces(with_own=True)  # which may be taken was said when the wire was made
         return self._namespaces.take(url.removeprefix("file://"))
 
     def _let_go(self, installed: _Installed) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 
 import pytest
 
@@ -76,8 +77,8 @@ class Manager(RegistryElement):
     files: dict[str, str] = {}
 
     def on_file(self, name, path, *services):
-        """An endpoint whose socket (here a file) comes as a descriptor."""
-        path.touch()
+        """An endpoint whose socket comes as a descriptor."""
+        os.mknod(path, stat.S_IFSOCK | 0o600)
         status = os.stat(path)
         url = f"inode://{status.st_dev}/{status.st_ino}"
         self.files = {**self.files, url: str(path)}

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import stat
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -518,8 +519,8 @@ async def test_more_descriptors_than_fit_one_write_all_arrive_and_go(tmp_path):
     """Also when they are of different files, and none is taken."""
     files = []
     for number in range(150):
-        path = tmp_path / f"file-{number}"
-        path.touch()
+        path = tmp_path / f"socket-{number}"
+        os.mknod(path, stat.S_IFSOCK | 0o600)
         files.append(str(path))
 
     async def count(message, incoming):

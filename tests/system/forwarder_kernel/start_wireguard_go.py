@@ -8,7 +8,7 @@ from nsm.mesh import namespaces
 
 
 async def main():
-    plane = Dataplane("forwarder")
+    plane = Dataplane("forwarder", in_node=True)
     try:
         await plane._programs.start("/proc/self/ns/net", 1440)
         print("made one")

@@ -11,6 +11,7 @@ from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
 from nsm.chains.core import Begin, Chain, Element, Handler, RegistryChain
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
+from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath
@@ -69,6 +70,7 @@ def endpoint(
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
             Authorize(policies, trust),
+            RefusePaths(),  # before all that may open or send what is named
             Timeout(),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),

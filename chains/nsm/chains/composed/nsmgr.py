@@ -34,7 +34,7 @@ from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.client_info import ClientInfo as EndpointInfo
 from nsm.chains.registry.client_url import ClientUrl
 from nsm.chains.registry.connect import Connect as ConnectRegistry
-from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls
+from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls, Sockets, WithoutPaths
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
 from nsm.chains.registry.limit_watches import LimitWatches
@@ -103,17 +103,19 @@ def nsmgr(
     registration: Registration = _OPEN,
     hosts: Hosts = NO_HOSTS,
     limits: Limits = _LIMITS,
+    unchecked_namespaces: bool = False,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
     `trust` says who may vouch for others in a path, and who may watch; `registration` who may register for which
-    service, `hosts` where endpoints may be that pass no socket.
+    service, `hosts` where endpoints may be that pass no socket. With `unchecked_namespaces` it takes a client's namespace
+    also where the kernel does not show whose it is.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
-        [LocalBypass(own_url), *_endpoints_store(pool, registry_url, client_policies, limits)]
+        [LocalBypass(own_url), WithoutPaths(own_url), *_endpoints_store(pool, registry_url, client_policies, limits)]
     )
-    quotas = Quotas(limits)
+    sockets, quotas = Sockets(), Quotas(limits)
     allowed: AllowServices[Any] = AllowServices(
         registration, identity, forwarder_service=forwarder_service, forwarders=FORWARDERS
     )
@@ -124,11 +126,11 @@ def nsmgr(
             ClientInfo(labels or {}),
             DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
             ExcludedPrefixes(excluded_prefixes),
-            ReceiveDescriptors(),
+            ReceiveDescriptors(unchecked=unchecked_namespaces, limits=limits),
             Connect(
                 client(
                     name,
-                    [ReceiveReturned(), SendDescriptors()],
+                    [ReceiveReturned(passes_on=True), SendDescriptors()],
                     RemoteNetworkService(pool),
                 )
             ),
@@ -162,8 +164,8 @@ def nsmgr(
             Quota(quotas),
             EndpointInfo(labels or {}),
             Expire(endpoint_lifetime),
-            ReceiveUrl(pool.forget),
-            ReturnUrls(),
+            ReceiveUrl(pool.forget, sockets),
+            ReturnUrls(sockets),
         ],
         known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled as it is
     )

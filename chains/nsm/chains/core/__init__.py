@@ -10,7 +10,7 @@ from .begin import (
 )
 from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
 from .chain import Chain, Element, End, Handler, bind
-from .descriptors import Inbox, Received, file_key, inode_url
+from .descriptors import FileKey, Inbox, Received, file_key, inode_url, shown_url
 from .errors import (
     TRANSPORT,
     CloseRefused,
@@ -49,6 +49,7 @@ __all__ = [
     "End",
     "EventFactory",
     "Exhausted",
+    "FileKey",
     "Found",
     "Handler",
     "Inbox",
@@ -85,5 +86,6 @@ __all__ = [
     "reselect_everything",
     "reselect_same_endpoint",
     "shielded",
+    "shown_url",
     "together",
 ]

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import socket
+import stat
+import struct
+from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 from .errors import InvalidRequest
+
+FileKey = tuple[int, int]
+"""Device and inode, as `stat` gives them."""
+
+_SHOWN = 100
+_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _AT_FDCWD = 0x1000, 0x4000, -100
+_STATX_TYPE, _STATX_MODE, _STATX_INO = 0x1, 0x2, 0x100
+_STATX_SIZE = 256
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Received(Protocol):
@@ -15,6 +30,28 @@ class Received(Protocol):
     @property
     def path(self) -> str:
         """``/proc/<pid>/fd/<n>``: where this process can open the file anew."""
+        ...
+
+    @property
+    def key(self) -> FileKey:
+        """Its device and inode."""
+        ...
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a unix socket; else it is a namespace."""
+        ...
+
+    def another(self) -> Received:
+        """One more use of it."""
+        ...
+
+    def check_namespace(self, *, unchecked: bool) -> None:
+        """Raise `InvalidRequest` unless it is a network namespace, `Refused` unless its giver is entitled to it.
+
+        A process is entitled to its own namespace, and to those that it is capable over (CAP_NET_ADMIN). `unchecked`
+        takes it also where the kernel shows neither.
+        """
         ...
 
     def release(self) -> None:
@@ -28,7 +65,8 @@ class Inbox(Protocol):
     async def take(self, device: int, inode: int, *, timeout: float) -> Received:
         """The file `(device, inode)` that the peer sends beside its message.
 
-        Waits up to `timeout` seconds for its arrival; raises `InvalidRequest` if it does not come.
+        Waits up to `timeout` seconds for its arrival; raises `InvalidRequest` if it does not come, or is of a kind
+        that nobody takes.
         """
         ...
 
@@ -37,25 +75,78 @@ class Inbox(Protocol):
         ...
 
 
-def file_key(url: str) -> tuple[int, int] | None:
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What the kernel knows of a file without asking its file system."""
+
+    device: int
+    inode: int
+    mode: int
+
+    @property
+    def key(self) -> FileKey:
+        """Device and inode."""
+        return self.device, self.inode
+
+    @property
+    def is_namespace(self) -> bool:
+        """Whether it is a namespace, of whichever kind."""
+        return self.device == _namespaces_device()
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is a unix socket in a file system, which can be connected to by its file."""
+        return stat.S_ISSOCK(self.mode) and self.device != _open_sockets_device()
+
+
+def facts_of(file: int | str) -> FileFacts:
+    """The facts of an open descriptor, or of a path with links followed. Raises OSError.
+
+    `stat` would ask the file system, and a peer's may be one that never answers (FUSE, NFS).
+    """
+    buffer = ctypes.create_string_buffer(_STATX_SIZE)
+    at, path = (file, b"") if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file))
+    flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
+    if _libc.statx(at, path, flags, _STATX_TYPE | _STATX_MODE | _STATX_INO, buffer):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    (mode,), (inode,) = struct.unpack_from("H", buffer, 28), struct.unpack_from("Q", buffer, 32)
+    return FileFacts(os.makedev(*struct.unpack_from("II", buffer, 136)), inode, mode)
+
+
+def file_key(url: str) -> FileKey | None:
     """Device and inode of a URL ``inode://device/inode``; None for any other. Raises `InvalidRequest` if malformed."""
     if not url.startswith("inode://"):
         return None
     found = _INODE.fullmatch(url)
     if found is None:
-        raise InvalidRequest(f"{url[:_SHOWN]!r} is malformed; expected inode://device/inode in decimal")
+        raise InvalidRequest(f"{shown_url(url)} is malformed; expected inode://device/inode in decimal")
     return int(found[1]), int(found[2])
 
 
 _INODE = re.compile(r"inode://([0-9]{1,20})/([0-9]{1,20})")
-_SHOWN = 64
-"""Characters of a URL that an error shows."""
 
 
 def inode_url(path: str) -> str:
     """How the file at `path` is named while it travels. Raises `InvalidRequest` if it is not there."""
     try:
-        status = os.stat(path)
+        facts = facts_of(path)
     except OSError as error:
-        raise InvalidRequest(f"cannot pass {path}: {error.strerror}") from None
-    return f"inode://{status.st_dev}/{status.st_ino}"
+        raise InvalidRequest(f"cannot pass {shown_url(path)}: {error.strerror}") from None
+    return f"inode://{facts.device}/{facts.inode}"
+
+
+def shown_url(url: str) -> str:
+    """A URL of somebody else's as an error may show it: of bounded length, and nothing in it but visible ASCII."""
+    return ascii(url[:_SHOWN])[1:-1] + ("…" if len(url) > _SHOWN else "")
+
+
+@cache
+def _namespaces_device() -> int:
+    return os.stat("/proc/self/ns/net").st_dev
+
+
+@cache
+def _open_sockets_device() -> int:
+    with socket.socket(socket.AF_UNIX) as one:
+        return os.fstat(one.fileno()).st_dev

@@ -40,6 +40,9 @@ class Limits:
     watches: int = _limit(1_024, "Finds of one peer that watch")
     cached_records: int = _limit(131_072, "records of a kind that a component keeps of what a registry reports")
     cached_bytes: int = _limit(67_108_864, "their size")
+    namespaces: int = _limit(8, "network namespaces that one request may name")
+    descriptors: int = _limit(256, "descriptors of one connection that wait for a message that names them")
+    unverified_descriptors: int = _limit(4, "descriptors that a peer may send before its identity is verified")
 
     def changed(self, values: dict[str, str]) -> Limits:
         """These limits with some of them set anew. Raises ValueError that names what cannot be."""

@@ -1,19 +1,41 @@
 """Network namespaces travel as descriptors: a path means nothing to another process, an open file does.
 
 In a message a namespace is ``file:///proc/..`` where it can be opened, and ``inode://device/inode`` while it travels,
-with the descriptor itself beside the message. Where the transport carries no descriptors, nothing is changed.
+with the descriptor itself beside the message. What a peer names is never a path (the transport refuses those), and a
+descriptor is what came over this very connection of the transport: others' are not within reach by their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.mechanisms import INODE_URL
-from nsm.chains.core import Call, Element, Handler, Key, Received, Refused, Store, file_key, inode_url
+from nsm.apis.mechanisms import INODE_URL, KERNEL
+from nsm.chains.core import (
+    Call,
+    Element,
+    FileKey,
+    Handler,
+    Inbox,
+    InvalidRequest,
+    Key,
+    Limits,
+    Peer,
+    Received,
+    Refused,
+    Store,
+    file_key,
+    inode_url,
+    shown_url,
+)
+from nsm.chains.core.named_files import mechanisms_of, refuse_paths
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
+
+PassesOn = Callable[[Peer], Awaitable[bool]]
+"""Whether a peer passes on the namespaces of others, having looked at their givers itself: a node's manager."""
 
 
 class SendDescriptors(Element):
@@ -22,12 +44,12 @@ class SendDescriptors(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` to ``inode:`` on the way out, and back in the answer."""
         outgoing = len(call.outgoing)
-        sent = _send(call, _mechanisms(call))
+        sent = _send(call, mechanisms_of(call.request))
         back = {inode: file for file, inode in sent.items()}
         try:
             connection = await rest.request(call)
         except BaseException:  # the call may go to somebody else next
-            for mechanism in _mechanisms(call):
+            for mechanism in mechanisms_of(call.request):
                 _rename(mechanism, back)
             del call.outgoing[outgoing:]
             raise
@@ -36,7 +58,7 @@ class SendDescriptors(Element):
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate on the way out."""
-        _send(call, _mechanisms(call))
+        _send(call, mechanisms_of(call.request))
         await rest.close(call)
 
 
@@ -54,78 +76,178 @@ class ReturnDescriptors(Element):
 class ReceiveDescriptors(Element):
     """For a server chain: take the namespaces that a request names; they stay open as long as the connection lives.
 
-    A caller names a namespace by a descriptor that it holds. A path would be opened with this component's rights, so
-    one is refused with `Refused`.
+    A caller names a namespace by a descriptor that it sends, and may send those that it is entitled to: see
+    `Received.check_namespace`, which also says what `unchecked` means. Who `passes_on` has looked at that itself.
     """
 
-    def __init__(self) -> None:
-        self._files: Key[dict[str, Received]] = Key("received descriptors")
+    def __init__(
+        self, *, unchecked: bool = False, passes_on: PassesOn | None = None, limits: Limits | None = None
+    ) -> None:
+        self._taken = _Taken("received descriptors", unchecked=unchecked)
+        self._passes_on, self._most = passes_on, (limits or Limits()).namespaces
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer."""
+        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer; back in the request if it fails."""
+        mechanisms = mechanisms_of(call.request)
+        self._count(mechanisms)
         if call.peer is not None:
-            _refuse_paths(_mechanisms(call))
-        known = await _take(self._files, call, _mechanisms(call))
-        connection = await rest.request(call)
-        _rename(connection.mechanism, {_url(file): inode for inode, file in known.items()})
-        _release_unused(known, [connection.mechanism])
+            refuse_paths(call.request, "the caller's")
+        await self._taken.take(call, mechanisms, call.peer, self._passes_on)
+        try:
+            connection = await rest.request(call)
+        except BaseException:  # the call may go to somebody else next
+            self._taken.name_as_peer(call.live, mechanisms_of(call.request))
+            raise
+        self._taken.name_as_peer(call.live, [connection.mechanism])
+        self._taken.keep(call.live, [connection.mechanism])
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate, and let go of the files in the end."""
-        known = call.live.get(self._files) or {}
-        for mechanism in _mechanisms(call):
-            _rename(mechanism, {inode: _url(file) for inode, file in known.items()})
+        self._taken.name_as_file(call.live, mechanisms_of(call.request))
         try:
             await rest.close(call)
         finally:
-            _release_all(call.live, self._files)
+            self._taken.release(call.live)
+
+    def _count(self, mechanisms: Iterable[Mechanism]) -> None:
+        named = {url for mechanism in mechanisms if (url := mechanism.parameters.get(INODE_URL))}
+        if len(named) > self._most:
+            raise InvalidRequest(f"the request names {len(named)} namespaces; the limit 'namespaces' is {self._most}")
 
 
 class ReceiveReturned(Element):
-    """For a client chain: take the namespace that the answer names."""
+    """For a client chain: take the namespace that the answer names.
 
-    def __init__(self) -> None:
-        self._files: Key[dict[str, Received]] = Key("returned descriptors")
+    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets.
+    """
+
+    def __init__(self, *, unchecked: bool = False, passes_on: bool = False) -> None:
+        self._taken = _Taken("returned descriptors", unchecked=unchecked)
+        self._passes_on = _always if passes_on else None
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` back to the peer's name on the way out, ``inode:`` to ``file:`` in the answer."""
-        known = call.live.get(self._files) or {}
-        _rename(call.connection.mechanism, {_url(file): inode for inode, file in known.items()})
+        self._taken.name_as_peer(call.live, [call.connection.mechanism])
         call.keeps_files = True
         connection = await rest.request(call)
-        if connection.mechanism is not None:
-            known = await _take(self._files, call, [connection.mechanism])
-            _release_unused(known, [connection.mechanism])
-        if call.inbox is not None:
-            for key in call.named:
-                call.inbox.settle(*key)
+        try:
+            if connection.mechanism is not None:
+                await self._taken.take(call, [connection.mechanism], call.server_peer, self._passes_on)
+                self._taken.keep(call.live, [connection.mechanism])
+        finally:
+            if call.inbox is not None:
+                for key in call.named:
+                    call.inbox.settle(*key)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate back, and let go of the files."""
-        known = call.live.get(self._files) or {}
-        _rename(call.connection.mechanism, {_url(file): inode for inode, file in known.items()})
+        self._taken.name_as_peer(call.live, [call.connection.mechanism])
         try:
             await rest.close(call)
         finally:
-            _release_all(call.live, self._files)
+            self._taken.release(call.live)
 
 
-def _refuse_paths(mechanisms: Iterable[Mechanism]) -> None:
-    for mechanism in mechanisms:
-        url = mechanism.parameters.get(INODE_URL, "")
-        if url.startswith("file:"):
-            raise Refused(f"{url} is a path of the caller's; a namespace is passed as a descriptor, on a unix socket")
+@dataclass(slots=True)
+class _File:
+    """A descriptor that a connection of the mesh holds, and over which connection of the transport it came."""
+
+    received: Received
+    inbox: Inbox
+    is_kept: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"file://{self.received.path}"
 
 
-def _mechanisms(call: Call) -> list[Mechanism]:
-    selected = call.connection.mechanism
-    return [*call.request.mechanism_preferences, *([selected] if selected is not None else [])]
+class _Taken:
+    """The descriptors that peers gave for a connection, by the URLs that they named them by."""
+
+    def __init__(self, name: str, *, unchecked: bool) -> None:
+        self._files: Key[dict[str, _File]] = Key(name)
+        self._unchecked = unchecked
+
+    async def take(
+        self, call: Call, mechanisms: Iterable[Mechanism], peer: Peer | None, passes_on: PassesOn | None
+    ) -> None:
+        """Replace each ``inode:`` URL by a path of the file that came; what the connection has already is used again.
+
+        Raises `Refused` for a namespace that its giver is not entitled to, `InvalidRequest` if it did not come.
+        """
+        store = call.live
+        if (files := store.get(self._files)) is None:
+            files = store.put(self._files, {})
+            store.on_end(lambda: self.release(store))
+        named = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms}
+        _drop(files, [url for url, file in files.items() if not file.is_kept and url not in named])
+        for mechanism in mechanisms:
+            url = mechanism.parameters.get(INODE_URL, "")
+            if (key := file_key(url)) is None or (peer is None and call.inbox is None and url not in files):
+                continue
+            await self._take_one(files, url, key, call, peer)
+            file = files[url]
+            if not file.received.is_socket and peer is not None and not (passes_on and await passes_on(peer)):
+                file.received.check_namespace(unchecked=self._unchecked)
+            elif mechanism.type == KERNEL and file.received.is_socket:
+                raise InvalidRequest(f"{shown_url(url)} is a socket; a kernel interface is in a network namespace")
+            mechanism.parameters[INODE_URL] = file.url
+
+    async def _take_one(self, files: dict[str, _File], url: str, key: FileKey, call: Call, peer: Peer | None) -> None:
+        """Have the file; a peer that comes over another connection has to send it there too."""
+        held = files.get(url)
+        if (peer is None and held is not None) or (held is not None and held.inbox is call.inbox):
+            return
+        if call.inbox is None:
+            raise Refused(f"{shown_url(url)} names a descriptor, which comes over unix sockets only; this is none")
+        received = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
+        if held is None:
+            files[url] = _File(received, call.inbox)
+        else:
+            received.release()
+
+    def name_as_peer(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
+        """Translate ``file:`` to what the peer calls it."""
+        names = {file.url: url for url, file in (store.get(self._files) or {}).items()}
+        for mechanism in mechanisms:
+            _rename(mechanism, names)
+
+    def name_as_file(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
+        """Translate what the peer calls it to ``file:``."""
+        names = {url: file.url for url, file in (store.get(self._files) or {}).items()}
+        for mechanism in mechanisms:
+            _rename(mechanism, names)
+
+    def keep(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
+        """Keep what the connection chose, close the rest."""
+        files = store.get(self._files) or {}
+        used = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms if mechanism is not None}
+        for url, file in files.items():
+            file.is_kept = url in used or file.url in used
+        _drop(files, [url for url, file in files.items() if not file.is_kept])
+
+    def release(self, store: Store) -> None:
+        """Let go of all."""
+        files = store.pop(self._files) or {}
+        _drop(files, [*files])
+
+
+def _drop(files: dict[str, _File], urls: Iterable[str]) -> None:
+    for url in urls:
+        files.pop(url).received.release()
+
+
+async def _always(_peer: Peer) -> bool:
+    return True
 
 
 def _send(call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, str]:
-    """Queue the descriptor of each ``file:`` URL; returns what it became."""
+    """Queue the descriptor of each ``file:`` URL, which is this component's own or one that it was sent.
+
+    Returns what it became.
+    """
     sent = {}
     for mechanism in mechanisms:
         url = mechanism.parameters.get(INODE_URL, "")
@@ -136,39 +258,6 @@ def _send(call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, str]:
     return sent
 
 
-async def _take(slot: Key[dict[str, Received]], call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, Received]:
-    """Replace each ``inode:`` URL by a path of the file that came; what the connection has already is used again."""
-    store = call.live
-    if store.get(slot) is None:
-        store.on_end(lambda: _release_all(store, slot))
-    known = store.setdefault(slot, dict)
-    for mechanism in mechanisms:
-        url = mechanism.parameters.get(INODE_URL, "")
-        key = file_key(url)
-        if key is None or call.inbox is None:
-            continue
-        if url not in known:
-            known[url] = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
-        mechanism.parameters[INODE_URL] = _url(known[url])
-    return known
-
-
-def _url(file: Received) -> str:
-    return f"file://{file.path}"
-
-
 def _rename(mechanism: Mechanism | None, names: dict[str, str]) -> None:
     if mechanism is not None and (url := mechanism.parameters.get(INODE_URL)) in names:
         mechanism.parameters[INODE_URL] = names[url]
-
-
-def _release_unused(known: dict[str, Received], mechanisms: Iterable[Mechanism | None]) -> None:
-    """Close what the connection did not choose."""
-    used = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms if mechanism is not None}
-    for url in [url for url, file in known.items() if url not in used and _url(file) not in used]:
-        known.pop(url).release()
-
-
-def _release_all(store: Store, key: Key[dict[str, Received]]) -> None:
-    for file in (store.pop(key) or {}).values():
-        file.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from nsm.apis.connection import Connection, State
@@ -11,10 +12,13 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
 from .discover import find_all, find_service
-from .tries import first_success
+from .tries import first_success, was_not_reached
 
 POINT_TO_POINT = {"p2p": "true"}
 """What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""
+
+_REMEMBERED = 60.0
+"""Seconds for which a failure counts: by then the record of a forwarder that is dead has ended."""
 
 
 class DiscoverForwarder(Element):
@@ -35,6 +39,7 @@ class DiscoverForwarder(Element):
         self._services, self._endpoints = services, endpoints
         self._forwarder_service, self._own_url = forwarder_service, own_url
         self._chosen: Key[str] = Key("forwarder")
+        self._unreached = _Unreached()
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the target."""
@@ -44,9 +49,10 @@ class DiscoverForwarder(Element):
         candidates = self._fitting(service, call, await self._find(chosen or "", call))
         if not candidates:
             raise NotFound(self._missing(service, chosen))
-        if chosen is None and not reselecting:
-            candidates = _first(candidates, _next_in_path(call.connection))
-        forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, rest)
+        preferred = "" if reselecting else chosen or _next_in_path(call.connection)
+        candidates = self._unreached.behind(sorted(candidates, key=lambda each: each.name != preferred))
+        asking = self._unreached.asking(rest)
+        forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, asking)
         call.live.put(self._chosen, forwarder.name)
         return connection
 
@@ -95,6 +101,39 @@ def _next_in_path(connection: Connection) -> str:
     return path.path_segments[path.index + 1].name
 
 
-def _first(candidates: Sequence[NetworkServiceEndpoint], name: str) -> list[NetworkServiceEndpoint]:
-    """The candidate called `name` before all others."""
-    return sorted(candidates, key=lambda candidate: candidate.name != name)
+class _Unreached:
+    """The forwarders that were not there when they were asked: a dead one's record stays for a while, maybe in front.
+
+    Such a one is asked behind the others until it has answered, or for a minute.
+    """
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        """When each of them was not reached last, by its URL."""
+
+    def behind(self, candidates: Sequence[NetworkServiceEndpoint]) -> list[NetworkServiceEndpoint]:
+        """The candidates in their order, those that were not reached last."""
+        too_long_ago = asyncio.get_running_loop().time() - _REMEMBERED
+        self._since = {url: since for url, since in self._since.items() if since > too_long_ago}
+        return sorted(candidates, key=lambda each: each.url in self._since)
+
+    def asking(self, rest: Handler) -> Handler:
+        """`rest`, watched."""
+        return _Asking(rest, self._since)
+
+
+class _Asking:
+    def __init__(self, rest: Handler, unreached: dict[str, float]) -> None:
+        self._rest, self._unreached = rest, unreached
+        self.close = rest.close
+
+    async def request(self, call: Call) -> Connection:
+        url = call.target or ""
+        try:
+            connection = await self._rest.request(call)
+        except MeshError as error:
+            if was_not_reached(error):
+                self._unreached[url] = asyncio.get_running_loop().time()
+            raise
+        self._unreached.pop(url, None)
+        return connection

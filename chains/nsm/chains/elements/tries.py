@@ -49,8 +49,13 @@ def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
 
 def tell_whom(name: str, error: MeshError) -> None:
     """Put the name of who was asked into an error if he could not be: his URL may be that of a mere descriptor."""
-    if isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops:
+    if was_not_reached(error):
         error.detail = f"{name}: {error.detail}"
+
+
+def was_not_reached(error: MeshError) -> bool:
+    """Whether it says that who was to be asked is not there, and not that he answered so."""
+    return isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import (
+    FileKey,
     Found,
     Inbox,
     InvalidRequest,
@@ -27,7 +28,6 @@ MOST_SERVICES = 64
 """Services that are followed; the one that was asked for least recently goes when another one comes."""
 
 Endpoint = NetworkServiceEndpoint
-FileKey = tuple[int, int]
 
 
 class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
@@ -114,23 +114,23 @@ class _Sockets:
     """The sockets of endpoints that came as descriptors: an `Inbox` in which they stay."""
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[FileKey, Inbox, Received]] = {}
+        self._of: dict[str, Received] = {}
 
     async def keep(self, endpoint: str, key: FileKey | None, inbox: Inbox | None) -> None:
         """Keep the socket `key` for `endpoint` in place of what was kept for it; None: it has none any more."""
         before = self._of.pop(endpoint, None)
         try:
             if key is not None and inbox is not None:
-                self._of[endpoint] = key, inbox, await inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
+                self._of[endpoint] = await inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
         finally:
             if before is not None:
-                before[-1].release()
+                before.release()
 
     async def take(self, device: int, inode: int, *, timeout: float) -> Received:
         """See `Inbox.take`: one more use of a socket that is kept."""
-        for key, inbox, _ in self._of.values():
-            if key == (device, inode):
-                return await inbox.take(device, inode, timeout=timeout)
+        for socket in self._of.values():
+            if socket.key == (device, inode):
+                return socket.another()
         raise InvalidRequest(f"the descriptor of inode://{device}/{inode} is not kept")
 
     def settle(self, device: int, inode: int) -> None:
@@ -138,7 +138,7 @@ class _Sockets:
 
     def clear(self) -> None:
         """Release all."""
-        for _, _, socket in self._of.values():
+        for socket in self._of.values():
             socket.release()
         self._of.clear()
 

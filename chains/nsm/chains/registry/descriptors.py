@@ -1,4 +1,7 @@
-"""Unix sockets of endpoints travel as descriptors: ``unix:///path`` here, ``inode://device/inode`` on the way."""
+"""Unix sockets of endpoints travel as descriptors: ``unix:///path`` here, ``inode://device/inode`` on the way.
+
+A path that a peer names is neither opened nor connected to: it would be with this component's rights.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,22 @@ from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import (
     Found,
+    InvalidRequest,
     Key,
     Received,
+    Refused,
     RegistryCall,
     RegistryElement,
     RegistryHandler,
     Store,
     file_key,
     inode_url,
+    shown_url,
 )
 
 ARRIVAL_TIMEOUT = 2.0
 _UNIX = "unix://"
+_PATHS, _PATHS_AND_DESCRIPTORS = ("unix", "file"), ("unix", "file", "inode")
 
 Endpoint = NetworkServiceEndpoint
 
@@ -42,50 +49,87 @@ class SendUrl(RegistryElement[NetworkServiceEndpoint]):
             await rest.unregister(call)
 
 
+class Sockets:
+    """The sockets of a node's endpoints that were sent here: what may be sent on, by the URL that they have here."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, Received] = {}
+
+    def hold(self, socket: Received) -> str:
+        """Keep a socket that came; returns its URL. Raises `InvalidRequest` for a file that is none."""
+        if not socket.is_socket:
+            socket.release()
+            raise InvalidRequest("an endpoint is reached at a unix socket; what came is a namespace")
+        url = f"{_UNIX}{socket.path}"
+        self._held[url] = socket
+        return url
+
+    def release(self, url: str) -> None:
+        """Let go of one."""
+        self._held.pop(url).release()
+
+    def __contains__(self, url: str) -> bool:
+        return url in self._held
+
+
 class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
-    """For a server chain: send the sockets of the endpoints that are found."""
+    """For a server chain: send the sockets of the endpoints that are found, those in `sockets` and no others."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
 
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
         """Translate each answer, where the transport carries descriptors."""
         async for batch in rest.find(call):
-            yield batch if call.inbox is None else [_sent(call, found) for found in batch]
+            yield batch if call.inbox is None else [self._sent(call, found) for found in batch]
+
+    def _sent(self, call: RegistryCall[Endpoint], found: Found[Endpoint]) -> Found[Endpoint]:
+        if found.deleted or found.record.url not in self._sockets:
+            return found
+        record = codec.clone(found.record)
+        _send(call, record)
+        return Found(record)
 
 
 class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
     """For a server chain: take the socket of an endpoint that registers; it stays open as long as the registration.
 
-    `forget` is told the URL when it is no longer good.
+    It is in `sockets` that long. `forget` is told the URL when it is no longer good. Raises `Refused` for a path.
     """
 
-    def __init__(self, forget: Callable[[str], None]) -> None:
-        self._forget = forget
-        self._file: Key[tuple[str, Received]] = Key("received socket")
+    def __init__(self, forget: Callable[[str], None], sockets: Sockets) -> None:
+        self._forget, self._sockets = forget, sockets
+        self._known: Key[tuple[str, str]] = Key("URL of the socket, as it was named and as it is here")
 
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
         """Translate on the way in, and back in the answer."""
-        asked, key = call.record.url, file_key(call.record.url)
-        if key is None or call.inbox is None:
+        asked = call.record.url
+        if (key := file_key(asked)) is None:
+            if call.peer is not None and _is_one_of(_PATHS_AND_DESCRIPTORS, asked):
+                raise Refused(f"{shown_url(asked)} is a path of the caller's; a socket is passed as a descriptor")
             return await rest.register(call)
-        store, known = call.live, call.live.get(self._file)
+        store, known = call.live, call.live.get(self._known)
         if known is None or known[0] != asked:
-            received = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
+            if call.inbox is None:
+                raise Refused(f"{shown_url(asked)} names a descriptor, and none can come over this connection")
+            url = self._sockets.hold(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
             self._release(store)
-            store.put(self._file, (asked, received))
+            store.put(self._known, (asked, url))
             if known is None:
                 store.on_end(lambda: self._release(store))
         else:
-            received = known[1]
-        call.record.url = f"{_UNIX}{received.path}"
+            url = known[1]
+        call.record.url = url
         record = await rest.register(call)
         record.url = asked
         return record
 
     def _release(self, store: Store) -> None:
-        if (known := store.pop(self._file)) is not None:
-            self._forget(f"{_UNIX}{known[1].path}")
-            known[1].release()
+        if (known := store.pop(self._known)) is not None:
+            self._forget(known[1])
+            self._sockets.release(known[1])
 
 
 class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
@@ -97,17 +141,55 @@ class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """Translate each answer."""
+        """Translate each answer; what is at a path of another's is not reached from here."""
         async for batch in rest.find(call):
-            yield [await self._received(call, found) for found in batch]
+            yield [await self._received(call, found) for found in without_paths(batch, call, _PATHS)]
 
     async def _received(self, call: RegistryCall[Endpoint], found: Found[Endpoint]) -> Found[Endpoint]:
         key = file_key(found.record.url)
         if key is None or call.inbox is None or found.deleted:
             return found
+        received = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
+        if not received.is_socket:
+            received.release()
+            raise InvalidRequest(f"what came as the socket of endpoint {shown_url(found.record.name)} is a namespace")
         record = codec.clone(found.record)
-        record.url = self._adopt(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
+        record.url = self._adopt(received)
         return Found(record)
+
+
+class WithoutPaths(RegistryElement[NetworkServiceEndpoint]):
+    """For a manager, before its registry: endpoints that it says to be at paths are not there for this node.
+
+    The one path that may be there is `own_url`, if the manager has no other.
+    """
+
+    def __init__(self, own_url: str) -> None:
+        self._own_url = own_url
+
+    async def find(
+        self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
+    ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
+        """Leave them out."""
+        async for batch in rest.find(call):
+            yield without_paths(batch, call, _PATHS_AND_DESCRIPTORS, self._own_url)
+
+
+def without_paths(
+    batch: Sequence[Found[Endpoint]], call: RegistryCall[Endpoint], schemes: Sequence[str], own_url: str = ""
+) -> list[Found[Endpoint]]:
+    """The records whose URL is none of `schemes`; for a watch, the others are gone."""
+    result = []
+    for found in batch:
+        if found.record.url == own_url or not _is_one_of(schemes, found.record.url):
+            result.append(found)
+        elif call.watch:
+            result.append(Found(found.record, deleted=True))
+    return result
+
+
+def _is_one_of(schemes: Sequence[str], url: str) -> bool:
+    return url.partition(":")[0].lower() in schemes
 
 
 @contextmanager
@@ -127,11 +209,3 @@ def _send(call: RegistryCall[Endpoint], record: Endpoint) -> None:
         path = record.url.removeprefix(_UNIX)
         record.url = inode_url(path)
         call.outgoing.append(path)
-
-
-def _sent(call: RegistryCall[Endpoint], found: Found[Endpoint]) -> Found[Endpoint]:
-    if found.deleted or not found.record.url.startswith(_UNIX):
-        return found
-    record = codec.clone(found.record)
-    _send(call, record)
-    return Found(record)

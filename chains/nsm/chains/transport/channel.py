@@ -23,7 +23,18 @@ from h2.exceptions import ProtocolError
 from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
-from nsm.chains.core import TRANSPORT, Internal, MeshError, Peer, Received, TimedOut, Unavailable, from_status, tracing
+from nsm.chains.core import (
+    TRANSPORT,
+    FileKey,
+    Internal,
+    MeshError,
+    Peer,
+    Received,
+    TimedOut,
+    Unavailable,
+    from_status,
+    tracing,
+)
 from nsm.chains.core.call import Hop
 from nsm.chains.identity import Identity
 
@@ -41,7 +52,7 @@ from .frames import (
     read_frame,
     write_all,
 )
-from .inbox import FileInbox, FileKey, key_of
+from .inbox import FileInbox
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -327,6 +338,8 @@ class _Protocol(H2Protocol):
         if self.refusal is not None:
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
+        elif self.inbox is not None:
+            self.inbox.verified()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -481,7 +494,7 @@ class Pool:
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
-        key = key_of(socket_file.path)
+        key = socket_file.key
         if (known := self._adopted_as.get(key)) is not None:
             socket_file.release()  # it came again, over another connection
             return known
@@ -494,7 +507,7 @@ class Pool:
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
         if (socket_file := self._adopted.pop(target, None)) is not None:
-            self._adopted_as.pop(key_of(socket_file.path), None)
+            self._adopted_as.pop(socket_file.key, None)
             socket_file.release()
 
     async def __aenter__(self) -> Pool:

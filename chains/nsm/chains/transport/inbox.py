@@ -1,9 +1,13 @@
 """Descriptors that arrive on one connection, counted so that none is lost and none stays.
 
 A peer sends a descriptor ahead of a message that names it by device and inode, once for each time that it is named.
-So each message that has been dealt with settles as many arrivals as it names. Between arrival and settlement, and
-for as long as somebody uses it, the file stays open; then it is closed. A connection may live for ever, so nothing
-waits for its end.
+So each message that has been dealt with settles as many arrivals as it names, and whoever takes a file for the first
+time takes one that came with a message. Between arrival and settlement, and for as long as somebody uses it, the file
+stays open; then it is closed. A connection may live for ever, so nothing waits for its end.
+
+Only namespaces and unix sockets in a file system are of use to anybody, and closing those takes no time. What else
+comes is disposed of at once, and so is everything beyond what a connection may have waiting: a few before its peer was
+verified, who may have sent the first request by then (TLS 1.3), more afterwards.
 """
 
 from __future__ import annotations
@@ -11,57 +15,95 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections import deque
 
-from nsm.chains.core import InvalidRequest, Received
+from nsm.chains.core import InvalidRequest, Limits, Received
+from nsm.chains.core.descriptors import FileFacts, FileKey, facts_of
 
-MOST_FILES = 256
-"""Files of one connection that may wait for a message that names them; the one that came first goes when more come."""
+from .disposal import dispose
+from .giver import Giver, network_namespace
 
-FileKey = tuple[int, int]
-"""Device and inode, as `stat` gives them."""
+_REMEMBERED = 16
+"""Files that were not taken, of which who asks for them hears why."""
+
+
+class TooManyFiles(ConnectionAbortedError):
+    """The peer sent more descriptors than it may: the connection ends."""
 
 
 class FileInbox:
-    """The files that the peer of one connection has sent: the `Inbox` of the calls on it."""
+    """The files that the peer of one connection has sent: the `Inbox` of the calls on it.
 
-    def __init__(self) -> None:
+    `giver` is that peer; None: nobody asks whose namespaces are.
+    """
+
+    def __init__(self, giver: Giver | None = None, limits: Limits | None = None, *, is_verified: bool = True) -> None:
+        self._giver, self._limits, self.is_verified = giver, limits or Limits(), is_verified
+        self._before = 0
+        """How many came before the peer was verified."""
         self._files: dict[FileKey, _File] = {}
+        self._idle: dict[FileKey, None] = {}
+        """Those that nobody uses, the one that came first before the others."""
         self._waiting: dict[FileKey, list[asyncio.Future[None]]] = {}
+        self._refused: deque[tuple[FileKey, str]] = deque(maxlen=_REMEMBERED)
         self._closed = False
 
     def __len__(self) -> int:
         """How many files are open."""
         return len(self._files)
 
+    def verified(self) -> None:
+        """The peer is who it says it is."""
+        self.is_verified, self._before = True, 0
+
     def arrived(self, descriptor: int) -> None:
-        """Take over `descriptor`, which just came; a second one of the same file is closed, but counted."""
-        status = os.fstat(descriptor)
-        key = status.st_dev, status.st_ino
-        file = self._files.get(key)
-        if file is None:
-            file = self._files[key] = _File(descriptor)
-            self._make_room()
-        else:
+        """Take over `descriptor`, which just came; a second one of the same file is closed, but counted.
+
+        Raises `TooManyFiles` for more than an unverified peer may send.
+        """
+        self._before += not self.is_verified
+        if self._before > (most := self._limits.unverified_descriptors):
+            dispose([descriptor])
+            raise TooManyFiles(f"it sent more than {most} descriptors before its identity was known")
+        try:
+            facts = facts_of(descriptor)
+        except OSError:
+            dispose([descriptor])
+            return
+        if self._closed or not (facts.is_namespace or facts.is_socket):
+            dispose([descriptor])
+            self._refuse(facts)
+            return
+        file = self._files.get(facts.key)
+        if file is not None:
             os.close(descriptor)
+        else:
+            file = self._files[facts.key] = _File(descriptor, facts.is_socket)
+            self._idle[facts.key] = None
+            self._make_room()
         file.arrivals += 1
-        for waiter in self._waiting.pop(key, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+        self._wake(facts.key)
 
     async def take(self, device: int, inode: int, *, timeout: float) -> Received:
         """See `Inbox.take`."""
         key = device, inode
-        if key not in self._files:
-            await self._arrival(key, timeout)
-        file = self._files[key]
-        file.uses += 1
-        return _Use(self, key, file)
+        try:
+            async with asyncio.timeout(None) as limit:
+                while (file := self._files.get(key)) is None or file.arrivals <= file.claims:
+                    self._tell_if_refused(key)
+                    if limit.when() is None:
+                        limit.reschedule(asyncio.get_running_loop().time() + (0 if self._closed else timeout))
+                    await self._next_arrival(key)
+        except TimeoutError:
+            raise InvalidRequest(f"the descriptor of {_name(key)} did not arrive within {timeout:g} s") from None
+        file.claims += 1
+        return self.use(key, file)
 
     def settle(self, device: int, inode: int) -> None:
         """A message that named the file has been dealt with: its arrival is not waited for any more."""
         file = self._files.get((device, inode))
         if file is not None:
-            file.arrivals = max(0, file.arrivals - 1)
+            file.arrivals, file.claims = max(0, file.arrivals - 1), max(0, file.claims - 1)
             self._close_if_unused((device, inode), file)
 
     def close(self) -> None:
@@ -75,20 +117,35 @@ class FileInbox:
                 waiter.cancel()
         self._waiting.clear()
 
+    def use(self, key: FileKey, file: _File) -> Received:
+        """Begin one use of a file that is here."""
+        file.uses += 1
+        self._idle.pop(key, None)
+        return _Use(self, key, file)
+
     def release(self, key: FileKey, file: _File) -> None:
         """End one use."""
         file.uses -= 1
+        if not file.uses and self._files.get(key) is file:
+            self._idle[key] = None
         self._close_if_unused(key, file)
 
-    async def _arrival(self, key: FileKey, timeout: float) -> None:
+    def check_namespace(self, key: FileKey, file: _File, *, unchecked: bool) -> None:
+        """See `Received.check_namespace`; what was found once is not looked at again."""
+        if file.is_checked:
+            return
+        if self._giver is None:
+            with network_namespace(file.descriptor, _name(key)):
+                pass
+        else:
+            self._giver.check(file.descriptor, _name(key), unchecked=unchecked)
+        file.is_checked = True
+
+    async def _next_arrival(self, key: FileKey) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key, []).append(waiter)
         try:
-            async with asyncio.timeout(0 if self._closed else timeout):
-                await waiter
-        except TimeoutError:
-            name = f"inode://{key[0]}/{key[1]}"
-            raise InvalidRequest(f"the descriptor of {name} did not arrive within {timeout:g} s") from None
+            await waiter
         finally:
             waiters = self._waiting.get(key, [])
             if waiter in waiters:
@@ -96,26 +153,44 @@ class FileInbox:
             if not waiters:
                 self._waiting.pop(key, None)
 
+    def _wake(self, key: FileKey) -> None:
+        for waiter in self._waiting.pop(key, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _refuse(self, facts: FileFacts) -> None:
+        self._refused.append((facts.key, _kind(facts)))
+        self._wake(facts.key)
+
+    def _tell_if_refused(self, key: FileKey) -> None:
+        for refused in self._refused:
+            if refused[0] == key:
+                self._refused.remove(refused)
+                raise InvalidRequest(
+                    f"what came as {_name(key)} is {refused[1]}; only network namespaces and unix sockets are passed"
+                )
+
     def _make_room(self) -> None:
         """Close what came first and nobody uses."""
-        if len(self._files) <= MOST_FILES:
-            return
-        waiting = [(key, file) for key, file in self._files.items() if not file.uses]
-        for key, file in waiting[: max(0, len(waiting) - MOST_FILES)]:
-            file.arrivals = 0
-            self._close_if_unused(key, file)
+        while len(self._idle) > self._limits.descriptors:
+            key = next(iter(self._idle))
+            self._files[key].arrivals = 0
+            self._close_if_unused(key, self._files[key])
 
     def _close_if_unused(self, key: FileKey, file: _File) -> None:
         if not file.uses and not file.arrivals and self._files.get(key) is file:
             del self._files[key]
+            self._idle.pop(key, None)
             os.close(file.descriptor)
 
 
 class _File:
-    __slots__ = ("arrivals", "descriptor", "uses")
+    __slots__ = ("arrivals", "claims", "descriptor", "is_checked", "is_socket", "uses")
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor, self.arrivals, self.uses = descriptor, 0, 0
+    def __init__(self, descriptor: int, is_socket: bool) -> None:
+        self.descriptor, self.is_socket = descriptor, is_socket
+        self.arrivals = self.claims = self.uses = 0
+        self.is_checked = False
 
 
 class _Use:
@@ -130,32 +205,65 @@ class _Use:
     def path(self) -> str:
         return f"/proc/{os.getpid()}/fd/{self._file.descriptor}"
 
+    @property
+    def key(self) -> FileKey:
+        return self._key
+
+    @property
+    def is_socket(self) -> bool:
+        return self._file.is_socket
+
+    def another(self) -> Received:
+        return self._inbox.use(self._key, self._file)
+
+    def check_namespace(self, *, unchecked: bool) -> None:
+        self._inbox.check_namespace(self._key, self._file, unchecked=unchecked)
+
     def release(self) -> None:
         if self._open:
             self._open = False
             self._inbox.release(self._key, self._file)
 
 
-def key_of(path: str) -> FileKey:
-    """Device and inode of the file at `path`, links followed. Raises `InvalidRequest` if it is not there."""
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise InvalidRequest(f"cannot pass {path}: {error.strerror}") from None
-    return status.st_dev, status.st_ino
-
-
 def open_to_send(path: str) -> int:
-    """A descriptor of the file at `path` that grants nothing but its identity (O_PATH). Raises `InvalidRequest`."""
+    """A descriptor of the file at `path` that grants nothing but its identity (O_PATH).
+
+    Raises `InvalidRequest` if it is not there, or neither a namespace nor a socket.
+    """
     try:
-        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequest(f"cannot pass {path}: {error.strerror}") from None
+    facts = facts_of(descriptor)
+    if facts.is_namespace or facts.is_socket:
+        return descriptor
+    os.close(descriptor)
+    raise InvalidRequest(f"cannot pass {path}: it is {_kind(facts)}, neither a namespace nor a unix socket")
 
 
 def is_socket(path: str) -> bool:
     """Whether there is a unix socket at `path`."""
     try:
-        return stat.S_ISSOCK(os.stat(path).st_mode)
+        return facts_of(path).is_socket
     except OSError:
         return False
+
+
+def _name(key: FileKey) -> str:
+    return f"inode://{key[0]}/{key[1]}"
+
+
+def _kind(facts: FileFacts) -> str:
+    kind = stat.S_IFMT(facts.mode)
+    return _KINDS.get(kind, "no file of a file system")
+
+
+_KINDS = {
+    stat.S_IFSOCK: "an open socket",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFREG: "a regular file",
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a link",
+}

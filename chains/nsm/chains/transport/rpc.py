@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from betterproto2 import Message
 
 from nsm.apis import health
-from nsm.apis.connection import Connection, ConnectionEvent, Mechanism, MonitorScopeSelector
+from nsm.apis.connection import Connection, ConnectionEvent, MonitorScopeSelector
 from nsm.apis.mechanisms import INODE_URL
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Empty, Timestamp
@@ -18,6 +18,7 @@ from nsm.chains.core import (
     DEFAULT_TIMEOUT,
     Call,
     ClientToken,
+    FileKey,
     Found,
     Handler,
     Inbox,
@@ -26,6 +27,7 @@ from nsm.chains.core import (
     NotFound,
     Peer,
     R,
+    Refused,
     RegistryCall,
     RegistryHandler,
     RegistryPath,
@@ -35,9 +37,9 @@ from nsm.chains.core import (
 )
 from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
+from nsm.chains.core.named_files import is_path, mechanisms_of, refuse_paths
 
 from .channel import Answer, Channel, Pool
-from .inbox import FileKey
 from .server import Incoming, Methods, Streaming, Unary
 
 M = TypeVar("M", bound=Message)
@@ -70,10 +72,13 @@ def network_service(handler: Handler) -> Methods:
         return connection
 
     async def close(message: Connection, incoming: Incoming) -> Empty:
+        closing = NetworkServiceRequest(connection=message)
+        _drop_paths(closing)
+        keys = list(_files_of(closing))
         try:
-            await handler.close(Call(NetworkServiceRequest(connection=message), **_hop(incoming)))
+            await handler.close(Call(closing, **_hop(incoming)))
         finally:
-            _settle(incoming.inbox, [*_files_of(NetworkServiceRequest(connection=message))])
+            _settle(incoming.inbox, keys)
         return Empty()
 
     return {REQUEST: Unary(NetworkServiceRequest, request), CLOSE: Unary(Connection, close)}
@@ -209,13 +214,25 @@ class RemoteNetworkService:
             if not call.live.get(self._known):
                 call.undo.add(lambda: self.close(call.postponed()))
             raise
+        if not call.live.get(self._known):
+            call.undo.add(lambda: self._close_if_known(call))  # what the answer names may be refused
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox
         call.renew_peer = self._pool.renewal(call)
-        call.named = [*_files_of(NetworkServiceRequest(connection=connection))]
+        answered = NetworkServiceRequest(connection=connection)
+        call.named = [*_files_of(answered)]
+        try:
+            refuse_paths(answered, "the answering component's")
+        except Refused:
+            _settle(answer.inbox, call.named)
+            raise
         if not call.keeps_files:
             _settle(answer.inbox, call.named)
         return connection
+
+    async def _close_if_known(self, call: Call) -> None:
+        if call.live.get(self._known):
+            await self.close(call.postponed())
 
     async def close(self, call: Call) -> None:
         """Send the Close."""
@@ -325,11 +342,15 @@ async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> 
 
 
 def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
-    mechanisms: list[Mechanism] = list(request.mechanism_preferences)
-    if request.connection is not None and request.connection.mechanism is not None:
-        mechanisms.append(request.connection.mechanism)
-    for mechanism in mechanisms:
+    for mechanism in mechanisms_of(request):
         yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
+
+
+def _drop_paths(request: NetworkServiceRequest) -> None:
+    """Nothing may keep a Close from closing."""
+    for mechanism in mechanisms_of(request):
+        if is_path(mechanism):
+            del mechanism.parameters[INODE_URL]
 
 
 def _files_named(url: str) -> list[FileKey]:

@@ -33,10 +33,11 @@ from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
 from .channel import keep_alive
+from .disposal import hang_up
 from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, pass_over_extensions, read_frame, write_all
 from .inbox import FileInbox
 from .urls import Address, parse_address, publishable
-from .wire import DescriptorTransport, start_tls
+from .wire import DescriptorTransport, refuse_descriptors, start_plain, start_tls
 
 HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
@@ -132,13 +133,16 @@ async def serve(
     *,
     name: str,
     access: SocketAccess | None = None,
+    takes_descriptors: bool = True,
 ) -> AsyncIterator[list[str]]:
     """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
+
+    On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`.
 
     Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
     `InvalidRequest` for a bad URL. `name` is the hop that errors show.
     """
-    server = Server(methods, identity, name)
+    server = Server(methods, identity, name, takes_descriptors=takes_descriptors)
     try:
         listening = [await server.listen(parse_address(url), access or SocketAccess()) for url in urls]
         yield listening
@@ -152,7 +156,7 @@ async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketA
 
     Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
     """
-    server = Server(methods, None, name)
+    server = Server(methods, None, name, takes_descriptors=False)
     try:
         await server.listen(Address(path=path), access)
         yield server
@@ -163,8 +167,11 @@ async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketA
 class Server:
     """The listening sockets, the connections and the running calls of one component."""
 
-    def __init__(self, methods: Methods, identity: Identity | None, name: str) -> None:
+    def __init__(
+        self, methods: Methods, identity: Identity | None, name: str, *, takes_descriptors: bool = True
+    ) -> None:
         self.methods, self.identity, self.name = methods, identity, name
+        self._takes_descriptors = takes_descriptors
         self.calls = Tasks(f"server {name}")
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
@@ -179,6 +186,8 @@ class Server:
     async def listen(self, address: Address, access: SocketAccess) -> str:
         """Listen on one more address; returns the URL that others can dial."""
         sock = _unix_socket(address.path, access) if address.is_unix else await _tcp_socket(self._loop, address)
+        if address.is_unix and not self._takes_descriptors:
+            refuse_descriptors(sock)
         sock.listen(_BACKLOG)
         self._sockets.append((sock, address))
         self._loop.add_reader(sock.fileno(), self._accept, sock, address)
@@ -202,7 +211,7 @@ class Server:
             self.identity.watchers.discard(self._renew_connections)
         await self._shaking.aclose()
         for sock in self._accepted:
-            sock.close()
+            hang_up(sock)
         for connection in list(self.connections):
             connection.say_goodbye()
         running = [task for connection in self.connections for task in connection.finite_calls()]
@@ -242,10 +251,17 @@ class Server:
         protocol = _Connection(self)
         try:
             if self.identity is None:
-                await self._loop.connect_accepted_socket(lambda: protocol, sock)
+                start_plain(sock, protocol)
             elif address.is_unix:
-                context = self.identity.server_context()
-                await start_tls(sock, protocol, context, server_side=True, handshake_timeout=HANDSHAKE_TIMEOUT)
+                context, takes = self.identity.server_context(), self._takes_descriptors
+                await start_tls(
+                    sock,
+                    protocol,
+                    context,
+                    server_side=True,
+                    handshake_timeout=HANDSHAKE_TIMEOUT,
+                    takes_descriptors=takes,
+                )
             else:
                 keep_alive(sock)
                 context = self.identity.server_context()
@@ -253,7 +269,7 @@ class Server:
                     lambda: protocol, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
                 )
         except (OSError, MeshError, TimeoutError) as error:
-            sock.close()
+            hang_up(sock)
             log.warning("a peer was refused", on=str(address), error=str(error) or type(error).__name__)
 
 
@@ -297,6 +313,8 @@ class _Connection(H2Protocol):
             transport.abort()
             return
         self.peer = replace(peer, address=_address(transport.get_extra_info("peername")))
+        if self.files is not None and self.files.inbox is not None:
+            self.files.inbox.verified()
         if peer.seen is not identity.svid:
             self.ask_to_leave()
 

@@ -2,38 +2,53 @@
 
 It stands below TLS: the n-th queued descriptor rides, alone in its SCM_RIGHTS message, on the n-th byte of the next
 write, and the byte stream itself is not changed by it. So either side may be a program that knows nothing of it.
+
+What a peer sends may take any time to close, so the event loop's thread closes nothing of it (`disposal`), nor has the
+kernel do so in its place: what a read has no room for is closed by that, and by closing a socket what was left in it.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import os
 import socket
 from asyncio import sslproto
 from collections import deque
 from typing import Any, cast
 
-from .inbox import FileInbox, open_to_send
+from nsm.chains.core import Limits
 
-_PER_WRITE = 64
-_ANCILLARY = socket.CMSG_SPACE(_PER_WRITE * array.array("i").itemsize)
+from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind
+from .giver import Giver
+from .inbox import FileInbox, TooManyFiles, open_to_send
+
+_SO_PASSRIGHTS = 83
+_PLAIN_READ = 64 * 1024
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 
 
 class DescriptorTransport(asyncio.Transport):
-    """Reads and writes one connected, non-blocking unix socket for an `asyncio.BufferedProtocol` (TLS)."""
+    """Reads and writes one connected, non-blocking unix socket for an `asyncio.BufferedProtocol` (TLS).
+
+    What descriptors arrive are in `inbox`; without one, a peer that sends any is hung up on.
+    """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, protocol: asyncio.BufferedProtocol
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.BufferedProtocol,
+        inbox: FileInbox | None,
     ) -> None:
-        self.inbox = FileInbox()
+        self.inbox = inbox
         super().__init__({"socket": sock, "descriptors": self})
         self._loop, self._sock, self._protocol = loop, sock, protocol
         self._outgoing: deque[int] = deque()
         self._buffer = bytearray()
-        self._closing = self._paused = self._reading = False
+        self._closing = self._paused = self._reading = self._is_lost = False
         self._limits = _LOW_WATER, _HIGH_WATER
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self.resume_reading)
@@ -63,17 +78,19 @@ class DescriptorTransport(asyncio.Transport):
     def _readable(self) -> None:
         if self._closing:
             return
+        if is_behind() and not (self.inbox is not None and self.inbox.is_verified):
+            self._force_close(TooManyFiles("too many descriptors wait to be closed"))
+            return
         try:
             buffer = self._protocol.get_buffer(-1)
-            size, ancillary, _flags, _address = self._sock.recvmsg_into([buffer], _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            size, ancillary, _flags, _address = self._sock.recvmsg_into([buffer], ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._force_close(error)
             return
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                self._received(data)
+        if ancillary and not self._receive(descriptors_in(ancillary)):
+            return
         try:
             if size:
                 self._protocol.buffer_updated(size)
@@ -83,11 +100,20 @@ class DescriptorTransport(asyncio.Transport):
             self._force_close(error)
             raise
 
-    def _received(self, data: bytes) -> None:
-        descriptors = array.array("i")
-        descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
-        for descriptor in descriptors:
-            self.inbox.arrived(descriptor)
+    def _receive(self, descriptors: list[int]) -> bool:
+        """Put them into the inbox; says whether the connection goes on."""
+        while descriptors:
+            if self.inbox is None:
+                dispose(descriptors)
+                self._force_close(TooManyFiles("nobody here takes descriptors"))
+                return False
+            try:
+                self.inbox.arrived(descriptors.pop(0))
+            except TooManyFiles as error:
+                dispose(descriptors)
+                self._force_close(error)
+                return False
+        return True
 
     def _end_of_file(self) -> None:
         self.pause_reading()
@@ -124,7 +150,10 @@ class DescriptorTransport(asyncio.Transport):
 
     def _send_with_descriptor(self) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._outgoing[0]]).tobytes())
-        self._sock.sendmsg([self._buffer[:1]], [rights])
+        try:
+            self._sock.sendmsg([self._buffer[:1]], [rights])
+        except PermissionError:  # a peer that takes none: it says so when the message names it
+            self._sock.send(self._buffer[:1])
         del self._buffer[:1]
         os.close(self._outgoing.popleft())
 
@@ -190,7 +219,7 @@ class DescriptorTransport(asyncio.Transport):
         self._protocol = cast(asyncio.BufferedProtocol, protocol)
 
     def _force_close(self, error: BaseException | None) -> None:
-        if self._sock.fileno() < 0:
+        if self._is_lost:
             return
         self.pause_reading()
         self._loop.remove_writer(self._sock.fileno())
@@ -199,13 +228,15 @@ class DescriptorTransport(asyncio.Transport):
         self._loop.call_soon(self._lost, error)
 
     def _lost(self, error: BaseException | None) -> None:
-        if self._sock.fileno() < 0:
+        if self._is_lost:
             return
+        self._is_lost = True
         try:
             self._protocol.connection_lost(cast("Exception | None", error))
         finally:
-            self._sock.close()
-            self.inbox.close()
+            hang_up(self._sock)
+            if self.inbox is not None:
+                self.inbox.close()
             while self._outgoing:
                 os.close(self._outgoing.popleft())
 
@@ -217,10 +248,13 @@ async def start_tls(
     *,
     server_side: bool,
     handshake_timeout: float,
+    limits: Limits | None = None,
+    takes_descriptors: bool = True,
 ) -> None:
     """Run TLS for `protocol` over the connected unix socket `sock`, with descriptors below it.
 
-    Returns after the handshake; raises what it failed with, the socket closed.
+    Returns after the handshake; raises what it failed with, the socket closed. `protocol` tells the inbox when it has
+    verified the peer.
     """
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
@@ -233,9 +267,38 @@ async def start_tls(
         server_hostname=None,
         ssl_handshake_timeout=handshake_timeout,  # type: ignore[arg-type]  # seconds, a float is fine
     )
-    transport = DescriptorTransport(loop, sock, tls)
+    giver = Giver(sock, accepted=server_side)
+    inbox = FileInbox(giver, limits, is_verified=False) if takes_descriptors else None
+    transport = DescriptorTransport(loop, sock, tls, inbox)
     try:
         await waiter
     except BaseException:
         transport.abort()
         raise
+
+
+def start_plain(sock: socket.socket, protocol: asyncio.Protocol) -> None:
+    """Run `protocol` over the accepted unix socket `sock` as it is; who sends descriptors there is hung up on."""
+    DescriptorTransport(asyncio.get_running_loop(), sock, _Plain(protocol), None)
+
+
+def refuse_descriptors(listening: socket.socket) -> None:
+    """Have nobody who connects to a unix socket send descriptors there, where the kernel can see to it (Linux 6.16)."""
+    with contextlib.suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+
+
+class _Plain(asyncio.BufferedProtocol):
+    """Feeds a protocol that has no buffer of its own."""
+
+    def __init__(self, protocol: asyncio.Protocol) -> None:
+        self._protocol, self._buffer = protocol, bytearray(_PLAIN_READ)
+        self.connection_made, self.connection_lost = protocol.connection_made, protocol.connection_lost  # type: ignore[method-assign]
+        self.pause_writing, self.resume_writing = protocol.pause_writing, protocol.resume_writing  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._protocol.data_received(bytes(self._buffer[:nbytes]))

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nsm.chains.core import InvalidRequest, Unsupported
+from nsm.chains.core import FileKey, InvalidRequest, Refused, Unsupported
+from nsm.chains.core.descriptors import facts_of
 
 from .sockets import Socket
 from .wireguard import WireguardSocket
@@ -62,24 +63,33 @@ class Namespace:
 
 
 class Namespaces:
-    """The namespaces in use, by device and inode. Used by one thread only: it enters them."""
+    """The namespaces in use, by device and inode. Used by one thread only: it enters them.
 
-    def __init__(self) -> None:
-        self._open: dict[tuple[int, int], Namespace] = {}
+    `with_own` says whether the node's own, which is this thread's and that of the first process, may be taken.
+    """
+
+    def __init__(self, *, with_own: bool = False) -> None:
+        self._open: dict[FileKey, Namespace] = {}
         self.own = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "our own namespace")
+        self._nodes = frozenset() if with_own else frozenset(_nodes_own(self.own.descriptor))
 
     def __len__(self) -> int:
         return len(self._open)
 
     def take(self, path: str) -> Namespace:
-        """The namespace whose file is at `path`; give it back. Raises `InvalidRequest` if it is none."""
+        """The namespace whose file is at `path`; give it back.
+
+        Raises `InvalidRequest` if it is none, `Refused` if it is the node's own.
+        """
         descriptor = _open_namespace(path)
-        status = os.fstat(descriptor)
-        key = status.st_dev, status.st_ino
+        key = facts_of(descriptor).key
+        if key in self._nodes:
+            os.close(descriptor)
+            raise Refused("a wire would end in the node's own network namespace; NSM_NODE_NAMESPACE=true allows that")
         if key in self._open:
             os.close(descriptor)
         else:
-            self._open[key] = Namespace(descriptor, f"namespace {status.st_ino}")
+            self._open[key] = Namespace(descriptor, f"namespace {key[1]}")
         namespace = self._open[key]
         namespace.users += 1
         return namespace
@@ -100,17 +110,27 @@ class Namespaces:
 
 
 def _open_namespace(path: str) -> int:
+    """What is no namespace is not opened: a FIFO would keep this thread until somebody writes into it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        named = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequest(f"there is no network namespace at {path}: {error.strerror}") from None
     try:
-        if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
-            return descriptor
-    except OSError:
-        pass
-    os.close(descriptor)
+        if facts_of(named).is_namespace:
+            descriptor = os.open(f"/proc/self/fd/{named}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):
+                if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
+                    return descriptor
+            os.close(descriptor)
+    finally:
+        os.close(named)
     raise InvalidRequest(f"{path} is not a network namespace; name one such as file:///proc/1234/ns/net")
+
+
+def _nodes_own(own: int) -> Iterator[FileKey]:
+    yield facts_of(own).key
+    with contextlib.suppress(OSError):  # not to be seen from a container, and not without rights
+        yield facts_of("/proc/1/ns/net").key
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr
-from nsm.chains.config import duration, text, url, urls, variable
+from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
@@ -35,6 +35,9 @@ class NsmgrConfig(Trusting):
     registration_hosts: Hosts = variable("", Hosts.parse, REGISTRATION_HOSTS)
     excluded_prefixes_file: str = variable(
         excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: what no wire of this node may use"
+    )
+    unchecked_namespaces: bool = variable(
+        "false", flag, "take a client's network namespace also where the kernel does not show whose it is"
     )
 
 
@@ -67,6 +70,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             service_lifetime=config.service_lifetime,
             registration=config.registration_policy,
             hosts=config.registration_hosts,
+            unchecked_namespaces=config.unchecked_namespaces,
             limits=config.limits,
         )
         methods.update(manager.methods())

@@ -59,7 +59,9 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         registry = await runtime.unless_stopped(stack.enter_async_context(_registry(config, runtime)))
         methods = {**registry.methods(), **health.methods()}
-        async with serve(config.listen_on, methods, runtime.identity, name=config.name, access=access) as bound:
+        async with serve(
+            config.listen_on, methods, runtime.identity, name=config.name, access=access, takes_descriptors=False
+        ) as bound:
             log.info("ready", listen_on=bound)
             await runtime.stopping.wait()
 
