@@ -1,5 +1,6 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
+from . import documents
 from .answers import refusal_of_answer
 from .hosts import NO_HOSTS, Hosts
 from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
@@ -49,6 +50,7 @@ __all__ = [
     "caller_is_named",
     "certificate_is_valid",
     "claims_of",
+    "documents",
     "is_signed_by",
     "latest_expiry",
     "next_token_signed",
