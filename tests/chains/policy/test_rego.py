@@ -335,10 +335,12 @@ async def test_calls_that_are_given_up_are_not_evaluated_side_by_side(tmp_path, 
 
 async def test_too_many_calls_of_one_identity_are_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "WAITING", 3)
-    chosen = by_file(regos.EVERYBODY, tmp_path)
-    refusals = await asyncio.gather(*(decided(chosen, good()) for _ in range(5)))
+    sources = [file.source for file in by_file(regos.EVERYBODY, tmp_path).files]
+    ask = engine_module.engine().refusal
+    refusals = await asyncio.gather(*(ask(sources, {}, "spiffe://test.mesh/client") for _ in range(5)))
     assert refusals[:3] == [None] * 3
     assert all("3 calls of spiffe://test.mesh/client wait" in refusal for refusal in refusals[3:])
+    assert await ask(sources, {}, "spiffe://test.mesh/client") is None
 
 
 async def test_a_policy_that_takes_the_engine_down_refuses_and_the_next_call_is_served(tmp_path):

@@ -151,7 +151,7 @@ def _no_number(text: str) -> float:
 
 
 def _is_signed(token: Any, key: Any) -> bool | None:
-    """Whether the ES256 signature is that of `key`, a certificate or a public key (PEM); None if one of them is none."""
+    """Whether the ES256 signature is that of `key`, a certificate or public key (PEM); None if one of them is none."""
     import jwt  # noqa: PLC0415 - few policies look at signatures
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
