@@ -66,7 +66,7 @@ def by_file(text, tmp_path, name="mine"):
 
 
 async def decided(chosen, path, whose="spiffe://test.mesh/client", who=CLIENT, whole=False):
-    return await chosen.refusal_by_files(documents.of_path(path, peer(who), whole=whole), whose)
+    return await chosen.refusal_by_files(documents.of_path(path, peer(who), whole=whole), None, origin=whose)
 
 
 PATHS = {
@@ -99,7 +99,7 @@ async def test_a_registration_is_judged_by_who_has_the_name(tmp_path):
 
     async def asked(owner, owners):
         document = documents.of_registration("nse", [], 1, peer(CLIENT), owner=owner, owners=owners)
-        return await chosen.refusal_by_files(document, owner)
+        return await chosen.refusal_by_files(document, None, origin=owner)
 
     assert await asked("spiffe://a/one", {}) is None
     assert await asked("spiffe://a/one", {"nse": ["spiffe://a/one", "spiffe://a/nsmgr"]}) is None
@@ -111,7 +111,7 @@ async def test_a_monitor_is_judged_by_whose_connections_it_selects(tmp_path):
     connections = {CLIENT.spiffe_id: ["one"], OTHER.spiffe_id: ["two"]}
     for selected, allowed in ((["one"], True), (["two"], False), ([], False)):
         document = documents.of_monitor(peer(CLIENT), selected, connections)
-        assert (await chosen.refusal_by_files(document, CLIENT.spiffe_id) is None) == allowed
+        assert (await chosen.refusal_by_files(document, peer(CLIENT)) is None) == allowed
 
 
 def test_the_input_is_what_upstream_s_policies_are_written_for():

@@ -25,6 +25,7 @@ from .policies import (
 from .registration import FORWARDERS, MANAGERS, Registration
 from .tokens import Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
+from .variables import ClientPolicies, ServerPolicies, masks
 
 __all__ = [
     "CLIENT_MASKS",
@@ -37,6 +38,7 @@ __all__ = [
     "REGISTRY_SERVER_MASKS",
     "SERVER_MASKS",
     "Claims",
+    "ClientPolicies",
     "Hosts",
     "IdPatterns",
     "Learned",
@@ -44,6 +46,7 @@ __all__ = [
     "Policy",
     "PolicySet",
     "Registration",
+    "ServerPolicies",
     "Trust",
     "Trusting",
     "answerer_is_named",
@@ -53,6 +56,7 @@ __all__ = [
     "documents",
     "is_signed_by",
     "latest_expiry",
+    "masks",
     "next_token_signed",
     "owner_of",
     "prev_token_signed",

@@ -29,6 +29,8 @@ def found_files(mask: str) -> dict[str, str]:
         path = os.path.join(base, rest)
         if os.path.lexists(path) and not os.path.isdir(path):
             return {_name(base, rest): path}
+    if not _EXPRESSION.search(rest):
+        return {}  # the path of a file that is not there, and no mask
     found: dict[str, str] = {}
     for base in bases:
         for path in _fitting(base, rest):

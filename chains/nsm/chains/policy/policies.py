@@ -136,9 +136,11 @@ class PolicySet:
     policies: tuple[tuple[str, Policy], ...]
     client_allowed: bool
     files: tuple[PolicyFile, ...] = ()
+    variable: str = ""
+    """What configures them: a refusal names it."""
 
     @classmethod
-    def select(cls, masks: Iterable[str]) -> PolicySet:
+    def select(cls, masks: Iterable[str], variable: str = "") -> PolicySet:
         """Masks are regular expressions over names and files, such as ``etc/nsm/opa/common/.*.rego``; or a file's path.
 
         A file with the name of a native policy replaces it. Raises ValueError for a mask that selects nothing or is no
@@ -152,7 +154,7 @@ class PolicySet:
             paths |= files
         native = [name for name in dict.fromkeys(names) if name not in paths]
         chosen = tuple((name, POLICIES[name]) for name in native if name in POLICIES)
-        return cls(chosen, CLIENT_ALLOWED in native, _files(paths))
+        return cls(chosen, CLIENT_ALLOWED in native, _files(paths), variable)
 
     def __bool__(self) -> bool:
         """Whether anything is checked at all."""
@@ -164,18 +166,29 @@ class PolicySet:
             if closing and policy is tokens_expired:
                 continue
             if (reason := policy(path)) is not None:
-                return f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}"
+                return self.described(f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}", path.peer)
         return None
 
-    async def refusal_by_files(self, document: Document, whose: str, *, closing: bool = False) -> str | None:
-        """Why a policy in a file refuses `document`, likewise. `whose` calls are evaluated one by one.
+    async def refusal_by_files(
+        self, document: Document, peer: Peer | None, *, origin: str = "", closing: bool = False
+    ) -> str | None:
+        """Why a policy in a file refuses `document`, likewise. Calls of one `origin` are evaluated one by one.
 
         Shapes are in `documents`. A policy that cannot be evaluated, or not in time, refuses.
         """
         from .rego import refusal_by_files  # noqa: PLC0415 - only where there are files
 
         files = [file for file in self.files if not (closing and file.name == tokens_expired.__name__)]
-        return await refusal_by_files(files, document, whose) if files else None
+        whose = origin or (peer.spiffe_id if peer is not None else "")
+        reason = await refusal_by_files(files, document, whose) if files else None
+        return self.described(reason, peer) if reason is not None else None
+
+    def described(self, reason: str, peer: Peer | None) -> str:
+        """A policy's reason to refuse, with whose identity that was about and what to look at."""
+        if not self.variable or peer is None:
+            return reason
+        did = "answered" if self.variable.endswith("CLIENT_POLICIES") else "asked"
+        return f"{reason}; {peer.spiffe_id} {did}; see {self.variable}"
 
 
 def _matching(mask: str) -> tuple[list[str], dict[str, str]]:
