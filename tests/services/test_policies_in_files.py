@@ -12,8 +12,8 @@ import pytest
 
 from nsm.apis.connection import Connection, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.composed import client, endpoint, endpoints_client, memory_registry
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.composed import client, endpoint, memory_registry, services_client
 from nsm.chains.core import Begin, Call, Refused, RegistryCall, merge_with_returned
 from nsm.chains.identity import Authority
 from nsm.chains.policy import CLIENT_MASKS, REGISTRY_SERVER_MASKS, SERVER_MASKS, IdPatterns, Trust
@@ -128,30 +128,30 @@ async def registry_of(tmp_path, masks):
 
         async def client_of(name):
             pool = await stack.enter_async_context(Pool(identity_of(AUTHORITY, name), dial_timeout=2))
-            chain = endpoints_client(url, pool)
+            chain = services_client(url, pool)
             stack.push_async_callback(chain.aclose)
             return chain
 
         yield client_of
 
 
-def nse(name):
-    return RegistryCall(NetworkServiceEndpoint(name=name, network_service_names=["icmp"], url="tcp://10.0.0.1:1"))
+def service(name):
+    return RegistryCall(NetworkService(name=name, payload="IP"))
 
 
 async def test_a_file_may_decide_who_registers_a_name(folder, tmp_path):
     path = put(folder, "registry/client_allowed", regos.CLIENT_ALLOWED)
     async with registry_of(tmp_path, REGISTRY_SERVER_MASKS) as client_of:
         one, other = await client_of("one"), await client_of("other")
-        await one.register(nse("a"))
-        await one.register(nse("a"))
+        await one.register(service("a"))
+        await one.register(service("a"))
         for refused in (other.register, other.unregister):
             with pytest.raises(Refused) as error:
-                await refused(nse("a"))
+                await refused(service("a"))
             assert f"client_allowed ({path}): its rule `valid` is false; spiffe://test.mesh/other" in str(error.value)
             assert "see NSM_REGISTRY_SERVER_POLICIES" in str(error.value)
-        await one.unregister(nse("a"))
-        await other.register(nse("a"))
+        await one.unregister(service("a"))
+        await other.register(service("a"))
 
 
 ONE_EACH = """package nsm
@@ -168,13 +168,13 @@ async def test_a_policy_may_look_at_all_names_that_are_taken(tmp_path):
     path = put(tmp_path, "one_each", ONE_EACH)
     async with registry_of(tmp_path, [*REGISTRY_SERVER_MASKS, str(path)]) as client_of:
         one, other = await client_of("one"), await client_of("other")
-        await one.register(nse("a"))
-        await one.register(nse("a"))
-        await other.register(nse("b"))
+        await one.register(service("a"))
+        await one.register(service("a"))
+        await other.register(service("b"))
         with pytest.raises(Refused, match="one_each"):
-            await one.register(nse("c"))
-        await one.unregister(nse("a"))
-        await one.register(nse("c"))
+            await one.register(service("c"))
+        await one.unregister(service("a"))
+        await one.register(service("c"))
 
 
 def test_names_in_custom_resources_are_those_of_their_records():
