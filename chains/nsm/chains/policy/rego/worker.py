@@ -23,11 +23,11 @@ import signal
 import sys
 from typing import Any
 
-_MEMORY = 512 << 20
+MEMORY = 512 << 20
 """Bytes: a policy that wants more ends this process, and does not take the node's memory."""
 _LONGEST = 10.0
 """Seconds after which this process ends itself, should nobody be left to do that."""
-_MOST_TOKEN = 64 << 10
+MOST_TOKEN = 64 << 10
 
 _TOKENS = """package nsm__tokens
 decode(token) = parts { parts := nsm__tokens.decode(token); parts != null }
@@ -58,6 +58,8 @@ class _Policy:
 
     def __init__(self, text: str, package: str) -> None:
         self._rule = f"data.{package}.valid"
+        if "verify_es256" in text:
+            _is_signed("", "")  # its libraries are loaded now, not on a call's time
         code = _WORDS.sub(lambda found: f"data.nsm__tokens.{name}" if (name := found["function"]) else found[0], text)
         try:
             self._engine = _engine(code, v0=False)
@@ -117,7 +119,7 @@ def _fault(error: RuntimeError) -> _Fault:
 
 def _decode(token: Any) -> Any:
     """Header, claims and signature (in hex) of a JWT; None if it is none."""
-    if not isinstance(token, str) or len(token) > _MOST_TOKEN:
+    if not isinstance(token, str) or len(token) > MOST_TOKEN:
         return None
     try:
         header, claims, signature = (_bytes(part) for part in token.split("."))
@@ -194,7 +196,7 @@ def _limit_memory() -> None:
     with open("/proc/self/statm", encoding="ascii") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
-    memory = mapped + _MEMORY if most == resource.RLIM_INFINITY else min(mapped + _MEMORY, most)
+    memory = mapped + MEMORY if most == resource.RLIM_INFINITY else min(mapped + MEMORY, most)
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
