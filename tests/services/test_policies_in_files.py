@@ -6,17 +6,26 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
-from nsm.apis.connection import Connection, Path, PathSegment
+from nsm.apis import connection as messages
+from nsm.apis.connection import Connection, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import client, endpoint, memory_registry, services_client
 from nsm.chains.core import Begin, Call, Refused, RegistryCall, merge_with_returned
 from nsm.chains.identity import Authority
-from nsm.chains.policy import CLIENT_MASKS, REGISTRY_SERVER_MASKS, SERVER_MASKS, IdPatterns, Trust
+from nsm.chains.policy import (
+    CLIENT_MASKS,
+    REGISTRY_CLIENT_MASKS,
+    REGISTRY_SERVER_MASKS,
+    SERVER_MASKS,
+    IdPatterns,
+    Trust,
+)
 from nsm.chains.registry.memory import Records
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteNetworkService, serve
@@ -90,7 +99,7 @@ async def test_a_native_refusal_names_policy_identity_and_variable_too(tmp_path)
 
 def behind_somebody(call):
     """Who had no token."""
-    call.connection.path = Path(index=0, path_segments=[PathSegment(name="before", id="c", token="eyJ.none")])
+    call.connection.path = messages.Path(index=0, path_segments=[PathSegment(name="before", id="c", token="eyJ.none")])
     return call
 
 
@@ -118,7 +127,7 @@ async def test_policies_of_upstream_s_kind_in_files_alone_let_a_wire_through(tmp
 
 
 @asynccontextmanager
-async def registry_of(tmp_path, masks):
+async def registry_of(tmp_path, masks, answers=REGISTRY_CLIENT_MASKS):
     registry = memory_registry(identity_of(AUTHORITY, "registry"), policies=masks)
     url = f"unix://{tmp_path}/registry.sock"
     async with AsyncExitStack() as stack:
@@ -128,7 +137,7 @@ async def registry_of(tmp_path, masks):
 
         async def client_of(name):
             pool = await stack.enter_async_context(Pool(identity_of(AUTHORITY, name), dial_timeout=2))
-            chain = services_client(url, pool)
+            chain = services_client(url, pool, policies=answers)
             stack.push_async_callback(chain.aclose)
             return chain
 
@@ -152,6 +161,17 @@ async def test_a_file_may_decide_who_registers_a_name(folder, tmp_path):
             assert "see NSM_REGISTRY_SERVER_POLICIES" in str(error.value)
         await one.unregister(service("a"))
         await other.register(service("a"))
+
+
+async def test_a_file_may_judge_the_registry_s_answers(tmp_path):
+    own = put(tmp_path, "client_allowed", regos.CLIENT_ALLOWED)
+    async with registry_of(tmp_path, REGISTRY_SERVER_MASKS, [*REGISTRY_CLIENT_MASKS, str(own)]) as client_of:
+        one = await client_of("one")
+        for name in ("a", "b", "a"):
+            await one.register(service(name))
+        own.write_text(regos.NOBODY)
+        with pytest.raises(Refused, match="spiffe://test.mesh/registry answered; see NSM_REGISTRY_CLIENT_POLICIES"):
+            await one.register(service("a"))
 
 
 ONE_EACH = """package nsm
@@ -222,6 +242,27 @@ def test_a_fifo_among_the_policies_stops_the_start_and_not_for_ever(tmp_path):
     done = run("registry", cwd=tmp_path)
     assert done.returncode == 2
     assert "tokens_valid.rego is no regular file" in done.stderr
+
+
+def test_the_processes_that_evaluate_end_with_the_component(tmp_path):
+    put(tmp_path, "mine", regos.EVERYBODY)
+    with running("registry", NSM_REGISTRY_SERVER_POLICIES=f"{tmp_path}/mine.rego") as registry:
+        until = time.monotonic() + 15
+        while not (workers := children_of(registry.pid)):
+            assert time.monotonic() < until
+    assert len(workers) == 1, "the second one starts when it is needed"
+    while any(os.path.exists(f"/proc/{pid}/exe") for pid in workers):
+        assert time.monotonic() < until
+
+
+def children_of(pid):
+    """Those that have come as far as to read a policy."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if path.read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(path.parent.name)
+    return [pid for pid in found if b"rego/worker.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @contextmanager

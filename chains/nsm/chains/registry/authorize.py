@@ -24,7 +24,7 @@ from nsm.chains.policy import (
     told,
 )
 
-from .taken_names import KeptNames, Names
+from .taken_names import KeptNames, Names, origin_of
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,9 @@ class AuthorizeClient(RegistryElement[R]):
         return record
 
     def _document(self, call: RegistryCall[R], record: R, peer: Peer) -> documents.Document:
-        ids = documents.path_ids(call.path.tokens)
         owners = self._names(None) if self._names is not None else {}
         return documents.of_registration(
-            record.name, call.path.tokens, call.path.index, peer, owner=ids[0] if ids else "", owners=owners
+            record.name, call.path.tokens, call.path.index, peer, owner=origin_of(call), owners=owners
         )
 
 

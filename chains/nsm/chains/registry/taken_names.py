@@ -33,10 +33,14 @@ class KeptNames(Names):
     def keep(self, call: RegistryCall[R], record: R) -> None:
         """Remember a registration that succeeded, by who made it first."""
         if call.live.get(self._kept) is None:
-            ids = documents.path_ids(call.path.tokens)
-            self._path_ids.setdefault(record.name, (call.origin or "".join(ids[:1]), *ids[1:]))
+            self._path_ids.setdefault(record.name, (origin_of(call), *documents.path_ids(call.path.tokens)[1:]))
             call.live.put(self._kept, True)
             call.live.on_end(lambda: self._forget(record.name))
 
     def _forget(self, name: str) -> None:
         self._path_ids.pop(name, None)
+
+
+def origin_of(call: RegistryCall[R]) -> str:
+    """Who a registration comes from: verified, or for one that this process makes itself who its path begins at."""
+    return call.origin or "".join(documents.path_ids(call.path.tokens)[:1])
