@@ -19,7 +19,7 @@ ARG PIP_INDEX_URL
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
     export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp]' './forwarder-kernel[prometheus]' './services[dns,k8s]' './webhook[prometheus]' && \
+    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp,rego]' './forwarder-kernel[prometheus]' './services[dns,k8s]' './webhook[prometheus]' && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
         > /wheels/install && \
@@ -43,7 +43,7 @@ LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
       org.opencontainers.image.version=$VERSION
 
 FROM chains AS services
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services 'nsm-chains[rego]'
 USER 65532:65532
 
 # What speaks to a cluster's API server.
@@ -53,6 +53,9 @@ USER 65532:65532
 
 FROM cluster AS registry
 LABEL org.opencontainers.image.title="nsm registry"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-chains[rego]'
+USER 65532:65532
 ENV NSM_LISTEN_ON=tcp://:5002
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5002"]
 ENTRYPOINT ["nsm", "registry"]
@@ -66,7 +69,7 @@ ENTRYPOINT ["nsm", "nsmgr"]
 # Root, with no capability but those that it is given; of the others' group, for their sockets.
 FROM chains AS forwarder-kernel
 LABEL org.opencontainers.image.title="nsm forwarder-kernel"
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]' 'nsm-chains[rego]'
 ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock
 USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]

@@ -10,7 +10,7 @@ PARTS  := apis chains forwarder-kernel services webhook
 $(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q \
-	    -r requirements-dev.txt -e apis -e chains -e 'forwarder-kernel[prometheus]' -e 'services[mesh,k8s]' -e 'webhook[prometheus]'
+	    -r requirements-dev.txt -e apis -e 'chains[rego]' -e 'forwarder-kernel[prometheus]' -e 'services[mesh,k8s]' -e 'webhook[prometheus]'
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.

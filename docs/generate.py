@@ -65,7 +65,8 @@ around an IPv4 address too), `registry:5002`; \
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
 brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
 | services in VLANs | `NAME { vlan: 100; via: gw-1; labels: key=value&key=value }, NAME { … }` |
-| policies | regular expressions over policy names, such as `etc/nsm/opa/common/.*.rego`; empty: no checks |
+| policies | regular expressions over names of policies, such as `etc/nsm/opa/common/.*.rego`, or \
+[policy files](policies.md); empty: no checks |
 
 A component takes its identity from the SPIFFE Workload API at `SPIFFE_ENDPOINT_SOCKET`: SPIRE's agent, or `nsm
 identity`. It waits for one, and says so in its log. There is no mode without an identity.

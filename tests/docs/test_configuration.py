@@ -5,7 +5,7 @@ from importlib.metadata import entry_points
 
 from tests.docs.pages import ROOT
 
-TOOLS = {"bench", "check", "demo", "find", "health", "mesh"}
+TOOLS = {"bench", "check", "demo", "find", "health", "mesh", "policy"}
 """Commands that are no components: their options are in their `--help`."""
 
 

@@ -51,7 +51,7 @@ def test_every_component_describes_its_variables(component):
     ("component", "variable", "value", "told"),
     [
         ("nsmgr", "NSM_DIAL_TIMEOUT", "soon", "expected a duration"),
-        ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "policy files are not supported yet"),
+        ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "'mine.rego' selects no file, and none of"),
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/99", "'10.0.0.0/99' is no prefix"),
         ("nse", "NSM_PAYLOAD", "FRAMES", "expected IP or ETHERNET"),
         ("nse", "NSM_DNS_CONFIGS", "[5]", "5 is no DNS configuration"),

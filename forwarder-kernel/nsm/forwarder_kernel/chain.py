@@ -19,7 +19,7 @@ from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Identity
-from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
+from nsm.chains.policy import CLIENT_MASKS, NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.client_url import ClientUrl
@@ -50,6 +50,7 @@ def forwarder(
     priority: Sequence[str] = (),
     uplinks: Sequence[Uplink] = (),
     policies: Sequence[str] = SERVER_MASKS,
+    answer_policies: Sequence[str] = CLIENT_MASKS,
     trust: Trust = NO_TRUST,
     dataplane: Dataplane | None = None,
     observers: Sequence[Element] = (),
@@ -110,6 +111,7 @@ def forwarder(
                         SendDescriptors(),
                     ],
                     RemoteNetworkService(pool),
+                    policies=answer_policies,
                 )
             ),
         ],

@@ -14,7 +14,7 @@ from nsm.chains.config import duration, flag, items, not_yet, number, pairs, tex
 from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, PolicySet, Trusting
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, ClientPolicies, ServerPolicies, Trusting, masks
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 
@@ -28,11 +28,6 @@ from .vlan import Uplink, uplinks_from
 
 _UNREGISTER_SECONDS = 10.0
 """How long a forwarder that stops waits for its manager, which may be about to come back."""
-
-
-def _masks(value: str) -> tuple[str, ...]:
-    PolicySet.select(items(value))
-    return items(value)
 
 
 def _address(value: str) -> Address | None:
@@ -60,7 +55,7 @@ def _mechanisms(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwarderConfig(PrometheusConfig, Trusting):
+class ForwarderConfig(PrometheusConfig, ServerPolicies, ClientPolicies, Trusting):
     """Where to listen, and as what to register."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
@@ -70,7 +65,7 @@ class ForwarderConfig(PrometheusConfig, Trusting):
     listen_on: str = variable("unix:///listen.on.socket", url, "where to listen")
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
     registry_client_policies: tuple[str, ...] = variable(
-        ",".join(REGISTRY_CLIENT_MASKS), _masks, "policies for the manager's answers"
+        ",".join(REGISTRY_CLIENT_MASKS), masks, "policies for the manager's answers"
     )
     tunnel_ip: Address | None = variable(
         "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
@@ -111,6 +106,8 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         vxlan_port=config.vxlan_port,
         uplinks=config.device_selector_file,
         priority=config.mechanism_priority,
+        policies=config.server_policies,
+        answer_policies=config.client_policies,
         trust=config.trust,
         dataplane=dataplane,
         observers=[counters],

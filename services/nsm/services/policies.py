@@ -1,18 +1,12 @@
-"""The policy variables, as upstream's components have them."""
+"""The policies for registrations, as upstream's components have them."""
 
 from __future__ import annotations
 
-from nsm.chains.config import items
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, PolicySet
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, masks
 
 REGISTRY_SERVER = ",".join(REGISTRY_SERVER_MASKS)
 REGISTRY_CLIENT = ",".join(REGISTRY_CLIENT_MASKS)
 REGISTRATION_POLICY = "who may register for which service: SERVICE=PATTERN|PATTERN,..; `*`: for any service not named"
 REGISTRATION_HOSTS = "where endpoints may be beside the address that they register from: prefixes, names of hosts"
 
-
-def masks(value: str) -> tuple[str, ...]:
-    """Masks of policies, comma separated; none switches the checks off. Raises ValueError."""
-    chosen = items(value)
-    PolicySet.select(chosen)
-    return chosen
+__all__ = ["REGISTRY_CLIENT", "REGISTRY_SERVER", "masks"]

@@ -16,11 +16,13 @@ from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
 from nsm.chains.policy import (
+    CLIENT_MASKS,
     FORWARDERS,
     NO_HOSTS,
     NO_TRUST,
     REGISTRY_CLIENT_MASKS,
     REGISTRY_SERVER_MASKS,
+    SERVER_MASKS,
     Hosts,
     Registration,
     Trust,
@@ -96,6 +98,8 @@ def nsmgr(
     labels: Mapping[str, str] | None = None,
     server_policies: Sequence[str] = REGISTRY_SERVER_MASKS,
     client_policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
+    connection_policies: Sequence[str] = SERVER_MASKS,
+    answer_policies: Sequence[str] = CLIENT_MASKS,
     trust: Trust = NO_TRUST,
     endpoint_lifetime: float = 60.0,
     excluded_prefixes: str = DEFAULT_PATH,
@@ -107,9 +111,11 @@ def nsmgr(
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
-    `trust` says who may vouch for others in a path, and who may watch; `registration` who may register for which
-    service, `hosts` where endpoints may be that pass no socket. With `unchecked_namespaces` it takes a client's namespace
-    also where the kernel does not show whose it is.
+    `server_policies` are for those who register and `client_policies` for the registry's answers;
+    `connection_policies` for those who ask for connections and `answer_policies` for the forwarder's answers. `trust`
+    says who may vouch for others in a path, and who may watch; `registration` who may register for which service,
+    `hosts` where endpoints may be that pass no socket. With `unchecked_namespaces` it takes a client's namespace also
+    where the kernel does not show whose it is.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
@@ -132,10 +138,12 @@ def nsmgr(
                     name,
                     [ReceiveReturned(passes_on=True), SendDescriptors()],
                     RemoteNetworkService(pool),
+                    policies=answer_policies,
                 )
             ),
             ReturnDescriptors(),  # last: what it sends is what the client chain brought
         ],
+        policies=connection_policies,
         trust=trust,
         pool=pool,
     )

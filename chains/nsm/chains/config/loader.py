@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from nsm.chains.core import Limits
 
-from .parse import duration, flag, level, limits_from, octal, text
+from .parse import flag, level, limits_from, octal, signed_duration, text
 
 T = TypeVar("T")
 _PREFIX = "NSM_"
@@ -47,7 +47,9 @@ class Common:
     """What every component reads."""
 
     log_level: str = variable("INFO", level, "TRACE, DEBUG, INFO, WARN or ERROR")
-    max_token_lifetime: float = variable("10m", duration, "how long a token is valid")
+    max_token_lifetime: float = variable(
+        "10m", signed_duration, "how long a token is valid; one that is not, such as -1m, shows who checks"
+    )
     telemetry: bool = variable("false", flag, "export traces over OTLP", env="TELEMETRY")
     open_telemetry_endpoint: str = variable(
         "otel-collector.observability.svc.cluster.local:4317", text, "collector of traces, OTLP over gRPC"

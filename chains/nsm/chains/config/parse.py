@@ -67,6 +67,11 @@ def duration(value: str) -> float:
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
 
 
+def signed_duration(value: str) -> float:
+    """Seconds, as `duration`; `-1m` is a minute ago."""
+    return -duration(value[1:]) if value.startswith("-") else duration(value)
+
+
 def level(value: str) -> str:
     """A log level; TRACE is shown as DEBUG."""
     if value.upper() not in _LEVELS:

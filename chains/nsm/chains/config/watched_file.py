@@ -25,6 +25,32 @@ _Stamp = tuple[int, ...]
 _NEVER: _Stamp = ()
 
 
+class Watch:
+    """Whether a file has changed since it was asked for last; the first time it has."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._seen: _Stamp | None = _NEVER
+
+    def has_changed(self) -> bool:
+        """Also if it changed so shortly ago that another change would not show."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return False
+        self._seen = stamp if self._is_settled(stamp) else _NEVER
+        return True
+
+    def _stamp(self) -> _Stamp | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def _is_settled(self, stamp: _Stamp | None) -> bool:
+        return stamp is None or time.time() - max(stamp[3:]) / 1e9 > _SETTLED
+
+
 class WatchedFile(Generic[T]):
     """The value of a file, read again when it has changed.
 
@@ -36,26 +62,14 @@ class WatchedFile(Generic[T]):
     def __init__(self, path: str, parse: Callable[[Any], T]) -> None:
         self.path = path
         self._parse, self._value = parse, parse(None)
-        self._seen: _Stamp | None = _NEVER
+        self._watch = Watch(path)
         self._refused = ""
 
     def value(self) -> T:
         """The value as of now."""
-        stamp = self._stamp()
-        if stamp != self._seen:
-            self._seen = stamp if self._is_settled(stamp) else _NEVER
+        if self._watch.has_changed():
             self._read()
         return self._value
-
-    def _stamp(self) -> _Stamp | None:
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-    def _is_settled(self, stamp: _Stamp | None) -> bool:
-        return stamp is None or time.time() - max(stamp[3:]) / 1e9 > _SETTLED
 
     def _read(self) -> None:
         try:

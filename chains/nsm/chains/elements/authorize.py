@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
@@ -15,6 +16,7 @@ from nsm.chains.policy import (
     Trust,
     caller_is_named,
     certificate_is_valid,
+    documents,
     owner_of,
     refusal_of_answer,
     told,
@@ -32,7 +34,7 @@ class Authorize(Element):
     """
 
     def __init__(self, masks: Iterable[str] = SERVER_MASKS, trust: Trust = NO_TRUST) -> None:
-        self._policies = PolicySet.select(masks)
+        self._policies = PolicySet.select(masks, "NSM_SERVER_POLICIES")
         self._trust = trust
         self._owner: Key[tuple[str, ...]] = Key("owner")
 
@@ -65,6 +67,9 @@ class Authorize(Element):
         reason = self._policies.refusal(seen, closing=closing) or caller_is_named(seen)
         if not closing:
             reason = reason or certificate_is_valid(seen)
+        if reason is None and self._policies.files:
+            document = documents.of_path(path, call.peer, whole=False)
+            reason = await self._policies.refusal_by_files(document, call.peer, origin=call.origin, closing=closing)
         return reason or self._foreign(call)
 
     def _foreign(self, call: Call) -> str | None:
@@ -81,7 +86,7 @@ class AuthorizeClient(Element):
     """
 
     def __init__(self, masks: Iterable[str] = CLIENT_MASKS) -> None:
-        self._policies = PolicySet.select(masks)
+        self._policies = PolicySet.select(masks, "NSM_CLIENT_POLICIES")
         self._authorized: Key[bool] = Key("authorized")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -91,7 +96,9 @@ class AuthorizeClient(Element):
             return connection
         path = connection.path
         tokens = [segment.token for segment in path.path_segments] if path is not None else []
-        reason = await refusal_of_answer(self._policies, call, tokens, path.index if path is not None else 0)
+        index = path.index if path is not None else 0
+        document = partial(documents.of_path, path, whole=True)
+        reason = await refusal_of_answer(self._policies, call, tokens, index, document)
         if reason is None:
             call.live.put(self._authorized, True)
             return connection

@@ -1,5 +1,6 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
+from . import documents
 from .answers import refusal_of_answer
 from .hosts import NO_HOSTS, Hosts
 from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
@@ -24,6 +25,7 @@ from .policies import (
 from .registration import FORWARDERS, MANAGERS, Registration
 from .tokens import Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
+from .variables import ClientPolicies, ServerPolicies, masks
 
 __all__ = [
     "CLIENT_MASKS",
@@ -36,6 +38,7 @@ __all__ = [
     "REGISTRY_SERVER_MASKS",
     "SERVER_MASKS",
     "Claims",
+    "ClientPolicies",
     "Hosts",
     "IdPatterns",
     "Learned",
@@ -43,14 +46,17 @@ __all__ = [
     "Policy",
     "PolicySet",
     "Registration",
+    "ServerPolicies",
     "Trust",
     "Trusting",
     "answerer_is_named",
     "caller_is_named",
     "certificate_is_valid",
     "claims_of",
+    "documents",
     "is_signed_by",
     "latest_expiry",
+    "masks",
     "next_token_signed",
     "owner_of",
     "prev_token_signed",

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nsm.chains.core import MeshError
+from nsm.chains.core import MeshError, Peer
 from nsm.chains.core.call import Hop
 
+from .documents import Document
 from .policies import Path, PolicySet, answerer_is_named
 
 
-async def refusal_of_answer(policies: PolicySet, call: Hop, tokens: Sequence[str], index: int) -> str | None:
+async def refusal_of_answer(
+    policies: PolicySet, call: Hop, tokens: Sequence[str], index: int, document: Callable[[Peer], Document]
+) -> str | None:
     """Why the answer to `call` is refused, or None; `tokens` and `index` are those of the path that came back.
+
+    `document` is what policies in files are given, for who answered.
 
     Who answered may have rotated its identity since the connection to it was made, and then have signed with a key
     that we have not seen: it is asked for it over a new connection before the answer is refused.
     """
     seen = call.server_peer
-    reason = _refusal(policies, Path(tokens, index, seen))
+    reason = await _refusal(policies, Path(tokens, index, seen), document)
     if reason is None or seen is None or call.renew_peer is None:
         return reason
     try:
@@ -27,8 +32,11 @@ async def refusal_of_answer(policies: PolicySet, call: Hop, tokens: Sequence[str
     if peer.spiffe_id != seen.spiffe_id or peer.certificate_der == seen.certificate_der:
         return reason
     call.server_peer = peer
-    return _refusal(policies, Path(tokens, index, peer))
+    return await _refusal(policies, Path(tokens, index, peer), document)
 
 
-def _refusal(policies: PolicySet, path: Path) -> str | None:
-    return policies.refusal(path) or (answerer_is_named(path) if policies else None)
+async def _refusal(policies: PolicySet, path: Path, document: Callable[[Peer], Document]) -> str | None:
+    reason = policies.refusal(path) or (answerer_is_named(path) if policies else None)
+    if reason is None and policies.files and path.peer is not None:
+        return await policies.refusal_by_files(document(path.peer), path.peer)
+    return reason

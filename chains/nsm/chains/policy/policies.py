@@ -8,12 +8,18 @@ from __future__ import annotations
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nsm.chains.core import Peer
 
+from .documents import Document
+from .files import found_files
 from .tokens import LEEWAY, claims_of, is_signed_by
+
+if TYPE_CHECKING:
+    from .rego import PolicyFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,41 +131,81 @@ REGISTRY_CLIENT_MASKS = (CLIENT_MASKS[0], "etc/nsm/opa/registry/.*.rego", CLIENT
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """The policies that masks select, in their order."""
+    """The policies that masks select, in their order: native ones, and those in files."""
 
     policies: tuple[tuple[str, Policy], ...]
     client_allowed: bool
+    files: tuple[PolicyFile, ...] = ()
+    variable: str = ""
+    """What configures them: a refusal names it."""
 
     @classmethod
-    def select(cls, masks: Iterable[str]) -> PolicySet:
-        """Masks are regular expressions over the policies' names, such as ``etc/nsm/opa/common/.*.rego``.
+    def select(cls, masks: Iterable[str], variable: str = "") -> PolicySet:
+        """Masks are regular expressions over names and files, such as ``etc/nsm/opa/common/.*.rego``; or a file's path.
 
-        Raises ValueError for a mask that selects nothing or is no regular expression.
+        A file with the name of a native policy replaces it. Raises ValueError for a mask that selects nothing or is no
+        regular expression, and for a file that cannot be used, with its path and line.
         """
-        names = [name for mask in masks for name in _matching(mask)]
-        chosen = tuple((name, POLICIES[name]) for name in dict.fromkeys(names) if name in POLICIES)
-        return cls(chosen, CLIENT_ALLOWED in names)
+        names: list[str] = []
+        paths: dict[str, str] = {}
+        for mask in masks:
+            native, files = _matching(mask)
+            names += [*native, *files]
+            paths |= files
+        native = [name for name in dict.fromkeys(names) if name not in paths]
+        chosen = tuple((name, POLICIES[name]) for name in native if name in POLICIES)
+        return cls(chosen, CLIENT_ALLOWED in native, _files(paths), variable)
 
     def __bool__(self) -> bool:
         """Whether anything is checked at all."""
-        return bool(self.policies) or self.client_allowed
+        return bool(self.policies) or self.client_allowed or bool(self.files)
 
     def refusal(self, path: Path, *, closing: bool = False) -> str | None:
-        """Why `path` is refused, as ``policy: reason``, or None. A Close is not refused for expired tokens."""
+        """Why a native policy refuses `path`, as ``policy: reason``, or None. A Close may have expired tokens."""
         for name, policy in self.policies:
             if closing and policy is tokens_expired:
                 continue
             if (reason := policy(path)) is not None:
-                return f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}"
+                return self.described(f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}", path.peer)
         return None
 
+    async def refusal_by_files(
+        self, document: Document, peer: Peer | None, *, origin: str = "", closing: bool = False
+    ) -> str | None:
+        """Why a policy in a file refuses `document`, likewise. Calls of one `origin` are evaluated one by one.
 
-def _matching(mask: str) -> list[str]:
+        Shapes are in `documents`. A policy that cannot be evaluated, or not in time, refuses.
+        """
+        from .rego import refusal_by_files  # noqa: PLC0415 - only where there are files
+
+        files = [file for file in self.files if not (closing and file.name == tokens_expired.__name__)]
+        whose = origin or (peer.spiffe_id if peer is not None else "")
+        reason = await refusal_by_files(files, document, whose) if files else None
+        return self.described(reason, peer) if reason is not None else None
+
+    def described(self, reason: str, peer: Peer | None) -> str:
+        """A policy's reason to refuse, with whose identity that was about and what to look at."""
+        if not self.variable or peer is None:
+            return reason
+        did = "answered" if self.variable.endswith("CLIENT_POLICIES") else "asked"
+        return f"{reason}; {peer.spiffe_id} {did}; see {self.variable}"
+
+
+def _matching(mask: str) -> tuple[list[str], dict[str, str]]:
     known = [*POLICIES, CLIENT_ALLOWED]
     try:
-        found = [name for name in known if re.fullmatch(mask.lstrip("/"), name)]
+        native = [name for name in known if re.fullmatch(mask.lstrip("/"), name)]
+        files = found_files(mask)
     except re.error as error:
-        raise ValueError(f"policy {mask!r} is no regular expression: {error}") from None
-    if not found:
-        raise ValueError(f"policy {mask!r} selects none of {', '.join(known)}; policy files are not supported yet")
-    return found
+        raise ValueError(f"policy {mask!r} is no regular expression, and no file: {error}") from None
+    if not native and not files:
+        raise ValueError(f"policy {mask!r} selects no file, and none of {', '.join(known)}")
+    return native, files
+
+
+def _files(paths: Mapping[str, str]) -> tuple[PolicyFile, ...]:
+    if not paths:
+        return ()
+    from .rego import PolicyFile  # noqa: PLC0415 - the engine is optional
+
+    return tuple(PolicyFile.at(path) for path in paths.values())

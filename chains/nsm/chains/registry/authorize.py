@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService
@@ -17,10 +18,13 @@ from nsm.chains.policy import (
     Trust,
     caller_is_named,
     certificate_is_valid,
+    documents,
     owner_of,
     refusal_of_answer,
     told,
 )
+
+from .taken_names import KeptNames, Names, origin_of
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,19 @@ class Authorize(RegistryElement[R]):
     """
 
     def __init__(
-        self, masks: Iterable[str] = REGISTRY_SERVER_MASKS, trust: Trust = NO_TRUST, *, keeps_owners: bool = True
+        self,
+        masks: Iterable[str] = REGISTRY_SERVER_MASKS,
+        trust: Trust = NO_TRUST,
+        *,
+        keeps_owners: bool = True,
+        names: Names | None = None,
     ) -> None:
-        self._policies = PolicySet.select(masks)
+        """`names` gives the names that are taken where a store knows them; policies in files may look at them."""
+        self._policies = PolicySet.select(masks, "NSM_REGISTRY_SERVER_POLICIES")
         self._trust = trust
         self._keeps_owners = keeps_owners and self._policies.client_allowed
         self._owner: Key[_Owner] = Key("owner")
+        self._names = names or (KeptNames() if keeps_owners and self._policies.files else None)
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Raise `Refused` if a policy says no or the name is somebody else's."""
@@ -58,6 +69,8 @@ class Authorize(RegistryElement[R]):
         record = await rest.register(call)
         if self._keeps_owners and call.live.get(self._owner) is None:
             call.live.put(self._owner, _Owner(call.owner, asked))
+        if isinstance(self._names, KeptNames):
+            self._names.keep(call, record)
         return record
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
@@ -70,8 +83,19 @@ class Authorize(RegistryElement[R]):
         tokens = call.path.tokens[: call.path.index + 1]
         call.owner = await owner_of(tokens, call.path.index, peer, self._trust)
         call.origin = call.owner[-1]
-        if (reason := self._refusal(call, Path(tokens, call.path.index, peer), closing=closing)) is not None:
+        reason = self._refusal(call, Path(tokens, call.path.index, peer), closing=closing)
+        if reason is None and self._policies.files:
+            document = self._document(call, tokens, peer)
+            reason = await self._policies.refusal_by_files(document, peer, origin=call.origin, closing=closing)
+        if reason is not None:
             raise Refused(f"no sufficient privileges: {reason}")
+
+    def _document(self, call: RegistryCall[R], tokens: Sequence[str], peer: Peer) -> documents.Document:
+        name = None if any(file.source.wants_all_names for file in self._policies.files) else call.record.name
+        owners = self._names(name) if self._names is not None else {}
+        return documents.of_registration(
+            call.record.name, tokens, call.path.index, peer, owner=call.origin, owners=owners
+        )
 
     def _refusal(self, call: RegistryCall[R], path: Path, *, closing: bool) -> str | None:
         if not self._policies:
@@ -97,21 +121,31 @@ class AuthorizeClient(RegistryElement[R]):
     """Check who answered a Register, by the tokens of the path that came back; a first one is taken back if refused."""
 
     def __init__(self, masks: Iterable[str] = REGISTRY_CLIENT_MASKS) -> None:
-        self._policies = PolicySet.select(masks)
+        self._policies = PolicySet.select(masks, "NSM_REGISTRY_CLIENT_POLICIES")
         self._authorized: Key[bool] = Key("authorized")
+        self._names = KeptNames() if self._policies.files else None
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Raise `Refused` if a policy says no."""
         record = await rest.register(call)
         if call.server_peer is None:
             return record
-        reason = await refusal_of_answer(self._policies, call, call.path.tokens, call.path.index)
+        document = partial(self._document, call, record)
+        reason = await refusal_of_answer(self._policies, call, call.path.tokens, call.path.index, document)
         if reason is not None:
             if not call.live.get(self._authorized):
                 call.undo.add(lambda: rest.unregister(call.postponed()))
             raise Refused(f"the answer has no sufficient privileges: {reason}")
         call.live.put(self._authorized, True)
+        if isinstance(self._names, KeptNames):
+            self._names.keep(call, record)
         return record
+
+    def _document(self, call: RegistryCall[R], record: R, peer: Peer) -> documents.Document:
+        owners = self._names(None) if self._names is not None else {}
+        return documents.of_registration(
+            record.name, call.path.tokens, call.path.index, peer, owner=origin_of(call), owners=owners
+        )
 
 
 def _says_the_same(record: object, registered: object) -> bool:

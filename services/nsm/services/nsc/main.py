@@ -14,7 +14,7 @@ from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
-from nsm.chains.config import Common, duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import (
     Begin,
     Call,
@@ -33,6 +33,7 @@ from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.logs import log
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_groups, parse_nsurl
+from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
 from nsm.services.dns.resolver import LocalResolver
 
@@ -61,7 +62,7 @@ def _address(value: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NscConfig(Common):
+class NscConfig(ClientPolicies):
     """What to ask for, and whom."""
 
     name: str = variable("nsc", text, "the name of this client's path segment; unique in the mesh")
@@ -84,7 +85,7 @@ class NscConfig(Common):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NscInitConfig(Common):
+class NscInitConfig(ClientPolicies):
     """What to ask for, and whom."""
 
     name: str = variable("cmd-nsc-init", text, "the name of this client's path segment; unique in the mesh")
@@ -147,6 +148,7 @@ def _chain(
         url=config.connect_to,
         refresh=refresh,
         begin=begin,
+        policies=config.client_policies,
     )
 
 

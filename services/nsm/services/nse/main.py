@@ -27,7 +27,7 @@ from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
-from nsm.chains.policy import NO_TRUST, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
@@ -49,7 +49,7 @@ def _ipam_policy(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NseConfig(EndpointTrusting):
+class NseConfig(ServerPolicies, EndpointTrusting):
     """What to provide, and out of which addresses."""
 
     name: str = variable("icmp-server", text, "the endpoint's name; unique in the mesh")
@@ -86,6 +86,7 @@ def icmp_responder(
     ipam_policy: str = POLITE,
     policies: str = policy_routing.DEFAULT_PATH,
     dns_configs: Sequence[DnsConfig] = (),
+    server_policies: Sequence[str] = SERVER_MASKS,
     trust: Trust = NO_TRUST,
 ) -> Endpoint:
     """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, a kernel interface, DNS."""
@@ -101,6 +102,7 @@ def icmp_responder(
             DnsContextServer(dns_configs),
             ReturnDescriptors(),  # last: it sends what the mechanism named
         ],
+        policies=server_policies,
         trust=trust,
     )
 
@@ -115,6 +117,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             ipam_policy=config.ipam_policy,
             policies=config.pbr_config_path,
             dns_configs=config.dns_configs,
+            server_policies=config.server_policies,
             trust=config.trust_by(runtime.pool),
         )
         server = await stack.enter_async_context(chain)

@@ -19,7 +19,7 @@ from nsm.chains.elements.vlan import VlanServer
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.vlans import VlanService, parse_vlan_services
-from nsm.chains.policy import NO_TRUST, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
 from nsm.chains.transport import Health, parse_address, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
@@ -37,7 +37,7 @@ def _tcp(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NseRemoteVlanConfig(EndpointTrusting):
+class NseRemoteVlanConfig(ServerPolicies, EndpointTrusting):
     """Which services are in which VLANs, and out of which addresses their clients get one each."""
 
     name: str = variable("vlan-server", text, "the endpoint's name; unique in the mesh")
@@ -62,6 +62,7 @@ def vlan_endpoint(
     prefixes: Sequence[Sequence[str]],
     services: Sequence[VlanService],
     *,
+    policies: Sequence[str] = SERVER_MASKS,
     trust: Trust = NO_TRUST,
 ) -> Endpoint:
     """The endpoint's chain: an address out of each group of `prefixes`, with the length of the prefix, and a VLAN."""
@@ -72,14 +73,21 @@ def vlan_endpoint(
             *(SinglePointIpam(group) for group in prefixes),
             Mechanisms({VLAN: [VlanServer(services)]}),
         ],
+        policies=policies,
         trust=trust,
     )
 
 
 async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
-        trust = config.trust_by(runtime.pool)
-        chain = vlan_endpoint(config.name, runtime.identity, config.cidr_prefix, config.services, trust=trust)
+        chain = vlan_endpoint(
+            config.name,
+            runtime.identity,
+            config.cidr_prefix,
+            config.services,
+            policies=config.server_policies,
+            trust=config.trust_by(runtime.pool),
+        )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods = {**server.methods(), **health.methods()}

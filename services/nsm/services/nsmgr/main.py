@@ -10,13 +10,13 @@ from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
-from nsm.chains.policy import Hosts, Registration, Trusting
+from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_CLIENT, REGISTRY_SERVER, masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class NsmgrConfig(Trusting):
+class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting):
     """Where to listen, and where the registry is."""
 
     name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
@@ -65,6 +65,8 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             },
             server_policies=config.registry_server_policies,
             client_policies=config.registry_client_policies,
+            connection_policies=config.server_policies,
+            answer_policies=config.client_policies,
             trust=config.trust,
             excluded_prefixes=config.excluded_prefixes_file,
             service_lifetime=config.service_lifetime,

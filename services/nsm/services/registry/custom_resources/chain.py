@@ -25,6 +25,7 @@ from .place import Place
 from .quota import StoredQuota
 from .rules import EndpointRules, ServiceRules
 from .store import CustomResources
+from .taken_names import RecordedNames
 
 _OPEN, _LIMITS = Registration(), Limits()
 
@@ -63,12 +64,14 @@ async def custom_resource_registry(
         service_rules = ServiceRules(owned=owned, is_provided=is_provided, trust=trust)
         service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime, limits=limits)
         quotas, allowed = Quotas(limits, is_registry=True), allow_services(identity, registration)
+        service_names = RecordedNames(service_store.index.records, NetworkService(), trust)
+        endpoint_names = RecordedNames(endpoint_store.index.records, NetworkServiceEndpoint(), trust)
         services: RegistryChain[NetworkService] = RegistryChain(
             [
                 CheckRecord(SERVICES, limits),
                 LimitWatches(limits),
                 UpdatePath(identity),  # before authorize, which looks at the tokens
-                Authorize(policies, trust, keeps_owners=False),  # the store does
+                Authorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
                 allowed,
                 StoredQuota(quotas, service_store.index.records),
                 SetPayload(),
@@ -80,7 +83,7 @@ async def custom_resource_registry(
                 CheckRecord(ENDPOINTS, limits),
                 LimitWatches(limits),
                 UpdatePath(identity),
-                Authorize(policies, trust, keeps_owners=False),
+                Authorize(policies, trust, keeps_owners=False, names=endpoint_names),
                 allowed,
                 AllowUrls(hosts, trust, takes_descriptors=False),
                 StoredQuota(quotas, endpoint_store.index.records),

@@ -1,0 +1,168 @@
+"""Evaluates policies in Rego for all of this process: off the event loop, bounded, each identity in its turn."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from .process import Process, Unanswered
+from .source import Source
+
+T = TypeVar("T")
+
+PROCESSES = 2
+SECONDS = 1.0
+"""What all policies of a call together may take."""
+LOAD_SECONDS = 3.0
+WAITING = 256
+"""Calls of one identity that may wait for their turn; one of them is evaluated at a time."""
+MOST_INPUT = 1 << 20
+
+_REASONS = {
+    "false": "its rule `valid` is false",
+    "undefined": "its rule `valid` is undefined",
+    "other": "its rule `valid` gives neither true nor false",
+}
+
+
+class Engine:
+    """Loads and evaluates policies in `PROCESSES` processes of their own, started when they are needed.
+
+    One identity is evaluated for once at a time, so one whose calls make a policy run into its time limit holds up
+    its own calls and no others, as long as fewer than `PROCESSES` do so together.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(PROCESSES, thread_name_prefix="rego")
+        self._processes: queue.SimpleQueue[Process] = queue.SimpleQueue()
+        for _ in range(PROCESSES):
+            self._processes.put(Process())
+        self._turns: dict[str, _Turn] = {}
+
+    def load(self, source: Source) -> None:
+        """Whether it can be evaluated. Blocks. Raises ValueError with the place of the fault, ``FILE:LINE: what``."""
+        self._with_process(lambda process: _load(process, source))
+
+    async def load_soon(self, source: Source) -> None:
+        """The same, off the event loop."""
+        await asyncio.wrap_future(self._threads.submit(self.load, source))
+
+    async def refusal(self, sources: Sequence[Source], document: Mapping[str, Any], whose: str) -> str | None:
+        """Why the first of `sources` that does not allow it refuses `document`, as ``policy: reason``, or None.
+
+        What cannot be evaluated in time, or at all, is refused. `whose` is the identity that the call comes from.
+        """
+        if not _fits(document):
+            return f"{sources[0].title}: the call cannot be handed to the engine: a text in it is too long, or no text"
+        turn = self._turn(whose)
+        if turn.calls >= WAITING:
+            return f"{sources[0].title}: {WAITING} calls of {whose} wait to be decided already"
+        turn.calls += 1
+        try:
+            await turn.lock.acquire()
+        except BaseException:
+            self._leave(whose, turn)
+            raise
+        work = self._threads.submit(self._with_process, lambda process: _refusal(process, sources, document))
+        work.add_done_callback(self._ending(whose, turn))  # also if nobody waits for it any more by then
+        return await asyncio.wrap_future(work)
+
+    def _turn(self, whose: str) -> _Turn:
+        turn = self._turns.get(whose)
+        if turn is None or turn.loop is not asyncio.get_running_loop():
+            turn = self._turns[whose] = _Turn()
+        return turn
+
+    def _ending(self, whose: str, turn: _Turn) -> Callable[[Future[Any]], None]:
+        def end() -> None:
+            turn.lock.release()
+            self._leave(whose, turn)
+
+        def ended(_: Future[Any]) -> None:
+            with suppress(RuntimeError):  # the loop is closed, and nobody's turn comes any more
+                turn.loop.call_soon_threadsafe(end)
+
+        return ended
+
+    def _leave(self, whose: str, turn: _Turn) -> None:
+        turn.calls -= 1
+        if not turn.calls and self._turns.get(whose) is turn:
+            del self._turns[whose]
+
+    def _with_process(self, work: Callable[[Process], T]) -> T:
+        process = self._processes.get()
+        try:
+            return work(process)
+        finally:
+            self._processes.put(process)
+
+
+@cache
+def engine() -> Engine:
+    """That of this process. Raises ValueError if the library is not installed."""
+    if find_spec("regorus") is None:
+        raise ValueError("policies in files need the extra nsm-chains[rego]")
+    return Engine()
+
+
+class _Turn:
+    """The calls of one identity: evaluated one by one."""
+
+    def __init__(self) -> None:
+        self.loop, self.lock = asyncio.get_running_loop(), asyncio.Lock()
+        self.calls = 0
+
+
+def _load(process: Process, source: Source) -> None:
+    question = {"load": source.path, "text": source.text, "package": source.package}
+    try:
+        answer = process.ask(question, LOAD_SECONDS)
+    except Unanswered as error:
+        raise ValueError(f"{source.path}: {error}") from None
+    if "error" in answer:
+        raise ValueError(f"{source.path}:{answer['line'] or 1}: {answer['error']}")
+    process.knows[source.path] = source
+
+
+def _refusal(process: Process, sources: Sequence[Source], document: Mapping[str, Any]) -> str | None:
+    try:
+        for source in sources:
+            if process.knows.get(source.path) is not source:
+                _load(process, source)
+        values = process.ask({"ask": [each.path for each in sources], "input": document}, SECONDS)["values"]
+    except ValueError as error:
+        return f"{sources[0].title}: {error}"
+    except Unanswered as error:
+        return f"{' or '.join(each.title for each in sources)}: {error}"
+    if values[-1] == "true":
+        return None
+    return f"{sources[len(values) - 1].title}: {_REASONS.get(values[-1], values[-1])}"
+
+
+def _fits(document: Mapping[str, Any]) -> bool:
+    """Whether the engine reads it as it is: a NUL would end a text, half of a pair of surrogates is no text."""
+    return _measured(document) < MOST_INPUT
+
+
+def _measured(value: Any) -> int:
+    if isinstance(value, str):
+        return MOST_INPUT if "\0" in value or not _is_text(value) else len(value) + 1
+    if isinstance(value, Mapping):
+        return sum(_measured(key) + _measured(item) for key, item in value.items())
+    if isinstance(value, Sequence):
+        return sum(map(_measured, value))
+    return 1
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,223 @@
+"""The process that evaluates Rego: run by its path, with no other part of NSM loaded, and ended at any time.
+
+Standard input is a socket. A question is a line of JSON, and so is its answer:
+
+| question | answer |
+| --- | --- |
+| `{"load": NAME, "text": TEXT, "package": PACKAGE}` | `{}`, or `{"error": TEXT, "line": LINE or null}` |
+| `{"ask": [NAME, ...], "input": DOCUMENT}` | `{"values": [VALUE, ...]}`, up to the first that is not `true` |
+
+A value is `true`, `false`, `undefined`, `other` (neither), or what the engine gave up at. What a policy prints, or
+gives beside that, goes nowhere: it may be a token.
+
+The engine is regorus. It has no functions for tokens: those that NSM's policies use are here.
+"""
+
+import base64
+import binascii
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from typing import Any
+
+MEMORY = 512 << 20
+"""Bytes: a policy that wants more ends this process, and does not take the node's memory."""
+_LONGEST = 10.0
+"""Seconds after which this process ends itself, should nobody be left to do that."""
+MOST_TOKEN = 64 << 10
+
+_TOKENS = """package nsm__tokens
+decode(token) = parts { parts := nsm__tokens.decode(token); parts != null }
+verify_es256(token, key) = valid { valid := nsm__tokens.verify(token, key); valid != null }
+"""
+"""What a function gives up on is undefined, which a function of Python cannot say."""
+_WORDS = re.compile(
+    r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*'  # what is no code
+    r"|\bio\.jwt\.(?P<function>decode|verify_es256)(?=\()|(?<![.\w])(?P<keyword>if|contains|every|in)(?![.\w(])"
+)
+_KEYWORDS_ARE_IMPORTED = re.compile(r"^[ \t]*import[ \t]+(?:future\.keywords|rego\.v1)\b", re.MULTILINE)
+_PLACE = re.compile(r"--> policy:(\d+):")
+_FAULT = re.compile(r"^error: ([^\n]*)", re.MULTILINE)
+_OF_THE_POLICY = ("could not find function", "recursion detected", "not a valid rule path", "rule conflicts")
+"""Faults that have nothing to do with what a policy is asked about, beside those with the word `unsafe`."""
+
+
+class _Fault(Exception):
+    """A policy cannot be used."""
+
+    def __init__(self, what: str, line: int | None) -> None:
+        super().__init__(what)
+        self.what, self.line = what, line
+
+
+class _Policy:
+    """One compiled module, with nothing else beside it."""
+
+    def __init__(self, text: str, package: str) -> None:
+        self._rule = f"data.{package}.valid"
+        if "verify_es256" in text:
+            _is_signed("", "")  # its libraries are loaded now, not on a call's time
+        code = _WORDS.sub(lambda found: f"data.nsm__tokens.{name}" if (name := found["function"]) else found[0], text)
+        try:
+            self._engine = _engine(code, v0=False)
+        except RuntimeError as of_v1:
+            _check_keywords(text, of_v1)
+            try:
+                self._engine = _engine(code, v0=True)
+            except RuntimeError as error:
+                raise _fault(error) from None
+        try:
+            self.value({})
+        except _Fault as fault:
+            if fault.what.startswith(_OF_THE_POLICY) or "unsafe" in fault.what:
+                raise
+
+    def value(self, document: Any) -> str:
+        """What the rule `valid` is for `document`. Raises `_Fault`."""
+        try:
+            self._engine.set_input(document)
+            value = self._engine.eval_rule(self._rule)
+        except RuntimeError as error:
+            raise _fault(error) from None
+        if value is None:
+            return "undefined"
+        return str(value).lower() if isinstance(value, bool) else "other"
+
+
+def _engine(code: str, *, v0: bool) -> Any:
+    from regorus import Engine  # noqa: PLC0415 - after the limits are set
+
+    engine = Engine()
+    engine.set_rego_v0(True)
+    engine.add_extension("nsm__tokens.decode", 1, _decode)
+    engine.add_extension("nsm__tokens.verify", 2, _is_signed)
+    engine.add_policy("tokens", _TOKENS)
+    engine.set_rego_v0(v0)
+    engine.add_policy("policy", code)
+    return engine
+
+
+def _check_keywords(text: str, of_v1: RuntimeError) -> None:
+    """Without their import the engine takes them for names in the older syntax, and a rule `valid if {..}` for true."""
+    if _KEYWORDS_ARE_IMPORTED.search(text) is None:
+        for found in _WORDS.finditer(text):
+            if found["keyword"]:
+                fault = _fault(of_v1)
+                raise _Fault(f"{fault.what} (or `import future.keywords` is missing)", fault.line)
+
+
+def _fault(error: RuntimeError) -> _Fault:
+    """What the engine says, and where; none of the values that it was about."""
+    text = str(error)
+    fault, place = _FAULT.search(text), _PLACE.search(text)
+    what = fault[1] if fault else text.partition("\n")[0]
+    return _Fault(what, int(place[1]) if place else None)
+
+
+def _decode(token: Any) -> Any:
+    """Header, claims and signature (in hex) of a JWT; None if it is none."""
+    if not isinstance(token, str) or len(token) > MOST_TOKEN:
+        return None
+    try:
+        header, claims, signature = (_bytes(part) for part in token.split("."))
+        parts = [_object(header), _object(claims), signature.hex()]
+    except (ValueError, RecursionError):
+        return None
+    return parts if isinstance(parts[0], dict) and isinstance(parts[1], dict) else None
+
+
+def _bytes(part: str) -> bytes:
+    """Base64 of URLs without padding: as it is, nothing skipped."""
+    if "=" in part:
+        raise binascii.Error("padded")
+    return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+
+
+def _object(content: bytes) -> Any:
+    """JSON, but none of what JSON does not have: infinite numbers, numbers that are not told in a text, half texts."""
+    value = json.loads(content.decode(), parse_constant=_no_number, parse_float=_number)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    return value if abs(value) < 1e300 else _no_number(text)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text[:20]} is no number")
+
+
+def _is_signed(token: Any, key: Any) -> bool | None:
+    """Whether the ES256 signature is that of `key`, a certificate or public key (PEM); None if one of them is none."""
+    import jwt  # noqa: PLC0415 - few policies look at signatures
+    from cryptography import x509  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    parts = _decode(token)
+    if parts is None or not isinstance(key, str):
+        return None
+    try:
+        pem = key.encode()
+        public = x509.load_pem_x509_certificate(pem).public_key() if "CERTIFICATE" in key else load_pem_public_key(pem)
+        jwt.api_jws.decode(token, public, algorithms=["ES256"])  # type: ignore[arg-type]
+    except jwt.InvalidTokenError:
+        return False
+    except Exception:  # of a certificate or a key that is none
+        return None
+    return True
+
+
+def _load(policies: dict[str, _Policy], question: dict[str, Any]) -> dict[str, Any]:
+    try:
+        policies[question["load"]] = _Policy(question["text"], question["package"])
+    except _Fault as fault:
+        return {"error": fault.what, "line": fault.line}
+    return {}
+
+
+def _values(policies: dict[str, _Policy], question: dict[str, Any]) -> list[str]:
+    values: list[str] = []
+    for name in question["ask"]:
+        try:
+            values.append(policies[name].value(question["input"]))
+        except _Fault as fault:  # what it is may name a value, so only where it is goes on
+            values.append(f"it cannot be evaluated: line {fault.line}")
+        if values[-1] != "true":
+            break
+    return values
+
+
+def _limit_memory() -> None:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    memory = mapped + MEMORY if most == resource.RLIM_INFINITY else min(mapped + MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+
+
+def _main() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # of a terminal: this process ends with the one that started it
+    import regorus  # noqa: PLC0415, F401 - before the first question: it takes a while
+
+    _limit_memory()
+    policies: dict[str, _Policy] = {}
+    with os.fdopen(os.dup(0), "wb", buffering=0) as answers, os.fdopen(0, "rb", closefd=False) as questions:
+        answers.write(b"{}\n")
+        for line in questions:
+            signal.setitimer(signal.ITIMER_REAL, _LONGEST)
+            question = json.loads(line)
+            answer = _load(policies, question) if "load" in question else {"values": _values(policies, question)}
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            answers.write(json.dumps(answer).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    _main()
+    sys.exit(0)

@@ -1,0 +1,29 @@
+"""Which names are taken, and by whom, as the records of the cluster say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Generic
+
+from nsm.chains.core import R
+from nsm.chains.policy import Trust, vouched_chain
+from nsm.chains.registry.memory import Records
+
+
+class RecordedNames(Generic[R]):
+    """Those of `records`, all of which `everything` matches. One without owner was applied by a person: it is free."""
+
+    def __init__(self, records: Records[R], everything: R, trust: Trust) -> None:
+        self._records, self._everything, self._trust = records, everything, trust
+
+    def __call__(self, name: str | None) -> Mapping[str, Sequence[str]]:
+        """The SPIFFE IDs of a registration's path, its verified owner first, by name: of `name` alone, or of all."""
+        if name is None:
+            found = self._records.matching(self._everything)
+        else:
+            found = [record] if (record := self._records.get(name)) is not None else []
+        return {record.name: self._owner_first(record) for record in found if record.path_ids}
+
+    def _owner_first(self, record: R) -> list[str]:
+        ids = record.path_ids
+        return [vouched_chain(ids[:-1] or ids, self._trust)[-1], *ids[1:]]
