@@ -83,13 +83,12 @@ def forwarder(
         again = [TryAnotherVni(vxlan)]
     if uplinks:
         offers.append(OfferVlan(uplinks, dataplane))
+    from_manager = partial(_is_at, pool, nsmgr_url)
     return endpoint(
         name,
         identity,
         [
-            ReceiveDescriptors(
-                unchecked=unchecked_namespaces, passes_on=partial(_is_at, pool, nsmgr_url), limits=limits
-            ),
+            ReceiveDescriptors(unchecked=unchecked_namespaces, passes_on=from_manager, limits=limits),
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
