@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Any
 
 from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
-from nsm.chains.core import Begin, Chain, Element, Handler, RegistryChain
+from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, RegistryChain
 from nsm.chains.elements.authorize import Authorize
+from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
 from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
@@ -56,8 +57,9 @@ def endpoint(
     pool: Pool | None = None,
     end: Handler | None = None,
     asked: Sequence[RegistryChain[Any]] = (),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
-    """A server called `name` whose own part is `elements`.
+    """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
     `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
     the components that connections went on to.
@@ -66,6 +68,7 @@ def endpoint(
     events = Monitor(_remote_events(pool) if pool is not None else None, trust.viewers)
     chain = Chain(
         [
+            CheckRequest(limits),  # first: nobody works with what cannot be
             UpdatePath(name),  # before begin, which goes by the id that it sets
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
