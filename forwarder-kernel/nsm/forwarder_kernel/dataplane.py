@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import time
@@ -50,7 +51,7 @@ T = TypeVar("T")
 
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
-_INDEX_TRIES = 4
+_INDEX_TRIES, _LONGEST_ALIAS = 4, 255
 _SETTLING_TIMEOUT = 2.0
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
@@ -138,7 +139,7 @@ class Dataplane:
         process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
         a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
         """
-        alias = f"nsm {self._owner} {connection_id}"
+        alias = _alias(self._owner, connection_id)
         process = await self._process(wire, ahead)
         making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias, process)))
         try:
@@ -393,6 +394,14 @@ class Dataplane:
                 for _, done in batch:
                     done.set_result(None)
         self._is_removing = False
+
+
+def _alias(owner: str, connection_id: str) -> str:
+    """What is written on both ends; the kernel takes 255 bytes, so of a long id there is only its digest."""
+    alias = f"nsm {owner} {connection_id}"
+    if len(alias.encode()) <= _LONGEST_ALIAS:
+        return alias
+    return f"nsm {owner} {hashlib.sha256(connection_id.encode()).hexdigest()}"
 
 
 def _remove_links(ends: Sequence[_End]) -> None:

@@ -11,13 +11,16 @@ from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, RegistryChain
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
+from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
 from nsm.chains.elements.refuse_paths import RefusePaths
+from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
+from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
 
@@ -58,13 +61,16 @@ def endpoint(
     end: Handler | None = None,
     asked: Sequence[RegistryChain[Any]] = (),
     limits: Limits = DEFAULT_LIMITS,
+    allowed: Networks = NO_NETWORKS,
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
     `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
-    the components that connections went on to.
+    the components that connections went on to. Where none of the elements goes on to another component, clients bring
+    no addresses and routes along but those that `OwnAddresses` tells of, and what they bring of `allowed`.
     """
     begin = Begin()
+    goes_on = any(isinstance(each, Connect) for each in elements)
     events = Monitor(_remote_events(pool) if pool is not None else None, trust.viewers)
     chain = Chain(
         [
@@ -77,6 +83,7 @@ def endpoint(
             Timeout(),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),
+            *([] if goes_on else [OwnAddresses(elements, allowed)]),  # before all that gives addresses
             *elements,
         ],
         end,

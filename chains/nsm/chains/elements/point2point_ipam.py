@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,9 +15,6 @@ from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
 from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
-
-from .brought_addresses import Brought, Named, named_by_client
-from .underlay import Underlay
 
 _NOTHING = Excluded(())
 _REST = 60.0
@@ -48,10 +45,6 @@ class _Lease:
         """Take what is still free of it."""
         self._held.update((pool, address) for pool, address in self.taken if pool.claim(address, _NOTHING))
 
-    def interfaces(self) -> set[Interface]:
-        """All that it has, as single addresses."""
-        return {_host(address) for address in (self.dst, self.src, *(address for _, address in self.taken))}
-
     def is_in(self, excluded: Excluded) -> bool:
         """Whether one of the two addresses is excluded."""
         return self.dst in excluded or self.src in excluded
@@ -64,38 +57,29 @@ class Point2PointIpam(Element):
     keeps them (so that they survive a restart of the endpoint). An address that the client excludes later is
     replaced; until the request has succeeded the old ones stay the wire's. Raises `Exhausted` if no prefix has two
     addresses left, `InvalidRequest` for a malformed one of `prefixes`.
-
-    What else a client brings along of addresses stays as far as `Brought` says, with routes of the endpoint to these
-    addresses and no others; `allowed` are prefixes of which more may come, `underlay` the endpoint's own networks.
-    Elements that give routes or further addresses stand behind.
     """
 
-    def __init__(
-        self, prefixes: Sequence[str], *, allowed: Sequence[str] = (), underlay: Callable[[], Networks] | None = None
-    ) -> None:
+    def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefixes)
         self._pools = [PrefixPool(prefix) for prefix in prefixes]
+        self.networks = Networks(pool.network for pool in self._pools)
+        """Those that the addresses are out of."""
         self._lease: Key[_Lease] = Key("addresses")
         self._resting: list[tuple[float, PrefixPool, Address]] = []
-        self._networks = Networks(pool.network for pool in self._pools)
-        self._brought = Brought(Networks.parse(allowed), underlay or Underlay())
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
         context = ip_context_of(call.connection)
         excluded = Excluded(context.excluded_prefixes)
         before = call.live.get(self._lease)
-        with named_by_client(call, context) as named:
-            if before is None:
-                lease = self._begin(call, named, excluded)
-            elif before.is_in(excluded):
-                lease = self._replace(call, before, context, excluded)
-            else:
-                lease = before
-            named.given.update(lease.interfaces())
-            self._brought.sort_out(call, context, named.given, self._networks)
-            _assign(lease, context)
-            connection = await rest.request(call)
+        if before is None:
+            lease = self._begin(call, context, excluded)
+        elif before.is_in(excluded):
+            lease = self._replace(call, before, context, excluded)
+        else:
+            lease = before
+        _assign(lease, context)
+        connection = await rest.request(call)
         if before is not None and before is not lease:
             before.give()
         return connection
@@ -110,19 +94,18 @@ class Point2PointIpam(Element):
     def given(self, call: Call) -> set[Interface]:
         """The addresses that the call's connection has from here."""
         lease = call.live.get(self._lease)
-        return {_host(lease.src), _host(lease.dst)} if lease is not None else set()
+        return set(map(ipaddress.ip_interface, (lease.src, lease.dst))) if lease is not None else set()
 
-    def _begin(self, call: Call, named: Named, excluded: Excluded) -> _Lease:
+    def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))
         call.undo.add(partial(self._end, call.live))
-        return call.live.put(self._lease, self._lease_for(named, excluded))
+        return call.live.put(self._lease, self._lease_for(context, excluded))
 
     def _replace(self, call: Call, before: _Lease, context: IpContext, excluded: Excluded) -> _Lease:
         _withdraw(before, context)
         before.give()
         try:
-            named = Named(interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs))
-            lease = self._lease_for(named, excluded)
+            lease = self._lease_for(context, excluded)
         finally:
             before.take_again()
         call.undo.add(partial(self._restore, call.live, before))
@@ -137,16 +120,17 @@ class Point2PointIpam(Element):
         if (lease := live.pop(self._lease)) is not None:
             lease.give()
 
-    def _lease_for(self, named: Named, excluded: Excluded) -> _Lease:
+    def _lease_for(self, context: IpContext, excluded: Excluded) -> _Lease:
         self._end_rests()
-        taken: list[_Taken] = []
-        if named.sources and named.destinations:
+        named: list[_Taken] = []
+        if context.src_ip_addrs and context.dst_ip_addrs:
+            sources, destinations = interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs)
             for pool in self._pools:
-                src = _claim_first(pool, named.sources, excluded, taken)
-                dst = _claim_first(pool, named.destinations, excluded, taken)
+                src = _claim_first(pool, sources, excluded, named)
+                dst = _claim_first(pool, destinations, excluded, named)
                 if src is not None and dst is not None:
-                    return _Lease(dst, src, taken)
-        return self._allocate(excluded, taken)
+                    return _Lease(dst, src, named)
+        return self._allocate(excluded, named)
 
     def _allocate(self, excluded: Excluded, named: Sequence[_Taken]) -> _Lease:
         for pool in self._pools:
@@ -165,10 +149,6 @@ class Point2PointIpam(Element):
         while self._resting and self._resting[0][0] <= now:
             _, pool, address = self._resting.pop(0)
             pool.give(address)
-
-
-def _host(address: Address) -> Interface:
-    return ipaddress.ip_interface(address)
 
 
 def _claim_first(

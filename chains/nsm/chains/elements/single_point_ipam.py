@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key
 from nsm.chains.model.addresses import Address, Interface
-from nsm.chains.model.ipcontext import add_address, ip_context_of
+from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
 from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
-
-from .brought_addresses import Brought, named_by_client
-from .underlay import Underlay
 
 _NOTHING = Excluded(())
 
@@ -32,10 +29,6 @@ class _Lease:
         """With the prefix's own length: the others of the segment are neighbors."""
         return f"{self.address}/{self.pool.network.prefixlen}"
 
-    def interface(self) -> Interface:
-        """Likewise."""
-        return ipaddress.ip_interface(str(self))
-
     def give(self) -> None:
         """Put it back, once."""
         if not self.given:
@@ -48,18 +41,16 @@ class SinglePointIpam(Element):
 
     The lowest address of each prefix is left to the endpoint, and IPv4's broadcast address to nobody. The first of
     `prefixes` that has an address left is used. A client that names an address which is free here keeps it. An address
-    that the client excludes later is replaced. What else a client brings along stays as far as `Brought` says. Raises
-    `Exhausted` if nothing is left, `InvalidRequest` for a malformed prefix.
+    that the client excludes later is replaced. Raises `Exhausted` if nothing is left, `InvalidRequest` for a malformed
+    prefix.
     """
 
-    def __init__(
-        self, prefixes: Sequence[str], *, allowed: Sequence[str] = (), underlay: Callable[[], Networks] | None = None
-    ) -> None:
+    def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefixes)
         self._pools = [_pool(prefix) for prefix in prefixes]
+        self.networks = Networks(pool.network for pool in self._pools)
+        """Those that the addresses are out of."""
         self._lease: Key[_Lease] = Key("address")
-        self._networks = Networks(pool.network for pool in self._pools)
-        self._brought = Brought(Networks.parse(allowed), underlay or Underlay())
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the client's address."""
@@ -70,13 +61,13 @@ class SinglePointIpam(Element):
             context.src_ip_addrs = [address for address in context.src_ip_addrs if address != str(lease)]
             self._end(call, lease)
             lease = None
-        with named_by_client(call, context) as named:
-            if lease is None:
-                lease = self._begin(call, self._recover(named.sources, excluded) or self._allocate(excluded))
-            named.given.add(lease.interface())
-            self._brought.sort_out(call, context, named.given, self._networks)
-            add_address(context.src_ip_addrs, str(lease))
-            return await rest.request(call)
+        if lease is None:
+            lease = self._recover(context.src_ip_addrs, excluded) or self._allocate(excluded)
+            call.live.put(self._lease, lease)
+            call.live.on_end(lease.give)
+            call.undo.add(partial(self._end, call, lease))
+        add_address(context.src_ip_addrs, str(lease))
+        return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Give the address back."""
@@ -89,19 +80,14 @@ class SinglePointIpam(Element):
     def given(self, call: Call) -> set[Interface]:
         """The addresses that the call's connection has from here."""
         lease = call.live.get(self._lease)
-        return {lease.interface()} if lease is not None else set()
-
-    def _begin(self, call: Call, lease: _Lease) -> _Lease:
-        call.live.on_end(lease.give)
-        call.undo.add(partial(self._end, call, lease))
-        return call.live.put(self._lease, lease)
+        return {ipaddress.ip_interface(str(lease))} if lease is not None else set()
 
     def _end(self, call: Call, lease: _Lease) -> None:
         if call.live.pop(self._lease) is lease:
             lease.give()
 
-    def _recover(self, named: Sequence[Interface], excluded: Excluded) -> _Lease | None:
-        for interface in named:
+    def _recover(self, addresses: Sequence[str], excluded: Excluded) -> _Lease | None:
+        for interface in interfaces(addresses):
             for pool in self._pools:
                 if pool.claim(interface.ip, excluded):
                     return _Lease(pool, interface.ip)

@@ -57,6 +57,7 @@ class Networks:
         )
 
 
+NO_NETWORKS = Networks(())
 LOOPBACK = Networks([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
 MULTICAST = Networks([ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("ff00::/8")])
 UNSPECIFIED = Networks(
