@@ -1,7 +1,5 @@
 """What an operator sees of names that somebody else chose."""
 
-import io
-
 import pytest
 
 from nsm.chains import logs
@@ -38,20 +36,15 @@ def test_what_is_simply_seen_stays_as_it_is():
     assert escaped_lines("a\nb\t") == "a\nb\\t"
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 def test_logs_on_a_terminal_show_names_of_peers_escaped(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
-    out = Terminal()
-    logs.set_up("nsmgr", "INFO", out)
+    event = {"event": "refused \x1b[2J", "level": "info", "peer": "\x1b]0;x\x07\u202e", "names": ["\u200b"]}
     try:
         raise RuntimeError("it is called \x1b[2J\u202e")
-    except RuntimeError:
-        logs.log.info("refused \x1b[2J", peer="\x1b]0;x\x07\u202e", names=["\u200b"], exc_info=True)
-    told = out.getvalue()
-    assert all(line.isprintable() for line in told.split("\n"))
-    assert "\\x1b[2J" in told
-    assert told.count("\n") > 3, "a traceback keeps its lines"
+    except RuntimeError as error:
+        event["exc_info"] = error
+    for processor in logs._readable():
+        event = processor(None, "info", event)
+    assert all(line.isprintable() for line in event.split("\n"))
+    assert "\\x1b[2J" in event
+    assert event.count("\n") > 3, "a traceback keeps its lines"

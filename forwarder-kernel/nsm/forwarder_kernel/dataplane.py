@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nsm.chains.core import Conflict, Unavailable, shielded
+from nsm.chains.elements.underlay import read as read_underlay
+from nsm.chains.model.networks import Networks
 
 from . import links, underlay, wireguard_go
-from .ends import Place, Settings, Wire
+from .ends import Place, Settings, Wire, check_own_namespace
 from .netlink import (
     Address,
     LinkEnd,
@@ -254,6 +256,7 @@ class Dataplane:
             for place in wire.places:
                 namespaces.append(self._opened().take(place.path))
                 undo.callback(self._opened().give, namespaces[-1])
+            self._protect_node(wire, namespaces)
             lower = 0
             if isinstance(wire.tunnel, Breakout):
                 lower = self._tagged.take(self._opened().own, wire.tunnel)
@@ -263,6 +266,13 @@ class Dataplane:
         self._aliases.add(alias)
         live.seconds = time.perf_counter() - begin
         return live
+
+    def _protect_node(self, wire: Wire, namespaces: Sequence[Namespace]) -> None:
+        """An end in the node's own namespace must not take anything from the node. Raises `Refused`."""
+        own = self._opened().own
+        for end, namespace in zip(wire.ends, namespaces, strict=True):
+            if os.path.sameopenfile(namespace.descriptor, own.descriptor):
+                check_own_namespace(end.settings, Networks(read_underlay()))
 
     def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, means: links.Means) -> LiveWire:
         for _ in range(_INDEX_TRIES):
@@ -342,6 +352,7 @@ class Dataplane:
                 raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
 
     def _change(self, live: LiveWire, wire: Wire) -> None:
+        self._protect_node(wire, [end.namespace for end in live.ends])
         before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
         for end, mac, after in _sides(live, wire):
             messages = _differences(end.index, before[id(end)], after, mac)

@@ -12,14 +12,15 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext, IpNeighbor, Route
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, Refused
 from nsm.chains.model import ipcontext, values
 from nsm.chains.model.addresses import read_address, read_interface
-from nsm.chains.model.bounds import MAX_MTU
+from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.interface_name import fault
+from nsm.chains.model.networks import Networks
 
 from .netlink import Address, Interface, Network
-from .tunnels import MIN_MTU, Tunnel, Wireguard
+from .tunnels import Tunnel, Wireguard
 
 MIN_IPV6_MTU = 1280
 
@@ -83,6 +84,14 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     sides = ((near, client), (far, endpoint))
     ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
     return Wire(ends, _mtu(context.mtu if context is not None else 0, ends), arp, tunnel)
+
+
+def check_own_namespace(settings: Settings, node: Networks) -> None:
+    """Raise `Refused` if an end that is in the node's own namespace would take anything from the networks of `node`."""
+    reached = [*(address.network for address in settings.addresses), *(prefix for prefix, _ in settings.routes)]
+    for network in reached:
+        if not network.prefixlen or node.overlap(network):
+            raise Refused(f"{network} would cut the node off: the wire's end is in the node's own network namespace")
 
 
 def _client_routes(ip: IpContext) -> list[Route]:

@@ -88,9 +88,7 @@ async def test_a_client_keeps_the_addresses_of_an_endpoint_that_is_gone():
 async def test_another_clients_address_is_never_taken_over():
     chain = endpoint_of(ipam())
     first = await ask(chain, "first")
-    second = await ask(chain, "second", **{
-        "src_ip_addrs": first.src_ip_addrs, "dst_ip_addrs": first.src_ip_addrs, "dst_routes": first.dst_routes,
-    })  # fmt: skip
+    second = await ask(chain, "second", src_ip_addrs=first.src_ip_addrs, dst_ip_addrs=first.src_ip_addrs, dst_routes=first.dst_routes)  # fmt: skip
     assert second.src_ip_addrs == ["10.0.0.3/32"]
     assert (second.dst_ip_addrs, prefixes(second.dst_routes)) == (["10.0.0.2/32"], ["10.0.0.3/32"])
     assert await ask(chain, "first", first) == first
@@ -121,8 +119,8 @@ async def test_own_routes_stay_also_after_a_restart_and_a_clients_do_not_become_
     context = await ask(chain, dst_routes=[Route(prefix="10.60.0.0/16")])
     assert prefixes(context.dst_routes) == ["10.0.0.1/32", "10.50.0.0/16"]
     context.dst_routes.append(Route(prefix="10.60.0.0/16"))
-    for chain in (chain, endpoint_of(ipam(), Gives("10.50.0.0/16"))):
-        assert prefixes((await ask(chain, context=context)).dst_routes) == ["10.0.0.1/32", "10.50.0.0/16"]
+    for each in (chain, endpoint_of(ipam(), Gives("10.50.0.0/16"))):
+        assert prefixes((await ask(each, context=context)).dst_routes) == ["10.0.0.1/32", "10.50.0.0/16"]
 
 
 async def test_addresses_of_policies_stay_over_refreshes_and_restarts(tmp_path):

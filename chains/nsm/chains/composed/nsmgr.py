@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, Limits, MeshError, RegistryCall, RegistryChain, RegistryElement
+from nsm.chains.core import (
+    DEFAULT_LIMITS,
+    ENDPOINTS,
+    SERVICES,
+    Limits,
+    MeshError,
+    RegistryCall,
+    RegistryChain,
+    RegistryElement,
+)
+from nsm.chains.elements.accept_routes import AcceptRoutes
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
+from nsm.chains.model.networks import EVERYTHING, Networks
 from nsm.chains.policy import (
     FORWARDERS,
     NO_HOSTS,
@@ -52,7 +63,7 @@ from .endpoint import Endpoint, endpoint
 EndpointChain = RegistryChain[NetworkServiceEndpoint]
 ServiceChain = RegistryChain[NetworkService]
 
-_OPEN, _LIMITS = Registration(), Limits()
+_OPEN = Registration()
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ def nsmgr(
     service_lifetime: float = LIFETIME,
     registration: Registration = _OPEN,
     hosts: Hosts = NO_HOSTS,
-    limits: Limits = _LIMITS,
+    accept_routes: Networks = EVERYTHING,
+    limits: Limits = DEFAULT_LIMITS,
     unchecked_namespaces: bool = False,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
@@ -126,18 +138,21 @@ def nsmgr(
             ClientInfo(labels or {}),
             DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
             ExcludedPrefixes(excluded_prefixes),
+            AcceptRoutes(accept_routes),
             ReceiveDescriptors(unchecked=unchecked_namespaces, limits=limits),
             Connect(
                 client(
                     name,
                     [ReceiveReturned(passes_on=True), SendDescriptors()],
                     RemoteNetworkService(pool),
+                    limits=limits,
                 )
             ),
             ReturnDescriptors(),  # last: what it sends is what the client chain brought
         ],
         trust=trust,
         pool=pool,
+        limits=limits,
     )
     services: ServiceChain = RegistryChain(
         [

@@ -85,7 +85,7 @@ def _uncovered(addresses: Sequence[str], by: Sequence[str]) -> list[Route]:
 def _with_next_hop(routes: Sequence[Route], opposite: Sequence[str]) -> list[Route]:
     ends = interfaces(opposite)
     networks = Networks(end.network for end in ends)
-    hops = {end.version: str(end.ip) for end in reversed(ends)}  # the first of each family
+    hops: dict[int, str] = {end.version: str(end.ip) for end in reversed(ends)}  # the first of each family
     return [_complete(codec.clone(route), networks, hops) for route in routes]
 
 

@@ -50,6 +50,10 @@ class Networks:
             if family == version
         )
 
+    def around(self, address: Address) -> Networks:
+        """Those of these that `address` is of; the default network is none of them."""
+        return Networks(each for each in self._listed if each.prefixlen and address in each)
+
     def overlap(self, network: Network) -> bool:
         """Whether any of these has an address in common with `network`."""
         return self.cover(network) or any(
@@ -58,6 +62,7 @@ class Networks:
 
 
 NO_NETWORKS = Networks(())
+EVERYTHING = Networks([ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")])
 LOOPBACK = Networks([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
 MULTICAST = Networks([ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("ff00::/8")])
 UNSPECIFIED = Networks(

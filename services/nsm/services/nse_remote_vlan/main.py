@@ -12,7 +12,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkSer
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint
 from nsm.chains.config import address_groups, flag, text, url, variable
-from nsm.chains.core import MeshError
+from nsm.chains.core import DEFAULT_LIMITS, Limits, MeshError
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.elements.vlan import VlanServer
@@ -63,6 +63,7 @@ def vlan_endpoint(
     services: Sequence[VlanService],
     *,
     trust: Trust = NO_TRUST,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """The endpoint's chain: an address out of each group of `prefixes`, with the length of the prefix, and a VLAN."""
     return endpoint(
@@ -73,13 +74,20 @@ def vlan_endpoint(
             Mechanisms({VLAN: [VlanServer(services)]}),
         ],
         trust=trust,
+        limits=limits,
     )
 
 
 async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
-        trust = config.trust_by(runtime.pool)
-        chain = vlan_endpoint(config.name, runtime.identity, config.cidr_prefix, config.services, trust=trust)
+        chain = vlan_endpoint(
+            config.name,
+            runtime.identity,
+            config.cidr_prefix,
+            config.services,
+            trust=config.trust_by(runtime.pool),
+            limits=config.limits,
+        )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods = {**server.methods(), **health.methods()}
