@@ -1,5 +1,6 @@
 """Texts, numbers and amounts that no honest peer sends: in requests, and in answers."""
 
+import argparse
 import asyncio
 import base64
 import dataclasses
@@ -24,9 +25,10 @@ from nsm.apis.connectioncontext import (
     Route,
 )
 from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.composed import client, endpoint, nsmgr
-from nsm.chains.core import Call, Internal, InvalidRequest, MeshError
+from nsm.chains.core import Call, Found, Internal, InvalidRequest, MeshError
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
@@ -36,6 +38,9 @@ from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
 from nsm.forwarder_kernel import chain as forwarder_chain
 from nsm.forwarder_kernel.tunnels import Underlay
+from nsm.mesh import cli
+from nsm.mesh.tree import tree
+from nsm.services.tools import find
 
 from .attacker import Attacker
 from .components import Kernel
@@ -401,3 +406,34 @@ def test_groups_are_read_in_time(text):
     with pytest.raises(ValueError):
         parse_groups(text)
     assert time.monotonic() - begin < 1
+
+
+# --- what an operator sees
+
+
+class Records:
+    """A registry in which somebody put names."""
+
+    def __init__(self, record):
+        self.record = record
+
+    async def find(self, call):
+        yield [Found(self.record)]
+
+
+@pytest.mark.parametrize("text", CONTROLS)
+async def test_a_terminal_is_shown_names_of_a_mesh_escaped(text, capsys):
+    parsed = argparse.Namespace(registry="unix:///x", watch=False, json=False)
+    await find._show(Records(NetworkService(name=text, payload=text)), NetworkService(), parsed)
+    record = NetworkServiceEndpoint(name=text, network_service_names=[text], url=text)
+    await find._show(Records(record), NetworkServiceEndpoint(), parsed)
+    cli.show({"event": "wire up", "component": text, "interface": text, "endpoint": text, "addresses": [text], "ms": 1})
+    cli.show({"event": "ended", "component": text, "reason": text})
+    wire = {"client": "client", "interface": text, "mechanism": text, "state": "UP", "service": text, "endpoint": text,
+            "src_ips": [text], "dst_ips": [text], "path": [text]}  # fmt: skip
+    component = {"name": "client", "node": "node", "command": "nsc", "state": text, "pid": 1, "last_warning": text}
+    status = {"nodes": [{"name": "node", "address": ""}], "links": [], "components": [component], "wires": [wire]}
+    told = capsys.readouterr()
+    lines = [*told.out.splitlines(), *told.err.splitlines(), *tree(status)]
+    assert len(lines) == 7
+    assert all(line.isprintable() for line in lines)
