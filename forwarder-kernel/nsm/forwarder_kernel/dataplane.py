@@ -54,7 +54,8 @@ T = TypeVar("T")
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
 _INDEX_TRIES, _LONGEST_ALIAS = 4, 255
-_SETTLING_TIMEOUT = 2.0
+_SETTLING_TIMEOUT, _SETTLING_AT_ONCE, _SETTLING_PAUSE = 2.0, 0.01, 0.005
+"""Seconds: a wire may take so long to come up, others wait so long for it, and so often it is looked at."""
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
 
@@ -80,6 +81,8 @@ class LiveWire:
     """What makes it a WireGuard in userspace."""
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
+    is_settled: bool = False
+    """Whether packets were seen to pass since it was last set."""
 
 
 class Dataplane:
@@ -149,9 +152,24 @@ class Dataplane:
         except BaseException:
             await shielded(self._take_back(making, process), name="removal of a wire that nobody waited for")
             raise
+        try:
+            await self._until_settled(live)
+        except BaseException:
+            await shielded(self.remove(live), name="removal of a wire that does not come up")
+            raise
         if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
             await self._establish(live, wire.tunnel)
         return live
+
+    async def _until_settled(self, live: LiveWire) -> None:
+        """Wait for a wire that takes longer to come up than others; they need not wait for it. Raises `Conflict`."""
+        end = time.monotonic() + _SETTLING_TIMEOUT
+        while not live.is_settled:
+            if time.monotonic() >= end:
+                name, where = live.ends[0].place.name, live.ends[0].namespace.where
+                raise Conflict(f"interface {name!r} in {where} does not come up")
+            await asyncio.sleep(_SETTLING_PAUSE)
+            await self._in_worker(lambda: self._settle(live, 0.0))
 
     async def _process(self, wire: Wire, ahead: Ahead | None) -> Process | None:
         """The process that the wire needs: the one that was begun with if that is of use."""
@@ -188,6 +206,7 @@ class Dataplane:
     async def change(self, live: LiveWire, wire: Wire) -> None:
         """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
         await self._in_worker(lambda: self._change(live, wire))
+        await self._until_settled(live)
 
     async def exists(self, live: LiveWire) -> bool:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
@@ -338,18 +357,23 @@ class Dataplane:
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
             self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
-        self._settle(live)
+        self._settle(live, _SETTLING_AT_ONCE)
 
-    def _settle(self, live: LiveWire) -> None:
-        """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+    def _settle(self, live: LiveWire, timeout: float) -> None:
+        """See whether the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
 
-        The carrier comes with the second end, so this is for both ends when both are set.
+        The carrier comes with the second end, so this is for both ends when both are set. What takes longer than
+        `timeout` is looked at again later: whoever holds an end can keep it from coming up.
         """
         has_carrier = links.has_carrier_watch(live.wire)
+        end_of_wait = time.monotonic() + timeout
         for end, _, settings in _sides(live, live.wire):
             socket, addresses = end.namespace.socket, [address.ip for address in settings.addresses]
-            if not socket.settle(end.index, addresses, _SETTLING_TIMEOUT, has_carrier=has_carrier):
-                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
+            left = max(0.0, end_of_wait - time.monotonic())
+            if not socket.settle(end.index, addresses, left, has_carrier=has_carrier):
+                live.is_settled = False
+                return
+        live.is_settled = True
 
     def _change(self, live: LiveWire, wire: Wire) -> None:
         self._protect_node(wire, [end.namespace for end in live.ends])
@@ -360,7 +384,7 @@ class Dataplane:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             self._apply(live, end, messages)
         live.wire = wire
-        self._settle(live)
+        self._settle(live, _SETTLING_AT_ONCE)
 
     def _apply(self, live: LiveWire, end: _End, messages: Sequence[Message]) -> None:
         try:

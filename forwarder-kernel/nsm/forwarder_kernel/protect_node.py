@@ -7,9 +7,10 @@ from collections.abc import Callable
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Call, Element, Handler, Refused
+from nsm.chains.elements.accept_routes import nowhere
 from nsm.chains.elements.underlay import Underlay
 from nsm.chains.model import reach
-from nsm.chains.model.networks import NO_NETWORKS, Networks
+from nsm.chains.model.networks import Networks
 
 from .netlink import Address
 
@@ -34,16 +35,9 @@ class ProtectNode(Element):
 
     def _fault(self, context: IpContext) -> str | None:
         never = self._underlay()
-        return reach.fault(reach.of_client(context), never=never) or reach.fault(
-            reach.of_endpoint(context), never=never
-        )
+        return reach.client_fault(context, never=never) or reach.endpoint_fault(context, never=never)
 
 
 def underlay_of(tunnel_ip: Address | None) -> Callable[[], Networks]:
     """The networks of the interface that has `tunnel_ip`; none without one."""
-    read = Underlay()
-
-    def found() -> Networks:
-        return NO_NETWORKS if tunnel_ip is None else read().around(tunnel_ip)
-
-    return found
+    return nowhere if tunnel_ip is None else Underlay(around=tunnel_ip)

@@ -44,7 +44,7 @@ class AcceptRoutes(Element):
         if context is None:
             return None
         never = self._underlay()
-        found = reach.fault(reach.of_client(context), accepted=self._accepted, never=never)
+        found = reach.client_fault(context, accepted=self._accepted, never=never)
         return found or reach.policy_fault(context.policies, never)
 
 

@@ -41,15 +41,15 @@ class _Ends:
         routes = frozenset((route.prefix, route.next_hop) for route in context.dst_routes)
         return cls(frozenset(context.src_ip_addrs), frozenset(context.dst_ip_addrs), routes)
 
-    def is_within(self, others: _Ends) -> bool:
-        """Whether `others` have all of these."""
-        return self.src <= others.src and self.dst <= others.dst and self.routes <= others.routes
+
+_NOTHING = _Ends()
 
 
 @dataclass(slots=True)
 class _Known:
-    """What one connection has: what this endpoint gave it, and all of its addresses."""
+    """What one connection has: what it was answered, what of that this endpoint gave it, and all of its addresses."""
 
+    answered: _Ends = field(default_factory=_Ends)
     given: _Ends = field(default_factory=_Ends)
     addresses: frozenset[Address] = frozenset()
 
@@ -86,7 +86,7 @@ class OwnAddresses(Element):
         known = call.live.get(self._known) or _Known()
         context = _context_of(call.connection)
         named = _Ends.of(context)
-        if is_new := not named.is_within(known.given) or bool(context.ip_neighbors):
+        if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
             self._sort_out(context, known)
             named = _Ends.of(context)
         connection = await rest.request(call)
@@ -160,6 +160,9 @@ class OwnAddresses(Element):
     def _remember(self, call: Call, known: _Known, context: IpContext, named: _Ends) -> None:
         """What the answer has and the Request had not is what this endpoint gave, and what it gave before."""
         now, given = _Ends.of(context), known.given
+        if now == named == known.answered:
+            return
+        known.answered = now
         known.given = _Ends(
             now.src - (named.src - given.src),
             now.dst - (named.dst - given.dst),

@@ -31,14 +31,18 @@ _LIFETIME = 5.0
 class Underlay:
     """What `read` found, for some seconds: interfaces of a workload seldom change but for its wires."""
 
-    def __init__(self) -> None:
+    def __init__(self, around: Address | None = None) -> None:
+        """With `around`, only networks that this address is of."""
+        self._around = around
         self._known, self._until = Networks(()), 0.0
 
     def __call__(self) -> Networks:
         """The networks as they are, or were five seconds ago."""
         now = time.monotonic()
         if now >= self._until:
-            self._known, self._until = Networks(read()), now + _LIFETIME
+            found = Networks(read())
+            self._known = found if self._around is None else found.around(self._around)
+            self._until = now + _LIFETIME
         return self._known
 
 

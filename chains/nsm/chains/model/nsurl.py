@@ -26,6 +26,7 @@ _HOST = re.compile(
     rf"|(?P<name>{_LETTERS}(?::{_LETTERS})*):[0-9]*|(?P<whole>{_LETTERS})",
     re.IGNORECASE | re.ASCII,
 )
+_SHOWN = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -97,10 +98,12 @@ def parse_nsurl(url: str) -> NsUrl:
     parts = _URL.fullmatch(url)
     host = _host(parts["host"]) if parts is not None else ""
     if parts is None or not host:
-        raise ValueError(f"{url!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
+        raise ValueError(f"{url[:_SHOWN]!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
     broken = [text for text in (parts["user"], parts["path"], parts["fragment"]) if _STRAY_PERCENT.search(text or "")]
     if broken or _CONTROL.search(url.partition("#")[0]):
-        raise ValueError(f"{url!r} cannot be read: it has a control character, or a % without two hexadecimal digits")
+        raise ValueError(
+            f"{url[:_SHOWN]!r} cannot be read: it has a control character, or a % without two hexadecimal digits"
+        )
     user = unquote((parts["user"] or "").partition(":")[0])
     mechanism = Mechanism(cls=LOCAL, type=parts["scheme"].upper())
     if parts["path"]:

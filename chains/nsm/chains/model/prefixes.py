@@ -15,6 +15,7 @@ from .addresses import Address, Network, read_interface
 
 _MAPPED = 0xFFFF << 32
 """The number of the first IPv4 address."""
+_SHOWN = 8
 
 
 def parse_network(text: str) -> Network:
@@ -49,7 +50,8 @@ class Excluded:
         return self.above(number) != number
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self._networks))
+        shown, more = ", ".join(map(str, self._networks[:_SHOWN])), len(self._networks) - _SHOWN
+        return f"{shown} and {more} others" if more > 0 else shown
 
     def above(self, number: int) -> int:
         """The lowest number from `number` on that is not excluded."""
