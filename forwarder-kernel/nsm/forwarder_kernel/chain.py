@@ -70,7 +70,7 @@ def forwarder(
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
-    far_side = MechanismTranslation()
+    far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
@@ -87,9 +87,7 @@ def forwarder(
         name,
         identity,
         [
-            ReceiveDescriptors(
-                unchecked=unchecked_namespaces, passes_on=partial(_is_at, pool, nsmgr_url), limits=limits
-            ),
+            ReceiveDescriptors(unchecked=unchecked_namespaces, passes_on=is_manager, limits=limits),
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),

@@ -13,8 +13,8 @@ from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
-from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.own_addresses import OwnAddresses
+from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath

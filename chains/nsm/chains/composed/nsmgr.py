@@ -120,8 +120,8 @@ def nsmgr(
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
     `trust` says who may vouch for others in a path, and who may watch; `registration` who may register for which
-    service, `hosts` where endpoints may be that pass no socket. With `unchecked_namespaces` it takes a client's namespace
-    also where the kernel does not show whose it is.
+    service, `hosts` where endpoints may be that pass no socket, `accept_routes` what wires may reach. With
+    `unchecked_namespaces` it takes a client's namespace also where the kernel does not show whose it is.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
