@@ -66,11 +66,6 @@ def test_protocol_0_is_any():
     assert list(policies(PolicyRoute(proto="0"))) == [Selector(4)]
 
 
-def test_too_many_policies_are_refused():
-    with pytest.raises(InvalidRequest, match="1001 policy routes are too many; at most 1000"):
-        policies(*[PolicyRoute(dst_port="1")] * 1001)
-
-
 @pytest.mark.parametrize("text", ["²", "-1", "+6", " 6", "6.0", "999999", "0x6"])
 def test_what_is_no_protocol(text):
     with pytest.raises(InvalidRequest, match="is no IP protocol"):

@@ -15,7 +15,7 @@ from nsm.forwarder_kernel.tunnels import TUNNEL, Underlay
 from nsm.forwarder_kernel.wireguard import OfferWireguard, WireguardEnd, WireguardServer
 
 LOW, HIGH = ipaddress.ip_address("172.16.1.1"), ipaddress.ip_address("172.16.1.2")
-KEY = base64.b64encode(bytes(32)).decode()
+KEY = base64.b64encode(bytes([9, *bytes(31)])).decode()
 
 
 class Ahead:
@@ -104,7 +104,12 @@ async def test_the_server_tells_its_address_port_and_public_key_and_keeps_them()
     assert len(base64.b64decode(told["dst_public_key"])) == 32
     assert first.context.mtu == 1440
     tunnel = parts.begin.stores()[0].get(TUNNEL)
-    assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (LOW, 5000, bytes(32), False)
+    assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (
+        LOW,
+        5000,
+        bytes([9, *bytes(31)]),
+        False,
+    )
     again = await parts.server().request(asked())
     assert again.mechanism.parameters["dst_port"] == "51820"
 
@@ -144,7 +149,12 @@ async def test_the_answer_says_where_the_wire_goes_and_the_least_mtu_counts():
     parts = Parts()
     connection = await parts.client(Rest(answer())).request(offered())
     tunnel = parts.begin.stores()[0].get(TUNNEL)
-    assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (HIGH, 6000, bytes(32), True)
+    assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (
+        HIGH,
+        6000,
+        bytes([9, *bytes(31)]),
+        True,
+    )
     assert connection.context.mtu == 1400
 
 

@@ -21,6 +21,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
 from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
+from nsm.chains.terminal import escaped
 from nsm.chains.tracing import traces
 from nsm.chains.transport import Pool, SocketAccess
 
@@ -82,7 +83,7 @@ def run_plain(
         loaded = load(kind, os.environ)
     except ConfigError as error:
         for fault in error.faults:
-            print(f"nsm {name}: {fault}", file=sys.stderr)
+            print(escaped(f"nsm {name}: {fault}"), file=sys.stderr)
         return 2
     prepare_codec()
     logs.set_up(getattr(loaded.config, "name", name), loaded.config.log_level)

@@ -1,11 +1,12 @@
 """Logs: one readable line per event, JSON when the output is not a terminal.
 
 Every line has the time, the level, the component, the event, and its values; the connection id where there is one.
-Tokens and keys are never values.
+Tokens and keys are never values. On a terminal, texts of others are shown escaped; JSON escapes them by itself.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -20,7 +21,9 @@ if "structlog" not in sys.modules:
         del sys.modules["rich"]
 
 import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, WrappedLogger
+
+from .terminal import escaped, escaped_lines
 
 log: FilteringBoundLogger = structlog.get_logger()
 """The logger of every component."""
@@ -59,7 +62,18 @@ def _component(component: str) -> structlog.typing.Processor:
 
 def _readable() -> list[structlog.typing.Processor]:
     colors = "NO_COLOR" not in os.environ
-    return [structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)]
+    return [_escaped, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=_traceback)]
+
+
+def _escaped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Other values than texts are shown as Python writes them, which escapes what is in them."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _traceback(stream: TextIO, exception: ExcInfo) -> None:
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exception)
+    stream.write(escaped_lines(plain.getvalue()))
 
 
 def _json() -> list[structlog.typing.Processor]:

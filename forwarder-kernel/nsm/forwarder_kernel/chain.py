@@ -8,7 +8,7 @@ from functools import partial
 from nsm.apis.mechanisms import KERNEL, VLAN, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import Endpoint, client, endpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, Element, Limits, Peer, RegistryChain
+from nsm.chains.core import DEFAULT_LIMITS, ENDPOINTS, SERVICES, Element, Limits, Peer, RegistryChain
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover import Discover
@@ -30,6 +30,7 @@ from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .policy_routes import PolicyRoutes
+from .protect_node import ProtectNode, underlay_of
 from .tell_mtu import TellMtu
 from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
@@ -55,7 +56,7 @@ def forwarder(
     dataplane: Dataplane | None = None,
     observers: Sequence[Element] = (),
     unchecked_namespaces: bool = False,
-    limits: Limits | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
@@ -70,7 +71,7 @@ def forwarder(
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
-    far_side = MechanismTranslation()
+    far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
@@ -83,12 +84,11 @@ def forwarder(
         again = [TryAnotherVni(vxlan)]
     if uplinks:
         offers.append(OfferVlan(uplinks, dataplane))
-    from_manager = partial(_is_at, pool, nsmgr_url)
     return endpoint(
         name,
         identity,
         [
-            ReceiveDescriptors(unchecked=unchecked_namespaces, passes_on=from_manager, limits=limits),
+            ReceiveDescriptors(unchecked=unchecked_namespaces, passes_on=is_manager, limits=limits),
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
@@ -97,6 +97,7 @@ def forwarder(
             Mechanisms(served),
             *observers,
             KernelWire(dataplane, far_side),
+            ProtectNode(underlay_of(tunnel_ip)),  # behind it: a wire that does harm is not made
             Connect(
                 client(
                     name,
@@ -111,6 +112,7 @@ def forwarder(
                     ],
                     RemoteNetworkService(pool),
                     policies=answer_policies,
+                    limits=limits,
                 )
             ),
         ],
@@ -118,6 +120,7 @@ def forwarder(
         trust=trust,
         pool=pool,
         asked=[services, endpoints],
+        limits=limits,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import time
@@ -18,9 +19,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nsm.chains.core import Conflict, Unavailable, shielded
+from nsm.chains.elements.underlay import read as read_underlay
+from nsm.chains.model.networks import Networks
 
 from . import links, underlay, wireguard_go
-from .ends import Place, Settings, Wire
+from .ends import Place, Settings, Wire, check_own_namespace
 from .netlink import (
     Address,
     LinkEnd,
@@ -50,8 +53,9 @@ T = TypeVar("T")
 
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
-_INDEX_TRIES = 4
-_SETTLING_TIMEOUT = 2.0
+_INDEX_TRIES, _LONGEST_ALIAS = 4, 255
+_SETTLING_TIMEOUT, _SETTLING_AT_ONCE, _SETTLING_PAUSE = 2.0, 0.01, 0.005
+"""Seconds: a wire may take so long to come up, others wait so long for it, and so often it is looked at."""
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
 
@@ -77,6 +81,8 @@ class LiveWire:
     """What makes it a WireGuard in userspace."""
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
+    is_settled: bool = False
+    """Whether packets were seen to pass since it was last set."""
 
 
 class Dataplane:
@@ -138,7 +144,7 @@ class Dataplane:
         process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
         a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
         """
-        alias = f"nsm {self._owner} {connection_id}"
+        alias = _alias(self._owner, connection_id)
         process = await self._process(wire, ahead)
         making = asyncio.ensure_future(self._in_worker(lambda: self._create(wire, alias, process)))
         try:
@@ -146,9 +152,24 @@ class Dataplane:
         except BaseException:
             await shielded(self._take_back(making, process), name="removal of a wire that nobody waited for")
             raise
+        try:
+            await self._until_settled(live)
+        except BaseException:
+            await shielded(self.remove(live), name="removal of a wire that does not come up")
+            raise
         if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
             await self._establish(live, wire.tunnel)
         return live
+
+    async def _until_settled(self, live: LiveWire) -> None:
+        """Wait for a wire that takes longer to come up than others; they need not wait for it. Raises `Conflict`."""
+        end = time.monotonic() + _SETTLING_TIMEOUT
+        while not live.is_settled:
+            if time.monotonic() >= end:
+                name, where = live.ends[0].place.name, live.ends[0].namespace.where
+                raise Conflict(f"interface {name!r} in {where} does not come up")
+            await asyncio.sleep(_SETTLING_PAUSE)
+            await self._in_worker(lambda: self._settle(live, 0.0))
 
     async def _process(self, wire: Wire, ahead: Ahead | None) -> Process | None:
         """The process that the wire needs: the one that was begun with if that is of use."""
@@ -185,6 +206,7 @@ class Dataplane:
     async def change(self, live: LiveWire, wire: Wire) -> None:
         """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
         await self._in_worker(lambda: self._change(live, wire))
+        await self._until_settled(live)
 
     async def exists(self, live: LiveWire) -> bool:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
@@ -253,6 +275,7 @@ class Dataplane:
             for place in wire.places:
                 namespaces.append(self._opened().take(place.path))
                 undo.callback(self._opened().give, namespaces[-1])
+            self._protect_node(wire, namespaces)
             lower = 0
             if isinstance(wire.tunnel, Breakout):
                 lower = self._tagged.take(self._opened().own, wire.tunnel)
@@ -262,6 +285,13 @@ class Dataplane:
         self._aliases.add(alias)
         live.seconds = time.perf_counter() - begin
         return live
+
+    def _protect_node(self, wire: Wire, namespaces: Sequence[Namespace]) -> None:
+        """An end in the node's own namespace must not take anything from the node. Raises `Refused`."""
+        own = self._opened().own
+        for end, namespace in zip(wire.ends, namespaces, strict=True):
+            if os.path.sameopenfile(namespace.descriptor, own.descriptor):
+                check_own_namespace(end.settings, Networks(read_underlay()))
 
     def _make(self, wire: Wire, namespaces: Sequence[Namespace], alias: str, means: links.Means) -> LiveWire:
         for _ in range(_INDEX_TRIES):
@@ -327,20 +357,26 @@ class Dataplane:
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
             self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
-        self._settle(live)
+        self._settle(live, _SETTLING_AT_ONCE)
 
-    def _settle(self, live: LiveWire) -> None:
-        """Wait until the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+    def _settle(self, live: LiveWire, timeout: float) -> None:
+        """See whether the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
 
-        The carrier comes with the second end, so this is for both ends when both are set.
+        The carrier comes with the second end, so this is for both ends when both are set. What takes longer than
+        `timeout` is looked at again later: whoever holds an end can keep it from coming up.
         """
         has_carrier = links.has_carrier_watch(live.wire)
+        end_of_wait = time.monotonic() + timeout
         for end, _, settings in _sides(live, live.wire):
             socket, addresses = end.namespace.socket, [address.ip for address in settings.addresses]
-            if not socket.settle(end.index, addresses, _SETTLING_TIMEOUT, has_carrier=has_carrier):
-                raise Conflict(f"interface {end.place.name!r} in {end.namespace.where} does not come up")
+            left = max(0.0, end_of_wait - time.monotonic())
+            if not socket.settle(end.index, addresses, left, has_carrier=has_carrier):
+                live.is_settled = False
+                return
+        live.is_settled = True
 
     def _change(self, live: LiveWire, wire: Wire) -> None:
+        self._protect_node(wire, [end.namespace for end in live.ends])
         before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
         for end, mac, after in _sides(live, wire):
             messages = _differences(end.index, before[id(end)], after, mac)
@@ -348,7 +384,7 @@ class Dataplane:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             self._apply(live, end, messages)
         live.wire = wire
-        self._settle(live)
+        self._settle(live, _SETTLING_AT_ONCE)
 
     def _apply(self, live: LiveWire, end: _End, messages: Sequence[Message]) -> None:
         try:
@@ -393,6 +429,14 @@ class Dataplane:
                 for _, done in batch:
                     done.set_result(None)
         self._is_removing = False
+
+
+def _alias(owner: str, connection_id: str) -> str:
+    """What is written on both ends; the kernel takes 255 bytes, so of a long id there is only its digest."""
+    alias = f"nsm {owner} {connection_id}"
+    if len(alias.encode()) <= _LONGEST_ALIAS:
+        return alias
+    return f"nsm {owner} {hashlib.sha256(connection_id.encode()).hexdigest()}"
 
 
 def _remove_links(ends: Sequence[_End]) -> None:

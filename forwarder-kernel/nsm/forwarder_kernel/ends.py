@@ -5,7 +5,6 @@ The client's end has the source addresses and routes, the endpoint's end the des
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,17 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext, IpNeighbor, Route
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.core import InvalidRequest
-from nsm.chains.model import ipcontext
+from nsm.chains.core import InvalidRequest, Refused
+from nsm.chains.model import ipcontext, values
+from nsm.chains.model.addresses import read_address, read_interface
+from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.interface_name import fault
+from nsm.chains.model.networks import Networks
 
 from .netlink import Address, Interface, Network
-from .tunnels import MIN_MTU, Tunnel, Wireguard
+from .tunnels import Tunnel, Wireguard
 
-MAX_MTU, MIN_IPV6_MTU = 65535, 1280
+MIN_IPV6_MTU = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,20 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     arp = connection.payload == ETHERNET
     knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
     has_macs = not isinstance(tunnel, Wireguard)
-    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), ip, knows=knows, has_macs=has_macs)
-    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), ip, knows=knows, has_macs=has_macs)
+    known = frozenset(map(_neighbor, ip.ip_neighbors)) if has_macs else frozenset[tuple[Address, str]]()
+    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), known, knows=knows)
+    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), known, knows=knows)
     sides = ((near, client), (far, endpoint))
     ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
     return Wire(ends, _mtu(context.mtu if context is not None else 0, ends), arp, tunnel)
+
+
+def check_own_namespace(settings: Settings, node: Networks) -> None:
+    """Raise `Refused` if an end that is in the node's own namespace would take anything from the networks of `node`."""
+    reached = [*(address.network for address in settings.addresses), *(prefix for prefix, _ in settings.routes)]
+    for network in reached:
+        if not network.prefixlen or node.overlap(network):
+            raise Refused(f"{network} would cut the node off: the wire's end is in the node's own network namespace")
 
 
 def _client_routes(ip: IpContext) -> list[Route]:
@@ -92,14 +103,19 @@ def _endpoint_routes(ip: IpContext) -> list[Route]:
 
 
 def _settings(
-    own: Sequence[str], opposite: Sequence[str], routes: Sequence[Route], ip: IpContext, *, knows: bool, has_macs: bool
+    own: Sequence[str],
+    opposite: Sequence[str],
+    routes: Sequence[Route],
+    known: frozenset[tuple[Address, str]],
+    *,
+    knows: bool,
 ) -> Settings:
     ends = frozenset(_interface(text).ip for text in opposite)
     return Settings(
         addresses=frozenset(_interface(text) for text in own),
         routes=frozenset(_routes(routes, ends)),
         neighbors=ends if knows else frozenset(),
-        known=frozenset(_neighbor(neighbor) for neighbor in ip.ip_neighbors) if has_macs else frozenset(),
+        known=known,
     )
 
 
@@ -116,18 +132,19 @@ def _routes(routes: Sequence[Route], ends: frozenset[Address]) -> list[tuple[Net
 def _next_hop(route: Route, prefix: Network) -> Address:
     address = _address(route.next_hop)
     if address.version != prefix.version:
-        raise InvalidRequest(f"route {route.prefix} via {route.next_hop}: both must be IPv4 or both IPv6")
+        raise InvalidRequest(f"route {prefix} via {address}: both must be IPv4 or both IPv6")
     return address
 
 
 def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:
-    return _address(neighbor.ip), neighbor.hardware_address
+    values.check(values.MAC, neighbor.hardware_address, "the hardware address of a neighbor")
+    return _address(neighbor.ip), neighbor.hardware_address.lower()
 
 
 def _place(mechanism: Mechanism) -> Place:
     url, name = mechanism.parameters.get(INODE_URL, ""), mechanism.parameters.get(INTERFACE_NAME, "")
-    if not url.startswith("file://"):
-        raise InvalidRequest(f"{url!r} is no network namespace; expected one such as file:///proc/1234/ns/net")
+    if not url.startswith("file://") or not values.URL.fits(url):
+        raise InvalidRequest(f"{url[:64]!r} is no network namespace; expected one such as file:///proc/1234/ns/net")
     if (wrong := fault(name)) is not None:
         raise InvalidRequest(wrong)
     return Place(url.removeprefix("file://"), name)
@@ -142,14 +159,12 @@ def _mtu(mtu: int, ends: Sequence[End]) -> int:
 
 
 def _interface(text: str) -> Interface:
-    try:
-        return ipaddress.ip_interface(text)
-    except ValueError:
-        raise InvalidRequest(f"{text!r} is no address with a prefix length; expected one such as 10.0.0.1/32") from None
+    if (interface := read_interface(text)) is None:
+        raise InvalidRequest(f"{text[:64]!r} is no address with a prefix length; expected one such as 10.0.0.1/32")
+    return interface
 
 
 def _address(text: str) -> Address:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        raise InvalidRequest(f"{text!r} is no IP address") from None
+    if (address := read_address(text)) is None:
+        raise InvalidRequest(f"{text[:64]!r} is no IP address")
+    return address

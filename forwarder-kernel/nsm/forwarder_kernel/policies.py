@@ -17,7 +17,6 @@ Routes = Mapping[Network, Address | None]
 Policies = Mapping[Selector, Routes]
 """In the order in which they are tried."""
 
-MOST_POLICIES = 1000
 _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -27,8 +26,6 @@ def policies_of(context: IpContext) -> dict[Selector, dict[Network, Address | No
     One without routes sends everything to the endpoint. One that names no family (neither a source nor routes) is
     for each family in which the client has addresses. Several that select the same packets are one.
     """
-    if len(context.policies) > MOST_POLICIES:
-        raise InvalidRequest(f"{len(context.policies)} policy routes are too many; at most {MOST_POLICIES} will do")
     found: dict[Selector, dict[Network, Address | None]] = {}
     for number, policy in enumerate(context.policies, 1):
         try:

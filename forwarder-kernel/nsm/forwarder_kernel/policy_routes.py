@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +21,7 @@ from typing import TypeVar
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
-from nsm.chains.core import Call, Conflict, Element, Exhausted, Handler, Key, MeshError, both_to_the_end
+from nsm.chains.core import Call, Conflict, Element, Exhausted, Handler, Key, MeshError, Refused, both_to_the_end
 
 from .netlink import Message, Namespace, Namespaces, NetlinkError, Socket
 from .netlink.rules import (
@@ -110,11 +111,20 @@ class PolicyRoutes(Element):
             installed.place = place
         namespace = installed.namespace = installed.namespace or self._take(place[0])
         try:
+            self._protect_node(namespace, policies)
             if policies or installed.policies or _rules(namespace.socket):
                 self._keep_in_step(installed, namespace, policies)
         finally:
             if not installed.policies:
                 self._let_go(installed)
+
+    def _protect_node(self, namespace: Namespace, policies: Policies) -> None:
+        """Rules come before all routes: in the node's own namespace they are for packets of the wire only."""
+        assert self._namespaces is not None
+        if os.path.sameopenfile(namespace.descriptor, self._namespaces.own.descriptor):
+            for selector in policies:
+                if selector.source is None or not selector.source.prefixlen:
+                    raise Refused(f"the policy {selector} is for packets of the node itself; it has to name a source")
 
     def _keep_in_step(self, installed: _Installed, namespace: Namespace, policies: Policies) -> None:
         name = installed.place[1]

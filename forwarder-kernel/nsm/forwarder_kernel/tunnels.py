@@ -6,13 +6,16 @@ both ends of it are known; `KernelWire` makes the device.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import MTU
 from nsm.chains.core import Conflict, InvalidRequest, Key
+from nsm.chains.model import networks
+from nsm.chains.model.addresses import read_address
+from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.ipcontext import context_of
+from nsm.chains.model.values import read_number
 
 from .netlink import Address
 
@@ -20,8 +23,7 @@ VXLAN_OVERHEAD = {4: 54, 6: 74}
 """Bytes of outer IP, UDP, VXLAN and inner Ethernet with one VLAN tag, by IP version: upstream's numbers."""
 WIREGUARD_OVERHEAD = {4: 60, 6: 80}
 """Bytes of outer IP, UDP and a WireGuard data message, by IP version."""
-MIN_MTU = 68
-"""What IPv4 needs (RFC 791)."""
+_LARGEST_PORT, _SHOWN = 65535, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +96,44 @@ class Underlay:
 def address_in(mechanism: Mechanism, parameter: str) -> Address:
     """The address in a parameter. Raises `InvalidRequest` that names it."""
     text = mechanism.parameters.get(parameter, "")
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError:
-        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no IP address: {text!r}") from None
+    if (address := read_address(text)) is None:
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no IP address: {text[:_SHOWN]!r}")
+    return address
 
 
-def number_in(mechanism: Mechanism, parameter: str, limit: int) -> int:
-    """The number in a parameter, 0 if it is not there. Raises `InvalidRequest` if it is none, or beyond `limit`."""
-    text = mechanism.parameters.get(parameter) or "0"
-    if not (text.isascii() and text.isdigit()) or int(text) > limit:
-        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no number up to {limit}: {text!r}")
-    return int(text)
+def peer_in(mechanism: Mechanism, parameter: str) -> Address:
+    """The address in a parameter, which another node can have: not loopback, multicast, link-local or of no host.
+
+    Raises `InvalidRequest` that names the parameter and what is wrong. The underlay refuses our own addresses.
+    """
+    address = address_in(mechanism, parameter)
+    if (fault := networks.host_fault(address)) is not None:
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism cannot be {address}: it is {fault}")
+    return address
+
+
+def number_in(mechanism: Mechanism, parameter: str, limit: int, *, least: int = 0) -> int:
+    """The number in a parameter, 0 if it is not there. Raises `InvalidRequest` if it is not `least` to `limit`."""
+    if not (text := mechanism.parameters.get(parameter)):
+        return 0
+    number, told = read_number(text, limit), f"{parameter} of the {mechanism.type} mechanism is"
+    if number is None:
+        raise InvalidRequest(f"{told} no number up to {limit}: {text[:_SHOWN]!r}")
+    if number < least:
+        raise InvalidRequest(f"{told} {number}; expected {least} to {limit}")
+    return number
+
+
+def port_in(mechanism: Mechanism, parameter: str) -> int:
+    """The UDP port in a parameter, 0 if it is not there. Raises `InvalidRequest`."""
+    return number_in(mechanism, parameter, _LARGEST_PORT, least=1)
 
 
 def lower_mtu(connection: Connection, mechanism: Mechanism, mtu: int) -> None:
-    """Let neither the mechanism nor the connection promise more than `mtu`."""
-    context, told = context_of(connection), number_in(mechanism, MTU, 0xFFFFFFFF)
+    """Let neither the mechanism nor the connection promise more than `mtu`. Raises `InvalidRequest` for no MTU."""
+    context, told = context_of(connection), number_in(mechanism, MTU, MAX_MTU)
+    if told and told < MIN_MTU:
+        raise InvalidRequest(f"MTU of the {mechanism.type} mechanism is less than {MIN_MTU}")
     least = min(value for value in (told, context.mtu, mtu) if value)
     mechanism.parameters[MTU] = str(min(told or mtu, mtu))
     context.mtu = least

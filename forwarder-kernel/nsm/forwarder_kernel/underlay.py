@@ -106,6 +106,8 @@ def _way(socket: Socket, own: Address, peer: Address) -> tuple[int, int]:
         if error.errno in _NO_WAY:
             raise Unavailable(f"node {peer} cannot be reached from {own}: there is no route to it") from error
         raise
+    if answer.is_local:
+        raise Conflict(f"the peer's address {peer} is one of this node's own")
     return answer.index, answer.mtu
 
 

@@ -29,9 +29,9 @@ from nsm.chains.logs import log
 from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
-from .tunnels import TUNNEL, VXLAN_OVERHEAD, VniTaken, Vxlan, address_in, lower_mtu, number_in
+from .tunnels import TUNNEL, VXLAN_OVERHEAD, VniTaken, Vxlan, address_in, lower_mtu, number_in, peer_in, port_in
 
-_MAX_VNI, _MAX_PORT = (1 << 24) - 1, 65535
+_MAX_VNI = (1 << 24) - 1
 _PICKS, _TRIES = 1000, 4
 _WISH: Key[int] = Key("wanted VNI")
 
@@ -120,8 +120,8 @@ class VxlanServer(Element):
         """Complete the mechanism before the endpoint is asked, which hears the MTU."""
         mechanism = call.connection.mechanism
         assert mechanism is not None
-        client = address_in(mechanism, SRC_IP)
-        port = number_in(mechanism, SRC_PORT, _MAX_PORT) or self._end.port
+        client = peer_in(mechanism, SRC_IP)
+        port = port_in(mechanism, SRC_PORT) or self._end.port
         mtu = await self._end.mtu(client)
         vni = self._vni(call, mechanism)
         own = {DST_IP: str(self._end.address), DST_PORT: str(self._end.port), VNI: str(vni)}
@@ -132,7 +132,7 @@ class VxlanServer(Element):
 
     def _vni(self, call: Call, mechanism: Mechanism) -> int:
         wished = call.live.pop(_WISH)
-        vni = wished or number_in(mechanism, VNI, _MAX_VNI) or call.live.get(self._given)
+        vni = wished or number_in(mechanism, VNI, _MAX_VNI, least=1) or call.live.get(self._given)
         if vni is None:
             vni = self._end.vnis.choose(_parity(mechanism, self._end.address))
         return call.live.put(self._given, vni)
@@ -160,10 +160,10 @@ class OfferVxlan(Element):
         return connection
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:
-        server = address_in(mechanism, DST_IP)
-        port = number_in(mechanism, DST_PORT, _MAX_PORT) or VXLAN_DEFAULT_PORT
+        server = peer_in(mechanism, DST_IP)
+        port = port_in(mechanism, DST_PORT) or VXLAN_DEFAULT_PORT
         lower_mtu(connection, mechanism, await self._end.mtu(server))
-        if not (vni := number_in(mechanism, VNI, _MAX_VNI)):
+        if not (vni := number_in(mechanism, VNI, _MAX_VNI, least=1)):
             raise InvalidRequest(f"node {server} answered without a VNI")
         self._end.use(store, Vxlan(vni, self._end.address, self._end.port, server, port))
 

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import binascii
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import (
@@ -33,10 +33,10 @@ from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
-from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, address_in, lower_mtu, number_in
+from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, lower_mtu, peer_in, port_in
 from .wireguard_go import AHEAD
 
-_MAX_PORT, _KEY_SIZE = 65535, 32
+_KEY_SIZE, _KEY_TEXT = 32, 44
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,9 @@ class WireguardServer(Element):
         mechanism = call.connection.mechanism
         assert mechanism is not None
         await self._end.check()
-        client, peer_key = address_in(mechanism, SRC_IP), _key_in(mechanism, SRC_PUBLIC_KEY)
-        port = number_in(mechanism, SRC_PORT, _MAX_PORT) or WIREGUARD_DEFAULT_PORT
+        client = peer_in(mechanism, SRC_IP)
+        peer_key = _key_in(mechanism, SRC_PUBLIC_KEY)
+        port = port_in(mechanism, SRC_PORT) or WIREGUARD_DEFAULT_PORT
         mtu = await self._end.mtu(client)
         keys = await self._end.keys(call.live, self._keys)
         own = {DST_IP: str(self._end.address), DST_PORT: str(keys.port), DST_PUBLIC_KEY: keys.public}
@@ -145,8 +146,9 @@ class OfferWireguard(Element):
             self._end.begin(call, mtu, near.parameters.get(INODE_URL, "").removeprefix("file://"))
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism, keys: Keys) -> None:
-        server, peer_key = address_in(mechanism, DST_IP), _key_in(mechanism, DST_PUBLIC_KEY)
-        port = number_in(mechanism, DST_PORT, _MAX_PORT) or WIREGUARD_DEFAULT_PORT
+        server = peer_in(mechanism, DST_IP)
+        peer_key = _key_in(mechanism, DST_PUBLIC_KEY, not_ours=keys.public)
+        port = port_in(mechanism, DST_PORT) or WIREGUARD_DEFAULT_PORT
         mtu = await self._end.mtu(server)
         lower_mtu(connection, mechanism, mtu)
         store.put(TUNNEL, Wireguard(keys.private, keys.port, peer_key, server, port, mtu, is_client=True))
@@ -160,12 +162,27 @@ class OfferWireguard(Element):
             raise Unsupported(told, element=error.element, hops=error.hops) from error
 
 
-def _key_in(mechanism: Mechanism, parameter: str) -> bytes:
+def _key_in(mechanism: Mechanism, parameter: str, *, not_ours: str = "") -> bytes:
+    """The public key in a parameter. Raises `InvalidRequest` for what is none, or no secret could belong to."""
     text = mechanism.parameters.get(parameter, "")
     try:
-        key = base64.b64decode(text, validate=True)
+        key = base64.b64decode(text, validate=True) if len(text) == _KEY_TEXT else b""
     except (binascii.Error, ValueError):
         key = b""
     if len(key) != _KEY_SIZE:
-        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no key (32 bytes in base64): {text!r}")
+        raise InvalidRequest(
+            f"{parameter} of the {mechanism.type} mechanism is no key (32 bytes in base64): {text[:_KEY_TEXT]!r}"
+        )
+    if text == not_ours or not _has_secret(key):
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is a key that no other node can have")
     return key
+
+
+@lru_cache(maxsize=1024)  # each refresh brings the same
+def _has_secret(key: bytes) -> bool:
+    """Whether a secret shared with the owner of `key` would be one: with few points, such as zero, it is known."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        return False
+    return True

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from nsm.chains.terminal import escaped, escaped_lines
+
 from .control import ask
 from .logfile import names_in, readable
 from .rundir import MeshCommandError, RunDir
@@ -29,7 +31,7 @@ def main(arguments: list[str]) -> int:
         parsed.command = command
         result: int = parsed.work(RunDir.of(parsed.name), parsed)
     except MeshCommandError as error:
-        print(f"nsm mesh: {error}", file=sys.stderr)
+        print(escaped_lines(f"nsm mesh: {error}"), file=sys.stderr)
         return _CANNOT_RUN if parsed.work is _exec else 1
     return result
 
@@ -94,19 +96,26 @@ def _command(commands: Any, name: str, work: Any, about: str) -> argparse.Argume
 
 def show(event: Mapping[str, Any]) -> None:
     """One line for what happened while a mesh came up."""
-    component = event.get("component", "")
-    if event["event"] == "started":
-        print(f"  {component:<24} ready in {event['ms']} ms")
-    elif event["event"] == "wire up":
-        addresses = ", ".join(event.get("addresses") or [])
-        print(f"  {component:<24} {event['interface']} to {event['endpoint']}: {addresses} in {event['ms']} ms")
-    elif event["event"] in {"no wire yet", "ended"}:
-        print(f"  {component:<24} {event['event']}: {event.get('error') or event.get('reason')}", file=sys.stderr)
-    elif event["event"] == "again":
-        print(f"  {component:<24} is started again: {event['reason']}")
-    elif event["event"] == "taken out":
-        print(f"  {component:<24} is taken out")
+    if (said := _said(event)) is not None:
+        where = sys.stderr if event["event"] in {"no wire yet", "ended"} else sys.stdout
+        print(escaped(f"  {event.get('component', ''):<24} {said}"), file=where)
     sys.stdout.flush()
+
+
+def _said(event: Mapping[str, Any]) -> str | None:
+    match event["event"]:
+        case "started":
+            return f"ready in {event['ms']} ms"
+        case "wire up":
+            addresses = ", ".join(event.get("addresses") or [])
+            return f"{event['interface']} to {event['endpoint']}: {addresses} in {event['ms']} ms"
+        case "no wire yet" | "ended":
+            return f"{event['event']}: {event.get('error') or event.get('reason')}"
+        case "again":
+            return f"is started again: {event['reason']}"
+        case "taken out":
+            return "is taken out"
+    return None
 
 
 def _up(run: RunDir, parsed: argparse.Namespace) -> int:
@@ -177,5 +186,5 @@ def _logs(run: RunDir, parsed: argparse.Namespace) -> int:
     if parsed.component and parsed.component not in names:
         raise MeshCommandError(f"there is no log of {parsed.component!r}; there are {', '.join(names)}")
     for line in readable(folder, [parsed.component] if parsed.component else names):
-        print(line)
+        print(escaped(line))
     return 0

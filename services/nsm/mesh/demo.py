@@ -12,6 +12,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from nsm.chains.terminal import escaped_lines
+
 from .control import ask
 from .model import ClientSpec, EndpointSpec, Link, Node, Topology
 from .rundir import MeshCommandError, RunDir
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _Demo(parsed.nodes, trace=parsed.trace).run()
     except (MeshCommandError, TopologyError) as error:
-        print(f"nsm demo: {error}", file=sys.stderr)
+        print(escaped_lines(f"nsm demo: {error}"), file=sys.stderr)
         return 1
 
 
@@ -93,7 +95,7 @@ class _Demo:
         up(self._run, demo_topology(self._nodes), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
 
     def _say(self, text: str) -> None:
-        print(f"[{time.perf_counter() - self._began:6.2f} s] {text}", flush=True)
+        print(escaped_lines(f"[{time.perf_counter() - self._began:6.2f} s] {text}"), flush=True)
 
     def _show(self, event: Mapping[str, Any]) -> None:
         component = event.get("component", "")

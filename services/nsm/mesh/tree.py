@@ -6,17 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 from typing import Any
 
+from nsm.chains.terminal import escaped
+
 Status = Mapping[str, Any]
 Row = tuple[str, ...]
 
 
 def tree(status: Status) -> list[str]:
-    """The lines of the tree, in columns."""
+    """The lines of the tree, in columns; what comes from the mesh is escaped."""
     rows: list[tuple[str, Row]] = []
     for node in status["nodes"]:
-        rows += _node(status, node)
+        rows += [(mark, tuple(map(escaped, row))) for mark, row in _node(status, node)]
     widths = [max(map(len, column)) for column in zip(*(row for mark, row in rows if mark), strict=True)]
-    return [*_links(status), *_uplinks(status), *(_line(mark, row, widths) for mark, row in rows)]
+    before = map(escaped, [*_links(status), *_uplinks(status)])
+    return [*before, *(_line(mark, row, widths) for mark, row in rows)]
 
 
 def _line(mark: str, row: Row, widths: Iterable[int]) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsm.chains.terminal import escaped
+
 _WIDTH = 44
 
 
@@ -88,4 +90,4 @@ def _line(span: Span, depth: int, own: int, begin: int, length: int) -> str:
     bar = " " * left + "█" * min(width, _WIDTH - left if left < _WIDTH else 1)
     name = f"{'  ' * depth}{span.name.rpartition('.')[2] if '/' in span.name else span.name}"
     times = f"{(span.end_ns - span.start_ns) / 1e6:>7.2f} {own / 1e6:>7.2f}"
-    return f"{span.service:<18.18} {name:<40.40} {times}  {bar}"
+    return f"{escaped(span.service):<18.18} {escaped(name):<40.40} {times}  {bar}"

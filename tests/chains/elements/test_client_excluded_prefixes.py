@@ -23,7 +23,7 @@ class Services:
 
     def __init__(self, delay=0.0, **prefixes):
         self.delay, self.failures, self.seen = delay, {}, []
-        self.ends = {}
+        self.ends, self.routes = {}, {}
         for name in ("a", "b", "c"):
             ipam = Point2PointIpam(prefixes.get(name, SAME))
             self.ends[name] = Chain([Begin(), ipam, StrictIpam([ipam])])
@@ -34,6 +34,7 @@ class Services:
         if self.failures.get(name):
             raise self.failures[name].pop()
         connection = await self.ends[name].request(Call(codec.clone(call.request)))
+        connection.context.ip_context.dst_routes += self.routes.get(name, [])
         await asyncio.sleep(self.delay)
         connection.network_service_endpoint_name = f"nse-{name}"
         return connection
@@ -103,7 +104,8 @@ async def test_a_refresh_sends_what_others_have_now_and_nothing_of_its_own():
 async def test_what_one_wire_must_not_use_others_must_not_use_either():
     """Host routes too; but not what was only passed on from other wires."""
     client = Client(Services(b=["172.16.0.0/16", "10.9.0.0/16"]))
-    await client.ask("a", excluded_prefixes=["172.16.0.0/12"], dst_routes=[Route(prefix="10.9.0.1/32")])
+    client.services.routes["a"] = [Route(prefix="10.9.0.1/32")]
+    await client.ask("a", excluded_prefixes=["172.16.0.0/12"])
     second = await client.ask("b")
     assert ips(second) == ["10.9.0.0/32", "10.9.0.2/32"]
     await client.close("a")

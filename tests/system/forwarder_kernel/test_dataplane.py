@@ -1,5 +1,6 @@
 """Wires in real namespaces: what is made, changed, adopted, removed, and what is refused."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from nsm.chains.core import Conflict, InvalidRequest
 from nsm.chains.elements.kernel import KernelClient
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.ends import wire_of
+from nsm.forwarder_kernel.netlink import Socket
 from nsm.mesh import namespaces
 
 pytestmark = pytest.mark.system
@@ -276,3 +278,35 @@ async def test_many_wires_are_removed_together(hosts, dataplane):
 
 def test_a_client_names_its_own_namespace():
     assert KernelClient()._namespace == f"file:///proc/{os.getpid()}/ns/net"
+
+
+async def test_a_workload_that_keeps_its_end_down_keeps_nobody_else_waiting(hosts, dataplane, monkeypatch):
+    """It takes its own wire only."""
+    client, endpoint = hosts
+    settle = Socket.settle
+
+    def kept_down(self, index, addresses, timeout, **options):
+        if any(str(address) == "10.0.0.1" for address in addresses):
+            time.sleep(timeout)
+            return False
+        return settle(self, index, addresses, timeout, **options)
+
+    monkeypatch.setattr(Socket, "settle", kept_down)
+    stubborn = asyncio.ensure_future(dataplane.create(wire(client, endpoint), "stubborn"))
+    await asyncio.sleep(0.05)
+    begin = time.monotonic()
+    there = {"src_ip_addrs": ["10.0.0.3/32"], "dst_ip_addrs": ["10.0.0.2/32"]}
+    other = await dataplane.create(wire(client, endpoint, names=("nsm-2", "nse-2"), **there), "other")
+    assert time.monotonic() - begin < 1
+    with pytest.raises(Conflict, match="'nsm-1' in namespace .* does not come up"):
+        await stubborn
+    assert set(client.links()) == {"nsm-2"}
+    await dataplane.remove(other)
+
+
+async def test_hundreds_of_routes_are_set_in_parts_and_what_is_refused_is_named(hosts, dataplane):
+    client, endpoint = hosts
+    routes = [Route(prefix=f"10.{n >> 8}.{n & 255}.0/24", next_hop="10.0.0.0") for n in range(256, 1280)]
+    live = await dataplane.create(wire(client, endpoint, src_routes=routes), "c")
+    assert len([each for each in client.json("route") if each["dst"].endswith("/24")]) == len(routes)
+    await dataplane.remove(live)

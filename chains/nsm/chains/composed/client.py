@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.chains.core import Begin, Chain, Element, Handler, merge_with_returned
+from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, merge_with_returned
 from nsm.chains.elements.authorize import AuthorizeClient
+from nsm.chains.elements.check_values import CheckAnswer
 from nsm.chains.elements.dial import ClientUrl, Dial
 from nsm.chains.elements.refresh import Refresh
 from nsm.chains.elements.update_path import UpdatePath
@@ -22,12 +23,13 @@ def client(
     heal: Element | None = None,
     begin: Begin | None = None,
     policies: Sequence[str] = CLIENT_MASKS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Chain:
     """A client called `name` whose own part is `elements`; `end` sends what comes out: a `RemoteNetworkService`.
 
     Behind a server's chain of the same name it shares that one's path segment and `Begin`. `url` is whom to ask if
     nobody before chose; `refresh` is for those that ask on their own behalf; `heal` is what restores a connection
-    that broke.
+    that broke. No answer may hold more than `limits`.
     """
     return Chain(
         [
@@ -38,7 +40,8 @@ def client(
             *([heal] if heal else []),  # before dial: it may have the next request go elsewhere
             Dial(),
             *elements,
-            AuthorizeClient(policies),  # last: sees the answer as it came
+            AuthorizeClient(policies),  # behind them: sees the answer as it came
+            CheckAnswer(limits),  # last: nobody works with what cannot be
         ],
         end,
     )

@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
-from nsm.chains.core import Begin, Chain, Element, Handler, RegistryChain
+from nsm.apis.connection import Connection, ConnectionEvent, MonitorScopeSelector
+from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, InvalidRequest, Limits, RegistryChain
 from nsm.chains.elements.authorize import Authorize
+from nsm.chains.elements.check_values import CheckRequest
+from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
+from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
+from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
+from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
 
@@ -56,16 +62,21 @@ def endpoint(
     pool: Pool | None = None,
     end: Handler | None = None,
     asked: Sequence[RegistryChain[Any]] = (),
+    limits: Limits = DEFAULT_LIMITS,
+    allowed: Networks = NO_NETWORKS,
 ) -> Endpoint:
-    """A server called `name` whose own part is `elements`.
+    """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
     `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
-    the components that connections went on to.
+    the components that connections went on to. Where none of the elements goes on to another component, clients bring
+    no addresses and routes along but those that `OwnAddresses` tells of, and what they bring of `allowed`.
     """
     begin = Begin()
-    events = Monitor(_remote_events(pool) if pool is not None else None, trust.viewers)
+    goes_on = any(isinstance(each, Connect) for each in elements)
+    events = Monitor(_remote_events(pool, limits) if pool is not None else None, trust.viewers)
     chain = Chain(
         [
+            CheckRequest(limits),  # first: nobody works with what cannot be
             UpdatePath(name),  # before begin, which goes by the id that it sets
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
@@ -74,6 +85,7 @@ def endpoint(
             Timeout(),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),
+            *([] if goes_on else [OwnAddresses(elements, allowed)]),  # before all that gives addresses
             *elements,
         ],
         end,
@@ -81,8 +93,20 @@ def endpoint(
     return Endpoint(chain, begin, events, asked)
 
 
-def _remote_events(pool: Pool) -> RemoteEvents:
-    def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
-        return RemoteMonitor(pool, target).monitor(selector)
+def _remote_events(pool: Pool, limits: Limits) -> RemoteEvents:
+    async def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
+        async for event in RemoteMonitor(pool, target).monitor(selector):
+            event.connections = {key: each for key, each in event.connections.items() if _can_be(each, limits)}
+            yield event
 
     return events
+
+
+def _can_be(connection: Connection, limits: Limits) -> bool:
+    """Whether what a peer reports of a connection could be a connection's: it is passed on to whoever listens here."""
+    try:
+        check_connection(connection, limits)
+    except InvalidRequest as error:
+        log.info("a peer reports what no connection can be", reason=str(error))
+        return False
+    return True

@@ -8,13 +8,24 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, Limits, MeshError, RegistryCall, RegistryChain, RegistryElement
+from nsm.chains.core import (
+    DEFAULT_LIMITS,
+    ENDPOINTS,
+    SERVICES,
+    Limits,
+    MeshError,
+    RegistryCall,
+    RegistryChain,
+    RegistryElement,
+)
+from nsm.chains.elements.accept_routes import AcceptRoutes
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
 from nsm.chains.identity import Identity
+from nsm.chains.model.networks import EVERYTHING, Networks
 from nsm.chains.policy import (
     CLIENT_MASKS,
     FORWARDERS,
@@ -54,7 +65,7 @@ from .endpoint import Endpoint, endpoint
 EndpointChain = RegistryChain[NetworkServiceEndpoint]
 ServiceChain = RegistryChain[NetworkService]
 
-_OPEN, _LIMITS = Registration(), Limits()
+_OPEN = Registration()
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,8 @@ def nsmgr(
     service_lifetime: float = LIFETIME,
     registration: Registration = _OPEN,
     hosts: Hosts = NO_HOSTS,
-    limits: Limits = _LIMITS,
+    accept_routes: Networks = EVERYTHING,
+    limits: Limits = DEFAULT_LIMITS,
     unchecked_namespaces: bool = False,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
@@ -114,8 +126,8 @@ def nsmgr(
     `server_policies` are for those who register and `client_policies` for the registry's answers;
     `connection_policies` for those who ask for connections and `answer_policies` for the forwarder's answers. `trust`
     says who may vouch for others in a path, and who may watch; `registration` who may register for which service,
-    `hosts` where endpoints may be that pass no socket. With `unchecked_namespaces` it takes a client's namespace also
-    where the kernel does not show whose it is.
+    `hosts` where endpoints may be that pass no socket, `accept_routes` what wires may reach. With
+    `unchecked_namespaces` it takes a client's namespace also where the kernel does not show whose it is.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
@@ -132,6 +144,7 @@ def nsmgr(
             ClientInfo(labels or {}),
             DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
             ExcludedPrefixes(excluded_prefixes),
+            AcceptRoutes(accept_routes),
             ReceiveDescriptors(unchecked=unchecked_namespaces, limits=limits),
             Connect(
                 client(
@@ -139,6 +152,7 @@ def nsmgr(
                     [ReceiveReturned(passes_on=True), SendDescriptors()],
                     RemoteNetworkService(pool),
                     policies=answer_policies,
+                    limits=limits,
                 )
             ),
             ReturnDescriptors(),  # last: what it sends is what the client chain brought
@@ -146,6 +160,7 @@ def nsmgr(
         policies=connection_policies,
         trust=trust,
         pool=pool,
+        limits=limits,
     )
     services: ServiceChain = RegistryChain(
         [

@@ -22,6 +22,7 @@ _LEVELS = {
     "WARNING": "WARNING",
     "ERROR": "ERROR",
 }
+_LONGEST_NUMBER, _LONGEST_DURATION = 20, 100
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 
 
@@ -41,7 +42,7 @@ def flag(value: str) -> bool:
 def number(value: str) -> int:
     """A whole number, base 10."""
     try:
-        return int(value)
+        return int(value if len(value) <= _LONGEST_NUMBER else "")
     except ValueError:
         raise ValueError("expected a whole number") from None
 
@@ -49,7 +50,7 @@ def number(value: str) -> int:
 def octal(value: str) -> int:
     """A file mode such as 0660."""
     try:
-        mode = int(value, 8)
+        mode = int(value if len(value) <= _LONGEST_NUMBER else "", 8)
     except ValueError:
         raise ValueError("expected a file mode in octal, such as 0660") from None
     if not 0 <= mode <= 0o777:
@@ -61,7 +62,7 @@ def duration(value: str) -> float:
     """Seconds, from Go's notation: `300ms`, `1m30s`, `0`."""
     if value == "0":
         return 0.0
-    parts = _DURATION.findall(value)
+    parts = _DURATION.findall(value) if len(value) <= _LONGEST_DURATION else []
     if not parts or "".join(number + unit for number, unit in parts) != value:
         raise ValueError("expected a duration such as 750ms, 15s or 1m30s")
     return float(sum(float(number) * _UNITS[unit] for number, unit in parts))
@@ -128,7 +129,8 @@ def address_groups(value: str) -> tuple[tuple[str, ...], ...]:
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]|([^\[\],\s]+)")
-_GROUPS = re.compile(rf"\s*(?:(?:{_GROUP.pattern})?\s*(?:,\s*|$))*")
+_GROUPS = re.compile(rf"\s*(?:(?:{_GROUP.pattern})\s*)?(?:,\s*(?:(?:{_GROUP.pattern})\s*)?)*")
+"""Each character can be matched in one way only, so what does not match is found out at once."""
 
 
 def _prefix(value: str) -> Network:

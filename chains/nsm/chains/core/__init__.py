@@ -27,13 +27,14 @@ from .errors import (
     from_status,
 )
 from .kinds import ENDPOINTS, SERVICES, Kind
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .peer import Peer
 from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
 from .tasks import Tasks, both_to_the_end, shielded, together
 
 __all__ = [
+    "DEFAULT_LIMITS",
     "DEFAULT_TIMEOUT",
     "ENDPOINTS",
     "SERVICES",

@@ -43,6 +43,13 @@ class Limits:
     namespaces: int = _limit(8, "network namespaces that one request may name")
     descriptors: int = _limit(256, "descriptors of one connection that wait for a message that names them")
     unverified_descriptors: int = _limit(4, "descriptors that a peer may send before its identity is verified")
+    excluded_prefixes: int = _limit(4096, "prefixes that a connection excludes")
+    connection_labels: int = _limit(64, "labels of a connection")
+    path_segments: int = _limit(64, "segments of a connection's path")
+    mechanism_preferences: int = _limit(16, "mechanisms that a request would like")
+    parameters: int = _limit(32, "parameters of a mechanism, or metrics of a path segment")
+    extra_context: int = _limit(64, "entries of a connection's extra context")
+    dns_configs: int = _limit(32, "DNS configurations of a connection, and servers or search domains of one of them")
 
     def changed(self, values: dict[str, str]) -> Limits:
         """These limits with some of them set anew. Raises ValueError that names what cannot be."""
@@ -63,3 +70,7 @@ class Limits:
 def _default(limit: Field[int]) -> int:
     assert limit.default is not MISSING
     return limit.default
+
+
+DEFAULT_LIMITS = Limits()
+"""Those of whoever names none."""

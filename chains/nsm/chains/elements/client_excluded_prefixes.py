@@ -81,7 +81,8 @@ class ClientExcludedPrefixes(Element):
         others = dict.fromkeys(
             prefix for other in self._others(wire) for prefix in sorted(other.hosts | other.excluded)
         )
-        new = [prefix for prefix in others if prefix not in own and prefix not in wire.hosts]
+        there = wire.hosts.union(own)
+        new = [prefix for prefix in others if prefix not in there]
         context.excluded_prefixes = [*own, *new]
         call.live.put(self._added, before.union(new))  # should this fail, the next request still has the former ones
         return frozenset(new)

@@ -14,6 +14,9 @@ from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
 from .tries import tell_whom
 
+_SHOWN = 512
+"""Characters of labels that an error repeats."""
+
 
 async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
     """All records that `query` means, now; asks on behalf of `call`."""
@@ -94,4 +97,5 @@ def _none_fits(service: NetworkService, labels: dict[str, str], there: Sequence[
         return f"no endpoint of {service.name!r} is registered"
     if fitting := match_endpoints(labels, service, there):
         return f"all destinations of {service.name!r} that lead to {fitting[0].name!r} or others have weight 0"
-    return f"no endpoint of {service.name!r} matches labels {labels}; {len(there)} are registered"
+    told = str(labels) if len(str(labels)) <= _SHOWN else f"{str(labels)[:_SHOWN]}.."
+    return f"no endpoint of {service.name!r} matches labels {told}; {len(there)} are registered"

@@ -30,7 +30,8 @@ class ExcludedPrefixes(Element):
         context = ip_context_of(call.connection)
         added, wanted = call.live.get(self._added) or frozenset(), self._file.value()
         own = [prefix for prefix in dict.fromkeys(context.excluded_prefixes) if prefix not in added]
-        new = [prefix for prefix in wanted if prefix not in own]
+        there = set(own)
+        new = [prefix for prefix in wanted if prefix not in there]
         context.excluded_prefixes = [*own, *new]
         call.live.put(self._added, added.union(new))  # should this fail, the client still has the former ones
         connection = await rest.request(call)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +13,7 @@ from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key, Store
 from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
+from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 
 _NOTHING = Excluded(())
@@ -60,6 +62,8 @@ class Point2PointIpam(Element):
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefixes)
         self._pools = [PrefixPool(prefix) for prefix in prefixes]
+        self.networks = Networks(pool.network for pool in self._pools)
+        """Those that the addresses are out of."""
         self._lease: Key[_Lease] = Key("addresses")
         self._resting: list[tuple[float, PrefixPool, Address]] = []
 
@@ -87,10 +91,10 @@ class Point2PointIpam(Element):
         finally:
             self._end(call.live)
 
-    def given(self, call: Call) -> set[Address]:
+    def given(self, call: Call) -> set[Interface]:
         """The addresses that the call's connection has from here."""
         lease = call.live.get(self._lease)
-        return {lease.src, lease.dst} if lease is not None else set()
+        return set(map(ipaddress.ip_interface, (lease.src, lease.dst))) if lease is not None else set()
 
     def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))

@@ -9,8 +9,9 @@ from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Exhausted, Handler, Key
-from nsm.chains.model.addresses import Address
+from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
+from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 
 _NOTHING = Excluded(())
@@ -47,6 +48,8 @@ class SinglePointIpam(Element):
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefixes)
         self._pools = [_pool(prefix) for prefix in prefixes]
+        self.networks = Networks(pool.network for pool in self._pools)
+        """Those that the addresses are out of."""
         self._lease: Key[_Lease] = Key("address")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -74,10 +77,10 @@ class SinglePointIpam(Element):
             if (lease := call.live.get(self._lease)) is not None:
                 self._end(call, lease)
 
-    def given(self, call: Call) -> set[Address]:
+    def given(self, call: Call) -> set[Interface]:
         """The addresses that the call's connection has from here."""
         lease = call.live.get(self._lease)
-        return {lease.address} if lease is not None else set()
+        return {ipaddress.ip_interface(str(lease))} if lease is not None else set()
 
     def _end(self, call: Call, lease: _Lease) -> None:
         if call.live.pop(self._lease) is lease:

@@ -8,23 +8,24 @@ from typing import Protocol
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import Route
 from nsm.chains.core import Call, Element, Handler
-from nsm.chains.model.addresses import Address
-from nsm.chains.model.ipcontext import interfaces, ip_context_of
+from nsm.chains.model.addresses import Address, Interface, read_address, read_interface
+from nsm.chains.model.ipcontext import ip_context_of
 
 
 class Ipam(Protocol):
     """An element that gives addresses out."""
 
-    def given(self, call: Call) -> Collection[Address]:
+    def given(self, call: Call) -> Collection[Interface]:
         """The addresses that the call's connection has from it."""
         ...
 
 
 class StrictIpam(Element):
-    """Take from a connection every address that it does not have from one of `ipams`, with the routes to it.
+    """Take from a connection all addresses that it does not have from one of `ipams`, and all routes but those to them.
 
     A client that comes from another endpoint brings that one's addresses along: without this element (the polite
-    way) it keeps them. Stands behind the `ipams`, which first let a client have its own addresses again.
+    way) it keeps some of them. Stands behind the `ipams`, which first let a client have its own addresses again, and
+    before what gives routes.
     """
 
     def __init__(self, ipams: Sequence[Ipam]) -> None:
@@ -32,21 +33,24 @@ class StrictIpam(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Remove what is not ours."""
-        own = {address for ipam in self._ipams for address in ipam.given(call)}
+        own = {interface for ipam in self._ipams for interface in ipam.given(call)}
         context = ip_context_of(call.connection)
-        context.src_ip_addrs, foreign_src = _sorted_out(context.src_ip_addrs, own)
-        context.dst_ip_addrs, foreign_dst = _sorted_out(context.dst_ip_addrs, own)
-        context.src_routes = [route for route in context.src_routes if not _leads_to(route, foreign_dst)]
-        context.dst_routes = [route for route in context.dst_routes if not _leads_to(route, foreign_src)]
+        context.src_ip_addrs, src = _sorted_out(context.src_ip_addrs, own)
+        context.dst_ip_addrs, dst = _sorted_out(context.dst_ip_addrs, own)
+        context.src_routes = [route for route in context.src_routes if _leads_to(route, dst)]
+        context.dst_routes = [route for route in context.dst_routes if _leads_to(route, src)]
+        context.ip_neighbors = [each for each in context.ip_neighbors if read_address(each.ip) in src | dst]
         return await rest.request(call)
 
 
-def _sorted_out(addresses: Sequence[str], own: Collection[Address]) -> tuple[list[str], set[Address]]:
-    """The addresses that are our own, and those that are not; what is no address is neither."""
-    kept = [text for text in addresses if any(interface.ip in own for interface in interfaces([text]))]
-    return kept, {interface.ip for interface in interfaces(addresses)} - set(own)
+def _sorted_out(addresses: Sequence[str], own: Collection[Interface]) -> tuple[list[str], set[Address]]:
+    """The addresses that are our own, as texts and as they are."""
+    kept = [(text, each) for text in addresses if (each := read_interface(text)) is not None and each in own]
+    return [text for text, _ in kept], {each.ip for _, each in kept}
 
 
-def _leads_to(route: Route, foreign: Collection[Address]) -> bool:
-    hosts = [interface.ip for interface in interfaces([route.prefix]) if interface.network.num_addresses == 1]
-    return any(host in foreign for host in hosts) or route.next_hop in {str(address) for address in foreign}
+def _leads_to(route: Route, ends: Collection[Address]) -> bool:
+    """Whether a route leads to one of the opposite `ends` itself, and by none but them."""
+    prefix, hop = read_interface(route.prefix), read_address(route.next_hop) if route.next_hop else None
+    is_end = prefix is not None and prefix.network.num_addresses == 1 and prefix.ip in ends
+    return is_end and (not route.next_hop or hop in ends)

@@ -14,18 +14,29 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+_LONGEST = 64
+"""Characters: more than any address with its prefix length has; what is longer is not read, nor remembered."""
 _LENGTH = re.compile(r"0*(?P<length>[0-9]{1,3})")
 
 
 def read_address(text: str) -> Address | None:
     """The address that `text` is, or None."""
+    return _read_address(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _read_address(text: str) -> Address | None:
     address = _as_written(text)
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
-@lru_cache(maxsize=4096)  # each refresh of a wire brings the same texts
 def read_interface(text: str) -> Interface | None:
     """The address with its prefix length that `text` is (``10.0.0.1/24``), or None."""
+    return _read_interface(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)  # each refresh of a wire brings the same texts
+def _read_interface(text: str) -> Interface | None:
     address, _, rest = text.partition("/")
     ip, length = _as_written(address), _LENGTH.fullmatch(rest)
     if ip is None or length is None or int(length["length"]) > ip.max_prefixlen:

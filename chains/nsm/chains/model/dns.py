@@ -10,7 +10,7 @@ from nsm.apis.connectioncontext import DnsConfig
 
 _SERVERS, _DOMAINS = "dns_server_ips", "search_domains"
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
-_LONGEST_NAME = 253
+_LONGEST_NAME, _LONGEST_ADDRESS = 253, 64
 _EXAMPLE = '[{"dns_server_ips": ["10.0.0.53"], "search_domains": ["example.org"]}]'
 
 
@@ -52,11 +52,13 @@ def _texts(item: dict[str, object], key: str) -> list[str]:
 
 def is_server(text: str) -> bool:
     """Whether `text` is an address that a server can have; a link-local one may have a zone."""
+    if len(text) > _LONGEST_ADDRESS:
+        return False
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not (address.is_unspecified or address.is_multicast)
+    return not (address.is_unspecified or address.is_multicast) and text.isascii() and text.isprintable()
 
 
 def is_domain(text: str) -> bool:

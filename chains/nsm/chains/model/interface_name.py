@@ -10,6 +10,9 @@ from collections.abc import Collection
 LENGTH = 15
 """Bytes: the longest name that Linux takes."""
 _SERVICE_LENGTH = 10
+_NO_NAMES = frozenset({".", "..", "all", "default"})
+_FORBIDDEN = frozenset("/:% ")
+_SHOWN = 64
 _ALPHABET = string.digits + string.ascii_letters
 
 
@@ -19,7 +22,7 @@ def generate(network_service: str, taken: Collection[str] = ()) -> str:
     It is none of `taken` and that of no interface in the network namespace of this process: four random letters
     alone meet again once in a hundred times with 500 wires.
     """
-    kept = "".join(c for c in network_service if c.isascii() and c.isprintable() and c not in "/: ")
+    kept = "".join(c for c in network_service if c.isascii() and c.isprintable() and c not in _FORBIDDEN)
     begin = f"{kept[:_SERVICE_LENGTH]}-"
     while True:
         name = begin + "".join(secrets.choice(_ALPHABET) for _ in range(LENGTH - len(begin)))
@@ -36,11 +39,25 @@ def _exists(name: str) -> bool:
 
 
 def fault(name: str) -> str | None:
-    """Why Linux would not take `name`, or None if it would."""
-    if not name or name in {".", ".."}:
-        return f"{name!r} is no interface name"
-    if len(name.encode()) > LENGTH:
-        return f"{name!r} has {len(name.encode())} bytes; an interface name has at most {LENGTH}"
-    if any(c.isspace() or c in "/:" for c in name):
-        return f"{name!r} has a space, a slash or a colon, which an interface name cannot have"
+    """Why Linux would not take `name`, which is repeated as far as that makes sense; None if it would."""
+    wrong = reason(name)
+    return None if wrong is None else f"{name[:_SHOWN]!r} {wrong}"
+
+
+def reason(name: str) -> str | None:
+    """Why Linux would not take `name`, without repeating it; None if it would.
+
+    The kernel puts a number in the place of a ``%d``; ``all`` and ``default`` are folders of its settings; of a byte
+    0xA0, which is part of some letters, it thinks that it is a space.
+    """
+    if not name or name in _NO_NAMES:
+        return "is no interface name"
+    if (size := len(name.encode(errors="replace"))) > LENGTH:
+        return f"has {size} bytes; an interface name has at most {LENGTH}"
+    if not name.isprintable():
+        return "has a control or format character, which an interface name cannot have"
+    if "%" in name:
+        return "has a percent sign, in whose place the kernel would put a number"
+    if not _FORBIDDEN.isdisjoint(name) or b"\xa0" in name.encode():
+        return "has a space, a slash or a colon, which an interface name cannot have"
     return None

@@ -5,13 +5,14 @@ What does not parse is passed over, as every dataplane of NSM does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 
 from .addresses import Address, Interface, read_address, read_interface
+from .networks import Networks
 
 
 def context_of(connection: Connection) -> ConnectionContext:
@@ -77,26 +78,20 @@ def policy_routes_with_next_hop(routes: Sequence[Route], context: IpContext) -> 
 
 
 def _uncovered(addresses: Sequence[str], by: Sequence[str]) -> list[Route]:
-    networks = [interface.network for interface in interfaces(by)]
-    return [
-        Route(prefix=str(interface))
-        for interface in interfaces(addresses)
-        if not any(interface.ip in network for network in networks)
-    ]
+    networks = Networks(interface.network for interface in interfaces(by))
+    return [Route(prefix=str(interface)) for interface in interfaces(addresses) if interface.ip not in networks]
 
 
 def _with_next_hop(routes: Sequence[Route], opposite: Sequence[str]) -> list[Route]:
     ends = interfaces(opposite)
-    return [_complete(codec.clone(route), ends) for route in routes]
+    networks = Networks(end.network for end in ends)
+    hops: dict[int, str] = {end.version: str(end.ip) for end in reversed(ends)}  # the first of each family
+    return [_complete(codec.clone(route), networks, hops) for route in routes]
 
 
-def _complete(route: Route, ends: Sequence[Interface]) -> Route:
+def _complete(route: Route, networks: Networks, hops: Mapping[int, str]) -> Route:
     prefix = read_interface(route.prefix)
-    if prefix is None or read_address(route.next_hop) is not None:
+    if prefix is None or read_address(route.next_hop) is not None or prefix.ip in networks:
         return route
-    if any(prefix.ip in end.network for end in ends):
-        return route
-    hop = next((end.ip for end in ends if end.version == prefix.version), None)
-    if hop is not None:
-        route.next_hop = str(hop)
+    route.next_hop = hops.get(prefix.version, route.next_hop)
     return route

@@ -26,6 +26,7 @@ _HOST = re.compile(
     rf"|(?P<name>{_LETTERS}(?::{_LETTERS})*):[0-9]*|(?P<whole>{_LETTERS})",
     re.IGNORECASE | re.ASCII,
 )
+_SHOWN = 256
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -79,13 +80,14 @@ def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
         raise ValueError("expected groups of URLs such as [kernel://a/nsm-1,kernel://b],[kernel://c]")
     groups = [[item.strip() for item in group.split(",") if item.strip()] for group in _GROUP.findall(value)]
     flat = [item for group in groups for item in group]
-    if twice := {item for item in flat if flat.count(item) > 1}:
+    if twice := {item for item, times in Counter(flat).items() if times > 1}:
         raise ValueError(f"{min(twice)!r} is there twice")
     return tuple(tuple(parse_nsurl(item) for item in group) for group in groups if group)
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
-_GROUPS = re.compile(rf"\s*(?:(?:{_GROUP.pattern})?\s*(?:,\s*|$))*")
+_GROUPS = re.compile(rf"\s*(?:{_GROUP.pattern}\s*)?(?:,\s*(?:{_GROUP.pattern}\s*)?)*")
+"""Each character can be matched in one way only, so what does not match is found out at once."""
 
 
 def parse_nsurl(url: str) -> NsUrl:
@@ -96,10 +98,12 @@ def parse_nsurl(url: str) -> NsUrl:
     parts = _URL.fullmatch(url)
     host = _host(parts["host"]) if parts is not None else ""
     if parts is None or not host:
-        raise ValueError(f"{url!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
+        raise ValueError(f"{url[:_SHOWN]!r} names no service; expected one such as kernel://my-service/nsm-1?app=web")
     broken = [text for text in (parts["user"], parts["path"], parts["fragment"]) if _STRAY_PERCENT.search(text or "")]
     if broken or _CONTROL.search(url.partition("#")[0]):
-        raise ValueError(f"{url!r} cannot be read: it has a control character, or a % without two hexadecimal digits")
+        raise ValueError(
+            f"{url[:_SHOWN]!r} cannot be read: it has a control character, or a % without two hexadecimal digits"
+        )
     user = unquote((parts["user"] or "").partition(":")[0])
     mechanism = Mechanism(cls=LOCAL, type=parts["scheme"].upper())
     if parts["path"]:

@@ -15,6 +15,7 @@ from .addresses import Address, Network, read_interface
 
 _MAPPED = 0xFFFF << 32
 """The number of the first IPv4 address."""
+_SHOWN = 8
 
 
 def parse_network(text: str) -> Network:
@@ -42,21 +43,33 @@ class Excluded:
     def __init__(self, prefixes: Iterable[str]) -> None:
         interfaces = (read_interface(text) for text in prefixes)
         self._networks = [interface.network for interface in interfaces if interface is not None]
-        self._spans = sorted(map(_span, self._networks))
+        self._firsts, self._lasts = _joined(sorted(map(_span, self._networks)))
 
     def __contains__(self, address: Address) -> bool:
         number = _number(address)
         return self.above(number) != number
 
     def __str__(self) -> str:
-        return ", ".join(map(str, self._networks))
+        shown, more = ", ".join(map(str, self._networks[:_SHOWN])), len(self._networks) - _SHOWN
+        return f"{shown} and {more} others" if more > 0 else shown
 
     def above(self, number: int) -> int:
         """The lowest number from `number` on that is not excluded."""
-        for first, last in self._spans:
-            if first <= number <= last:
-                number = last + 1
-        return number
+        place = bisect.bisect_right(self._firsts, number) - 1
+        return max(number, self._lasts[place] + 1) if place >= 0 else number
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """First and last numbers of `spans`, in their order; those that touch or overlap are one."""
+    firsts: list[int] = []
+    lasts: list[int] = []
+    for first, last in spans:
+        if lasts and first <= lasts[-1] + 1:
+            lasts[-1] = max(lasts[-1], last)
+        else:
+            firsts.append(first)
+            lasts.append(last)
+    return firsts, lasts
 
 
 class PrefixPool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 LARGEST_VLAN = 4094
 """What IEEE 802.1Q has for use; 4095 is reserved."""
 
+_LONGEST_NUMBER = 20
 _SERVICE = re.compile(r"\s*(?P<name>[^\s{},;]+)\s*\{(?P<fields>[^{}]*)\}\s*(?:,|$)")
 _FIELDS = ("vlan", "via", "labels", "domain")
 _SUCH_AS = "expected one such as 'finance { vlan: 100; via: gw-1 }'"
@@ -81,8 +82,8 @@ def _service(name: str, text: str) -> VlanService:
 
 
 def _vlan(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"service {name!r}: {vlan_fault(repr(text))}")
+    if not (text.isascii() and text.isdigit()) or len(text) > _LONGEST_NUMBER:
+        raise ValueError(f"service {name!r}: {vlan_fault(repr(text[:_LONGEST_NUMBER]))}")
     return int(text)
 
 

@@ -6,6 +6,7 @@ import argparse
 import time
 
 from nsm.chains.core import Unavailable
+from nsm.chains.terminal import escaped
 from nsm.chains.transport import check_health, shown_certificate
 
 from .session import NoIdentity, run, session, workload_api
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
             return await ask()
         except NoIdentity as error:
             if parsed.alive:
-                print(f"{parsed.url}: not asked; {error}")
+                print(escaped(f"{parsed.url}: not asked; {error}"))
             elif parsed.url == workload_api():
                 raise
             else:
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
         shown = await shown_certificate(parsed.url)
         if time.time() >= shown.not_valid_after_utc.timestamp():
             raise Unavailable(f"the identity of {parsed.url} ended at {shown.not_valid_after_utc}, and {error}")
-        print(f"{parsed.url}: answers; not asked more, since {error}")
+        print(escaped(f"{parsed.url}: answers; not asked more, since {error}"))
 
     async def ask() -> int:
         async with session() as pool:
@@ -51,7 +52,7 @@ def main(arguments: list[str]) -> int:
                 return 0
             serves = await check_health(pool, parsed.url, parsed.service)
             peer = await pool.channel(parsed.url).peer()
-        print(f"{parsed.url} ({peer.spiffe_id}): {'serving' if serves else 'not serving'}")
+        print(escaped(f"{parsed.url} ({peer.spiffe_id}): {'serving' if serves else 'not serving'}"))
         return 0 if serves else 1
 
     return run("health", work)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from nsm.chains import logs
 from nsm.chains.core import MeshError, Unavailable
 from nsm.chains.identity.source import identity_from
+from nsm.chains.terminal import escaped
 from nsm.chains.transport import Pool
 
 _IDENTITY_TIMEOUT = 10.0
@@ -52,5 +53,5 @@ def run(command: str, work: Callable[[], Awaitable[int]]) -> int:
     try:
         return asyncio.run(main())
     except MeshError as error:
-        print(f"nsm {command}: {error}", file=sys.stderr)
+        print(escaped(f"nsm {command}: {error}"), file=sys.stderr)
         return 1

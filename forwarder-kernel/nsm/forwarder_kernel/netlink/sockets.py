@@ -33,6 +33,8 @@ from .messages import (
 _ROUTE = 0
 _ERROR, _DONE = 2, 3
 _BUFFER = 1 << 20
+_AT_ONCE = 256
+"""Changes that go in one write: a socket takes some 200 KB, and the answers have to fit into what it receives."""
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
 _DUMP_INTERRUPTED = 0x10
@@ -46,7 +48,9 @@ class NetlinkError(MeshError):
     code = 9
 
     def __init__(self, about: str, where: str, number: int) -> None:
-        super().__init__(f"the kernel refused to {about} in {where}: {os.strerror(number)} ({errno.errorcode[number]})")
+        super().__init__(
+            f"the kernel refused to {about} in {where}: {os.strerror(number)} ({errno.errorcode.get(number, number)})"
+        )
         self.errno = number
 
 
@@ -102,16 +106,19 @@ class Socket:
 
         Refusals whose errno is in `ignore`, or fine with the message itself, count as success.
         """
-        if not messages:
-            return
-        first = self._sequence + 1
-        self._sequence += len(messages)
-        self._sock.send(b"".join(message.numbered(first + i) for i, message in enumerate(messages)))
-        refused = self._acknowledgements(first, len(messages))
-        for position, message in enumerate(messages):
-            number = refused.get(first + position, 0)
-            if number and number not in ignore | message.fine:
-                raise NetlinkError(message.about, self._where, number)
+        fault: NetlinkError | None = None
+        for start in range(0, len(messages), _AT_ONCE):
+            part = messages[start : start + _AT_ONCE]
+            first = self._sequence + 1
+            self._sequence += len(part)
+            self._send(b"".join(message.numbered(first + i) for i, message in enumerate(part)), part[0].about)
+            refused = self._acknowledgements(first, len(part))
+            for position, message in enumerate(part):
+                number = refused.get(first + position, 0)
+                if fault is None and number and number not in ignore | message.fine:
+                    fault = NetlinkError(message.about, self._where, number)
+        if fault is not None:
+            raise fault
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
@@ -176,13 +183,13 @@ class Socket:
         self._sequence += 1
         self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
         try:
-            self._sock.send(question.numbered(self._sequence))
+            self._send(question.numbered(self._sequence), question.about)
         finally:
             self._sock.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 0)
         answers: list[bytes] = []
         interrupted = 0
         while True:
-            data, position = self._sock.recv(_BUFFER), 0
+            data, position = self._receive(), 0
             while position < len(data):
                 size, kind, flags, sequence, _ = HEADER.unpack_from(data, position)
                 if sequence == self._sequence:
@@ -198,6 +205,18 @@ class Socket:
         if number:
             raise NetlinkError(question.about, self._where, -number)
 
+    def _send(self, data: bytes, about: str) -> None:
+        try:
+            self._sock.send(data)
+        except OSError as error:
+            raise NetlinkError(about, self._where, error.errno or errno.EIO) from error
+
+    def _receive(self) -> bytes:
+        try:
+            return self._sock.recv(_BUFFER)
+        except OSError as error:
+            raise NetlinkError("answer", self._where, error.errno or errno.ETIMEDOUT) from error
+
     def _is_settled(self, index: int, addresses: Sequence[Address]) -> bool:
         if index:
             data = self._ask(get_link(index=index))
@@ -212,9 +231,9 @@ class Socket:
     def _ask(self, question: Message) -> bytes | int:
         """The answer, or why there is none: an errno."""
         self._sequence += 1
-        self._sock.send(question.numbered(self._sequence))
+        self._send(question.numbered(self._sequence), question.about)
         while True:
-            data = self._sock.recv(_BUFFER)
+            data = self._receive()
             _, kind, _, sequence, _ = HEADER.unpack_from(data)
             if sequence == self._sequence:
                 return _errno(data, 0) if kind == _ERROR else data
@@ -223,7 +242,7 @@ class Socket:
         """The errno of each change, by sequence number."""
         answers: dict[int, int] = {}
         while len(answers) < count:
-            data, position = self._sock.recv(_BUFFER), 0
+            data, position = self._receive(), 0
             while position < len(data):
                 size, kind, _, sequence, _ = HEADER.unpack_from(data, position)
                 if kind == _ERROR and sequence >= first:

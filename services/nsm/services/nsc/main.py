@@ -25,17 +25,24 @@ from nsm.chains.core import (
     merge_with_returned,
     reselect_everything,
 )
+from nsm.chains.elements.accept_dns import AcceptDns, AcceptedDns
+from nsm.chains.elements.accept_routes import AcceptRoutes
 from nsm.chains.elements.client_excluded_prefixes import ClientExcludedPrefixes
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.dns_context import DnsContextClient
 from nsm.chains.elements.kernel import KernelClient
+from nsm.chains.elements.underlay import Underlay
 from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.dns import is_server
+from nsm.chains.model.networks import Networks
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_groups, parse_nsurl
+from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
 from nsm.services.dns.resolver import LocalResolver
+from nsm.services.networks import EVERYTHING, accepted
 
 from .ready_file import ReadyFile
 
@@ -56,9 +63,13 @@ def _wishes(value: str) -> tuple[NsUrl, ...]:
 def _address(value: str) -> tuple[str, int]:
     host, _, port = value.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
-    if not is_server(host) or not port.isdigit() or int(port) > _LARGEST_PORT:
+    if not is_server(host) or (number := read_number(port, _LARGEST_PORT)) is None:
         raise ValueError("expected an address and a port such as 127.0.0.1:53 or [::1]:53")
-    return host, int(port)
+    return host, number
+
+
+def _accepted_dns(value: str) -> AcceptedDns:
+    return AcceptedDns.parse(items(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +85,14 @@ class NscConfig(ClientPolicies):
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
+    accept_routes: Networks = variable(
+        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+    )
+    accept_dns: AcceptedDns = variable(
+        "*",
+        _accepted_dns,
+        "DNS that endpoints may tell: servers by prefixes, search domains with all below them; *: any",
     )
     local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
@@ -96,6 +115,9 @@ class NscInitConfig(ClientPolicies):
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
+    accept_routes: Networks = variable(
+        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
     )
 
 
@@ -134,7 +156,7 @@ def _dns(config: NscConfig) -> list[Element]:
         return []
     resolver = LocalResolver(*config.local_dns_server_address, path=config.resolv_conf_path)
     resolver.recover()
-    return [DnsContextClient(resolver)]
+    return [DnsContextClient(resolver), AcceptDns(config.accept_dns)]
 
 
 def _chain(
@@ -143,12 +165,20 @@ def _chain(
     info = dict(zip(INFO_LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))
     return client(
         config.name,
-        [ClientInfo(info), KernelClient(), ClientExcludedPrefixes(config.awareness_groups), SendDescriptors(), *more],
+        [
+            ClientInfo(info),
+            KernelClient(),
+            ClientExcludedPrefixes(config.awareness_groups),
+            AcceptRoutes(config.accept_routes, Underlay()),
+            SendDescriptors(),
+            *more,
+        ],
         RemoteNetworkService(runtime.pool, timeout=config.request_timeout),
         url=config.connect_to,
         refresh=refresh,
         begin=begin,
         policies=config.client_policies,
+        limits=config.limits,
     )
 
 
@@ -221,6 +251,7 @@ async def _survivor(
                 if event.type != ConnectionEventType.INITIAL_STATE_TRANSFER:
                     continue
                 for connection in event.connections.values():
+                    check_connection(connection, config.limits)
                     if _is_ours(connection, connection_id, mechanism):
                         return _as_ours(connection, connection_id)
                 return None

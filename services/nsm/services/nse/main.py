@@ -15,7 +15,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkSer
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint
 from nsm.chains.config import address_groups, duration, flag, items, not_yet, pairs, text, url, variable
-from nsm.chains.core import RegistryCall, RegistryHandler
+from nsm.chains.core import DEFAULT_LIMITS, Limits, RegistryCall, RegistryHandler
 from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.dns_context import DnsContextServer
@@ -27,8 +27,10 @@ from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
+from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
 from nsm.chains.transport import Health, serve
+from nsm.services.networks import networks
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
 from nsm.services.trust import EndpointTrusting
@@ -68,6 +70,9 @@ class NseConfig(ServerPolicies, EndpointTrusting):
     ipam_policy: str = variable(
         "polite", _ipam_policy, "strict: a wire has no addresses but this endpoint's; polite: a client keeps its others"
     )
+    accept_prefixes: Networks = variable(
+        "", networks, "of which clients may bring any addresses and routes along, besides single private addresses"
+    )
     idle_timeout: str = not_yet("0", "ending when idle")
     dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "what clients ask for names, a JSON array")
     pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
@@ -88,6 +93,8 @@ def icmp_responder(
     dns_configs: Sequence[DnsConfig] = (),
     server_policies: Sequence[str] = SERVER_MASKS,
     trust: Trust = NO_TRUST,
+    allowed: Networks = NO_NETWORKS,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """The endpoint's chain: an address pair out of each group of `prefixes`, policy routes, a kernel interface, DNS."""
     ipams = [Point2PointIpam(group) for group in prefixes]
@@ -104,6 +111,8 @@ def icmp_responder(
         ],
         policies=server_policies,
         trust=trust,
+        limits=limits,
+        allowed=allowed,
     )
 
 
@@ -119,6 +128,8 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             dns_configs=config.dns_configs,
             server_policies=config.server_policies,
             trust=config.trust_by(runtime.pool),
+            allowed=config.accept_prefixes,
+            limits=config.limits,
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")

@@ -12,7 +12,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkSer
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint
 from nsm.chains.config import address_groups, flag, text, url, variable
-from nsm.chains.core import MeshError
+from nsm.chains.core import DEFAULT_LIMITS, Limits, MeshError
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.elements.vlan import VlanServer
@@ -64,6 +64,7 @@ def vlan_endpoint(
     *,
     policies: Sequence[str] = SERVER_MASKS,
     trust: Trust = NO_TRUST,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """The endpoint's chain: an address out of each group of `prefixes`, with the length of the prefix, and a VLAN."""
     return endpoint(
@@ -75,6 +76,7 @@ def vlan_endpoint(
         ],
         policies=policies,
         trust=trust,
+        limits=limits,
     )
 
 
@@ -87,6 +89,7 @@ async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
             config.services,
             policies=config.server_policies,
             trust=config.trust_by(runtime.pool),
+            limits=config.limits,
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")

@@ -10,8 +10,10 @@ from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
+from nsm.chains.model.networks import Networks
 from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting
 from nsm.chains.transport import Health, Method, serve
+from nsm.services.networks import EVERYTHING, accepted
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_CLIENT, REGISTRY_SERVER, masks
 
 
@@ -38,6 +40,9 @@ class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting):
     )
     unchecked_namespaces: bool = variable(
         "false", flag, "take a client's network namespace also where the kernel does not show whose it is"
+    )
+    accept_routes: Networks = variable(
+        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires of clients of this manager"
     )
 
 
@@ -73,6 +78,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             registration=config.registration_policy,
             hosts=config.registration_hosts,
             unchecked_namespaces=config.unchecked_namespaces,
+            accept_routes=config.accept_routes,
             limits=config.limits,
         )
         methods.update(manager.methods())

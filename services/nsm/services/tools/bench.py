@@ -23,6 +23,7 @@ from nsm.chains.core import Call, Chain, MeshError
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.model.interface_name import generate
+from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteNetworkService
 
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> int:
             load = _Load(parsed, client(_name(), _elements(), RemoteNetworkService(pool), url=parsed.url))
             async with load.beside(parsed.beside):
                 result = await load.run()
-        print(json.dumps(result.__dict__) if parsed.json else _table(result))
+        print(json.dumps(result.__dict__) if parsed.json else escaped_lines(_table(result)))
         return 1 if result.errors else 0
 
     return run("bench", work)

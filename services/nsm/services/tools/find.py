@@ -8,6 +8,7 @@ import json
 from nsm.apis import jsonform
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, Found, R, RegistryCall, RegistryHandler
+from nsm.chains.terminal import escaped
 from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteRegistry
 
@@ -37,7 +38,7 @@ async def _show(registry: RegistryHandler[R], query: R, parsed: argparse.Namespa
     call = RegistryCall(query, watch=parsed.watch, target=parsed.registry)
     async for batch in registry.find(call):
         for found in batch:
-            print(_as_json(found) if parsed.json else _as_line(found), flush=True)
+            print(_as_json(found) if parsed.json else escaped(_as_line(found)), flush=True)
 
 
 def _as_json(found: Found[R]) -> str:

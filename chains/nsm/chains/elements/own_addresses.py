@@ -1,0 +1,202 @@
+"""An endpoint's end of a wire is set to what the endpoint gave, whatever its client sends along."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import IpContext, Route
+from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.model.addresses import Address, Interface, read_address, read_interface
+from nsm.chains.model.networks import NO_NETWORKS, Networks, host_fault
+from nsm.chains.model.prefixes import Excluded
+
+from .underlay import Underlay
+
+
+@runtime_checkable
+class GivesAddresses(Protocol):
+    """An element that gives addresses out of networks that are its own."""
+
+    networks: Networks
+
+    def given(self, call: Call) -> Collection[Interface]:
+        """The addresses that the call's connection has from it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What the wire's ends are set to: addresses of either, and routes of the endpoint's, as texts."""
+
+    src: frozenset[str] = frozenset()
+    dst: frozenset[str] = frozenset()
+    routes: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, context: IpContext) -> _Ends:
+        routes = frozenset((route.prefix, route.next_hop) for route in context.dst_routes)
+        return cls(frozenset(context.src_ip_addrs), frozenset(context.dst_ip_addrs), routes)
+
+
+_NOTHING = _Ends()
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one connection has: what it was answered, what of that this endpoint gave it, and all of its addresses."""
+
+    answered: _Ends = field(default_factory=_Ends)
+    given: _Ends = field(default_factory=_Ends)
+    addresses: frozenset[Address] = frozenset()
+
+
+class OwnAddresses(Element):
+    """Pass on of a Request's addresses and of the endpoint's routes only what may stay; the answer has the rest.
+
+    What this endpoint gave to the connection stays. A client that comes from an endpoint that is gone brings that one's
+    addresses, and keeps them as upstream's clients expect it: single private addresses (not global, link-local or of
+    no host) that no other connection has here, that are of none of the endpoint's own networks, and that the request
+    does not exclude; with routes of the endpoint to these addresses and no others. Of `allowed` networks anything may
+    come, also routes. An address out of the pools of one of `elements` stays only if that one gave it.
+
+    Stands before all that gives addresses or routes. `underlay` is where the endpoint itself is.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[Element] = (),
+        allowed: Networks = NO_NETWORKS,
+        underlay: Callable[[], Networks] | None = None,
+    ) -> None:
+        self._ipams = [each for each in elements if isinstance(each, GivesAddresses)]
+        self._allowed, self._underlay = allowed, underlay or Underlay()
+        self._used: Counter[Address] = Counter()
+        self._known: Key[_Known] = Key("addresses and routes of the wire's ends")
+
+    def __len__(self) -> int:
+        """How many addresses are in use: what a leak test counts."""
+        return len(self._used)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Take away on the way in what is not the connection's, and on the way back what no ipam gave."""
+        known = call.live.get(self._known) or _Known()
+        context = _context_of(call.connection)
+        named = _Ends.of(context)
+        if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
+            self._sort_out(context, known)
+            named = _Ends.of(context)
+        connection = await rest.request(call)
+        answer = _context_of(connection)
+        if is_new:
+            self._take_back_pools(call, answer)
+        self._remember(call, known, answer, named)
+        return connection
+
+    def _sort_out(self, context: IpContext, known: _Known) -> None:
+        excluded, given = Excluded(context.excluded_prefixes), known.given
+
+        def stays(text: str, own: Collection[str]) -> bool:
+            interface = read_interface(text)
+            return interface is not None and (text in own or self._may_bring(interface, known, excluded))
+
+        before = _addresses(context)
+        context.src_ip_addrs = [text for text in context.src_ip_addrs if stays(text, given.src)]
+        context.dst_ip_addrs = [text for text in context.dst_ip_addrs if stays(text, given.dst)]
+        self._drop_routes(context, before, given)
+
+    def _drop_routes(self, context: IpContext, before: frozenset[Address], given: _Ends) -> None:
+        """Leave the endpoint's routes that it gave, or that lead to the client; none by addresses that are gone."""
+        now, sources = _addresses(context), _read(context.src_ip_addrs)
+        lost = before - now
+        context.dst_routes = [
+            route
+            for route in context.dst_routes
+            if (route.prefix, route.next_hop) in given.routes or self._may_lead(route, sources)
+        ]
+        if lost:
+            context.dst_routes = [route for route in context.dst_routes if not _leads_to(route, lost)]
+            context.src_routes = [route for route in context.src_routes if not _leads_to(route, lost)]
+        context.ip_neighbors = [each for each in context.ip_neighbors if read_address(each.ip) in now]
+
+    def _may_bring(self, interface: Interface, known: _Known, excluded: Excluded) -> bool:
+        ip = interface.ip
+        if self._used[ip] > (ip in known.addresses) or ip in excluded or host_fault(ip) is not None:
+            return False
+        if self._allowed.cover(interface.network) or self._is_of_pool(ip):
+            return True
+        is_single = interface.network.num_addresses == 1
+        return is_single and not (ip.is_global or ip.is_link_local) and ip not in self._underlay()
+
+    def _may_lead(self, route: Route, sources: Collection[Address]) -> bool:
+        """Whether a route leads to one of the client's addresses, or by them to an allowed network."""
+        prefix = read_interface(route.prefix)
+        if prefix is None or (route.next_hop and read_address(route.next_hop) not in sources):
+            return False
+        is_client = prefix.network.num_addresses == 1 and prefix.ip in sources
+        return is_client or self._allowed.cover(prefix.network)
+
+    def _is_of_pool(self, ip: Address) -> bool:
+        return any(ip in ipam.networks for ipam in self._ipams)
+
+    def _take_back_pools(self, call: Call, context: IpContext) -> None:
+        """An address of a pool was named in order to have it again; if it was not given, it may be another's next."""
+        own = {interface for ipam in self._ipams for interface in ipam.given(call)}
+
+        def stays(text: str) -> bool:
+            interface = read_interface(text)
+            return interface is None or interface in own or not self._is_of_pool(interface.ip)
+
+        before = _addresses(context)
+        context.src_ip_addrs = list(filter(stays, context.src_ip_addrs))
+        context.dst_ip_addrs = list(filter(stays, context.dst_ip_addrs))
+        if lost := before - _addresses(context):
+            context.dst_routes = [route for route in context.dst_routes if not _leads_to(route, lost)]
+            context.src_routes = [route for route in context.src_routes if not _leads_to(route, lost)]
+
+    def _remember(self, call: Call, known: _Known, context: IpContext, named: _Ends) -> None:
+        """What the answer has and the Request had not is what this endpoint gave, and what it gave before."""
+        now, given = _Ends.of(context), known.given
+        if now == named == known.answered:
+            return
+        known.answered = now
+        known.given = _Ends(
+            now.src - (named.src - given.src),
+            now.dst - (named.dst - given.dst),
+            now.routes - (named.routes - given.routes),
+        )
+        if call.live.get(self._known) is None:
+            call.live.put(self._known, known)
+            call.live.on_end(lambda: self._use(known, frozenset()))
+        self._use(known, _addresses(context))
+
+    def _use(self, known: _Known, addresses: frozenset[Address]) -> None:
+        self._used.update(addresses - known.addresses)
+        for address in known.addresses - addresses:
+            self._used[address] -= 1
+            if not self._used[address]:
+                del self._used[address]
+        known.addresses = addresses
+
+
+def _context_of(connection: Connection) -> IpContext:
+    context = connection.context.ip_context if connection.context is not None else None
+    return context if context is not None else IpContext()
+
+
+def _addresses(context: IpContext) -> frozenset[Address]:
+    return _read([*context.src_ip_addrs, *context.dst_ip_addrs])
+
+
+def _read(addresses: Iterable[str]) -> frozenset[Address]:
+    return frozenset(each.ip for text in addresses if (each := read_interface(text)) is not None)
+
+
+def _leads_to(route: Route, addresses: Collection[Address]) -> bool:
+    """Whether a route leads to, or by, one of `addresses`."""
+    prefix = read_interface(route.prefix)
+    is_there = prefix is not None and prefix.network.num_addresses == 1 and prefix.ip in addresses
+    return is_there or (bool(route.next_hop) and read_address(route.next_hop) in addresses)

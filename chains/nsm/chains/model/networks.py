@@ -1,0 +1,108 @@
+"""Sets of networks: whether an address or a prefix is of one of them, in the same time however many there are."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+
+from .addresses import Address, Network, read_interface
+
+
+class Networks:
+    """Some networks. Asking is one look for each length of prefix that is there."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._by_length: dict[tuple[int, int], set[int]] = {}
+        self._listed = tuple(dict.fromkeys(networks))
+        for network in self._listed:
+            shift = network.max_prefixlen - network.prefixlen
+            self._by_length.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
+
+    @classmethod
+    def parse(cls, prefixes: Iterable[str]) -> Networks:
+        """From texts. Raises ValueError for one that is no prefix."""
+        found = []
+        for text in prefixes:
+            if (interface := read_interface(text)) is None:
+                raise ValueError(f"{text[:64]!r} is no prefix; expected one such as 10.0.0.0/8 or fd00::/8")
+            found.append(interface.network)
+        return cls(found)
+
+    def __bool__(self) -> bool:
+        return bool(self._listed)
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self._listed))
+
+    def __contains__(self, address: Address) -> bool:
+        version, number = address.version, int(address)
+        return any(
+            number >> shift in numbers for (family, shift), numbers in self._by_length.items() if family == version
+        )
+
+    def cover(self, network: Network) -> bool:
+        """Whether all of `network` is in one of these."""
+        version, number = network.version, int(network.network_address)
+        shortest = network.max_prefixlen - network.prefixlen
+        return any(
+            shift >= shortest and number >> shift in numbers
+            for (family, shift), numbers in self._by_length.items()
+            if family == version
+        )
+
+    def around(self, address: Address) -> Networks:
+        """Those of these that `address` is of; the default network is none of them."""
+        return Networks(each for each in self._listed if each.prefixlen and address in each)
+
+    def overlap(self, network: Network) -> bool:
+        """Whether any of these has an address in common with `network`."""
+        return self.cover(network) or any(
+            each.version == network.version and each.overlaps(network) for each in self._listed
+        )
+
+
+NO_NETWORKS = Networks(())
+EVERYTHING = Networks([ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")])
+LOOPBACK = Networks([ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")])
+MULTICAST = Networks([ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network("ff00::/8")])
+UNSPECIFIED = Networks(
+    [ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("::/128"), ipaddress.ip_network("255.255.255.255/32")]
+)
+"""What no host has: this network, the unspecified address, and everybody's (RFC 1122)."""
+LINK_LOCAL = Networks([ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")])
+METADATA = Networks(
+    [
+        ipaddress.ip_network("169.254.169.0/24"),
+        ipaddress.ip_network("169.254.170.0/24"),
+        ipaddress.ip_network("fe80::/10"),
+        ipaddress.ip_network("fd00:ec2::/32"),
+    ]
+)
+"""Of link-local addresses, those at which clouds answer machines, and what IPv6 gives to each link itself."""
+
+
+def host_fault(address: Address) -> str | None:
+    """Why no end of a wire may have `address`, or None: not even an IPv4 link-local one, which endpoints do give."""
+    for networks, what in _NO_HOST:
+        if address in networks:
+            return what
+    return None
+
+
+def route_fault(network: Network) -> str | None:
+    """Why no route of a wire may lead to `network`, or None: it is of a kind that is every machine's own.
+
+    A default route, or another one that is wider than what is a machine's own, takes nothing from that.
+    """
+    for networks, what in (*_NO_HOST, (LINK_LOCAL, "link-local")):
+        if networks.cover(network):
+            return what
+    return None
+
+
+_NO_HOST = (
+    (LOOPBACK, "loopback"),
+    (MULTICAST, "multicast"),
+    (UNSPECIFIED, "of no host"),
+    (METADATA, "link-local"),
+)

@@ -1,0 +1,104 @@
+"""What a wire takes over at either of its ends: where packets go by it that went elsewhere before.
+
+The same few texts come with every refresh, so what one of them means is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
+
+from .addresses import Network, read_interface
+from .networks import EVERYTHING, NO_NETWORKS, Networks, host_fault, route_fault
+
+_DEFAULTS = ("0.0.0.0/0", "::/0")
+_Field = tuple[str, Sequence[str], Sequence[str]]
+"""Its name, the prefixes in it, and those that are single addresses of the wire itself, all as texts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    """What a prefix means for whoever reaches it."""
+
+    network: Network
+    text: str
+    """As everybody writes it."""
+    is_single: bool
+    as_end: str | None
+    """Why it may not be an address of a wire, if it may not."""
+    as_route: str | None
+    """Why no route may lead there, if none may."""
+
+
+def client_fault(ip: IpContext, *, accepted: Networks = EVERYTHING, never: Networks = NO_NETWORKS) -> str | None:
+    """What the client's end may not reach: by its addresses' networks, the endpoint's addresses, routes and policies.
+
+    That is every machine's own, what is of networks that are `never` taken, and what is not `accepted`; None if all
+    is well.
+    """
+    return _fault(_of_client(ip), accepted, never)
+
+
+def endpoint_fault(ip: IpContext, *, never: Networks = NO_NETWORKS) -> str | None:
+    """What the endpoint's end may not reach, likewise."""
+    return _fault(_of_endpoint(ip), EVERYTHING, never)
+
+
+def policy_fault(policies: Sequence[PolicyRoute], never: Networks) -> str | None:
+    """Which policy takes all packets to a network of `never`: it comes before all routes, however wide its own are."""
+    for number, policy in enumerate(policies, 1):
+        if policy.from_ or policy.dst_port or policy.src_port or policy.proto not in ("", "0"):
+            continue
+        routes = [route.prefix for route in policy.routes] or _DEFAULTS
+        if any(never.overlap(meant.network) for meant in map(_meaning, routes) if meant is not None):
+            return f"policy {number} takes all packets, also those to networks that are there without the mesh"
+    return None
+
+
+def _of_client(ip: IpContext) -> Iterator[_Field]:
+    yield "src_ip_addrs", ip.src_ip_addrs, ip.src_ip_addrs
+    yield "dst_ip_addrs", ip.dst_ip_addrs, ip.dst_ip_addrs
+    yield "src_routes", _prefixes(ip.src_routes), ip.dst_ip_addrs
+    for policy in ip.policies:
+        yield "routes of a policy", _prefixes(policy.routes), ip.dst_ip_addrs
+
+
+def _of_endpoint(ip: IpContext) -> Iterator[_Field]:
+    yield "dst_ip_addrs", ip.dst_ip_addrs, ip.dst_ip_addrs
+    yield "src_ip_addrs", ip.src_ip_addrs, ip.src_ip_addrs
+    yield "dst_routes", _prefixes(ip.dst_routes), ip.src_ip_addrs
+
+
+def _fault(fields: Iterator[_Field], accepted: Networks, never: Networks) -> str | None:
+    for name, prefixes, ends in fields:
+        singles = {meant.text for meant in map(_meaning, ends) if meant is not None and meant.is_single}
+        for number, meant in enumerate(map(_meaning, prefixes), 1):
+            if meant is not None and (wrong := _fault_of(meant, meant.text in singles, accepted, never)) is not None:
+                return f"{name} {number}: {meant.text} is {wrong}"
+    return None
+
+
+def _fault_of(meant: _Meaning, is_end: bool, accepted: Networks, never: Networks) -> str | None:
+    if (own := meant.as_end if is_end else meant.as_route) is not None:
+        return own
+    if never and never.cover(meant.network):
+        return "of a network that is there without the mesh"
+    if accepted is not EVERYTHING and not accepted.cover(meant.network):
+        return f"not of {accepted}"
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _meaning(text: str) -> _Meaning | None:
+    if (interface := read_interface(text)) is None:
+        return None
+    network = interface.network
+    is_single, first = network.num_addresses == 1, network.network_address
+    return _Meaning(network, str(network), is_single, host_fault(first), route_fault(network))
+
+
+def _prefixes(routes: Sequence[Route]) -> list[str]:
+    return [route.prefix for route in routes]

@@ -1,0 +1,43 @@
+"""No wire takes over what a node or every machine has of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import IpContext
+from nsm.chains.core import Call, Element, Handler, Refused
+from nsm.chains.elements.accept_routes import nowhere
+from nsm.chains.elements.underlay import Underlay
+from nsm.chains.model import reach
+from nsm.chains.model.networks import Networks
+
+from .netlink import Address
+
+
+class ProtectNode(Element):
+    """Refuse an answer by which an end would reach loopback, multicast, link-local or the node's underlay by its wire.
+
+    The wire's own IPv4 link-local addresses are fine. Stands before what asks the endpoint and behind what makes the
+    wire, which is not made, or not changed, then. Raises `Refused` that names what was given.
+    """
+
+    def __init__(self, underlay: Callable[[], Networks]) -> None:
+        self._underlay = underlay
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Look at the answer."""
+        connection = await rest.request(call)
+        context = connection.context.ip_context if connection.context is not None else None
+        if context is not None and (fault := self._fault(context)) is not None:
+            raise Refused(f"this wire would take over what is not of the mesh: {fault}")
+        return connection
+
+    def _fault(self, context: IpContext) -> str | None:
+        never = self._underlay()
+        return reach.client_fault(context, never=never) or reach.endpoint_fault(context, never=never)
+
+
+def underlay_of(tunnel_ip: Address | None) -> Callable[[], Networks]:
+    """The networks of the interface that has `tunnel_ip`; none without one."""
+    return nowhere if tunnel_ip is None else Underlay(around=tunnel_ip)
