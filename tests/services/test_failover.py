@@ -30,7 +30,7 @@ class Broken(Kernel):
 
 
 class Pair:
-    """The usual mesh, and before its forwarder another one, called `first`."""
+    """The usual mesh, and before its forwarder another one, called `forwarder-1`."""
 
     def __init__(self, tmp_path, monkeypatch):
         self.mesh, self.broken = Mesh(tmp_path, monkeypatch), Broken()
@@ -38,21 +38,23 @@ class Pair:
 
     async def start(self, stack):
         mesh = await self.mesh.start(stack, with_forwarder=False)
-        identity = identity_of(AUTHORITY, "first")
-        mesh.pools["first"] = await stack.enter_async_context(Pool(identity, dial_timeout=2))
+        identity = identity_of(AUTHORITY, "forwarder-1")
+        mesh.pools["forwarder-1"] = await stack.enter_async_context(Pool(identity, dial_timeout=2))
         chain = forwarder_chain.forwarder(
-            "first", identity, mesh.pools["first"], nsmgr_url=mesh.url("nsmgr"), dataplane=self.broken
+            "forwarder-1", identity, mesh.pools["forwarder-1"], nsmgr_url=mesh.url("nsmgr"), dataplane=self.broken
         )
         await stack.enter_async_context(chain)
         await stack.enter_async_context(self.stopping)
-        await self.stopping.enter_async_context(serve([mesh.url("first")], chain.methods(), identity, name="first"))
-        await mesh.register("first", "forwarder", {"p2p": "true"})
+        await self.stopping.enter_async_context(
+            serve([mesh.url("forwarder-1")], chain.methods(), identity, name="forwarder-1")
+        )
+        await mesh.register("forwarder-1", "forwarder", {"p2p": "true"})
         await mesh.register("forwarder", "forwarder", {"p2p": "true"})
         return self
 
     async def kill_first(self):
         """Its socket is gone, its record stays."""
-        await self.mesh.chains.pop("first registration").aclose()
+        await self.mesh.chains.pop("forwarder-1 registration").aclose()
         await self.stopping.aclose()
 
 
@@ -63,7 +65,7 @@ async def pair_of(tmp_path, monkeypatch):
         try:
             yield pair
         finally:
-            if (registration := pair.mesh.chains.pop("first registration", None)) is not None:
+            if (registration := pair.mesh.chains.pop("forwarder-1 registration", None)) is not None:
                 await registration.aclose()
             await pair.mesh.close()
 
@@ -95,9 +97,9 @@ async def test_a_wire_whose_forwarder_died_goes_to_the_other_one_when_its_client
     async with pair_of(tmp_path, monkeypatch) as pair:
         monkeypatch.setattr(pair.broken, "create", Kernel.create.__get__(pair.broken))
         connection = await pair.mesh.client.request(ask())
-        assert connection.path.path_segments[2].name == "first"
+        assert connection.path.path_segments[2].name == "forwarder-1"
         await pair.kill_first()
-        with pytest.raises(MeshError, match="first: "):
+        with pytest.raises(MeshError, match="forwarder-1: "):
             await pair.mesh.client.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
         connection.state = State.RESELECT_REQUESTED
         connection.mechanism, connection.network_service_endpoint_name = None, ""
@@ -108,7 +110,9 @@ async def test_a_wire_whose_forwarder_died_goes_to_the_other_one_when_its_client
 async def test_when_all_forwarders_fail_the_error_tells_of_each_and_nothing_is_left(tmp_path, monkeypatch):
     async with pair_of(tmp_path, monkeypatch) as pair:
         monkeypatch.setattr(pair.mesh.kernel, "create", pair.broken.create)
-        with pytest.raises(Unavailable, match="all forwarders have failed: first: .*broken.*; forwarder: .*broken"):
+        with pytest.raises(
+            Unavailable, match="all forwarders have failed: forwarder-1: .*broken.*; forwarder: .*broken"
+        ):
             await pair.mesh.client.request(ask())
         await settled(pair.mesh)
         monkeypatch.undo()
