@@ -14,7 +14,7 @@ import stat
 import struct
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
@@ -23,6 +23,7 @@ from nsm.chains.core.descriptors import FileFacts, facts_of
 MOST_AT_ONCE = 253
 """Descriptors that one message can bring (SCM_MAX_FD). With less room the kernel itself closes what is left over."""
 ANCILLARY = socket.CMSG_SPACE(MOST_AT_ONCE * array.array("i").itemsize)
+NOBODY = -1
 _MOST_THREADS = 32
 _STUCK = 0.05
 """Seconds after which a `close` counts as stuck."""
@@ -32,8 +33,8 @@ _AT_REST = struct.pack("ii", 0, 0)
 _CHUNK = 256 * 1024
 
 
-def dispose(descriptors: Iterable[int]) -> None:
-    """Close `descriptors`, and come back at once."""
+def dispose(descriptors: Iterable[int], sender: int = NOBODY) -> None:
+    """Close `descriptors`, and come back at once. `sender` is the uid of who sent them."""
     later = {}
     for descriptor in descriptors:
         facts = _facts(descriptor)
@@ -42,30 +43,39 @@ def dispose(descriptors: Iterable[int]) -> None:
         else:
             later[descriptor] = stat.S_IFMT(facts.mode) if facts is not None else stat.S_IFREG
     if later:
-        _threads.run(partial(_close_all, later), len(later))
+        _threads.run(partial(_close_all, later, sender), sender, len(later))
 
 
 def hang_up(sock: socket.socket) -> None:
     """Close a non-blocking unix socket, and what its peer has sent there that was not read."""
+    sender = peer_uid(sock)
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
-    if is_behind():
-        _threads.run(partial(_drain, sock), 1)
+    if is_behind(sender):
+        _threads.run(partial(_drain, sock, sender), sender, 1)
         return
     try:
         data, descriptors = _read(sock)
     except OSError:
         data, descriptors = b"", []
-    dispose(descriptors)
+    dispose(descriptors, sender)
     if data:
-        _threads.run(partial(_drain, sock), 1)
+        _threads.run(partial(_drain, sock, sender), sender, 1)
     else:
         sock.close()
 
 
-def is_behind() -> bool:
-    """Whether so many descriptors wait to be closed that none should be taken from strangers."""
-    return _threads.waiting > _MOST_WAITING
+def is_behind(sender: int) -> bool:
+    """Whether so many descriptors of a user wait to be closed that no more should be taken from it."""
+    return _threads.waiting[sender] > _MOST_WAITING
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """The user at the other end of a unix socket; `NOBODY` if that cannot be told any more."""
+    try:
+        return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
+    except OSError:
+        return NOBODY
 
 
 def descriptors_in(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
@@ -82,17 +92,17 @@ def _read(sock: socket.socket) -> tuple[bytes, list[int]]:
     return data, descriptors_in(ancillary)
 
 
-def _drain(sock: socket.socket) -> None:
+def _drain(sock: socket.socket, sender: int) -> None:
     with contextlib.suppress(OSError):
         while True:
             data, descriptors = _read(sock)
-            dispose(descriptors)
+            dispose(descriptors, sender)
             if not data:
                 break
     sock.close()
 
 
-def _close_all(kinds: Mapping[int, int]) -> None:
+def _close_all(kinds: Mapping[int, int], sender: int) -> None:
     """Close descriptors, given with the kinds of their files: those together that are done at once.
 
     Each call lets the event loop run first, so few calls are made of them.
@@ -108,7 +118,7 @@ def _close_all(kinds: Mapping[int, int]) -> None:
             first = last
     slow = [each for each, kind in kinds.items() if kind not in _QUICK]
     for descriptor in slow[1:]:
-        _threads.run(partial(_close, descriptor), 1)
+        _threads.run(partial(_close, descriptor), sender, 1)
     if slow:
         _close(slow[0])
 
@@ -140,16 +150,16 @@ class _Threads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Callable[[], None], int]] = deque()
-        self.waiting = 0
-        """How many descriptors are not closed yet."""
+        self._waiting: deque[tuple[Callable[[], None], int, int]] = deque()
+        self.waiting: Counter[int] = Counter()
+        """How many descriptors are not closed yet, by the user who sent them."""
         self._began: dict[object, float] = {}
         """When each thread began with what it does now."""
 
-    def run(self, work: Callable[[], None], size: int) -> None:
+    def run(self, work: Callable[[], None], sender: int, size: int) -> None:
         with self._lock:
-            self._waiting.append((work, size))
-            self.waiting += size
+            self._waiting.append((work, sender, size))
+            self.waiting[sender] += size
             stuck_since = time.monotonic() - _STUCK
             if len(self._began) >= _MOST_THREADS or any(began > stuck_since for began in self._began.values()):
                 return
@@ -158,14 +168,14 @@ class _Threads:
         threading.Thread(target=self._work, args=(me,), name="closes what peers sent", daemon=True).start()
 
     def _work(self, me: object) -> None:
-        size = 0
+        sender = size = 0
         while True:
             with self._lock:
-                self.waiting -= size
+                self.waiting -= Counter({sender: size})  # what is 0 goes
                 if not self._waiting:
                     del self._began[me]
                     return
-                work, size = self._waiting.popleft()
+                work, sender, size = self._waiting.popleft()
                 self._began[me] = time.monotonic()
             work()
 

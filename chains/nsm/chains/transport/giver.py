@@ -24,6 +24,8 @@ from typing import TypeVar
 from nsm.chains.core import InvalidRequest, Refused
 from nsm.chains.core.descriptors import facts_of
 
+from .disposal import peer_uid
+
 T = TypeVar("T")
 
 OPENING_VARIABLE = "NSM_UNCHECKED_NAMESPACES"
@@ -44,6 +46,7 @@ class Giver:
 
     def __init__(self, sock: socket.socket, *, accepted: bool) -> None:
         self._sock, self._accepted = sock, accepted
+        self.uid = peer_uid(sock)
 
     def check(self, file: int, name: str, *, unchecked: bool) -> None:
         """See `Received.check_namespace`; `file` is the descriptor (O_PATH will do), `name` what it is called."""

@@ -16,13 +16,16 @@ import asyncio
 import os
 import stat
 from collections import deque
+from typing import ClassVar
 
 from nsm.chains.core import InvalidRequest, Limits, Received
 from nsm.chains.core.descriptors import FileFacts, FileKey, facts_of
 
-from .disposal import dispose
+from .disposal import NOBODY, dispose
 from .giver import Giver, network_namespace
 
+_MANY, _SHARES = 4, 16
+"""Where there are more idle files than that many connections may have, each has that part of what it may have else."""
 _REMEMBERED = 16
 """Files that were not taken, of which who asks for them hears why."""
 
@@ -37,10 +40,14 @@ class FileInbox:
     `giver` is that peer; None: nobody asks whose namespaces are.
     """
 
+    idle: ClassVar[int] = 0
+    """Files in all inboxes that nobody uses."""
+
     def __init__(self, giver: Giver | None = None, limits: Limits | None = None, *, is_verified: bool = True) -> None:
         self._giver, self._limits, self.is_verified = giver, limits or Limits(), is_verified
-        self._before = 0
-        """How many came before the peer was verified."""
+        self._sender = giver.uid if giver is not None else NOBODY
+        self._before = self._useless = 0
+        """How many came before the peer was verified, and how many that nobody has a use for."""
         self._files: dict[FileKey, _File] = {}
         self._idle: dict[FileKey, None] = {}
         """Those that nobody uses, the one that came first before the others."""
@@ -63,23 +70,23 @@ class FileInbox:
         """
         self._before += not self.is_verified
         if self._before > (most := self._limits.unverified_descriptors):
-            dispose([descriptor])
+            dispose([descriptor], self._sender)
             raise TooManyFiles(f"it sent more than {most} descriptors before its identity was known")
         try:
             facts = facts_of(descriptor)
         except OSError:
-            dispose([descriptor])
+            self._drop(descriptor)
             return
         if self._closed or not (facts.is_namespace or facts.is_socket):
-            dispose([descriptor])
             self._refuse(facts)
+            self._drop(descriptor)
             return
         file = self._files.get(facts.key)
         if file is not None:
             os.close(descriptor)
         else:
             file = self._files[facts.key] = _File(descriptor, facts.is_socket)
-            self._idle[facts.key] = None
+            self._set_idle(facts.key)
             self._make_room()
         file.arrivals += 1
         self._wake(facts.key)
@@ -120,14 +127,14 @@ class FileInbox:
     def use(self, key: FileKey, file: _File) -> Received:
         """Begin one use of a file that is here."""
         file.uses += 1
-        self._idle.pop(key, None)
+        self._set_used(key)
         return _Use(self, key, file)
 
     def release(self, key: FileKey, file: _File) -> None:
         """End one use."""
         file.uses -= 1
         if not file.uses and self._files.get(key) is file:
-            self._idle[key] = None
+            self._set_idle(key)
         self._close_if_unused(key, file)
 
     def check_namespace(self, key: FileKey, file: _File, *, unchecked: bool) -> None:
@@ -158,6 +165,12 @@ class FileInbox:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def _drop(self, descriptor: int) -> None:
+        dispose([descriptor], self._sender)
+        self._useless += 1
+        if self._useless > self._limits.descriptors:
+            raise TooManyFiles("it goes on sending descriptors that are neither namespaces nor sockets")
+
     def _refuse(self, facts: FileFacts) -> None:
         self._refused.append((facts.key, _kind(facts)))
         self._wake(facts.key)
@@ -170,9 +183,18 @@ class FileInbox:
                     f"what came as {_name(key)} is {refused[1]}; only network namespaces and unix sockets are passed"
                 )
 
+    def _set_idle(self, key: FileKey) -> None:
+        FileInbox.idle += key not in self._idle
+        self._idle[key] = None
+
+    def _set_used(self, key: FileKey) -> None:
+        FileInbox.idle -= key in self._idle
+        self._idle.pop(key, None)
+
     def _make_room(self) -> None:
-        """Close what came first and nobody uses."""
-        while len(self._idle) > self._limits.descriptors:
+        """Close what came first and nobody uses: sooner if all connections together have many of these."""
+        most = self._limits.descriptors
+        while len(self._idle) > (most if FileInbox.idle <= _MANY * most else max(1, most // _SHARES)):
             key = next(iter(self._idle))
             self._files[key].arrivals = 0
             self._close_if_unused(key, self._files[key])
@@ -180,7 +202,7 @@ class FileInbox:
     def _close_if_unused(self, key: FileKey, file: _File) -> None:
         if not file.uses and not file.arrivals and self._files.get(key) is file:
             del self._files[key]
-            self._idle.pop(key, None)
+            self._set_used(key)
             os.close(file.descriptor)
 
 

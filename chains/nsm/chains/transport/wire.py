@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from nsm.chains.core import Limits
 
-from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind
+from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind, peer_uid
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
 
@@ -78,7 +78,7 @@ class DescriptorTransport(asyncio.Transport):
     def _readable(self) -> None:
         if self._closing:
             return
-        if is_behind() and not (self.inbox is not None and self.inbox.is_verified):
+        if not (self.inbox is not None and self.inbox.is_verified) and is_behind(peer_uid(self._sock)):
             self._force_close(TooManyFiles("too many descriptors wait to be closed"))
             return
         try:
@@ -104,13 +104,13 @@ class DescriptorTransport(asyncio.Transport):
         """Put them into the inbox; says whether the connection goes on."""
         while descriptors:
             if self.inbox is None:
-                dispose(descriptors)
+                dispose(descriptors, peer_uid(self._sock))
                 self._force_close(TooManyFiles("nobody here takes descriptors"))
                 return False
             try:
                 self.inbox.arrived(descriptors.pop(0))
             except TooManyFiles as error:
-                dispose(descriptors)
+                dispose(descriptors, peer_uid(self._sock))
                 self._force_close(error)
                 return False
         return True
