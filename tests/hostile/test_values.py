@@ -25,7 +25,7 @@ from nsm.apis.connectioncontext import (
     Route,
 )
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.composed import client, endpoint, nsmgr
 from nsm.chains.core import Call, Found, Internal, InvalidRequest, MeshError
@@ -437,3 +437,19 @@ async def test_a_terminal_is_shown_names_of_a_mesh_escaped(text, capsys):
     lines = [*told.out.splitlines(), *told.err.splitlines(), *tree(status)]
     assert len(lines) == 7
     assert all(line.isprintable() for line in lines)
+
+
+async def test_a_registry_keeps_no_text_that_a_terminal_would_obey(target):
+    """Neither by a manager nor at the registry itself, if that can be reached."""
+    async with Attacker(target) as attacker:
+        for text in CONTROLS:
+            for record in (
+                NetworkService(name=f"evil{text}"),
+                NetworkService(name="evil", matches=[Match(source_selector={"app": text})]),
+                NetworkServiceEndpoint(name=f"evil{text}", network_service_names=["evil"], url="tcp://127.0.0.1:9"),
+                NetworkServiceEndpoint(name="evil", network_service_names=[text], url="tcp://127.0.0.1:9"),
+                NetworkServiceEndpoint(name="evil", network_service_labels={"evil": NetworkServiceLabels({"a": text})}),
+            ):
+                with pytest.raises(MeshError, match="control or format character") as raised:
+                    await attacker.register(record)
+                assert str(raised.value).isprintable()

@@ -7,7 +7,7 @@ from nsm.chains.model import values
 from nsm.chains.model.values import check, read_number
 
 GOOD = {
-    "NAME": ["", "icmp-responder", "nse@my.domain", "nsc-0", "Forwarder_VPP", "a/b", "пинг", "x" * 512],
+    "NAME": ["", "two words", "icmp-responder", "nse@my.domain", "nsc-0", "Forwarder_VPP", "a/b", "пинг", "x" * 512],
     "LABEL": ["", "two words", "{{ .podName }}", "1,2"],
     "FREE": ["-t nat -A POSTROUTING -o {{ .NsmInterfaceName }};-t nat -L"],
     "URL": ["unix:///var/lib/nsm/nsm.io.sock", "inode://4/4026532281", "tcp://[fd00::1]:5001", "registry:5002"],
@@ -24,7 +24,6 @@ GOOD = {
 }
 BAD = {
     "NAME": [
-        "a b",
         "x" * 513,
         "a\nb",
         "a\x00b",

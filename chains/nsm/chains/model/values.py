@@ -111,9 +111,9 @@ def check(rule: Rule, value: str, where: str) -> None:
         raise InvalidRequest(f"{where} {rule.fault(value)}")
 
 
-NAME = Text(512, spaces=False)
+NAME = Text(512)
 """A name or an id: of a service, an endpoint, a client, a path segment, a connection; ``icmp@my.domain``, ``nsc-0``."""
-KEY = Text(512, spaces=False)
+KEY = Text(512)
 """The key of a label, a parameter, a metric."""
 LABEL = Text(1024)
 """The value of a label."""

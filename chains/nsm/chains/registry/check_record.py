@@ -6,15 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 
 from nsm.chains.core import Found, InvalidRequest, Kind, Limits, R, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.model.record_limits import excess
+from nsm.chains.model.record_values import check_record
 
 _SHOWN = 64
 """Characters of a name that an error shows."""
 
 
 class CheckRecord(RegistryElement[R]):
-    """Refuse a record, or a query, that exceeds `limits`: what is stored can be sent to whoever finds it.
+    """Refuse a record, or a query, that exceeds `limits` or has texts that cannot be.
 
-    Stands first in a server's chain.
+    What is stored can be sent to whoever finds it, and shown to anybody. Stands first in a server's chain.
     """
 
     def __init__(self, kind: Kind[R], limits: Limits) -> None:
@@ -46,3 +47,4 @@ class CheckRecord(RegistryElement[R]):
         fault = excess(call.record, self._limits, hops=max(0, tokens - 1))
         if fault is not None:
             raise InvalidRequest(f"{self._kind.noun} {call.record.name[:_SHOWN]!r} is too large: {fault}")
+        check_record(call.record)
