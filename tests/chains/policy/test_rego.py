@@ -189,10 +189,18 @@ def test_versions_that_a_config_map_keeps_are_not_policies_of_their_own(here):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
 def test_what_another_user_put_into_the_working_directory_is_no_policy(here):
+    """Nor what another user may exchange: a folder, or a link to a file that is in order today."""
+    (here / "good.rego").write_text(regos.EVERYBODY)
     path = here / "etc/nsm/opa/common/tokens_valid.rego"
-    path.write_text(regos.EVERYBODY)
-    os.chown(path, 4711, 4711)
-    with pytest.raises(ValueError, match="belongs to uid 4711"):
+    path.symlink_to(here / "good.rego")
+    assert PolicySet.select(SERVER_MASKS).files
+    for place in (path, path.parent, here / "etc", here):
+        os.chown(place, 4711, 4711, follow_symlinks=False)
+        with pytest.raises(ValueError, match=f"{place}: it belongs to uid 4711"):
+            PolicySet.select(SERVER_MASKS)
+        os.chown(place, 0, 0, follow_symlinks=False)
+    path.parent.chmod(0o777)
+    with pytest.raises(ValueError, match="common: everybody may write to it"):
         PolicySet.select(SERVER_MASKS)
 
 
@@ -307,6 +315,7 @@ async def test_a_change_is_in_force_with_the_next_call_and_a_broken_one_is_refus
 
 async def test_a_policy_that_loops_refuses_in_time_and_stops_nobody_else(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "SECONDS", 0.4)
+    monkeypatch.setattr(engine_module, "PAUSE", 0.1)
     chosen, begun = by_file(regos.LOOP, tmp_path), time.monotonic()
     slow = [asyncio.create_task(decided(chosen, good("slow"), "spiffe://test.mesh/slow")) for _ in range(3)]
     await asyncio.sleep(0.05)
@@ -321,6 +330,7 @@ async def test_a_policy_that_loops_refuses_in_time_and_stops_nobody_else(tmp_pat
 
 async def test_calls_that_are_given_up_are_not_evaluated_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "SECONDS", 0.3)
+    monkeypatch.setattr(engine_module, "PAUSE", 0.1)
     chosen = by_file(regos.LOOP, tmp_path)
     for _ in range(20):
         task = asyncio.create_task(decided(chosen, good("slow"), "spiffe://test.mesh/slow"))
@@ -345,8 +355,11 @@ async def test_too_many_calls_of_one_identity_are_refused_at_once(tmp_path, monk
 
 async def test_a_policy_that_takes_the_engine_down_refuses_and_the_next_call_is_served(tmp_path):
     chosen = by_file(regos.CRASH, tmp_path)
+    begun = time.monotonic()
     assert "mine" in await decided(chosen, good("bad"))
+    assert await decided(chosen, good(), "spiffe://test.mesh/other") is None
     assert await decided(chosen, good()) is None
+    assert time.monotonic() - begun > engine_module.PAUSE, "who did it waits"
 
 
 def base64(text):
