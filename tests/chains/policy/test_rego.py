@@ -229,6 +229,8 @@ def test_without_the_library_a_file_is_refused_with_what_to_install(tmp_path, mo
         ("package nsm\n\n\nvalid ? true\n", ":4: "),
         ("package nsm\n\nvalid { foo.bar(1) }\n", ":3: could not find function foo.bar"),
         ("package nsm\n# é\nvalid { not valid }\n", ":3: recursion detected"),
+        ("package nsm\nvalid { false; http.send({}) }\n", ":2: there is no function http.send here"),
+        ("package nsm\nvalid {\n  io.jwt.verify_rs256(1, 2) }\n", ":3: there is no function io.jwt.verify_rs256 here"),
         ("package nsm\n\nvalid { x }\n", ":3: use of undefined variable `x` is unsafe"),
         ("package nsm\n\nvalid if { false }\ndenied { true }\n", "`import future.keywords` is missing"),
         ("valid = true\n", ":1: it names no package"),
@@ -249,6 +251,34 @@ def test_a_broken_file_is_refused_with_its_path_and_line(text, told, tmp_path):
 
 async def test_a_package_of_another_name_is_as_good(tmp_path):
     assert await decided(by_file("package my.own_rules # of mine\nvalid = true\n", tmp_path), good()) is None
+
+
+SHOWN = """package nsm
+
+import rego.v1
+
+# io.jwt.verify_hs256() is not called, "http.send()" neither
+shown := crypto.x509.parse_certificates(input.auth_info.certificate)[0]
+
+valid if {
+    shown.URIStrings == ["spiffe://test.mesh/client"]
+    time.parse_rfc3339_ns(shown.NotAfter) > time.now_ns()
+    count(`io.jwt.encode_sign("x")`) > 0
+}
+"""
+
+
+async def test_a_policy_may_look_at_the_certificate_that_tls_has_seen(tmp_path):
+    chosen = by_file(SHOWN, tmp_path)
+    assert await decided(chosen, good()) is None
+    assert "is undefined" in await decided(chosen, good(), who=OTHER)
+    for certificate in ("", "none", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 5, None):
+        document = {**documents.of_path(good(), None, whole=True), "auth_info": {"certificate": certificate}}
+        assert "is undefined" in await chosen.refusal_by_files(document, None)
+
+
+async def test_a_default_alone_is_a_rule(tmp_path):
+    assert await decided(by_file("package test\n\ndefault valid := true\n", tmp_path), good()) is None
 
 
 def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path):
@@ -277,7 +307,6 @@ def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path):
         ('package nsm\nvalid = "true"\n', "gives neither true nor false"),
         ("package nsm\nvalid[x] { x := true }\n", "gives neither true nor false"),
         ("package nsm\nvalid = true { input.index }\nvalid = false { input.index }\n", "cannot be evaluated: line 3"),
-        ("package nsm\nvalid { http.send({}) }\n", "is undefined"),
         ("package nsm\nvalid { 1 / (input.index - 1) }\n", "cannot be evaluated: line 2"),
         ("package nsm\nvalid { startswith(input.index, `x`) }\n", "cannot be evaluated: line 2"),
     ],
