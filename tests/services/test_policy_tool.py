@@ -26,6 +26,7 @@ def logs_stay(monkeypatch):
 def tool(tmp_path, monkeypatch, capsys):
     """Tests a call by the policies of an environment: the exit code, and what is printed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(policy.logs, "set_up", lambda *_: None)  # it is for the whole process
     for name in [each for each in os.environ if each.startswith("NSM_")]:
         monkeypatch.delenv(name)
 

@@ -189,10 +189,18 @@ def test_versions_that_a_config_map_keeps_are_not_policies_of_their_own(here):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a file away")
 def test_what_another_user_put_into_the_working_directory_is_no_policy(here):
+    """Nor what another user may exchange: a folder, or a link to a file that is in order today."""
+    (here / "good.rego").write_text(regos.EVERYBODY)
     path = here / "etc/nsm/opa/common/tokens_valid.rego"
-    path.write_text(regos.EVERYBODY)
-    os.chown(path, 4711, 4711)
-    with pytest.raises(ValueError, match="belongs to uid 4711"):
+    path.symlink_to(here / "good.rego")
+    assert PolicySet.select(SERVER_MASKS).files
+    for place in (path, path.parent, here / "etc", here):
+        os.chown(place, 4711, 4711, follow_symlinks=False)
+        with pytest.raises(ValueError, match=f"{place}: it belongs to uid 4711"):
+            PolicySet.select(SERVER_MASKS)
+        os.chown(place, 0, 0, follow_symlinks=False)
+    path.parent.chmod(0o777)
+    with pytest.raises(ValueError, match="common: everybody may write to it"):
         PolicySet.select(SERVER_MASKS)
 
 
@@ -221,6 +229,8 @@ def test_without_the_library_a_file_is_refused_with_what_to_install(tmp_path, mo
         ("package nsm\n\n\nvalid ? true\n", ":4: "),
         ("package nsm\n\nvalid { foo.bar(1) }\n", ":3: could not find function foo.bar"),
         ("package nsm\n# é\nvalid { not valid }\n", ":3: recursion detected"),
+        ("package nsm\nvalid { false; http.send({}) }\n", ":2: there is no function http.send here"),
+        ("package nsm\nvalid {\n  io.jwt.verify_rs256(1, 2) }\n", ":3: there is no function io.jwt.verify_rs256 here"),
         ("package nsm\n\nvalid { x }\n", ":3: use of undefined variable `x` is unsafe"),
         ("package nsm\n\nvalid if { false }\ndenied { true }\n", "`import future.keywords` is missing"),
         ("valid = true\n", ":1: it names no package"),
@@ -241,6 +251,34 @@ def test_a_broken_file_is_refused_with_its_path_and_line(text, told, tmp_path):
 
 async def test_a_package_of_another_name_is_as_good(tmp_path):
     assert await decided(by_file("package my.own_rules # of mine\nvalid = true\n", tmp_path), good()) is None
+
+
+SHOWN = """package nsm
+
+import rego.v1
+
+# io.jwt.verify_hs256() is not called, "http.send()" neither
+shown := crypto.x509.parse_certificates(input.auth_info.certificate)[0]
+
+valid if {
+    shown.URIStrings == ["spiffe://test.mesh/client"]
+    time.parse_rfc3339_ns(shown.NotAfter) > time.now_ns()
+    count(`io.jwt.encode_sign("x")`) > 0
+}
+"""
+
+
+async def test_a_policy_may_look_at_the_certificate_that_tls_has_seen(tmp_path):
+    chosen = by_file(SHOWN, tmp_path)
+    assert await decided(chosen, good()) is None
+    assert "is undefined" in await decided(chosen, good(), who=OTHER)
+    for certificate in ("", "none", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 5, None):
+        document = {**documents.of_path(good(), None, whole=True), "auth_info": {"certificate": certificate}}
+        assert "is undefined" in await chosen.refusal_by_files(document, None)
+
+
+async def test_a_default_alone_is_a_rule(tmp_path):
+    assert await decided(by_file("package test\n\ndefault valid := true\n", tmp_path), good()) is None
 
 
 def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path):
@@ -269,7 +307,6 @@ def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path):
         ('package nsm\nvalid = "true"\n', "gives neither true nor false"),
         ("package nsm\nvalid[x] { x := true }\n", "gives neither true nor false"),
         ("package nsm\nvalid = true { input.index }\nvalid = false { input.index }\n", "cannot be evaluated: line 3"),
-        ("package nsm\nvalid { http.send({}) }\n", "is undefined"),
         ("package nsm\nvalid { 1 / (input.index - 1) }\n", "cannot be evaluated: line 2"),
         ("package nsm\nvalid { startswith(input.index, `x`) }\n", "cannot be evaluated: line 2"),
     ],
@@ -307,6 +344,7 @@ async def test_a_change_is_in_force_with_the_next_call_and_a_broken_one_is_refus
 
 async def test_a_policy_that_loops_refuses_in_time_and_stops_nobody_else(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "SECONDS", 0.4)
+    monkeypatch.setattr(engine_module, "PAUSE", 0.1)
     chosen, begun = by_file(regos.LOOP, tmp_path), time.monotonic()
     slow = [asyncio.create_task(decided(chosen, good("slow"), "spiffe://test.mesh/slow")) for _ in range(3)]
     await asyncio.sleep(0.05)
@@ -321,6 +359,7 @@ async def test_a_policy_that_loops_refuses_in_time_and_stops_nobody_else(tmp_pat
 
 async def test_calls_that_are_given_up_are_not_evaluated_side_by_side(tmp_path, monkeypatch):
     monkeypatch.setattr(engine_module, "SECONDS", 0.3)
+    monkeypatch.setattr(engine_module, "PAUSE", 0.1)
     chosen = by_file(regos.LOOP, tmp_path)
     for _ in range(20):
         task = asyncio.create_task(decided(chosen, good("slow"), "spiffe://test.mesh/slow"))
@@ -345,8 +384,11 @@ async def test_too_many_calls_of_one_identity_are_refused_at_once(tmp_path, monk
 
 async def test_a_policy_that_takes_the_engine_down_refuses_and_the_next_call_is_served(tmp_path):
     chosen = by_file(regos.CRASH, tmp_path)
+    begun = time.monotonic()
     assert "mine" in await decided(chosen, good("bad"))
+    assert await decided(chosen, good(), "spiffe://test.mesh/other") is None
     assert await decided(chosen, good()) is None
+    assert time.monotonic() - begun > engine_module.PAUSE, "who did it waits"
 
 
 def base64(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from itertools import islice
 
@@ -41,10 +42,21 @@ def found_files(mask: str) -> dict[str, str]:
 def _name(base: str, path: str) -> str:
     if not path.startswith(OWN_FOLDER):
         return os.path.join(base, path)
-    whole = os.path.join(base, path)
-    if base != "/" and os.path.exists(whole) and (owner := os.stat(whole).st_uid) not in (0, os.geteuid()):
-        raise ValueError(f"{whole} belongs to uid {owner}, neither root nor who runs this: it makes no policies here")
+    if base != "/":
+        _check_place(base, path)
     return path
+
+
+def _check_place(base: str, path: str) -> None:
+    """Who may write where a component was started makes no policies for it: neither the file, nor a folder of it."""
+    parts = path.split("/")
+    for length in range(len(parts) + 1):
+        place = os.path.join(base, *parts[:length])
+        found = os.lstat(place)
+        is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX and not stat.S_ISLNK(found.st_mode)
+        if found.st_uid not in (0, os.geteuid()) or is_open:
+            whose = "everybody may write to it" if is_open else f"it belongs to uid {found.st_uid}"
+            raise ValueError(f"policies below {base} are not safe, {place}: {whose}; take them away or start elsewhere")
 
 
 def _fitting(base: str, mask: str) -> Iterator[str]:

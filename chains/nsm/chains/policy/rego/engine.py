@@ -7,6 +7,7 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ SECONDS = 1.0
 LOAD_SECONDS = 3.0
 WAITING = 256
 """Calls of one identity that may wait for their turn; one of them is evaluated at a time."""
+PAUSE = 1.0
+"""Seconds that an identity's next call waits after one that took too long or brought a process down."""
 MOST_INPUT = 1 << 20
 
 _REASONS = {
@@ -71,7 +74,7 @@ class Engine:
             raise
         work = self._threads.submit(self._with_process, lambda process: _refusal(process, sources, document))
         work.add_done_callback(self._ending(whose, turn))  # also if nobody waits for it any more by then
-        return await asyncio.wrap_future(work)
+        return (await asyncio.wrap_future(work)).refusal
 
     def _turn(self, whose: str) -> _Turn:
         turn = self._turns.get(whose)
@@ -79,14 +82,15 @@ class Engine:
             turn = self._turns[whose] = _Turn()
         return turn
 
-    def _ending(self, whose: str, turn: _Turn) -> Callable[[Future[Any]], None]:
+    def _ending(self, whose: str, turn: _Turn) -> Callable[[Future[_Outcome]], None]:
         def end() -> None:
             turn.lock.release()
             self._leave(whose, turn)
 
-        def ended(_: Future[Any]) -> None:
+        def ended(work: Future[_Outcome]) -> None:
+            pause = PAUSE if not work.cancelled() and work.exception() is None and work.result().is_costly else 0.0
             with suppress(RuntimeError):  # the loop is closed, and nobody's turn comes any more
-                turn.loop.call_soon_threadsafe(end)
+                turn.loop.call_soon_threadsafe(turn.loop.call_later, pause, end)
 
         return ended
 
@@ -111,6 +115,14 @@ def engine() -> Engine:
     return Engine()
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a call, and whether it cost a process."""
+
+    refusal: str | None
+    is_costly: bool = False
+
+
 class _Turn:
     """The calls of one identity: evaluated one by one."""
 
@@ -130,19 +142,19 @@ def _load(process: Process, source: Source) -> None:
     process.knows[source.path] = source
 
 
-def _refusal(process: Process, sources: Sequence[Source], document: Mapping[str, Any]) -> str | None:
+def _refusal(process: Process, sources: Sequence[Source], document: Mapping[str, Any]) -> _Outcome:
     try:
         for source in sources:
             if process.knows.get(source.path) is not source:
                 _load(process, source)
         values = process.ask({"ask": [each.path for each in sources], "input": document}, SECONDS)["values"]
     except ValueError as error:
-        return f"{sources[0].title}: {error}"
+        return _Outcome(f"{sources[0].title}: {error}", is_costly=True)
     except Unanswered as error:
-        return f"{' or '.join(each.title for each in sources)}: {error}"
+        return _Outcome(f"{' or '.join(each.title for each in sources)}: {error}", is_costly=True)
     if values[-1] == "true":
-        return None
-    return f"{sources[len(values) - 1].title}: {_REASONS.get(values[-1], values[-1])}"
+        return _Outcome(None)
+    return _Outcome(f"{sources[len(values) - 1].title}: {_REASONS.get(values[-1], values[-1])}")
 
 
 def _fits(document: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ Standard input is a socket. A question is a line of JSON, and so is its answer:
 A value is `true`, `false`, `undefined`, `other` (neither), or what the engine gave up at. What a policy prints, or
 gives beside that, goes nowhere: it may be a token.
 
-The engine is regorus. It has no functions for tokens: those that NSM's policies use are here.
+The engine is regorus. It has no functions for tokens and certificates: those that policies of NSM need are here.
 """
 
 import base64
@@ -32,11 +32,13 @@ MOST_TOKEN = 64 << 10
 _TOKENS = """package nsm__tokens
 decode(token) = parts { parts := nsm__tokens.decode(token); parts != null }
 verify_es256(token, key) = valid { valid := nsm__tokens.verify(token, key); valid != null }
+parse_certificates(pem) = found { found := nsm__tokens.certificates(pem); found != null }
 """
 """What a function gives up on is undefined, which a function of Python cannot say."""
 _WORDS = re.compile(
     r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*'  # what is no code
-    r"|\bio\.jwt\.(?P<function>decode|verify_es256)(?=\()|(?<![.\w])(?P<keyword>if|contains|every|in)(?![.\w(])"
+    r"|\b(?:io\.jwt|crypto\.x509)\.(?P<function>decode|verify_es256|parse_certificates)(?=\()"
+    r"|\b(?P<missing>io\.jwt\.\w+|crypto\.x509\.\w+|http\.send|net\.lookup_ip_addr|providers\.[\w.]+)(?=\()|(?<![.\w])(?P<keyword>if|contains|every|in)(?![.\w(])"
 )
 _KEYWORDS_ARE_IMPORTED = re.compile(r"^[ \t]*import[ \t]+(?:future\.keywords|rego\.v1)\b", re.MULTILINE)
 _PLACE = re.compile(r"--> policy:(\d+):")
@@ -58,8 +60,7 @@ class _Policy:
 
     def __init__(self, text: str, package: str) -> None:
         self._rule = f"data.{package}.valid"
-        if "verify_es256" in text:
-            _is_signed("", "")  # its libraries are loaded now, not on a call's time
+        _check_functions(text)
         code = _WORDS.sub(lambda found: f"data.nsm__tokens.{name}" if (name := found["function"]) else found[0], text)
         try:
             self._engine = _engine(code, v0=False)
@@ -94,10 +95,21 @@ def _engine(code: str, *, v0: bool) -> Any:
     engine.set_rego_v0(True)
     engine.add_extension("nsm__tokens.decode", 1, _decode)
     engine.add_extension("nsm__tokens.verify", 2, _is_signed)
+    engine.add_extension("nsm__tokens.certificates", 1, _certificates)
     engine.add_policy("tokens", _TOKENS)
     engine.set_rego_v0(v0)
     engine.add_policy("policy", code)
     return engine
+
+
+def _check_functions(text: str) -> None:
+    """The engine tells of a function that it has not when it comes there, which may be a call of another day."""
+    for found in _WORDS.finditer(text):
+        if found["missing"]:
+            line = text.count("\n", 0, found.start()) + 1
+            raise _Fault(f"there is no function {found['missing']} here", line)
+        if found["function"] in {"verify_es256", "parse_certificates"}:
+            _is_signed("", "")  # its libraries are loaded now, not on a call's time
 
 
 def _check_keywords(text: str, of_v1: RuntimeError) -> None:
@@ -172,6 +184,29 @@ def _is_signed(token: Any, key: Any) -> bool | None:
     return True
 
 
+def _certificates(pem: Any) -> list[dict[str, Any]] | None:
+    """What policies may ask of certificates (PEM): names, of which a URI is the SPIFFE ID, and times; or None."""
+    from cryptography import x509  # noqa: PLC0415
+
+    try:
+        found = x509.load_pem_x509_certificates(pem.encode()) if len(pem) <= MOST_TOKEN else []
+        return [_certificate(each) for each in found] or None
+    except Exception:  # of a certificate that is none
+        return None
+
+
+def _certificate(found: Any) -> dict[str, Any]:
+    from cryptography import x509  # noqa: PLC0415
+
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return {
+        "URIStrings": names.get_values_for_type(x509.UniformResourceIdentifier),
+        "DNSNames": names.get_values_for_type(x509.DNSName),
+        "NotBefore": found.not_valid_before_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "NotAfter": found.not_valid_after_utc.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
 def _load(policies: dict[str, _Policy], question: dict[str, Any]) -> dict[str, Any]:
     try:
         policies[question["load"]] = _Policy(question["text"], question["package"])
@@ -202,6 +237,7 @@ def _limit_memory() -> None:
 
 def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file of any kind
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)  # of a terminal: this process ends with the one that started it
     import regorus  # noqa: PLC0415, F401 - before the first question: it takes a while
