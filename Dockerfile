@@ -1,14 +1,15 @@
 # An image for each component: docker build --target registry -t localhost/nsm/registry:0.1.0 .
 #
-# BASE is what all stand on: Debian (or another with apt) and Python 3.11 or newer. What installs takes wheels from the
-# stage of that name, so that no image has pip in it, or a source. The build needs BuildKit: DOCKER_BUILDKIT=1 where
-# that is not the default.
+# BASE is what all stand on: Debian (or another with apt) and Python 3.11 or newer; NAME@sha256:DIGEST pins it, and the
+# label ...base.digest says which one it was. What installs takes wheels from the stage of that name, whose hashes are in
+# locks/images.txt, so that no image has pip in it, or a source. The build needs BuildKit: DOCKER_BUILDKIT=1 where that
+# is not the default.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM $BASE AS wheels
 RUN python3 -m pip --version || { apt-get update && apt-get install -y --no-install-recommends python3-pip; }
 WORKDIR /src
-COPY LICENSE constraints.txt ./
+COPY LICENSE locks/images.txt ./
 COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel
@@ -18,8 +19,11 @@ ARG PIP_INDEX_URL
 # The secret "ca" is a file with the authorities that pip is to trust, where the index has one of its own.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=/run/ca.pem \
     if [ -s /run/ca.pem ]; then export PIP_CERT=/run/ca.pem; fi; \
-    export PIP_CONSTRAINT=/src/constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1; \
-    python3 -m pip wheel -q -w /wheels pip ./apis './chains[otlp,rego]' './forwarder-kernel[prometheus]' './services[dns,k8s]' './webhook[prometheus]' && \
+    export PIP_DISABLE_PIP_VERSION_CHECK=1; \
+    python3 -m pip wheel -q --require-hashes --only-binary=:all: -w /wheels -r images.txt && \
+    python3 -m pip install -q --no-index -f /wheels --target /build hatchling && \
+    PYTHONPATH=/build python3 -m pip wheel -q --no-deps --no-index --no-build-isolation -w /wheels \
+        ./apis ./chains ./forwarder-kernel ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
         > /wheels/install && \
@@ -36,10 +40,14 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
 ARG VERSION=0.1.0
 ARG REVISION=
 ARG SOURCE=
+ARG BASE
+ARG BASE_DIGEST=
 LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.source=$SOURCE \
       org.opencontainers.image.revision=$REVISION \
+      org.opencontainers.image.base.name=$BASE \
+      org.opencontainers.image.base.digest=$BASE_DIGEST \
       org.opencontainers.image.version=$VERSION
 
 FROM chains AS services

