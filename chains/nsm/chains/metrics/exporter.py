@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from nsm.chains.core import Tasks
 from nsm.chains.logs import log
 
+from .bounded import bound
 from .config import PrometheusConfig
 
 Read = Callable[[str], Awaitable[Iterable[Metric]]]
@@ -59,6 +60,7 @@ async def _serve(read: Read, config: PrometheusConfig, served: list[WSGIServer])
                 client_auth_required=bool(config.prometheus_ca_file),
                 tls_min_version=ssl.TLSVersion.TLSv1_3,
             )
+            bound(server)
             served.append(server)
         except OSError as error:
             log.warning("metrics are not served", port=port, reason=str(error), again_in_s=pause)
