@@ -249,17 +249,33 @@ async def test_where_the_node_s_pods_have_their_groups_shows_by_our_own(node, im
                 await node.answer()
 
 
-async def test_where_our_own_groups_are_none_of_a_pod_s_the_variables_are_named(node, impatient):
-    node.pod("identity-x", DB, namespace="nsm-system")
+async def test_outside_of_a_pod_those_of_the_node_are_expected_at_the_root_unless_the_variables_say_where(
+    node, impatient, capsys
+):
     node.pod("web", WEB)
     groups_of(node, "self", "0::/system.slice/nsm.service\n")
-    groups_of(node, os.getpid(), f"0::/kubelet/kubepods/besteffort/pod{WEB}/c1\n")
     own = "nsm-system", "identity-x"
     async with node.issuing(own=own):
-        with pytest.raises(GRPCError, match="set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT"):
+        node.belongs(os.getpid(), WEB)
+        assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
+        groups_of(node, os.getpid(), f"0::/kubelet/kubepods/besteffort/pod{WEB}/c1\n")
+        with pytest.raises(GRPCError, match="it is in no pod"):
             await node.answer()
+    assert "NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT say where they are" in capsys.readouterr().out
     async with node.issuing(own=own, driver="cgroupfs", root="/kubelet"):
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
+
+
+async def test_in_what_is_not_the_pod_that_it_was_told_nobody_is_recognised_and_the_variables_are_named(
+    node, impatient
+):
+    node.pod("identity-x", DB, namespace="nsm-system")
+    node.pod("web", WEB)
+    groups_of(node, "self", f"0::/kubepods/besteffort/pod{WEB}/c1\n")
+    node.belongs(os.getpid(), WEB)
+    async with node.issuing(own=("nsm-system", "identity-x")):
+        with pytest.raises(GRPCError, match="set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT"):
+            await node.answer()
 
 
 async def test_many_callers_of_one_pod_do_not_wait_for_its_news_without_bound(node, monkeypatch):

@@ -125,6 +125,11 @@ def layout_around(own: Own) -> Layout | None:
     return None
 
 
+def looks_like_a_pod_s(cgroup: str) -> bool:
+    """Whether a group above the process is named as one of a pod, wherever that is."""
+    return re.search(r"pod[0-9a-f]{8}[-_0-9a-f]{24,}", cgroup) is not None
+
+
 def group_names(containers: Iterable[str], driver: str) -> set[str]:
     """The names of the groups of these containers, as the API server tells their ids: `containerd://3f2a..`."""
     runtimes = (container.partition("://") for container in containers)
