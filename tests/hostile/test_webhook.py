@@ -103,7 +103,7 @@ async def test_a_body_that_trickles_is_not_waited_for(capsys):
 @pytest.mark.usefixtures("impatient")
 async def test_connections_that_say_nothing_before_tls_are_few_by_address_and_end():
     async with attacked() as (connect, bystander):
-        silent = [await connect(tls=False) for _ in range(200)]
+        silent = [await connect(tls=False) for _ in range(300)]
         assert await is_answered(bystander)
         async with asyncio.timeout(10):
             for reader, _ in silent:
@@ -164,7 +164,7 @@ async def test_who_goes_away_in_the_middle_of_a_body_leaves_nothing_in_the_log(c
 
 async def test_bodies_of_one_address_do_not_take_the_memory_of_all(monkeypatch):
     monkeypatch.setattr(bodies, "_TIME", 2.0)
-    monkeypatch.setattr(bodies, "_AT_ONCE", 4)
+    monkeypatch.setattr(bodies, "_AT_ONCE", 2)
     async with attacked() as (connect, bystander):
         large = b" " * (3 * 2**20 - 10_000)
         readers = []

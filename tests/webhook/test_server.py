@@ -69,6 +69,16 @@ async def test_an_object_of_the_size_that_an_api_server_takes_is_answered():
         assert len(answer["response"]["patch"]) < 10_000
 
 
+async def test_as_many_reviews_as_an_api_server_asks_at_once_are_answered():
+    """Over a connection each, from one address: 200 by default."""
+    mine = made()
+    async with server() as (port, certificate), Caller(port, mine.authority) as caller:
+        certificate.show(Chain.read(mine.pem))
+        caller._session.connector._limit = 0
+        answers = await asyncio.gather(*(caller.post("/mutate", json=review(pod("kernel://a"))) for _ in range(200)))
+    assert {status for status, _ in answers} == {200}
+
+
 async def test_a_namespace_that_cannot_be_asked_about_is_no_answer():
     """The configuration's failurePolicy decides then."""
     mine = made()

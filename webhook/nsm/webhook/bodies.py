@@ -12,7 +12,7 @@ from nsm.chains.core import Exhausted, InvalidRequest, Limits, TimedOut
 _TIME = 5.0
 """Seconds that a body may take; API servers wait 10 s for the answer."""
 _AT_ONCE = 8
-"""Bodies of the largest size that are held at once; one address may have a quarter of that."""
+"""Bodies of the largest size that are held at once; one address may have half of that."""
 _MOST_VALUES = 200_000
 """Values in a review: each takes a hundred bytes of memory, however short it is."""
 
@@ -48,7 +48,7 @@ class Bodies:
     def _check(self, size: int, address: str) -> None:
         if size > self._largest:
             raise self._too_large()
-        if self._held[address] > _AT_ONCE * self._largest // 4 or self._held.total() > _AT_ONCE * self._largest:
+        if self._held[address] > _AT_ONCE * self._largest // 2 or self._held.total() > _AT_ONCE * self._largest:
             raise Exhausted("too many reviews arrive at once; ask again later")
 
     def _too_large(self) -> InvalidRequest:

@@ -1,7 +1,7 @@
 """Who may connect, and for how long without a request: anybody in a cluster may reach the webhook's port.
 
-The API server has a few connections from a few addresses. Each address has a share of what there is, so that others
-who connect and say nothing, or say it slowly, keep nobody else out.
+An API server has as many connections as it asks at once, 200 by default. Each address has a share of what there is, so
+that others who connect and say nothing, or say it slowly, keep nobody else out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Door:
 
     def _is_full(self, address: str) -> bool:
         everybody = self._present.total() >= self._limits.webhook_connections
-        return everybody or self._present[address] >= max(1, self._limits.webhook_connections // 8)
+        return everybody or self._present[address] >= max(1, self._limits.webhook_connections // 4)
 
     async def _attend(self, sock: socket.socket, address: str) -> None:
         """Stay with one connection until its end."""

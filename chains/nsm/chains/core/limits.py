@@ -21,7 +21,7 @@ class Limits:
     addresses: int = _limit(64, "addresses of one side of a connection")
     routes: int = _limit(256, "routes of one side of a connection")
     policies: int = _limit(64, "policy routes of a connection")
-    webhook_connections: int = _limit(256, "connections to the webhook; an eighth of them from one address")
+    webhook_connections: int = _limit(1024, "connections to the webhook; a quarter of them from one address")
     webhook_review: int = _limit(3 * 2**20, "bytes of a review that the webhook is sent")
     identity_connections: int = _limit(128, "connections of one container or user to a socket of the identity issuer")
     identity_streams: int = _limit(16, "streams that one process may have open at the identity issuer")
