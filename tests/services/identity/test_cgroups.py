@@ -55,6 +55,11 @@ IN_A_NAMESPACE = Recogniser(AT_THE_ROOT, Own(SELF, "BestEffort", "0::/\n"))
             AT_THE_ROOT,
         ),
         (
+            f"/my_root.slice/my_root-kubepods.slice/my_root-kubepods-pod{UID_}.slice/crio-{ID}.scope",
+            ("Guaranteed", f"crio-{ID}.scope", SYSTEMD),
+            [Layout(SYSTEMD, ("my-root",))],
+        ),
+        (
             f"/system.slice/containerd.service/kubepods-besteffort-pod{UID_}.slice:cri-containerd:{ID}",
             ("BestEffort", ID, BOTH),
             [Layout(BOTH)],

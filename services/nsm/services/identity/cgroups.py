@@ -70,7 +70,8 @@ class Layout:
         parts = [*self.root, "kubepods", *([QOS[qos]] if QOS[qos] else []), f"pod{_THE_UID}"]
         if self.driver == CGROUPFS:
             return f"{self.outer}/{'/'.join(parts)}/{_THE_CONTAINER}"
-        slices = [f"{'-'.join(parts[: number + 1])}.slice" for number in range(len(parts))]
+        escaped = [part.replace("-", "_") for part in parts]  # a dash divides the levels
+        slices = [f"{'-'.join(escaped[: number + 1])}.slice" for number in range(len(escaped))]
         if self.driver == SYSTEMD:
             return f"{self.outer}/{'/'.join(slices)}/{_THE_CONTAINER}"
         return f"{self.outer}/system.slice/containerd.service/{slices[-1]}:cri-containerd:{_THE_CONTAINER}"
