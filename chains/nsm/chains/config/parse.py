@@ -129,8 +129,8 @@ def address_groups(value: str) -> tuple[tuple[str, ...], ...]:
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]|([^\[\],\s]+)")
-_GROUPS = re.compile(rf"\s*(?:(?:{_GROUP.pattern})\s*)?(?:,\s*(?:(?:{_GROUP.pattern})\s*)?)*")
-"""Each character can be matched in one way only, so what does not match is found out at once."""
+_ONE = rf"(?:(?:{_GROUP.pattern})\s*+)?+"
+_GROUPS = re.compile(rf"\s*+{_ONE}(?:,\s*+{_ONE})*+")
 
 
 def _prefix(value: str) -> Network:

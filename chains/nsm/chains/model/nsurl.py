@@ -80,14 +80,13 @@ def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
         raise ValueError("expected groups of URLs such as [kernel://a/nsm-1,kernel://b],[kernel://c]")
     groups = [[item.strip() for item in group.split(",") if item.strip()] for group in _GROUP.findall(value)]
     flat = [item for group in groups for item in group]
-    if twice := {item for item, times in Counter(flat).items() if times > 1}:
+    if twice := [item for item, times in Counter(flat).items() if times > 1]:
         raise ValueError(f"{min(twice)!r} is there twice")
     return tuple(tuple(parse_nsurl(item) for item in group) for group in groups if group)
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
-_GROUPS = re.compile(rf"\s*(?:{_GROUP.pattern}\s*)?(?:,\s*(?:{_GROUP.pattern}\s*)?)*")
-"""Each character can be matched in one way only, so what does not match is found out at once."""
+_GROUPS = re.compile(rf"\s*+(?:{_GROUP.pattern}\s*+)?+(?:,\s*+(?:{_GROUP.pattern}\s*+)?+)*+")
 
 
 def parse_nsurl(url: str) -> NsUrl:
