@@ -40,7 +40,7 @@ def ask(number):
 
 @asynccontextmanager
 async def attacked(tmp_path, policy):
-    """An endpoint that goes by the policy too, and who asks it: the attacker, then the bystander."""
+    """An endpoint that goes by the policy too, and who asks it: the attacker, then two bystanders."""
     (tmp_path / "mine.rego").write_text(POLICIES[policy])
     url = f"unix://{tmp_path}/nse.sock"
     server = endpoint("nse", identity_of(AUTHORITY, "nse"), [], policies=[*SERVER_MASKS, f"{tmp_path}/mine.rego"])
@@ -48,7 +48,7 @@ async def attacked(tmp_path, policy):
         await stack.enter_async_context(server)
         await stack.enter_async_context(serve([url], server.methods(), identity_of(AUTHORITY, "nse"), name="nse"))
         asking = []
-        for workload, name in (("attacker", CALLER[policy]), ("bystander", "bystander")):
+        for workload, name in (("attacker", CALLER[policy]), ("bystander", "bystander"), ("second", "second")):
             pool = await stack.enter_async_context(Pool(identity_of(AUTHORITY, workload), dial_timeout=2))
             begin = Begin(merge=merge_with_returned)
             asking.append(client(name, [], RemoteNetworkService(pool), url=url, begin=begin))
@@ -57,8 +57,8 @@ async def attacked(tmp_path, policy):
 
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_who_makes_a_policy_slow_waits_alone(policy, tmp_path):
-    async with attacked(tmp_path, policy) as (attacker, bystander):
-        await bystander.request(ask(0))
+    async with attacked(tmp_path, policy) as (attacker, bystander, second):
+        await asyncio.gather(*(each.request(ask("first")) for each in (bystander, second)))  # both processes run
         calls = [asyncio.create_task(attacker.request(ask(number))) for number in range(60)]
         await asyncio.sleep(0.05)
         took = []
@@ -78,7 +78,7 @@ async def test_who_makes_a_policy_slow_waits_alone(policy, tmp_path):
 
 
 async def test_what_a_policy_takes_is_not_taken_from_the_component(tmp_path):
-    async with attacked(tmp_path, "greedy") as (attacker, bystander):
+    async with attacked(tmp_path, "greedy") as (attacker, bystander, _):
         await bystander.request(ask(0))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for number in range(3):

@@ -101,9 +101,12 @@ class Engine:
 
     def _with_process(self, work: Callable[[Process], T]) -> T:
         process = self._processes.get()
+        known = list(process.knows.values())
         try:
             return work(process)
         finally:
+            if known and not process.knows:
+                _revive(process, known)
             self._processes.put(process)
 
 
@@ -140,6 +143,13 @@ def _load(process: Process, source: Source) -> None:
     if "error" in answer:
         raise ValueError(f"{source.path}:{answer['line'] or 1}: {answer['error']}")
     process.knows[source.path] = source
+
+
+def _revive(process: Process, sources: Sequence[Source]) -> None:
+    """Start it again, with what it knew: that takes the time of who brought it down, and not that of who comes next."""
+    with suppress(ValueError):
+        for source in sources:
+            _load(process, source)
 
 
 def _refusal(process: Process, sources: Sequence[Source], document: Mapping[str, Any]) -> _Outcome:

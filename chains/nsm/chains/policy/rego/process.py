@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .source import Source
+
 _WORKER = Path(__file__).with_name("worker.py")
 _START_SECONDS = 20.0
 _MOST_ANSWERED = 1 << 16
@@ -31,7 +33,7 @@ class Process:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
-        self.knows: dict[str, object] = {}
+        self.knows: dict[str, Source] = {}
         """What was loaded, by name: forgotten with the process."""
 
     def ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:
