@@ -311,7 +311,9 @@ class Channel(GrpclibChannel):
             except BaseException:
                 sock.close()
                 raise
-            await start_tls(sock, protocol, context, server_side=False, handshake_timeout=self._dial_timeout)
+            await start_tls(
+                sock, protocol, context, server_side=False, handshake_timeout=self._dial_timeout, limits=self.limits
+            )
         else:
             host = self.address.host or "localhost"
             transport, _ = await self._loop.create_connection(

@@ -1,4 +1,4 @@
-"""TLS over an accepted TCP connection, with buffers of a size that fits what is sent."""
+"""TLS with buffers of a size that fits what is sent, and over an accepted TCP connection."""
 
 from __future__ import annotations
 
