@@ -51,12 +51,12 @@ LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
       org.opencontainers.image.version=$VERSION
 
 FROM chains AS services
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services 'nsm-chains[rego]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[prometheus]' 'nsm-chains[rego]'
 USER 65532:65532
 
 # What speaks to a cluster's API server.
 FROM chains AS cluster
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s,prometheus]'
 USER 65532:65532
 
 FROM cluster AS registry

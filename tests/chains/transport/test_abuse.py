@@ -240,33 +240,64 @@ async def test_what_a_later_version_may_say_is_passed_over():
 
 
 async def test_thousands_of_calls_at_once_share_a_connection():
-    waiting, go = 0, asyncio.Event()
+    """Those that would be too many wait for their turn, in the order in which they were made."""
+    running, most, begun = 0, 0, []
 
     async def wait(message, _incoming):
-        nonlocal waiting
-        waiting += 1
-        await go.wait()
+        nonlocal running, most
+        begun.append(message.service)
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
         return message
 
     async with server(methods={"/t/Wait": Unary(HealthCheckRequest, wait)}) as (url, pool):
         await check_health(pool, url)
         before = descriptors()
         channel = pool.channel(url)
-        calls = [
-            asyncio.create_task(channel.unary("/t/Wait", HealthCheckRequest(service=f"{n}"), HealthCheckRequest))
-            for n in range(3000)
-        ]
-        while waiting < 3000:
-            await asyncio.sleep(0.01)
-        assert descriptors() <= before
-        go.set()
+        calls = [channel.unary("/t/Wait", HealthCheckRequest(service=f"{n}"), HealthCheckRequest) for n in range(3000)]
         answers = await asyncio.gather(*calls)
-        assert [answer.service for answer, _ in answers] == [f"{n}" for n in range(3000)]
+        assert descriptors() <= before
+        assert [answer.service for answer, _ in answers] == begun == [f"{n}" for n in range(3000)]
+        assert most <= Limits().calls
+
+
+async def test_a_burst_on_a_fresh_connection_is_queued():
+    """Whatever it is that the other side has not said yet: how many streams it takes."""
+
+    async def echo(message, _incoming):
+        return message
+
+    async with server(methods={"/t/Echo": Unary(HealthCheckRequest, echo)}) as (url, pool):
+        channel = pool.channel(url)
+        calls = [channel.unary("/t/Echo", HealthCheckRequest(service=f"{n}"), HealthCheckRequest) for n in range(1500)]
+        assert len(await asyncio.gather(*calls)) == 1500
+
+
+async def test_calls_that_take_long_do_not_hold_up_those_behind_them():
+    """Who is slow may be somebody else's endpoint: a place is held for a moment only."""
+    never = asyncio.Event()
+
+    async def wait(message, _incoming):
+        await never.wait()
+        return message
+
+    async with server(methods={"/t/Wait": Unary(HealthCheckRequest, wait)}) as (url, pool):
+        channel = pool.channel(url)
+        slow = [
+            asyncio.ensure_future(channel.unary("/t/Wait", HealthCheckRequest(), HealthCheckRequest))
+            for _ in range(2 * Limits().calls)
+        ]
+        await asyncio.sleep(0.01)
+        assert await check_health(pool, url, timeout=3)
+        never.set()
+        await asyncio.gather(*slow)
 
 
 async def test_a_peer_that_does_not_read_holds_nobody_else_up():
     """Its calls wait for it; the others do not, and what waits for it ends with it."""
-    big = Connection(id="c", labels={"x": "y" * 1_000_000})
+    big = Connection(id="c", labels={"x": "y" * 40_000})
     async with server() as (url, pool):
         context = identity_of(AUTHORITY, "lazy").client_context()
         port = int(url.rpartition(":")[2])

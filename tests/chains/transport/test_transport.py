@@ -88,8 +88,8 @@ async def test_a_call_crosses_with_both_identities_verified(tmp_path, kind):
     echo, url = Echo(), f"unix://{tmp_path}/s.sock" if kind == "unix" else "tcp://127.0.0.1:0"
     async with mesh(tmp_path, echo, url) as (target, pool):
         chain = Chain([Begin()], RemoteNetworkService(pool))
-        call = request(target=target, labels={"a": "b" * 100_000})
-        assert (await chain.request(call)).labels["a"] == "b" * 100_000
+        call = request(target=target, labels={"a": "b" * 40_000})
+        assert (await chain.request(call)).labels["a"] == "b" * 40_000
         assert call.server_peer.spiffe_id == "spiffe://test.mesh/server"
         assert echo.peers == ["spiffe://test.mesh/client"]
         assert await check_health(pool, target)

@@ -46,6 +46,7 @@ async def serve(tmp_path):
 def connected(path):
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
+    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")  # who says nothing is no guest yet
     connection.setblocking(False)
     return connection
 

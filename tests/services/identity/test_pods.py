@@ -87,7 +87,7 @@ def impatient(monkeypatch):
 def kernel(request, monkeypatch):
     """Kernels before 6.5 do not know SO_PEERPIDFD."""
     if request.param == "5.10":
-        monkeypatch.setattr("nsm.chains.transport.server._SO_PEERPIDFD", 9999)
+        monkeypatch.setattr("nsm.chains.transport.credentials._SO_PEERPIDFD", 9999)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from nsm.chains.core import InvalidRequest
+from nsm.chains.core.errors import cut
 
+_LONGEST = 1024
+_LONGEST_PATH = 107
+"""Bytes: what the kernel has room for, beside the one that ends it (unix(7))."""
+_HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
+"""A name or an address of either family; a zone may follow an IPv6 address."""
 _IPV4_IN_BRACKETS = re.compile(r"^tcp://\[([\d.]+)\]:")
 
 
@@ -42,13 +48,22 @@ class Address:
 
 def parse_address(url: str) -> Address:
     """Read a URL or a gRPC target. Raises `InvalidRequest` with what would do."""
+    if len(url) > _LONGEST:
+        raise _invalid(url, f"it has more than {_LONGEST} characters")
     scheme, _, rest = url.partition(":")
     if scheme == "unix":
-        path = unquote(rest[2:] if rest.startswith("//") else rest)
-        if not path:
-            raise _invalid(url, "it has no path")
-        return Address(path=path)
+        return Address(path=_path(url, unquote(rest[2:] if rest.startswith("//") else rest)))
     return _host_and_port(url, url if "://" in url else f"tcp://{url}")
+
+
+def _path(url: str, path: str) -> str:
+    if not path:
+        raise _invalid(url, "it has no path")
+    if not path.isprintable():
+        raise _invalid(url, "its path has a character that is not printable")
+    if len(path.encode()) > _LONGEST_PATH:
+        raise _invalid(url, f"its path has more than {_LONGEST_PATH} bytes")
+    return path
 
 
 def _host_and_port(url: str, full: str) -> Address:
@@ -61,8 +76,11 @@ def _host_and_port(url: str, full: str) -> Address:
         raise _invalid(url, f"scheme {parts.scheme!r} is unknown")
     if port is None:
         raise _invalid(url, "it has no port")
-    return Address(host=parts.hostname or "", port=port)
+    host = parts.hostname or ""
+    if not _HOST.fullmatch(host) or any(len(label) > 63 for label in host.split(".")):
+        raise _invalid(url, "its host is neither a name nor an address")
+    return Address(host=host, port=port)
 
 
 def _invalid(url: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{url!r} is no address: {why}; write unix:///path, tcp://host:port or host:port")
+    return InvalidRequest(f"{cut(url, 256)!r} is no address: {why}; write unix:///path, tcp://host:port or host:port")

@@ -1,5 +1,6 @@
 """The core of the SDK: what an element is, how a chain is made of them, and what a call and a connection own."""
 
+from . import counts
 from .begin import (
     Begin,
     EventFactory,
@@ -80,6 +81,7 @@ __all__ = [
     "Unsupported",
     "bind",
     "both_to_the_end",
+    "counts",
     "file_key",
     "from_status",
     "inode_url",

@@ -22,6 +22,11 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
+LONGEST_DETAIL = 1024
+"""Characters of an error's text, whoever wrote it: it travels in a header, by every component on the way back."""
+_LONGEST_NAME, _MOST_HOPS = 128, 16
+_LONGEST_LINE = LONGEST_DETAIL + (_MOST_HOPS + 1) * (_LONGEST_NAME + 3)
+
 TRANSPORT = "transport"
 """Stands in the place of an element in errors of the transport, and of peers that do not say more."""
 _ARROW = " → "
@@ -31,17 +36,19 @@ _OUR_LINE = re.compile(r"(?P<hops>[^:]+): (?P<detail>.*) \((?P<element>\w+)\)")
 class MeshError(Exception):
     """Base of everything the mesh reports; `code` is the gRPC status code that it travels as.
 
-    `detail` is one line for a person. `element` names the chain element that raised it, `hops` the components
-    that it passed, outermost first.
+    `detail` is one line for a person, cut at `LONGEST_DETAIL` characters, with an escape for each that is not
+    printable. `element` names the chain element that raised it, `hops` the components that it passed, outermost
+    first. `limit` names the limit that was exceeded (see `Limits`): the server that answers with the error counts it.
     """
 
     code: ClassVar[int] = 2  # UNKNOWN
 
-    def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = ()) -> None:
-        super().__init__(detail)
-        self.detail = " ".join(detail.split())
-        self.element = element
-        self.hops = hops
+    def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = (), limit: str = "") -> None:
+        self.detail = printable(" ".join(cut(detail, LONGEST_DETAIL).split()))
+        super().__init__(self.detail)
+        self.element = printable(cut(element, _LONGEST_NAME))
+        self.hops = tuple(printable(cut(hop, _LONGEST_NAME)) for hop in hops[:_MOST_HOPS])
+        self.limit = limit
 
     def __str__(self) -> str:
         """One line: the hops, what occurred, and the element."""
@@ -56,7 +63,22 @@ class MeshError(Exception):
 
     def passed(self, hop: str) -> None:
         """Note that the error left the component `hop` towards its caller."""
-        self.hops = (hop, *self.hops)
+        self.hops = (hop, *self.hops)[:_MOST_HOPS]
+
+
+def cut(text: str, longest: int) -> str:
+    """`text`, or its beginning and how long it is: at most about `longest` characters."""
+    if len(text) <= longest:
+        return text
+    said = f"... ({len(text)} characters)"
+    return text[: longest - len(said)] + said
+
+
+def printable(text: str) -> str:
+    """`text` with an escape in the place of each character that a terminal would not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InvalidRequest(MeshError):
@@ -138,7 +160,7 @@ def from_status(code: int, message: str, peer: str = "the peer") -> MeshError:
 
     Peers of our own write ``hop → hop: detail (element)``; what others write stays as it is, behind who said it.
     """
-    kind = _BY_CODE.get(code, MeshError)
+    kind, message = _BY_CODE.get(code, MeshError), cut(message, _LONGEST_LINE)
     if (ours := _OUR_LINE.fullmatch(message)) is not None:
         return kind(ours["detail"], element=ours["element"], hops=tuple(ours["hops"].split(_ARROW)))
     return kind(f"{peer} answered: {message}" if message else f"{peer} answered with status {code} and no message")

@@ -51,6 +51,22 @@ class Limits:
     extra_context: int = _limit(64, "entries of a connection's extra context")
     dns_configs: int = _limit(32, "DNS configurations of a connection, and servers or search domains of one of them")
 
+    request: int = _limit(64 * 1024, "bytes of a Request or a Close, of 3,000 usually")
+
+    selector: int = _limit(16 * 1024, "bytes of what a monitor or a health check asks for")
+    workload: int = _limit(4 * 1024, "bytes of a request for an identity")
+    answer: int = _limit(256 * 1024, "bytes of an answer, or of a record, of a peer that was asked")
+    events: int = _limit(4 * 1024 * 1024, "bytes of one message of a peer's monitor")
+    metadata: int = _limit(16 * 1024, "bytes of a call's headers: names, values, and 32 for each")
+    token: int = _limit(8 * 1024, "bytes of a caller's token")
+
+    streams: int = _limit(1000, "calls at once on one connection, watches included")
+    calls: int = _limit(32, "calls of one peer that are begun before others get their turn; the rest waits")
+    frames: int = _limit(2000, "frames that carry no call, at once on one connection; a tenth of it in each second")
+    connections: int = _limit(64, "connections of one identity or, where none is shown, of one process")
+    handshakes: int = _limit(128, "handshakes at once; half of it from one address or process")
+    silent: int = _limit(512, "connections of peers that have said nothing yet; a quarter from one address or process")
+
     def changed(self, values: dict[str, str]) -> Limits:
         """These limits with some of them set anew. Raises ValueError that names what cannot be."""
         known = {each.name: each for each in fields(self)}

@@ -76,7 +76,7 @@ def _index(value: Any) -> int:
 
 
 def _token(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii():
         raise TypeError("no token")
     return value
 

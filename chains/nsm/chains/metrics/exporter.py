@@ -1,4 +1,4 @@
-"""Serves a component's figures for Prometheus, at ``/metrics``."""
+"""Serves a component's figures for Prometheus, at ``/metrics``: its own, and those that every component has."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nsm.chains.core import Tasks
+from nsm.chains.core import Tasks, counts
 from nsm.chains.logs import log
 
 from .bounded import bound
@@ -28,9 +28,10 @@ _FIRST_PAUSE = 0.5
 
 @asynccontextmanager
 async def exported(read: Read, config: PrometheusConfig) -> AsyncIterator[None]:
-    """Serve while the context is open. A port that is taken, or a certificate that is not there, is tried for again.
+    """Serve what `read` gives, and what every component counts, while the context is open.
 
-    Meanwhile the component does its work: nothing waits for this.
+    A port that is taken, or a certificate that is not there, is tried for again. Meanwhile the component does its
+    work: nothing waits for this.
     """
     served: list[WSGIServer] = []
     try:
@@ -79,4 +80,14 @@ class _InLoop(Collector):
         return asyncio.run_coroutine_threadsafe(self._now(), self._loop).result(_PATIENCE)
 
     async def _now(self) -> list[Metric]:
-        return list(await self._read(self._prefix))
+        return [*await self._read(self._prefix), *_counted(self._prefix)]
+
+
+def _counted(prefix: str) -> Iterable[Metric]:
+    """What every component counts of itself (see `nsm.chains.core.counts`)."""
+    for count in counts.ALL:
+        kind = GaugeMetricFamily if count.goes_down else CounterMetricFamily
+        family = kind(f"{prefix}{count.name}", count.about, labels=[count.label] if count.label else [])
+        for value, number in count:
+            family.add_metric([value] if count.label else [], number)
+        yield family

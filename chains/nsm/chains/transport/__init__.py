@@ -1,6 +1,7 @@
 """gRPC over mTLS, on unix sockets (with descriptors beside the bytes) and TCP."""
 
 from .channel import DIAL_TIMEOUT, Channel, Pool
+from .credentials import Credentials
 from .handshake import shown_certificate
 from .rpc import (
     Health,
@@ -13,7 +14,8 @@ from .rpc import (
     network_service,
     registry,
 )
-from .server import Credentials, Incoming, Method, Methods, SocketAccess, Streaming, Unary, serve, serve_plain
+from .server import Incoming, Method, Methods, Streaming, Unary, serve, serve_plain
+from .sockets import SocketAccess
 from .urls import Address, parse_address, publishable
 
 __all__ = [

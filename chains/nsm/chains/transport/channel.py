@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,10 @@ from grpclib.client import Channel as GrpclibChannel
 from grpclib.client import Handler as ClientHandler
 from grpclib.metadata import decode_grpc_message, encode_timeout
 from grpclib.protocol import H2Protocol
+from h2.config import H2Configuration
 from h2.errors import ErrorCodes
-from h2.exceptions import ProtocolError
+from h2.events import DataReceived, RemoteSettingsChanged, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError, StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
@@ -27,6 +30,8 @@ from nsm.chains.core import (
     TRANSPORT,
     FileKey,
     Internal,
+    InvalidRequest,
+    Limits,
     MeshError,
     Peer,
     Received,
@@ -36,6 +41,7 @@ from nsm.chains.core import (
     tracing,
 )
 from nsm.chains.core.call import Hop
+from nsm.chains.core.errors import cut
 from nsm.chains.identity import Identity
 
 from .frames import (
@@ -47,12 +53,15 @@ from .frames import (
     frame,
     not_reached,
     only_message,
-    pass_over_extensions,
     peer_broke,
     read_frame,
+    size_of,
     write_all,
 )
+from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
+from .lifetime import Lifetime
+from .turns import Turns
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -61,6 +70,11 @@ M = TypeVar("M", bound=Message)
 DIAL_TIMEOUT = 15.0
 """Seconds to connect and shake hands, unless the caller's deadline is nearer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+_WINDOW = 4 * 1024 * 1024
+"""Bytes that a peer may send on one connection before we have taken any."""
+_BATCH = 256 * 1024
+"""Bytes of answers of a stream that are handed on together, about."""
+_LONGEST_STATUS = 64 * 1024
 _TO_ANSWER = 0.05
 """Seconds that a caller is left with, to say before his deadline that an attempt failed."""
 
@@ -80,8 +94,18 @@ class Channel(GrpclibChannel):
     The stubs of `nsm.apis` work on it; `unary` and `stream` are the short ways that the mesh itself takes.
     """
 
-    def __init__(self, target: str, identity: Identity, *, dial_timeout: float = DIAL_TIMEOUT) -> None:
+    def __init__(
+        self,
+        target: str,
+        identity: Identity,
+        *,
+        dial_timeout: float = DIAL_TIMEOUT,
+        limits: Limits | None = None,
+        turns: Turns | None = None,
+    ) -> None:
         self.target = target
+        self.limits = limits or Limits()
+        self.turns = turns or Turns(calls=self.limits.calls)
         self.address: Address = parse_address(target)
         self.generation = identity.generation
         self.calls = 0
@@ -157,12 +181,17 @@ class Channel(GrpclibChannel):
         *,
         metadata: Sequence[tuple[str, str]] = (),
         deadline: float | None = None,
+        longest: int = 0,
     ) -> AsyncIterator[list[M]]:
-        """Call `method` with one message; yields the answers in batches, as they arrive."""
+        """Call `method` with one message; yields the answers in batches, as they arrive.
+
+        An answer may have `longest` bytes; 0: as many as any.
+        """
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection(deadline)
-                async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline):
+                longest = longest or self.limits.answer
+                async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline, longest):
                     yield batch
 
     async def _unary(
@@ -175,7 +204,7 @@ class Channel(GrpclibChannel):
         deadline: float | None,
         files: Sequence[str],
     ) -> tuple[M, Answer]:
-        async with _Exchange(self, protocol) as exchange:
+        async with _Exchange(self, protocol, self.limits.answer) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
             await exchange.stream.ended
             headers = _outcome(exchange.stream, protocol.peer)
@@ -190,13 +219,17 @@ class Channel(GrpclibChannel):
         kind: type[M],
         metadata: Sequence[tuple[str, str]],
         deadline: float | None,
+        longest: int,
     ) -> AsyncIterator[list[M]]:
-        async with _Exchange(self, protocol) as exchange:
+        async with _Exchange(self, protocol, 0) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
-            while (data := await read_frame(stream)) is not None:
-                batch = [_decoded(kind, data)]
-                while stream.buffer._acked_size >= 5 and (data := await read_frame(stream)) is not None:
+            while (data := await read_frame(stream, longest)) is not None:
+                batch, size = [_decoded(kind, data)], len(data)
+                while size < _BATCH and len(stream.buffer) >= 5:  # type: ignore[arg-type]  # an `Inflow`
+                    if (data := await read_frame(stream, longest)) is None:
+                        break
+                    size += len(data)
                     batch.append(_decoded(kind, data))
                 yield batch
             if stream.ended.done():
@@ -269,7 +302,7 @@ class Channel(GrpclibChannel):
         self._left.clear()
 
     async def _dial(self) -> H2Protocol:
-        protocol = _Protocol(self._identity, self._config, self._h2_config, self._lost, self._leave)
+        protocol = _Protocol(self, self._identity, self._lost, self._leave)
         context = self._ssl
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -278,7 +311,9 @@ class Channel(GrpclibChannel):
             except BaseException:
                 sock.close()
                 raise
-            await start_tls(sock, protocol, context, server_side=False, handshake_timeout=self._dial_timeout)
+            await start_tls(
+                sock, protocol, context, server_side=False, handshake_timeout=self._dial_timeout, limits=self.limits
+            )
         else:
             host = self.address.host or "localhost"
             transport, _ = await self._loop.create_connection(
@@ -304,49 +339,106 @@ def _failures_of(target: str) -> Iterator[None]:
         raise
 
 
-class _Protocol(H2Protocol):
+class _Protocol(Http2Protocol):
     """HTTP/2 with a peer that has been verified."""
 
     def __init__(
         self,
+        channel: Channel,
         identity: Identity,
-        config: Any,
-        h2_config: Any,
         lost: Callable[[], None],
         leave: Callable[[_Protocol], None],
     ) -> None:
-        super().__init__(ClientHandler(), config, h2_config)
+        super().__init__(ClientHandler(), CONFIGURATION, _H2_CONFIGURATION)
+        self._limits, self._turns = channel.limits, channel.turns
         self._lost, self._leave = lost, leave
         self.leaving = False
         self._identity = identity
+        self._lifetime: Lifetime | None = None
+        self._line: deque[asyncio.Future[None]] = deque()
+        self._promised = 0
         self.peer: Peer
         self.refusal: MeshError | None = None
         self.inbox: FileInbox | None = None
         self.files: DescriptorTransport | None = None
 
+    def events(self) -> Events:
+        """Events that are answers."""
+        return _AnswerEvents(self)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        tls = transport.get_extra_info("ssl_object")
         try:
-            self.peer = self._identity.verify(transport.get_extra_info("ssl_object"))
+            self.peer = self._identity.verify(tls)
         except MeshError as error:
             self.refusal = error
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
-        super().connection_made(transport)
-        pass_over_extensions(self.processor)
-        frames = self.connection._connection._frame_dispatch_table
+        limits = self._limits
+        self.begin(
+            transport,
+            streams=limits.streams,
+            frames=limits.frames,
+            window=max(_WINDOW, 2 * limits.answer),
+            stream_window=2 * limits.answer,
+        )
+        frames = self.h2._frame_dispatch_table
         frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
+        self.share = self._turns.share("nobody" if self.refusal is not None else self.peer.spiffe_id)
         if self.refusal is not None:
-            assert isinstance(transport, asyncio.Transport)
             transport.abort()
-        elif self.inbox is not None:
-            self.inbox.verified()
+        else:
+            self._lifetime = Lifetime(self._identity, tls, self.peer, leave=self._go_over, end=self.abort)
+            if self.inbox is not None:
+                self.inbox.verified()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self.connection.write_ready.set()  # who waits to begin a call finds the connection lost
-        self.connection.stream_close_waiter.set()
+        for waiter in self._line:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._turns.leave(self.share)
+        if self._lifetime is not None:
+            self._lifetime.close()
         if not self.leaving:
             self._lost()
+
+    # --- as many streams as the peer takes, in the order in which they were wanted
+
+    async def room_for_stream(self) -> None:
+        """Wait until one more stream may be opened; the caller opens it before it waits for anything else."""
+        if not self._line and self._room > 0:
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._promised -= 1
+                self.next_in_line()
+            raise
+        self._promised -= 1
+
+    @property
+    def _room(self) -> int:
+        return self.h2.remote_settings.max_concurrent_streams - len(self.h2.streams) - self._promised
+
+    def next_in_line(self) -> None:
+        """A stream ended, or the peer takes more: let others begin."""
+        while self._line and self._room > 0:
+            waiter = self._line.popleft()
+            if not waiter.done():
+                self._promised += 1
+                waiter.set_result(None)
+
+    # --- its end
+
+    def _go_over(self) -> None:
+        self.leaving = True
+        self._leave(self)
 
     def close_if_left(self) -> None:
         """Close a connection that the peer wants to end, when its last call is over."""
@@ -357,30 +449,70 @@ class _Protocol(H2Protocol):
         """The calls that the peer took may finish (RFC 9113 6.8); h2 would end them at once."""
         if frame.error_code:
             return end_all(frame)
-        self.leaving = True
-        self._leave(self)
-        for number, stream in self.processor.streams.items():
+        self._go_over()
+        for number, stream in [*self.processor.streams.items()]:
             if number > frame.last_stream_id:
                 stream.__terminated__("it ends the connection")
         self.close_if_left()
         return [], []
 
 
+_H2_CONFIGURATION = H2Configuration(
+    client_side=True,
+    header_encoding="latin-1",
+    validate_inbound_headers=False,
+    validate_outbound_headers=False,
+    normalize_inbound_headers=False,
+    normalize_outbound_headers=False,
+)
+
+
+class _AnswerEvents(Events):
+    """The events of a client's connection."""
+
+    def __init__(self, protocol: _Protocol) -> None:
+        super().__init__(protocol.handler, protocol.connection)
+        self._protocol = protocol
+
+    def process_data_received(self, event: DataReceived) -> None:
+        """Refuse what is longer than an answer may be: nobody takes it, so the peer could not go on either."""
+        super().process_data_received(event)
+        stream = self.streams.get(event.stream_id)
+        if isinstance(stream, CallStream) and 0 < stream.longest < stream.data_received - 5:
+            stream.fail(Internal(f"the peer's answer is longer than {stream.longest} bytes", limit="answer"))
+
+    def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
+        """Begin more, if the peer takes more."""
+        super().process_remote_settings_changed(event)
+        self._protocol.next_in_line()
+
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        """Begin another one."""
+        super().process_stream_ended(event)
+        self._protocol.next_in_line()
+
+    def process_stream_reset(self, event: StreamReset) -> None:
+        """Begin another one."""
+        super().process_stream_reset(event)
+        self._protocol.next_in_line()
+
+
 class _Exchange:
     """One stream from its first frame to its release; reset if it is left before its end."""
 
-    def __init__(self, channel: Channel, protocol: _Protocol) -> None:
+    def __init__(self, channel: Channel, protocol: _Protocol, longest: int) -> None:
         self._channel, self._protocol = channel, protocol
-        self.stream = CallStream(protocol.processor.connection, channel.target)
+        self.stream = CallStream(protocol.processor.connection, channel.target, longest)
 
     async def begin(self, headers: Headers, body: bytes, files: Sequence[str]) -> None:
         """Open the stream and write all of the request."""
-        stream, connection = self.stream, self._protocol.processor.connection
-        h2 = stream._h2_connection
+        stream, connection, h2 = self.stream, self._protocol.processor.connection, self._protocol.h2
         await connection.write_ready.wait()
-        while h2.open_outbound_streams >= h2.remote_settings.max_concurrent_streams and not connection.is_closing():
-            connection.stream_close_waiter.clear()
-            await connection.stream_close_waiter.wait()
+        await self._protocol.room_for_stream()
+        if (size := size_of(headers)) > h2.longest_headers:
+            self._protocol.next_in_line()
+            most, target = h2.longest_headers, self._channel.target
+            raise InvalidRequest(f"the metadata of the call has {size} bytes; {target} takes {most}")
         if connection.is_closing():
             raise Unavailable(f"{self._channel.target} went away before it was asked")
         if files and self._protocol.files is not None:
@@ -388,7 +520,12 @@ class _Exchange:
                 self._protocol.files.send_file(path)
         stream.init_stream(h2.get_next_available_stream_id(), connection)
         self._release = self._protocol.processor.register(stream)
-        await write_all(stream, headers, body)
+        try:
+            await write_all(stream, headers, body)
+        except StreamClosedError:
+            if not stream.ended.done():
+                raise
+            await stream.ended  # the peer has answered, or broke off, before it had all of the message
 
     async def __aenter__(self) -> _Exchange:
         self._channel.calls += 1
@@ -404,6 +541,8 @@ class _Exchange:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
             self._release()
+        self._protocol.h2.forget(self.stream.id)
+        self._protocol.next_in_line()
         self._protocol.close_if_left()
 
 
@@ -422,8 +561,10 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     if status == "0":
         return headers
     if status is None:
-        raise Internal(f"the peer answered with HTTP status {headers.get(':status', 'none')} and no gRPC status")
-    code, message = int(status) if status.isdigit() else 2, decode_grpc_message(last.get("grpc-message", ""))
+        http = cut(headers.get(":status", "none"), 16)
+        raise Internal(f"the peer answered with HTTP status {http} and no gRPC status")
+    code = int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 2
+    message = decode_grpc_message(cut(last.get("grpc-message", ""), _LONGEST_STATUS))
     raise from_status(code, message, peer.spiffe_id)
 
 
@@ -443,8 +584,17 @@ class Pool:
     channel, since tokens must be signed by the key that the peer saw; the old one ends with its last call.
     """
 
-    def __init__(self, identity: Identity, *, dial_timeout: float = DIAL_TIMEOUT, limit: int = 256) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        dial_timeout: float = DIAL_TIMEOUT,
+        limit: int = 256,
+        limits: Limits | None = None,
+    ) -> None:
         self.identity = identity
+        self.limits = limits or Limits()
+        self._turns = Turns(calls=self.limits.calls)
         self._dial_timeout = dial_timeout
         self._limit = limit
         self._channels: dict[str, Channel] = {}
@@ -462,7 +612,9 @@ class Pool:
             self._retire(channel)
             channel = None
         if channel is None:
-            channel = Channel(target, self.identity, dial_timeout=self._dial_timeout)
+            channel = Channel(
+                target, self.identity, dial_timeout=self._dial_timeout, limits=self.limits, turns=self._turns
+            )
             if target in self._adopted:
                 channel.on_lost = partial(self.forget, target)
         self._channels[target] = channel

@@ -6,13 +6,14 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from grpclib.config import Configuration
-from grpclib.protocol import Connection, EventsProcessor
+from grpclib.protocol import Connection
 from grpclib.protocol import Stream as H2Stream
-from h2.events import AlternativeServiceAvailable, InformationalResponseReceived, UnknownFrameReceived
+from h2.exceptions import StreamClosedError
 
 from nsm.apis import codec
 from nsm.chains.core import TRANSPORT, Internal, MeshError, Unavailable
@@ -21,14 +22,11 @@ Headers = list[tuple[str, str]]
 
 CONTENT_TYPE = "application/grpc"
 USER_AGENT = "nsm-python"
-MAX_MESSAGE = 4 * 1024 * 1024
-"""Bytes; a longer message is refused, as grpc-go does by default."""
 MAX_METADATA = 64 * 1024
+"""Bytes of headers that we send or take on one stream: names, values, and 32 for each."""
+PER_HEADER = 32
 
-CONFIGURATION = Configuration(
-    http2_connection_window_size=16 * 1024 * 1024,
-    http2_stream_window_size=4 * 1024 * 1024,
-)
+CONFIGURATION = Configuration()
 """No HTTP/2 pings: grpc-go's servers take them for abuse. TCP's own keepalive notices a peer that is gone."""
 
 
@@ -43,8 +41,11 @@ def frames(messages: Iterable[Any]) -> bytes:
     return b"".join(map(frame, messages))
 
 
-async def read_frame(stream: H2Stream) -> bytes | None:
-    """The next message's bytes, or None at the end of the stream. Raises `Internal` for what is no frame."""
+async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
+    """The next message's bytes, or None at the end of the stream. Raises `Internal` for what is no frame.
+
+    A message of more than `longest` bytes is refused as soon as its length is known.
+    """
     try:
         prefix = await stream.recv_data(5)
     except AssertionError:
@@ -54,11 +55,11 @@ async def read_frame(stream: H2Stream) -> bytes | None:
     size = int.from_bytes(prefix[1:], "big")
     if prefix[0]:
         raise Internal("the peer compressed a message, which was not agreed")
-    if size > MAX_MESSAGE:
-        raise Internal(f"the peer sent a message of {size} bytes; the limit is {MAX_MESSAGE}")
+    if size > longest:
+        raise Internal(f"the peer sent a message of {size} bytes; the limit is {longest}", limit="answer")
     try:
         data = await stream.recv_data(size)
-    except AssertionError:  # grpclib's word for less than that
+    except AssertionError:  # as grpclib has it for less than that
         data = b""
     if len(data) != size:
         raise Internal("the peer ended the stream in the middle of a message")
@@ -72,32 +73,117 @@ def only_message(data: bytes) -> bytes:
     return data[5:]
 
 
-class CallStream(H2Stream):
-    """An HTTP/2 stream whose end, and whose failure, can be awaited as one."""
+class Inflow:
+    """The data of one stream that nobody has read yet: grpclib's buffer, at no cost for each piece that it came in."""
 
-    def __init__(self, connection: Connection, target: str) -> None:
+    def __init__(self, acknowledge: Callable[[int], None]) -> None:
+        self._acknowledge, self._data = acknowledge, bytearray()
+        self._unread, self._has_ended = 0, False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __len__(self) -> int:
+        """Bytes that can be read now."""
+        return len(self._data)
+
+    def add(self, data: bytes, ack_size: int) -> None:
+        """Data came, and with its padding it is `ack_size` bytes of what the peer may send."""
+        self._data += data
+        self._unread += ack_size
+        self._wake()
+
+    def eof(self) -> None:
+        """No more will come."""
+        self._has_ended = True
+        self._wake()
+
+    async def read(self, size: int) -> bytes:
+        """Exactly `size` bytes; none at the end. Raises AssertionError if it comes too soon."""
+        while True:
+            self._acknowledge(self.unacked_size())
+            if len(self._data) >= size:
+                break
+            if self._has_ended:
+                assert not self._data, "the data ended in the middle"
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        piece = bytes(memoryview(self._data)[:size])
+        del self._data[:size]
+        return piece
+
+    def unacked_size(self) -> int:
+        """What the peer does not know yet to have been taken; asked for once."""
+        size, self._unread = self._unread, 0
+        return size
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class CallStream(H2Stream):
+    """An HTTP/2 stream whose end, and whose failure, can be awaited as one.
+
+    `longest` is how many bytes may come in all, 0 if each message has a limit of its own.
+    """
+
+    def __init__(self, connection: Connection, target: str, longest: int) -> None:
         super().__init__(connection, connection._connection, connection._transport)
-        self._target = target
+        self._target, self.longest = target, longest
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def init_stream(self, stream_id: int, connection: Connection) -> None:
+        """The stream gets its number."""
+        super().init_stream(stream_id, connection)
+        self.buffer = Inflow(partial(connection.ack, stream_id))  # type: ignore[assignment]  # the same to who uses it
+
+    async def send_data(self, data: bytes, end_stream: bool = False) -> None:
+        """Send as the peer takes it. Raises `StreamClosedError` once the peer has said all that it has to say."""
+        connection, h2, view, sent = self.connection, self._h2_connection, memoryview(data), 0
+        assert self.id is not None
+        while sent < len(view):
+            await connection.write_ready.wait()
+            if self.ended.done():
+                raise StreamClosedError(self.id)
+            window = h2.local_flow_control_window(self.id)
+            if window <= 0:
+                self.window_updated.clear()
+                await self.window_updated.wait()
+                continue
+            chunk = view[sent : sent + min(window, h2.max_outbound_frame_size)]
+            sent += len(chunk)
+            h2.send_data(self.id, bytes(chunk), end_stream=end_stream and sent == len(view))
+            self._transport.write(h2.data_to_send())
+
+    def fail(self, error: MeshError) -> None:
+        """End it with `error`."""
+        self.buffer.eof()
+        self.window_updated.set()
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()
 
     def __ended__(self) -> None:
         """The peer finished."""
         super().__ended__()
+        self.window_updated.set()
         if not self.ended.done():
             self.ended.set_result(None)
 
     def __terminated__(self, reason: str) -> None:
         """The stream or its connection broke."""
-        self.buffer.eof()
-        if not self.ended.done():
-            self.ended.set_exception(Unavailable(f"{self._target} went away: {reason}"))
-            self.ended.exception()
+        self.fail(Unavailable(f"{self._target} went away: {reason}"))
         self.headers_received.set()
 
     @property
     def is_open(self) -> bool:
         """Whether neither the peer nor the network has ended it."""
         return not self.ended.done() or self.ended.cancelled()
+
+
+def size_of(headers: Headers) -> int:
+    """What `headers` count for: names, values, and 32 for each (RFC 9113 10.5.1)."""
+    return sum([len(name) + len(value) for name, value in headers]) + PER_HEADER * len(headers)
 
 
 async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: Headers | None = None) -> None:
@@ -115,12 +201,6 @@ async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: H
     await stream.send_data(body, end_stream=trailers is None)
     if trailers is not None:
         await stream.send_headers(trailers, end_stream=True)
-
-
-def pass_over_extensions(processor: EventsProcessor) -> None:
-    """Let a peer say what grpclib knows nothing of: interim answers, frames of later kinds (RFC 9113 5.5, 8.1)."""
-    for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
-        processor.processors[event] = lambda _event: None
 
 
 def not_reached(error: OSError | TimeoutError, target: str) -> Unavailable:

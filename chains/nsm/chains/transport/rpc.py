@@ -99,7 +99,7 @@ def monitor(handler: MonitorHandler) -> Methods:
         async for event in handler.monitor(selector, incoming.peer):
             yield [event]
 
-    return {MONITOR: Streaming(MonitorScopeSelector, connections)}
+    return {MONITOR: Streaming(MonitorScopeSelector, connections, limit="selector")}
 
 
 def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
@@ -133,9 +133,9 @@ def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
             yield [kind.to_response(found) for found in batch]
 
     return {
-        f"{kind.service}/Register": Unary(kind.record, register),
-        f"{kind.service}/Unregister": Unary(kind.record, unregister),
-        f"{kind.service}/Find": Streaming(kind.query, find),
+        f"{kind.service}/Register": Unary(kind.record, register, limit="record_bytes"),
+        f"{kind.service}/Unregister": Unary(kind.record, unregister, limit="record_bytes"),
+        f"{kind.service}/Find": Streaming(kind.query, find, limit="record_bytes"),
     }
 
 
@@ -148,8 +148,8 @@ class Health:
     def methods(self) -> Methods:
         """Check and Watch."""
         return {
-            HEALTH_CHECK: Unary(health.HealthCheckRequest, self._check),
-            HEALTH_WATCH: Streaming(health.HealthCheckRequest, self._watch),
+            HEALTH_CHECK: Unary(health.HealthCheckRequest, self._check, limit="selector"),
+            HEALTH_WATCH: Streaming(health.HealthCheckRequest, self._watch, limit="selector"),
         }
 
     async def _check(self, request: health.HealthCheckRequest, _incoming: Incoming) -> health.HealthCheckResponse:
@@ -256,7 +256,7 @@ class RemoteMonitor:
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """Its present state, then its events. Raises `Unavailable` when the peer goes away."""
         channel = self._pool.channel(self._target)
-        async for batch in channel.stream(MONITOR, selector, ConnectionEvent):
+        async for batch in channel.stream(MONITOR, selector, ConnectionEvent, longest=self._pool.limits.events):
             for event in batch:
                 yield event
 

@@ -1,53 +1,85 @@
-"""Listens, shakes hands, verifies who calls, and hands calls to methods."""
+"""Listens, verifies who calls, and hands calls to methods."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import grp
 import os
-import select
+import re
 import socket
-import stat
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from time import monotonic
 from typing import Any, Protocol
 
 from grpclib.exceptions import StreamTerminatedError
-from grpclib.metadata import decode_timeout, encode_grpc_message
-from grpclib.protocol import AbstractHandler, H2Protocol
+from grpclib.metadata import encode_grpc_message
+from grpclib.protocol import AbstractHandler
+from grpclib.protocol import Connection as H2Writer
 from grpclib.protocol import Stream as H2Stream
 from h2.config import H2Configuration
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived, StreamEnded
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
-from nsm.chains.core import Conflict, Internal, InvalidRequest, MeshError, Peer, Tasks, TimedOut, Unsupported, tracing
+from nsm.chains.core import (
+    Exhausted,
+    Internal,
+    InvalidRequest,
+    Limits,
+    MeshError,
+    Peer,
+    Refused,
+    Tasks,
+    TimedOut,
+    Unsupported,
+    counts,
+    tracing,
+)
+from nsm.chains.core.errors import cut
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
 from .channel import keep_alive
+from .credentials import Credentials, credentials_of
 from .disposal import hang_up
-from .frames import CONFIGURATION, CONTENT_TYPE, Headers, frame, frames, pass_over_extensions, read_frame, write_all
+from .door import PATIENCE, Door
+from .folded import Folded
+from .frames import CONTENT_TYPE, Headers, frame, frames, size_of, write_all
+from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
+from .lifetime import Lifetime
+from .sockets import SocketAccess, tcp_socket, unix_socket
+from .tls import accept_tls
+from .turns import Place, Turns
 from .urls import Address, parse_address, publishable
 from .wire import DescriptorTransport, refuse_descriptors, start_plain, start_tls
 
-HANDSHAKE_TIMEOUT = 10.0
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
+BODY_TIMEOUT = 10.0
+"""Seconds in which the one message of a call has to come."""
+IDLE = 60.0
+"""Seconds after which a connection without calls ends, where no identity is shown."""
 _BACKLOG = 1024
+_AT_ONCE = 32
+"""Connections to accept before other work gets its turn."""
 _ACCEPT_PAUSE = 0.5
 """Seconds to wait when there are no descriptors left to accept with."""
 _LAST_STREAM = 2**31 - 1
-_STREAMS = 1 << 20
-"""Calls at once on one connection: a manager's clients share the one to its forwarder."""
+_WINDOW = 512 * 1024
+"""Bytes that a peer may send on one connection before we say that we have taken any."""
+_MOST_HELD = 16 * 1024 * 1024
+"""Bytes of calls of one peer that have not begun, beyond which it is let send no more: they may all be unfinished."""
+_LONGEST_DEADLINE = 24 * 3600.0
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_TOKEN = "nsm-client-token"  # noqa: S105 - a name
 
 
 @dataclass(slots=True)
@@ -66,44 +98,21 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What the kernel says of the process at the other end of a unix socket."""
-
-    pid: int
-    """As this process sees it; 0 if it cannot see the other one."""
-    uid: int
-    gid: int
-    process: int | None = None
-    """A descriptor of that very process (pidfd), open as long as the connection; None if it had ended already."""
-
-    def is_alive(self) -> bool:
-        """Whether that process has not ended yet: as long as it has not, its `pid` is nobody else's."""
-        if self.process is None:
-            return False
-        poll = select.poll()
-        poll.register(self.process, select.POLLIN)
-        return not poll.poll(0)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        if self.process is not None:
-            os.close(self.process)
-
-
-@dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one message."""
+    """A method that answers one message with one message; `limit` names the limit of how long the first may be."""
 
     kind: type[Any]
     answer: Callable[[Any, Incoming], Awaitable[Any]]
+    limit: str = "request"
 
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """A method that answers one message with batches of messages."""
+    """A method that answers one message with batches of messages; `limit` as for `Unary`."""
 
     kind: type[Any]
     answer: Callable[[Any, Incoming], AsyncIterator[Sequence[Any]]]
+    limit: str = "request"
 
 
 Method = Unary | Streaming
@@ -117,14 +126,6 @@ class Listener(Protocol):
     url: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class SocketAccess:
-    """Who may connect to a unix socket: its mode, and its group if that is not the process's own."""
-
-    mode: int = 0o660
-    group: str = ""
-
-
 @asynccontextmanager
 async def serve(
     urls: Sequence[str],
@@ -133,6 +134,7 @@ async def serve(
     *,
     name: str,
     access: SocketAccess | None = None,
+    limits: Limits | None = None,
     takes_descriptors: bool = True,
 ) -> AsyncIterator[list[str]]:
     """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
@@ -140,9 +142,9 @@ async def serve(
     On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`.
 
     Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
-    `InvalidRequest` for a bad URL. `name` is the hop that errors show.
+    `InvalidRequest` for a bad URL. `name` is the hop that errors show. `limits` hold for each peer.
     """
-    server = Server(methods, identity, name, takes_descriptors=takes_descriptors)
+    server = Server(methods, identity, name, limits, takes_descriptors=takes_descriptors)
     try:
         listening = [await server.listen(parse_address(url), access or SocketAccess()) for url in urls]
         yield listening
@@ -151,12 +153,14 @@ async def serve(
 
 
 @asynccontextmanager
-async def serve_plain(path: str, methods: Methods, *, name: str, access: SocketAccess) -> AsyncIterator[Server]:
+async def serve_plain(
+    path: str, methods: Methods, *, name: str, access: SocketAccess, limits: Limits | None = None
+) -> AsyncIterator[Server]:
     """Serve on a unix socket without TLS: for the Workload API, which is where identities come from, and the kubelet.
 
     Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
     """
-    server = Server(methods, None, name, takes_descriptors=False)
+    server = Server(methods, None, name, limits, takes_descriptors=False)
     try:
         await server.listen(Address(path=path), access)
         yield server
@@ -168,15 +172,23 @@ class Server:
     """The listening sockets, the connections and the running calls of one component."""
 
     def __init__(
-        self, methods: Methods, identity: Identity | None, name: str, *, takes_descriptors: bool = True
+        self,
+        methods: Methods,
+        identity: Identity | None,
+        name: str,
+        limits: Limits | None = None,
+        *,
+        takes_descriptors: bool = True,
     ) -> None:
-        self.methods, self.identity, self.name = methods, identity, name
         self._takes_descriptors = takes_descriptors
+        self.methods, self.identity, self.name = methods, identity, name
+        self.limits = limits or Limits()
         self.calls = Tasks(f"server {name}")
+        self.turns, self.folded = Turns(calls=self.limits.calls), Folded()
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
-        self._shaking = Tasks(f"handshakes of {name}")
-        self._accepted: set[socket.socket] = set()
+        begin = b"P" if identity is None else b"\x16"  # HTTP/2's preface, or a handshake of TLS
+        self._door = Door(self._shake_hands, begin, self.limits, self.folded, name)
         self.connections: set[_Connection] = set()
         self.admits: Callable[[Credentials], bool] | None = None
         """Whether a process may have one more connection here; asked where there is no TLS."""
@@ -185,7 +197,7 @@ class Server:
 
     async def listen(self, address: Address, access: SocketAccess) -> str:
         """Listen on one more address; returns the URL that others can dial."""
-        sock = _unix_socket(address.path, access) if address.is_unix else await _tcp_socket(self._loop, address)
+        sock = unix_socket(address.path, access) if address.is_unix else await tcp_socket(self._loop, address)
         if address.is_unix and not self._takes_descriptors:
             refuse_descriptors(sock)
         sock.listen(_BACKLOG)
@@ -209,17 +221,18 @@ class Server:
         self._sockets.clear()
         if self.identity is not None:
             self.identity.watchers.discard(self._renew_connections)
-        await self._shaking.aclose()
-        for sock in self._accepted:
-            hang_up(sock)
+        await self._door.aclose()
         for connection in list(self.connections):
             connection.say_goodbye()
-        running = [task for connection in self.connections for task in connection.finite_calls()]
-        if running:
-            await asyncio.wait(running, timeout=grace)
+        until = self._loop.time() + grace
+        while running := [task for connection in self.connections for task in connection.finite_calls()]:
+            await asyncio.wait(running, timeout=until - self._loop.time())
+            if self._loop.time() >= until:
+                break
         await self.calls.aclose()
         for connection in list(self.connections):
             connection.end()
+        self.folded.flush()
         await asyncio.sleep(0)
 
     def _renew_connections(self) -> None:
@@ -228,7 +241,7 @@ class Server:
             connection.ask_to_leave()
 
     def _accept(self, listening: socket.socket, address: Address) -> None:
-        for _ in range(_BACKLOG):
+        for _ in range(_AT_ONCE):
             try:
                 sock, _peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -239,96 +252,132 @@ class Server:
                 self._loop.call_later(_ACCEPT_PAUSE, self._accept_again, listening, address)
                 return
             sock.setblocking(False)
-            self._accepted.add(sock)
-            self._shaking.spawn(self._shake_hands(sock, address), name="handshake")
+            self._door.arrived(sock, address)
 
     def _accept_again(self, listening: socket.socket, address: Address) -> None:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening.fileno(), self._accept, listening, address)
 
     async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
-        self._accepted.discard(sock)
         protocol = _Connection(self)
         try:
             if self.identity is None:
                 start_plain(sock, protocol)
             elif address.is_unix:
-                context, takes = self.identity.server_context(), self._takes_descriptors
                 await start_tls(
                     sock,
                     protocol,
-                    context,
+                    self.identity.server_context(),
                     server_side=True,
-                    handshake_timeout=HANDSHAKE_TIMEOUT,
-                    takes_descriptors=takes,
+                    handshake_timeout=PATIENCE,
+                    limits=self.limits,
+                    takes_descriptors=self._takes_descriptors,
                 )
             else:
                 keep_alive(sock)
-                context = self.identity.server_context()
-                await self._loop.connect_accepted_socket(
-                    lambda: protocol, sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_TIMEOUT
-                )
+                await accept_tls(sock, protocol, self.identity.server_context(), handshake_timeout=PATIENCE)
         except (OSError, MeshError, TimeoutError) as error:
-            hang_up(sock)
-            log.warning("a peer was refused", on=str(address), error=str(error) or type(error).__name__)
+            hang_up(sock) if address.is_unix else sock.close()
+            counts.HANDSHAKES.add("its handshake failed")
+            self.folded.warn("a peer was refused", on=str(address), error=str(error) or type(error).__name__)
 
 
-class _Connection(H2Protocol):
+class _Connection(Http2Protocol):
     """One peer's connection: who it is, and the calls on it."""
 
     def __init__(self, server: Server) -> None:
-        self._calls = _Calls(server, self)
-        super().__init__(self._calls, CONFIGURATION.__for_server__(), _H2_CONFIGURATION)
+        self.running = _Calls(server, self)
+        super().__init__(self.running, None, _H2_CONFIGURATION)  # type: ignore[arg-type]  # `begin` needs none
         self._server = server
         self.peer: Peer | None = None
         self.credentials: Credentials | None = None
         self.files: DescriptorTransport | None = None
+        self.refuses = ""
+        """Why new calls are refused, if they are."""
+        self._lifetime: Lifetime | None = None
+        self._idle: asyncio.TimerHandle | None = None
+
+    def events(self) -> Events:
+        """Events that are calls."""
+        return _CallEvents(self.handler, self.connection)
 
     def calls(self) -> list[asyncio.Task[None]]:
         """The calls that run."""
-        return list(self._calls.running.values())
+        return list(self.running.tasks.values())
 
     def finite_calls(self) -> list[asyncio.Task[None]]:
         """Those that end by themselves."""
-        return [task for stream, task in self._calls.running.items() if stream not in self._calls.streaming]
+        return [task for stream, task in self.running.tasks.items() if not isinstance(stream.method, Streaming)]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        identity = self._server.identity
-        super().connection_made(transport)
-        self.connection._connection.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS})
-        self.connection.flush()
+        server, identity = self._server, self._server.identity
+        limits = server.limits
+        longest = max(_longest(limits, name) for name in ("request", "record_bytes", "selector", "workload"))
+        self.begin(
+            transport,
+            streams=limits.streams,
+            frames=limits.frames,
+            window=max(_WINDOW, 2 * longest),
+            stream_window=max(65535, longest + 1024),
+        )
         self.files = transport.get_extra_info("descriptors")
-        pass_over_extensions(self.processor)
-        self._server.connections.add(self)
+        server.connections.add(self)
+        counts.CONNECTIONS.add()
         if identity is None:
-            self.credentials = _credentials(transport.get_extra_info("socket"))
-            if self._server.admits is not None and not self._server.admits(self.credentials):
-                transport.abort()
+            self.credentials = credentials_of(transport.get_extra_info("socket"))
+            is_let_in = self._is_let_in(f"process {self.credentials.pid} of user {self.credentials.uid}")
+            if is_let_in and server.admits is not None and not server.admits(self.credentials):
+                self.abort("the server does not admit it")
+            self._idle = asyncio.get_running_loop().call_later(IDLE, self._end_if_idle)
             return
         try:
-            peer = identity.verify(transport.get_extra_info("ssl_object"))
+            tls = transport.get_extra_info("ssl_object")
+            peer = identity.verify(tls)
         except MeshError as error:
-            log.warning("a peer was refused", error=str(error))
-            transport.abort()
+            self._is_let_in("nobody")
+            self._turn_away("its identity does not hold", str(error))
             return
         self.peer = replace(peer, address=_address(transport.get_extra_info("peername")))
-        if self.files is not None and self.files.inbox is not None:
-            self.files.inbox.verified()
-        if peer.seen is not identity.svid:
-            self.ask_to_leave()
+        if self._is_let_in(peer.spiffe_id):
+            if self.files is not None and self.files.inbox is not None:
+                self.files.inbox.verified()
+            self._lifetime = Lifetime(identity, tls, self.peer, leave=self._lose_trust, end=self.abort)
+            if peer.seen is not identity.svid:
+                self.ask_to_leave()
+
+    def _is_let_in(self, who: str) -> bool:
+        self.share = self._server.turns.share(who)
+        most = self._server.limits.connections
+        if self.share.connections <= most or who == "nobody":
+            return True
+        counts.LIMITS.add("connections")
+        self._turn_away("too many connections", f"{who} has {most} connections; NSM_LIMITS=connections:.. allows more")
+        return False
+
+    def _turn_away(self, reason: str, text: str) -> None:
+        counts.HANDSHAKES.add(reason)
+        self._server.folded.warn("a peer was refused", error=cut(text, 512))
+        self.abort(reason)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections.discard(self)
+        counts.CONNECTIONS.add(by=-1)
         super().connection_lost(exc)
+        self.running.forget_all()
+        self._server.turns.leave(self.share)
+        if self._lifetime is not None:
+            self._lifetime.close()
+        if self._idle is not None:
+            self._idle.cancel()
         if self.credentials is not None:
             self.credentials.close()
 
     def say_goodbye(self) -> None:
         """Tell a peer that waits for nothing to open no further streams here."""
-        if not self.calls() and not self.connection.is_closing():
+        if not self.running.streams and not self.connection.is_closing():
             with contextlib.suppress(ProtocolError):
-                self.connection._connection.close_connection()
+                self.h2.close_connection()
                 self.connection.flush()
 
     def ask_to_leave(self) -> None:
@@ -340,13 +389,23 @@ class _Connection(H2Protocol):
             self.connection.flush()
             self.connection._transport.write(GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize())
 
+    def _lose_trust(self) -> None:
+        self.refuses = "the authority of your identity is not trusted here any more"
+        self.ask_to_leave()
+
+    def _end_if_idle(self) -> None:
+        if self.running.streams:
+            self._idle = asyncio.get_running_loop().call_later(IDLE, self._end_if_idle)
+        else:
+            self.end()
+
     def end(self) -> None:
         self.processor.close("the server stops")
 
 
 _H2_CONFIGURATION = H2Configuration(
     client_side=False,
-    header_encoding="ascii",
+    header_encoding="latin-1",  # what is no ASCII is refused with its call
     validate_inbound_headers=False,
     validate_outbound_headers=False,
     normalize_inbound_headers=False,
@@ -354,57 +413,258 @@ _H2_CONFIGURATION = H2Configuration(
 )
 
 
+class _ServedStream(H2Stream):
+    """One call's stream: its message is put together here before the call is begun."""
+
+    id: int
+    method: Method
+    fields: dict[str, str]
+    deadline: float | None
+    longest: int
+
+    def __init__(self, connection: H2Writer, stream_id: int) -> None:
+        super().__init__(connection, connection._connection, connection._transport)
+        self.id = stream_id
+        self.body = bytearray()
+        self.held_bytes = 0
+        """Of its peer's share, while it has not begun."""
+        self.unread = 0
+        """Those of them that the peer was not told to have been taken."""
+
+    def receive(self, data: bytes) -> None:
+        """Take some of the message. Raises `InvalidRequest` as soon as it can be seen that it is none."""
+        body = self.body
+        body += data
+        if len(body) < 5:
+            return
+        size = int.from_bytes(body[1:5], "big")
+        if body[0]:
+            raise InvalidRequest("the message is compressed, which was not agreed")
+        if size > self.longest:
+            limit = self.method.limit
+            most = f"at most {self.longest} can be (NSM_LIMITS={limit}:..)"
+            raise InvalidRequest(f"the message is too large: {limit} is {size}, {most}", limit=limit)
+        if len(body) > 5 + size:
+            raise InvalidRequest("the call has more than one message")
+
+    def message(self) -> bytes:
+        """The message. Raises `InvalidRequest` if it ended too soon."""
+        body = self.body
+        if not body:
+            raise InvalidRequest("the call has no message")
+        if len(body) < 5 or len(body) != 5 + int.from_bytes(body[1:5], "big"):
+            raise InvalidRequest("the call ended in the middle of its message")
+        return bytes(memoryview(body)[5:])
+
+    def __ended__(self) -> None:
+        """The caller has sent everything."""
+
+    def __terminated__(self, reason: str) -> None:
+        """The call is over, whatever comes of it."""
+
+
+class _CallEvents(Events):
+    """The events of a server's connection."""
+
+    handler: _Calls
+
+    def process_request_received(self, event: RequestReceived) -> None:
+        stream = _ServedStream(self.connection, event.stream_id)
+        self.streams[event.stream_id] = stream
+        self.handler.arrived(stream, event.headers)  # type: ignore[arg-type]  # texts, by `header_encoding`
+
+    def process_data_received(self, event: DataReceived) -> None:
+        stream = self.streams.get(event.stream_id)
+        if stream is None:
+            self.connection.ack(event.stream_id, event.flow_controlled_length)
+            return
+        assert isinstance(stream, _ServedStream)
+        self.handler.received(stream, event.data, event.flow_controlled_length)
+
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        super().process_stream_ended(event)
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            assert isinstance(stream, _ServedStream)
+            self.handler.is_complete(stream)
+
+
 class _Calls(AbstractHandler):
-    """The running calls of one connection, a task each."""
+    """The calls of one connection: each waits for its message and its turn, and then is a task."""
 
     def __init__(self, server: Server, connection: _Connection) -> None:
         self._server, self._connection = server, connection
-        self.running: dict[H2Stream, asyncio.Task[None]] = {}
-        self.streaming: set[H2Stream] = set()
+        self.streams: set[_ServedStream] = set()
+        self.tasks: dict[_ServedStream, asyncio.Task[None]] = {}
+        self._incomplete: dict[_ServedStream, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def accept(self, stream: H2Stream, headers: Headers, release_stream: Callable[[], None]) -> None:
-        fields = dict(headers)
-        task = self._server.calls.spawn(self._answer(stream, fields, release_stream), name="call")
-        self.running[stream] = task
-        if isinstance(self._server.methods.get(fields.get(":path", "")), Streaming):
-            self.streaming.add(stream)
-        task.add_done_callback(lambda _: self._forget(stream))
+        """Not used: see `arrived`."""
+        raise NotImplementedError
 
-    def _forget(self, stream: H2Stream) -> None:
-        self.running.pop(stream, None)
-        self.streaming.discard(stream)
+    # --- until the message is there
+
+    def arrived(self, stream: _ServedStream, headers: Headers) -> None:
+        """A call began."""
+        self.streams.add(stream)
+        self._connection.share.calls += 1
+        try:
+            self._check(stream, headers)
+        except MeshError as error:
+            self._refuse(stream, error)
+            return
+        self._incomplete[stream] = monotonic() + BODY_TIMEOUT
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(BODY_TIMEOUT, self._end_slow_ones)
+
+    def _check(self, stream: _ServedStream, headers: Headers) -> None:
+        limits, connection = self._server.limits, self._connection
+        fields = stream.fields = dict(headers)
+        if connection.refuses:
+            raise Refused(connection.refuses)
+        if connection.share.calls > 2 * limits.streams:
+            raise Exhausted(f"{connection.share.who} has {2 * limits.streams} calls here already", limit="streams")
+        if (size := size_of(headers)) > limits.metadata:
+            most = f"the limit here is {limits.metadata} (NSM_LIMITS=metadata:..)"
+            raise InvalidRequest(f"the metadata of the call has {size} bytes; {most}", limit="metadata")
+        if len(fields.get(_TOKEN, "")) > limits.token:
+            raise InvalidRequest(
+                f"the token of the call is longer than {limits.token} bytes (NSM_LIMITS=token:..)", limit="token"
+            )
+        if not "".join(fields.values()).isascii():
+            raise InvalidRequest("the metadata of the call has characters that are not ASCII")
+        method = self._server.methods.get(fields.get(":path", ""))
+        if method is None:
+            raise Unsupported(f"there is no method {cut(fields.get(':path', ''), 256)!r} here")
+        if not fields.get("content-type", "").startswith(CONTENT_TYPE):
+            raise InvalidRequest(f"content-type {cut(fields.get('content-type', ''), 64)!r} is not {CONTENT_TYPE}")
+        stream.method, stream.longest = method, _longest(limits, method.limit)
+        stream.deadline = _deadline(fields.get("grpc-timeout"))
+
+    def received(self, stream: _ServedStream, data: bytes, size: int) -> None:
+        """Some of a call's message came, in `size` bytes with its padding."""
+        share = self._connection.share
+        share.held_bytes += size
+        stream.held_bytes += size
+        if share.held_bytes <= _MOST_HELD:
+            self._connection.h2.take(size)
+        else:
+            stream.unread += size
+        try:
+            stream.receive(data)
+        except MeshError as error:
+            self._refuse(stream, error)
+
+    def is_complete(self, stream: _ServedStream) -> None:
+        """All of a call has come: it is begun when it is its turn."""
+        self._incomplete.pop(stream, None)
+        self._connection.share.begin(partial(self._start, stream))
+
+    def _end_slow_ones(self) -> None:
+        now, self._timer = monotonic(), None
+        for stream, until in [*self._incomplete.items()]:
+            if until > now + 0.01:
+                self._timer = asyncio.get_running_loop().call_later(until - now, self._end_slow_ones)
+                return
+            error = TimedOut(f"the message of the call did not come within {BODY_TIMEOUT:g} s", limit="slow_messages")
+            self._refuse(stream, error)
+
+    def _refuse(self, stream: _ServedStream, error: MeshError) -> None:
+        """Answer a call that was not begun, and let nothing more of it come."""
+        error.passed(self._server.name)
+        _count(error)
+        if stream.closable:
+            with contextlib.suppress(ProtocolError):
+                h2 = self._connection.h2
+                h2.send_headers(stream.id, [*_OK_HEADERS, *_status(error, h2.longest_headers)], end_stream=True)
+                self._connection.connection.flush()
+        self.release(stream)
+
+    # --- while it runs
+
+    def _start(self, stream: _ServedStream, place: Place) -> bool:
+        if stream not in self.streams:
+            return False  # it was cancelled while it waited
+        task = self.tasks[stream] = self._server.calls.spawn(self._answer(stream), name="call")
+        counts.RUNNING.add()
+        task.add_done_callback(partial(self._done, stream, place))
+        return True
+
+    def _done(self, stream: _ServedStream, place: Place, _task: asyncio.Task[None]) -> None:
+        counts.RUNNING.add(by=-1)
+        self.tasks.pop(stream, None)
+        self.release(stream)
+        place.leave()
+
+    def release(self, stream: _ServedStream) -> None:
+        """Nothing more is done for a call."""
+        self._take(stream)
+        if stream in self.streams:
+            self.streams.remove(stream)
+            self._connection.share.calls -= 1
+        self._incomplete.pop(stream, None)
+        connection, stream_id = self._connection.connection, stream.id
+        if self._connection.processor.streams.pop(stream_id, None) is None or connection.is_closing():
+            return
+        stream.body.clear()
+        h2 = self._connection.h2
+        kept = h2.streams.get(stream_id)
+        if kept is not None and not kept.closed:  # the caller still sends: it need not (RFC 9113 8.1)
+            with contextlib.suppress(ProtocolError):
+                h2.reset_stream(
+                    stream_id, ErrorCodes.NO_ERROR if kept.state_machine.headers_sent else ErrorCodes.CANCEL
+                )
+                connection.flush()
+        h2.forget(stream_id)
+
+    def _take(self, stream: _ServedStream) -> None:
+        """Let the peer send as much again as this call's message was."""
+        self._connection.share.held_bytes -= stream.held_bytes
+        size, stream.held_bytes, stream.unread = stream.unread, 0, 0
+        if size and not self._connection.connection.is_closing():
+            self._connection.h2.take(size)
+            self._connection.connection.flush()
 
     def cancel(self, stream: H2Stream) -> None:
-        if (task := self.running.get(stream)) is not None:
+        """The caller gave up."""
+        assert isinstance(stream, _ServedStream)
+        if (task := self.tasks.get(stream)) is not None:
             task.cancel()
+        else:
+            self.release(stream)
 
     def close(self) -> None:
-        for task in list(self.running.values()):
+        """The connection is gone."""
+        for task in list(self.tasks.values()):
             task.cancel()
 
-    async def _answer(self, stream: H2Stream, headers: dict[str, str], release: Callable[[], None]) -> None:
+    def forget_all(self) -> None:
+        """Let nothing that was not begun be begun."""
+        for stream in [*self.streams]:
+            self.release(stream)
+        self._incomplete.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _answer(self, stream: _ServedStream) -> None:
         try:
             try:
-                await self._dispatch(stream, headers)
+                await self._dispatch(stream)
             except MeshError as error:
                 error.passed(self._server.name)
+                _count(error)
                 await _fail(stream, error)
             except Exception as error:
-                log_defect(f"{headers.get(':path')} failed", self._server.name, error)
+                log_defect(f"{stream.fields.get(':path')} failed", self._server.name, error)
                 await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
         except (ProtocolError, StreamTerminatedError, OSError):
-            log.debug("the caller went away before it was answered", method=headers.get(":path"))
-        finally:
-            if stream.id in self._connection.processor.streams:
-                release()
+            log.debug("the caller went away before it was answered", method=stream.fields.get(":path"))
 
-    async def _dispatch(self, stream: H2Stream, headers: dict[str, str]) -> None:
-        method = self._server.methods.get(headers.get(":path", ""))
-        if method is None:
-            raise Unsupported(f"there is no method {headers.get(':path')!r} here")
-        if not headers.get("content-type", "").startswith(CONTENT_TYPE):
-            raise InvalidRequest(f"content-type {headers.get('content-type')!r} is not {CONTENT_TYPE}")
-        incoming = self._incoming(headers)
+    async def _dispatch(self, stream: _ServedStream) -> None:
+        headers, method, connection = stream.fields, stream.method, self._connection
+        inbox = connection.files.inbox if connection.files else None
+        incoming = Incoming(connection.peer, headers, stream.deadline, inbox, connection.credentials)
         try:
             async with asyncio.timeout_at(incoming.deadline):
                 if tracing.hooks is None or isinstance(method, Streaming):
@@ -415,28 +675,20 @@ class _Calls(AbstractHandler):
         except TimeoutError:
             raise TimedOut("the deadline of the call passed") from None
 
-    def _incoming(self, headers: dict[str, str]) -> Incoming:
-        timeout = headers.get("grpc-timeout")
-        try:
-            deadline = asyncio.get_running_loop().time() + decode_timeout(timeout) if timeout else None
-        except ValueError:
-            raise InvalidRequest(f"the header grpc-timeout {timeout!r} cannot be read") from None
-        connection = self._connection
-        inbox = connection.files.inbox if connection.files else None
-        return Incoming(connection.peer, headers, deadline, inbox, connection.credentials)
-
-    async def _call(self, stream: H2Stream, method: Method, incoming: Incoming) -> None:
-        data = await read_frame(stream)
-        if data is None:
-            raise InvalidRequest("the call has no message")
+    async def _call(self, stream: _ServedStream, method: Method, incoming: Incoming) -> None:
+        data = stream.message()
+        self._take(stream)
         try:
             message = codec.decode(method.kind, data)
         except codec.DecodeError as error:
             raise InvalidRequest(str(error)) from None
+        stream.body.clear()
         if isinstance(method, Unary):
             answer = await method.answer(message, incoming)
+            headers = [*_OK_HEADERS, *incoming.headers]
+            self._check_size(headers)
             self._send_files(incoming)
-            await write_all(stream, [*_OK_HEADERS, *incoming.headers], frame(answer), _OK_TRAILERS)
+            await write_all(stream, headers, frame(answer), _OK_TRAILERS)
         else:
             await self._stream(stream, method, message, incoming)
 
@@ -445,14 +697,24 @@ class _Calls(AbstractHandler):
         async with contextlib.aclosing(method.answer(message, incoming)) as answers:  # type: ignore[type-var]
             async for batch in answers:
                 if not started:
-                    await stream.send_headers([*_OK_HEADERS, *incoming.headers])
+                    await self._start_stream(stream, incoming)
                     started = True
                 self._send_files(incoming)
                 if batch:  # grpclib takes an empty DATA frame for the end
                     await stream.send_data(frames(batch))
+                    self._connection.h2.spend(-2)  # the peer may acknowledge it
         if not started:
-            await stream.send_headers([*_OK_HEADERS, *incoming.headers])
+            await self._start_stream(stream, incoming)
         await stream.send_headers(_OK_TRAILERS, end_stream=True)
+
+    async def _start_stream(self, stream: H2Stream, incoming: Incoming) -> None:
+        headers = [*_OK_HEADERS, *incoming.headers]
+        self._check_size(headers)
+        await stream.send_headers(headers)
+
+    def _check_size(self, headers: Headers) -> None:
+        if len(headers) > len(_OK_HEADERS) and size_of(headers) > self._connection.h2.longest_headers:
+            raise Internal("the metadata of the answer is longer than the caller takes")
 
     def _send_files(self, incoming: Incoming) -> None:
         files = self._connection.files
@@ -462,104 +724,50 @@ class _Calls(AbstractHandler):
         incoming.files.clear()
 
 
-_OK_HEADERS: Headers = [(":status", "200"), ("content-type", CONTENT_TYPE)]
-_OK_TRAILERS: Headers = [("grpc-status", "0")]
-
-
-async def _fail(stream: H2Stream, error: MeshError) -> None:
-    if not stream.closable:
-        return
-    trailers = [("grpc-status", str(error.code)), ("grpc-message", encode_grpc_message(str(error)))]
-    assert stream.id is not None
-    begun = stream._h2_connection.streams[stream.id].state_machine.headers_sent
-    await stream.send_headers(trailers if begun else [*_OK_HEADERS, *trailers], end_stream=True)
-
-
 def _address(peername: Any) -> str:
     """The IP address of a peer; empty on a unix socket."""
     return str(peername[0]) if isinstance(peername, tuple) else ""
 
 
-def _credentials(sock: socket.socket) -> Credentials:
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid, gid = struct.unpack("3i", raw)
-    return Credentials(pid, uid, gid, _process(sock, pid))
+_OK_HEADERS: Headers = [(":status", "200"), ("content-type", CONTENT_TYPE)]
+_OK_TRAILERS: Headers = [("grpc-status", "0")]
 
 
-def _process(sock: socket.socket, pid: int) -> int | None:
-    """A descriptor of the process that connected, whatever its number means by now (SO_PEERPIDFD, Linux 6.5)."""
-    try:
-        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError as error:
-        if error.errno != errno.ENOPROTOOPT:
-            return None
-    try:
-        return os.pidfd_open(pid)  # who has the number now, a moment after it connected
-    except OSError:
+def _longest(limits: Limits, name: str) -> int:
+    """Bytes of a message; one with a record has room for what managers add to it on its way."""
+    size: int = getattr(limits, name)
+    return 2 * size if name == "record_bytes" else size
+
+
+def _deadline(timeout: str | None) -> float | None:
+    if timeout is None:
         return None
+    if (match := _TIMEOUT.fullmatch(timeout)) is None:
+        raise InvalidRequest(f"the header grpc-timeout {cut(timeout, 32)!r} cannot be read")
+    seconds = min(int(match[1]) * _SECONDS[match[2]], _LONGEST_DEADLINE)
+    return asyncio.get_running_loop().time() + seconds
 
 
-_SO_PEERPIDFD = 77
+def _status(error: MeshError, longest: int) -> Headers:
+    """The trailers that say `error`, of no more than about `longest` bytes."""
+    text = encode_grpc_message(str(error))
+    if len(text) > longest - 256:
+        text = encode_grpc_message(cut(str(error), max(longest - 256, 64) // _PER_CHARACTER))
+    return [("grpc-status", str(error.code)), ("grpc-message", text)]
 
 
-async def _tcp_socket(loop: asyncio.AbstractEventLoop, address: Address) -> socket.socket:
-    wanted = await loop.getaddrinfo(
-        address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
-    family, kind, protocol, _, place = sorted(wanted, key=lambda info: info[0] != socket.AF_INET6)[0]
-    if not address.host:
-        family, place = socket.AF_INET6, ("::", address.port)
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(place)
-    except OSError as error:
-        sock.close()
-        raise Conflict(f"cannot listen on {address}: {error.strerror}") from None
-    return sock
+_PER_CHARACTER = 12
+"""Bytes of a character in a header at most: four, each of them as ``%XX``."""
 
 
-def _unix_socket(path: str, access: SocketAccess) -> socket.socket:
-    try:
-        _remove_stale(path)
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Conflict(f"cannot listen on unix://{path}: {error.strerror or error}") from None
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        before = os.umask(0o777 & ~access.mode)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        if access.group:
-            os.chown(path, -1, grp.getgrnam(access.group).gr_gid)
-    except KeyError:
-        sock.close()
-        os.unlink(path)
-        raise InvalidRequest(f"there is no group {access.group!r} to give {path} to") from None
-    except OSError as error:
-        sock.close()
-        raise Conflict(f"cannot listen on unix://{path}: {error.strerror or error}") from None
-    return sock
+def _count(error: MeshError) -> None:
+    if error.limit:
+        counts.LIMITS.add(error.limit)
 
 
-def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more; anything else in the way is a conflict."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise Conflict(f"cannot listen on unix://{path}: there is a file that is no socket")
-    except FileNotFoundError:
+async def _fail(stream: _ServedStream, error: MeshError) -> None:
+    if not stream.closable:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            os.unlink(path)
-        except BlockingIOError:
-            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already") from None
-        else:
-            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already")
+    h2 = stream._h2_connection
+    begun, status = h2.streams[stream.id].state_machine.headers_sent, _status(error, h2.longest_headers)  # type: ignore[attr-defined]
+    await stream.send_headers(status if begun else [*_OK_HEADERS, *status], end_stream=True)

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from asyncio import sslproto
 from collections import deque
 from typing import Any, cast
 
@@ -23,6 +22,7 @@ from nsm.chains.core import Limits
 from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind, peer_uid
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
+from .tls import SHUTDOWN_TIMEOUT, Tls
 
 _SO_PASSRIGHTS = 83
 _PLAIN_READ = 64 * 1024
@@ -258,7 +258,7 @@ async def start_tls(
     """
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[None] = loop.create_future()
-    tls = sslproto.SSLProtocol(
+    tls = Tls(
         loop,
         protocol,
         context,
@@ -266,6 +266,7 @@ async def start_tls(
         server_side=server_side,
         server_hostname=None,
         ssl_handshake_timeout=handshake_timeout,  # type: ignore[arg-type]  # seconds, a float is fine
+        ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
     )
     giver = Giver(sock, accepted=server_side)
     inbox = FileInbox(giver, limits, is_verified=False) if takes_descriptors else None

@@ -57,8 +57,10 @@ async def _serve(config: CsiDriverConfig, stopping: asyncio.Event) -> None:
     volumes = Volumes(config.socket_dir, kubelet_folder=config.kubelet_dir)
     own = f"{config.kubelet_dir}/plugins/{name}/csi.sock"
     registry = f"{config.kubelet_dir}/plugins_registry/{name}-reg.sock"
-    serving = serve_plain(own, driver(name, node, volumes), name=config.name, access=_ROOT_ONLY)
-    announcing = serve_plain(registry, registration(name, own), name=config.name, access=_ROOT_ONLY)
+    serving = serve_plain(own, driver(name, node, volumes), name=config.name, access=_ROOT_ONLY, limits=config.limits)
+    announcing = serve_plain(
+        registry, registration(name, own), name=config.name, access=_ROOT_ONLY, limits=config.limits
+    )
     async with serving, announcing:  # announced last: the kubelet then calls at once
         log.info("ready", driver=name, node=node, folder=config.socket_dir)
         await stopping.wait()

@@ -79,8 +79,8 @@ class Issuer:
                     await self._authorities.changed(version)
 
         return {
-            FETCH_SVID: Streaming(X509SvidRequest, svids),
-            FETCH_BUNDLES: Streaming(X509BundlesRequest, bundles),
+            FETCH_SVID: Streaming(X509SvidRequest, svids, limit="workload"),
+            FETCH_BUNDLES: Streaming(X509BundlesRequest, bundles, limit="workload"),
         }
 
     async def _identify(self, socket_path: str, incoming: Incoming) -> str:

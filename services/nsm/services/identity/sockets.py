@@ -36,7 +36,8 @@ class Sockets:
         failed: MeshError | None = None
         for path in sorted(wanted - self._served.keys()):
             stack = AsyncExitStack()
-            serving = serve_plain(path, self._methods(path), name=self._name, access=self._access)
+            methods = self._methods(path)
+            serving = serve_plain(path, methods, name=self._name, access=self._access, limits=self._limits)
             try:
                 server = await stack.enter_async_context(serving)
                 await stack.enter_async_context(guarded(server, self._limits))

@@ -134,7 +134,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods, access = {**server.methods(), **health.methods()}, runtime.access(config)
-        serving = serve([listen_on], methods, runtime.identity, name=config.name, access=access)
+        serving = serve([listen_on], methods, runtime.identity, name=config.name, access=access, limits=config.limits)
         bound = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, bound[0], stack))
         log.info("ready", listen_on=bound[0], services=config.service_names)

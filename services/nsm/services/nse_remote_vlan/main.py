@@ -94,7 +94,7 @@ async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods = {**server.methods(), **health.methods()}
-        serving = serve([config.listen_on], methods, runtime.identity, name=config.name)
+        serving = serve([config.listen_on], methods, runtime.identity, name=config.name, limits=config.limits)
         (public,) = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, public, stack))
         log.info("ready", listen_on=public, services=[service.name for service in config.services])

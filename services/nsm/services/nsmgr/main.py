@@ -10,6 +10,7 @@ from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
+from nsm.chains.metrics import PrometheusConfig, metrics
 from nsm.chains.model.networks import Networks
 from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting
 from nsm.chains.transport import Health, Method, serve
@@ -18,7 +19,7 @@ from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGIS
 
 
 @dataclass(frozen=True, kw_only=True)
-class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting):
+class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
     """Where to listen, and where the registry is."""
 
     name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
@@ -54,7 +55,8 @@ def main(arguments: list[str]) -> int:
 async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     access = runtime.access(config)
-    async with serve(config.listen_on, methods, runtime.identity, name=config.name, access=access) as bound:
+    serving = serve(config.listen_on, methods, runtime.identity, name=config.name, access=access, limits=config.limits)
+    async with metrics(config), serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
         manager = nsmgr(
             config.name,

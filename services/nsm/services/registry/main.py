@@ -12,6 +12,7 @@ from nsm.chains.composed.registry import Registry
 from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
+from nsm.chains.metrics import PrometheusConfig, metrics
 from nsm.chains.policy import Hosts, Registration, Trusting
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_SERVER, masks
@@ -20,7 +21,7 @@ from .store_url import MEMORY, StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryConfig(Trusting):
+class RegistryConfig(Trusting, PrometheusConfig):
     """Where to listen, whom to trust, and where to keep records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
@@ -59,9 +60,16 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
     async with AsyncExitStack() as stack:
         registry = await runtime.unless_stopped(stack.enter_async_context(_registry(config, runtime)))
         methods = {**registry.methods(), **health.methods()}
-        async with serve(
-            config.listen_on, methods, runtime.identity, name=config.name, access=access, takes_descriptors=False
-        ) as bound:
+        serving = serve(
+            config.listen_on,
+            methods,
+            runtime.identity,
+            name=config.name,
+            access=access,
+            limits=config.limits,
+            takes_descriptors=False,
+        )
+        async with metrics(config), serving as bound:
             log.info("ready", listen_on=bound)
             await runtime.stopping.wait()
 

@@ -1,0 +1,35 @@
+"""Metrics of a component that has no figures of its own beside what every component counts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from nsm.chains.core import MeshError
+
+from .config import PrometheusConfig
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+
+@asynccontextmanager
+async def metrics(config: PrometheusConfig) -> AsyncIterator[None]:
+    """Serve while the context is open, if the configuration asks for it; only then is Prometheus's library imported.
+
+    Raises `MeshError` if it is not there.
+    """
+    if not config.prometheus:
+        yield
+        return
+    try:
+        from .exporter import exported  # noqa: PLC0415 - only where it is asked for
+    except ImportError as error:
+        raise MeshError(f"PROMETHEUS=true needs the extra nsm-chains[prometheus]: {error}") from error
+    async with exported(_nothing_more, config):
+        yield
+
+
+async def _nothing_more(_prefix: str) -> Sequence[Metric]:
+    return ()

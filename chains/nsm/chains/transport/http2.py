@@ -1,0 +1,313 @@
+"""HTTP/2 with peers that may mean harm: what a peer sends costs this process little, and never the other peers' time.
+
+| a peer | what it meets |
+| --- | --- |
+| opens more streams than it may | those are refused, one by one; the connection goes on |
+| sends frames that carry no call (pings, resets, tiny data) | it has a store of them, refilled as time passes |
+| sends more than can be looked at in a moment | the rest waits for its turn, and is not read from the socket |
+| does not read what it is sent | the connection ends when too much waits for it |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, _set_nodelay
+from h2.config import H2Configuration
+from h2.connection import ConnectionInputs, H2Connection, _decode_headers
+from h2.errors import ErrorCodes
+from h2.events import (
+    AlternativeServiceAvailable,
+    Event,
+    InformationalResponseReceived,
+    StreamEnded,
+    StreamReset,
+    UnknownFrameReceived,
+)
+from h2.exceptions import DenialOfServiceError, FrameTooLargeError, ProtocolError, StreamIDTooLowError
+from h2.settings import SettingCodes, Settings
+from h2.stream import StreamClosedBy
+from hyperframe.exceptions import InvalidPaddingError
+from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+
+from nsm.chains.core import counts
+from nsm.chains.core.tasks import log_defect
+
+from .frames import CONFIGURATION, MAX_METADATA
+from .turns import Share
+
+SLICE = 0.002
+"""Seconds that one peer's frames are looked at before others get their turn."""
+_MOST_UNREAD = 4 * 1024 * 1024
+"""Bytes that may wait for a peer that does not read."""
+_BEFORE_SETTINGS = 100
+"""Streams that we open before the peer has said how many it takes, as grpc-go does."""
+_BLOCK = 4 * MAX_METADATA
+"""Bytes of headers that are still read to the end: more than `MAX_METADATA` fails a call, more than this ends all."""
+_TABLE = 4096
+"""Bytes of the table by which our headers are compressed, whatever more a peer would have us keep."""
+_EARNED_BY_CALL, _COST_OF_RESET = 4, 5
+_SMALL = {False: 256, True: 5}
+"""Bytes below which a frame of data costs something: of a caller, and of who answers (see `Http2._cost`)."""
+
+
+class Http2(H2Connection):
+    """h2's connection with bounds: on streams, on what is kept for each, and on frames that carry no call."""
+
+    MAX_CLOSED_STREAMS = 1024
+
+    def __init__(self, config: H2Configuration, *, streams: int, frames: int, window: int) -> None:
+        super().__init__(config)
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: MAX_METADATA,
+            SettingCodes.INITIAL_WINDOW_SIZE: window,
+            SettingCodes.ENABLE_PUSH: 0,
+        }
+        before = {SettingCodes.MAX_CONCURRENT_STREAMS: _BEFORE_SETTINGS}
+        self.local_settings = Settings(client=config.client_side, initial_values=settings)
+        self.remote_settings = Settings(client=not config.client_side, initial_values=before)
+        self.decoder.max_header_list_size = _BLOCK
+        self._most_streams, self._is_client = streams, config.client_side
+        self._store, self._most, self._refilled = float(frames), float(frames), monotonic()
+        self._costs = _SMALL[bool(config.client_side)]
+
+    @property
+    def longest_headers(self) -> int:
+        """Bytes of headers that the peer takes: names, values, and 32 for each."""
+        theirs = self.remote_settings.max_header_list_size
+        return MAX_METADATA if theirs is None else min(theirs, MAX_METADATA)
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether a whole frame has come that was not looked at yet."""
+        data = self.incoming_buffer._data
+        return len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big")
+
+    def take_in(self, until: float) -> list[Event]:
+        """Look at the frames that have come, until `until` (`time.monotonic`) has passed. Raises `ProtocolError`."""
+        buffer, events = self.incoming_buffer, []
+        buffer.max_frame_size = self.max_inbound_frame_size
+        try:
+            for frame in buffer:
+                if cost := self._cost(frame):
+                    self.spend(cost)
+                events += self._receive_frame(frame)
+                if monotonic() > until:
+                    break
+            self._check_length()
+        except InvalidPaddingError as error:
+            self._terminate_connection(ErrorCodes.PROTOCOL_ERROR)
+            raise ProtocolError("a frame with padding that cannot be") from error
+        except ProtocolError as error:
+            self._terminate_connection(error.error_code)
+            raise
+        return events
+
+    def take(self, size: int) -> None:
+        """Let the peer send `size` bytes more on this connection; how much on each stream stays as it is."""
+        if more := self._inbound_flow_control_window_manager.process_bytes(size):
+            frame = WindowUpdateFrame(0)
+            frame.window_increment = more
+            self._prepare_for_sending([frame])
+
+    def forget(self, stream_id: int) -> None:
+        """Drop a stream that both sides have ended; otherwise h2 looks through all of them for such."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.closed:
+            del self.streams[stream_id]
+            self._closed_streams[stream_id] = stream.closed_by
+
+    def spend(self, cost: int) -> None:
+        """Take `cost` frames out of the peer's store, or put some in. Raises `DenialOfServiceError` if it is empty."""
+        self._store = min(self._store - cost, self._most)
+        if self._store >= 0:
+            return
+        now = monotonic()
+        self._store = min(self._store + (now - self._refilled) * self._most / 10, self._most)
+        self._refilled = now
+        if self._store < 0:
+            counts.LIMITS.add("frames")
+            raise DenialOfServiceError("too many frames that carry no call")
+
+    def _cost(self, frame: Frame) -> int:
+        kind = frame.__class__
+        if kind is DataFrame:
+            return 1 if frame.body_len < self._costs and "END_STREAM" not in frame.flags else 0
+        if kind is HeadersFrame:
+            return -_EARNED_BY_CALL
+        return _COST_OF_RESET if kind is RstStreamFrame else 1
+
+    def _check_length(self) -> None:
+        """Refuse a frame that is too long by its first bytes: h2 would wait for all of it."""
+        data = self.incoming_buffer._data
+        if len(data) >= 3 and int.from_bytes(data[:3], "big") > self.max_inbound_frame_size:
+            raise FrameTooLargeError("a frame that is longer than was agreed")
+
+    def _open_streams(self, remainder: int) -> int:
+        return len(self.streams)  # those that are closed were dropped
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> Any:
+        if frame.stream_id not in self.streams and len(self.streams) >= self._most_streams and not self._is_client:
+            return self._refuse(frame)
+        return super()._receive_headers_frame(frame)
+
+    def _refuse(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
+        """Refuse one stream too many: its caller may try again (RFC 9113 8.7)."""
+        counts.LIMITS.add("streams")
+        self.spend(_COST_OF_RESET)
+        _decode_headers(self.decoder, frame.data)  # the tables of both sides have to stay the same
+        events = self.state_machine.process_input(ConnectionInputs.RECV_HEADERS)
+        if frame.stream_id <= self.highest_inbound_stream_id or not frame.stream_id % 2:
+            raise StreamIDTooLowError(frame.stream_id, self.highest_inbound_stream_id)
+        self.highest_inbound_stream_id = frame.stream_id
+        self._closed_streams[frame.stream_id] = StreamClosedBy.SEND_RST_STREAM
+        answer = RstStreamFrame(frame.stream_id)
+        answer.error_code = ErrorCodes.REFUSED_STREAM
+        return [answer], events
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> Any:
+        if "ACK" not in frame.flags:
+            known = {code: value for code, value in frame.settings.items() if code in _KNOWN}
+            if SettingCodes.HEADER_TABLE_SIZE in known:
+                known[SettingCodes.HEADER_TABLE_SIZE] = min(known[SettingCodes.HEADER_TABLE_SIZE], _TABLE)
+            if self.remote_settings.max_concurrent_streams == _BEFORE_SETTINGS:
+                known.setdefault(SettingCodes.MAX_CONCURRENT_STREAMS, 2**31 - 1)
+            frame.settings = known
+        return super()._receive_settings_frame(frame)
+
+    def _handle_data_on_closed_stream(self, events: Any, exc: Any, frame: DataFrame) -> Any:
+        self.spend(1)
+        return super()._handle_data_on_closed_stream(events, exc, frame)
+
+
+_KNOWN = frozenset(
+    (
+        SettingCodes.HEADER_TABLE_SIZE,
+        SettingCodes.ENABLE_PUSH,
+        SettingCodes.MAX_CONCURRENT_STREAMS,
+        SettingCodes.INITIAL_WINDOW_SIZE,
+        SettingCodes.MAX_FRAME_SIZE,
+        SettingCodes.MAX_HEADER_LIST_SIZE,
+    )
+)
+
+
+class Events(EventsProcessor):
+    """What the frames of one connection mean, for who handles calls."""
+
+    def __init__(self, handler: AbstractHandler, connection: Connection) -> None:
+        super().__init__(handler, connection)
+        for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
+            self.processors[event] = _pass_over  # what grpclib knows nothing of (RFC 9113 5.5, 8.1)
+
+    def process_stream_ended(self, event: StreamEnded) -> None:
+        """Drop the stream if we have ended it too."""
+        super().process_stream_ended(event)
+        self.connection._connection.forget(event.stream_id)  # type: ignore[attr-defined]
+
+    def process_stream_reset(self, event: StreamReset) -> None:
+        """Drop the stream."""
+        super().process_stream_reset(event)
+        self.connection._connection.forget(event.stream_id)  # type: ignore[attr-defined]
+
+
+def _pass_over(_event: Event) -> None:
+    """Do nothing."""
+
+
+class Http2Protocol(H2Protocol):
+    """One connection. Its peer's share, known once the peer is, says when its frames are looked at."""
+
+    share: Share
+    h2: Http2
+
+    def begin(
+        self, transport: asyncio.Transport, *, streams: int, frames: int, window: int, stream_window: int
+    ) -> None:
+        """Say the first words of HTTP/2. `window` and `stream_window` are what the peer may send unasked, in bytes."""
+        if (sock := transport.get_extra_info("socket")) is not None:
+            _set_nodelay(sock)
+        self._is_waiting = False
+        self.h2 = Http2(self.h2_config, streams=streams, frames=frames, window=stream_window)
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(window - 65535)
+        self.connection = Connection(self.h2, transport, config=CONFIGURATION)
+        self.connection.flush()
+        self.processor = self.events()
+
+    def events(self) -> Events:
+        """What reads this connection's events."""
+        return Events(self.handler, self.connection)
+
+    def data_received(self, data: bytes) -> None:
+        """Look at what has come, now or when it is this peer's turn."""
+        if self.connection.is_closing():
+            return
+        try:
+            self.h2.incoming_buffer.add_data(data)
+        except ProtocolError as error:
+            self.break_off(str(error))
+            return
+        if self._is_waiting:
+            return
+        if self.share.may_read():
+            self._look()
+        else:
+            self._wait()
+
+    def look_at_slice(self) -> None:
+        """Go on where the last slice ended."""
+        self._is_waiting = False
+        if not self.connection.is_closing():
+            self.connection._transport.resume_reading()
+            self._look()
+
+    def _wait(self) -> None:
+        self._is_waiting = True
+        self.connection._transport.pause_reading()
+        self.share.read_later(self.look_at_slice)
+
+    def _look(self) -> None:
+        connection, processor, begun = self.connection, self.processor, monotonic()
+        try:
+            events = self.h2.take_in(begun + SLICE)
+            connection.flush()
+            for event in events:
+                processor.process(event)
+            if connection.is_closing():
+                return
+            connection.flush()
+        except ProtocolError as error:
+            self.break_off(str(error))
+            return
+        except Exception as error:
+            log_defect("a peer's frames cannot be read", "transport", error)
+            self.break_off(type(error).__name__)
+            return
+        self.share.has_read(begun)
+        if not connection.write_ready.is_set() and connection._transport.get_write_buffer_size() > _MOST_UNREAD:
+            self.abort("it does not read what it asked for")
+        elif self.h2.has_frames:
+            self._wait()
+
+    def break_off(self, reason: str) -> None:
+        """End the connection of a peer that broke the protocol, and tell it why as far as it listens."""
+        if not self.connection.is_closing():
+            with suppress(ProtocolError):
+                self.connection.flush()
+            self.processor.close(reason)
+
+    def abort(self, reason: str) -> None:
+        """End the connection at once."""
+        if not self.connection.is_closing():
+            transport = self.connection._transport
+            self.processor.close(reason)
+            transport.abort()
+
+
+OnEnd = Callable[[str], None]

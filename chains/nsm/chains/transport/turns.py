@@ -1,0 +1,167 @@
+"""Peers take turns: each has a share of this component, over all of its connections.
+
+Two things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the rest
+of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they came.
+A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than `HELD`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from nsm.chains.core import counts
+
+HELD = 0.25
+"""Seconds for which a call that runs holds its place against those that wait."""
+_LONG = 0.001
+"""Seconds of reading after which a peer lets others read for as long."""
+
+
+class Turns:
+    """The shares of all peers of one component."""
+
+    def __init__(self, *, calls: int) -> None:
+        self.calls = calls
+        self._shares: dict[str, Share] = {}
+        self._readers: deque[Share] = deque()
+        self._is_reading = False
+
+    def share(self, who: str) -> Share:
+        """The share of `who`, which has one connection more now."""
+        share = self._shares.get(who)
+        if share is None:
+            share = self._shares[who] = Share(self, who)
+        share.connections += 1
+        return share
+
+    def leave(self, share: Share) -> None:
+        """One connection of a share is gone."""
+        share.connections -= 1
+        if not share.connections:
+            self._shares.pop(share.who, None)
+
+    def read_later(self, share: Share) -> None:
+        """Let `share` read when it is its turn."""
+        self._readers.append(share)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._readers and not self._is_reading:
+            self._is_reading = True
+            asyncio.get_running_loop().call_soon(self._read)
+
+    def _read(self) -> None:
+        """Let the first peer read once: then the loop does what else there is, and the next peer reads."""
+        self._is_reading, share = False, self._readers.popleft()
+        if len(share.readers) > 1:
+            self._readers.append(share)
+        try:
+            share.readers.popleft()()
+        finally:
+            self._go_on()
+
+
+class Share:
+    """What one peer has of a component."""
+
+    __slots__ = (
+        "_busy_until",
+        "_places",
+        "_running",
+        "_timer",
+        "_turns",
+        "_waiting",
+        "calls",
+        "connections",
+        "held_bytes",
+        "readers",
+        "who",
+    )
+
+    def __init__(self, turns: Turns, who: str) -> None:
+        self.who, self.connections, self.calls, self.held_bytes = who, 0, 0, 0
+        self.readers: deque[Callable[[], None]] = deque()
+        self._turns, self._busy_until = turns, 0.0
+        self._waiting: deque[Callable[[Place], bool]] = deque()
+        self._places: deque[Place] = deque()
+        self._running = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --- frames
+
+    def may_read(self) -> bool:
+        """Whether frames that have just come may be looked at now."""
+        return not self.readers and monotonic() >= self._busy_until
+
+    def has_read(self, begun: float) -> None:
+        """Frames were looked at since `begun` (`time.monotonic`)."""
+        now = monotonic()
+        if now - begun > _LONG:
+            self._busy_until = now + (now - begun)
+
+    def read_later(self, read: Callable[[], None]) -> None:
+        """Call `read` when it is this peer's turn."""
+        self.readers.append(read)
+        if len(self.readers) == 1:
+            self._turns.read_later(self)
+
+    # --- calls
+
+    def begin(self, start: Callable[[Place], bool]) -> None:
+        """Call `start` now or in turn, with the place that the call then has; it says whether there still is a call."""
+        if self._running < self._turns.calls and not self._waiting:
+            self._start(start)
+            return
+        self._waiting.append(start)
+        counts.QUEUED.add()
+        if self._timer is None:
+            self._wait_for_oldest()
+
+    def _start(self, start: Callable[[Place], bool]) -> None:
+        place = Place(self)
+        if start(place):
+            self._running += 1
+            self._places.append(place)
+
+    def leave_place(self, place: Place) -> None:
+        """A call ended, or has held its place for long enough."""
+        place.is_held = False
+        self._running -= 1
+        while self._places and not self._places[0].is_held:
+            self._places.popleft()
+        while self._waiting and self._running < self._turns.calls:
+            counts.QUEUED.add(by=-1)
+            self._start(self._waiting.popleft())
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait_for_oldest(self) -> None:
+        self._timer = None
+        if self._waiting and self._places:
+            delay = self._places[0].since + HELD - monotonic()
+            self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._let_others)
+
+    def _let_others(self) -> None:
+        self._timer, long_ago = None, monotonic() - HELD + 0.001
+        while self._waiting and self._places and self._places[0].since <= long_ago:
+            self._places[0].leave()
+        if self._timer is None:
+            self._wait_for_oldest()
+
+
+class Place:
+    """One of the places of a peer's calls."""
+
+    __slots__ = ("_share", "is_held", "since")
+
+    def __init__(self, share: Share) -> None:
+        self._share, self.since, self.is_held = share, monotonic(), True
+
+    def leave(self) -> None:
+        """Give the place to the next call; more than once does no more."""
+        if self.is_held:
+            self._share.leave_place(self)

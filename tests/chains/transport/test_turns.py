@@ -1,0 +1,79 @@
+"""Peers take turns."""
+
+import asyncio
+import time
+
+from nsm.chains.core import counts
+from nsm.chains.transport.turns import HELD, Turns
+
+
+async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
+    """Another peer's are begun at once."""
+    turns, begun = Turns(calls=2), []
+    one, other = turns.share("one"), turns.share("other")
+
+    def call(name):
+        def start(place):
+            begun.append((name, place))
+            return True
+
+        return start
+
+    for number in range(5):
+        one.begin(call(number))
+    other.begin(call("other"))
+    assert [name for name, _ in begun] == [0, 1, "other"]
+    queued = counts.QUEUED[""]
+    begun[1][1].leave()
+    begun[1][1].leave()
+    begun[0][1].leave()
+    assert [name for name, _ in begun] == [0, 1, "other", 2, 3]
+    assert counts.QUEUED[""] == queued - 2
+    for _, place in list(begun):
+        place.leave()
+
+
+async def test_a_call_that_was_taken_back_while_it_waited_takes_nobody_s_place():
+    turns, begun = Turns(calls=1), []
+    share = turns.share("one")
+    share.begin(lambda place: begun.append(place) or True)
+    share.begin(lambda _: False)
+    share.begin(lambda place: begun.append(place) or True)
+    begun[0].leave()
+    assert len(begun) == 2
+    begun[1].leave()
+
+
+async def test_a_call_that_takes_long_makes_room():
+    turns, begun = Turns(calls=1), []
+    share = turns.share("one")
+    for _ in range(3):
+        share.begin(lambda place: begun.append(time.monotonic()) or True)
+    async with asyncio.timeout(5):
+        while len(begun) < 3:
+            await asyncio.sleep(0.01)
+    assert begun[1] - begun[0] > 0.8 * HELD
+    assert begun[2] - begun[1] > 0.8 * HELD
+
+
+async def test_each_peer_reads_once_before_the_first_reads_again():
+    turns, read = Turns(calls=1), []
+    one, other = turns.share("one"), turns.share("other")
+    for number in range(3):
+        one.read_later(lambda number=number: read.append(f"one {number}"))
+    other.read_later(lambda: read.append("other 0"))
+    assert not one.may_read()
+    async with asyncio.timeout(2):
+        while len(read) < 4:
+            await asyncio.sleep(0)
+    assert read == ["one 0", "other 0", "one 1", "one 2"]
+    assert one.may_read()
+
+
+async def test_a_share_is_kept_as_long_as_there_is_a_connection():
+    turns = Turns(calls=1)
+    share = turns.share("one")
+    assert turns.share("one") is share
+    turns.leave(share)
+    turns.leave(share)
+    assert turns.share("one") is not share
