@@ -38,6 +38,7 @@ from nsm.chains.core import (
     RegistryCall,
     Unavailable,
 )
+from nsm.chains.identity.source import identity_from
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import RemoteNetworkService, check_health, network_service, parse_address, serve, wire
 from nsm.chains.transport.rpc import REQUEST, TOKEN, TOKEN_EXPIRES
@@ -337,6 +338,8 @@ async def test_a_socket_that_lingers_freezes_nobody(mesh, bystander, attacker, d
         await asyncio.sleep(0.1)
         for url in (mesh.urls["nsmgr"], mesh.urls["forwarder"], mesh.urls["endpoint"]):
             assert await check_health(attacker.pool, url, timeout=2)
+        async with asyncio.timeout(2), identity_from(mesh.urls["identity"], token_lifetime=60) as identity:
+            assert identity.spiffe_id == attacker.spiffe_id
 
 
 async def test_a_socket_that_lingers_and_is_not_read_before_the_end_freezes_nobody(mesh, attacker, deaf):

@@ -113,8 +113,9 @@ class _Evidence:
 
     def entitles_to(self, namespace: int) -> bool | None:
         """Whether the peer may give `namespace` away; None if nothing shows it."""
-        by_socket, its = self._made_its_socket_in(namespace), self._key_of("net", _PIDFD_GET_NET_NAMESPACE)
-        if by_socket or its == _key(namespace):
+        if by_socket := self._made_its_socket_in(namespace):
+            return True
+        if (its := self._key_of("net", _PIDFD_GET_NET_NAMESPACE)) == _key(namespace):
             return True
         capable = self._is_capable(namespace)
         if capable or (by_socket is None and its is None):
