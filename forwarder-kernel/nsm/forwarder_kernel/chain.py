@@ -97,7 +97,7 @@ def forwarder(
             Mechanisms(served),
             *observers,
             KernelWire(dataplane, far_side),
-            ProtectNode(underlay_of(tunnel_ip)),  # behind it: a wire that does harm is not made
+            ProtectNode(underlay_of(tunnel_ip), far_side),  # behind it: a wire that does harm is not made
             Connect(
                 client(
                     name,

@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import IpContext
+from nsm.apis.mechanisms import VLAN
 from nsm.chains.core import Call, Element, Handler, Refused
 from nsm.chains.elements.accept_routes import nowhere
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.underlay import Underlay
 from nsm.chains.model import reach
-from nsm.chains.model.networks import Networks
+from nsm.chains.model.networks import NO_NETWORKS, Networks
 
 from .netlink import Address
 
@@ -18,23 +20,25 @@ from .netlink import Address
 class ProtectNode(Element):
     """Refuse an answer by which an end would reach loopback, multicast, link-local or the node's underlay by its wire.
 
-    The wire's own IPv4 link-local addresses are fine. Stands before what asks the endpoint and behind what makes the
-    wire, which is not made, or not changed, then. Raises `Refused` that names what was given.
+    The wire's own IPv4 link-local addresses are fine, and those of the underlay for a breakout: it may be on that very
+    network. Stands before what asks the endpoint and behind what makes the wire, which is not made, or not changed,
+    then. Raises `Refused` that names what was given.
     """
 
-    def __init__(self, underlay: Callable[[], Networks]) -> None:
-        self._underlay = underlay
+    def __init__(self, underlay: Callable[[], Networks], far_side: MechanismTranslation) -> None:
+        self._underlay, self._far_side = underlay, far_side
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Look at the answer."""
         connection = await rest.request(call)
         context = connection.context.ip_context if connection.context is not None else None
-        if context is not None and (fault := self._fault(context)) is not None:
+        if context is not None and (fault := self._fault(call, context)) is not None:
             raise Refused(f"this wire would take over what is not of the mesh: {fault}")
         return connection
 
-    def _fault(self, context: IpContext) -> str | None:
-        never = self._underlay()
+    def _fault(self, call: Call, context: IpContext) -> str | None:
+        far = self._far_side.far_side(call)
+        never = NO_NETWORKS if far is not None and far.type == VLAN else self._underlay()
         return reach.client_fault(context, never=never) or reach.endpoint_fault(context, never=never)
 
 

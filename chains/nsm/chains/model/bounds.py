@@ -70,9 +70,10 @@ def check_request(request: NetworkServiceRequest, limits: Limits) -> None:
 
 def check_connection(connection: Connection, limits: Limits) -> None:
     """Raise `InvalidRequest` likewise for a connection: in a Request, an answer, a Close or an event."""
-    values.check(NAME, connection.id, "the connection's id")
-    values.check(NAME, connection.network_service, "network_service")
-    values.check(NAME, connection.network_service_endpoint_name, "network_service_endpoint_name")
+    if not _are_names(connection.id, connection.network_service, connection.network_service_endpoint_name):
+        values.check(NAME, connection.id, "the connection's id")
+        values.check(NAME, connection.network_service, "network_service")
+        values.check(NAME, connection.network_service_endpoint_name, "network_service_endpoint_name")
     values.check(_KIND, connection.payload, "payload")
     if connection.state not in _STATES:
         raise InvalidRequest("the connection's state is none that there is")
@@ -85,15 +86,23 @@ def check_connection(connection: Connection, limits: Limits) -> None:
         _check_context(connection.context, limits)
 
 
+def _are_names(*texts: str) -> bool:
+    """Whether all of them can be, found out at once; an id of 512 characters and no name is looked at more closely."""
+    together = "".join(texts)
+    return len(together) <= NAME.longest and together.isprintable()
+
+
 def _check_path(segments: Sequence[PathSegment], limits: Limits) -> None:
     _check_count(segments, limits.path_segments, "path segments", "path_segments")
     for number, segment in enumerate(segments):
         try:
-            values.check(NAME, segment.name, "name")
-            values.check(NAME, segment.id, "id")
-            values.check(values.TOKEN, segment.token, "token")
+            if not (_are_names(segment.name, segment.id) and values.TOKEN.fits(segment.token)):
+                values.check(NAME, segment.name, "name")
+                values.check(NAME, segment.id, "id")
+                values.check(values.TOKEN, segment.token, "token")
             _check_time(segment.expires)
-            _check_map(segment.metrics, limits.parameters, values.LABEL, "metric", "parameters")
+            if segment.metrics:
+                _check_map(segment.metrics, limits.parameters, values.LABEL, "metrics", "parameters")
         except InvalidRequest as error:
             raise InvalidRequest(f"path segment {number}: {error.detail}") from None
 
