@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 _PATTERN = re.compile(r"(spiffe://[a-z0-9._*-]{1,255})?(/[A-Za-z0-9._*-]+)*")
+_ANY = "[A-Za-z0-9._-]"
+"""A character of a segment of a SPIFFE ID."""
 _REMEMBERED = 4096
 
 
@@ -69,5 +71,14 @@ def _expression(pattern: str) -> str:
     stem = pattern.removesuffix("/**") if rest else pattern
     if "**" in stem:
         raise ValueError(f"{pattern!r}: ** stands for whole segments of the path: /**")
-    expression = "[^/]*".join(re.escape(part) for part in stem.split("*"))
-    return f"{expression}(?:/.*)?" if rest else expression
+    expression = "/".join(map(_segment, stem.split("/")))
+    return f"{expression}(?:/{_ANY}+)*" if rest else expression
+
+
+def _segment(pattern: str) -> str:
+    """One segment of a pattern, in time linear in what it is compared with: what stars once took they keep."""
+    first, *others = map(re.escape, pattern.split("*"))
+    if not others:
+        return first
+    *between, last = others
+    return "".join([first, *(f"(?>{_ANY}*?{part})" for part in between), f"{_ANY}*{last}"])
