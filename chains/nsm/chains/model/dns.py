@@ -21,7 +21,7 @@ def parse_dns_configs(value: str) -> tuple[DnsConfig, ...]:
     """
     try:
         read = json.loads(value or "[]")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"this is no JSON ({error}); expected an array such as {_EXAMPLE}") from None
     if not isinstance(read, list):
         raise ValueError(f"expected an array such as {_EXAMPLE}")
