@@ -13,6 +13,8 @@ import betterproto2
 
 _RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:\d\d)")
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""Seconds of the years 1 to 9999: what a protobuf Timestamp may say."""
 
 
 @dataclass(eq=False, repr=False)
@@ -45,13 +47,15 @@ class Timestamp(betterproto2.Message):
 
     @classmethod
     def from_rfc3339(cls, text: str) -> Timestamp:
-        """From RFC 3339 with up to nine digits of a second. Raises ValueError."""
+        """From RFC 3339 with up to nine digits of a second, of the years 1 to 9999 (UTC). Raises ValueError."""
         match = _RFC3339.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is not a time in RFC 3339, such as 2026-01-31T12:00:00.5Z")
         day, clock, fraction, zone = match.groups()
         moment = datetime.datetime.fromisoformat(f"{day}T{clock}{'+00:00' if zone in 'Zz' else zone}")
         whole = (moment - _EPOCH) // datetime.timedelta(seconds=1)
+        if not _FIRST <= whole <= _LAST:
+            raise ValueError(f"{text!r} is not a time of the years 1 to 9999 in UTC")
         return cls(seconds=whole, nanos=int((fraction or "").ljust(9, "0")))
 
     def to_seconds(self) -> float:
@@ -59,9 +63,13 @@ class Timestamp(betterproto2.Message):
         return self.seconds + self.nanos / 1_000_000_000
 
     def to_rfc3339(self) -> str:
-        """RFC 3339 in UTC with 0, 3, 6 or 9 digits of a second, as protobuf's JSON form has it."""
-        whole = (_EPOCH + datetime.timedelta(seconds=self.seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
-        digits = f"{self.nanos:09d}"
+        """RFC 3339 in UTC with 0, 3, 6 or 9 digits of a second, as protobuf's JSON form has it.
+
+        What no calendar has, since whoever sent it made it up, is shown as the nearest moment of the years 1 to 9999.
+        """
+        seconds = min(max(self.seconds, _FIRST), _LAST)
+        whole = (_EPOCH + datetime.timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+        digits = f"{min(max(self.nanos, 0), 999_999_999):09d}"
         while digits.endswith("000"):
             digits = digits[:-3]
         return f"{whole}.{digits}Z" if digits else f"{whole}Z"
