@@ -1,11 +1,11 @@
-# demo · test · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs · lock · sbom · audit:
+# demo · test · fuzz · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs · lock · sbom · audit:
 # each works on a fresh machine and makes the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
+.PHONY: demo test fuzz test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
 
 # By hash, and only what locks/dev.txt names; our own distributions stand where they are.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -25,6 +25,12 @@ demo: $(VENV)/.ready system
 # What fails is run once more, here and below, and both runs are shown: scripts/once-more.
 test: lint system
 	scripts/once-more $(BIN)/pytest $(ARGS)
+
+# More of tests/fuzz, by hand: with atheris where it can be installed. What it finds is put into tests/fuzz/corpus.
+MINUTES ?= 30
+fuzz: $(VENV)/.ready
+	-$(BIN)/pip install -q -r requirements-fuzz.txt
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 # What this machine's kernel may lack: tests in a virtual machine that has it.
 test-vm: $(VENV)/.ready
