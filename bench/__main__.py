@@ -1,10 +1,14 @@
 """Measures everything that is promised, in one run: a table here, and bench/results.json.
 
-make bench
+    make bench
+    python -m bench --against PATH
+
+The second compares what must not become slower with another checkout, which has a .venv of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -15,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import codec, nodes, registry, start, throughput, webhook
+from bench import against, codec, hostile, nodes, policies, registry, start, throughput, webhook
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -61,6 +65,10 @@ MARKS = {
     "pss_mesh_gib": "1.5 GiB",
     "leak_500": "0",
     "leak_500_rss_mib": "5 MiB",
+    "policy_ms": "0.3 ms",
+    "bystander_ratio": "5, or p99 100 ms",
+    "bystander_p99": "",
+    "hostile_rss_mib": "32 MiB",
 }
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -189,7 +197,16 @@ def links(run: RunDir) -> int:
 
 
 def main() -> int:
-    """Run all of it."""
+    """Run all of it, or compare."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--against", type=Path, metavar="PATH", help="another checkout")
+    parser.add_argument("--runs", type=int, default=against.RUNS, help="how often each of the two is measured")
+    parsed = parser.parse_args()
+    return against.compare(parsed.against, parsed.runs) if parsed.against else everything()
+
+
+def everything() -> int:
+    """Each figure once."""
     bench = Bench()
     print(f"{'':<24}{'median':>12}{'p99':>12}{'n':>8}  {'unit':<6} mark")
     starts(bench)
@@ -200,6 +217,10 @@ def main() -> int:
     for measure in (registry.measure, webhook.measure):
         for name, values, unit in asyncio.run(measure()):
             bench.note(name, values, unit)
+    for name, values, unit in policies.measure():
+        bench.note(name, values, unit)
+    for name, value, unit in hostile.measure():
+        bench.note(name, value, unit)
     bench.note("codec_ratio", codec.ratio(), "")
     RESULTS.write_text(json.dumps(bench.results, indent=2) + "\n")
     print(f"written to {RESULTS}")
