@@ -83,10 +83,11 @@ async def test_who_may_see_all_sees_all_but_tokens(mesh, connection):
     assert not tokens(events)
 
 
-async def test_a_stranger_learns_no_namespace_of_others(mesh, attacker, victim, connection):
-    seen = [c for event in await attacker.monitor() for c in event.connections.values()]
-    shown = {c.mechanism.parameters.get(INODE_URL, "") for c in seen if c.mechanism is not None}
-    assert victim.kernel().parameters[INODE_URL] not in shown
+async def test_a_stranger_without_connections_learns_of_none_and_of_no_namespace(mesh, connection):
+    async with Attacker(mesh, "stranger") as stranger:
+        for component in ("nsmgr", "forwarder", "endpoint"):
+            seen = [c for event in await stranger.monitor(url=mesh.urls[component]) for c in event.connections.values()]
+            assert not seen, {c.mechanism.parameters.get(INODE_URL) for c in seen if c.mechanism is not None}
 
 
 async def test_a_name_that_is_no_identity_is_no_viewer(mesh, connection):
