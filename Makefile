@@ -29,7 +29,7 @@ test: lint system
 # More of tests/fuzz, by hand: with atheris where it can be installed. What it finds is put into tests/fuzz/corpus.
 MINUTES ?= 30
 fuzz: $(VENV)/.ready
-	-$(BIN)/pip install -q -r requirements-fuzz.txt
+	-$(BIN)/python -m pip install -q --require-hashes -r locks/fuzz.txt
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 # What this machine's kernel may lack: tests in a virtual machine that has it.

@@ -1,6 +1,6 @@
 """``python -m tests.fuzz --minutes 30 [TARGET ..]``: each target for its part of the time, in a process of its own.
 
-With atheris (`pip install -r requirements-fuzz.txt`) inputs are found by the code that they reach; without it they are
+With atheris (`pip install -r locks/fuzz.txt`) inputs are found by the code that they reach; without it they are
 the corpus, mutated blindly. An input that breaks a promise is put into the corpus and named at the end: once mended it
 stays there, and `make test` tries it every time.
 """

@@ -45,6 +45,7 @@ async def attacked():
             return reader, writer
 
         async with Caller(port, mine.authority) as bystander:
+            bystander._session.connector._force_close = True  # idle ones are ended soon here
             try:
                 yield connect, bystander
             finally:
