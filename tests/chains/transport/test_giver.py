@@ -4,6 +4,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -70,14 +72,10 @@ class Peer:
 
 
 @pytest.fixture
-def reachable(tmp_path):
-    """Folders above are closed to other users."""
-    closed = [folder for folder in tmp_path.parents if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001]
-    for folder in closed:
-        folder.chmod(0o711)
-    yield tmp_path
-    for folder in closed:
-        folder.chmod(0o700)
+def reachable():
+    """A folder that other users get to: those of pytest are closed to them."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize("side", ["connects", "listens"])
