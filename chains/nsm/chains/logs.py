@@ -38,6 +38,7 @@ def named(name: str) -> FilteringBoundLogger:
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
     """Configure logging of this process; `level` is a name of `logging`. `NO_COLOR` is honoured."""
     out = stream or sys.stderr
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a peer that has just gone
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -219,4 +219,5 @@ def _check_map(found: Mapping[str, str], most: int, rule: Rule, field: str, limi
 
 def _check_count(found: Sequence[object] | Mapping[str, object], most: int, field: str, limit: str) -> None:
     if len(found) > most:
-        raise InvalidRequest(f"{field}: {len(found)} are too many; at most {most} will do (NSM_LIMITS={limit}:…)")
+        said = f"{field}: {len(found)} are too many; at most {most} will do (NSM_LIMITS={limit}:…)"
+        raise InvalidRequest(said, limit=limit)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nsm.chains.core import Peer
+from nsm.chains.core import Peer, counts
 
 from .documents import Document
 from .files import found_files
@@ -184,7 +184,8 @@ class PolicySet:
         return self.described(reason, peer) if reason is not None else None
 
     def described(self, reason: str, peer: Peer | None) -> str:
-        """A policy's reason to refuse, with whose identity that was about and what to look at."""
+        """A policy's reason to refuse, with whose identity that was about and what to look at; it is counted, too."""
+        counts.POLICIES.add(reason.partition(":")[0])
         if not self.variable or peer is None:
             return reason
         did = "answered" if self.variable.endswith("CLIENT_POLICIES") else "asked"

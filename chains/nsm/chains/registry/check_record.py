@@ -46,5 +46,6 @@ class CheckRecord(RegistryElement[R]):
             )
         fault = excess(call.record, self._limits, hops=max(0, tokens - 1))
         if fault is not None:
-            raise InvalidRequest(f"{self._kind.noun} {call.record.name[:_SHOWN]!r} is too large: {fault}")
+            name, limit = call.record.name[:_SHOWN], fault.partition(" ")[0]
+            raise InvalidRequest(f"{self._kind.noun} {name!r} is too large: {fault}", limit=limit)
         check_record(call.record)

@@ -29,7 +29,8 @@ class LimitWatches(RegistryElement[R]):
 
     def _begin(self, who: str) -> None:
         if self._watches[who] >= self._most:
-            raise Exhausted(f"{who} has {self._most} watches already, as many as one may have (NSM_LIMITS=watches:..)")
+            most = f"{self._most} watches already, as many as one may have (NSM_LIMITS=watches:..)"
+            raise Exhausted(f"{who} has {most}", limit="watches")
         self._watches[who] += 1
 
     def _end(self, who: str) -> None:

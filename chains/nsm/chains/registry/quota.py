@@ -38,7 +38,8 @@ class Quotas:
             if more > 0 and would > getattr(self._limits, limit):
                 raise Exhausted(
                     f"{spiffe_id} has registered {held.records} records of {held.size} bytes already, and {limit} is "
-                    f"{getattr(self._limits, limit)} (NSM_LIMITS={limit}:..)"
+                    f"{getattr(self._limits, limit)} (NSM_LIMITS={limit}:..)",
+                    limit=limit,
                 )
 
     def take(self, spiffe_id: str, records: int, size: int) -> None:

@@ -149,6 +149,7 @@ class Door:
         try:
             await self._shake_hands(visitor.sock, visitor.address)
         finally:
+            visitor.task = None  # its traceback would keep all that the handshake took, until cycles are looked for
             self._shaking.pop(visitor, None)
             self._gone(visitor)
             self._next()

@@ -278,6 +278,8 @@ class Http2Protocol(H2Protocol):
             events = self.h2.take_in(begun + SLICE)
             connection.flush()
             for event in events:
+                if connection.is_closing():
+                    break
                 processor.process(event)
             if connection.is_closing():
                 return
