@@ -20,9 +20,9 @@ async def ask(target, workload, namespace, handed):
     wire.open_to_send = lambda _path: os.dup(handed)
     async with Attacker(target, workload) as giver:
         try:
-            await giver.request(giver.connection("given"), giver.kernel("given0", namespace), files=[""])
+            made = await giver.request(giver.connection("given"), giver.kernel("given0", namespace), files=[""])
             print("taken")
-            await giver.close(giver.connection("given"))
+            await giver.close(made)
         except MeshError as error:
             print(error)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nsm.chains import logs
 from nsm.chains.policy.policies import CLIENT_ALLOWED, POLICIES, PolicySet
+from nsm.chains.terminal import escaped_lines
 
 from .recorded_call import CONNECTION, MONITOR, MOST_BYTES, RecordedCall, read_call
 from .verdicts import NATIVE, VARIABLES, Rules, Verdict, decided, verdicts
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     try:
         return _list(parsed) if parsed.command == "list" else _test(parsed)
     except (ValueError, OSError) as error:
-        print(_printable(f"nsm policy: {error}"), file=sys.stderr)
+        print(escaped_lines(f"nsm policy: {error}"), file=sys.stderr)
         return _BAD_INPUT
 
 
@@ -53,7 +54,7 @@ def _test(parsed: argparse.Namespace) -> int:
     given = "" if call.kind == MONITOR and parsed.policies is None else parsed.policies
     rules = Rules.of(os.environ, variable, given, answer=parsed.answer)
     found = asyncio.run(verdicts(rules, call, ignore_expiry=parsed.ignore_expiry))
-    print(_as_json(rules, call, found) if parsed.json else _printable(_as_text(rules, call, found)))
+    print(_as_json(rules, call, found) if parsed.json else escaped_lines(_as_text(rules, call, found)))
     return 1 if decided(found) else 0
 
 
@@ -83,11 +84,6 @@ def _as_text(rules: Rules, call: RecordedCall, found: list[Verdict]) -> str:
     else:
         lines.append(f"refused by {deciding.policy}: {deciding.reason}; see {_variable(rules, deciding)}")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """What a file says is shown, and does nothing to the terminal."""
-    return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in text)
 
 
 def _behind(reason: str) -> str:
@@ -127,7 +123,7 @@ def _list(parsed: argparse.Namespace) -> int:
     for title, entries in everything.items():
         print(title)
         for entry, meaning in entries.items():
-            print(_printable(f"  {entry:<44} {meaning}".rstrip()))
+            print(escaped_lines(f"  {entry:<44} {meaning}".rstrip()))
     return 0
 
 
