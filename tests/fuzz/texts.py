@@ -394,6 +394,7 @@ TARGETS = (
             (b"spiffe://a/*a*a*a\nspiffe://a/", b"a", b"b"),
             (b"", b"spiffe://a/b,", b"\nspiffe://a/b"),
         ),
+        largest=16384,
     ),
     Target(
         "cgroup",
@@ -432,11 +433,11 @@ TARGETS = (
         ),
         (
             (b"nodes: [{name: a}", b",{name: a}", b"]"),
-            (b"", b"[", b""),
             (b"nodes: [{name: n}]\nservices: [{name: s", b", a: b", b"}]"),
             (b"nodes: [{name: n}]\nclients: [{name: c, node: n, wires: [", b"kernel://s,", b"]}]"),
             (b"nodes: [{name: n}]\nendpoints: [{name: e, node: n, prefixes: [", b"10.0.0.0/24,", b"]}]"),
         ),
+        largest=8192,
     ),
     Target(
         "files_of_yaml",

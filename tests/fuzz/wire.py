@@ -34,6 +34,7 @@ from nsm.chains.core.errors import from_status
 from nsm.chains.identity import Authority
 from nsm.chains.policy import claims_of, is_signed_by
 from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport.inbox import FileInbox
 from nsm.chains.transport.wire import DescriptorTransport
 from nsm.services.dns.check_message import CheckMessage
 from nsm.services.dns.exchange import _read as read_answer
@@ -216,7 +217,8 @@ async def _frames(data):
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     listener = _Listener()
-    transport = DescriptorTransport(asyncio.get_running_loop(), theirs, listener)
+    inbox = (FileInbox(), FileInbox(is_verified=False), None)[len(data) % 3]
+    transport = DescriptorTransport(asyncio.get_running_loop(), theirs, listener, inbox)
     with ours:
         for number, byte in enumerate(data):
             chunk = bytes([number & 0xFF]) * (1 + (byte & 0x07))

@@ -104,6 +104,7 @@ def real(name):
     )
     assert up.returncode == 0, up.stdout + up.stderr
     network = None
+    taking_down = _takes_down_when_told(words)
     try:
         status = ask(run, {"command": "status"})["components"]
         pids = {each["name"].removesuffix("-node-1"): each["pid"] for each in status}
@@ -127,7 +128,15 @@ def real(name):
     finally:
         if network is not None:
             os.close(network)
-        subprocess.run([*words, "down"], capture_output=True, timeout=60, check=False)
+        taking_down.communicate(timeout=60)
+
+
+def _takes_down_when_told(words):
+    """A process that takes the mesh down when its standard input ends: also if these tests are killed."""
+    command = ["sh", "-c", 'read nothing; exec "$@"', "sh", *words, "down"]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
 
 
 def logs_of(name, component):

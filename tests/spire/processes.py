@@ -60,7 +60,6 @@ agent {{
   socket_path = "{folder}/agent.sock"
   trust_bundle_path = "{folder}/bundle.pem"
   trust_domain = "{domain}"
-  admin_socket_path = "{folder}/admin/admin.sock"
 }}
 plugins {{
   NodeAttestor "join_token" {{
@@ -84,7 +83,7 @@ class Domain:
     def __init__(self, host, folder, domain, port):
         self.host, self.folder, self.domain, self.port = host, folder, domain, port
         self.programs, self.running = binary.programs(), {}
-        for each in ("server", "agent", "admin"):
+        for each in ("server", "agent"):
             (folder / each).mkdir(parents=True)
 
     @property
