@@ -16,7 +16,7 @@ from nsm.chains.identity import Authority
 from nsm.chains.policy import Hosts, IdPatterns, Registration, Trust
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
-from nsm.chains.transport import Pool, RemoteRegistry, serve
+from nsm.chains.transport import Pool, RemoteRegistry, serve, server
 
 AUTHORITY = Authority.create("test.mesh")
 NAMES = ("registry", "nsmgr", "forwarder", "victim", "mallory")
@@ -211,8 +211,10 @@ async def test_others_are_not_led_to_a_third_party(doors, door, url):
         await doors.register("mallory", door, nse(url=url))
 
 
-async def test_a_workload_on_the_managers_socket_names_nothing_on_tcp(doors):
-    """It has a network of its own: the loopback that its manager dials is not the one that it means."""
+async def test_a_workload_with_a_network_of_its_own_names_nothing_of_its_managers(doors, monkeypatch):
+    """The loopback that its manager dials is not the one that it means."""
+    await doors.register("victim", doors.manager, nse("near", url="tcp://127.0.0.1:22"))
+    monkeypatch.setattr(server, "_network_of", lambda process: (0, 1) if process == "self" else (0, 2))
     with pytest.raises(Refused, match="NSM_REGISTRATION_HOSTS"):
         await doors.register("mallory", doors.manager, nse(url="tcp://127.0.0.1:22"))
 
