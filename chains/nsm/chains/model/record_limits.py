@@ -14,8 +14,8 @@ MOST_HOPS = 2
 """Components that may have added something of their own: the one beside the endpoint, and its manager."""
 _ADDED_LABELS = 3
 """Labels that each of them may add to each service of an endpoint: node, pod and cluster."""
-_ADDED_BYTES = 1_024
-"""What these come to, and what an identity comes to."""
+_OF_A_CLIENT = 0.75
+"""The part of the largest size that a record may have as it comes from a client: the rest is for what others add."""
 
 
 def encoded_size(record: Record) -> int:
@@ -29,6 +29,9 @@ def excess(record: Record, limits: Limits, *, hops: int = 0) -> str | None:
     `hops` is how many components it has passed: each may have added something, which must not make it too large.
     """
     hops = min(hops, MOST_HOPS)
+    size, largest = encoded_size(record), limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes)
+    if size > largest:
+        return f"record_bytes is {size}, at most {largest} can be here (NSM_LIMITS=record_bytes:..)"
     for name, found, added in _measured(record):
         most = int(getattr(limits, name)) + hops * added
         if found > most:
@@ -38,8 +41,6 @@ def excess(record: Record, limits: Limits, *, hops: int = 0) -> str | None:
 
 def _measured(record: Record) -> Iterator[tuple[str, int, int]]:
     """For each limit what `record` has, and what a hop may add to that."""
-    services = len(record.network_service_names) if isinstance(record, NetworkServiceEndpoint) else 0
-    yield "record_bytes", encoded_size(record), _ADDED_BYTES * (1 + services)
     yield "name_length", len(record.name), 0
     yield "path_ids", len(record.path_ids), 0
     yield from _of_endpoint(record) if isinstance(record, NetworkServiceEndpoint) else _of_service(record)
