@@ -25,7 +25,9 @@ class Limits:
     webhook_review: int = _limit(3 * 2**20, "bytes of a review that the webhook is sent")
     identity_connections: int = _limit(128, "connections of one container or user to a socket of the identity issuer")
     identity_streams: int = _limit(16, "streams that one process may have open at the identity issuer")
-    record_bytes: int = _limit(65_536, "bytes of a record, or of the query of a Find; a client may send three quarters of it")
+    record_bytes: int = _limit(
+        65_536, "bytes of a record, or of a query for some; a client may send three quarters of it"
+    )
     name_length: int = _limit(512, "characters of the name of a network service or an endpoint")
     url_length: int = _limit(512, "characters of the URL of an endpoint")
     services: int = _limit(64, "network services of an endpoint")
