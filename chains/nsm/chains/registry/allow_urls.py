@@ -61,12 +61,14 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
     def _is_place_of(self, host: IpAddress | str, peer: Peer) -> bool:
         if peer.address is None:  # it did not come over a socket: nothing is known of where it is
             return isinstance(host, str) or not is_nowhere(host)
+        caller = address_in(peer.address)
+        if caller == host:
+            return True
         vouches = self._trust.matches(peer.spiffe_id)
         if isinstance(host, str):
             return vouches
-        caller = address_in(peer.address)
-        if is_nowhere(host) or caller == host:
-            return caller == host
+        if is_nowhere(host):
+            return False
         is_near = peer.is_near if caller is None else is_of_this_host(caller)
         if is_near and is_of_this_host(host):
             return True
