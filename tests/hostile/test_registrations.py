@@ -114,6 +114,14 @@ async def test_a_workload_is_no_forwarder(doors, door):
     assert await doors.names("victim", doors.manager) == ["fwd"]
 
 
+@pytest.mark.parametrize("name", ["forwarder", "forwarder-node-1", "forwarder-kernel-node-1"])
+async def test_a_workload_does_not_keep_a_forwarder_out_by_its_name(doors, door, name):
+    """Names belong to whoever comes first, and forwarders start again now and then."""
+    with pytest.raises(Refused, match="may not register for network service 'forwarder'"):
+        await doors.register("mallory", door, nse(name, url="tcp://127.0.0.1:9"))
+    await doors.register_socket("forwarder", nse(name, "forwarder"))
+
+
 async def test_an_endpoint_does_not_become_a_forwarder_later(doors):
     """Not through the manager, and not behind its back, where the registry has no such policy."""
     await doors.register_socket("mallory", nse("mine"))
