@@ -14,9 +14,9 @@ class AllowServices(RegistryElement[R]):
     """Refuse a Register for a network service that is not open to who it comes from.
 
     Without a rule of its own `forwarder_service` is open to `forwarders` alone: a forwarder gets the requests of all
-    clients of a node, with their network namespaces. So are the names of endpoints that begin with it, ``forwarder`` and
-    ``forwarder-..``: who is there first with a forwarder's name would keep it out. Patterns without a trust domain are
-    of our own. Stands behind authorize, which finds out who a call comes from.
+    clients of a node, with their network namespaces. So are the names of endpoints that begin with it: who is there
+    first with a forwarder's name would keep it out. Patterns without a trust domain are of our own. Stands behind
+    authorize, which finds out who a call comes from.
     """
 
     def __init__(
