@@ -16,6 +16,7 @@ from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.policy import Hosts
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, serve
@@ -78,6 +79,7 @@ async def serve_all(folder):
             pools["nsmgr"],
             own_url=f"unix://{folder}/nsmgr.sock",
             registry_url=urls["registry"],
+            hosts=Hosts(["198.51.100.0/24", "203.0.113.0/24"]),
         )
         stack.push_async_callback(manager.aclose)
         await start("nsmgr", manager.methods())

@@ -23,8 +23,11 @@ from nsm.services.identity.authority_file import authority_at
 NSM = [sys.executable, "-m", "nsm.chains"]
 SERVICE = "icmp"
 WORKLOADS = ("victim", "attacker", "bystander")
+# Honest endpoints of the tests need not be anywhere: places for documentation may be registered at the manager.
 TOPOLOGY = """
-nodes: [{name: node-1}]
+nodes:
+  - name: node-1
+    manager: {environment: {NSM_REGISTRATION_HOSTS: "198.51.100.0/24,203.0.113.0/24"}}
 endpoints:
   - {name: endpoint, node: node-1, services: [icmp], payload: IP, prefixes: [10.0.0.0/16]}
 clients:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
-from nsm.chains.core import ENDPOINTS, Limits, RegistryCall, RegistryChain
+from nsm.chains.core import ENDPOINTS, Limits, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.follow import Follow
 from nsm.chains.registry.memory import MOST_AT_ONCE, Memory, Records
@@ -95,3 +95,35 @@ async def test_a_registry_never_writes_all_that_it_has_at_once():
     for each in (batches, watched):
         assert sum(map(len, each)) == 1000
         assert max(map(len, each)) == MOST_AT_ONCE
+
+
+async def test_watches_of_a_node_are_one_at_the_registry_and_end_with_it():
+    registry, asked, broken = Memory(), [], asyncio.Event()
+    registry.records.put(nse("a"))
+
+    class Registry(RegistryElement):
+        async def find(self, call, rest):
+            asked.append(call.watch)
+            batches = registry.find(call, rest)
+            async for batch in batches:
+                yield batch
+                if broken.is_set():
+                    raise Unavailable("it went away")
+
+    async with RegistryChain([Cache(ENDPOINTS), Registry()]) as chain:
+        await found(chain)
+        await asyncio.sleep(1)
+        asked.clear()
+        watches = [chain.find(RegistryCall(ANY, watch=True)) for _ in range(100)]
+        for watch in watches:
+            assert [each.record.name for each in await anext(watch)] == ["a"]
+        assert asked == []
+        registry.records.put(nse("b"))
+        for watch in watches:
+            assert [each.record.name for each in await anext(watch)] == ["b"]
+        broken.set()
+        registry.records.put(nse("c"))
+        for watch in watches:
+            with pytest.raises(Unavailable, match="not watched any more"):
+                while True:
+                    await anext(watch)

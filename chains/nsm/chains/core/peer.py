@@ -16,13 +16,15 @@ class Peer:
 
     `seen` is the SVID of our own that it saw in return, if it was one: our tokens for it are signed with that key,
     also when we have a newer one by now. `address` is the IP address that it connected from, empty on a unix socket,
-    and None where it did not come over a socket.
+    and None where it did not come over a socket. `is_near` says of a peer on a unix socket that it is in our own
+    network namespace, so that addresses mean the same to both.
     """
 
     spiffe_id: str
     certificate_der: bytes
     seen: Any = field(default=None, compare=False, repr=False)
     address: str | None = field(default=None, compare=False, repr=False)
+    is_near: bool = field(default=False, compare=False, repr=False)
 
     @cached_property
     def certificate(self) -> x509.Certificate:

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -15,6 +16,8 @@ _TCP = re.compile(
     r"tcp://(?:\[(?P<bracketed>[0-9A-Fa-f:.]{2,45})\]|(?P<host>[A-Za-z0-9_][A-Za-z0-9_.-]{0,252}))"
     r":(?P<port>[0-9]{1,5})"
 )
+
+_REMEMBERED = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class EndpointUrl:
     """An address, or the name of a host."""
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def read_endpoint_url(url: str) -> EndpointUrl | None:
     """What `url` says; None for every other kind of URL, and for what is malformed."""
     if (tcp := _TCP.fullmatch(url)) is not None:
@@ -37,6 +41,7 @@ def read_endpoint_url(url: str) -> EndpointUrl | None:
     return EndpointUrl(is_descriptor=True) if _DESCRIPTOR.fullmatch(url) else None
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def address_in(text: str) -> IpAddress | None:
     """The IP address that `text` is; an IPv4 address in an IPv6 one is that."""
     try:

@@ -14,8 +14,8 @@ MOST_HOPS = 2
 """Components that may have added something of their own: the one beside the endpoint, and its manager."""
 _ADDED_LABELS = 3
 """Labels that each of them may add to each service of an endpoint: node, pod and cluster."""
-_ADDED_BYTES = 1_024
-"""What these come to, and what an identity comes to."""
+_OF_A_CLIENT = 0.75
+"""The part of the largest size that a record may have as it comes from a client: the rest is for what others add."""
 
 
 def encoded_size(record: Record) -> int:
@@ -28,38 +28,54 @@ def excess(record: Record, limits: Limits, *, hops: int = 0) -> str | None:
 
     `hops` is how many components it has passed: each may have added something, which must not make it too large.
     """
-    hops = min(hops, MOST_HOPS)
-    for name, found, added in _measured(record):
-        most = int(getattr(limits, name)) + hops * added
+    size, largest = encoded_size(record), limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes)
+    if size > largest:
+        return f"record_bytes is {size}, at most {largest} can be here (NSM_LIMITS=record_bytes:..)"
+    measured = _counted(record)
+    if size > _surely_fits(limits):
+        measured += _of_endpoint(record) if isinstance(record, NetworkServiceEndpoint) else _of_service(record)
+    for name, found, added in measured:
+        most = int(getattr(limits, name)) + min(hops, MOST_HOPS) * added
         if found > most:
             return f"{name} is {found}, at most {most} can be (NSM_LIMITS={name}:..)"
     return None
 
 
-def _measured(record: Record) -> Iterator[tuple[str, int, int]]:
-    """For each limit what `record` has, and what a hop may add to that."""
-    services = len(record.network_service_names) if isinstance(record, NetworkServiceEndpoint) else 0
-    yield "record_bytes", encoded_size(record), _ADDED_BYTES * (1 + services)
-    yield "name_length", len(record.name), 0
-    yield "path_ids", len(record.path_ids), 0
-    yield from _of_endpoint(record) if isinstance(record, NetworkServiceEndpoint) else _of_service(record)
+_Measured = list[tuple[str, int, int]]
+"""The name of a limit, what a record has, and what a hop may add to it."""
 
 
-def _of_endpoint(record: NetworkServiceEndpoint) -> Iterator[tuple[str, int, int]]:
+def _surely_fits(limits: Limits) -> int:
+    """Bytes of a record in which no text can be too long, and no more labels can be: one takes two bytes at least."""
+    return min(limits.name_length, limits.url_length, limits.label_length, 2 * limits.labels)
+
+
+def _counted(record: Record) -> _Measured:
+    measured = [("path_ids", len(record.path_ids), 0)]
+    if isinstance(record, NetworkServiceEndpoint):
+        services = max(len(record.network_service_names), len(record.network_service_labels))
+        return [*measured, ("services", services, 0)]
+    routes = sum([len(match.routes) for match in record.matches])
+    return [*measured, ("matches", max(len(record.matches), routes), 0)]
+
+
+def _of_endpoint(record: NetworkServiceEndpoint) -> _Measured:
     labels, names = record.network_service_labels, record.network_service_names
-    yield "url_length", len(record.url), 0
-    yield "services", max(len(names), len(labels)), 0
-    yield "name_length", _longest(names, labels), 0
-    yield "labels", sum(len(of.labels) for of in labels.values()), _ADDED_LABELS * len(names)
-    yield "label_length", max((_longest_of(of.labels) for of in labels.values()), default=0), 0
+    return [
+        ("url_length", len(record.url), 0),
+        ("name_length", _longest([record.name], names, labels), 0),
+        ("labels", sum(len(of.labels) for of in labels.values()), _ADDED_LABELS * len(names)),
+        ("label_length", max((_longest_of(of.labels) for of in labels.values()), default=0), 0),
+    ]
 
 
-def _of_service(record: NetworkService) -> Iterator[tuple[str, int, int]]:
-    yield "name_length", len(record.payload), 0
-    yield "matches", max(len(record.matches), sum(len(match.routes) for match in record.matches)), 0
+def _of_service(record: NetworkService) -> _Measured:
     selectors = [selector for match in record.matches for selector in _selectors(match)]
-    yield "labels", sum(map(len, selectors)), 0
-    yield "label_length", max(map(_longest_of, selectors), default=0), 0
+    return [
+        ("name_length", _longest([record.name, record.payload]), 0),
+        ("labels", sum(map(len, selectors)), 0),
+        ("label_length", max(map(_longest_of, selectors), default=0), 0),
+    ]
 
 
 def _selectors(match: Match) -> Iterator[Mapping[str, str]]:

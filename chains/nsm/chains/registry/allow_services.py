@@ -14,7 +14,8 @@ class AllowServices(RegistryElement[R]):
     """Refuse a Register for a network service that is not open to who it comes from.
 
     Without a rule of its own `forwarder_service` is open to `forwarders` alone: a forwarder gets the requests of all
-    clients of a node, with their network namespaces. Patterns without a trust domain are of our own. Stands behind
+    clients of a node, with their network namespaces. So are the names of endpoints that begin with it: who is there
+    first with a forwarder's name would keep it out. Patterns without a trust domain are of our own. Stands behind
     authorize, which finds out who a call comes from.
     """
 
@@ -27,26 +28,29 @@ class AllowServices(RegistryElement[R]):
         forwarders: IdPatterns,
     ) -> None:
         self._registration = registration.unless_listed(forwarder_service, forwarders)
-        self._identity = identity
+        self._identity, self._forwarder_service = identity, forwarder_service
         self._rules: Registration | None = None
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Raise `Refused` with the variable that would allow it."""
         if call.peer is not None:
-            service = self._known_rules().refuses(call.origin, services_of(call.record))
+            service = self._known_rules().refuses(call.origin, self._services_of(call.record))
             if service is not None:
                 raise Refused(_reason(call.origin, service))
         return await rest.register(call)
+
+    def _services_of(self, record: NetworkService | NetworkServiceEndpoint) -> list[str]:
+        """What a record is registered for; a name of forwarders belongs to their service, so that they find it free."""
+        if not isinstance(record, NetworkServiceEndpoint):
+            return [record.name]
+        if record.name == self._forwarder_service or record.name.startswith(f"{self._forwarder_service}-"):
+            return [*record.network_service_names, self._forwarder_service]
+        return record.network_service_names
 
     def _known_rules(self) -> Registration:
         if self._rules is None:  # not before there is an identity
             self._rules = self._registration.within(trust_domain_of(self._identity.spiffe_id))
         return self._rules
-
-
-def services_of(record: NetworkService | NetworkServiceEndpoint) -> list[str]:
-    """The services that an endpoint provides; of a service its own name."""
-    return record.network_service_names if isinstance(record, NetworkServiceEndpoint) else [record.name]
 
 
 def _reason(spiffe_id: str, service: str) -> str:

@@ -22,9 +22,9 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
     """Refuse a Register under a URL of another kind, or of a place that is not the caller's.
 
     Others are led to what is registered. So an endpoint is at the address that its caller connected from, or at one of
-    `hosts`; a caller on the same host may name that host's addresses, loopback included. Whom `trust` lets vouch for
-    others may name other hosts' too: a manager's calls may leave by another address than others reach it at. Where
-    `takes_descriptors`, as at a manager, callers on a unix socket send their own socket, and name no place at all.
+    `hosts`; a caller on this very host, in the same network namespace, may name its addresses, loopback included. Whom
+    `trust` lets vouch for others may name other hosts' too: a manager's calls may leave by another address than others
+    reach it at. Where `takes_descriptors`, as at a manager, callers on a unix socket may send their own socket.
     """
 
     def __init__(self, hosts: Hosts, trust: Trust, *, takes_descriptors: bool) -> None:
@@ -61,15 +61,17 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
     def _is_place_of(self, host: IpAddress | str, peer: Peer) -> bool:
         if peer.address is None:  # it did not come over a socket: nothing is known of where it is
             return isinstance(host, str) or not is_nowhere(host)
+        caller = address_in(peer.address)
+        if caller == host:
+            return True
         vouches = self._trust.matches(peer.spiffe_id)
         if isinstance(host, str):
             return vouches
-        caller = address_in(peer.address)
-        if is_nowhere(host) or caller == host:
-            return caller == host
-        is_near = caller is None or is_of_this_host(caller)
+        if is_nowhere(host):
+            return False
+        is_near = peer.is_near if caller is None else is_of_this_host(caller)
         if is_near and is_of_this_host(host):
-            return vouches or caller is not None or not self._takes_descriptors
+            return True
         return vouches and (is_near or not host.is_loopback)
 
 

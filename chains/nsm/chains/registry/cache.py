@@ -18,7 +18,7 @@ class Cache(RegistryElement[R]):
     """Keep every record that the rest of the chain knows, by a watch that begins with the first Find.
 
     A Find that nothing here matches is passed on, so what was registered elsewhere a moment ago is found. While the
-    watch is broken every Find is passed on.
+    watch is broken every Find is passed on, and watches that were answered from here end.
     """
 
     def __init__(self, kind: Kind[R], target: str | None = None, *, limits: Limits = _LIMITS) -> None:
@@ -34,10 +34,14 @@ class Cache(RegistryElement[R]):
         return record
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """From here if it is known here; a watch goes to the registry."""
+        """From here if it is known here; a watch too, so that those of a node are one at the registry."""
         if not len(self._tasks):
             self._tasks.spawn(self._all.run(rest, self._all.tell), name="watch")
-        if self._all.is_complete and not call.watch and (known := self._all.records.matching(call.record)):
+        if self._all.is_complete and call.watch:
+            async for batch in self._all.records.watch(call.record):
+                yield batch
+            return
+        if self._all.is_complete and (known := self._all.records.matching(call.record)):
             yield [Found(record) for record in known]
             return
         async for batch in rest.find(call):

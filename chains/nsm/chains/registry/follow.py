@@ -59,6 +59,7 @@ class Follow(Generic[R]):
 
     def clear(self) -> None:
         """Forget all: the watch ended."""
+        self.records.end("the registry is not watched any more")
         self.is_complete, self.records = False, Records()
         self._sizes, self._size = {}, 0
 

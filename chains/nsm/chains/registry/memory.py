@@ -9,7 +9,7 @@ from typing import Generic
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler, Unavailable
 from nsm.chains.model.matching import endpoint_matches, service_matches
 
 MOST_AT_ONCE = 256
@@ -53,6 +53,11 @@ class Records(Generic[R]):
             self._tell(Found(record, deleted=True))
         return record
 
+    def end(self, why: str) -> None:
+        """Nothing will be told here any more: all watches end with `Unavailable`."""
+        for watcher in self._watchers:
+            watcher.end(why)
+
     def listen(self, listener: Callable[[Found[R]], None]) -> None:
         """Have `listener` called with each change."""
         self._listeners.append(listener)
@@ -65,7 +70,7 @@ class Records(Generic[R]):
         """What matches now, then what changed since, without end; in batches of `MOST_AT_ONCE` at most.
 
         A slow reader gets the latest state of each record, not every step to it, and nothing of one that came and went
-        in the meantime. A record that does not match any more is told as deleted.
+        in the meantime. A record that does not match any more is told as deleted. Raises `Unavailable` after `end`.
         """
         watcher = _Watcher(query, self.matching(query))
         self._watchers.add(watcher)
@@ -139,6 +144,11 @@ class _Watcher(Generic[R]):
         self._matching = set(self._news)
         self._known: set[str] = set()
         self._wake = asyncio.Event()
+        self._ended: str | None = None
+
+    def end(self, why: str) -> None:
+        self._ended = why
+        self._wake.set()
 
     def hear(self, found: Found[R]) -> None:
         name = found.record.name
@@ -155,9 +165,11 @@ class _Watcher(Generic[R]):
             self._wake.set()
 
     async def next(self) -> list[Found[R]]:
-        while not self._news:
+        while not self._news and self._ended is None:
             self._wake.clear()
             await self._wake.wait()
+        if self._ended is not None:
+            raise Unavailable(self._ended)
         return self.take()
 
     def take(self) -> list[Found[R]]:

@@ -37,16 +37,19 @@ from nsm.chains.core import (
     Received,
     TimedOut,
     Unavailable,
+    counts,
     from_status,
     tracing,
 )
 from nsm.chains.core.call import Hop
 from nsm.chains.core.errors import cut
 from nsm.chains.identity import Identity
+from nsm.chains.logs import log
 
 from .frames import (
     CONFIGURATION,
     CONTENT_TYPE,
+    LEFT_OUT,
     USER_AGENT,
     CallStream,
     Headers,
@@ -115,6 +118,7 @@ class Channel(GrpclibChannel):
         self._pause = 0.0
         self._retry_at = 0.0
         self._failures, self._failure = 0, ""
+        self._has_left_out = False
         self._connecting = asyncio.Lock()
         self._left: WeakSet[_Protocol] = WeakSet()
         context = identity.client_context()
@@ -225,16 +229,26 @@ class Channel(GrpclibChannel):
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
             while (data := await read_frame(stream, longest)) is not None:
-                batch, size = [_decoded(kind, data)], len(data)
+                batch, size = self._taken(kind, data, longest), len(data)
                 while size < _BATCH and len(stream.buffer) >= 5:  # type: ignore[arg-type]  # an `Inflow`
                     if (data := await read_frame(stream, longest)) is None:
                         break
                     size += len(data)
-                    batch.append(_decoded(kind, data))
+                    batch += self._taken(kind, data, longest)
                 yield batch
             if stream.ended.done():
                 stream.ended.result()
             _outcome(stream, protocol.peer)
+
+    def _taken(self, kind: type[M], data: bytes, longest: int) -> list[M]:
+        """The message; none for one that was too long, of which the log tells once for each channel."""
+        if data is not LEFT_OUT:
+            return [_decoded(kind, data)]
+        counts.LIMITS.add("answer")
+        tell = log.debug if self._has_left_out else log.warning
+        tell("a message of a peer is too long and is left out", of=self.target, kind=kind.__name__, limit=longest)
+        self._has_left_out = True
+        return []
 
     def _headers(self, method: str, deadline: float | None) -> Headers:
         headers = [*self._fixed_headers, (":path", method)]

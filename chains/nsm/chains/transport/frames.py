@@ -41,10 +41,17 @@ def frames(messages: Iterable[Any]) -> bytes:
     return b"".join(map(frame, messages))
 
 
+LEFT_OUT = bytes(memoryview(b"left out"))
+"""Stands, itself, for a message that was too long."""
+_MOST_LEFT_OUT = 64 * 1024 * 1024
+_PIECE = 64 * 1024
+
+
 async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
     """The next message's bytes, or None at the end of the stream. Raises `Internal` for what is no frame.
 
-    A message of more than `longest` bytes is refused as soon as its length is known.
+    A message of more than `longest` bytes is read and dropped, piece by piece, and `LEFT_OUT` stands for it: a watch
+    goes on with the next one.
     """
     try:
         prefix = await stream.recv_data(5)
@@ -55,8 +62,11 @@ async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
     size = int.from_bytes(prefix[1:], "big")
     if prefix[0]:
         raise Internal("the peer compressed a message, which was not agreed")
-    if size > longest:
+    if size > _MOST_LEFT_OUT:
         raise Internal(f"the peer sent a message of {size} bytes; the limit is {longest}", limit="answer")
+    if size > longest:
+        await _drop(stream, size)
+        return LEFT_OUT
     try:
         data = await stream.recv_data(size)
     except AssertionError:  # as grpclib has it for less than that
@@ -64,6 +74,17 @@ async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
     if len(data) != size:
         raise Internal("the peer ended the stream in the middle of a message")
     return data
+
+
+async def _drop(stream: H2Stream, size: int) -> None:
+    while size:
+        try:
+            dropped = len(await stream.recv_data(min(size, _PIECE)))
+        except AssertionError:  # as above
+            dropped = 0
+        if not dropped:
+            raise Internal("the peer ended the stream in the middle of a message")
+        size -= dropped
 
 
 def only_message(data: bytes) -> bytes:

@@ -338,7 +338,7 @@ class _Connection(Http2Protocol):
             self._is_let_in("nobody")
             self._turn_away("its identity does not hold", str(error))
             return
-        self.peer = replace(peer, address=_address(transport.get_extra_info("peername")))
+        self.peer = replace(peer, **_place(transport.get_extra_info("peername"), transport.get_extra_info("socket")))
         if self._is_let_in(peer.spiffe_id):
             if self.files is not None and self.files.inbox is not None:
                 self.files.inbox.verified()
@@ -724,9 +724,23 @@ class _Calls(AbstractHandler):
         incoming.files.clear()
 
 
-def _address(peername: Any) -> str:
-    """The IP address of a peer; empty on a unix socket."""
-    return str(peername[0]) if isinstance(peername, tuple) else ""
+def _place(peername: Any, sock: socket.socket) -> dict[str, Any]:
+    """Where a peer is: its IP address, or on a unix socket whether it is in our network namespace."""
+    if isinstance(peername, tuple):
+        return {"address": str(peername[0])}
+    with contextlib.closing(credentials_of(sock)) as caller:
+        network = _network_of(caller.pid)
+        is_near = network is not None and network == _network_of("self")
+        return {"address": "", "is_near": is_near and caller.is_alive()}
+
+
+def _network_of(process: int | str) -> tuple[int, int] | None:
+    """The network namespace of a process; None if we may not see that."""
+    try:
+        status = os.stat(f"/proc/{process}/ns/net")
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 _OK_HEADERS: Headers = [(":status", "200"), ("content-type", CONTENT_TYPE)]
