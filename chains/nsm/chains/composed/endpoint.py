@@ -12,6 +12,7 @@ from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Inva
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.limit_connections import LimitConnections
 from nsm.chains.elements.monitor import Monitor, RemoteEvents
 from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.refuse_paths import RefusePaths
@@ -81,6 +82,7 @@ def endpoint(
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
             Authorize(policies, trust),
+            LimitConnections(limits, trust, elements),  # behind authorize, which says whose they are
             RefusePaths(),  # before all that may open or send what is named
             Timeout(),
             events,  # sees the connection as it goes back to the caller

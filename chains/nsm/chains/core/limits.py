@@ -18,6 +18,10 @@ class Limits:
     passed on or worked on.
     """
 
+    client_connections: int = _limit(
+        1_024,
+        "connections of one client at a component; at an endpoint also three quarters of a pool from 128 addresses on",
+    )
     addresses: int = _limit(64, "addresses of one side of a connection")
     routes: int = _limit(256, "routes of one side of a connection")
     policies: int = _limit(64, "policy routes of a connection")

@@ -31,6 +31,11 @@ class Networks:
     def __bool__(self) -> bool:
         return bool(self._listed)
 
+    @property
+    def size(self) -> int:
+        """How many addresses they have, those that are in two of them twice."""
+        return sum(network.num_addresses for network in self._listed)
+
     def __str__(self) -> str:
         return ",".join(map(str, self._listed))
 

@@ -29,6 +29,10 @@ class Learned:
     def __contains__(self, spiffe_id: str) -> bool:
         return spiffe_id in self._known
 
+    def __len__(self) -> int:
+        """How many are known."""
+        return len(self._known)
+
     async def learn(self) -> bool:
         """Ask, unless that was done a moment ago; returns whether what is known changed."""
         before = self._known
@@ -50,6 +54,10 @@ class Trust:
     """More of those; for who has nobody to configure them."""
     viewers: IdPatterns = NOBODY
     """Who may watch connections whose path it is not on."""
+
+    def knows_somebody(self) -> bool:
+        """Whether anybody may vouch for others: then clients that come by way of them are told apart."""
+        return bool(self.intermediaries) or (self.learned is not None and len(self.learned) > 0)
 
     def matches(self, spiffe_id: str) -> bool:
         """Whether `spiffe_id` may vouch for others."""

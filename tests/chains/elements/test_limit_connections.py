@@ -1,0 +1,83 @@
+"""How many connections one client may have."""
+
+import pytest
+
+from nsm.apis.connection import Connection
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Element, Exhausted, Limits, Peer
+from nsm.chains.elements.limit_connections import LimitConnections
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.policy import NO_TRUST, IdPatterns, Trust
+
+THREE = Limits(client_connections=3)
+VOUCHING = Trust(intermediaries=IdPatterns(["spiffe://a.org/nsmgr"]))
+
+
+class Authorized(Element):
+    """Stands where authorize does: the call's `origin` is told."""
+
+    async def request(self, call, rest):
+        call.origin = call.owner[-1]
+        return await rest.request(call)
+
+
+def call(connection_id, *owner):
+    request = NetworkServiceRequest(connection=Connection(id=connection_id))
+    made = Call(request, peer=Peer(owner[-1], b""))
+    made.owner = owner
+    return made
+
+
+def server(*elements, limits=THREE, trust=VOUCHING):
+    return Chain([Begin(), Authorized(), LimitConnections(limits, trust, elements), *elements])
+
+
+async def test_a_client_gets_its_share_and_others_theirs():
+    chain = server()
+    for number in range(3):
+        await chain.request(call(f"a{number}", "spiffe://a.org/greedy"))
+    with pytest.raises(Exhausted, match="greedy has 3 connections here.*NSM_LIMITS=client_connections"):
+        await chain.request(call("a3", "spiffe://a.org/greedy"))
+    await chain.request(call("b", "spiffe://a.org/modest"))
+    await chain.request(call("a0", "spiffe://a.org/greedy"))  # a refresh is none more
+
+
+async def test_what_ends_makes_room():
+    chain = server(limits=Limits(client_connections=1))
+    for _ in range(3):
+        await chain.request(call("a", "spiffe://a.org/client"))
+        with pytest.raises(Exhausted):
+            await chain.request(call("b", "spiffe://a.org/client"))
+        await chain.close(call("a", "spiffe://a.org/client"))
+
+
+async def test_no_client_takes_all_of_an_endpoint_s_pool():
+    """Of the 128 pairs of a /24 it gets 96."""
+    chain = server(Point2PointIpam(["10.0.0.0/24"]), limits=Limits())
+    for number in range(96):
+        await chain.request(call(f"a{number}", "spiffe://a.org/greedy"))
+    with pytest.raises(Exhausted, match="has 96 connections here, and the rest is for others"):
+        await chain.request(call("one-more", "spiffe://a.org/greedy"))
+    for number in range(32):
+        await chain.request(call(f"b{number}", f"spiffe://a.org/{number}"))
+
+
+async def test_a_small_pool_may_be_one_client_s():
+    chain = server(Point2PointIpam(["10.0.0.0/28"]), limits=Limits())
+    for number in range(8):
+        await chain.request(call(f"a{number}", "spiffe://a.org/only"))
+    with pytest.raises(Exhausted, match="no two addresses are left"):
+        await chain.request(call("one-more", "spiffe://a.org/only"))
+
+
+@pytest.mark.parametrize(("trust", "counted"), [(VOUCHING, True), (NO_TRUST, False)], ids=["known", "nobody known"])
+async def test_clients_that_nobody_tells_apart_are_not_taken_for_one(trust, counted):
+    """Behind a manager that is not known to vouch, all clients look alike: it limits them itself."""
+    chain = server(limits=Limits(client_connections=1), trust=trust)
+    await chain.request(call("a", "spiffe://a.org/one", "spiffe://a.org/other-nsmgr"))
+    second = call("b", "spiffe://a.org/two", "spiffe://a.org/other-nsmgr")
+    if counted:
+        with pytest.raises(Exhausted):
+            await chain.request(second)
+    else:
+        await chain.request(second)
