@@ -216,6 +216,17 @@ async def test_kernel_interfaces_get_a_namespace_and_a_name():
     assert connection.mechanism.parameters == {"name": "nsm-1", "inodeURL": "file:///ns/b"}
 
 
+async def test_a_client_knows_the_names_that_it_asked_for_until_their_wires_end():
+    kernel = KernelClient("file:///ns/a")
+    chain = Chain([Begin(), kernel, Probe()])
+    wanted = [Mechanism(type="KERNEL", parameters={"name": "nsm-1"})]
+    for _ in range(3):
+        await chain.request(call(preferences=wanted))
+    assert kernel.names == {"nsm-1"}
+    await chain.close(call())
+    assert not kernel.names
+
+
 async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_is_free_again(monkeypatch):
     letters = iter("aaaa" + "aaaabbbb" + "aaaa")
     monkeypatch.setattr("secrets.choice", lambda _alphabet: next(letters))

@@ -175,3 +175,17 @@ async def test_a_refused_refresh_changes_nothing_of_what_is_in_use():
         await ask(chain, context=context, src_ip_addrs=["172.16.9.9/32"])
     gives.fails = False
     assert await ask(chain, context=context) == context
+
+
+async def test_what_a_client_brought_stays_when_its_wire_looks_like_a_network_of_the_endpoint():
+    """The wire's interface has the client's address as a network, and not every forwarder says whose interface it is."""
+    around = [ipaddress.ip_network("10.244.0.0/16")]
+    element = OwnAddresses([pool := ipam()], underlay=lambda: Networks(around))
+    chain = Chain([Begin(), element, pool])
+    first = await ask(chain, src_ip_addrs=["10.9.9.9/32"])
+    assert "10.9.9.9/32" in first.src_ip_addrs
+    around.append(ipaddress.ip_network("10.9.9.9/32"))
+    again = await ask(chain, context=first, excluded_prefixes=["10.1.0.0/16"], dst_routes=[])
+    assert "10.9.9.9/32" in again.src_ip_addrs
+    other = await ask(chain, "other", src_ip_addrs=["10.244.0.9/32"])
+    assert "10.244.0.9/32" not in other.src_ip_addrs

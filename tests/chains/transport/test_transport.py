@@ -477,6 +477,25 @@ async def test_a_refresh_sends_the_descriptor_again_and_uses_the_one_it_has(tmp_
         assert descriptors() == before
 
 
+async def test_a_client_that_was_started_again_names_its_namespace_twice_and_sends_it_once(tmp_path):
+    """As upstream's does: by the mechanism that a monitor told it, and by a preference of its own."""
+    resolves = Resolves()
+    async with (
+        passing(tmp_path, resolves) as (chain, target),
+        Pool(identity_of(AUTHORITY, "client"), dial_timeout=2) as pool,
+    ):
+        again = Chain([Begin(), SendDescriptors()], RemoteNetworkService(pool))
+        await check_health(pool, target)
+        before = descriptors()
+        await chain.request(wire(target, "a"))
+        call = wire(target, "a")
+        call.connection.mechanism = Mechanism(type="KERNEL", parameters={"inodeURL": inode_url(NAMESPACE)})
+        await again.request(call)
+        assert len(set(resolves.paths)) == 1
+        await again.close(request("a", target))
+        assert descriptors() == before
+
+
 async def test_a_descriptor_that_nobody_takes_is_closed_with_its_call(tmp_path):
     """A refused request must not leave its namespace open."""
 

@@ -183,11 +183,14 @@ class _Taken:
             store.on_end(lambda: self.release(store))
         named = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms}
         _drop(files, [url for url, file in files.items() if not file.is_kept and url not in named])
+        taken: set[str] = set()
         for mechanism in mechanisms:
             url = mechanism.parameters.get(INODE_URL, "")
             if (key := file_key(url)) is None or (peer is None and call.inbox is None and url not in files):
                 continue
-            await self._take_one(files, url, key, call, peer)
+            if url not in taken:  # a client that resumes a connection names it twice and sends it once
+                await self._take_one(files, url, key, call, peer)
+                taken.add(url)
             file = files[url]
             if not file.received.is_socket and peer is not None and not (passes_on and await passes_on(peer)):
                 file.received.check_namespace(unchecked=self._unchecked)

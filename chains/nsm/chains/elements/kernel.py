@@ -18,6 +18,8 @@ class KernelClient(Element):
 
     def __init__(self, namespace: str | None = None) -> None:
         self._namespace = namespace or own_namespace()
+        self.names: set[str] = set()
+        """Of the interfaces that were asked for, as long as their connections live."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Complete every preference of the kind; add one if there is none."""
@@ -30,10 +32,16 @@ class KernelClient(Element):
             mechanism.parameters[INODE_URL] = self._namespace
             if not mechanism.parameters.get(INTERFACE_NAME):
                 mechanism.parameters[INTERFACE_NAME] = generate(call.connection.network_service)
+            self._remember(mechanism.parameters[INTERFACE_NAME], call)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
         note_interface(call.connection, "client_interface", chosen or wanted[0])
         return await rest.request(call)
+
+    def _remember(self, name: str, call: Call) -> None:
+        if call.store is not None and name not in self.names:
+            self.names.add(name)
+            call.store.on_end(partial(self.names.discard, name))
 
 
 class KernelServer(Element):

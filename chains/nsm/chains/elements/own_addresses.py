@@ -128,8 +128,9 @@ class OwnAddresses(Element):
             return False
         if self._allowed.cover(interface.network) or self._is_of_pool(ip):
             return True
-        is_single = interface.network.num_addresses == 1
-        return is_single and not (ip.is_global or ip.is_link_local) and ip not in self._underlay()
+        if interface.network.num_addresses > 1 or ip.is_global or ip.is_link_local:
+            return False
+        return ip in known.addresses or ip not in self._underlay()  # the wire may be there and not look like one
 
     def _may_lead(self, route: Route, sources: Collection[Address]) -> bool:
         """Whether a route leads to one of the client's addresses, or by them to an allowed network."""

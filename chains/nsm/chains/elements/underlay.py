@@ -1,7 +1,8 @@
 """The networks that a process is on without the mesh: what no wire may take over.
 
 Read from the kernel (rtnetlink), in the network namespace of this process. An interface is a wire if its alias says so:
-forwarders write there whose it is (reference 9.2 has upstream's).
+forwarders write there whose it is (reference 9.2 has upstream's). Not all do: upstream's for OVS writes none. So a
+client also knows wires by the names that it asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from nsm.chains.model.addresses import Address, Network
 from nsm.chains.model.networks import Networks
@@ -21,7 +22,7 @@ _GETLINK, _GETADDR, _GETROUTE = 18, 22, 26
 _REQUEST_DUMP, _ERROR, _DONE = 0x301, 2, 3
 _HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 _LINK, _ADDRESS, _ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBI"), struct.Struct("=BBBBBBBBI")
-_ALIAS, _IFA_ADDRESS, _IFA_LOCAL, _RTA_DST, _RTA_OIF = 20, 1, 2, 1, 4
+_IFNAME, _ALIAS, _IFA_ADDRESS, _IFA_LOCAL, _RTA_DST, _RTA_OIF = 3, 20, 1, 2, 1, 4
 _MAIN, _UNICAST, _OURS = 254, 1, 110
 _WIRES = (b"nsm ", b"server-", b"client-")
 _BUFFER, _MOST = 1 << 17, 10_000
@@ -31,32 +32,32 @@ _LIFETIME = 5.0
 class Underlay:
     """What `read` found, for some seconds: interfaces of a workload seldom change but for its wires."""
 
-    def __init__(self, around: Address | None = None) -> None:
-        """With `around`, only networks that this address is of."""
-        self._around = around
-        self._known, self._until = Networks(()), 0.0
+    def __init__(self, around: Address | None = None, wires: Collection[str] = ()) -> None:
+        """With `around`, only networks that this address is of. `wires` may change: see `read`."""
+        self._around, self._wires = around, wires
+        self._known, self._until, self._but_for = Networks(()), 0.0, frozenset[str]()
 
     def __call__(self) -> Networks:
-        """The networks as they are, or were five seconds ago."""
-        now = time.monotonic()
-        if now >= self._until:
-            found = Networks(read())
+        """The networks as they are, or were five seconds ago if there were the same wires."""
+        now, wires = time.monotonic(), frozenset(self._wires)
+        if now >= self._until or wires != self._but_for:
+            found = Networks(read(wires))
             self._known = found if self._around is None else found.around(self._around)
-            self._until = now + _LIFETIME
+            self._until, self._but_for = now + _LIFETIME, wires
         return self._known
 
 
-def read() -> list[Network]:
+def read(wires: Collection[str] = ()) -> list[Network]:
     """The networks of this process's interfaces, and those that its routes lead to, but for wires and the default.
 
-    Empty where the kernel does not say.
+    Interfaces with the names `wires` are some whatever their aliases say. Empty where the kernel does not say.
     """
     found: list[Network] = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1.0)
-        wires = set(_wires(_dump(sock, _GETLINK, _LINK.pack(0, 0, 0, 0, 0))))
-        found += _addresses(_dump(sock, _GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)), wires)
-        found += _routes(_dump(sock, _GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)), wires)
+        indices = set(_indices_of(_dump(sock, _GETLINK, _LINK.pack(0, 0, 0, 0, 0)), {each.encode() for each in wires}))
+        found += _addresses(_dump(sock, _GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)), indices)
+        found += _routes(_dump(sock, _GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)), indices)
     return found
 
 
@@ -74,9 +75,11 @@ def _dump(sock: socket.socket, command: int, body: bytes) -> list[bytes]:
             position += max(_HEADER.size, (size + 3) & ~3)
 
 
-def _wires(links: Iterable[bytes]) -> Iterator[int]:
+def _indices_of(links: Iterable[bytes], wires: Collection[bytes]) -> Iterator[int]:
     for link in links:
-        if _attributes(link, _LINK.size).get(_ALIAS, b"").startswith(_WIRES):
+        attributes = _attributes(link, _LINK.size)
+        name = attributes.get(_IFNAME, b"").rstrip(b"\0")
+        if name in wires or attributes.get(_ALIAS, b"").startswith(_WIRES):
             yield _LINK.unpack_from(link)[2]
 
 

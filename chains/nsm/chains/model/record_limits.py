@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from nsm.apis import codec
 from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
@@ -18,26 +19,36 @@ _OF_A_CLIENT = 0.75
 """The part of the largest size that a record may have as it comes from a client: the rest is for what others add."""
 
 
+class Excess(NamedTuple):
+    """The name of a limit, and by how much it is exceeded and how to change it, as an error says it."""
+
+    limit: str
+    text: str
+
+
+_HOW = "(NSM_LIMITS=%s:..)"
+
+
 def encoded_size(record: Record) -> int:
     """Bytes of the record on the wire."""
     return len(codec.encode(record))
 
 
-def excess(record: Record, limits: Limits, *, hops: int = 0) -> str | None:
-    """The limit that `record` exceeds and by how much, as an error says it; None if it fits.
+def excess(record: Record, limits: Limits, *, hops: int = 0) -> Excess | None:
+    """The limit that `record` exceeds; None if it fits.
 
     `hops` is how many components it has passed: each may have added something, which must not make it too large.
     """
     size, largest = encoded_size(record), limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes)
     if size > largest:
-        return f"record_bytes is {size}, at most {largest} can be here (NSM_LIMITS=record_bytes:..)"
+        return Excess("record_bytes", f"record_bytes is {size}, at most {largest} can be here {_HOW % 'record_bytes'}")
     measured = _counted(record)
     if size > _surely_fits(limits):
         measured += _of_endpoint(record) if isinstance(record, NetworkServiceEndpoint) else _of_service(record)
     for name, found, added in measured:
         most = int(getattr(limits, name)) + min(hops, MOST_HOPS) * added
         if found > most:
-            return f"{name} is {found}, at most {most} can be (NSM_LIMITS={name}:..)"
+            return Excess(name, f"{name} is {found}, at most {most} can be {_HOW % name}")
     return None
 
 

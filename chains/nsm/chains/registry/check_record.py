@@ -42,10 +42,12 @@ class CheckRecord(RegistryElement[R]):
         tokens = len(call.path.tokens)
         if tokens > self._limits.path_ids:
             raise InvalidRequest(
-                f"the registration has passed {tokens} components; at most {self._limits.path_ids} may be"
+                f"the registration has passed {tokens} components; at most {self._limits.path_ids} may be",
+                limit="path_ids",
             )
         fault = excess(call.record, self._limits, hops=max(0, tokens - 1))
         if fault is not None:
-            name, limit = call.record.name[:_SHOWN], fault.partition(" ")[0]
-            raise InvalidRequest(f"{self._kind.noun} {name!r} is too large: {fault}", limit=limit)
+            raise InvalidRequest(
+                f"{self._kind.noun} {call.record.name[:_SHOWN]!r} is too large: {fault.text}", limit=fault.limit
+            )
         check_record(call.record)

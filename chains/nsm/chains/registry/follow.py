@@ -78,7 +78,9 @@ class Follow(Generic[R]):
             self._count(record.name, encoded_size(record))
         elif record.name not in self._left_out and len(self._left_out) < _MOST_REMEMBERED:
             self._left_out.add(record.name)
-            log.warning("a record of the registry is too large and is left out", name=record.name[:64], reason=fault)
+            log.warning(
+                "a record of the registry is too large and is left out", name=record.name[:64], reason=fault.text
+            )
         return fault is None
 
     def _count(self, name: str, size: int) -> None:

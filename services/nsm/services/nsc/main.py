@@ -163,13 +163,14 @@ def _chain(
     config: NscConfig | NscInitConfig, runtime: Runtime, begin: Begin, more: Sequence[Element], *, refresh: bool
 ) -> Chain:
     info = dict(zip(INFO_LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))
+    kernel = KernelClient()
     return client(
         config.name,
         [
             ClientInfo(info),
-            KernelClient(),
+            kernel,
             ClientExcludedPrefixes(config.awareness_groups),
-            AcceptRoutes(config.accept_routes, Underlay()),
+            AcceptRoutes(config.accept_routes, Underlay(wires=kernel.names)),
             SendDescriptors(),
             *more,
         ],

@@ -130,7 +130,7 @@ class Index(Generic[R]):
 
     def _check_size(self, record: R) -> None:
         if (fault := excess(record, self._limits, hops=MOST_HOPS)) is not None:
-            raise ValueError(f"it is too large: {fault}")
+            raise ValueError(f"it is too large: {fault.text}")
 
     def _drop(self, key: Key) -> None:
         held = self._held.pop(key, None)
