@@ -15,8 +15,9 @@ NAMES = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
 class Node:
     """`start` any of `NAMES`; what they log is in `logs`."""
 
-    def __init__(self, stack, folder, **common):
-        self.stack, self.folder, self.common = stack, folder, common
+    def __init__(self, stack, folder, *, of=None, **common):
+        """`common` is in the environment of each, `of` has more for some, by name."""
+        self.stack, self.folder, self.common, self.of = stack, folder, common, of or {}
         self.host = Host()
         stack.callback(os.close, self.host.descriptor)
         self.host.run("ip", "link", "set", "lo", "up")
@@ -32,6 +33,7 @@ class Node:
             "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.folder}/{name}.id",
             **self.common,
             **variables,
+            **self.of.get(name, {}),
         }
         words = ["nsenter", f"--net={self.host.path}", sys.executable, "-m", "nsm.chains", command]
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
@@ -78,7 +80,11 @@ class Node:
             ),
             "forwarder": (
                 "forwarder-kernel",
-                {"NSM_CONNECT_TO": manager, "NSM_LISTEN_ON": f"unix://{self.folder}/forwarder.sock"},
+                {
+                    "NSM_CONNECT_TO": manager,
+                    "NSM_LISTEN_ON": f"unix://{self.folder}/forwarder.sock",
+                    "NSM_NODE_NAMESPACE": "true",  # the endpoint shares the forwarder's
+                },
             ),
             "endpoint": (
                 "nse",

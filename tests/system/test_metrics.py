@@ -11,7 +11,8 @@ pytestmark = pytest.mark.system
 
 def test_the_forwarder_serves_metrics_when_it_is_told_to(tmp_path):
     with ExitStack() as stack:
-        node = Node(stack, tmp_path, PROMETHEUS="true", NSM_PROMETHEUS_LISTEN_ON="127.0.0.1:8081")
+        listening = {"forwarder": {"NSM_PROMETHEUS_LISTEN_ON": "127.0.0.1:8081"}}
+        node = Node(stack, tmp_path, of=listening, PROMETHEUS="true")
         node.start_all()
         ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/metrics', timeout=5).read().decode())"
         text = node.host.run("python3", "-c", ask)

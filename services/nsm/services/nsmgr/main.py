@@ -29,6 +29,9 @@ class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
     registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is it")
     registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for those who register")
     registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
+    prometheus_listen_on: tuple[str, int] = variable(
+        ":8082", listen_on, "where to serve metrics; another port than a forwarder's, which may be on the same host"
+    )
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
     service_lifetime: float = variable(

@@ -38,6 +38,9 @@ class RegistryConfig(Trusting, PrometheusConfig):
     registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for callers")
     registry_client_policies: str = variable("", text, "policies for proxies' answers; none is asked yet")
     proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
+    prometheus_listen_on: tuple[str, int] = variable(
+        ":8083", listen_on, "where to serve metrics; another port than a forwarder's, which may be on the same host"
+    )
     expire_period: float = variable(
         "1s", duration, "accepted for compatibility; endpoints say themselves when they end"
     )
