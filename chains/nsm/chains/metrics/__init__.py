@@ -1,6 +1,6 @@
 """Metrics of a component for Prometheus, at ``/metrics``: `exporter` serves them, with the extra `prometheus`."""
 
-from .config import PrometheusConfig, listen_on
+from .config import PrometheusConfig, host_and_port
 from .served import metrics
 
-__all__ = ["PrometheusConfig", "listen_on", "metrics"]
+__all__ = ["PrometheusConfig", "host_and_port", "metrics"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nsm.chains.config import Common, duration, flag, number, text, variable
 
 
-def listen_on(value: str) -> tuple[str, int]:
+def host_and_port(value: str) -> tuple[str, int]:
     """Host and port of `host:port`; no host: everywhere. Raises ValueError."""
     host, colon, port = value.rpartition(":")
     if not colon or not port.isdigit() or not 0 <= number(port) <= 65535:
@@ -24,7 +24,7 @@ class PrometheusConfig(Common):
     prometheus_metrics_prefix: str = variable(
         "", text, "what the names of metrics begin with", env="PROMETHEUS_METRICS_PREFIX"
     )
-    prometheus_listen_on: tuple[str, int] = variable(":8081", listen_on, "where to serve metrics")
+    prometheus_listen_on: tuple[str, int] = variable(":8081", host_and_port, "where to serve metrics")
     prometheus_cert_file: str = variable("", text, "certificate for TLS; with none it is plain HTTP")
     prometheus_key_file: str = variable("", text, "key of that certificate")
     prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")

@@ -10,7 +10,7 @@ from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, metrics
+from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.networks import Networks
 from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting
 from nsm.chains.transport import Health, Method, serve
@@ -30,7 +30,7 @@ class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
     registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for those who register")
     registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
     prometheus_listen_on: tuple[str, int] = variable(
-        ":8082", listen_on, "where to serve metrics; another port than a forwarder's, which may be on the same host"
+        ":8082", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")

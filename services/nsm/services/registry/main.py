@@ -12,7 +12,7 @@ from nsm.chains.composed.registry import Registry
 from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, metrics
+from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import Hosts, Registration, Trusting
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_SERVER, masks
@@ -39,7 +39,7 @@ class RegistryConfig(Trusting, PrometheusConfig):
     registry_client_policies: str = variable("", text, "policies for proxies' answers; none is asked yet")
     proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
     prometheus_listen_on: tuple[str, int] = variable(
-        ":8083", listen_on, "where to serve metrics; another port than a forwarder's, which may be on the same host"
+        ":8083", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
     expire_period: float = variable(
         "1s", duration, "accepted for compatibility; endpoints say themselves when they end"
