@@ -169,6 +169,7 @@ class Registries:
             NSM_LISTEN_ON=f"unix://{self._folder}/listen-{number}",
             NSM_STORE=f"k8s:{NAMESPACE}",
             NSM_ENDPOINT_LIFETIME=f"{LIFETIME}s",
+            NSM_REGISTRATION_HOSTS="10.0.0.0/8",
             KUBECONFIG=str(self._kubeconfig),
             SPIFFE_ENDPOINT_SOCKET=f"unix://{self._folder}/registry-{number}",
         )
