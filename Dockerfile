@@ -25,7 +25,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
     PYTHONPATH=/build python3 -m pip wheel -q --no-deps --no-index --no-build-isolation -w /wheels \
         ./apis ./chains ./forwarder-kernel ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
-    printf '#!/bin/sh\nexec python /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@"\n' \
+    printf '#!/bin/sh\npython /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@" &&\n%s\n' \
+        "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete" \
         > /wheels/install && \
     chmod +x /wheels/install
 
@@ -51,24 +52,30 @@ LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
       org.opencontainers.image.version=$VERSION
 
 FROM chains AS services
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services
+USER 65532:65532
+
+# What judges callers: also by policies in files, and it has figures.
+FROM services AS servers
+USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[prometheus]' 'nsm-chains[rego]'
 USER 65532:65532
 
 # What speaks to a cluster's API server.
 FROM chains AS cluster
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s,prometheus]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
 USER 65532:65532
 
 FROM cluster AS registry
 LABEL org.opencontainers.image.title="nsm registry"
 USER 0:0
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-chains[rego]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[prometheus]' 'nsm-chains[rego]'
 USER 65532:65532
 ENV NSM_LISTEN_ON=tcp://:5002
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5002"]
 ENTRYPOINT ["nsm", "registry"]
 
-FROM services AS nsmgr
+FROM servers AS nsmgr
 LABEL org.opencontainers.image.title="nsm nsmgr"
 ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
@@ -83,13 +90,13 @@ USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-kernel"]
 
-FROM services AS nse
+FROM servers AS nse
 LABEL org.opencontainers.image.title="nsm nse"
 ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
 
-FROM services AS nse-remote-vlan
+FROM servers AS nse-remote-vlan
 LABEL org.opencontainers.image.title="nsm nse-remote-vlan"
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5003"]
 ENTRYPOINT ["nsm", "nse-remote-vlan"]
