@@ -96,13 +96,16 @@ def test_agrees_with_protobuf_in_both_directions(google, name, data):
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 @example(data=b"\x80\x80\x80\x80\x10\x00", name="connection.Connection")
 @example(data=b"\x0a\x80\x80\x80\x80\x80\x00", name="connection.Connection")
+@example(data=b"\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", name="connection.Connection")
 @given(data=st.binary(max_size=60), name=st.sampled_from(sorted(OURS)))
 def test_garbage_is_refused_as_protobuf_refuses_it_and_never_anything_worse(google, name, data):
     """Random bytes either read in both with the same meaning, or are a DecodeError here."""
     theirs = google[name]()
     try:
         message = codec.decode(OURS[name], data)
-    except codec.DecodeError:
+    except codec.DecodeError as error:
+        if "more than 64 bits" in str(error):  # Go's parser refuses it, this one cuts it off
+            return
         with pytest.raises(Exception, match=r"(?i)pars|utf|decod"):
             theirs.ParseFromString(data)
     else:

@@ -70,7 +70,7 @@ def run(flood: Flood) -> int:
             until = time.monotonic() + flood.seconds if made == 1 else until
         elif not flood.repeat:
             time.sleep(0.02)
-            gone = [sock for sock in select.select(socks[:900], [], [], 0)[0] if _has_ended(sock)]
+            gone = [sock for sock in _readable(socks) if _has_ended(sock)]
             socks = [sock for sock in socks if sock not in gone]
         for sock in list(socks) if flood.repeat else []:
             try:
@@ -87,6 +87,14 @@ def run(flood: Flood) -> int:
                     sock.recv(65536)
                     sock.settimeout(0.05)
     return made
+
+
+def _readable(socks: list[socket.socket]) -> list[socket.socket]:
+    """Those of which something came; there may be more than `select` takes."""
+    poll, by_number = select.poll(), {sock.fileno(): sock for sock in socks}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(0)]
 
 
 def _has_ended(sock: socket.socket) -> bool:

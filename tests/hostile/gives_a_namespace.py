@@ -8,6 +8,8 @@ import asyncio
 import os
 import sys
 
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401 - the other user may not be able to read it later
+
 from nsm.chains.core import MeshError
 from nsm.chains.transport import wire
 from nsm.services.identity.authority_file import authority_at
