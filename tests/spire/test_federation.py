@@ -91,7 +91,10 @@ class Mesh:
         return {
             "registry": ("registry", {"NSM_LISTEN_ON": registry, **serving}),
             "nsmgr": ("nsmgr", {"NSM_LISTEN_ON": manager, "NSM_REGISTRY_URL": registry, **serving}),
-            "forwarder": ("forwarder-kernel", {**to_manager, "NSM_LISTEN_ON": f"unix://{self.folder}/forwarder.sock"}),
+            "forwarder": (
+                "forwarder-kernel",
+                {"NSM_NODE_NAMESPACE": "true", **to_manager, "NSM_LISTEN_ON": f"unix://{self.folder}/forwarder.sock"},
+            ),
             "endpoint": ("nse", {**to_manager, **endpoint}),
             "client": ("nsc", {"NSM_CONNECT_TO": manager, "NSM_NETWORK_SERVICES": "kernel://icmp/nsm-1"}),
         }
