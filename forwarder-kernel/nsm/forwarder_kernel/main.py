@@ -122,7 +122,13 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         methods = {**chain.methods(), **health.methods()}
         access = runtime.access(config)
         serving = serve(
-            [config.listen_on], methods, runtime.identity, name=config.name, access=access, limits=config.limits
+            [config.listen_on],
+            methods,
+            runtime.identity,
+            name=config.name,
+            access=access,
+            limits=config.limits,
+            is_intermediary=config.trust.matches,
         )
         bound = await stack.enter_async_context(serving)
         endpoints = endpoints_client(

@@ -58,7 +58,15 @@ def main(arguments: list[str]) -> int:
 async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     access = runtime.access(config)
-    serving = serve(config.listen_on, methods, runtime.identity, name=config.name, access=access, limits=config.limits)
+    serving = serve(
+        config.listen_on,
+        methods,
+        runtime.identity,
+        name=config.name,
+        access=access,
+        limits=config.limits,
+        is_intermediary=config.trust.matches,
+    )
     async with metrics(config), serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
         manager = nsmgr(

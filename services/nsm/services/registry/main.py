@@ -71,6 +71,7 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
             access=access,
             limits=config.limits,
             takes_descriptors=False,
+            is_intermediary=config.trust.matches,
         )
         async with metrics(config), serving as bound:
             log.info("ready", listen_on=bound)
