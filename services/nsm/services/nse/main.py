@@ -28,7 +28,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.model.networks import NO_NETWORKS, Networks
-from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust, comes_for_many
 from nsm.chains.transport import Health, serve
 from nsm.services.networks import networks
 from nsm.services.policies import REGISTRY_CLIENT, masks
@@ -142,7 +142,7 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             name=config.name,
             access=access,
             limits=config.limits,
-            is_intermediary=trust.matches,
+            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
         )
         bound = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, bound[0], stack))

@@ -19,7 +19,7 @@ from nsm.chains.elements.vlan import VlanServer
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.vlans import VlanService, parse_vlan_services
-from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust, comes_for_many
 from nsm.chains.transport import Health, parse_address, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
@@ -101,7 +101,7 @@ async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
             runtime.identity,
             name=config.name,
             limits=config.limits,
-            is_intermediary=trust.matches,
+            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
         )
         (public,) = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, public, stack))
