@@ -14,7 +14,7 @@ from nsm.chains.config import duration, flag, items, not_yet, number, pairs, tex
 from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, ClientPolicies, ServerPolicies, Trusting, masks
+from nsm.chains.policy import REGISTRY_CLIENT_MASKS, ClientPolicies, ServerPolicies, Trusting, comes_for_many, masks
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
 
@@ -122,7 +122,13 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         methods = {**chain.methods(), **health.methods()}
         access = runtime.access(config)
         serving = serve(
-            [config.listen_on], methods, runtime.identity, name=config.name, access=access, limits=config.limits
+            [config.listen_on],
+            methods,
+            runtime.identity,
+            name=config.name,
+            access=access,
+            limits=config.limits,
+            is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
         )
         bound = await stack.enter_async_context(serving)
         endpoints = endpoints_client(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import stat
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 
 import pytest
@@ -20,6 +20,8 @@ from nsm.chains.core import (
     Conflict,
     Element,
     InvalidRequest,
+    Limits,
+    MeshError,
     NotFound,
     Peer,
     Refused,
@@ -591,6 +593,25 @@ async def test_descriptors_that_nobody_asked_for_end_with_their_connection(tmp_p
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.1)
         assert descriptors() == before
+
+
+async def test_a_manager_has_more_connections_than_a_client(tmp_path):
+    """Upstream's makes one for each wire of its clients. Beyond its share it is hung up on, as others are."""
+    target, limits = f"unix://{tmp_path}/s.sock", Limits(connections=1, intermediary_connections=3)
+
+    async def how_many(role):
+        async with AsyncExitStack() as stack:
+            for number in range(5):
+                pool = await stack.enter_async_context(Pool(identity_of(AUTHORITY, role), dial_timeout=1))
+                try:
+                    await check_health(pool, target, timeout=1)
+                except MeshError:
+                    return number
+        return 5
+
+    server, is_manager = identity_of(AUTHORITY, "server"), "spiffe://test.mesh/nsmgr".__eq__
+    async with serve([target], Health().methods(), server, name="s", limits=limits, is_intermediary=is_manager):
+        assert [await how_many("client"), await how_many("nsmgr")] == [1, 3]
 
 
 async def test_a_peer_of_an_unknown_trust_domain_is_refused(tmp_path):

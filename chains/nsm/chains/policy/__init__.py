@@ -3,6 +3,7 @@
 from . import documents
 from .answers import refusal_of_answer
 from .hosts import NO_HOSTS, Hosts
+from .many import comes_for_many
 from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
 from .patterns import NOBODY, IdPatterns
 from .policies import (
@@ -53,6 +54,7 @@ __all__ = [
     "caller_is_named",
     "certificate_is_valid",
     "claims_of",
+    "comes_for_many",
     "documents",
     "is_signed_by",
     "latest_expiry",

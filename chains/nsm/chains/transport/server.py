@@ -120,6 +120,10 @@ Methods = Mapping[str, Method]
 """By path, such as ``/networkservice.NetworkService/Request``."""
 
 
+IsIntermediary = Callable[[str], bool]
+"""Whether a SPIFFE ID is a manager's or a forwarder's, which come with the calls of many others."""
+
+
 class Listener(Protocol):
     """A place that is being listened on."""
 
@@ -136,15 +140,18 @@ async def serve(
     access: SocketAccess | None = None,
     limits: Limits | None = None,
     takes_descriptors: bool = True,
+    is_intermediary: IsIntermediary | None = None,
 ) -> AsyncIterator[list[str]]:
     """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
 
-    On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`.
+    On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`. Who `is_intermediary`,
+    by its SPIFFE ID, may have more connections than others: upstream's make one for each wire of their clients.
 
     Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
     `InvalidRequest` for a bad URL. `name` is the hop that errors show. `limits` hold for each peer.
     """
     server = Server(methods, identity, name, limits, takes_descriptors=takes_descriptors)
+    server.is_intermediary = is_intermediary or server.is_intermediary
     try:
         listening = [await server.listen(parse_address(url), access or SocketAccess()) for url in urls]
         yield listening
@@ -192,6 +199,7 @@ class Server:
         self.connections: set[_Connection] = set()
         self.admits: Callable[[Credentials], bool] | None = None
         """Whether a process may have one more connection here; asked where there is no TLS."""
+        self.is_intermediary: IsIntermediary = lambda _spiffe_id: False
         if identity is not None:
             identity.watchers.add(self._renew_connections)
 
@@ -348,11 +356,19 @@ class _Connection(Http2Protocol):
 
     def _is_let_in(self, who: str) -> bool:
         self.share = self._server.turns.share(who)
-        most = self._server.limits.connections
-        if self.share.connections <= most or who == "nobody":
+        limits, used = self._server.limits, self.share.connections
+        if used <= limits.connections or who == "nobody":
             return True
-        counts.LIMITS.add("connections")
-        self._turn_away("too many connections", f"{who} has {most} connections; NSM_LIMITS=connections:.. allows more")
+        limit, hint = "connections", ", and NSM_INTERMEDIARIES if it is a manager or a forwarder"
+        if self._server.is_intermediary(who):
+            limit, hint = "intermediary_connections", ""
+            if used <= limits.intermediary_connections:
+                return True
+        counts.LIMITS.add(limit)
+        most = getattr(limits, limit)
+        self._turn_away(
+            "too many connections", f"{who} has {most} connections; NSM_LIMITS={limit}:.. allows more{hint}"
+        )
         return False
 
     def _turn_away(self, reason: str, text: str) -> None:

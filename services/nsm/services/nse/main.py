@@ -28,7 +28,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.model.networks import NO_NETWORKS, Networks
-from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust, comes_for_many
 from nsm.chains.transport import Health, serve
 from nsm.services.networks import networks
 from nsm.services.policies import REGISTRY_CLIENT, masks
@@ -117,6 +117,7 @@ def icmp_responder(
 
 
 async def _serve(config: NseConfig, runtime: Runtime) -> None:
+    trust = config.trust_by(runtime.pool)
     async with AsyncExitStack() as stack:
         listen_on = config.listen_on or f"unix://{stack.enter_context(_folder())}/listen.on"
         chain = icmp_responder(
@@ -127,14 +128,22 @@ async def _serve(config: NseConfig, runtime: Runtime) -> None:
             policies=config.pbr_config_path,
             dns_configs=config.dns_configs,
             server_policies=config.server_policies,
-            trust=config.trust_by(runtime.pool),
+            trust=trust,
             allowed=config.accept_prefixes,
             limits=config.limits,
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods, access = {**server.methods(), **health.methods()}, runtime.access(config)
-        serving = serve([listen_on], methods, runtime.identity, name=config.name, access=access, limits=config.limits)
+        serving = serve(
+            [listen_on],
+            methods,
+            runtime.identity,
+            name=config.name,
+            access=access,
+            limits=config.limits,
+            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
+        )
         bound = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, bound[0], stack))
         log.info("ready", listen_on=bound[0], services=config.service_names)

@@ -19,7 +19,7 @@ from nsm.chains.elements.vlan import VlanServer
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 from nsm.chains.model.vlans import VlanService, parse_vlan_services
-from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust
+from nsm.chains.policy import NO_TRUST, SERVER_MASKS, ServerPolicies, Trust, comes_for_many
 from nsm.chains.transport import Health, parse_address, serve
 from nsm.services.policies import REGISTRY_CLIENT, masks
 from nsm.services.registration import register
@@ -81,6 +81,7 @@ def vlan_endpoint(
 
 
 async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
+    trust = config.trust_by(runtime.pool)
     async with AsyncExitStack() as stack:
         chain = vlan_endpoint(
             config.name,
@@ -88,13 +89,20 @@ async def _serve(config: NseRemoteVlanConfig, runtime: Runtime) -> None:
             config.cidr_prefix,
             config.services,
             policies=config.server_policies,
-            trust=config.trust_by(runtime.pool),
+            trust=trust,
             limits=config.limits,
         )
         server = await stack.enter_async_context(chain)
         health = Health("networkservice.NetworkService", "connection.MonitorConnection")
         methods = {**server.methods(), **health.methods()}
-        serving = serve([config.listen_on], methods, runtime.identity, name=config.name, limits=config.limits)
+        serving = serve(
+            [config.listen_on],
+            methods,
+            runtime.identity,
+            name=config.name,
+            limits=config.limits,
+            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
+        )
         (public,) = await stack.enter_async_context(serving)
         await runtime.unless_stopped(_register(config, runtime, public, stack))
         log.info("ready", listen_on=public, services=[service.name for service in config.services])

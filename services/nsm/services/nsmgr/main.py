@@ -12,7 +12,7 @@ from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.networks import Networks
-from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting
+from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting, comes_for_many
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.networks import EVERYTHING, accepted
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_CLIENT, REGISTRY_SERVER, masks
@@ -58,7 +58,15 @@ def main(arguments: list[str]) -> int:
 async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     access = runtime.access(config)
-    serving = serve(config.listen_on, methods, runtime.identity, name=config.name, access=access, limits=config.limits)
+    serving = serve(
+        config.listen_on,
+        methods,
+        runtime.identity,
+        name=config.name,
+        access=access,
+        limits=config.limits,
+        is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
+    )
     async with metrics(config), serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
         manager = nsmgr(

@@ -13,7 +13,7 @@ from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
-from nsm.chains.policy import Hosts, Registration, Trusting
+from nsm.chains.policy import Hosts, Registration, Trusting, comes_for_many
 from nsm.chains.transport import Health, serve
 from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_SERVER, masks
 
@@ -71,6 +71,7 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
             access=access,
             limits=config.limits,
             takes_descriptors=False,
+            is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
         )
         async with metrics(config), serving as bound:
             log.info("ready", listen_on=bound)

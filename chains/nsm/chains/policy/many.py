@@ -1,0 +1,21 @@
+"""Which peers come with the calls of many others, and so need more of a component than one client does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .patterns import IdPatterns
+from .registration import FORWARDERS, MANAGERS
+from .trust import Trust
+
+_USUAL = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
+
+
+def comes_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
+    """Whether a peer, by its SPIFFE ID, is a manager or a forwarder, for a component whose SPIFFE ID is `own_id`.
+
+    It is if `trust` lets it vouch for others or, where nobody is listed, if it is of the component's own trust domain
+    and named as managers and forwarders usually are.
+    """
+    usual = _USUAL.within(own_id.removeprefix("spiffe://").partition("/")[0])
+    return lambda spiffe_id: trust.matches(spiffe_id) or (not trust.intermediaries and usual.matches(spiffe_id))
