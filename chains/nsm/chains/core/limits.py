@@ -69,7 +69,7 @@ class Limits:
     streams: int = _limit(1000, "calls at once on one connection, watches included")
     calls: int = _limit(32, "calls of one peer that are begun before others get their turn; the rest waits")
     frames: int = _limit(2000, "frames that carry no call, at once on one connection; a tenth of it in each second")
-    connections: int = _limit(64, "connections of one identity or, where none is shown, of one process")
+    connections: int = _limit(128, "connections of one identity or, where none is shown, of one process")
     intermediary_connections: int = _limit(4096, "connections of one manager or forwarder (NSM_INTERMEDIARIES)")
     handshakes: int = _limit(128, "handshakes at once; half of it from one address or process")
     silent: int = _limit(512, "connections of peers that have said nothing yet; a quarter from one address or process")
