@@ -48,9 +48,11 @@ class Cache(RegistryElement[R]):
             yield batch
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """What was taken out through here is gone here at once."""
-        self._all.records.pop(call.record.name)
+        """What was taken out through here is gone here at once; what the registry does not let go stays."""
+        known = self._all.records.get(call.record.name)
         await rest.unregister(call)
+        if known is not None and self._all.records.get(call.record.name) is known:
+            self._all.records.pop(call.record.name)
 
     async def aclose(self) -> None:
         """Stop watching."""
