@@ -166,9 +166,9 @@ class Monitor(Element):
             return
         changed = codec.clone(known)
         changed.context, changed.state = codec.clone(theirs).context, theirs.state
-        if theirs.path is not None:
-            changed.path = codec.clone(theirs.path)
-            changed.path.index = known.path.index if known.path is not None else 0
+        if theirs.path is not None and changed.path is not None:  # up to here the path is ours to tell
+            behind = changed.path.index + 1
+            changed.path.path_segments[behind:] = codec.clone(theirs.path).path_segments[behind:]
         if kind == ConnectionEventType.DELETE:
             changed.state = State.DOWN
         if changed != known:

@@ -28,10 +28,13 @@ class UpdatePath(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Step forward, and back in what is returned."""
         before = self._step(call.connection)
+        sent: list[PathSegment] = []
         if self._asks:
             _propose_next(_path(call.connection))
+            sent = _up_to_here(_path(call.connection))
         connection = await rest.request(call)
         path = _path(connection)
+        _take_back(path, sent)
         if before < len(path.path_segments):  # a peer may answer with no path at all
             path.index = before
             connection.id = path.path_segments[before].id
@@ -79,6 +82,22 @@ def _propose_next(path: Path) -> None:
     if len(beyond) > 1 or (beyond and beyond[0].name):
         return
     path.path_segments[path.index + 1 :] = [PathSegment(id=str(uuid.uuid4()))]
+
+
+def _up_to_here(path: Path) -> list[PathSegment]:
+    """The segments that whoever is asked has no say in; of our own, its name and id."""
+    *before, own = path.path_segments[: path.index + 1]
+    return [*before, PathSegment(name=own.name, id=own.id)]
+
+
+def _take_back(path: Path, sent: list[PathSegment]) -> None:
+    """Have what was `sent` in the answer too: else it could name somebody else's connection as this one's."""
+    if not sent or len(path.path_segments) < len(sent):
+        return
+    *before, own = sent
+    path.path_segments[: len(before)] = before
+    answered = path.path_segments[len(before)]
+    answered.name, answered.id = own.name, own.id
 
 
 def _path(connection: Connection) -> Path:
