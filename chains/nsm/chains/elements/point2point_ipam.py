@@ -18,14 +18,16 @@ from nsm.chains.model.prefixes import Excluded, PrefixPool
 
 _NOTHING = Excluded(())
 _REST = 60.0
-"""Seconds that nobody gets a free address which a client named in a request that failed: it may be on its interface."""
+"""Seconds that nobody gets a free address which a client named and did not get: it may be on its interface."""
+_RESTING, _FEWEST_RESTING = 8, 8
+"""Of what part of the addresses one client may have some rest, and how many it may in any case."""
 
 _Taken = tuple[PrefixPool, Address]
 
 
 @dataclass(slots=True)
 class _Lease:
-    """What one wire has: two addresses of a pool, and free ones that its client named and may have on its interface."""
+    """What one wire has: two addresses of a pool."""
 
     dst: Address
     src: Address
@@ -65,7 +67,8 @@ class Point2PointIpam(Element):
         self.networks = Networks(pool.network for pool in self._pools)
         """Those that the addresses are out of."""
         self._lease: Key[_Lease] = Key("addresses")
-        self._resting: list[tuple[float, PrefixPool, Address]] = []
+        self._resting: list[tuple[float, str, _Taken]] = []
+        self._most_resting = max(_FEWEST_RESTING, self.networks.size // _RESTING)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
@@ -99,13 +102,13 @@ class Point2PointIpam(Element):
     def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))
         call.undo.add(partial(self._end, call.live))
-        return call.live.put(self._lease, self._lease_for(context, excluded))
+        return call.live.put(self._lease, self._lease_for(call, context, excluded))
 
     def _replace(self, call: Call, before: _Lease, context: IpContext, excluded: Excluded) -> _Lease:
         _withdraw(before, context)
         before.give()
         try:
-            lease = self._lease_for(context, excluded)
+            lease = self._lease_for(call, context, excluded)
         finally:
             before.take_again()
         call.undo.add(partial(self._restore, call.live, before))
@@ -120,7 +123,7 @@ class Point2PointIpam(Element):
         if (lease := live.pop(self._lease)) is not None:
             lease.give()
 
-    def _lease_for(self, context: IpContext, excluded: Excluded) -> _Lease:
+    def _lease_for(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         self._end_rests()
         named: list[_Taken] = []
         if context.src_ip_addrs and context.dst_ip_addrs:
@@ -129,25 +132,37 @@ class Point2PointIpam(Element):
                 src = _claim_first(pool, sources, excluded, named)
                 dst = _claim_first(pool, destinations, excluded, named)
                 if src is not None and dst is not None:
-                    return _Lease(dst, src, named)
-        return self._allocate(excluded, named)
+                    named = [each for each in named if each not in ((pool, src), (pool, dst))]
+                    self._rest(call.origin, named)
+                    return _Lease(dst, src, [(pool, dst), (pool, src)])
+        self._rest(call.origin, named)
+        return self._allocate(excluded)
 
-    def _allocate(self, excluded: Excluded, named: Sequence[_Taken]) -> _Lease:
+    def _allocate(self, excluded: Excluded) -> _Lease:
         for pool in self._pools:
             if (dst := pool.pull(excluded)) is None:
                 continue
             if (src := pool.pull(excluded)) is not None:
-                return _Lease(dst, src, [*named, (pool, dst), (pool, src)])
+                return _Lease(dst, src, [(pool, dst), (pool, src)])
             pool.give(dst)
-        until = asyncio.get_running_loop().time() + _REST
-        self._resting += [(until, *taken) for taken in named]
         left_out = f", without {excluded}" if str(excluded) else ""
         raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
 
+    def _rest(self, client: str, named: Sequence[_Taken]) -> None:
+        """Keep free addresses that a client named for a while; what is too much of one client's is free again."""
+        until = asyncio.get_running_loop().time() + _REST
+        self._resting += [(until, client, taken) for taken in named]
+        its = [each for each in self._resting if each[1] == client] if named else []
+        self._free(its[: max(0, len(its) - self._most_resting)])
+
     def _end_rests(self) -> None:
         now = asyncio.get_running_loop().time()
-        while self._resting and self._resting[0][0] <= now:
-            _, pool, address = self._resting.pop(0)
+        self._free([each for each in self._resting if each[0] <= now])
+
+    def _free(self, rested: Sequence[tuple[float, str, _Taken]]) -> None:
+        for each in rested:
+            self._resting.remove(each)
+            _, _, (pool, address) = each
             pool.give(address)
 
 
