@@ -1,5 +1,7 @@
 """How many connections one client may have."""
 
+import asyncio
+
 import pytest
 
 from nsm.apis.connection import Connection
@@ -81,3 +83,34 @@ async def test_clients_that_nobody_tells_apart_are_not_taken_for_one(trust, coun
             await chain.request(second)
     else:
         await chain.request(second)
+
+
+class Slow(Element):
+    """Answers when it is told to."""
+
+    def __init__(self):
+        self.go, self.asked = asyncio.Event(), 0
+
+    async def request(self, call, rest):
+        self.asked += 1
+        await self.go.wait()
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        await self.request(call, rest)
+
+
+async def test_calls_of_one_client_that_get_no_answer_leave_room_for_those_of_others():
+    slow = Slow()
+    chain = server(slow, limits=Limits(client_calls=2))
+    calls = [asyncio.ensure_future(chain.request(call(f"a{n}", "spiffe://a.org/greedy"))) for n in range(5)]
+    await asyncio.sleep(0.01)
+    assert slow.asked == 2
+    calls.append(asyncio.ensure_future(chain.request(call("b", "spiffe://a.org/modest"))))
+    await asyncio.sleep(0.01)
+    assert slow.asked == 3
+    calls[3].cancel()
+    slow.go.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert slow.asked == 5
+    await chain.close(call("a0", "spiffe://a.org/greedy"))

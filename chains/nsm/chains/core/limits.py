@@ -22,6 +22,9 @@ class Limits:
         1_024,
         "connections of one client at a component; at an endpoint also three quarters of a pool from 128 addresses on",
     )
+    client_calls: int = _limit(
+        128, "requests and closes of one client that a component works on, or waits for, at once; the rest waits"
+    )
     addresses: int = _limit(64, "addresses of one side of a connection")
     routes: int = _limit(256, "routes of one side of a connection")
     policies: int = _limit(64, "policy routes of a connection")

@@ -1,9 +1,10 @@
-"""One client's connections leave room for those of others."""
+"""One client's connections leave room for those of others, and so do its calls."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from nsm.apis.connection import Connection
@@ -21,6 +22,10 @@ class LimitConnections(Element):
 
     Of the pairs of addresses in the smallest pool of `elements` it gets three quarters. Where `trust` knows nobody who
     may vouch, clients that come by another component are not counted: its own limits hold for them. Raises `Exhausted`.
+
+    Of the calls of a client that is counted only some run at once, however many connections they are for: those that
+    wait for an endpoint that does not answer take up places towards a component that others need too. What this process
+    itself does for a client's connections, such as closing them, does not wait behind the client's own calls.
     """
 
     def __init__(
@@ -30,13 +35,35 @@ class LimitConnections(Element):
         self._most = min([limits.client_connections, *(size * 3 // 8 for size in sizes if size >= _SHARED)])
         self._trust = trust
         self._connections: Counter[str] = Counter()
-        self._counted: Key[bool] = Key("counted for its client")
+        self._counted: Key[str] = Key("the client that it is counted for")
+        self._calls = limits.client_calls
+        self._turns: dict[tuple[str, bool], _Turns] = {}
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Count a new connection."""
-        if call.peer is not None and not call.live.get(self._counted) and self._is_told_apart(call):
+        """Count a new connection; go on in turn."""
+        if call.peer is not None and call.live.get(self._counted) is None and self._is_told_apart(call):
             self._count(call)
-        return await rest.request(call)
+        if (turns := self._turns_of(call)) is None:
+            return await rest.request(call)
+        async with turns:
+            return await rest.request(call)
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Go on in turn."""
+        if (turns := self._turns_of(call)) is None:
+            await rest.close(call)
+            return
+        async with turns:
+            await rest.close(call)
+
+    def _turns_of(self, call: Call) -> _Turns | None:
+        """Those of the client that the connection is counted for; its own calls, and ours for it, each have some."""
+        if (client := call.live.get(self._counted)) is None:
+            return None
+        key = client, call.peer is None
+        if (turns := self._turns.get(key)) is None:
+            turns = self._turns[key] = _Turns(self._calls, partial(self._turns.pop, key))
+        return turns
 
     def _is_told_apart(self, call: Call) -> bool:
         return len(call.owner) == 1 or self._trust.knows_somebody()
@@ -50,10 +77,34 @@ class LimitConnections(Element):
                 limit="client_connections",
             )
         self._connections[client] += 1
-        call.live.put(self._counted, True)
+        call.live.put(self._counted, client)
         call.live.on_end(partial(self._end, client))
 
     def _end(self, client: str) -> None:
         self._connections[client] -= 1
         if not self._connections[client]:
             del self._connections[client]
+
+
+class _Turns:
+    """So many calls at once; `idle` is told when there is none any more."""
+
+    def __init__(self, most: int, idle: Callable[[], object]) -> None:
+        self._places, self._idle, self._users = asyncio.Semaphore(most), idle, 0
+
+    async def __aenter__(self) -> None:
+        self._users += 1
+        try:
+            await self._places.acquire()
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._places.release()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        if not self._users:
+            self._idle()
