@@ -52,7 +52,10 @@ class Discover(Element):
         """Set the candidates, or the target."""
         if call.target is None:
             if name := call.connection.network_service_endpoint_name:
-                call.target = (await self._named(name, call)).url
+                endpoint = await self._named(name, call)
+                if call.connection.network_service not in endpoint.network_service_names:
+                    raise NotFound(f"endpoint {name!r} does not provide {call.connection.network_service!r}")
+                call.target = endpoint.url
                 try:
                     return await rest.request(call)
                 except MeshError as error:
