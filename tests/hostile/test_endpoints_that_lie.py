@@ -103,3 +103,30 @@ async def test_an_answer_with_another_connections_ids_is_still_that_of_its_own(a
         await attacker.close(own)
     assert not {each.id for each in own.path.path_segments} & set(ids)
     assert own.id == "own"
+
+
+class Teeming:
+    """A monitor whose events hold as much as one may, of as many parts as there is room for."""
+
+    def __init__(self, parts):
+        self._event = ConnectionEvent(
+            ConnectionEventType.UPDATE, {"x": Connection(path=Path(3, [PathSegment()] * parts))}
+        )
+
+    async def monitor(self, _selector, _peer=None):
+        yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER)
+        while True:
+            yield self._event
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("parts", [30_000, 1_000_000])
+async def test_events_of_an_endpoint_leave_its_forwarder_to_others(mesh, bystander, parts):
+    async with Attacker(mesh) as attacker:
+        teeming, chain = Teeming(parts), like_others(attacker).chain
+        async with serving(attacker, {**network_service(chain), **monitor(teeming)}), bystander.watching():
+            own = await attacker.request(
+                attacker.connection("own", service="evil"), attacker.kernel(), files=[attacker.network]
+            )
+            await asyncio.sleep(4)
+            await attacker.close(own)

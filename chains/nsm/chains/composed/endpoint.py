@@ -74,7 +74,7 @@ def endpoint(
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
-    events = Monitor(_remote_events(pool, limits) if pool is not None else None, trust.viewers)
+    events = Monitor(_remote_events(pool, limits, trust) if pool is not None else None, trust.viewers)
     chain = Chain(
         [
             CheckRequest(limits),  # first: nobody works with what cannot be
@@ -95,9 +95,9 @@ def endpoint(
     return Endpoint(chain, begin, events, asked)
 
 
-def _remote_events(pool: Pool, limits: Limits) -> RemoteEvents:
+def _remote_events(pool: Pool, limits: Limits, trust: Trust) -> RemoteEvents:
     async def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
-        async for event in RemoteMonitor(pool, target).monitor(selector):
+        async for event in RemoteMonitor(pool, target, trust.matches).monitor(selector):
             event.connections = {key: each for key, each in event.connections.items() if _can_be(each, limits)}
             yield event
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -186,16 +187,20 @@ class Channel(GrpclibChannel):
         metadata: Sequence[tuple[str, str]] = (),
         deadline: float | None = None,
         longest: int = 0,
+        pause: float = 0.0,
     ) -> AsyncIterator[list[M]]:
         """Call `method` with one message; yields the answers in batches, as they arrive.
 
-        An answer may have `longest` bytes; 0: as many as any.
+        An answer may have `longest` bytes; 0: as many as any. After each was read, and worked on, others get their turn for
+        `pause` times as long.
         """
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection(deadline)
                 longest = longest or self.limits.answer
-                async for batch in self._stream(connection, method, frame(message), kind, metadata, deadline, longest):
+                async for batch in self._stream(
+                    connection, method, frame(message), kind, metadata, deadline, longest, pause
+                ):
                     yield batch
 
     async def _unary(
@@ -224,18 +229,22 @@ class Channel(GrpclibChannel):
         metadata: Sequence[tuple[str, str]],
         deadline: float | None,
         longest: int,
+        pause: float,
     ) -> AsyncIterator[list[M]]:
         async with _Exchange(self, protocol, 0) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
             stream = exchange.stream
             while (data := await read_frame(stream, longest)) is not None:
+                begun = monotonic()
                 batch, size = self._taken(kind, data, longest), len(data)
-                while size < _BATCH and len(stream.buffer) >= 5:  # type: ignore[arg-type]  # an `Inflow`
+                while not pause and size < _BATCH and len(stream.buffer) >= 5:  # type: ignore[arg-type]  # an `Inflow`
                     if (data := await read_frame(stream, longest)) is None:
                         break
                     size += len(data)
                     batch += self._taken(kind, data, longest)
                 yield batch
+                if pause:
+                    await asyncio.sleep(pause * (monotonic() - begun))
             if stream.ended.done():
                 stream.ended.result()
             _outcome(stream, protocol.peer)

@@ -53,6 +53,8 @@ HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 TOKEN = "nsm-client-token"  # noqa: S105 - a name
 TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
+_PAUSE = 9.0
+"""How many times as long as reading an event of somebody who is not trusted takes nothing more of him is read."""
 
 
 # --- servers
@@ -248,15 +250,21 @@ class RemoteNetworkService:
 
 
 class RemoteMonitor:
-    """The Monitor API of the component at `target`."""
+    """The Monitor API of the component at `target`.
 
-    def __init__(self, pool: Pool, target: str) -> None:
-        self._pool, self._target = pool, target
+    One that `trusts` answers for others may tell of many connections at once; of anybody else an event is as long as a
+    request at most, and reading its events leaves others most of the time.
+    """
+
+    def __init__(self, pool: Pool, target: str, trusts: Callable[[str], bool] | None = None) -> None:
+        self._pool, self._target, self._trusts = pool, target, trusts
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """Its present state, then its events. Raises `Unavailable` when the peer goes away."""
-        channel = self._pool.channel(self._target)
-        async for batch in channel.stream(MONITOR, selector, ConnectionEvent, longest=self._pool.limits.events):
+        channel, limits = self._pool.channel(self._target), self._pool.limits
+        is_trusted = self._trusts is None or self._trusts((await channel.peer()).spiffe_id)
+        longest, pause = (limits.events, 0.0) if is_trusted else (limits.request, _PAUSE)
+        async for batch in channel.stream(MONITOR, selector, ConnectionEvent, longest=longest, pause=pause):
             for event in batch:
                 yield event
 
