@@ -6,6 +6,7 @@ import pytest
 
 from nsm.apis.connection import Connection, ConnectionEvent, ConnectionEventType, Path, PathSegment, State
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
+from nsm.chains.core import MeshError
 from nsm.chains.transport import monitor, network_service
 
 from .attacker import Attacker
@@ -130,3 +131,22 @@ async def test_events_of_an_endpoint_leave_its_forwarder_to_others(mesh, bystand
             )
             await asyncio.sleep(4)
             await attacker.close(own)
+
+
+class Lengthy:
+    """Answers with a path of as many segments as there is room for."""
+
+    async def request(self, _call):
+        return Connection(id="x", path=Path(3, [PathSegment()] * 125_000))
+
+    async def close(self, _call):
+        pass
+
+
+async def test_answers_of_an_endpoint_leave_its_forwarder_to_others(mesh, bystander):
+    async with Attacker(mesh) as attacker, serving(attacker, network_service(Lengthy())), bystander.watching():
+        for number in range(40):
+            with pytest.raises(MeshError):
+                await attacker.request(
+                    attacker.connection(f"own-{number}", service="evil"), attacker.kernel(), files=[attacker.network]
+                )

@@ -64,7 +64,10 @@ class Limits:
 
     selector: int = _limit(16 * 1024, "bytes of what a monitor or a health check asks for")
     workload: int = _limit(4 * 1024, "bytes of a request for an identity")
-    answer: int = _limit(256 * 1024, "bytes of an answer, or of a record, of a peer that was asked")
+    answer: int = _limit(
+        256 * 1024,
+        "bytes of an answer, or of a record, of a peer that was asked; the answer to a Request may have those of one",
+    )
     events: int = _limit(4 * 1024 * 1024, "bytes of one message of a peer's monitor")
     metadata: int = _limit(16 * 1024, "bytes of a call's headers: names, values, and 32 for each")
     token: int = _limit(8 * 1024, "bytes of a caller's token")

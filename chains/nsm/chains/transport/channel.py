@@ -154,15 +154,17 @@ class Channel(GrpclibChannel):
         metadata: Sequence[tuple[str, str]] = (),
         deadline: float | None = None,
         files: Sequence[str] = (),
+        longest: int = 0,
     ) -> tuple[M, Answer]:
         """Call `method` with one message and wait for the one answer; `files` are sent ahead of it.
 
-        Raises what the peer answered, `TimedOut`, or `Unavailable` if the connection breaks.
+        The answer may have `longest` bytes; 0: as many as any. Raises what the peer answered, `TimedOut`, or
+        `Unavailable` if the connection breaks.
         """
         if tracing.hooks is not None:
             with tracing.hooks.client(method) as context:
-                return await self._send(method, message, kind, [*metadata, *context], deadline, files)
-        return await self._send(method, message, kind, metadata, deadline, files)
+                return await self._send(method, message, kind, [*metadata, *context], deadline, files, longest)
+        return await self._send(method, message, kind, metadata, deadline, files, longest)
 
     async def _send(
         self,
@@ -172,11 +174,13 @@ class Channel(GrpclibChannel):
         metadata: Sequence[tuple[str, str]],
         deadline: float | None,
         files: Sequence[str],
+        longest: int,
     ) -> tuple[M, Answer]:
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
                 connection = await self._connection(deadline)
-                return await self._unary(connection, method, frame(message), kind, metadata, deadline, files)
+                body, most = frame(message), longest or self.limits.answer
+                return await self._unary(connection, method, body, kind, metadata, deadline, files, most)
 
     async def stream(
         self,
@@ -191,8 +195,8 @@ class Channel(GrpclibChannel):
     ) -> AsyncIterator[list[M]]:
         """Call `method` with one message; yields the answers in batches, as they arrive.
 
-        An answer may have `longest` bytes; 0: as many as any. After each was read, and worked on, others get their turn for
-        `pause` times as long.
+        An answer may have `longest` bytes; 0: as many as any. After each was read, and worked on, others get their turn
+        for `pause` times as long.
         """
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
@@ -212,8 +216,9 @@ class Channel(GrpclibChannel):
         metadata: Sequence[tuple[str, str]],
         deadline: float | None,
         files: Sequence[str],
+        longest: int,
     ) -> tuple[M, Answer]:
-        async with _Exchange(self, protocol, self.limits.answer) as exchange:
+        async with _Exchange(self, protocol, longest) as exchange:
             await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
             await exchange.stream.ended
             headers = _outcome(exchange.stream, protocol.peer)

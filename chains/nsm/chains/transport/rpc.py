@@ -211,7 +211,9 @@ class RemoteNetworkService:
         send = await self._connected(call)  # if this fails, nobody has heard of the connection
         connection: Connection
         try:
-            connection, answer = await send(REQUEST, call.request, Connection, files=files)
+            connection, answer = await send(
+                REQUEST, call.request, Connection, files=files, longest=self._pool.limits.request
+            )
         except (asyncio.CancelledError, TimedOut, Unavailable):
             if not call.live.get(self._known):
                 call.undo.add(lambda: self.close(call.postponed()))
