@@ -1,10 +1,10 @@
 """Endpoints of the attacker's own: it registers a service, and answers what comes for it."""
 
 import tempfile
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from nsm.chains.composed import endpoint
-from nsm.chains.core import inode_url
+from nsm.chains.core import Refused, inode_url
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
@@ -26,7 +26,8 @@ async def serving(attacker, methods, name="evil-endpoint", service="evil"):
                 yield made
             finally:
                 await attacker.unregister(made)
-                await attacker.unregister(service_record(service))
+                with suppress(Refused):  # it may be that of another one, who provides it too
+                    await attacker.unregister(service_record(service))
 
 
 def like_others(attacker, *before, name="evil-endpoint", prefix="10.66.0.0/24"):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, MeshError, TimedOut, Unavailable
 
 from .tries import first_success
 
 _LONGEST_REST = 8
 _REMEMBERED = 1000
+_PATIENCE = 0.5
+"""Seconds without an answer that say something of a candidate; a client may give it less."""
+_NOBODY = hash(())
+"""In place of a client: what holds for all."""
 
 
 class RoundRobin(Element):
@@ -20,7 +25,8 @@ class RoundRobin(Element):
 
     Turns are a smooth weighted round robin: of any few requests in a row each candidate gets its share, evenly mixed,
     and the same requests always go the same ways. A candidate that failed lets some requests pass before it is tried
-    first again, and one that hangs leaves time to try others; see `first_success` for what is raised.
+    first again, and one that hangs leaves time to try others; see `first_success` for what is raised. What it
+    answered one client, be it that it is full, says nothing to others.
     """
 
     def __init__(self) -> None:
@@ -32,16 +38,45 @@ class RoundRobin(Element):
             return await rest.request(call)
         weights = call.weights or [1] * len(call.candidates)
         turns, by_name = self._turns[call.connection.network_service], {each.name: each for each in call.candidates}
-        order = turns.order({each.name: weight for each, weight in zip(call.candidates, weights, strict=True)})
+        asking, client = _Asking(rest), hash(call.owner)
+        order = turns.order(
+            {each.name: weight for each, weight in zip(call.candidates, weights, strict=True)},
+            client,
+            asking.answered,
+        )
         picked = self._named(call, (by_name[name] for name in order))
-        candidate, connection = await first_success("candidates", picked, len(by_name), call, rest)
-        turns.succeeded(candidate.name)
+        candidate, connection = await first_success("candidates", picked, len(by_name), call, asking)
+        turns.succeeded(candidate.name, client)
         return connection
 
     def _named(self, call: Call, candidates: Iterator[NetworkServiceEndpoint]) -> Iterator[NetworkServiceEndpoint]:
         for candidate in candidates:
             call.connection.network_service_endpoint_name = candidate.name
             yield candidate
+
+
+class _Asking:
+    """`rest`, and which candidates have answered that they will not, or were not given the time to answer."""
+
+    def __init__(self, rest: Handler) -> None:
+        self._rest, self.close = rest, rest.close
+        self.answered: set[str] = set()
+
+    async def request(self, call: Call) -> Connection:
+        name, begun = call.connection.network_service_endpoint_name, _now()
+        try:
+            return await self._rest.request(call)
+        except Unavailable:
+            raise
+        except BaseException as error:
+            has_answered = isinstance(error, MeshError) and not isinstance(error, TimedOut)
+            if has_answered or _now() - begun < _PATIENCE:
+                self.answered.add(name)
+            raise
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Turns:
@@ -53,13 +88,17 @@ class Turns:
 
     def __init__(self) -> None:
         self._gained: dict[str, int] = {}
-        self._failures: dict[str, int] = {}
-        self._rests: dict[str, int] = {}
+        self._failures: dict[tuple[str, int], int] = {}
+        self._rests: dict[tuple[str, int], int] = {}
+        """By candidate, and by client where it is one's own."""
 
-    def order(self, weights: Mapping[str, int]) -> Iterator[str]:
-        """The candidates, best first. Asking for another one says that the one before failed. `weights` are above 0."""
+    def order(self, weights: Mapping[str, int], client: int = _NOBODY, answered: Collection[str] = ()) -> Iterator[str]:
+        """The candidates for `client`, best first. `weights` are above 0.
+
+        Asking for another one says that the one before failed; for that client alone if it has `answered` by then.
+        """
         self._forget_others(weights)
-        resting = {name: weight for name, weight in weights.items() if self._passes(name)}
+        resting = {name: weight for name, weight in weights.items() if self._passes(name, client)}
         ready = {name: weight for name, weight in weights.items() if name not in resting}
         for group in (ready, resting):
             left = list(group)
@@ -67,12 +106,13 @@ class Turns:
                 chosen = self._turn(group, left)
                 left.remove(chosen)
                 yield chosen
-                self._failed(chosen)
+                self._failed((chosen, client if chosen in answered else _NOBODY))
 
-    def succeeded(self, name: str) -> None:
+    def succeeded(self, name: str, client: int = _NOBODY) -> None:
         """A candidate works: it does not rest any more."""
-        self._failures.pop(name, None)
-        self._rests.pop(name, None)
+        for key in ((name, _NOBODY), (name, client)):
+            self._failures.pop(key, None)
+            self._rests.pop(key, None)
 
     def _turn(self, weights: Mapping[str, int], left: Sequence[str]) -> str:
         for name, weight in weights.items():
@@ -81,20 +121,24 @@ class Turns:
         self._gained[chosen] -= sum(weights.values())
         return chosen
 
-    def _passes(self, name: str) -> bool:
+    def _passes(self, name: str, client: int) -> bool:
         """Whether a candidate lets this request pass: the more often it failed, the more of them."""
-        left = self._rests.get(name, 0)
-        if left:
-            self._rests[name] = left - 1
-        return left > 0
+        resting = {key: left for key in ((name, _NOBODY), (name, client)) if (left := self._rests.get(key, 0))}
+        for key, left in resting.items():
+            self._rests[key] = left - 1
+        return bool(resting)
 
-    def _failed(self, name: str) -> None:
-        self._failures[name] = failures = self._failures.get(name, 0) + 1
-        self._rests[name] = min(2 ** (failures - 1), _LONGEST_REST)
+    def _failed(self, key: tuple[str, int]) -> None:
+        self._failures[key] = failures = self._failures.get(key, 0) + 1
+        self._rests[key] = min(2 ** (failures - 1), _LONGEST_REST)
 
     def _forget_others(self, weights: Mapping[str, int]) -> None:
         """Endpoints come and go: what is remembered does not grow for ever."""
-        for known in (self._gained, self._failures, self._rests):
-            if len(known) > 2 * len(weights) + _REMEMBERED:
-                for name in set(known) - set(weights):
-                    del known[name]
+        most = 2 * len(weights) + _REMEMBERED
+        if len(self._gained) > most:
+            for name in set(self._gained) - set(weights):
+                del self._gained[name]
+        for known in (self._failures, self._rests):
+            if len(known) > most:
+                for key in [key for key in known if key[1] != _NOBODY or key[0] not in weights]:
+                    del known[key]
