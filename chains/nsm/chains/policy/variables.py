@@ -12,6 +12,8 @@ from .policies import CLIENT_MASKS, SERVER_MASKS, PolicySet
 def masks(value: str) -> tuple[str, ...]:
     """Masks of policies or paths of policy files, comma separated; none switches the checks off. Raises ValueError."""
     chosen = items(value)
+    if value and not chosen:
+        raise ValueError("expected masks of policies, comma separated; only an empty value switches all checks off")
     PolicySet.select(chosen)
     return chosen
 
