@@ -14,8 +14,6 @@ from nsm.chains.policy import (
     Path,
     PolicySet,
     Trust,
-    caller_is_named,
-    certificate_is_valid,
     documents,
     owner_of,
     refusal_of_answer,
@@ -64,9 +62,7 @@ class Authorize(Element):
         if not self._policies:
             return None
         seen = Path(tokens, index, call.peer)
-        reason = self._policies.refusal(seen, closing=closing) or caller_is_named(seen)
-        if not closing:
-            reason = reason or certificate_is_valid(seen)
+        reason = self._policies.refusal_of_caller(seen, closing=closing)
         if reason is None and self._policies.files:
             document = documents.of_path(path, call.peer, whole=False)
             reason = await self._policies.refusal_by_files(document, call.peer, origin=call.origin, closing=closing)

@@ -169,6 +169,11 @@ class PolicySet:
                 return self.described(f"{name.rpartition('/')[2].removesuffix('.rego')}: {reason}", path.peer)
         return None
 
+    def refusal_of_caller(self, path: Path, *, closing: bool) -> str | None:
+        """Why the caller at the end of `path` is refused: by a native policy, or by what holds beside all of them."""
+        reason = self.refusal(path, closing=closing) or caller_is_named(path)
+        return reason or (None if closing else certificate_is_valid(path))
+
     async def refusal_by_files(
         self, document: Document, peer: Peer | None, *, origin: str = "", closing: bool = False
     ) -> str | None:

@@ -16,8 +16,6 @@ from nsm.chains.policy import (
     Path,
     PolicySet,
     Trust,
-    caller_is_named,
-    certificate_is_valid,
     documents,
     owner_of,
     refusal_of_answer,
@@ -100,10 +98,7 @@ class Authorize(RegistryElement[R]):
     def _refusal(self, call: RegistryCall[R], path: Path, *, closing: bool) -> str | None:
         if not self._policies:
             return None
-        reason = self._policies.refusal(path, closing=closing) or caller_is_named(path)
-        if not closing:
-            reason = reason or certificate_is_valid(path)
-        return reason or self._foreign(call, closing=closing)
+        return self._policies.refusal_of_caller(path, closing=closing) or self._foreign(call, closing=closing)
 
     def _foreign(self, call: RegistryCall[R], *, closing: bool) -> str | None:
         owner = call.live.get(self._owner) if self._keeps_owners else None
