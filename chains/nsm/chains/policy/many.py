@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from nsm.chains.identity.svid import trust_domain_of
+
 from .patterns import IdPatterns
 from .registration import FORWARDERS, MANAGERS
 from .trust import Trust
@@ -17,5 +19,5 @@ def comes_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
     It is if `trust` lets it vouch for others or, where nobody is listed, if it is of the component's own trust domain
     and named as managers and forwarders usually are.
     """
-    usual = _USUAL.within(own_id.removeprefix("spiffe://").partition("/")[0])
+    usual = _USUAL.within(trust_domain_of(own_id))
     return lambda spiffe_id: trust.matches(spiffe_id) or (not trust.intermediaries and usual.matches(spiffe_id))
