@@ -4,8 +4,12 @@ from contextlib import suppress
 
 import pytest
 
+from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
-from nsm.chains.core import Element, MeshError
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.chains.core import Call, Chain, Element, MeshError
+from nsm.chains.elements.round_robin import RoundRobin
 
 from .attacker import Attacker
 from .endpoints import like_others, serving
@@ -46,3 +50,14 @@ async def test_a_client_keeps_no_others_from_an_endpoint_by_what_it_asks_for(tar
                 led_to.append(made.network_service_endpoint_name)
                 await victim.close(made)
     assert led_to.count("honest") >= 3, led_to
+
+
+async def test_services_that_come_and_go_are_not_remembered_for_ever():
+    """Whoever registers one after the other, and asks for each, makes no forwarder grow."""
+    element = RoundRobin()
+    chain = Chain([element])
+    for number in range(3000):
+        request = NetworkServiceRequest(connection=Connection(id="c", network_service=f"service-{number}"))
+        call = Call(request, candidates=[NetworkServiceEndpoint(name="endpoint", url="tcp://127.0.0.1:1")])
+        assert (await chain.request(call)).network_service_endpoint_name == "endpoint"
+    assert len(element._turns) <= 1000

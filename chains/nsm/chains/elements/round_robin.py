@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from nsm.apis.connection import Connection
@@ -30,14 +29,15 @@ class RoundRobin(Element):
     """
 
     def __init__(self) -> None:
-        self._turns: dict[str, Turns] = defaultdict(Turns)
+        self._turns: dict[str, Turns] = {}
+        """By network service, the one asked for last at the end."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set target and endpoint name."""
         if not call.candidates:
             return await rest.request(call)
         weights = call.weights or [1] * len(call.candidates)
-        turns, by_name = self._turns[call.connection.network_service], {each.name: each for each in call.candidates}
+        turns, by_name = self._turns_of(call.connection.network_service), {each.name: each for each in call.candidates}
         asking, client = _Asking(rest), hash(call.owner)
         order = turns.order(
             {each.name: weight for each, weight in zip(call.candidates, weights, strict=True)},
@@ -48,6 +48,14 @@ class RoundRobin(Element):
         candidate, connection = await first_success("candidates", picked, len(by_name), call, asking)
         turns.succeeded(candidate.name, client)
         return connection
+
+    def _turns_of(self, service: str) -> Turns:
+        """Those of a service; of services that come and go the latest are remembered."""
+        turns = self._turns.pop(service) if service in self._turns else Turns()
+        self._turns[service] = turns
+        while len(self._turns) > _REMEMBERED:
+            del self._turns[next(iter(self._turns))]
+        return turns
 
     def _named(self, call: Call, candidates: Iterator[NetworkServiceEndpoint]) -> Iterator[NetworkServiceEndpoint]:
         for candidate in candidates:
