@@ -113,3 +113,9 @@ def authority_pem(authority):
     from nsm.services.identity.pem import certificate_of, key_of
 
     return key_of(authority) + certificate_of(authority)
+
+
+@pytest.fixture(params=["real", "composed"])
+def target(request):
+    """Each of the two meshes in turn, for attacks that are tried on both."""
+    return request.getfixturevalue("mesh" if request.param == "real" else "composed")

@@ -13,11 +13,6 @@ SERVICE = "elsewhere"
 QUERY = NetworkServiceEndpoint(network_service_names=[SERVICE])
 
 
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
-
-
 @pytest.fixture
 async def attacker(target):
     async with Attacker(target) as found:

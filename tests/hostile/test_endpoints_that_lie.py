@@ -13,11 +13,6 @@ from .attacker import Attacker
 from .endpoints import like_others, serving
 
 
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
-
-
 @pytest.fixture
 async def attacker(target):
     async with Attacker(target) as found:

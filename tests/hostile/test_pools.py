@@ -14,11 +14,6 @@ from .endpoints import like_others, serving
 POOL = ipaddress.ip_network("10.66.0.0/24")
 
 
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
-
-
 @pytest.fixture
 async def attacker(target):
     async with Attacker(target) as found:

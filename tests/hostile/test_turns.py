@@ -2,8 +2,6 @@
 
 from contextlib import suppress
 
-import pytest
-
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
@@ -13,11 +11,6 @@ from nsm.chains.elements.round_robin import RoundRobin
 
 from .attacker import Attacker
 from .endpoints import like_others, serving
-
-
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
 
 
 class Indulgent(Element):

@@ -75,11 +75,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
-
-
 @pytest.fixture
 async def attacker(target):
     async with Attacker(target) as found:

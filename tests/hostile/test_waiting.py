@@ -15,11 +15,6 @@ MANY = 1_000
 """Calls that a component has at once towards another one."""
 
 
-@pytest.fixture(params=["real", "composed"])
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
-
-
 @pytest.fixture
 async def attacker(target):
     async with Attacker(target) as found:

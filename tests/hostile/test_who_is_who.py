@@ -14,12 +14,6 @@ from .attacker import Attacker, endpoint_record, seconds_from_now, service_recor
 
 FAR = "9999-12-31T23:59:59Z"
 DAY = 24 * 3600
-OFTEN = ["real", "composed"]
-
-
-@pytest.fixture(params=OFTEN)
-def target(request):
-    return request.getfixturevalue("mesh" if request.param == "real" else "composed")
 
 
 @pytest.fixture
