@@ -1,17 +1,48 @@
-"""Which clock a test runs by."""
+"""Which clock a test runs by, and how long a test that is a coroutine may take."""
 
 import asyncio
+import functools
+import inspect
 import signal
+
+import pytest
 
 from nsm.chains.testing.clock import VirtualTimeLoop
 
 VIRTUAL = ("tests/chains/core", "tests/chains/elements", "tests/chains/registry", "tests/services/dns/test_steps")
 """Where time is virtual: what tests no sockets."""
 
+SHARE = 0.8
+"""Of a test's time limit: what the body of a coroutine may take before it is cancelled, which fails it alone, with a
+traceback of where it stood. The limit itself ends pytest, and with it all other tests."""
+
 
 def pytest_asyncio_loop_factories(config, item):
-    path = item.path.relative_to(config.rootpath).as_posix()
-    return {"virtual": VirtualTimeLoop} if path.startswith(VIRTUAL) else {"real": asyncio.SelectorEventLoop}
+    return {"virtual": VirtualTimeLoop} if is_virtual(item) else {"real": asyncio.SelectorEventLoop}
+
+
+def is_virtual(item):
+    return item.path.relative_to(item.config.rootpath).as_posix().startswith(VIRTUAL)
+
+
+def pytest_itemcollected(item):
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj) and not is_virtual(item):
+        item.obj = within(SHARE * limit_of(item), item.obj)
+
+
+def limit_of(item):
+    """Seconds; its own, or else everybody's."""
+    own = item.get_closest_marker("timeout")
+    return float(own.args[0] if own else item.config.getini("timeout"))
+
+
+def within(seconds, test):
+    @functools.wraps(test)
+    async def limited(*arguments, **named):
+        async with asyncio.timeout(seconds):
+            return await test(*arguments, **named)
+
+    return limited
 
 
 def pytest_configure(config):

@@ -24,6 +24,7 @@ from tests.cluster.programs import Programs, answers
 from tests.docs.pages import ROOT
 from tests.services.registry import nonsense
 
+pytestmark = pytest.mark.timeout(240)  # an API server of our own, on a machine that may be busy
 NAMESPACE = "nsm-system"
 OPTIONS = [
     "--endpoint-reconciler-type=none",  # the loopback cannot be an endpoint
