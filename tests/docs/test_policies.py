@@ -68,12 +68,12 @@ def test_the_broken_file_is_told_as_the_page_says(folder, capsys):
 def test_numbers_names_and_variables_are_those_of_the_code():
     text = PAGE.read_text()
     for row in (
-        f"longest file | {source.MOST_BYTES >> 10} KiB",
-        f"for one call | {engine.SECONDS:g} s",
-        f"calls of one identity at a time | 1; {engine.WAITING} wait",
-        f"after a call that was ended | {engine.PAUSE:g} s",
-        f"what a call may give to a policy | {engine.MOST_INPUT >> 20} MiB",
-        f"memory of a process that evaluates | {worker.MEMORY >> 20} MiB",
+        f"size of a file | {source.MOST_BYTES >> 10} KiB",
+        f"all files for one call | {engine.SECONDS:g} s",
+        f"concurrent calls of one identity | 1; {engine.WAITING} queue",
+        f"that timed out, for that identity | {engine.PAUSE:g} s",
+        f"size of the input | {engine.MOST_INPUT >> 20} MiB",
+        f"memory of an evaluating process | {worker.MEMORY >> 20} MiB",
         f"tokens of more than {worker.MOST_TOKEN >> 10} KiB",
     ):
         assert row in " ".join(text.split())
