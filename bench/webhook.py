@@ -19,8 +19,8 @@ from nsm.webhook.admission import Admission
 from nsm.webhook.certificate import Chain, ServerCertificate
 from nsm.webhook.decision import Namespace
 from nsm.webhook.images import images
+from nsm.webhook.own_certificate import OwnCertificate, issue_certificate
 from nsm.webhook.recipe import Recipe
-from nsm.webhook.selfmade import SelfMade, make
 from nsm.webhook.server import application, serving
 
 RATE, SECONDS = 100, 10
@@ -41,7 +41,7 @@ class _Seen:
 
 async def measure() -> list[tuple[str, list[float], str]]:
     """Milliseconds from the moment at which a request was to be sent until its answer was read."""
-    made = make(SERVICE, NAMESPACE, datetime.timedelta(days=1))
+    made = issue_certificate(SERVICE, NAMESPACE, datetime.timedelta(days=1))
     context = ssl.create_default_context(cadata=made.authority)
     async with _webhook(made) as url, aiohttp.ClientSession() as session:
 
@@ -62,7 +62,7 @@ async def measure() -> list[tuple[str, list[float], str]]:
 
 
 @asynccontextmanager
-async def _webhook(made: SelfMade) -> AsyncIterator[str]:
+async def _webhook(made: OwnCertificate) -> AsyncIterator[str]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(made, theirs), daemon=True)
@@ -74,7 +74,7 @@ async def _webhook(made: SelfMade) -> AsyncIterator[str]:
         process.join()
 
 
-def _serve(made: SelfMade, pipe: Any) -> None:
+def _serve(made: OwnCertificate, pipe: Any) -> None:
     async def main() -> None:
         certificate = ServerCertificate(f"{SERVICE}.{NAMESPACE}.svc")
         certificate.show(Chain.read(made.pem))

@@ -10,7 +10,7 @@ import pytest
 from nsm.chains.config import load
 from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.metrics.exporter import exported
-from nsm.webhook.selfmade import make
+from nsm.webhook.own_certificate import issue_certificate
 from tests.webhook.serving import DAY
 
 ATTACKER = "127.0.0.66"
@@ -21,7 +21,7 @@ async def page(request, tmp_path):
     """The URL of a page with metrics, and who trusts its certificate."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    made = make("localhost", "x", DAY)
+    made = issue_certificate("localhost", "x", DAY)
     (tmp_path / "pem").write_bytes(made.pem)
     environment = {"PROMETHEUS": "true", "NSM_PROMETHEUS_LISTEN_ON": f"127.0.0.1:{port}"}
     if request.param == "https":

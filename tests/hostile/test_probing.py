@@ -12,7 +12,7 @@ from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.composed import client
 from nsm.chains.core import Begin, Call, Chain, Element, MeshError
 from nsm.chains.elements.connect import Connect
-from nsm.chains.elements.tries import first_success
+from nsm.chains.elements.try_candidates import first_success
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteNetworkService, serve

@@ -9,7 +9,7 @@ import aiohttp
 from nsm.chains.transport.urls import Address
 from nsm.webhook.admission import Admission
 from nsm.webhook.certificate import ServerCertificate
-from nsm.webhook.selfmade import make
+from nsm.webhook.own_certificate import issue_certificate
 from nsm.webhook.server import application, serving
 from tests.webhook.reviews import Known, recipe
 
@@ -18,7 +18,7 @@ DAY = datetime.timedelta(days=1)
 
 
 def made(lifetime=DAY, service="webhook"):
-    return make(service, "nsm-system", lifetime)
+    return issue_certificate(service, "nsm-system", lifetime)
 
 
 @contextlib.asynccontextmanager

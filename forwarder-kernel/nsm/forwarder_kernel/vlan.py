@@ -13,9 +13,9 @@ from nsm.chains.core import Call, Element, Handler, NotFound, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.model.vlans import LARGEST_VLAN
 
-from .answers import use_answer
 from .dataplane import Dataplane
 from .tunnels import TUNNEL, Breakout, lower_mtu, number_in
+from .use_or_close import use_or_close
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class OfferVlan(Element):
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == VLAN:
             using = self._note(call.live, connection, connection.mechanism)
-            await use_answer(call, rest, connection, using, is_first=is_first)
+            await use_or_close(call, rest, connection, using, is_first=is_first)
             connection.labels = labels
         return connection
 

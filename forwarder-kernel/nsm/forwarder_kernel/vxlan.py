@@ -26,10 +26,10 @@ from nsm.chains.core import Call, Element, Exhausted, Handler, InvalidRequest, K
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.logs import log
 
-from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
 from .tunnels import TUNNEL, VXLAN_OVERHEAD, VniTaken, Vxlan, address_in, lower_mtu, number_in, peer_in, port_in
+from .use_or_close import use_or_close
 
 _MAX_VNI = (1 << 24) - 1
 _PICKS, _TRIES = 1000, 4
@@ -156,7 +156,7 @@ class OfferVxlan(Element):
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == VXLAN:
             using = self._note(call.live, connection, connection.mechanism)
-            await use_answer(call, rest, connection, using, is_first=is_first)
+            await use_or_close(call, rest, connection, using, is_first=is_first)
         return connection
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:

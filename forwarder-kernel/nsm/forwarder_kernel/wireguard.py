@@ -30,10 +30,10 @@ from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, Store, 
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 
-from .answers import use_answer
 from .dataplane import Dataplane
 from .netlink import Address
 from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, lower_mtu, peer_in, port_in
+from .use_or_close import use_or_close
 from .wireguard_go import AHEAD
 
 _KEY_SIZE, _KEY_TEXT = 32, 44
@@ -134,7 +134,7 @@ class OfferWireguard(Element):
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == WIREGUARD:
             using = self._note(call.live, connection, connection.mechanism, keys)
-            await use_answer(call, rest, connection, using, is_first=is_first)
+            await use_or_close(call, rest, connection, using, is_first=is_first)
         elif (ahead := call.live.pop(AHEAD)) is not None:
             await ahead.drop()
         return connection

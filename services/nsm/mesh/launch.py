@@ -16,8 +16,8 @@ from typing import Any
 from nsm.chains import logs
 
 from . import namespaces
-from .answers import Answers, serve_control, up_or_stopped
 from .control import NotThereError, follow
+from .control_server import Commands, serve_control, up_or_stopped
 from .model import Topology
 from .processes import Tell
 from .rundir import MeshCommandError, RunDir
@@ -204,7 +204,7 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, supervisor.stopping.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
     loop.add_reader(events, supervisor.stopping.set)  # an error on this end: nobody listens at the other one
-    control = await serve_control(str(run.control), Answers(supervisor))
+    control = await serve_control(str(run.control), Commands(supervisor))
     try:
         came_up = await up_or_stopped(supervisor, topology, timeout, tell)
         loop.remove_reader(events)

@@ -16,7 +16,7 @@ from nsm.chains.identity import Identity
 
 from .certificate import Chain, ServerCertificate
 from .files import FollowedFiles
-from .selfmade import SelfMade, make
+from .own_certificate import OwnCertificate, issue_certificate
 
 _KEPT = 300.0
 """Seconds that authorities which a file no longer holds are told of still: kubelets bring a Secret's change to their
@@ -40,7 +40,7 @@ class OwnAuthority:
         self._certificate, self._service, self._namespace = certificate, service, namespace
         self._lifetime = lifetime
         self._shown = self._make()
-        self._next: SelfMade | None = None
+        self._next: OwnCertificate | None = None
         certificate.show(Chain.read(self._shown.pem))
 
     def authorities(self) -> str:
@@ -58,9 +58,9 @@ class OwnAuthority:
             self._certificate.show(Chain.read(self._next.pem))
             self._shown, self._next = self._next, None
 
-    def _make(self) -> SelfMade:
+    def _make(self) -> OwnCertificate:
         self._made = time.time()
-        return make(self._service, self._namespace, datetime.timedelta(seconds=self._lifetime))
+        return issue_certificate(self._service, self._namespace, datetime.timedelta(seconds=self._lifetime))
 
 
 class Files:

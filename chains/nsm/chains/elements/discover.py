@@ -12,7 +12,7 @@ from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, Regi
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
-from .tries import tell_whom
+from .try_candidates import tell_whom
 
 _SHOWN = 512
 """Characters of labels that an error repeats."""

@@ -12,7 +12,7 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
 from .discover import find_all, find_service
-from .tries import first_success, was_not_reached
+from .try_candidates import first_success, was_not_reached
 
 POINT_TO_POINT = {"p2p": "true"}
 """What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""

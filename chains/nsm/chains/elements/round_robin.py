@@ -9,7 +9,7 @@ from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import Call, Element, Handler, MeshError, TimedOut, Unavailable
 
-from .tries import first_success
+from .try_candidates import first_success
 
 _LONGEST_REST = 8
 _REMEMBERED = 1000

@@ -1,19 +1,19 @@
 """Identity by SPIFFE: X.509-SVIDs, verified peers, tokens."""
 
 from .authority import Authority
+from .certificate_builder import certificate_builder
 from .identity import Bundles, Identity
 from .pem import load_chain
 from .svid import Svid, spiffe_id_of, split_certificates, trust_domain_of
-from .unsigned import unsigned
 
 __all__ = [
     "Authority",
     "Bundles",
     "Identity",
     "Svid",
+    "certificate_builder",
     "load_chain",
     "spiffe_id_of",
     "split_certificates",
     "trust_domain_of",
-    "unsigned",
 ]

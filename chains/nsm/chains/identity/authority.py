@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .certificate_builder import certificate_builder
 from .svid import Svid, trust_domain_of
-from .unsigned import unsigned
 
 _SKEW = datetime.timedelta(minutes=1)
 """SVIDs are valid from a little before now, for clocks that differ."""
@@ -67,7 +67,7 @@ def _builder(
     is_authority: bool,
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
-    return unsigned(subject, issuer, key, now - _SKEW, now + lifetime, is_authority=is_authority)
+    return certificate_builder(subject, issuer, key, now - _SKEW, now + lifetime, is_authority=is_authority)
 
 
 def _uri(uri: str) -> x509.SubjectAlternativeName:

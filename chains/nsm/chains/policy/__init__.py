@@ -1,7 +1,6 @@
 """Who may do what: the policies of NSM as native functions over the tokens of a path."""
 
 from . import documents
-from .answers import refusal_of_answer
 from .hosts import NO_HOSTS, Hosts
 from .many import comes_for_many
 from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
@@ -27,6 +26,7 @@ from .registration import FORWARDERS, MANAGERS, Registration
 from .tokens import Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
 from .variables import ClientPolicies, ServerPolicies, masks
+from .verify_answer import refusal_of_answer
 
 __all__ = [
     "CLIENT_MASKS",

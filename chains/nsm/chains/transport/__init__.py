@@ -2,7 +2,6 @@
 
 from .channel import DIAL_TIMEOUT, Channel, Pool
 from .credentials import Credentials
-from .handshake import shown_certificate
 from .rpc import (
     Health,
     MonitorHandler,
@@ -15,6 +14,7 @@ from .rpc import (
     registry,
 )
 from .server import Incoming, Method, Methods, Streaming, Unary, serve, serve_plain
+from .shown_certificate import shown_certificate
 from .sockets import SocketAccess
 from .urls import Address, parse_address, publishable
 

@@ -10,7 +10,9 @@ from nsm.chains.core import Call, Handler, MeshError, shielded
 from nsm.chains.logs import log
 
 
-async def use_answer(call: Call, rest: Handler, answer: Connection, using: Awaitable[None], *, is_first: bool) -> None:
+async def use_or_close(
+    call: Call, rest: Handler, answer: Connection, using: Awaitable[None], *, is_first: bool
+) -> None:
     """Await `using`; if it raises and the answer was the first one, close where it came from, shielded, and raise.
 
     Nobody else would: for who stands before, the request has failed. An established connection stays as it was.

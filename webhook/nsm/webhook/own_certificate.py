@@ -11,14 +11,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from nsm.chains.identity import unsigned
+from nsm.chains.identity import certificate_builder
 
 _SKEW = datetime.timedelta(minutes=5)
 """Valid from a little before now, for clocks that differ."""
 
 
 @dataclass(frozen=True)
-class SelfMade:
+class OwnCertificate:
     """An authority (PEM), and what it issued to the server. Its key is thrown away: it signed one certificate."""
 
     authority: str
@@ -26,20 +26,20 @@ class SelfMade:
     """The server's certificate and key."""
 
 
-def make(service: str, namespace: str, lifetime: datetime.timedelta) -> SelfMade:
+def issue_certificate(service: str, namespace: str, lifetime: datetime.timedelta) -> OwnCertificate:
     """For a server that is called as ``service.namespace.svc``."""
     now = datetime.datetime.now(datetime.UTC)
     valid = now - _SKEW, now + lifetime
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     issuer = _name(f"networkservicemesh.{service}-ca")
     authority = (
-        unsigned(issuer, issuer, authority_key.public_key(), *valid, is_authority=True)
+        certificate_builder(issuer, issuer, authority_key.public_key(), *valid, is_authority=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
     names = [x509.DNSName(name) for name in dns_names(service, namespace)]
     leaf = (
-        unsigned(_name(names[-1].value), issuer, key.public_key(), *valid, is_authority=False)
+        certificate_builder(_name(names[-1].value), issuer, key.public_key(), *valid, is_authority=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
@@ -47,7 +47,7 @@ def make(service: str, namespace: str, lifetime: datetime.timedelta) -> SelfMade
         .sign(authority_key, hashes.SHA256())
     )
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return SelfMade(authority.public_bytes(Encoding.PEM).decode(), leaf.public_bytes(Encoding.PEM) + secret)
+    return OwnCertificate(authority.public_bytes(Encoding.PEM).decode(), leaf.public_bytes(Encoding.PEM) + secret)
 
 
 def dns_names(service: str, namespace: str) -> list[str]:

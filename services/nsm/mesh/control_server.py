@@ -1,4 +1,4 @@
-"""How a supervisor answers the commands of its mesh: JSON objects, a line each."""
+"""The server of `control`: a supervisor carries out the commands of its mesh, a JSON object a line each way."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LONGEST_LINE = 16 << 20
 """A request to come up has the whole topology in it."""
 
 
-class Answers:
-    """What `supervisor` says to one request."""
+class Commands:
+    """What `supervisor` does for one request, and reports."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -81,13 +81,13 @@ async def up_or_stopped(supervisor: Supervisor, topology: Topology | None, timeo
     return True
 
 
-async def serve_control(path: str, answers: Answers) -> asyncio.AbstractServer:
+async def serve_control(path: str, commands: Commands) -> asyncio.AbstractServer:
     """Answer the commands of the mesh; a command that goes away while it waits is not worked on any more."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError, ValueError):
             if line := await reader.readline():
-                await _until_left(reader, _answer(answers, line, writer))
+                await _until_left(reader, _answer(commands, line, writer))
 
     before = os.umask(0o177)
     try:
@@ -96,12 +96,12 @@ async def serve_control(path: str, answers: Answers) -> asyncio.AbstractServer:
         os.umask(before)
 
 
-async def _answer(answers: Answers, line: bytes, writer: asyncio.StreamWriter) -> None:
+async def _answer(commands: Commands, line: bytes, writer: asyncio.StreamWriter) -> None:
     def tell(reply: Mapping[str, Any]) -> None:
         writer.write(json.dumps(dict(reply), default=str).encode() + b"\n")
 
     try:
-        await answers.give(json.loads(line), tell)
+        await commands.give(json.loads(line), tell)
     except _FAULTS as error:
         tell({"error": str(error) or type(error).__name__})
     await writer.drain()
