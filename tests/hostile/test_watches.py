@@ -6,7 +6,7 @@ from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceEndpointQuer
 from nsm.chains.core import ENDPOINTS, RegistryCall, RegistryChain
 from nsm.chains.identity import Authority
 from nsm.chains.registry.cache import Cache
-from nsm.chains.registry.client_url import ClientUrl
+from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteRegistry, Streaming, serve
 
@@ -31,7 +31,7 @@ async def test_a_record_of_megabytes_breaks_no_watch(capsys):
     registry, manager = identity_of(AUTHORITY, "registry"), identity_of(AUTHORITY, "nsmgr")
     async with serve(["tcp://127.0.0.1:0"], methods, registry, name="registry") as (url,), Pool(manager) as pool:
         remote = RemoteRegistry(ENDPOINTS, pool)
-        async with RegistryChain([Cache(ENDPOINTS), ClientUrl(url)], remote) as chain:
+        async with RegistryChain([Cache(ENDPOINTS), RegistryClientUrl(url)], remote) as chain:
             for _ in range(20):
                 found = [one.record.name async for batch in chain.find(RegistryCall(ANY)) for one in batch]
                 assert found == ["before", "behind"]

@@ -22,7 +22,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.policy import CLIENT_MASKS, NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.cache_providers import CacheProviders
-from nsm.chains.registry.client_url import ClientUrl
+from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls
 from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
 
@@ -66,10 +66,10 @@ def forwarder(
     be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
-        [Cache(SERVICES), ClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
+        [Cache(SERVICES), RegistryClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
     )
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [ReceiveUrls(pool.adopt), CacheProviders(), ClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
+        [ReceiveUrls(pool.adopt), CacheProviders(), RegistryClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)

@@ -9,7 +9,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import endpoints_client, services_client
 from nsm.chains.config import Common
 from nsm.chains.core import RegistryCall, RegistryHandler
-from nsm.chains.registry.client_info import ClientInfo
+from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Pool
 
@@ -28,9 +28,9 @@ async def register(
 
     The endpoint gets labels of where it runs, out of `config`. Returns what can unregister it.
     """
-    info = ClientInfo({"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name})
+    where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
     of_services = await stack.enter_async_context(services_client(url, pool, policies=policies))
-    of_endpoints = endpoints_client(url, pool, [info, SendUrl()], policies=policies)
+    of_endpoints = endpoints_client(url, pool, [RegistryClientInfo(where), SendUrl()], policies=policies)
     await stack.enter_async_context(of_endpoints)
     for service in services:
         await of_services.register(RegistryCall(service))

@@ -22,14 +22,14 @@ from nsm.chains.core import (
 from nsm.chains.identity import Authority
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
-from nsm.chains.registry.client_info import ClientInfo
-from nsm.chains.registry.connect import Connect
+from nsm.chains.registry.client_info import RegistryClientInfo
+from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.registry.memory import Memory
-from nsm.chains.registry.refresh import Refresh
+from nsm.chains.registry.refresh import RegistryRefresh
 from nsm.chains.registry.retry import Retry
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
@@ -158,7 +158,7 @@ async def test_a_service_carries_ip_unless_it_says_otherwise_and_endpoints_get_l
     payload = RegistryChain([SetPayload()])
     assert (await payload.register(RegistryCall(NetworkService(name="a")))).payload == "IP"
     assert (await payload.register(RegistryCall(NetworkService(name="a", payload="ETHERNET")))).payload == "ETHERNET"
-    info = RegistryChain([ClientInfo({"nodeName": "n1", "podName": ""})])
+    info = RegistryChain([RegistryClientInfo({"nodeName": "n1", "podName": ""})])
     assert (await info.register(RegistryCall(nse("a", "x", "y")))).network_service_labels["y"].labels == {
         "nodeName": "n1"
     }
@@ -333,7 +333,7 @@ class Registry(Probe):
 
 async def test_a_client_registers_again_at_two_thirds_and_keeps_trying():
     registry = Registry()
-    chain = RegistryChain([RegistryBegin(), Refresh(), registry])
+    chain = RegistryChain([RegistryBegin(), RegistryRefresh(), registry])
     await chain.register(RegistryCall(nse("a")))
     await asyncio.sleep(39)
     assert len(registry.registered) == 1
@@ -368,7 +368,7 @@ async def test_an_endpoint_with_short_tokens_stays_registered_at_a_manager_that_
 ):
     """A first call knows nothing of lifetimes: where they are shorter than its deadline it is out, and in again at once."""
     manager = Impatient(lifetime)
-    chain = RegistryChain([RegistryBegin(), Retry(), Refresh(), manager])
+    chain = RegistryChain([RegistryBegin(), Retry(), RegistryRefresh(), manager])
     await chain.register(RegistryCall(nse("a")))
     await asyncio.sleep(20 * lifetime)
     assert len(manager.taken_out) <= lost
@@ -439,7 +439,7 @@ async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before
 
 async def test_what_a_client_chain_registered_is_taken_back_when_the_rest_fails():
     client, after = Probe(), Probe(Unavailable("no"))
-    chain = RegistryChain([RegistryBegin(), Connect(RegistryChain([client])), after])
+    chain = RegistryChain([RegistryBegin(), RegistryConnect(RegistryChain([client])), after])
     with pytest.raises(Unavailable):
         await chain.register(RegistryCall(nse("a")))
     assert client.unregistered == [("a", "")]

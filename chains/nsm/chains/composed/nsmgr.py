@@ -40,13 +40,13 @@ from nsm.chains.policy import (
 )
 from nsm.chains.registry.allow_services import AllowServices
 from nsm.chains.registry.allow_urls import AllowUrls
-from nsm.chains.registry.authorize import Authorize, AuthorizeClient
+from nsm.chains.registry.authorize import RegistryAuthorize, RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.check_record import CheckRecord
-from nsm.chains.registry.client_info import ClientInfo as EndpointInfo
-from nsm.chains.registry.client_url import ClientUrl
-from nsm.chains.registry.connect import Connect as ConnectRegistry
+from nsm.chains.registry.client_info import RegistryClientInfo
+from nsm.chains.registry.client_url import RegistryClientUrl
+from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls, Sockets, WithoutPaths
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
@@ -56,7 +56,7 @@ from nsm.chains.registry.memory import Memory
 from nsm.chains.registry.quota import Quota, Quotas
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
-from nsm.chains.registry.update_path import UpdatePath
+from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, RemoteRegistry, registry
 
 from .client import client
@@ -166,9 +166,9 @@ def nsmgr(
         [
             CheckRecord(SERVICES, limits),
             LimitWatches(limits),
-            UpdatePath(identity),  # before authorize, which looks at the tokens
+            RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            Authorize(server_policies, trust),
+            RegistryAuthorize(server_policies, trust),
             allowed,
             Quota(quotas),
             ExpireServices(known_endpoints, service_lifetime),
@@ -179,13 +179,13 @@ def nsmgr(
         [
             CheckRecord(ENDPOINTS, limits),
             LimitWatches(limits),
-            UpdatePath(identity),
+            RegistryUpdatePath(identity),
             RegistryBegin(),
-            Authorize(server_policies, trust),
+            RegistryAuthorize(server_policies, trust),
             allowed,
             AllowUrls(hosts, trust, takes_descriptors=True),
             Quota(quotas),
-            EndpointInfo(labels or {}),
+            RegistryClientInfo(labels or {}),
             Expire(endpoint_lifetime),
             ReceiveUrl(pool.forget, sockets),
             ReturnUrls(sockets),
@@ -201,9 +201,9 @@ def _services_store(
     if registry_url is None:
         return [SetPayload(), Memory()]
     remote: ServiceChain = RegistryChain(
-        [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(SERVICES, pool)
+        [RegistryClientUrl(registry_url), RegistryAuthorizeClient(policies)], RemoteRegistry(SERVICES, pool)
     )
-    return [Cache(SERVICES, limits=limits), ConnectRegistry(remote)]
+    return [Cache(SERVICES, limits=limits), RegistryConnect(remote)]
 
 
 def _endpoints_store(
@@ -212,6 +212,6 @@ def _endpoints_store(
     if registry_url is None:
         return [SetRegistrationTime(), Memory()]
     remote: EndpointChain = RegistryChain(
-        [ClientUrl(registry_url), AuthorizeClient(policies)], RemoteRegistry(ENDPOINTS, pool)
+        [RegistryClientUrl(registry_url), RegistryAuthorizeClient(policies)], RemoteRegistry(ENDPOINTS, pool)
     )
-    return [Cache(ENDPOINTS, limits=limits), ConnectRegistry(remote)]
+    return [Cache(ENDPOINTS, limits=limits), RegistryConnect(remote)]

@@ -22,7 +22,7 @@ from nsm.chains.policy import (
 )
 from nsm.chains.registry.allow_services import AllowServices
 from nsm.chains.registry.allow_urls import AllowUrls
-from nsm.chains.registry.authorize import Authorize
+from nsm.chains.registry.authorize import RegistryAuthorize
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.expire import Expire
@@ -32,7 +32,7 @@ from nsm.chains.registry.memory import Memory
 from nsm.chains.registry.quota import Quota, Quotas
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
-from nsm.chains.registry.update_path import UpdatePath
+from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, registry
 
 
@@ -87,9 +87,9 @@ def memory_registry(
         [
             CheckRecord(ENDPOINTS, limits),
             LimitWatches(limits),
-            UpdatePath(identity),  # before authorize, which looks at the tokens
+            RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            Authorize(policies, trust),
+            RegistryAuthorize(policies, trust),
             allowed,
             AllowUrls(hosts, trust, takes_descriptors=False),
             Quota(quotas),
@@ -102,9 +102,9 @@ def memory_registry(
         [
             CheckRecord(SERVICES, limits),
             LimitWatches(limits),
-            UpdatePath(identity),
+            RegistryUpdatePath(identity),
             RegistryBegin(),
-            Authorize(policies, trust),
+            RegistryAuthorize(policies, trust),
             allowed,
             Quota(quotas),
             ExpireServices(RegistryChain([records]), service_lifetime),

@@ -9,11 +9,11 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, RegistryChain, RegistryElement
 from nsm.chains.logs import log
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, Learned
-from nsm.chains.registry.authorize import AuthorizeClient
+from nsm.chains.registry.authorize import RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
-from nsm.chains.registry.client_url import ClientUrl
+from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.heal import Heal
-from nsm.chains.registry.refresh import Refresh
+from nsm.chains.registry.refresh import RegistryRefresh
 from nsm.chains.registry.retry import Retry
 from nsm.chains.transport import Pool, RemoteRegistry
 
@@ -29,9 +29,9 @@ def services_client(
         [
             RegistryBegin(),
             Retry(),
-            AuthorizeClient(policies),
+            RegistryAuthorizeClient(policies),
             Heal(SERVICES),
-            ClientUrl(url),
+            RegistryClientUrl(url),
         ],
         RemoteRegistry(SERVICES, pool),
     )
@@ -50,9 +50,9 @@ def endpoints_client(
             RegistryBegin(),
             Retry(),
             Heal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
-            Refresh(),
-            AuthorizeClient(policies),
-            ClientUrl(url),
+            RegistryRefresh(),
+            RegistryAuthorizeClient(policies),
+            RegistryClientUrl(url),
             *elements,
         ],
         RemoteRegistry(ENDPOINTS, pool),
@@ -64,7 +64,9 @@ def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "fo
 
     Those are the forwarders that are registered, and everybody who passed their registrations on: managers, registry.
     """
-    registry: RegistryChain[NetworkServiceEndpoint] = RegistryChain([ClientUrl(url)], RemoteRegistry(ENDPOINTS, pool))
+    registry: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+        [RegistryClientUrl(url)], RemoteRegistry(ENDPOINTS, pool)
+    )
 
     async def ask() -> Iterable[str]:
         deadline = asyncio.get_running_loop().time() + _LOOK_TIMEOUT

@@ -33,7 +33,7 @@ class _Owner:
     record: object
 
 
-class Authorize(RegistryElement[R]):
+class RegistryAuthorize(RegistryElement[R]):
     """Check the caller by the tokens of the path, and that the name is its own or free.
 
     The owner of a name is who registered it first: `call.owner`, as far back in the path as `trust` lets those on it
@@ -112,7 +112,7 @@ class Authorize(RegistryElement[R]):
         )
 
 
-class AuthorizeClient(RegistryElement[R]):
+class RegistryAuthorizeClient(RegistryElement[R]):
     """Check who answered a Register, by the tokens of the path that came back; a first one is taken back if refused."""
 
     def __init__(self, masks: Iterable[str] = REGISTRY_CLIENT_MASKS) -> None:

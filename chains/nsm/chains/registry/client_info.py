@@ -8,7 +8,7 @@ from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.core import RegistryCall, RegistryElement, RegistryHandler
 
 
-class ClientInfo(RegistryElement[NetworkServiceEndpoint]):
+class RegistryClientInfo(RegistryElement[NetworkServiceEndpoint]):
     """Add the labels (`nodeName`, `podName`, `clusterName`) that the endpoint's services do not have yet."""
 
     def __init__(self, labels: Mapping[str, str]) -> None:

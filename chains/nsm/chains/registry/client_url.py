@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
 
 
-class ClientUrl(RegistryElement[R]):
+class RegistryClientUrl(RegistryElement[R]):
     """Ask the registry at a fixed URL."""
 
     def __init__(self, url: str) -> None:

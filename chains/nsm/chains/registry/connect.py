@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from nsm.chains.core import Found, Key, R, RegistryCall, RegistryElement, RegistryHandler
 
 
-class Connect(RegistryElement[R]):
+class RegistryConnect(RegistryElement[R]):
     """Ask `client` first, then let the rest of the server's chain work on what it returned.
 
     A Register that fails afterwards for the first time is taken back at `client`.

@@ -16,7 +16,7 @@ RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
 _IN_TIME = 0.9
 
 
-class Refresh(RegistryElement[NetworkServiceEndpoint]):
+class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
     """Register again after two thirds of the time that is left; failures are tried again with growing pauses.
 
     Some managers take an endpoint out when there is only as much time left as the call that registered it had until

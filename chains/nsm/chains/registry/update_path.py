@@ -7,7 +7,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.policy import claims_of
 
 
-class UpdatePath(RegistryElement[R]):
+class RegistryUpdatePath(RegistryElement[R]):
     """Put the caller's token and one of our own into the path, and the path's identities into the record's `path_ids`.
 
     Those are the subjects of the tokens, whatever the record said before. The caller gets its own index back.

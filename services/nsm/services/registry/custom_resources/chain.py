@@ -11,13 +11,13 @@ from nsm.chains.core import ENDPOINTS, SERVICES, Limits, RegistryChain
 from nsm.chains.identity import Identity
 from nsm.chains.policy import NO_HOSTS, NO_TRUST, Hosts, PolicySet, Registration, Trust
 from nsm.chains.registry.allow_urls import AllowUrls
-from nsm.chains.registry.authorize import Authorize
+from nsm.chains.registry.authorize import RegistryAuthorize
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.quota import Quotas
 from nsm.chains.registry.set_expiration_time import SetExpirationTime
 from nsm.chains.registry.set_payload import SetPayload
-from nsm.chains.registry.update_path import UpdatePath
+from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.kube import connect
 
 from .objects import ENDPOINT_FORM, SERVICE_FORM
@@ -70,8 +70,8 @@ async def custom_resource_registry(
             [
                 CheckRecord(SERVICES, limits),
                 LimitWatches(limits),
-                UpdatePath(identity),  # before authorize, which looks at the tokens
-                Authorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
+                RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
+                RegistryAuthorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
                 allowed,
                 StoredQuota(quotas, service_store.index.records),
                 SetPayload(),
@@ -82,8 +82,8 @@ async def custom_resource_registry(
             [
                 CheckRecord(ENDPOINTS, limits),
                 LimitWatches(limits),
-                UpdatePath(identity),
-                Authorize(policies, trust, keeps_owners=False, names=endpoint_names),
+                RegistryUpdatePath(identity),
+                RegistryAuthorize(policies, trust, keeps_owners=False, names=endpoint_names),
                 allowed,
                 AllowUrls(hosts, trust, takes_descriptors=False),
                 StoredQuota(quotas, endpoint_store.index.records),
