@@ -1,14 +1,7 @@
 """The core of the SDK: what an element is, how a chain is made of them, and what a call and a connection own."""
 
 from . import counts
-from .begin import (
-    Begin,
-    EventFactory,
-    Reselect,
-    merge_with_returned,
-    reselect_everything,
-    reselect_same_endpoint,
-)
+from .begin import Begin, merge_with_returned
 from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
 from .chain import Chain, Element, End, Handler, bind
 from .descriptors import FileKey, Inbox, Received, file_key, inode_url, shown_url
@@ -27,6 +20,7 @@ from .errors import (
     Unsupported,
     from_status,
 )
+from .events import EventFactory, Reselect, reselect_everything, reselect_same_endpoint
 from .kinds import ENDPOINTS, SERVICES, Kind
 from .limits import DEFAULT_LIMITS, Limits
 from .peer import Peer

@@ -30,56 +30,18 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Path, State
 from nsm.apis.connectioncontext import ConnectionContext
-from nsm.apis.networkservice import NetworkServiceRequest
 
 from .call import DEFAULT_TIMEOUT, Call
 from .chain import Element, Handler
 from .errors import CloseRefused, InvalidRequest
+from .events import Reselect
 from .store import Store
 from .tasks import Tasks, log_event, shielded
-
-Reselect = Callable[[NetworkServiceRequest], None]
-"""Changes the stored request in place before it is sent anew: what it clears will be chosen again."""
-
-
-def reselect_everything(request: NetworkServiceRequest) -> None:
-    """Let the mesh choose mechanism and endpoint anew."""
-    _ask_anew(request).network_service_endpoint_name = ""
-
-
-def reselect_same_endpoint(request: NetworkServiceRequest) -> None:
-    """Let the mesh choose the mechanism anew, towards the same endpoint."""
-    _ask_anew(request)
-
-
-def _ask_anew(request: NetworkServiceRequest) -> Connection:
-    connection = request.connection or Connection()
-    connection.mechanism = None
-    connection.state = State.RESELECT_REQUESTED
-    request.connection = connection
-    return connection
-
-
-class EventFactory(Protocol):
-    """Starts events of one connection from inside the mesh, in turn with those of its callers."""
-
-    async def request(self, *, reselect: Reselect | None = None) -> None:
-        """Send the stored request again; with `reselect`, close first and let it change the request.
-
-        Does nothing if the connection is not there any more. Raises what the chain raises; the connection stays
-        wanted then, so that the event may be tried again.
-        """
-        ...
-
-    async def close(self) -> None:
-        """Close the connection; does nothing if it is unknown."""
-        ...
-
 
 Merge = Callable[[Connection, Connection, Connection], Connection]
 """What a client's new request means for a connection that is established.

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
@@ -14,12 +13,10 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 
+from .descriptors import Inbox
 from .peer import Peer
 from .store import Cleanup, Store, run_cleanup
 from .tasks import shielded
-
-if TYPE_CHECKING:
-    from .descriptors import Inbox
 
 DEFAULT_TIMEOUT = 15.0
 """Seconds that a call may take when its caller named no deadline."""

@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from .errors import MeshError
+from .events import EventFactory
 from .tasks import Tasks, log_defect, log_event
-
-if TYPE_CHECKING:
-    from .begin import EventFactory
 
 T = TypeVar("T")
 

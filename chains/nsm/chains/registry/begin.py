@@ -56,11 +56,6 @@ class RegistryBegin(RegistryElement[R]):
         async with self._turn(_name_of(call), rest) as entry:
             await entry.unregister(call)
 
-    async def unregister_all(self) -> None:
-        """Unregister everything, all at once."""
-        events = [entry.store.events.close() for entry in self._entries.values()]
-        await asyncio.gather(*events, return_exceptions=True)
-
     async def aclose(self) -> None:
         """End all stores without unregistering."""
         await self._events.aclose()

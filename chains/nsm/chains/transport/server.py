@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
 from grpclib.exceptions import StreamTerminatedError
 from grpclib.metadata import encode_grpc_message
@@ -122,12 +122,6 @@ Methods = Mapping[str, Method]
 
 IsIntermediary = Callable[[str], bool]
 """Whether a SPIFFE ID is a manager's or a forwarder's, which come with the calls of many others."""
-
-
-class Listener(Protocol):
-    """A place that is being listened on."""
-
-    url: str
 
 
 @asynccontextmanager
