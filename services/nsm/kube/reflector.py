@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from random import uniform
 from types import MappingProxyType, TracebackType
 
-from nsm.chains.core import MeshError, Tasks
+from nsm.chains.core import Backoff, MeshError, Tasks
 from nsm.chains.logs import named
 
 from .api import Api, WatchEvent
-from .backoff import Backoff
 from .errors import Gone
 from .resources import Key, Object, Resource, key_of
 

@@ -207,7 +207,7 @@ async def test_a_caller_hears_of_a_failed_attempt_that_others_made(tmp_path):
     async with Pool(identity_of(AUTHORITY, "client")) as pool:
         channel = pool.channel(f"unix://{tmp_path}/nobody.sock")
         others = [asyncio.ensure_future(without_end(channel)) for _ in range(2)]
-        while channel._pause < 1.5:
+        while channel._retry_at - channel._loop.time() < 1.5:
             await asyncio.sleep(0.01)
         deadline = asyncio.get_running_loop().time() + 4
         with pytest.raises(Unavailable, match="cannot reach .*No such file"):

@@ -7,12 +7,11 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 
 from nsm.chains.component import run_plain, unless_set
-from nsm.chains.core import MeshError, Tasks
+from nsm.chains.core import Backoff, MeshError, Tasks
 from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
 from nsm.chains.transport.urls import parse_address
 from nsm.kube import NAMESPACES, Api, Reflector, connect
-from nsm.kube.backoff import Backoff
 
 from .admission import Admission
 from .certificate import ServerCertificate

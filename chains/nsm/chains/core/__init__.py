@@ -1,6 +1,7 @@
 """The core of the SDK: what an element is, how a chain is made of them, and what a call and a connection own."""
 
 from . import counts
+from .backoff import Backoff
 from .begin import Begin, merge_with_returned
 from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
 from .chain import Chain, Element, End, Handler, bind
@@ -34,6 +35,7 @@ __all__ = [
     "ENDPOINTS",
     "SERVICES",
     "TRANSPORT",
+    "Backoff",
     "Begin",
     "Call",
     "Chain",

@@ -6,12 +6,11 @@ import asyncio
 import time
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, Store
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, Store
 from nsm.chains.logs import log
 
-RETRY_INTERVAL = 0.2
-"""Seconds to wait after the first refresh that failed; doubled with each further failure, up to `RETRY_LIMIT`."""
-RETRY_LIMIT = 5.0
+RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
+"""Seconds to wait after the first refresh that failed, and at most."""
 
 
 class Refresh(Element):
@@ -29,7 +28,7 @@ class Refresh(Element):
         """Set the clock anew after a success."""
         store = call.live
         connection = await rest.request(call)
-        self._schedule(store, refresh_after(connection, time.time()), RETRY_INTERVAL)
+        self._schedule(store, refresh_after(connection, time.time()))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -37,16 +36,17 @@ class Refresh(Element):
         call.live.unschedule(self._timer)
         await rest.close(call)
 
-    def _schedule(self, store: Store, delay: float, pause: float) -> None:
+    def _schedule(self, store: Store, delay: float, backoff: Backoff | None = None) -> None:
         when = asyncio.get_running_loop().time() + delay
-        store.schedule(self._timer, when, lambda: self._refresh(store, pause))
+        store.schedule(self._timer, when, lambda: self._refresh(store, backoff or Backoff(RETRY_INTERVAL, RETRY_LIMIT)))
 
-    async def _refresh(self, store: Store, pause: float) -> None:
+    async def _refresh(self, store: Store, backoff: Backoff) -> None:
         try:
             await store.events.request()
         except MeshError as error:
+            pause = backoff.next()
             log.warning("refresh failed", connection=store.connection_id, error=str(error), again_in_s=pause)
-            self._schedule(store, pause, min(2 * pause, RETRY_LIMIT))
+            self._schedule(store, pause, backoff)
 
 
 def refresh_after(connection: Connection, now: float) -> float:

@@ -13,7 +13,7 @@ from grpclib.exceptions import GRPCError, StreamTerminatedError
 
 from nsm.apis import codec
 from nsm.apis.workload import SpiffeWorkloadApiStub, X509SvidRequest, X509SvidResponse
-from nsm.chains.core import InvalidRequest, Refused, Tasks
+from nsm.chains.core import Backoff, InvalidRequest, Refused, Tasks
 from nsm.chains.logs import log
 
 from .identity import Identity
@@ -54,7 +54,7 @@ def _channel(url: str) -> Channel:
 
 
 async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio.Event) -> None:
-    pause, told = _FIRST_PAUSE, ""
+    backoff, told = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=_GROWTH), ""
     while True:
         try:
             async for response in SpiffeWorkloadApiStub(channel).fetch_x_509_svid(
@@ -62,7 +62,8 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
             ):
                 _take(response, identity)
                 ready.set()
-                pause, told = _FIRST_PAUSE, ""
+                told = ""
+                backoff.reset()
             reason = "the stream ended"
         except GRPCError as error:
             reason = _reason(error)
@@ -72,8 +73,7 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
             event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"
             log.warning(event, socket=url, reason=reason)
             told = reason
-        await asyncio.sleep(pause)
-        pause = min(_GROWTH * pause, _LONGEST_PAUSE)
+        await asyncio.sleep(backoff.next())
 
 
 def _reason(error: GRPCError) -> str:

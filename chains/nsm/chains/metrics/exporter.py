@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, start_http_se
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nsm.chains.core import Tasks, counts
+from nsm.chains.core import Backoff, Tasks, counts
 from nsm.chains.logs import log
 
 from .bounded import bound
@@ -46,7 +46,7 @@ async def exported(read: Read, config: PrometheusConfig) -> AsyncIterator[None]:
 
 async def _serve(read: Read, config: PrometheusConfig, served: list[WSGIServer]) -> None:
     (host, port), prefix = config.prometheus_listen_on, config.prometheus_metrics_prefix
-    registry, pause = CollectorRegistry(), _FIRST_PAUSE
+    registry, backoff = CollectorRegistry(), Backoff(_FIRST_PAUSE, config.prometheus_max_bind_threshold)
     ProcessCollector(namespace=prefix, registry=registry)
     registry.register(_InLoop(read, f"{prefix}_" if prefix else "", asyncio.get_running_loop()))
     while not served:
@@ -64,9 +64,9 @@ async def _serve(read: Read, config: PrometheusConfig, served: list[WSGIServer])
             bound(server)
             served.append(server)
         except OSError as error:
+            pause = backoff.next()
             log.warning("metrics are not served", port=port, reason=str(error), again_in_s=pause)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, config.prometheus_max_bind_threshold)
     log.info("metrics are served", port=served[0].server_port)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Generic, cast
 
-from nsm.chains.core import Exhausted, Found, Inbox, Limits, MeshError, R, RegistryCall, RegistryHandler
+from nsm.chains.core import Backoff, Exhausted, Found, Inbox, Limits, MeshError, R, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
 from nsm.chains.model.record_limits import MOST_HOPS, encoded_size, excess
 
@@ -40,22 +40,21 @@ class Follow(Generic[R]):
 
     async def run(self, registry: RegistryHandler[R], broke: Callable[[MeshError, float], None]) -> None:
         """Watch without end; `broke` hears why a watch ended, and after how many seconds the next one begins."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
+            reason: MeshError | None = None
             try:
                 await self._watch(registry)
-            except _Full as error:
-                pause = PAUSE_WHEN_FULL
-                broke(error, pause)
             except MeshError as error:
-                broke(error, pause)
+                reason = error
             finally:
-                was_complete = self.is_complete
+                if self.is_complete:
+                    backoff.reset()
                 self.clear()
-            if pause != PAUSE_WHEN_FULL:
-                pause = FIRST_PAUSE if was_complete else min(2 * pause, LONGEST_PAUSE)
+            pause = PAUSE_WHEN_FULL if isinstance(reason, _Full) else backoff.next()
+            if reason is not None:
+                broke(reason, pause)
             await asyncio.sleep(pause)
-            pause = min(pause, LONGEST_PAUSE)
 
     def clear(self) -> None:
         """Forget all: the watch ended."""

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import aclosing
 from typing import Any, cast
 
-from nsm.chains.core import Key, Kind, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Store
+from nsm.chains.core import Backoff, Key, Kind, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Store
 from nsm.chains.logs import log
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -35,24 +35,25 @@ class Heal(RegistryElement[R]):
         await rest.unregister(call)
 
     async def _watch(self, store: Store, name: str, target: str | None, rest: RegistryHandler[R]) -> None:
-        pause = FIRST_PAUSE
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             if await self._until_gone(name, target, rest):
-                pause = FIRST_PAUSE
-            pause = await self._register_again(store, name, pause)
+                backoff.reset()
+            await self._register_again(store, name, backoff)
 
-    async def _register_again(self, store: Store, name: str, pause: float) -> float:
-        """Register until that succeeds, with growing pauses; returns the last one."""
+    async def _register_again(self, store: Store, name: str, backoff: Backoff) -> None:
+        """Register until that succeeds, with growing pauses, also before the first try."""
+        pause = backoff.next()
         while True:
             await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
             try:
                 await store.events.request()
             except MeshError as error:
+                pause = backoff.next()
                 log.warning("the registry does not answer", name=name, error=str(error), again_in_s=pause)
             else:
                 log.info("registered again", name=name)
-                return pause
+                return
 
     async def _until_gone(self, name: str, target: str | None, rest: RegistryHandler[R]) -> bool:
         """Wait until the record is taken out or the watch breaks; says whether it was seen at all."""

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Key, MeshError, RegistryCall, RegistryElement, RegistryHandler, Store
+from nsm.chains.core import Backoff, Key, MeshError, RegistryCall, RegistryElement, RegistryHandler, Store
 from nsm.chains.logs import log
 
 PART = 2 / 3
@@ -39,7 +39,7 @@ class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
         if record.expiration_time is not None:
             left = record.expiration_time.to_seconds() - time.time()
             call.live.put(self._lifetime, left)
-            self._schedule(call.live, _delay(left, time_to_answer), RETRY_INTERVAL)
+            self._schedule(call.live, _delay(left, time_to_answer))
         return record
 
     async def unregister(
@@ -49,16 +49,17 @@ class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
         call.live.unschedule(self._timer)
         await rest.unregister(call)
 
-    def _schedule(self, store: Store, delay: float, pause: float) -> None:
+    def _schedule(self, store: Store, delay: float, backoff: Backoff | None = None) -> None:
         when = asyncio.get_running_loop().time() + delay
-        store.schedule(self._timer, when, lambda: self._refresh(store, pause))
+        store.schedule(self._timer, when, lambda: self._refresh(store, backoff or Backoff(RETRY_INTERVAL, RETRY_LIMIT)))
 
-    async def _refresh(self, store: Store, pause: float) -> None:
+    async def _refresh(self, store: Store, backoff: Backoff) -> None:
         try:
             await store.events.request()
         except MeshError as error:
+            pause = backoff.next()
             log.warning("registering again failed", name=store.connection_id, error=str(error), again_in_s=pause)
-            self._schedule(store, pause, min(2 * pause, RETRY_LIMIT))
+            self._schedule(store, pause, backoff)
 
 
 def _delay(left: float, time_to_answer: float) -> float:

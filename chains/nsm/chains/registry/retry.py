@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from nsm.chains.core import (
+    Backoff,
     Found,
     InvalidRequest,
     MeshError,
@@ -22,15 +23,16 @@ from nsm.chains.logs import log
 
 T = TypeVar("T")
 
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 _FINAL = (InvalidRequest, Refused, Unsupported)
 """Asking again does not help."""
 
 
 class Retry(RegistryElement[R]):
-    """Try again `interval` seconds after a failure, each try at most `timeout` seconds, until the deadline."""
+    """Try again after a failure, with growing pauses, each try at most `timeout` seconds, until the deadline."""
 
-    def __init__(self, *, interval: float = 0.2, timeout: float = 15.0) -> None:
-        self._interval, self._timeout = interval, timeout
+    def __init__(self, *, timeout: float = 15.0) -> None:
+        self._timeout = timeout
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Try until it succeeds."""
@@ -43,8 +45,9 @@ class Retry(RegistryElement[R]):
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
         """Try until the first answer comes; a stream that breaks later is the caller's to notice."""
         failure: MeshError | None = None
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            started = False
+            started, pause = False, backoff.next()
             try:
                 async for batch in rest.find(call):
                     started = True
@@ -55,16 +58,18 @@ class Retry(RegistryElement[R]):
             except MeshError as error:
                 if started:
                     raise
-                if self._is_over(call):
+                if _is_over(call, pause):
                     raise _telling(error, failure) from None
                 failure = error
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(pause)
 
     async def _until(self, call: RegistryCall[R], work: Callable[[RegistryCall[R]], Awaitable[T]]) -> T:
         loop, path = asyncio.get_running_loop(), call.path.copy()
         end, told = call.deadline, ""
         failure: MeshError | None = None
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
+            pause = backoff.next()
             once = loop.time() + self._timeout
             call.deadline = once if end is None else min(once, end)
             try:
@@ -73,17 +78,18 @@ class Retry(RegistryElement[R]):
                 raise
             except MeshError as error:
                 call.deadline = end
-                if self._is_over(call):
+                if _is_over(call, pause):
                     raise _telling(error, failure) from None
                 failure = error
                 if str(error) != told:  # each reason once, since it may be the same for hours
                     told = str(error)
                     log.warning("a registration has to wait", name=call.record.name, reason=told)
             call.path.index, call.path.tokens = path.index, list(path.tokens)
-            await asyncio.sleep(self._interval)
+            await asyncio.sleep(pause)
 
-    def _is_over(self, call: RegistryCall[R]) -> bool:
-        return call.deadline is not None and asyncio.get_running_loop().time() + self._interval >= call.deadline
+
+def _is_over(call: RegistryCall[R], pause: float) -> bool:
+    return call.deadline is not None and asyncio.get_running_loop().time() + pause >= call.deadline
 
 
 def _telling(last: MeshError, before: MeshError | None) -> MeshError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from hyperframe.frame import GoAwayFrame
 from nsm.apis import codec
 from nsm.chains.core import (
     TRANSPORT,
+    Backoff,
     FileKey,
     Internal,
     InvalidRequest,
@@ -116,7 +116,7 @@ class Channel(GrpclibChannel):
         self.on_lost: Callable[[], None] | None = None
         self._identity = identity
         self._dial_timeout = dial_timeout
-        self._pause = 0.0
+        self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._retry_at = 0.0
         self._failures, self._failure = 0, ""
         self._has_left_out = False
@@ -302,15 +302,15 @@ class Channel(GrpclibChannel):
             failure = not_reached(error, self.target)
             self._failed(failure.detail)
             raise failure from error
-        self._pause = self._retry_at = 0.0
+        self._backoff.reset()
+        self._retry_at = 0.0
         return protocol
 
     def _failed(self, failure: str) -> None:
         self._failures, self._failure = self._failures + 1, failure
         if self.on_lost is not None:
             self.on_lost()
-        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-        self._retry_at = self._loop.time() + self._pause * random.uniform(0.8, 1.2)  # noqa: S311 - spreads retries
+        self._retry_at = self._loop.time() + self._backoff.next()
 
     def _lost(self) -> None:
         if self.on_lost is not None:

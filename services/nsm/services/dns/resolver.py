@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from nsm.apis.connectioncontext import DnsConfig
-from nsm.chains.core import Tasks
+from nsm.chains.core import Backoff, Tasks
 from nsm.chains.logs import log
 
 from .resolv_conf import ResolvConf, ResolvConfError
@@ -79,8 +79,9 @@ class LocalResolver:
         try:
             from .proxy import serving  # noqa: PLC0415 - a library that only those need who get here
 
-            pause = FIRST_PAUSE
+            backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
             while True:
+                pause = backoff.next()
                 try:
                     async with serving(self._host, self._port, self._configs) as port:
                         self._change(port)
@@ -92,7 +93,6 @@ class LocalResolver:
                     self._restore()
                 tried.set()
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
         except ImportError as error:
             log.warning("names of the mesh are not found: dnspython is missing (nsm-services[dns])", error=str(error))
         finally:

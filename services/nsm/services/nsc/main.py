@@ -16,6 +16,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
 from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, variable
 from nsm.chains.core import (
+    Backoff,
     Begin,
     Call,
     Chain,
@@ -214,19 +215,19 @@ async def _set(event: asyncio.Event) -> None:
 async def _connect(
     config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain, wish: NsUrl, connection_id: str
 ) -> None:
-    pause, began = FIRST_PAUSE, time.perf_counter()
+    backoff, began = Backoff(FIRST_PAUSE, LONGEST_PAUSE), time.perf_counter()
     survivor = await _survivor(config, runtime, connection_id, wish.mechanism.type)
     for attempt in count(1):
         try:
             connection = await chain.request(_request(config, wish, connection_id, survivor))
         except MeshError as error:
+            pause = backoff.next()
             log.warning("no wire yet", service=wish.network_service, error=str(error), again_in_s=pause)
             survivor = None
         else:
             _tell(connection, time.perf_counter() - began, attempt)
             return
         await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _request(config: NscConfig | NscInitConfig, wish: NsUrl, connection_id: str, survivor: Connection | None) -> Call:

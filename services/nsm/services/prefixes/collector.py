@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 
-from nsm.chains.core import MeshError
+from nsm.chains.core import Backoff, MeshError
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Network
 from nsm.kube import CONFIG_MAPS, NODES, SERVICES, Api, Key, Object, ObjectMissing, Reflector, Resource, key_of
-from nsm.kube.backoff import Backoff
 
 from .sources import merged, of_kubeadm, of_node, of_service, of_service_cidr, of_user
 
