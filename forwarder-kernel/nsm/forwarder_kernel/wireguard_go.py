@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
@@ -31,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from nsm.chains import libc
 from nsm.chains.core import Conflict, Key, MeshError, Unsupported, shielded
 
 from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
@@ -43,12 +43,9 @@ _TUNSETIFF, _INTERFACE_REQUEST = 0x400454CA, struct.Struct("16sH22x")
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _FIRST_WITHOUT_HEADER = 20230300
 """From this version on, by its date, the program reads packets without the header that tun puts before them."""
-_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
-_MS_NOSUID_NODEV_NOEXEC, _MS_REC_PRIVATE, _MNT_DETACH = 0xE, 0x44000, 2
 _READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.0005, 2.0
 _F_ADD_SEALS, _F_SEAL_GROW, _WORDS = 1033, 0x4, 4096
 _ANSWER_SIZE = 65536
-_libc = ctypes.CDLL(None, use_errno=True)
 
 T = TypeVar("T")
 
@@ -356,19 +353,12 @@ def _open_tun(name: str, flags: int) -> int:
 
 def _hide_run(*, again: bool) -> None:
     """Have the process that this thread starts next see an empty folder of its own where sockets are."""
-    target = _RUN.encode()
-    _call(_libc.unshare(_CLONE_FS | _CLONE_NEWNS))
-    _call(_libc.mount(b"none", b"/", None, _MS_REC_PRIVATE, None))
+    libc.unshare(libc.CLONE_FS | libc.CLONE_NEWNS)
+    libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE)
     if again:
-        _call(_libc.umount2(target, _MNT_DETACH))
-    _call(_libc.mount(b"none", target, b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, b"mode=0700,size=64k"))
+        libc.unmount(_RUN, libc.MNT_DETACH)
+    libc.mount("none", _RUN, "tmpfs", libc.MS_NOSUID | libc.MS_NODEV | libc.MS_NOEXEC, "mode=0700,size=64k")
     os.mkdir(f"{_RUN}/wireguard", 0o700)
-
-
-def _call(result: int) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 class Ahead:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import socket
@@ -12,29 +11,22 @@ import threading
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
+from nsm.chains import libc
+
 T = TypeVar("T")
 
-NEW_NET, NEW_MOUNT, NEW_USER = 0x40000000, 0x00020000, 0x10000000
-_MS_BIND, _MS_REC, _MS_PRIVATE = 0x1000, 0x4000, 0x40000
+NEW_NET, NEW_MOUNT, NEW_USER = libc.CLONE_NEWNET, libc.CLONE_NEWNS, libc.CLONE_NEWUSER
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> None:
-    if result:
-        number = ctypes.get_errno()
-        raise OSError(number, f"cannot {what}: {os.strerror(number)}")
 
 
 def unshare(kinds: int, what: str) -> None:
     """Leave the present namespaces of `kinds` for new ones. Raises OSError that names `what` was wanted."""
-    _check(_libc.unshare(kinds), what)
+    libc.unshare(kinds, what)
 
 
 def enter(descriptor: int, kind: int) -> None:
     """Enter the namespace of `descriptor`. Raises OSError."""
-    _check(_libc.setns(descriptor, kind), "enter a namespace")
+    libc.setns(descriptor, kind, "enter a namespace")
 
 
 def become_root_in_user_namespace() -> None:
@@ -51,14 +43,18 @@ def become_root_in_user_namespace() -> None:
             f"{error}; this system does not let ordinary users make user namespaces: run as root, or allow them "
             "(sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)",
         ) from None
-    _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # so that our own later commands may look into /proc/self/ns
+    libc.prctl(libc.PR_SET_DUMPABLE, 1)  # so that our own later commands may look into /proc/self/ns
 
 
 def may_make() -> bool:
     """Whether this process may make namespaces as it is: tried in a child, which takes its attempt with it."""
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if _libc.unshare(NEW_NET | NEW_MOUNT) == 0 else 1)
+        try:
+            libc.unshare(NEW_NET | NEW_MOUNT)
+        except OSError:
+            os._exit(1)
+        os._exit(0)
     return os.waitpid(pid, 0)[1] == 0
 
 
@@ -157,24 +153,24 @@ def in_thread(work: Callable[[], T]) -> T:
 def private_mounts() -> None:
     """A mount namespace of this process's own: what is mounted from now on is seen here only."""
     unshare(NEW_MOUNT, "make a mount namespace")
-    _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
+    libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE, what="make mounts private")
 
 
 def bind(source: str, target: str) -> None:
     """Show the file `source` at `target`."""
-    _check(_libc.mount(source.encode(), target.encode(), None, _MS_BIND, None), f"mount {source} at {target}")
+    libc.mount(source, target, flags=libc.MS_BIND, what=f"mount {source} at {target}")
 
 
 def die_with_parent(signal: int, parent: int) -> None:
     """Get `signal` when the process `parent` ends, however it ends; at once if it has ended already."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal, 0, 0, 0)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal)
 
 
 def call_self(name: str) -> None:
     """Show `name` (its first 15 bytes) as this process's in `ps` and `top`."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], 0, 0, 0)
+    libc.prctl(libc.PR_SET_NAME, name.encode()[:15])
 
 
 def _set_up(interface: str) -> None:

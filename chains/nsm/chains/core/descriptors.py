@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import socket
@@ -12,16 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
+from nsm.chains import libc
+
 from .errors import InvalidRequest
 
 FileKey = tuple[int, int]
 """Device and inode, as `stat` gives them."""
 
 _SHOWN = 100
-_AT_EMPTY_PATH, _AT_STATX_DONT_SYNC, _AT_FDCWD = 0x1000, 0x4000, -100
 _STATX_TYPE, _STATX_MODE, _STATX_INO = 0x1, 0x2, 0x100
-_STATX_SIZE = 256
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Received(Protocol):
@@ -104,12 +102,7 @@ def facts_of(file: int | str) -> FileFacts:
 
     `stat` would ask the file system, and a peer's may be one that never answers (FUSE, NFS).
     """
-    buffer = ctypes.create_string_buffer(_STATX_SIZE)
-    at, path = (file, b"") if isinstance(file, int) else (_AT_FDCWD, os.fsencode(file))
-    flags = _AT_STATX_DONT_SYNC | (0 if path else _AT_EMPTY_PATH)
-    if _libc.statx(at, path, flags, _STATX_TYPE | _STATX_MODE | _STATX_INO, buffer):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    buffer = libc.statx(file, _STATX_TYPE | _STATX_MODE | _STATX_INO)
     (mode,), (inode,) = struct.unpack_from("H", buffer, 28), struct.unpack_from("Q", buffer, 32)
     return FileFacts(os.makedev(*struct.unpack_from("II", buffer, 136)), inode, mode)
 

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from nsm.chains import libc
 from nsm.chains.core import FileKey, InvalidRequest, Refused, Unsupported
 from nsm.chains.core.descriptors import facts_of
 
 from .sockets import Socket
 from .wireguard import WireguardSocket
 
-_CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Namespace:
@@ -119,7 +117,7 @@ def _open_namespace(path: str) -> int:
         if facts_of(named).is_namespace:
             descriptor = os.open(f"/proc/self/fd/{named}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with contextlib.suppress(OSError):
-                if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET:
+                if fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == libc.CLONE_NEWNET:
                     return descriptor
             os.close(descriptor)
     finally:
@@ -148,9 +146,10 @@ def entered(descriptor: int) -> Iterator[None]:
 
 
 def _set_namespace(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise RuntimeError(f"cannot enter a network namespace: {os.strerror(number)}; this needs CAP_SYS_ADMIN")
+    try:
+        libc.setns(descriptor, libc.CLONE_NEWNET, "enter a network namespace")
+    except OSError as error:
+        raise RuntimeError(f"{error.strerror}; this needs CAP_SYS_ADMIN") from None
 
 
 def _let_everybody_ping() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -11,9 +10,9 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-_NEW_NET, _NEW_MOUNT, _NEW_USER = 0x40000000, 0x00020000, 0x10000000
+from nsm.chains import libc
+
 _PATIENCE = 20.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoNamespacesError(Exception):
@@ -62,24 +61,27 @@ def _child(write: int, work: Callable[[], dict[str, Any]]) -> None:
 
 def _enter() -> bool:
     """Make the namespaces; whether that took a user namespace."""
-    if _libc.unshare(_NEW_NET | _NEW_MOUNT) == 0:
+    with contextlib.suppress(OSError):
+        libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
         return False
     uid, gid = os.getuid(), os.getgid()
-    _unshare("user", _NEW_USER)
+    _unshare("user", libc.CLONE_NEWUSER)
     try:
         for name, text in (("uid_map", f"0 {uid} 1"), ("setgroups", "deny"), ("gid_map", f"0 {gid} 1")):
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
     except OSError as error:
         raise NoNamespacesError("user", error.errno or 0) from None
-    _unshare("network", _NEW_NET)
-    _unshare("mount", _NEW_MOUNT)
+    _unshare("network", libc.CLONE_NEWNET)
+    _unshare("mount", libc.CLONE_NEWNS)
     return True
 
 
 def _unshare(kind: str, flag: int) -> None:
-    if _libc.unshare(flag):
-        raise NoNamespacesError(kind, ctypes.get_errno())
+    try:
+        libc.unshare(flag)
+    except OSError as error:
+        raise NoNamespacesError(kind, error.errno or 0) from None
 
 
 def _read_all(descriptor: int) -> dict[str, Any]:

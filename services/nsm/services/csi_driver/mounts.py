@@ -12,12 +12,11 @@ import errno
 import os
 from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from nsm.chains import libc
+
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442
-_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
 _OPEN_TREE_CLONE, _MOVE_MOUNT_F_EMPTY_PATH = 1, 4
 _RDONLY, _NOSUID, _NODEV, _NOEXEC = 1, 2, 4, 8
-_UMOUNT_NOFOLLOW, _MNT_DETACH = 8, 2
 
 
 class _Attributes(ctypes.Structure):
@@ -46,10 +45,14 @@ def bind_read_only(source: str, target: str) -> None:
     A socket in it can still be connected to: that is no change of the file system. Raises OSError, and then nothing
     is mounted.
     """
-    tree = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, what=f"clone {source}")
+    tree = libc.syscall(
+        _OPEN_TREE, libc.AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, what=f"clone {source}"
+    )
     try:
         _make_read_only(tree)
-        _call(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=f"mount {target}")
+        libc.syscall(
+            _MOVE_MOUNT, tree, b"", libc.AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=f"mount {target}"
+        )
     finally:
         os.close(tree)
 
@@ -60,8 +63,7 @@ def unmount(target: str) -> None:
     A process that still has a file open there keeps it until it ends.
     """
     while is_mounted(target):
-        if _libc.umount2(os.fsencode(target), _UMOUNT_NOFOLLOW | _MNT_DETACH):
-            raise _error(f"unmount {target}")
+        libc.unmount(target, libc.UMOUNT_NOFOLLOW | libc.MNT_DETACH, f"unmount {target}")
 
 
 def is_mounted(target: str) -> bool:
@@ -88,21 +90,11 @@ def _make_read_only(tree: int) -> None:
     attributes = _Attributes(_RDONLY | _NOSUID | _NODEV | _NOEXEC)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     try:
-        _call(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, ctypes.byref(attributes), size, what="make a mount read-only")
+        libc.syscall(
+            _MOUNT_SETATTR, tree, b"", libc.AT_EMPTY_PATH, ctypes.byref(attributes), size, what="make a mount read-only"
+        )
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
         if not os.fstatvfs(tree).f_flag & os.ST_RDONLY:
             raise OSError(error.errno, f"{error.strerror}; mount the folder read-only into this container") from None
-
-
-def _call(number: int, *arguments: object, what: str) -> int:
-    result = _libc.syscall(ctypes.c_long(number), *arguments)
-    if result < 0:
-        raise _error(what)
-    return int(result)
-
-
-def _error(what: str) -> OSError:
-    number = ctypes.get_errno()
-    return OSError(number, f"cannot {what}: {os.strerror(number)}")

@@ -1,0 +1,69 @@
+"""Calls of the kernel that Python's library has no function for: namespaces, mounts, facts of files.
+
+Each raises OSError. With a `what`, its text reads ``cannot <what>: <the kernel's reason>``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x200, 0x20000, 0x10000000, 0x40000000
+"""What `unshare` makes, and `setns` enters: root and working directory, mounts, users, network (clone(2))."""
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
+"""Flags of `mount` (mount(2))."""
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+"""Flags of `unmount` (umount2(2))."""
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
+"""Options of `prctl` (prctl(2))."""
+AT_FDCWD, AT_EMPTY_PATH, AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def unshare(kinds: int, what: str = "") -> None:
+    """Leave the present namespaces of `kinds` for new ones; this thread only."""
+    _check(_libc.unshare(kinds), what)
+
+
+def setns(descriptor: int, kind: int, what: str = "") -> None:
+    """Enter the namespace of `descriptor`, which is of `kind`; this thread only."""
+    _check(_libc.setns(descriptor, kind), what)
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "", what: str = "") -> None:
+    """Mount `source` at `target`; `kind` is the file system's, empty where `flags` say that there is none."""
+    texts = os.fsencode(source), os.fsencode(target), kind.encode() or None
+    _check(_libc.mount(*texts, ctypes.c_ulong(flags), data.encode() or None), what)
+
+
+def unmount(target: str, flags: int = 0, what: str = "") -> None:
+    """Take away what is mounted at `target`."""
+    _check(_libc.umount2(os.fsencode(target), flags), what)
+
+
+def prctl(option: int, value: int | bytes, what: str = "") -> None:
+    """Change what `option` says of this process (or thread)."""
+    _check(_libc.prctl(option, value, 0, 0, 0), what)
+
+
+def statx(file: int | str, mask: int, size: int = 256) -> bytes:
+    """The kernel's struct statx of an open descriptor, or of a path with links followed, from what it has at hand."""
+    buffer = ctypes.create_string_buffer(size)
+    at, path = (file, b"") if isinstance(file, int) else (AT_FDCWD, os.fsencode(file))
+    flags = AT_STATX_DONT_SYNC | (0 if path else AT_EMPTY_PATH)
+    _check(_libc.statx(at, path, flags, mask, buffer))
+    return buffer.raw
+
+
+def syscall(number: int, *arguments: object, what: str = "") -> int:
+    """What system call `number` returns: for those that the C library does not name. Bytes are passed by address."""
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    _check(min(result, 0), what)
+    return result
+
+
+def _check(result: int, what: str = "") -> None:
+    if result:
+        number = ctypes.get_errno()
+        reason = os.strerror(number)
+        raise OSError(number, f"cannot {what}: {reason}" if what else reason)
