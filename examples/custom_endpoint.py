@@ -1,13 +1,13 @@
 """An endpoint with an element of its own: it counts its clients and tells each how many there are."""
 
+from collections.abc import Sequence
+
 from nsm.apis.connection import Connection
-from nsm.chains.composed import Endpoint, endpoint
 from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
-from nsm.chains.identity import Identity
 
 
 class CountClients(Element):
@@ -27,6 +27,6 @@ class CountClients(Element):
         self.clients -= 1
 
 
-def counting_endpoint(name: str, identity: Identity) -> Endpoint:
-    ipam, kernel = Point2PointIpam(["10.9.0.0/24"]), Mechanisms({"KERNEL": [KernelServer()]})
-    return endpoint(name, identity, [CountClients(), ipam, kernel, ReturnDescriptors()])
+def counting_endpoint(prefixes: Sequence[Sequence[str]]) -> list[Element]:
+    ipams, kernel = map(Point2PointIpam, prefixes), Mechanisms({"KERNEL": [KernelServer()]})
+    return [CountClients(), *ipams, kernel, ReturnDescriptors()]

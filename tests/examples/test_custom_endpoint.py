@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.composed import client
+from nsm.chains.composed import client, endpoint
 from nsm.chains.core import Call
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
@@ -25,7 +25,7 @@ async def test_an_endpoint_with_an_element_of_its_own_serves_clients(tmp_path):
     """Addresses, and what its own element adds: a client that asks again counts once, one that leaves no more."""
     authority = Authority.create("test.mesh")
     own, identity = identity_of(authority, "endpoint"), identity_of(authority, "client")
-    server = load().counting_endpoint("counting", own)
+    server = endpoint("counting", own, load().counting_endpoint([["10.9.0.0/24"]]))
     url = f"unix://{tmp_path}/e.sock"
     async with server, serve([url], server.methods(), own, name="counting"), Pool(identity) as pool:
         chain = client("client", [], RemoteNetworkService(pool), url=url)

@@ -259,7 +259,7 @@ def test_a_component_without_an_identity_says_so_and_can_be_stopped(tmp_path, co
         ("nsm.services.nse_remote_vlan.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.forwarder_kernel.main", ["aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.services"]),
         ("nsm.mesh.cli", ["pyroute2", "opentelemetry.sdk", "typer", "rich.console"]),
-        ("nsm.mesh.check.cli", ["pyroute2", "grpclib", "structlog", "cryptography", "nsm.chains", "yaml"]),
+        ("nsm.mesh.check.cli", ["pyroute2", "grpclib", "structlog", "cryptography", "nsm.chains.core", "yaml"]),
     ],
 )
 def test_a_component_imports_what_its_chain_needs_and_nothing_else(module, never):

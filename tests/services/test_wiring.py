@@ -7,24 +7,16 @@ from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.config import load
 from nsm.chains.core import Begin, Call, Chain
-from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.policy_routing import PolicyRouting
-from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.elements.strict_ipam import StrictIpam
-from nsm.chains.identity import Authority
-from nsm.chains.testing.identity import identity_of
+from nsm.chains.serving.provided import endpoint_record
 from nsm.services.nsc.main import NscConfig, NscInitConfig, _request
 from nsm.services.nse.main import NseConfig, icmp_responder
-from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig, _record, vlan_endpoint
+from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig, vlan_server
 
 
 def endpoint_of(**environment):
-    config = load(NseConfig, environment).config
-    identity = identity_of(Authority.create("test.mesh"), "nse")
-    made = icmp_responder(
-        config.name, identity, config.cidr_prefix, ipam_policy=config.ipam_policy, policies=config.pbr_config_path
-    )
-    return made.chain.elements
+    return icmp_responder(load(NseConfig, environment).config)
 
 
 @pytest.mark.parametrize(("policy", "strict"), [({}, 0), ({"NSM_IPAM_POLICY": "strict"}, 1)])
@@ -49,10 +41,7 @@ async def test_an_endpoint_without_a_dataplane_gives_each_client_an_address_of_e
     services = "blue { vlan: 100; via: gw-1; labels: tier=gold }, plain { via: gw-2 }"
     given = {"NSM_SERVICES": services, "NSM_CIDR_PREFIX": "[10.0.0.0/31,10.1.0.0/24],[fd00::/64]"}
     config = load(NseRemoteVlanConfig, given).config
-    made = vlan_endpoint(
-        "vlans", identity_of(Authority.create("test.mesh"), "nse"), config.cidr_prefix, config.services
-    )
-    own = [each for each in made.chain.elements if isinstance(each, SinglePointIpam | Mechanisms)]
+    own = vlan_server(config)
     for number, (service, vlan) in enumerate([("blue", "100"), ("plain", "0")]):
         connection = Connection(id=str(number), network_service=service, mechanism=Mechanism(type="VLAN"))
         answer = await Chain([Begin(), *own]).request(Call(NetworkServiceRequest(connection=connection)))
@@ -60,7 +49,7 @@ async def test_an_endpoint_without_a_dataplane_gives_each_client_an_address_of_e
         addresses = [["10.0.0.1/31", "fd00::1/64"], ["10.1.0.1/24", "fd00::2/64"]]
         assert answer.context.ip_context.src_ip_addrs == addresses[number]
         assert answer.context.ip_context.dst_ip_addrs == []
-    record = _record(config, "tcp://10.0.0.1:5003")
+    record = endpoint_record(config.name, "tcp://10.0.0.1:5003", config.provided())
     assert (record.name, record.url) == ("vlan-server", "tcp://10.0.0.1:5003")
     assert {name: each.labels for name, each in record.network_service_labels.items()} == {
         "blue": {"tier": "gold"},

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
-from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import endpoints_client
 from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
-from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
-from nsm.chains.logs import log
+from nsm.chains.core import MeshError
 from nsm.chains.metrics import PrometheusConfig
-from nsm.chains.policy import REGISTRY_CLIENT_MASKS, ClientPolicies, ServerPolicies, Trusting, comes_for_many, masks
-from nsm.chains.registry.descriptors import SendUrl
-from nsm.chains.transport import Health, serve
+from nsm.chains.policy import ClientPolicies
+from nsm.chains.serving import Provided, RegisteredConfig, serve_registered
 
 from .capabilities import check_capabilities
 from .chain import OFFERED, forwarder
@@ -25,9 +20,6 @@ from .dataplane import Dataplane
 from .netlink import Address
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
-
-_UNREGISTER_SECONDS = 10.0
-"""How long a forwarder that stops waits for its manager, which may be about to come back."""
 
 
 def _address(value: str) -> Address | None:
@@ -55,7 +47,7 @@ def _mechanisms(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwarderConfig(PrometheusConfig, ServerPolicies, ClientPolicies, Trusting):
+class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     """Where to listen, and as what to register."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
@@ -64,9 +56,6 @@ class ForwarderConfig(PrometheusConfig, ServerPolicies, ClientPolicies, Trusting
     connect_to: str = variable("unix:///connect.to.socket", url, "the manager of the node")
     listen_on: str = variable("unix:///listen.on.socket", url, "where to listen")
     dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
-    registry_client_policies: tuple[str, ...] = variable(
-        ",".join(REGISTRY_CLIENT_MASKS), masks, "policies for the manager's answers"
-    )
     tunnel_ip: Address | None = variable(
         "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
     )
@@ -114,55 +103,16 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         unchecked_namespaces=config.unchecked_namespaces,
         limits=config.limits,
     )
-    health = Health("networkservice.NetworkService", "connection.MonitorConnection")
-    async with AsyncExitStack() as stack:
-        await stack.enter_async_context(chain)
-        if config.prometheus:
-            await stack.enter_async_context(_metrics(counters, config))
-        methods = {**chain.methods(), **health.methods()}
-        access = runtime.access(config)
-        serving = serve(
-            [config.listen_on],
-            methods,
-            runtime.identity,
-            name=config.name,
-            access=access,
-            limits=config.limits,
-            is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
-        )
-        bound = await stack.enter_async_context(serving)
-        endpoints = endpoints_client(
-            config.connect_to, runtime.pool, [SendUrl()], policies=config.registry_client_policies
-        )
-        await stack.enter_async_context(endpoints)
-        await runtime.unless_stopped(endpoints.register(RegistryCall(_record(config, bound[0]))))
-        log.info("ready", listen_on=bound[0])
-        await runtime.stopping.wait()
-        if config.unregister_itself:
-            await _unregister(endpoints, config.name)
-
-
-async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: str) -> None:
-    """As far as it can be done in time: what stays ends by itself."""
-    deadline = asyncio.get_running_loop().time() + _UNREGISTER_SECONDS
-    try:
-        await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))
-    except MeshError as error:
-        log.warning("still registered", error=str(error))
+    provided = [Provided(config.nsname, labels=config.labels)]
+    async with chain, _metrics(counters, config):
+        await serve_registered(chain, config, runtime, provided)
 
 
 def _metrics(counters: Counters, config: ForwarderConfig) -> AbstractAsyncContextManager[None]:
+    if not config.prometheus:
+        return nullcontext()
     try:
         from .prometheus import exported  # noqa: PLC0415 - only where it is asked for
     except ImportError as error:
         raise MeshError(f"PROMETHEUS=true needs the extra nsm-forwarder-kernel[prometheus]: {error}") from error
     return exported(counters, config)
-
-
-def _record(config: ForwarderConfig, listen_on: str) -> NetworkServiceEndpoint:
-    return NetworkServiceEndpoint(
-        name=config.name,
-        network_service_names=[config.nsname],
-        network_service_labels={config.nsname: NetworkServiceLabels(labels=dict(config.labels))},
-        url=listen_on,
-    )

@@ -14,7 +14,7 @@ from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.refresh import RegistryRefresh
-from nsm.chains.registry.retry import Retry
+from nsm.chains.registry.retry import TRY_TIMEOUT, Retry
 from nsm.chains.transport import Pool, RemoteRegistry
 
 _LOOK_TIMEOUT = 2.0
@@ -22,13 +22,13 @@ _LOOK_TIMEOUT = 2.0
 
 
 def services_client(
-    url: str, pool: Pool, *, policies: Sequence[str] = REGISTRY_CLIENT_MASKS
+    url: str, pool: Pool, *, policies: Sequence[str] = REGISTRY_CLIENT_MASKS, timeout: float = TRY_TIMEOUT
 ) -> RegistryChain[NetworkService]:
-    """Registers network services at `url`, and keeps them registered."""
+    """Registers network services at `url`, and keeps them registered; one try takes at most `timeout` seconds."""
     return RegistryChain(
         [
             RegistryBegin(),
-            Retry(),
+            Retry(timeout=timeout),
             RegistryAuthorizeClient(policies),
             Heal(SERVICES),
             RegistryClientUrl(url),
@@ -43,12 +43,16 @@ def endpoints_client(
     elements: Sequence[RegistryElement[NetworkServiceEndpoint]] = (),
     *,
     policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
+    timeout: float = TRY_TIMEOUT,
 ) -> RegistryChain[NetworkServiceEndpoint]:
-    """Registers endpoints at `url`, and keeps them registered; `elements` are the caller's own part."""
+    """Registers endpoints at `url`, and keeps them registered; `elements` are the caller's own part.
+
+    One try takes at most `timeout` seconds.
+    """
     return RegistryChain(
         [
             RegistryBegin(),
-            Retry(),
+            Retry(timeout=timeout),
             Heal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
             RegistryRefresh(),
             RegistryAuthorizeClient(policies),

@@ -25,7 +25,7 @@ from .policies import (
 from .registration import FORWARDERS, MANAGERS, Registration
 from .tokens import Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
-from .variables import ClientPolicies, ServerPolicies, masks
+from .variables import ClientPolicies, RegistryClientPolicies, RegistryServerPolicies, ServerPolicies, masks
 from .verify_answer import refusal_of_answer
 
 __all__ = [
@@ -47,6 +47,8 @@ __all__ = [
     "Policy",
     "PolicySet",
     "Registration",
+    "RegistryClientPolicies",
+    "RegistryServerPolicies",
     "ServerPolicies",
     "Trust",
     "Trusting",

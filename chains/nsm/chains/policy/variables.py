@@ -1,4 +1,4 @@
-"""The variables that say by which policies a component goes where connections are asked for."""
+"""The variables that say by which policies a component goes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from nsm.chains.config import Common, items, variable
 
-from .policies import CLIENT_MASKS, SERVER_MASKS, PolicySet
+from .hosts import Hosts
+from .policies import CLIENT_MASKS, REGISTRY_CLIENT_MASKS, REGISTRY_SERVER_MASKS, SERVER_MASKS, PolicySet
+from .registration import Registration
 
 
 def masks(value: str) -> tuple[str, ...]:
@@ -33,4 +35,30 @@ class ClientPolicies(Common):
 
     client_policies: tuple[str, ...] = variable(
         ",".join(CLIENT_MASKS), masks, "policies for who answers that there is a connection"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryServerPolicies(Common):
+    """What every component reads at which others register."""
+
+    registry_server_policies: tuple[str, ...] = variable(
+        ",".join(REGISTRY_SERVER_MASKS), masks, "policies for those who register"
+    )
+    registration_policy: Registration = variable(
+        "", Registration.parse, "who may register for which service: SERVICE=PATTERN|PATTERN,..; `*`: for any not named"
+    )
+    registration_hosts: Hosts = variable(
+        "",
+        Hosts.parse,
+        "where endpoints may be beside the address that they register from: prefixes, names of hosts",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryClientPolicies(Common):
+    """What every component reads that registers something at a manager or a registry, or asks who did."""
+
+    registry_client_policies: tuple[str, ...] = variable(
+        ",".join(REGISTRY_CLIENT_MASKS), masks, "policies for the answers of the manager or registry"
     )

@@ -24,6 +24,8 @@ from nsm.chains.logs import log
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
+TRY_TIMEOUT = 15.0
+"""Seconds that one try may take."""
 _FINAL = (InvalidRequest, Refused, Unsupported)
 """Asking again does not help."""
 
@@ -31,7 +33,7 @@ _FINAL = (InvalidRequest, Refused, Unsupported)
 class Retry(RegistryElement[R]):
     """Try again after a failure, with growing pauses, each try at most `timeout` seconds, until the deadline."""
 
-    def __init__(self, *, timeout: float = 15.0) -> None:
+    def __init__(self, *, timeout: float = TRY_TIMEOUT) -> None:
         self._timeout = timeout
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:

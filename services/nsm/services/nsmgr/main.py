@@ -12,14 +12,22 @@ from nsm.chains.elements import excluded_prefixes
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.networks import Networks
-from nsm.chains.policy import ClientPolicies, Hosts, Registration, ServerPolicies, Trusting, comes_for_many
+from nsm.chains.policy import (
+    ClientPolicies,
+    RegistryClientPolicies,
+    RegistryServerPolicies,
+    ServerPolicies,
+    Trusting,
+    comes_for_many,
+)
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.networks import EVERYTHING, accepted
-from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_CLIENT, REGISTRY_SERVER, masks
 
 
 @dataclass(frozen=True, kw_only=True)
-class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
+class NsmgrConfig(
+    ServerPolicies, ClientPolicies, RegistryServerPolicies, RegistryClientPolicies, Trusting, PrometheusConfig
+):
     """Where to listen, and where the registry is."""
 
     name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
@@ -27,8 +35,6 @@ class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
         "unix:///var/lib/networkservicemesh/nsm.io.sock", urls, "where to listen; the first tcp:// is what others dial"
     )
     registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is it")
-    registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for those who register")
-    registry_client_policies: tuple[str, ...] = variable(REGISTRY_CLIENT, masks, "policies for the registry's answers")
     prometheus_listen_on: tuple[str, int] = variable(
         ":8082", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
@@ -37,8 +43,6 @@ class NsmgrConfig(ServerPolicies, ClientPolicies, Trusting, PrometheusConfig):
     service_lifetime: float = variable(
         "24h", duration, "how long a service stays without an endpoint, unless registered again; 0: for ever"
     )
-    registration_policy: Registration = variable("", Registration.parse, REGISTRATION_POLICY)
-    registration_hosts: Hosts = variable("", Hosts.parse, REGISTRATION_HOSTS)
     excluded_prefixes_file: str = variable(
         excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: what no wire of this node may use"
     )

@@ -13,15 +13,14 @@ from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
-from nsm.chains.policy import Hosts, Registration, Trusting, comes_for_many
+from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
 from nsm.chains.transport import Health, serve
-from nsm.services.policies import REGISTRATION_HOSTS, REGISTRATION_POLICY, REGISTRY_SERVER, masks
 
 from .store_url import MEMORY, StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryConfig(Trusting, PrometheusConfig):
+class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
     """Where to listen, whom to trust, and where to keep records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
@@ -35,7 +34,6 @@ class RegistryConfig(Trusting, PrometheusConfig):
     kubeconfig: str = variable(
         "", text, "kubeconfig, or `http://host:port`, for a store `k8s:`; empty: as in any pod", env="KUBECONFIG"
     )
-    registry_server_policies: tuple[str, ...] = variable(REGISTRY_SERVER, masks, "policies for callers")
     registry_client_policies: str = variable("", text, "policies for proxies' answers; none is asked yet")
     proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
     prometheus_listen_on: tuple[str, int] = variable(
@@ -48,8 +46,6 @@ class RegistryConfig(Trusting, PrometheusConfig):
     service_lifetime: float = variable(
         "24h", duration, "how long a service stays in memory without an endpoint, unless registered again; 0: for ever"
     )
-    registration_policy: Registration = variable("", Registration.parse, REGISTRATION_POLICY)
-    registration_hosts: Hosts = variable("", Hosts.parse, REGISTRATION_HOSTS)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,31 @@
+"""The process around an endpoint's chain: it listens, registers, reports its health, unregisters.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(EndpointConfig):
+        name: str = variable("shop", text, "the endpoint's name; unique in the mesh")
+        service_names: tuple[str, ...] = variable("shop", items, "the services to provide")
+
+    def chain(config: Config) -> list[Element]:
+        return [Point2PointIpam(["10.8.0.0/24"]), Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
+
+    if __name__ == "__main__":
+        sys.exit(run_endpoint("shop", Config, chain, sys.argv[1:]))
+
+A component that composes its server itself, as a forwarder does, reads a `RegisteredConfig` and calls
+`serve_registered`.
+"""
+
+from .config import EndpointConfig, ProviderConfig, RegisteredConfig, payload
+from .provided import Provided
+from .serve import run_endpoint, serve_endpoint, serve_registered
+
+__all__ = [
+    "EndpointConfig",
+    "Provided",
+    "ProviderConfig",
+    "RegisteredConfig",
+    "payload",
+    "run_endpoint",
+    "serve_endpoint",
+    "serve_registered",
+]

@@ -1,0 +1,130 @@
+"""Serves a chain as a registered endpoint, for as long as its process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.chains.component import Runtime, run
+from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
+from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.logs import log
+from nsm.chains.policy import Trust, comes_for_many
+from nsm.chains.registry.client_info import RegistryClientInfo
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.transport import Health, serve
+
+from .config import ProviderConfig, RegisteredConfig
+from .provided import Provided, endpoint_record
+
+P = TypeVar("P", bound=ProviderConfig)
+
+_SERVED = "networkservice.NetworkService", "connection.MonitorConnection"
+_REMEDY = "NSM_REGISTER_SERVICE=false leaves the service to who registered it"
+
+
+def run_endpoint(command: str, kind: type[P], chain: Callable[[P], Sequence[Element]], arguments: list[str]) -> int:
+    """Run the component `command`, an endpoint whose own elements are `chain` of its configuration; the exit code.
+
+    See `nsm.chains.component.run`.
+    """
+
+    async def work(config: P, runtime: Runtime) -> None:
+        await serve_endpoint(config, runtime, chain(config))
+
+    return run(command, kind, work, arguments)
+
+
+async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Sequence[Element]) -> None:
+    """Serve the endpoint whose own part is `elements`, registered as `config` says, until the process is to stop.
+
+    Raises `MeshError` where it cannot listen, or where the manager refuses what it provides for good.
+    """
+    trust = config.trust_by(runtime.pool)
+    server = endpoint(
+        config.name,
+        runtime.identity,
+        elements,
+        policies=config.server_policies,
+        trust=trust,
+        limits=config.limits,
+        allowed=config.accept_prefixes,
+    )
+    async with server:
+        await serve_registered(
+            server, config, runtime, config.provided(), trust=trust, register_services=config.register_service
+        )
+
+
+async def serve_registered(
+    server: Endpoint,
+    config: RegisteredConfig,
+    runtime: Runtime,
+    provided: Sequence[Provided],
+    *,
+    trust: Trust | None = None,
+    register_services: bool = False,
+) -> None:
+    """Serve `server`, registered for what is `provided`, until the process is to stop; its elements stay the caller's.
+
+    The record has labels of where the process runs. `trust` is that of `config` unless the caller has more of it.
+    With `register_services` the services are registered first. Raises as `serve_endpoint` does.
+    """
+    trust = config.trust if trust is None else trust
+    async with AsyncExitStack() as stack:
+        serving = serve(
+            [config.listen_on or f"unix://{stack.enter_context(_folder())}/listen.on"],
+            {**server.methods(), **Health(*_SERVED).methods()},
+            runtime.identity,
+            name=config.name,
+            access=runtime.access(config),
+            limits=config.limits,
+            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
+        )
+        (public,) = await stack.enter_async_context(serving)
+        services = provided if register_services else []
+        registered = _registered(config, runtime, endpoint_record(config.name, public, provided), services)
+        await runtime.unless_stopped(stack.enter_async_context(registered))
+        log.info("ready", listen_on=public, services=[each.service for each in provided])
+        await runtime.stopping.wait()
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="nse-")
+
+
+@asynccontextmanager
+async def _registered(
+    config: RegisteredConfig, runtime: Runtime, record: NetworkServiceEndpoint, services: Sequence[Provided]
+) -> AsyncIterator[None]:
+    """Stay registered as `record` while the context is open, and keep the services registered."""
+    where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+    to, policies, timeout = config.connect_to, config.registry_client_policies, config.request_timeout
+    elements = [RegistryClientInfo(where), SendUrl()]
+    async with (
+        services_client(to, runtime.pool, policies=policies, timeout=timeout) as of_services,
+        endpoints_client(to, runtime.pool, elements, policies=policies, timeout=timeout) as of_endpoints,
+    ):
+        for each in services:
+            try:
+                await of_services.register(RegistryCall(each.service_record()))
+            except Refused as error:
+                error.detail = f"{error.detail}; {_REMEDY}"
+                raise
+        await of_endpoints.register(RegistryCall(record))
+        yield
+        if config.unregister_itself:
+            await _unregister(of_endpoints, record.name, timeout)
+
+
+async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: str, timeout: float) -> None:
+    """As far as it can be done in time: what stays ends by itself."""
+    deadline = asyncio.get_running_loop().time() + timeout
+    try:
+        await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))
+    except MeshError as error:
+        log.warning("still registered", error=str(error))
