@@ -9,7 +9,13 @@ import pytest
 
 from nsm.chains.testing.clock import VirtualTimeLoop
 
-VIRTUAL = ("tests/chains/core", "tests/chains/elements", "tests/chains/registry", "tests/services/dns/test_steps")
+VIRTUAL = (
+    "tests/chains/core",
+    "tests/chains/elements",
+    "tests/chains/registry",
+    "tests/chains/testing",
+    "tests/services/dns/test_steps",
+)
 """Where time is virtual: what tests no sockets."""
 
 SHARE = 0.8

@@ -38,7 +38,7 @@ def test_the_code_of_a_page_runs_and_its_tests_pass(page, monkeypatch):
 def test_an_excerpt_is_what_the_file_says(page):
     """A block ```python from=FILE stands in that file, line by line; a list in it may be an argument there."""
     for block in blocks(page, "python"):
-        if len(block.words) > 1:
+        if len(block.words) > 1 and block.words[1].startswith("from="):
             file = ROOT / block.words[1].removeprefix("from=")
             lines = [_plain(line) for line in file.read_text().splitlines()]
             wanted = [_plain(line) for line in block.text.splitlines()]

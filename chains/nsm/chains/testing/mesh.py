@@ -1,0 +1,195 @@
+"""A mesh in memory: the real chains of a registry, a manager and a forwarder, without sockets and without a kernel."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+
+from nsm.apis.mechanisms import KERNEL
+from nsm.apis.payloads import IP
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.composed import Endpoint, client, endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.core import (
+    ENDPOINTS,
+    SERVICES,
+    Begin,
+    Chain,
+    Element,
+    RegistryCall,
+    RegistryChain,
+    merge_with_returned,
+)
+from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
+from nsm.chains.elements.discover import Discover
+from nsm.chains.elements.filter_mechanisms import FilterMechanisms
+from nsm.chains.elements.kernel import KernelClient, OfferKernel
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.round_robin import RoundRobin
+from nsm.chains.identity import Authority, Identity
+from nsm.chains.registry.client_url import RegistryClientUrl
+from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
+from nsm.chains.transport import Methods, RemoteNetworkService, RemoteRegistry
+
+from .calls import endpoint_record
+from .identity import identity_of
+from .network import MemoryPool, Network
+
+REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
+
+
+class Mesh:
+    """One node: a registry, a manager, and a forwarder that makes no wires. Endpoints and clients are yours.
+
+        async with Mesh() as mesh:
+            await mesh.add_endpoint("shop", [Point2PointIpam(["10.8.0.0/24"]), ..], services=["shop"])
+            client = mesh.add_client()
+            connection = await client.request(call("c", "shop"))
+
+    Everything else is as in a real one: paths, tokens, policies, labels, descriptors of network namespaces. It takes
+    virtual time and real time alike.
+    """
+
+    def __init__(self, trust_domain: str = "test.mesh") -> None:
+        self.network = Network()
+        self.begins: dict[str, Begin] = {}
+        """By a component's name: what holds its connections."""
+        self._authority = Authority.create(trust_domain)
+        self._identities: dict[str, Identity] = {}
+        self._pools: dict[str, MemoryPool] = {}
+        self._stack = AsyncExitStack()
+        self._running: dict[str, AsyncExitStack] = {}
+
+    async def __aenter__(self) -> Mesh:
+        self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
+        registry = memory_registry(self.identity(REGISTRY))
+        self._stack.push_async_callback(registry.aclose)
+        await self._serve(REGISTRY, registry.methods())
+        manager = nsmgr(
+            MANAGER,
+            self.identity(MANAGER),
+            self.pool(MANAGER),
+            own_url=self.url(MANAGER),
+            registry_url=self.url(REGISTRY),
+        )
+        self._stack.push_async_callback(manager.aclose)
+        self.begins[MANAGER] = manager.connections.begin
+        await self._serve(MANAGER, manager.methods())
+        await self._run(FORWARDER, _forwarder(self), [FORWARDER], {"p2p": "true"})
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for running in reversed(list(self._running.values())):
+            await running.aclose()
+        await self._stack.aclose()
+        for pool in self._pools.values():
+            await pool.__aexit__(None, None, None)
+
+    def identity(self, name: str) -> Identity:
+        """The identity of the component `name`; the same one each time."""
+        if name not in self._identities:
+            self._identities[name] = identity_of(self._authority, name)
+        return self._identities[name]
+
+    def pool(self, name: str) -> MemoryPool:
+        """What the component `name` reaches others by."""
+        if name not in self._pools:
+            self._pools[name] = self.network.pool(self.identity(name))
+        return self._pools[name]
+
+    def url(self, name: str) -> str:
+        """Where the component `name` listens."""
+        return f"unix://{self._folder}/{name}.sock"
+
+    async def add_endpoint(
+        self,
+        name: str,
+        elements: Sequence[Element],
+        *,
+        services: Sequence[str],
+        payload: str = IP,
+        **labels: str,
+    ) -> Endpoint:
+        """Start an endpoint whose own part is `elements`, registered for `services` with `labels`."""
+        server = endpoint(name, self.identity(name), elements)
+        registered = services_client(self.url(MANAGER), self.pool(name))
+        async with registered:
+            for service in services:
+                await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
+        await self._run(name, server, services, labels)
+        return server
+
+    async def remove(self, name: str) -> None:
+        """Have the endpoint `name` die: it does not unregister, and what it holds is gone."""
+        self.begins.pop(name, None)
+        await self._running.pop(name).aclose()
+
+    def add_client(self, name: str = "client", elements: Sequence[Element] = (), *, refresh: bool = False) -> Chain:
+        """A client; with `refresh` it keeps its connections alive. `elements` are its own part, besides a kernel's."""
+        self.begins[name] = Begin(merge=merge_with_returned)
+        chain = client(
+            name,
+            [*elements, KernelClient(), SendDescriptors()],
+            RemoteNetworkService(self.pool(name)),
+            url=self.url(MANAGER),
+            refresh=refresh,
+            begin=self.begins[name],
+        )
+        self._stack.push_async_callback(chain.aclose)
+        return chain
+
+    def connections(self) -> dict[str, int]:
+        """How many connections each component holds, without those that hold none: what a leak test counts."""
+        return {name: len(begin) for name, begin in self.begins.items() if len(begin)}
+
+    async def _serve(self, name: str, methods: Methods) -> None:
+        await self._stack.enter_async_context(
+            self.network.serve(self.url(name), methods, self.identity(name), name=name)
+        )
+
+    async def _run(self, name: str, server: Endpoint, services: Sequence[str], labels: dict[str, str]) -> None:
+        async with AsyncExitStack() as starting:
+            await starting.enter_async_context(server)
+            listening = self.network.serve(self.url(name), server.methods(), self.identity(name), name=name)
+            await starting.enter_async_context(listening)
+            registration = endpoints_client(self.url(MANAGER), self.pool(name), [SendUrl()])
+            await starting.enter_async_context(registration)
+            await registration.register(RegistryCall(endpoint_record(name, *services, url=self.url(name), **labels)))
+            self.begins[name], self._running[name] = server.begin, starting.pop_all()
+
+
+def _forwarder(mesh: Mesh) -> Endpoint:
+    """A forwarder of kernel interfaces that leaves the kernel alone."""
+    pool, manager = mesh.pool(FORWARDER), mesh.url(MANAGER)
+    services: RegistryChain[NetworkService] = RegistryChain(
+        [RegistryClientUrl(manager)], RemoteRegistry(SERVICES, pool)
+    )
+    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+        [ReceiveUrls(pool.adopt), RegistryClientUrl(manager)], RemoteRegistry(ENDPOINTS, pool)
+    )
+    far_side = MechanismTranslation()
+    return endpoint(
+        FORWARDER,
+        mesh.identity(FORWARDER),
+        [
+            ReceiveDescriptors(),
+            ReturnDescriptors(),
+            Discover(services, endpoints),
+            RoundRobin(),
+            Mechanisms({KERNEL: []}),
+            Connect(
+                client(
+                    FORWARDER,
+                    [far_side, OfferKernel(), FilterMechanisms(), ReceiveReturned(), SendDescriptors()],
+                    RemoteNetworkService(pool),
+                )
+            ),
+        ],
+        pool=pool,
+        asked=[services, endpoints],
+    )

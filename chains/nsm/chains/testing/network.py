@@ -1,0 +1,274 @@
+"""A transport without sockets: components of one process call each other, with identities, deadlines and descriptors.
+
+What the real transport adds beyond that (TLS, HTTP/2, limits) is not here. A listener on a unix socket has its file, so
+that it can be named and passed as a descriptor, but nothing can connect to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from betterproto2 import Message
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from nsm.apis import codec
+from nsm.chains.core import (
+    TRANSPORT,
+    FileKey,
+    Internal,
+    MeshError,
+    Peer,
+    Refused,
+    TimedOut,
+    Unavailable,
+    Unsupported,
+    from_status,
+)
+from nsm.chains.core.descriptors import facts_of
+from nsm.chains.core.tasks import log_defect
+from nsm.chains.identity import Identity, trust_domain_of
+from nsm.chains.transport import Incoming, Method, Methods, Pool, Streaming, Unary, parse_address
+from nsm.chains.transport.channel import Answer
+from nsm.chains.transport.inbox import FileInbox, open_to_send
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+class Network:
+    """Where the components of a test find each other, by URL."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str | FileKey, _Server] = {}
+
+    @asynccontextmanager
+    async def serve(self, url: str, methods: Methods, identity: Identity, *, name: str) -> AsyncIterator[str]:
+        """Answer calls at `url` while the context is open; those that still run then fail as `Unavailable`.
+
+        Errors name `name` as a hop. A unix socket's file is made, and removed.
+        """
+        address, server = parse_address(url), _Server(name, methods, identity)
+        place: str | FileKey = url
+        if address.is_unix:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.bind(address.path)
+            place = facts_of(address.path).key
+        self._servers[place] = server
+        try:
+            yield url
+        finally:
+            del self._servers[place]
+            if address.is_unix:
+                os.unlink(address.path)
+            await server.stop()
+
+    def pool(self, identity: Identity) -> MemoryPool:
+        """What a component of this identity reaches the others by, in the place of a `Pool`."""
+        return MemoryPool(self, identity)
+
+    def server_at(self, target: str) -> _Server:
+        """Who answers at `target`. Raises `Unavailable`, and `InvalidRequest` for what is no target."""
+        address = parse_address(target)
+        place: str | FileKey = target
+        if address.is_unix:
+            with suppress(OSError):
+                place = facts_of(address.path).key
+        if (server := self._servers.get(place)) is None:
+            raise Unavailable(f"cannot reach {target}: nobody listens there", element=TRANSPORT)
+        return server
+
+
+class MemoryPool(Pool):
+    """The channels of one component over a `Network`."""
+
+    def __init__(self, network: Network, identity: Identity) -> None:
+        super().__init__(identity)
+        self._network = network
+        self._made: dict[str, MemoryChannel] = {}
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def channel(self, target: str) -> MemoryChannel:  # type: ignore[override]  # it has what the mesh uses of a Channel
+        """The channel to `target`."""
+        channel = self._made.get(target)
+        if channel is None or channel.generation != self.identity.generation:
+            channel = self._made[target] = MemoryChannel(self._network, target, self.identity)
+        return channel
+
+    def forget(self, target: str) -> None:
+        """Nothing will ask for `target` again."""
+        self._made.pop(target, None)
+        super().forget(target)
+
+
+@dataclass
+class _Line:
+    """What two components know of each other, and the descriptors on their way, in each direction."""
+
+    server: _Server
+    client_seen: Peer
+    server_seen: Peer
+    inbox: FileInbox = field(default_factory=FileInbox)
+    """At the client's end."""
+    servers_inbox: FileInbox = field(default_factory=FileInbox)
+
+    @property
+    def peer(self) -> Peer:
+        """Who the client sees."""
+        return self.server_seen
+
+
+class MemoryChannel:
+    """Calls of one component to another; the part of `Channel` that the mesh uses."""
+
+    def __init__(self, network: Network, target: str, identity: Identity) -> None:
+        self.target, self.generation, self.calls = target, identity.generation, 0
+        self._network, self._identity = network, identity
+        self._line: _Line | None = None
+
+    async def peer(self, *, deadline: float | None = None) -> Peer:
+        """Who is at the other end. Raises `Unavailable`, or `Refused` for one of a trust domain that is not ours."""
+        del deadline  # nothing takes time
+        return (await self._connection()).peer
+
+    async def unary(
+        self,
+        method: str,
+        message: Message,
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float | None = None,
+        files: Sequence[str] = (),
+        longest: int = 0,
+    ) -> tuple[M, Answer]:
+        """Call `method`; see `Channel.unary`."""
+        del kind, longest
+        line = await self._connection()
+        incoming, entry = self._incoming(line, metadata, deadline, files), line.server.method(method)
+        assert isinstance(entry, Unary)
+        answer: M = await line.server.run(entry.answer(codec.clone(message), incoming), line, deadline)
+        _send(incoming.files, line.inbox)
+        return codec.clone(answer), Answer(dict(incoming.headers), line.peer, line.inbox)
+
+    async def stream(
+        self,
+        method: str,
+        message: Message,
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        deadline: float | None = None,
+        longest: int = 0,
+        pause: float = 0.0,
+    ) -> AsyncIterator[list[M]]:
+        """Call `method`; see `Channel.stream`."""
+        del kind, longest, pause
+        line = await self._connection()
+        incoming, entry = self._incoming(line, metadata, deadline, ()), line.server.method(method)
+        assert isinstance(entry, Streaming)
+        batches: asyncio.Queue[list[M]] = asyncio.Queue(1)
+
+        async def feed() -> None:
+            async with aclosing(entry.answer(codec.clone(message), incoming)) as answers:  # type: ignore[type-var]
+                async for batch in answers:
+                    _send(incoming.files, line.inbox)
+                    incoming.files.clear()
+                    await batches.put([codec.clone(each) for each in batch])
+
+        feeding = asyncio.ensure_future(line.server.run(feed(), line, deadline))
+        try:
+            while not (feeding.done() and batches.empty()):
+                getting = asyncio.ensure_future(batches.get())
+                await asyncio.wait({feeding, getting}, return_when=asyncio.FIRST_COMPLETED)
+                if getting.done():
+                    yield getting.result()
+                else:
+                    getting.cancel()
+            feeding.result()
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
+
+    def close(self) -> None:
+        """Let go of the descriptors that came."""
+        if self._line is not None:
+            self._line.inbox.close()
+            self._line.servers_inbox.close()
+
+    async def _connection(self) -> _Line:
+        server = self._network.server_at(self.target)
+        if self._line is None or self._line.server is not server:
+            self._line = _Line(server, _seen(self._identity, server.identity), _seen(server.identity, self._identity))
+        return self._line
+
+    def _incoming(
+        self, line: _Line, metadata: Sequence[tuple[str, str]], deadline: float | None, files: Sequence[str]
+    ) -> Incoming:
+        _send(files, line.servers_inbox)
+        return Incoming(line.client_seen, dict(metadata), deadline, line.servers_inbox)
+
+
+class _Server:
+    """A component that listens, and the calls that it works on."""
+
+    def __init__(self, name: str, methods: Methods, identity: Identity) -> None:
+        self.name, self.identity = name, identity
+        self._methods = methods
+        self._running: set[asyncio.Task[Any]] = set()
+        self._is_over = False
+
+    def method(self, path: str) -> Method:
+        """What answers `path`. Raises `Unsupported`."""
+        if path not in self._methods:
+            raise Unsupported(f"{self.name} has no method {path}", element=TRANSPORT)
+        return self._methods[path]
+
+    async def run(self, work: Awaitable[T], line: _Line, deadline: float | None) -> T:
+        """The result of `work`, or what its caller sees of an error."""
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await task
+        except TimeoutError:
+            raise TimedOut(f"{self.name} did not answer in time", element=TRANSPORT) from None
+        except asyncio.CancelledError:
+            if self._is_over:
+                raise Unavailable(f"{self.name} went away", element=TRANSPORT) from None
+            raise
+        except MeshError as error:
+            error.passed(self.name)
+            raise from_status(error.code, str(error), line.peer.spiffe_id) from None
+        except Exception as error:
+            log_defect("a call failed", self.name, error)
+            raise Internal(f"{self.name}: unexpected {type(error).__name__}") from None
+
+    async def stop(self) -> None:
+        """End the calls that run."""
+        self._is_over = True
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+
+def _seen(who: Identity, by: Identity) -> Peer:
+    """How `who` is seen `by` another. Raises `Refused` if that one does not trust its domain."""
+    domain = trust_domain_of(who.spiffe_id)
+    if domain not in by.bundles:
+        raise Refused(f"{who.spiffe_id} is of trust domain {domain!r}, which is not federated with ours")
+    certificate = who.svid.leaf.public_bytes(Encoding.DER)
+    return Peer(who.spiffe_id, certificate, seen=by.svid, address="", is_near=True)
+
+
+def _send(paths: Sequence[str], inbox: FileInbox) -> None:
+    for path in paths:
+        inbox.arrived(open_to_send(path))
