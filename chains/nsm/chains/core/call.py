@@ -68,14 +68,18 @@ class Hop:
     deadline: float | None = None
     """Loop time (seconds, `loop.time()`) by which the caller wants the answer; None: it did not say."""
     peer: Peer | None = None
-    """Who asks, verified by TLS: the previous hop; None for a call that this process itself makes."""
-    origin: str = ""
-    """SPIFFE ID of the client that the call comes from at first, as far back as those on the path may vouch for it.
+    """The previous hop, verified by TLS: at an endpoint, its node's forwarder. None for a call that this process makes.
 
-    Set by the authorize element of a server's chain; empty for a call that this process itself makes.
+    Who limits or counts clients goes by `origin`: all clients of a node share one `peer`.
+    """
+    origin: str = ""
+    """SPIFFE ID of the client at the beginning of the path, as far back as those on the path may vouch for it.
+
+    Set by the authorize element of a server's chain; empty for a call that this process makes. Where a component on the
+    path may not vouch for those before it, this is that component, and `owner` is longer than one.
     """
     owner: tuple[str, ...] = ()
-    """`origin`, behind those that it names and may not vouch for: whom what this call makes belongs to."""
+    """`origin` last, behind those that it names and may not vouch for: whom what this call makes belongs to."""
     token: ClientToken | None = None
     """The caller's token of this call."""
     target: str | None = None

@@ -30,6 +30,7 @@ from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Authority, Identity
+from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
 from nsm.chains.transport import Methods, RemoteNetworkService, RemoteRegistry
@@ -58,6 +59,9 @@ class Mesh:
         self.begins: dict[str, Begin] = {}
         """By a component's name: what holds its connections."""
         self._authority = Authority.create(trust_domain)
+        vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER)]
+        self.trust = Trust(intermediaries=IdPatterns(vouch))
+        """Manager and forwarder vouch for clients: `call.origin` is the client at an endpoint."""
         self._identities: dict[str, Identity] = {}
         self._pools: dict[str, MemoryPool] = {}
         self._stack = AsyncExitStack()
@@ -65,7 +69,7 @@ class Mesh:
 
     async def __aenter__(self) -> Mesh:
         self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
-        registry = memory_registry(self.identity(REGISTRY))
+        registry = memory_registry(self.identity(REGISTRY), trust=self.trust)
         self._stack.push_async_callback(registry.aclose)
         await self._serve(REGISTRY, registry.methods())
         manager = nsmgr(
@@ -74,6 +78,7 @@ class Mesh:
             self.pool(MANAGER),
             own_url=self.url(MANAGER),
             registry_url=self.url(REGISTRY),
+            trust=self.trust,
         )
         self._stack.push_async_callback(manager.aclose)
         self.begins[MANAGER] = manager.connections.begin
@@ -116,7 +121,7 @@ class Mesh:
         **labels: str,
     ) -> Endpoint:
         """Start an endpoint whose own part is `elements`, registered for `services` with `labels`."""
-        server = endpoint(name, self.identity(name), elements)
+        server = endpoint(name, self.identity(name), elements, trust=self.trust)
         registered = services_client(self.url(MANAGER), self.pool(name))
         async with registered:
             for service in services:
@@ -190,6 +195,7 @@ def _forwarder(mesh: Mesh) -> Endpoint:
                 )
             ),
         ],
+        trust=mesh.trust,
         pool=pool,
         asked=[services, endpoints],
     )
