@@ -160,10 +160,11 @@ def test_five_nodes():
 
 
 def test_custom_endpoint(example):
-    """A program of one's own provides the service; it is killed, ended and started as any component."""
+    """A program of one's own provides the service, with the labels and the addresses that the file says."""
     mesh = example("custom-endpoint")
     wires = all_up(mesh, 2)
     assert {wire["endpoint"] for wire in wires.values()} == {"counter"}
+    assert {address for wire in wires.values() for address in wire["dst_ips"]} == {"10.20.0.0/32", "10.20.0.2/32"}
     assert all(answers(mesh, wire) for wire in wires.values())
     counter = next(each for each in mesh.status()["components"] if each["name"] == "counter")
     assert counter["command"] == "program"

@@ -22,6 +22,13 @@ def payload(value: str) -> str:
     return value
 
 
+def services(value: str) -> tuple[str, ...]:
+    """Names of services, comma separated; at least one. Raises ValueError."""
+    if not (names := items(value)):
+        raise ValueError("expected the services to provide, comma separated")
+    return names
+
+
 def _networks(value: str) -> Networks:
     return Networks.parse(items(value))
 
@@ -67,7 +74,7 @@ class ProviderConfig(RegisteredConfig):
 class EndpointConfig(ProviderConfig):
     """What an endpoint reads whose services differ by their names alone. A subclass has defaults, and more."""
 
-    service_names: tuple[str, ...] = variable("", items, "the services to provide")
+    service_names: tuple[str, ...] = variable("", services, "the services to provide")
     payload: str = variable(IP, payload, "what a wire carries: IP or ETHERNET")
     labels: dict[str, str] = variable("", pairs, "labels of the endpoint, key:value,..")
 
