@@ -76,5 +76,18 @@ def test_one_trace_spans_all_components_from_the_client_to_the_endpoint(tmp_path
             assert trace[span.parent_span_id][1].name == span.name
         elif span.parent_span_id:
             assert trace[span.parent_span_id][0] == name
+    for _, span in trace.values():
+        if (
+            span.name in {"networkservice.NetworkService/Request", "authorize.Request"}
+            and span.kind != Span.SPAN_KIND_CLIENT
+        ):
+            told = {a.key: a.value.string_value for a in span.attributes}
+            assert {key: told[f"nsm.{key}"] for key in ("network_service", "client", "endpoint", "mechanism")} == {
+                "network_service": "icmp",
+                "client": "client",
+                "endpoint": "endpoint",
+                "mechanism": "KERNEL",
+            }
+            assert told["nsm.connection"]
     elements = {span.name for name, span in trace.values() if name == "endpoint"}
     assert {"update_path.Request", "authorize.Request", "point2_point_ipam.Request"} <= elements

@@ -7,6 +7,8 @@ Off unless the environment says where traces go; then the SDK is imported, and n
 | `OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318` | by OTLP over HTTP to that collector |
 | `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` | into a file of this component in that folder, a JSON object a line |
 | `TELEMETRY=true` | by OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT` (extra `otlp-grpc`) |
+
+Spans of elements and of servers say what they are about by the attributes that `attributes_of` gives.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nsm.apis.connection import Connection
 from nsm.chains.config import Common
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, RegistryCall
 from nsm.chains.core.tracing import enable
 
 _FILE = "file://"
@@ -67,17 +70,42 @@ def _exporter(component: str, config: Common) -> Any:
     return trace_exporter.OTLPSpanExporter(endpoint=config.open_telemetry_endpoint, insecure=True)
 
 
+def attributes_of(call: Any, answer: Any = None) -> dict[str, str]:
+    """What a span says of a Request or a Close, or of a call of the registry; what is not known is left out.
+
+    The connection's id is that at this component; its endpoint and its mechanism are the chosen ones.
+    """
+    if isinstance(call, RegistryCall):
+        return {"nsm.record": call.record.name} if call.record.name else {}
+    connection = answer if isinstance(answer, Connection) else call.connection
+    path, mechanism = connection.path, connection.mechanism
+    found = {
+        "nsm.connection": call.connection.id,
+        "nsm.network_service": connection.network_service,
+        "nsm.client": path.path_segments[0].name if path is not None and path.path_segments else "",
+        "nsm.endpoint": connection.network_service_endpoint_name,
+        "nsm.mechanism": mechanism.type if mechanism is not None else "",
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 class _Hooks:
     """Opens spans with one tracer."""
 
     def __init__(self, tracer: Any) -> None:
-        from opentelemetry.trace import SpanKind  # noqa: PLC0415
+        from opentelemetry.trace import SpanKind, get_current_span  # noqa: PLC0415
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
         self._tracer, self._kind, self._propagator = tracer, SpanKind, TraceContextTextMapPropagator()
+        self._present = get_current_span
 
     def span(self, name: str) -> Any:
         return self._tracer.start_as_current_span(name)
+
+    def describe(self, call: Any, answer: Any = None) -> None:
+        span = self._present()
+        if span.is_recording():
+            span.set_attributes(attributes_of(call, answer))
 
     @contextmanager
     def client(self, name: str) -> Iterator[list[tuple[str, str]]]:
@@ -124,4 +152,5 @@ class _FileExporter:
             "service": self._component,
             "start_ns": span.start_time,
             "end_ns": span.end_time,
+            "attributes": dict(span.attributes or {}),
         }

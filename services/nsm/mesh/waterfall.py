@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nsm.chains.terminal import escaped
@@ -24,6 +24,7 @@ class Span:
     service: str
     start_ns: int
     end_ns: int
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 def spans_of(folder: Path) -> list[Span]:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import (
     Call,
@@ -84,7 +85,7 @@ def test_errors_of_other_programs_are_kept_as_they_are_and_say_whose_they_are():
 async def test_spans_are_opened_around_elements_when_tracing_is_on():
     from contextlib import contextmanager
 
-    opened, said = [], []
+    opened, said, told = [], [], []
 
     class Hooks:
         @contextmanager
@@ -92,13 +93,16 @@ async def test_spans_are_opened_around_elements_when_tracing_is_on():
             opened.append(name)
             yield
 
+        def describe(self, call, answer):
+            told.append((call.connection.id, answer))
+
     tracing.enable(Hooks())
     try:
         chain = Chain([Says("a", said)])
     finally:
         tracing.enable(None)
-    await chain.request(Call(NetworkServiceRequest()))
-    assert opened == ["says.Request"]
+    answer = await chain.request(Call(NetworkServiceRequest(connection=Connection(id="c"))))
+    assert (opened, told) == (["says.Request"], [("c", answer)])
 
 
 async def test_a_registry_chain_streams_batches_through_its_elements():

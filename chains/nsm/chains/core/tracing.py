@@ -22,6 +22,10 @@ class Hooks(Protocol):
         """A span inside the present one."""
         ...
 
+    def describe(self, call: Any, answer: Any = None) -> None:
+        """Put what `call` is about, and what came of it, on the present span, if that is recorded."""
+        ...
+
     def client(self, name: str) -> AbstractContextManager[list[tuple[str, str]]]:
         """A span of a call to another process; gives the metadata that carries the context there."""
         ...
@@ -44,15 +48,20 @@ def enable(new: Hooks | None) -> None:
 def traced(
     element: str, method: str, work: Callable[[C], Coroutine[Any, Any, T]]
 ) -> Callable[[C], Coroutine[Any, Any, T]]:
-    """`work` itself when tracing is off, else `work` inside a span named ``element.Method``."""
+    """`work` itself when tracing is off, else `work` inside a span named ``element.Method`` that tells of the call."""
     if hooks is None:
         return work
-    open_span = hooks.span
+    open_span, describe = hooks.span, hooks.describe
 
     @functools.wraps(work)
     async def in_span(call: C) -> T:
         with open_span(f"{element}.{method}"):
-            return await work(call)
+            answer: T | None = None
+            try:
+                answer = await work(call)
+                return answer
+            finally:
+                describe(call, answer)
 
     return in_span
 
@@ -61,11 +70,12 @@ def traced_stream(element: str, method: str, work: Callable[[C], AsyncIterator[T
     """Like `traced`, for an answer that is a stream: the span lasts as long as the stream."""
     if hooks is None:
         return work
-    open_span = hooks.span
+    open_span, describe = hooks.span, hooks.describe
 
     @functools.wraps(work)
     async def in_span(call: C) -> AsyncIterator[T]:
         with open_span(f"{element}.{method}"):
+            describe(call)
             async for item in work(call):
                 yield item
 

@@ -34,6 +34,7 @@ from nsm.chains.core import (
     TimedOut,
     Unavailable,
     file_key,
+    tracing,
 )
 from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
@@ -70,6 +71,8 @@ def network_service(handler: Handler) -> Methods:
             connection = await handler.request(call)
         finally:
             _settle(incoming.inbox, keys)
+        if tracing.hooks is not None:
+            tracing.hooks.describe(call, connection)
         incoming.files.extend(call.outgoing)
         return connection
 
