@@ -86,6 +86,7 @@ proto: $(VENV)/.ready
 
 docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/element_index.py
 
 # The hashes of all that is installed, after a change of constraints.txt or of what a distribution needs.
 lock:
