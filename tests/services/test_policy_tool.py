@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from nsm.chains.policy import documents
 from nsm.services.tools import policy
 from tests.chains.policy import regos
-from tests.chains.policy.test_rego import CLIENT, MANAGER, OTHER, path_of, peer, signed
+from tests.chains.policy.paths import CLIENT, MANAGER, OTHER, path_of, peer, signed
 
 PEM = CLIENT.svid.leaf.public_bytes(Encoding.PEM).decode()
 

@@ -10,6 +10,7 @@ from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable, merge_with_returned, reselect_everything
 from nsm.chains.elements.dns_context import DnsContextClient, DnsContextServer
+from nsm.chains.testing import Fail
 
 ONE = DnsConfig(dns_server_ips=["10.0.0.1"], search_domains=["one.test"])
 TWO = DnsConfig(dns_server_ips=["10.0.0.2"])
@@ -52,14 +53,6 @@ class Gives(Element):
         if self.failure is not None:
             raise self.failure
         await rest.close(call)
-
-
-class Fails(Element):
-    """Stands before the element under test and fails when everything behind it went well."""
-
-    async def request(self, call, rest):
-        await rest.request(call)
-        raise Unavailable("on the way back")
 
 
 async def test_an_endpoint_adds_its_configurations_once_however_often_it_is_asked():
@@ -143,7 +136,7 @@ async def test_names_are_not_looked_up_over_a_wire_that_goes_however_long_that_t
 
 async def test_a_first_request_that_fails_on_its_way_back_leaves_nothing_in_the_resolver():
     resolver = Resolver()
-    chain = Chain([Begin(), Fails(), DnsContextClient(resolver), Gives(ONE)])
+    chain = Chain([Begin(), Fail(Unavailable("on the way back"), behind=True), DnsContextClient(resolver), Gives(ONE)])
     with pytest.raises(Unavailable):
         await chain.request(call())
     assert resolver.calls == 1

@@ -22,12 +22,9 @@ from nsm.apis.registry import (
     Metadata,
     NetworkService,
     NetworkServiceEndpoint,
-    NetworkServiceLabels,
 )
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import (
-    ENDPOINTS,
-    SERVICES,
     Begin,
     Call,
     Chain,
@@ -36,7 +33,6 @@ from nsm.chains.core import (
     InvalidRequest,
     NotFound,
     RegistryCall,
-    RegistryChain,
     Unavailable,
     Unsupported,
 )
@@ -55,7 +51,8 @@ from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.model.interface_name import generate
-from nsm.chains.registry.memory import Memory
+from nsm.chains.testing import Fail, Record, call
+from tests.chains.elements.records import SERVICE, nse, registry_of
 
 EXPIRY = 600
 
@@ -66,35 +63,11 @@ def path(*names, index=0, lifetime=EXPIRY):
     return Path(index=index, path_segments=segments)
 
 
-def call(connection_id="c", preferences=(), **fields):
-    connection = Connection(id=connection_id, **fields)
-    return Call(NetworkServiceRequest(connection=connection, mechanism_preferences=list(preferences)))
-
-
-class Probe(Element):
-    """Notes the calls that reach it; fails when told to."""
-
-    def __init__(self, *failures):
-        self.requests, self.closes, self.failures = [], [], list(failures)
-
-    async def request(self, call, rest):
-        self.requests.append(codec.clone(call.request))
-        self.last = call
-        if self.failures and (failure := self.failures.pop(0)) is not None:
-            raise failure
-        return await rest.request(call)
-
-    async def close(self, call, rest):
-        self.closes.append(codec.clone(call.request))
-        self.last = call
-        await rest.close(call)
-
-
 # --- timeout
 
 
 async def test_a_connection_that_is_not_refreshed_is_closed_when_the_caller_s_token_expires():
-    probe = Probe()
+    probe = Record()
     async with Chain([Begin(), Timeout(), probe]) as chain:
         await chain.request(call(path=path("client", "server", index=1, lifetime=60)))
         await asyncio.sleep(50)
@@ -108,7 +81,7 @@ async def test_a_connection_that_is_not_refreshed_is_closed_when_the_caller_s_to
 
 
 async def test_a_caller_that_does_not_say_when_its_token_expires_is_refused_before_anything_is_done():
-    probe = Probe()
+    probe = Record()
     chain = Chain([Begin(), Timeout(), probe])
     for bad in (path("server"), Path(index=1, path_segments=[PathSegment(name="a"), PathSegment(name="b")]), None):
         with pytest.raises(InvalidRequest):
@@ -120,7 +93,7 @@ async def test_a_caller_that_does_not_say_when_its_token_expires_is_refused_befo
 
 
 async def test_a_client_refreshes_at_a_third_of_the_time_and_goes_on_when_that_fails():
-    probe = Probe()
+    probe, fail = Record(), Fail()
 
     class Renews(Element):
         async def request(self, call, rest):
@@ -128,13 +101,13 @@ async def test_a_client_refreshes_at_a_third_of_the_time_and_goes_on_when_that_f
             connection.path = path("client", lifetime=90)
             return connection
 
-    async with Chain([Begin(), Refresh(), Renews(), probe]) as chain:
+    async with Chain([Begin(), Refresh(), Renews(), probe, fail]) as chain:
         await chain.request(call())
         await asyncio.sleep(29)
         assert len(probe.requests) == 1
         await asyncio.sleep(2)
         assert len(probe.requests) == 2
-        probe.failures = [Unavailable("gone"), Unavailable("gone")]
+        fail.errors = [Unavailable("gone"), Unavailable("gone")]
         await asyncio.sleep(32)  # one refresh, two more tries after 0.2 and 0.4 seconds
         assert len(probe.requests) == 5
         await chain.close(call())
@@ -187,7 +160,7 @@ async def test_the_first_preference_that_works_is_chosen_and_kept():
             call.undo.add(lambda: undone.append(call.connection.mechanism.type))
             raise Exhausted("no VF")
 
-    probe = Probe()
+    probe = Record()
     chain = Chain([Begin(), Mechanisms({"VFIO": [Fails()], "KERNEL": [probe]})])
     wanted = [Mechanism(type="MEMIF"), Mechanism(type="VFIO"), Mechanism(type="KERNEL")]
     assert (await chain.request(call(preferences=wanted))).mechanism.type == "KERNEL"
@@ -205,8 +178,8 @@ async def test_the_first_preference_that_works_is_chosen_and_kept():
 
 
 async def test_kernel_interfaces_get_a_namespace_and_a_name():
-    client = Probe()
-    await Chain([KernelClient("file:///ns/a"), client]).request(call(network_service="my-long-service"))
+    client = Record()
+    await Chain([KernelClient("file:///ns/a"), client]).request(call(service="my-long-service"))
     (preference,) = client.requests[0].mechanism_preferences
     assert preference.parameters["inodeURL"] == "file:///ns/a"
     assert len(preference.parameters["name"]) == 15
@@ -218,7 +191,7 @@ async def test_kernel_interfaces_get_a_namespace_and_a_name():
 
 async def test_a_client_knows_the_names_that_it_asked_for_until_their_wires_end():
     kernel = KernelClient("file:///ns/a")
-    chain = Chain([Begin(), kernel, Probe()])
+    chain = Chain([Begin(), kernel, Record()])
     wanted = [Mechanism(type="KERNEL", parameters={"name": "nsm-1"})]
     for _ in range(3):
         await chain.request(call(preferences=wanted))
@@ -233,7 +206,7 @@ async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_i
     chain = Chain([Begin(), KernelServer("file:///ns/b")])
 
     async def name_of(connection_id):
-        asked = call(connection_id, network_service="ten-letter", mechanism=Mechanism(type="KERNEL"))
+        asked = call(connection_id, service="ten-letter", mechanism=Mechanism(type="KERNEL"))
         return (await chain.request(asked)).mechanism.parameters["name"]
 
     assert [await name_of("a"), await name_of("b")] == ["ten-letter-aaaa", "ten-letter-bbbb"]
@@ -244,7 +217,7 @@ async def test_no_two_wires_of_an_endpoint_get_one_name_and_a_closed_ones_name_i
 
 async def test_a_wire_keeps_its_name_when_a_forwarder_that_started_again_does_not_know_it():
     chain = Chain([Begin(), KernelServer("file:///ns/b")])
-    asked = [call(network_service="s", mechanism=Mechanism(type="KERNEL")) for _ in range(2)]
+    asked = [call(service="s", mechanism=Mechanism(type="KERNEL")) for _ in range(2)]
     first, again = [(await chain.request(each)).mechanism.parameters["name"] for each in asked]
     assert first == again
 
@@ -264,7 +237,7 @@ def test_a_random_name_is_not_that_of_an_interface_which_exists(monkeypatch):
 
 
 async def test_a_forwarder_keeps_its_two_sides_apart_also_when_it_refreshes_and_closes():
-    far_side, far = MechanismTranslation(), Probe()
+    far_side, far = MechanismTranslation(), Record()
 
     class Chooses(Element):
         async def request(self, call, rest):
@@ -291,7 +264,7 @@ async def test_a_forwarder_keeps_its_two_sides_apart_also_when_it_refreshes_and_
     ("target", "left"), [("unix:///x", ["KERNEL"]), ("tcp://h:1", ["VXLAN"]), ("inode://4/5", ["KERNEL"])]
 )
 async def test_only_mechanisms_that_reach_the_peer_are_offered(target, left):
-    probe = Probe()
+    probe = Record()
     asked = call(preferences=[Mechanism(cls="LOCAL", type="KERNEL"), Mechanism(cls="REMOTE", type="VXLAN")])
     asked.target = target
     await Chain([FilterMechanisms(), probe]).request(asked)
@@ -303,7 +276,7 @@ async def test_only_mechanisms_that_reach_the_peer_are_offered(target, left):
 
 async def test_what_a_client_chain_made_is_closed_when_the_rest_of_the_server_fails():
     """The first time; a refresh that fails leaves the connection as it is."""
-    client, after = Probe(), Probe(Unavailable("no"), None, Unavailable("no"))
+    client, after = Record(), Fail(Unavailable("no"), None, Unavailable("no"))
     chain = Chain([Begin(), Connect(Chain([client])), after])
     with pytest.raises(Unavailable):
         await chain.request(call())
@@ -321,7 +294,7 @@ async def test_a_close_closes_both_sides_whatever_happens():
         async def close(self, call, rest):
             raise Unavailable("gone")
 
-    after = Probe()
+    after = Record()
     chain = Chain([Begin(), Connect(Chain([Fails()])), after])
     await chain.request(call())
     with pytest.raises(Unavailable):
@@ -332,63 +305,42 @@ async def test_a_close_closes_both_sides_whatever_happens():
 # --- discovery
 
 
-def registry_of(*records):
-    kind = SERVICES if isinstance(records[0], NetworkService) else ENDPOINTS
-    del kind
-    memory = Memory()
-    for record in records:
-        memory.records.put(record)
-    return RegistryChain([memory])
-
-
-def nse(name, service="svc", url=None, **labels):
-    return NetworkServiceEndpoint(
-        name=name,
-        network_service_names=[service],
-        network_service_labels={service: NetworkServiceLabels(labels=labels)} if labels else {},
-        url=url or f"tcp://{name}:1",
-    )
-
-
-SERVICE = NetworkService(name="svc", payload="IP")
-
-
 async def test_candidates_are_used_in_turn_and_failing_ones_passed_over():
-    probe = Probe()
+    probe, fail = Record(), Fail()
     endpoints = registry_of(nse("a"), nse("b"), nse("c"))
-    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe])
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe, fail])
     for number in range(4):
-        connection = await chain.request(call(f"c{number}", network_service="svc"))
+        connection = await chain.request(call(f"c{number}", service="svc"))
         assert connection.payload == "IP"
     assert [r.connection.network_service_endpoint_name for r in probe.requests] == ["a", "b", "c", "a"]
-    probe.failures = [Unavailable("b is down")]
-    connection = await chain.request(call("c5", network_service="svc"))
+    fail.errors = [Unavailable("b is down")]
+    connection = await chain.request(call("c5", service="svc"))
     assert connection.network_service_endpoint_name == "c"
-    probe.failures = [Unavailable("down")] * 3
+    fail.errors = [Unavailable("down")] * 3
     with pytest.raises(Unavailable, match=r"all candidates have failed: .*a: down.*; .*"):
-        await chain.request(call("c6", network_service="svc"))
+        await chain.request(call("c6", service="svc"))
 
 
 async def test_a_connection_that_names_its_endpoint_gets_that_one_and_its_error():
-    probe = Probe()
+    probe = Record()
     chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"), nse("b"))), RoundRobin(), probe])
-    await chain.request(call(network_service="svc", network_service_endpoint_name="b"))
+    await chain.request(call(service="svc", network_service_endpoint_name="b"))
     assert probe.last.target == "tcp://b:1"
     with pytest.raises(NotFound, match="endpoint 'z' is not found"):
-        await chain.request(call("d", network_service="svc", network_service_endpoint_name="z"))
+        await chain.request(call("d", service="svc", network_service_endpoint_name="z"))
 
 
 async def test_who_cannot_be_asked_is_told_by_name():
     """A manager reaches who is on its node by a descriptor: his URL says nothing to others."""
-    probe = Probe()
-    chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"))), RoundRobin(), probe])
+    probe, fail = Record(), Fail()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"))), RoundRobin(), probe, fail])
     for number, named in enumerate(("", "a")):
-        probe.failures = [Unavailable("cannot reach unix:///proc/1/fd/7: Connection refused", element="transport")]
+        fail.errors = [Unavailable("cannot reach unix:///proc/1/fd/7: Connection refused", element="transport")]
         with pytest.raises(Unavailable, match=r"^a: cannot reach \S+: Connection refused \(transport\)$"):
-            await chain.request(call(f"c{number}", network_service="svc", network_service_endpoint_name=named))
-        probe.failures = [Unavailable("there is no power", element="power", hops=("a",))]
+            await chain.request(call(f"c{number}", service="svc", network_service_endpoint_name=named))
+        fail.errors = [Unavailable("there is no power", element="power", hops=("a",))]
         with pytest.raises(Unavailable, match=r"^a: there is no power \(power\)$"):
-            await chain.request(call(f"d{number}", network_service="svc", network_service_endpoint_name=named))
+            await chain.request(call(f"d{number}", service="svc", network_service_endpoint_name=named))
 
 
 async def test_what_is_missing_is_said_plainly():
@@ -398,45 +350,46 @@ async def test_what_is_missing_is_said_plainly():
     services = registry_of(SERVICE, NetworkService(name="empty"), only_v2)
     chain = Chain([Begin(), Discover(services, registry_of(expired, nse("x", "v2"))), RoundRobin()])
     with pytest.raises(NotFound, match="network service 'nope' is not found"):
-        await chain.request(call(network_service="nope"))
+        await chain.request(call(service="nope"))
     with pytest.raises(NotFound, match="'svc' with payload ETHERNET is not found"):
-        await chain.request(call(network_service="svc", payload="ETHERNET"))
+        await chain.request(call(service="svc", payload="ETHERNET"))
     with pytest.raises(NotFound, match="no endpoint of 'svc' is registered"):
-        await chain.request(call(network_service="svc"))
+        await chain.request(call(service="svc"))
     with pytest.raises(NotFound, match=r"no endpoint of 'v2' matches labels \{'v': '1'\}; 1 are registered"):
-        await chain.request(call(network_service="v2", labels={"v": "1"}))
+        await chain.request(call(service="v2", labels={"v": "1"}))
 
 
 async def test_an_endpoint_that_is_gone_does_not_keep_a_connection_from_being_closed():
-    probe, endpoints = Probe(), registry_of(nse("a"))
+    probe, endpoints = Record(), registry_of(nse("a"))
     chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe])
-    await chain.request(call(network_service="svc"))
+    await chain.request(call(service="svc"))
     endpoints.elements[0].records.pop("a")
     await chain.close(call())
     assert len(probe.closes) == 1
 
 
-def forwarders(*records):
-    probe = Probe()
+def forwarders(*records, fail=None):
+    probe = Record()
     services = registry_of(
         SERVICE,
         NetworkService(name="gpu", matches=[Match(metadata=Metadata(labels={"gpu": "true"}))]),
         NetworkService(name="plain", matches=[Match()]),
     )
     element = DiscoverForwarder(services, registry_of(*records), forwarder_service="forwarder", own_url="tcp://me:1")
-    return Chain([Begin(), element, probe]), probe
+    return Chain([Begin(), element, probe, fail or Fail()]), probe
 
 
 async def test_a_forwarder_of_this_node_is_used_and_kept():
     own = [nse(name, "forwarder", "tcp://me:1", p2p="true") for name in ("f1", "f2")]
-    chain, probe = forwarders(*own, nse("other", "forwarder", "tcp://them:1", p2p="true"))
-    probe.failures = [Unavailable("f1 is down")]
-    await chain.request(call(network_service="svc"))
-    await chain.request(call(network_service="svc"))
+    fail = Fail()
+    chain, probe = forwarders(*own, nse("other", "forwarder", "tcp://them:1", p2p="true"), fail=fail)
+    fail.errors = [Unavailable("f1 is down")]
+    await chain.request(call(service="svc"))
+    await chain.request(call(service="svc"))
     assert len(probe.requests) == 3
-    probe.failures = [Unavailable("down"), Unavailable("down")]
+    fail.errors = [Unavailable("down"), Unavailable("down")]
     with pytest.raises(Unavailable, match="all forwarders have failed: f1: .*; f2: "):
-        await chain.request(call("d", network_service="svc"))
+        await chain.request(call("d", service="svc"))
     await chain.close(call())
     assert len(probe.closes) == 1
 
@@ -454,27 +407,27 @@ async def test_the_forwarder_of_the_path_comes_first_and_labels_select():
             seen.append(call.target)
             return await rest.request(call)
 
-    await chain.request(call("a", network_service="gpu"))
+    await chain.request(call("a", service="gpu"))
     assert len(probe.requests) == 1
     chain, probe = forwarders(
         nse("f1", "forwarder", "unix:///tcp://me:1/f1", p2p="true"),
         nse("f2", "forwarder", "unix:///tcp://me:1/f2", p2p="true"),
     )
-    await chain.request(call("b", network_service="svc", path=path("client", "nsmgr", "f2", index=1)))
+    await chain.request(call("b", service="svc", path=path("client", "nsmgr", "f2", index=1)))
     assert probe.last.target.endswith("f2")
     chain, _ = forwarders(nse("f1", "forwarder", "tcp://me:1"))
     with pytest.raises(NotFound, match="no forwarder of this node fits network service 'plain'"):
-        await chain.request(call("c", network_service="plain"))
+        await chain.request(call("c", service="plain"))
 
 
 async def test_a_forwarder_that_went_away_is_named_until_the_client_reselects():
     chain, probe = forwarders(nse("f1", "forwarder", "tcp://me:1"), nse("f2", "forwarder", "tcp://me:1"))
-    await chain.request(call(network_service="svc"))
+    await chain.request(call(service="svc"))
     endpoints = chain.elements[1]._endpoints.elements[0].records
     endpoints.pop("f1")
     with pytest.raises(NotFound, match="forwarder 'f1' is not available"):
-        await chain.request(call(network_service="svc"))
-    await chain.request(call(network_service="svc", state=State.RESELECT_REQUESTED))
+        await chain.request(call(service="svc"))
+    await chain.request(call(service="svc", state=State.RESELECT_REQUESTED))
     assert len(probe.closes) == 1
 
 
@@ -482,8 +435,8 @@ async def test_a_forwarder_that_went_away_is_named_until_the_client_reselects():
 
 
 async def test_addresses_come_back_when_a_request_fails_and_are_recovered_by_a_client_that_has_them():
-    probe = Probe(Unavailable("no"))
-    chain = Chain([Begin(), Point2PointIpam(["10.0.0.0/31"]), probe])
+    fail = Fail(Unavailable("no"))
+    chain = Chain([Begin(), Point2PointIpam(["10.0.0.0/31"]), fail])
     with pytest.raises(Unavailable):
         await chain.request(call("a"))
     connection = await chain.request(call("b"))
@@ -530,7 +483,7 @@ async def test_a_monitor_tells_of_a_connection_that_was_to_be_reselected_that_it
 async def test_a_monitor_gets_the_present_state_then_what_changes():
     monitor = Monitor()
     chain = Chain([Begin(), monitor])
-    await chain.request(call("a", network_service="one", path=path("client", "server", index=1)))
+    await chain.request(call("a", service="one", path=path("client", "server", index=1)))
     heard = []
 
     async def listen(selector):
@@ -616,11 +569,11 @@ async def test_events_from_further_on_are_passed_on_as_our_own():
 
 
 async def test_a_refresh_that_fails_is_told_as_down():
-    downstream, probe = Downstream(), Probe()
+    downstream, fail = Downstream(), Fail()
     monitor = Monitor(downstream)
-    chain = Chain([Begin(), monitor, GoesOn(), probe])
+    chain = Chain([Begin(), monitor, GoesOn(), fail])
     await chain.request(call("a", path=path("client", "me", index=1)))
-    probe.failures = [Unavailable("no")]
+    fail.errors = [Unavailable("no")]
     events = monitor.monitor(MonitorScopeSelector())
     await anext(events)
     with pytest.raises(Unavailable):
@@ -638,7 +591,7 @@ async def test_registry_calls_of_discovery_carry_the_deadline():
             seen.append(call.deadline)
             yield []
 
-    asked = call(network_service="svc")
+    asked = call(service="svc")
     asked.deadline = 42.0
     with pytest.raises(NotFound):
         await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)

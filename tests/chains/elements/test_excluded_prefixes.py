@@ -7,8 +7,8 @@ from nsm.apis.connectioncontext import IpContext
 from nsm.chains.core import Begin, Chain, Unavailable
 from nsm.chains.elements.excluded_prefixes import ExcludedPrefixes, prefixes_of
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
-from tests.chains.elements.test_elements import Probe
-from tests.chains.elements.test_ipam import again, ask
+from nsm.chains.testing import Fail, Record
+from tests.chains.elements.addresses import again, ask
 
 
 @pytest.fixture
@@ -27,12 +27,12 @@ async def test_the_file_s_prefixes_are_added_to_the_client_s_each_once(file):
 async def test_a_prefix_that_was_taken_out_of_the_file_goes_with_the_next_refresh(file):
     """Unless the client itself excludes it; also if a refresh failed meanwhile."""
     file.write_text("prefixes: [10.0.0.0/8, 11.0.0.0/8]")
-    probe = Probe()
-    chain = Chain([Begin(), ExcludedPrefixes(str(file)), probe])
+    probe, fail = Record(), Fail()
+    chain = Chain([Begin(), ExcludedPrefixes(str(file)), probe, fail])
     context = await ask(chain, excluded_prefixes=["11.0.0.0/8"])
     assert context.excluded_prefixes == ["11.0.0.0/8", "10.0.0.0/8"]
     file.write_text("prefixes: [12.0.0.0/8]")
-    probe.failures = [Unavailable("no")]
+    fail.errors = [Unavailable("no")]
     with pytest.raises(Unavailable):
         await again(chain, context)
     context = await again(chain, context)

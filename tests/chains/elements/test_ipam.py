@@ -4,30 +4,15 @@ import asyncio
 
 import pytest
 
-from nsm.apis import codec
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.apis.connectioncontext import IpContext, Route
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Exhausted, InvalidRequest, Unavailable
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.elements.strict_ipam import StrictIpam
-from tests.chains.elements.test_elements import Probe
-
-
-async def ask(chain, connection_id="c", **ip):
-    context = ConnectionContext(ip_context=IpContext(**ip))
-    request = NetworkServiceRequest(connection=Connection(id=connection_id, context=context))
-    return (await chain.request(Call(request))).context.ip_context
-
-
-async def again(chain, context, connection_id="c", **changes):
-    """A refresh: what was returned comes back, with some changes."""
-    kept = codec.clone(context)
-    for name, value in changes.items():
-        setattr(kept, name, value)
-    request = NetworkServiceRequest(connection=Connection(id=connection_id, context=ConnectionContext(ip_context=kept)))
-    return (await chain.request(Call(request))).context.ip_context
+from nsm.chains.testing import Fail
+from tests.chains.elements.addresses import again, ask
 
 
 async def close(chain, connection_id="c"):
@@ -154,9 +139,9 @@ async def test_where_there_is_no_broadcast_address_the_last_one_is_used(prefix, 
 
 
 async def test_an_address_of_a_segment_is_kept_recovered_replaced_and_given_back():
-    probe = Probe(Unavailable("no"))
+    fail = Fail(Unavailable("no"))
     ipam = SinglePointIpam(["10.0.0.0/24", "10.1.0.0/24"])
-    chain = Chain([Begin(), ipam, StrictIpam([ipam]), probe])
+    chain = Chain([Begin(), ipam, StrictIpam([ipam]), fail])
     with pytest.raises(Unavailable):
         await ask(chain)
     context = await ask(chain)

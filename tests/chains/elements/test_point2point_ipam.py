@@ -9,19 +9,9 @@ import pytest
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Begin, Call, Chain, Element, Exhausted, Unavailable
+from nsm.chains.core import Begin, Call, Chain, Exhausted, Unavailable
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
-
-
-class Failing(Element):
-    """Fails while told to."""
-
-    fails = False
-
-    async def request(self, call, rest):
-        if self.fails:
-            raise Unavailable("no")
-        return await rest.request(call)
+from nsm.chains.testing import Fail
 
 
 def call(connection_id, **fields):
@@ -87,13 +77,12 @@ async def test_addresses_that_cannot_be_replaced_stay_the_wires_own():
 
 
 async def test_a_replacement_that_fails_further_on_leaves_the_old_addresses():
-    behind = Failing()
+    behind = Fail()
     chain = chain_of("10.0.0.0/29", behind=[behind])
     await pair(chain, "a")
-    behind.fails = True
+    behind.errors = [Unavailable("no")]
     with pytest.raises(Unavailable):
         await pair(chain, "a", excluded_prefixes=["10.0.0.1/32"])
-    behind.fails = False
     assert await pair(chain, "a") == ("10.0.0.0/32", "10.0.0.1/32")
     assert await pair(chain, "b") == ("10.0.0.2/32", "10.0.0.3/32")
 
@@ -110,13 +99,13 @@ async def test_a_replacement_frees_what_it_does_not_keep():
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_whatever_is_asked_no_two_wires_share_an_address_and_all_come_back(seed):
-    chance, behind = random.Random(seed), Failing()
+    chance, behind = random.Random(seed), Fail()
     chain = chain_of("10.0.0.0/29", "10.0.0.0/30", "fd00::/126", behind=[behind])
     some = [f"10.0.0.{n}/32" for n in range(8)] + ["fd00::1/128", "garbage"]
     excluded = ["10.0.0.0/30", "10.0.0.1/32", "10.0.0.4/31", "fd00::/127", "10.0.0.0/8", "::/0"]
     ipam, begin = chain.elements[1], chain.elements[0]
     for _ in range(60):
-        behind.fails, connection_id = chance.random() < 0.2, chance.choice("abcde")
+        behind.errors, connection_id = [Unavailable("no")] * (chance.random() < 0.2), chance.choice("abcde")
         if chance.random() < 0.3:
             await chain.close(call(connection_id))
             continue
@@ -126,7 +115,7 @@ async def test_whatever_is_asked_no_two_wires_share_an_address_and_all_come_back
         leases = [store.get(ipam._lease) for store in begin.stores()]
         held = [taken for lease in leases for taken in lease.taken]
         assert len(held) == len(set(held)), "one pool gave one address to two"
-    behind.fails = False
+    behind.errors = []
     for connection_id in "abcde":
         await chain.close(call(connection_id))
     await asyncio.sleep(61)

@@ -8,7 +8,7 @@ from nsm.chains.core import Begin, Chain
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.policy_routing import PolicyRouting, policies_of
 from nsm.chains.elements.strict_ipam import StrictIpam
-from tests.chains.elements.test_ipam import again, ask
+from tests.chains.elements.addresses import again, ask
 
 ONE = "{from: 172.16.2.201/24, proto: 17, dstport: 6666, srcport: 5555-5600}"
 TWO = "{from: 172.16.2.200/24, routes: [{prefix: 172.16.3.0/24, nexthop: 172.16.2.200}, {prefix: 10.0.0.0/8}]}"

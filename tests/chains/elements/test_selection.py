@@ -11,7 +11,8 @@ from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.round_robin import RoundRobin, Turns
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
-from tests.chains.elements.test_elements import Probe, call, nse, registry_of
+from nsm.chains.testing import Fail, Record, call
+from tests.chains.elements.records import nse, registry_of
 
 EXPIRY = 15
 
@@ -26,7 +27,7 @@ def service(*matches, name="svc"):
 
 def selecting(service, *endpoints, probe=None):
     """A forwarder's chain as far as it selects."""
-    probe = probe or Probe()
+    probe = probe or Record()
     return Chain([Begin(), Discover(registry_of(service), registry_of(*endpoints)), RoundRobin(), probe]), probe
 
 
@@ -34,7 +35,7 @@ async def used(chain, count, *, first=0, **fields):
     """The endpoints that `count` new connections get, in their order."""
     found = []
     for number in range(first, first + count):
-        connection = await chain.request(call(f"c{number}", network_service="svc", **fields))
+        connection = await chain.request(call(f"c{number}", service="svc", **fields))
         found.append(connection.network_service_endpoint_name)
     return found
 
@@ -64,9 +65,9 @@ async def test_the_endpoints_of_a_destination_share_its_weight():
 async def test_a_destination_of_weight_0_beside_others_is_never_used():
     """Neither when those fail, nor when they have no endpoints."""
     weighted = service(Match(routes=[route(1, v="1"), route(0, v="2")]))
-    chain, probe = selecting(weighted, nse("a", v="1"), nse("b", v="2"))
+    chain, fail = selecting(weighted, nse("a", v="1"), nse("b", v="2"), probe=Fail())
     assert await used(chain, 4) == ["a"] * 4
-    probe.failures = [Unavailable("a is down")]
+    fail.errors = [Unavailable("a is down")]
     with pytest.raises(Unavailable, match="a is down"):
         await used(chain, 1, first=4)
     chain, _ = selecting(weighted, nse("b", v="2"))
@@ -76,12 +77,12 @@ async def test_a_destination_of_weight_0_beside_others_is_never_used():
 
 async def test_an_endpoint_of_two_destinations_gets_both_shares_and_is_tried_once():
     weighted = service(Match(routes=[route(1, v="1"), route(1, app="x")]))
-    chain, probe = selecting(weighted, nse("a", v="1", app="x"), nse("b", app="x"))
+    chain, fail = selecting(weighted, nse("a", v="1", app="x"), nse("b", app="x"), probe=Fail())
     assert Counter(await used(chain, 4)) == {"a": 3, "b": 1}
-    probe.failures = [Unavailable("down")] * 2
+    fail.errors = [Unavailable("down")] * 2
     with pytest.raises(Unavailable, match="all candidates have failed"):
         await used(chain, 1, first=4)
-    assert probe.failures == []
+    assert fail.errors == []
     unweighted = service(Match(routes=[route(v="1"), route(app="x")]))
     assert [(e.name, w) for e, w in weigh_endpoints({}, unweighted, [nse("a", v="1", app="x"), nse("b", app="x")])] == [
         ("a", 1),
@@ -191,14 +192,14 @@ FORWARDERS = [
     ids=["no match", "no metadata", "metadata", "template", "source selector", "fallthrough"],
 )
 async def test_labels_of_the_metadata_choose_the_forwarder(matches, labels, chosen):
-    probe = Probe()
+    probe = Record()
     element = DiscoverForwarder(
         registry_of(service(*matches)),
         registry_of(*FORWARDERS),
         forwarder_service="forwarder",
         own_url="tcp://me:1",
     )
-    await Chain([Begin(), element, probe]).request(call(network_service="svc", labels=labels))
+    await Chain([Begin(), element, probe]).request(call(service="svc", labels=labels))
     assert probe.last.target.endswith(chosen)
 
 
@@ -223,7 +224,7 @@ class Answers(Element):
 
 
 def within(seconds, connection_id="c"):
-    asked = call(connection_id, network_service="svc")
+    asked = call(connection_id, service="svc")
     asked.deadline = asyncio.get_running_loop().time() + seconds
     return asked
 

@@ -10,11 +10,7 @@ import jwt
 import pytest
 import structlog
 
-from nsm.apis.connection import Path as ConnectionPath
-from nsm.apis.connection import PathSegment
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Peer
-from nsm.chains.identity import Authority
 from nsm.chains.policy import CLIENT_MASKS, SERVER_MASKS, Path, PolicySet, documents
 from nsm.chains.policy.policies import (
     next_token_signed,
@@ -24,11 +20,9 @@ from nsm.chains.policy.policies import (
     tokens_valid,
 )
 from nsm.chains.policy.rego import engine as engine_module
-from nsm.chains.testing.identity import identity_of
 from tests.chains.policy import regos
+from tests.chains.policy.paths import CLIENT, MANAGER, OTHER, path_of, peer, signed
 
-AUTHORITY = Authority.create("test.mesh")
-CLIENT, MANAGER, OTHER = (identity_of(AUTHORITY, name) for name in ("client", "manager", "other"))
 NATIVE = {
     tokens_valid: regos.TOKENS_VALID,
     tokens_expired: regos.TOKENS_EXPIRED,
@@ -36,23 +30,6 @@ NATIVE = {
     prev_token_signed: regos.PREV_TOKEN_SIGNED,
     next_token_signed: regos.NEXT_TOKEN_SIGNED,
 }
-
-
-def peer(identity):
-    from cryptography.hazmat.primitives.serialization import Encoding
-
-    return Peer(identity.spiffe_id, identity.svid.leaf.public_bytes(Encoding.DER))
-
-
-def signed(identity, audience=MANAGER, **claims):
-    claims = {"sub": identity.spiffe_id, "aud": [audience.spiffe_id], "exp": int(time.time()) + 600, **claims}
-    return jwt.encode(claims, identity.svid.key, algorithm="ES256")
-
-
-def path_of(tokens, index=1, name="client"):
-    return ConnectionPath(
-        index=index, path_segments=[PathSegment(name=name, id=f"id-{i}", token=each) for i, each in enumerate(tokens)]
-    )
 
 
 def good(name="client"):

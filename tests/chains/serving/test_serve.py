@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
 from nsm.chains.component import Runtime
 from nsm.chains.composed import nsmgr, services_client
 from nsm.chains.config import ConfigError, load
@@ -107,7 +107,8 @@ async def test_an_endpoint_that_stops_is_unregistered_if_it_is_to_be(mesh, varia
 async def test_a_service_of_somebody_else_is_refused_with_what_to_set_and_left_alone_when_that_is_set(mesh):
     """As where a topology file, or an operator, describes the service."""
     async with services_client(mesh.url, mesh.pool) as operator:
-        await operator.register(RegistryCall(NetworkService(name="bread", payload="ETHERNET")))
+        matches = [Match(source_selector={"app": "web"})]
+        await operator.register(RegistryCall(NetworkService(name="bread", payload="IP", matches=matches)))
         async with serving(mesh, NSM_SERVICE_NAMES="bread") as task:
             with pytest.raises(Refused) as raised:
                 await task
@@ -115,7 +116,7 @@ async def test_a_service_of_somebody_else_is_refused_with_what_to_set_and_left_a
         assert "NSM_REGISTER_SERVICE=false leaves the service to who registered it" in str(raised.value)
         async with serving(mesh, NSM_SERVICE_NAMES="bread", NSM_REGISTER_SERVICE="false"):
             assert [each.name for each in await mesh.endpoints()] == ["shop"]
-        assert await mesh.services() == {"bread": "ETHERNET"}
+        assert [each.matches for each in await mesh.found(SERVICES, NetworkService())] == [matches]
 
 
 async def test_an_endpoint_whose_manager_is_not_there_waits_for_it_and_can_be_stopped(tmp_path):
