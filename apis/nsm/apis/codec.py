@@ -164,10 +164,6 @@ def _varint(value: int) -> bytes:
 _SHORT = tuple(_varint(n) for n in range(1024))
 
 
-def _length(size: int) -> bytes:
-    return _SHORT[size] if size < 1024 else _varint(size)
-
-
 def _signed(value: int, name: str, bits: int) -> bytes:
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
         raise ValueError(f"{name} is {value}, outside of {bits} bits")

@@ -8,10 +8,11 @@
 | `Network` | the transport of that: components of one process call each other without sockets |
 | `identity_of` | an identity without a Workload API |
 | `VirtualTimeLoop` | an event loop whose clock jumps; `nsm.chains.testing.plugin` has pytest run coroutines by it |
+| `wall_clock` | the time of day goes on with that clock |
 """
 
 from .calls import call, endpoint_record
-from .clock import VirtualTimeLoop
+from .clock import VirtualTimeLoop, wall_clock
 from .identity import identity_of
 from .mesh import Mesh
 from .network import MemoryPool, Network
@@ -29,4 +30,5 @@ __all__ = [
     "call",
     "endpoint_record",
     "identity_of",
+    "wall_clock",
 ]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -38,3 +41,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop began."""
         return self._jumping.now
+
+
+@contextmanager
+def wall_clock() -> Iterator[None]:
+    """Have `time.time()` go on as the running loop's clock does, while the context is open.
+
+    Tokens and certificates expire by the time of day, and timers by the loop's: a test of both needs them in step.
+    """
+    loop, real = asyncio.get_running_loop(), time.time
+    offset = real() - loop.time()
+    time.time = lambda: loop.time() + offset
+    try:
+        yield
+    finally:
+        time.time = real

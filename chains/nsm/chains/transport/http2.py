@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -310,6 +309,3 @@ class Http2Protocol(H2Protocol):
             transport = self.connection._transport
             self.processor.close(reason)
             transport.abort()
-
-
-OnEnd = Callable[[str], None]

@@ -52,10 +52,6 @@ class Engine:
         """Whether it can be evaluated. Blocks. Raises ValueError with the place of the fault, ``FILE:LINE: what``."""
         self._with_process(lambda process: _load(process, source))
 
-    async def load_soon(self, source: Source) -> None:
-        """The same, off the event loop."""
-        await asyncio.wrap_future(self._threads.submit(self.load, source))
-
     async def refusal(self, sources: Sequence[Source], document: Mapping[str, Any], whose: str) -> str | None:
         """Why the first of `sources` that does not allow it refuses `document`, as ``policy: reason``, or None.
 
