@@ -95,7 +95,7 @@ def steps(kind, data):
 
 
 def field(number, wire, body=b""):
-    length = codec._length(len(body)) if wire == 2 else b""
+    length = codec._varint(len(body)) if wire == 2 else b""
     return codec._varint(number << 3 | wire) + length + body
 
 
