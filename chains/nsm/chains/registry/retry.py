@@ -26,6 +26,8 @@ T = TypeVar("T")
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 TRY_TIMEOUT = 15.0
 """Seconds that one try may take."""
+_LAST_TRY = 0.05
+"""Seconds that a last try has at least."""
 _FINAL = (InvalidRequest, Refused, Unsupported)
 """Asking again does not help."""
 
@@ -49,7 +51,7 @@ class Retry(RegistryElement[R]):
         failure: MeshError | None = None
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            started, pause = False, backoff.next()
+            started = False
             try:
                 async for batch in rest.find(call):
                     started = True
@@ -60,7 +62,7 @@ class Retry(RegistryElement[R]):
             except MeshError as error:
                 if started:
                     raise
-                if _is_over(call, pause):
+                if (pause := _pause(call, backoff)) is None:
                     raise _telling(error, failure) from None
                 failure = error
             await asyncio.sleep(pause)
@@ -71,7 +73,6 @@ class Retry(RegistryElement[R]):
         failure: MeshError | None = None
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            pause = backoff.next()
             once = loop.time() + self._timeout
             call.deadline = once if end is None else min(once, end)
             try:
@@ -80,7 +81,7 @@ class Retry(RegistryElement[R]):
                 raise
             except MeshError as error:
                 call.deadline = end
-                if _is_over(call, pause):
+                if (pause := _pause(call, backoff)) is None:
                     raise _telling(error, failure) from None
                 failure = error
                 if str(error) != told:  # each reason once, since it may be the same for hours
@@ -90,8 +91,12 @@ class Retry(RegistryElement[R]):
             await asyncio.sleep(pause)
 
 
-def _is_over(call: RegistryCall[R], pause: float) -> bool:
-    return call.deadline is not None and asyncio.get_running_loop().time() + pause >= call.deadline
+def _pause(call: RegistryCall[R], backoff: Backoff) -> float | None:
+    """Seconds until the next try, which has some time left too; None if there is too little."""
+    pause, left = backoff.next(), call.remaining()
+    if left is None:
+        return pause
+    return min(pause, left - _LAST_TRY) if left > FIRST_PAUSE else None
 
 
 def _telling(last: MeshError, before: MeshError | None) -> MeshError:
