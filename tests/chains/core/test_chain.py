@@ -182,3 +182,11 @@ async def test_a_task_that_fails_is_logged_and_its_siblings_go_on(capsys):
         await asyncio.sleep(1)
         assert not sibling.done()
     assert "boom" in capsys.readouterr().out
+
+
+def test_an_error_of_characters_that_no_terminal_shows_is_no_longer_than_any_other():
+    """Each of them becomes an escape of up to ten characters, and errors travel in headers."""
+    error = NotFound("\U0010ffff" * 10_000)
+    assert len(error.detail) <= 1024
+    assert error.detail.startswith("\\U0010ffff\\U0010ffff")
+    assert error.detail.isprintable()

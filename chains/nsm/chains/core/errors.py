@@ -44,7 +44,7 @@ class MeshError(Exception):
     code: ClassVar[int] = 2  # UNKNOWN
 
     def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = (), limit: str = "") -> None:
-        self.detail = printable(" ".join(cut(detail, LONGEST_DETAIL).split()))
+        self.detail = cut(printable(" ".join(cut(detail, LONGEST_DETAIL).split())), LONGEST_DETAIL)
         super().__init__(self.detail)
         self.element = printable(cut(element, _LONGEST_NAME))
         self.hops = tuple(printable(cut(hop, _LONGEST_NAME)) for hop in hops[:_MOST_HOPS])
