@@ -27,7 +27,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """A segment that joins nodes: a bridge of its own. A node's address is the network's plus its place from 1."""
+    """A segment that joins nodes: a bridge of its own.
+
+    A node's address is the network's plus its place from 1; in a /31 or /127, which has two addresses and both are
+    hosts' (RFC 3021, RFC 6164), from 0.
+    """
 
     nodes: tuple[str, ...]
     network: Network
@@ -38,9 +42,21 @@ class Link:
         """What tells it from other links and from uplinks."""
         return str(self.network)
 
+    @property
+    def is_point_to_point(self) -> bool:
+        """Whether the network is a /31 or /127."""
+        return self.network.prefixlen == self.network.max_prefixlen - 1
+
+    @property
+    def room(self) -> int:
+        """How many nodes can have an address: the first is no host's, of IPv4 nor is the last, but in a /31 or /127."""
+        if self.is_point_to_point:
+            return 2
+        return max(0, self.network.num_addresses - (2 if self.network.version == 4 else 1))
+
     def interface_of(self, node: str) -> Interface:
         """The address that a node has at this link, with the length of its prefix."""
-        address = self.network.network_address + self.nodes.index(node) + 1
+        address = self.network.network_address + self.nodes.index(node) + (not self.is_point_to_point)
         return ipaddress.ip_interface((address, self.network.prefixlen))
 
 

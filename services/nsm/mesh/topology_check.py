@@ -50,8 +50,8 @@ class Checker:
                 self._reader.fault(item, f"the link joins {name!r} with itself")
         if len(link.nodes) == 1:
             self._reader.fault(nodes, f"the link joins {link.nodes[0]!r} with no other node")
-        if (wanted := len(link.nodes)) > (room := _room(link)):
-            self._reader.fault(network, f"{link.network} is too small: it has {room} addresses for {wanted} nodes")
+        if (wanted := len(link.nodes)) > link.room:
+            self._reader.fault(network, f"{link.network} is too small: it has {link.room} addresses for {wanted} nodes")
             return
         self._overlap(link, network)
         self._links.append((link, network))
@@ -136,11 +136,6 @@ _ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")
 
 def _is_role(name: str, role: str, topology: Topology) -> bool:
     return name in {role, *(f"{role}-{node.name}" for node in topology.nodes)}
-
-
-def _room(link: Link) -> int:
-    """How many addresses of a network can be given to nodes: the first is no host's, of IPv4 nor is the last."""
-    return max(0, link.network.num_addresses - (2 if link.network.version == 4 else 1))
 
 
 def _same(link: Link, other: Link) -> str:

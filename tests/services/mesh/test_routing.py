@@ -2,6 +2,8 @@
 
 import ipaddress
 
+import pytest
+
 from nsm.mesh.model import Link
 from nsm.mesh.routing import crossings, hops_of, reachable
 
@@ -38,3 +40,17 @@ def test_who_is_not_joined_is_not_reached():
 def test_a_link_of_many_nodes_gives_each_the_next_address_also_in_ipv6():
     wide = link("fd00:7::/64", "a", "b", "c")
     assert [str(wide.interface_of(name)) for name in wide.nodes] == [f"fd00:7::{n}/64" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("network", "addresses"),
+    [
+        ("172.16.7.0/31", ["172.16.7.0/31", "172.16.7.1/31"]),
+        ("fd00:7::/127", ["fd00:7::/127", "fd00:7::1/127"]),
+        ("172.16.7.0/30", ["172.16.7.1/30", "172.16.7.2/30"]),
+    ],
+)
+def test_a_link_of_two_addresses_joins_two_nodes(network, addresses):
+    both = link(network, "a", "b")
+    assert [str(both.interface_of(name)) for name in both.nodes] == addresses
+    assert both.room == 2

@@ -100,7 +100,12 @@ MEANING = [
     ("name: shop, node: node-1", "name: gold, node: node-1", "26: the name 'gold' is given twice, first in line 22"),
     ("name: shop, node: node-1", "name: shop, node: node-9", "26: there is no node 'node-9'; there are node-1, node-2"),
     ("[node-2, node-3]", "[node-2, node-4]", "12: there is no node 'node-4'"),
-    ("172.16.2.0/30", "172.16.2.0/31", "12: 172.16.2.0/31 is too small: it has 0 addresses for 2 nodes"),
+    ("172.16.2.0/30", "172.16.2.0/32", "12: 172.16.2.0/32 is too small: it has 0 addresses for 2 nodes"),
+    (
+        "[node-2, node-3], network: 172.16.2.0/30",
+        "[node-2, node-3, node-1], network: 172.16.2.0/31",
+        "12: 172.16.2.0/31 is too small: it has 2 addresses for 3 nodes",
+    ),
     ("172.16.2.0/30", "172.16.2.1/30", "12: '172.16.2.1/30' is an address in a network; write '172.16.2.0/30'"),
     ("172.16.2.0/30", "127.0.0.0/8", "12: '127.0.0.0/8' has no addresses that nodes can use"),
     (
