@@ -1,12 +1,16 @@
 """The files and numbers that docs/addresses.md shows."""
 
+import ipaddress
+
 import yaml
 
 from nsm.chains.config import address_groups
 from nsm.chains.elements.excluded_prefixes import prefixes_of
 from nsm.chains.elements.policy_routing import policies_of
 from nsm.chains.model.nsurl import parse_groups
-from nsm.forwarder_kernel import policy_routes
+from nsm.forwarder_kernel import default_routes, policy_tables
+from nsm.forwarder_kernel.kernel_wire import ACCEPT_RA
+from nsm.forwarder_kernel.netlink import metric_of
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "addresses.md"
@@ -28,8 +32,13 @@ def test_the_examples_of_prefixes_can_be_given():
         assert len(address_groups(value)) == 2
 
 
-def test_the_reserved_numbers_are_those_of_the_code():
+def test_the_numbers_are_those_of_the_code():
     text = PAGE.read_text()
-    assert f"{policy_routes.FIRST_TABLE} to {policy_routes.LAST_TABLE}" in text
-    assert f"{policy_routes.FIRST_TABLE:#x} to {policy_routes.LAST_TABLE:#x}" in text
-    assert f"{policy_routes.FIRST_PRIORITY} to {policy_routes.LAST_PRIORITY}" in text
+    assert f"{policy_tables.FIRST_TABLE} to {policy_tables.LAST_TABLE}" in text
+    assert f"{policy_tables.FIRST_TABLE:#x} to {policy_tables.LAST_TABLE:#x}" in text
+    assert (
+        f"{policy_tables.FIRST_PRIORITY} to {policy_tables.LAST_PRIORITY}; {default_routes.FIRST_PRIORITY} to" in text
+    )
+    assert f"that of its interface and {default_routes.FIRST_TABLE}" in text
+    assert f"the metric {metric_of(ipaddress.ip_network('0.0.0.0/0'))}" in text
+    assert f"?{ACCEPT_RA}=true" in text

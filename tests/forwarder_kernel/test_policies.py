@@ -5,13 +5,18 @@ import ipaddress
 import pytest
 
 from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import Exhausted, InvalidRequest
+from nsm.forwarder_kernel import policy_tables
 from nsm.forwarder_kernel.netlink.rules import Selector
 from nsm.forwarder_kernel.policies import policies_of
-from nsm.forwarder_kernel.policy_routes import FIRST_PRIORITY, LAST_PRIORITY, priorities_of
 
+FIRST_PRIORITY, LAST_PRIORITY = policy_tables.FIRST_PRIORITY, policy_tables.LAST_PRIORITY
 NETWORK, ADDRESS = ipaddress.ip_network, ipaddress.ip_address
 DEFAULT4, DEFAULT6 = NETWORK("0.0.0.0/0"), NETWORK("::/0")
+
+
+def priorities_of(there):
+    return policy_tables.priorities_of(there, FIRST_PRIORITY, LAST_PRIORITY)
 
 
 def policies(*given, src=("10.0.0.1/32",), dst=("10.0.0.0/32", "fd00::/128")):
@@ -93,6 +98,8 @@ def test_priorities_grow_and_are_kept_where_that_is_possible():
 def test_priorities_are_given_anew_when_no_room_is_left():
     crowded = priorities_of([20000, None, 20001])
     assert crowded[0] < crowded[1] < crowded[2]
+    with pytest.raises(Exhausted, match="do not fit between the priorities"):
+        priorities_of([None] * (LAST_PRIORITY - FIRST_PRIORITY + 2))
     assert priorities_of([None] * (LAST_PRIORITY - FIRST_PRIORITY + 1)) == list(
         range(FIRST_PRIORITY, LAST_PRIORITY + 1)
     )

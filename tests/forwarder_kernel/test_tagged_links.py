@@ -25,7 +25,7 @@ class Kernel:
 
     def __init__(self, *links):
         self.there, self.done, self.socket = {each.name: each for each in links}, [], self
-        self.wires = {}
+        self.wires, self.quiet = {}, []
 
     def link(self, *, name="", index=0):
         return next((each for each in self.there.values() if name == each.name or index == each.index), None)
@@ -35,6 +35,9 @@ class Kernel:
 
     def stations(self, index):
         return self.wires.get(index, [])
+
+    def refuse_advertisements(self, interface):
+        self.quiet.append(interface)
 
     def apply(self, messages, *, ignore=frozenset()):
         for message in messages:

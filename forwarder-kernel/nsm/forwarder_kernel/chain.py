@@ -30,6 +30,7 @@ from .dataplane import Dataplane
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .policy_routes import PolicyRoutes
+from .policy_tables import FROM_1
 from .protect_node import ProtectNode, underlay_of
 from .tell_mtu import TellMtu
 from .vlan import OfferVlan, Uplink
@@ -56,6 +57,7 @@ def forwarder(
     dataplane: Dataplane | None = None,
     observers: Sequence[Element] = (),
     unchecked_namespaces: bool = False,
+    route_tables: str = FROM_1,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
@@ -63,7 +65,8 @@ def forwarder(
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
     the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
     with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; who else gives one has to
-    be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that.
+    be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that. `route_tables` says which
+    numbers the tables of policy routes get.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), RegistryClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -92,7 +95,7 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            PolicyRoutes(),  # before all that makes the interface: it routes by that
+            PolicyRoutes(route_tables),  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
             Mechanisms(served),
             *observers,

@@ -22,10 +22,11 @@ from nsm.chains.core import Conflict, Unavailable, shielded
 from nsm.chains.elements.underlay import read as read_underlay
 from nsm.chains.model.networks import Networks
 
-from . import links, underlay, wireguard_go
-from .ends import Place, Settings, Wire, check_own_namespace
+from . import default_routes, links, underlay, wireguard_go
+from .ends import Place, Route, Settings, Wire, check_own_namespace
 from .netlink import (
     Address,
+    Interface,
     LinkEnd,
     Message,
     Namespace,
@@ -37,6 +38,8 @@ from .netlink import (
     add_route,
     delete_group,
     delete_link,
+    keep_asking,
+    metric_of,
     reading,
     remove_address,
     remove_neighbor,
@@ -45,6 +48,7 @@ from .netlink import (
     set_mtu,
     set_up,
 )
+from .netlink.rules import TableRoute
 from .tagged_links import TaggedLinks
 from .tunnels import Breakout, Underlay, Wireguard
 from .wireguard_go import Ahead, Process, Programs
@@ -309,6 +313,7 @@ class Dataplane:
                 continue
             try:
                 links.prepare(namespaces[0], wire, ends[0].index, means.process)
+                _refuse_advertisements(live)
                 self._configure(live)
             except BaseException:
                 ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=_GONE)
@@ -325,8 +330,9 @@ class Dataplane:
         live.ends = tuple(
             _End(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
         )
+        _refuse_advertisements(live)
         for end, _, settings in _sides(live, live.wire):
-            end.namespace.socket.apply(_obsolete(end, settings))
+            _remove_obsolete(end, settings)
         self._configure(live)
         return live
 
@@ -356,7 +362,8 @@ class Dataplane:
 
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
-            self._apply(live, end, [set_up(end.index, live.alias), *_additions(end.index, settings, mac)])
+            first = set_up(end.index, live.alias, proxy_arp=settings.proxy_arp)
+            self._apply(live, end, [first, *_additions(end, live.wire, settings, mac)])
         self._settle(live, _SETTLING_AT_ONCE)
 
     def _settle(self, live: LiveWire, timeout: float) -> None:
@@ -379,10 +386,13 @@ class Dataplane:
         self._protect_node(wire, [end.namespace for end in live.ends])
         before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
         for end, mac, after in _sides(live, wire):
-            messages = _differences(end.index, before[id(end)], after, mac)
+            messages = _differences(end, wire, before[id(end)], after, mac)
+            if after.proxy_arp and not before[id(end)].proxy_arp:
+                messages.insert(0, set_up(end.index, live.alias, proxy_arp=True))
             if wire.mtu and wire.mtu != live.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             self._apply(live, end, messages)
+            _remove_defaults(end, set(before[id(end)].defaults) - set(after.defaults))
         live.wire = wire
         self._settle(live, _SETTLING_AT_ONCE)
 
@@ -407,7 +417,9 @@ class Dataplane:
         self._aliases.discard(live.alias)
         if isinstance(live.wire.tunnel, Breakout):
             self._tagged.give(self._opened().own, live.wire.tunnel)
-        for end in live.ends:
+        for end, _, settings in _sides(live, live.wire):
+            with contextlib.suppress(NetlinkError):  # rules without their link change nothing
+                _remove_defaults(end, settings.defaults)
             self._opened().give(end.namespace)
 
     # --- removal
@@ -470,41 +482,106 @@ def _sides(live: LiveWire, wire: Wire) -> list[tuple[_End, str, Settings]]:
     return [(end, mac, each.settings) for end, mac, each in zip(live.ends, macs, wire.ends, strict=True)]
 
 
-def _additions(index: int, settings: Settings, mac: str) -> list[Message]:
-    return [
-        *(add_address(index, address) for address in settings.addresses),
+def _refuse_advertisements(live: LiveWire) -> None:
+    """An end has the addresses and routes of its connection, and none that somebody on the wire advertises."""
+    for number, end in enumerate(live.ends):
+        if not (live.wire.accept_ra and number == 0):
+            end.namespace.refuse_advertisements(end.place.name)
+
+
+def _additions(end: _End, wire: Wire, settings: Settings, mac: str) -> list[Message]:
+    index = end.index
+    messages = [
+        *(add_address(index, address) for address in _in_time(settings.addresses)),
         *(add_neighbor(index, address, mac) for address in settings.neighbors),
         *(add_neighbor(index, address, own, permanent=False) for address, own in settings.known),
         *(add_route(index, prefix, via) for prefix, via in sorted(settings.routes, key=_links_first)),
     ]
+    if wire.asks and any(via is not None and prefix.version == 6 for prefix, via in settings.routes):
+        messages.insert(0, keep_asking(index))
+    if defaults := settings.defaults:
+        messages += default_routes.additions(end.namespace.socket, index, defaults, wire.order)
+    return messages
 
 
-def _links_first(route: tuple[object, object | None]) -> bool:
+def _links_first(route: Route) -> bool:
     return route[1] is not None
 
 
-def _obsolete(end: _End, settings: Settings) -> list[Message]:
-    """What an earlier process gave to an end that is not wanted any more."""
-    socket, index = end.namespace.socket, end.index
-    return [
-        *(remove_route(index, prefix, via) for prefix, via in reading.routes(socket, index) - settings.routes),
-        *(remove_address(index, address) for address in reading.addresses(socket, index) - settings.addresses),
+def _in_time(addresses: Sequence[Interface]) -> list[Interface]:
+    """In which order to add them: the kernel puts a new IPv4 address behind others, and an IPv6 one before them."""
+    return [address for address in addresses if address.version == 4] + [
+        address for address in reversed(addresses) if address.version == 6
     ]
 
 
-def _differences(index: int, before: Settings, after: Settings, mac: str) -> list[Message]:
+def _remove_obsolete(end: _End, settings: Settings) -> None:
+    """Remove what an earlier process gave to an end that is not wanted any more; the addresses are in order then."""
+    socket, index = end.namespace.socket, end.index
+    routes, addresses = reading.routes(socket, index), reading.addresses(socket, index)
+    obsolete = [each for each in routes if (each.prefix, each.via) not in settings.routes or not _has_its_metric(each)]
+    removals = [remove_route(index, each.prefix, each.via, each.metric) for each in obsolete]
+    socket.apply([*removals, *_address_changes(index, addresses, settings.addresses)])
+    _remove_defaults(end, {(each.prefix, each.via) for each in obsolete if not each.prefix.prefixlen})
+
+
+def _has_its_metric(route: TableRoute) -> bool:
+    return route.metric == metric_of(route.prefix)
+
+
+def _remove_defaults(end: _End, routes: Collection[Route]) -> None:
+    if routes:
+        default_routes.remove(end.namespace.socket, end.index, routes)
+
+
+def _differences(end: _End, wire: Wire, before: Settings, after: Settings, mac: str) -> list[Message]:
+    index = end.index
     added = Settings(
-        after.addresses - before.addresses,
-        after.routes - before.routes,
-        after.neighbors - before.neighbors,
-        after.known - before.known,
+        (),
+        _without(after.routes, before.routes),
+        _without(after.neighbors, before.neighbors),
+        _without(after.known, before.known),
     )
     return [
-        *(remove_route(index, prefix, via) for prefix, via in before.routes - after.routes),
-        *(remove_neighbor(index, address) for address in before.neighbors - after.neighbors),
-        *(remove_address(index, address) for address in before.addresses - after.addresses),
-        *_additions(index, added, mac),
+        *(remove_route(index, prefix, via) for prefix, via in _without(before.routes, after.routes)),
+        *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
+        *_address_changes(index, before.addresses, after.addresses),
+        *_additions(end, wire, added, mac),
     ]
+
+
+def _without(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    if some == others:
+        return ()
+    known = set(others)
+    return tuple(each for each in some if each not in known)
+
+
+def _address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
+    """Have the addresses of `after`, in this order; those that stay and keep their place are not touched.
+
+    What is new comes before anything goes: with its last IPv4 address a link loses all of its IPv4 routes.
+    """
+    if tuple(before) == tuple(after):
+        return []
+    messages: list[Message] = []
+    for version in (4, 6):
+        wanted = [address for address in _in_time(after) if address.version == version]
+        there = [address for address in _in_time(before) if address.version == version]
+        kept = [address for address in there if address in wanted]
+        same = next((n for n, pair in enumerate(zip(kept, wanted, strict=False)) if pair[0] != pair[1]), len(kept))
+        for address in wanted[same:]:
+            messages += [remove_address(index, address)] if address in kept else []
+            messages.append(add_address(index, address))
+        gone = [address for address in there if address not in wanted]
+        messages += [remove_address(index, address) for address in gone]
+        if gone or same < len(kept):  # IPv4 addresses of one subnet go with the first of them
+            messages += [add_address(index, address) for address in wanted if _has_subnet(address)]
+    return messages
+
+
+def _has_subnet(address: Interface) -> bool:
+    return address.version == 4 and address.network.num_addresses > 1
 
 
 def _link(end: _End) -> LinkEnd:

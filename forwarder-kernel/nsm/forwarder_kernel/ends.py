@@ -5,15 +5,17 @@ The client's end has the source addresses and routes, the endpoint's end the des
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
+from nsm.apis import connectioncontext
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import IpContext, IpNeighbor, Route
+from nsm.apis.connectioncontext import IpContext, IpNeighbor
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.core import InvalidRequest, Refused
-from nsm.chains.model import ipcontext, values
+from nsm.chains.model import ipcontext, policies, values
 from nsm.chains.model.addresses import read_address, read_interface
 from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.interface_name import fault
@@ -22,7 +24,11 @@ from nsm.chains.model.networks import Networks
 from .netlink import Address, Interface, Network
 from .tunnels import Tunnel, Wireguard
 
+Route = tuple[Network, Address | None]
+"""A prefix and its next hop; None: it is on the link."""
 MIN_IPV6_MTU = 1280
+MAX_ORDER = 900
+_NUMBER = re.compile(r"-([0-9]{1,6})\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +41,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an end is set to."""
+    """What an end is set to; everything in the connection's order, once."""
 
-    addresses: frozenset[Interface]
-    routes: frozenset[tuple[Network, Address | None]]
-    neighbors: frozenset[Address]
+    addresses: tuple[Interface, ...]
+    """Packets that name no source come from the first of their family."""
+    routes: tuple[Route, ...]
+    neighbors: tuple[Address, ...]
     """Opposite addresses, which are reached at the opposite end's hardware address."""
-    known: frozenset[tuple[Address, str]]
+    known: tuple[tuple[Address, str], ...]
     """Neighbors that the connection itself names."""
+    proxy_arp: bool = False
+    """Whether this end answers for every IPv4 address that it routes to: the other one takes all to be on the link."""
+
+    @property
+    def defaults(self) -> tuple[Route, ...]:
+        """The default routes among the routes."""
+        return tuple(route for route in self.routes if not route[0].prefixlen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,15 @@ class Wire:
     mtu: int
     arp: bool
     tunnel: Tunnel | None = None
+    order: int = 0
+    """Its place among its client's wires: of several with the same route the first one is used."""
+    accept_ra: bool = field(default=False, compare=False)
+    """Whether the client's end takes addresses and routes from IPv6 router advertisements."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether its ends ask for the hardware addresses of their next hops."""
+        return self.arp and not isinstance(self.tunnel, Wireguard)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -68,7 +91,9 @@ class Wire:
         return tuple(end.place for end in self.ends)
 
 
-def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None = None) -> Wire:
+def wire_of(
+    connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None = None, *, accept_ra: bool = False
+) -> Wire:
     """The wire that a connection describes; a side that is KERNEL has its end here.
 
     Raises `InvalidRequest` that names what is wrong.
@@ -78,12 +103,23 @@ def wire_of(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tun
     arp = connection.payload == ETHERNET
     knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
     has_macs = not isinstance(tunnel, Wireguard)
-    known = frozenset(map(_neighbor, ip.ip_neighbors)) if has_macs else frozenset[tuple[Address, str]]()
+    known = tuple(dict.fromkeys(map(_neighbor, ip.ip_neighbors))) if has_macs else ()
     client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), known, knows=knows)
     endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), known, knows=knows)
+    if arp and any(policies.is_to_the_link(policy) for policy in ip.policies):
+        endpoint = replace(endpoint, proxy_arp=True)
     sides = ((near, client), (far, endpoint))
     ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
-    return Wire(ends, _mtu(context.mtu if context is not None else 0, ends), arp, tunnel)
+    mtu = _mtu(context.mtu if context is not None else 0, ends)
+    return Wire(ends, mtu, arp, tunnel, order_of(connection), accept_ra)
+
+
+def order_of(connection: Connection) -> int:
+    """The place of a connection among its client's: ids of clients end in it, as upstream's do (`nsc-0`, `nsc-1`)."""
+    path = connection.path
+    name = path.path_segments[0].id if path is not None and path.path_segments else connection.id
+    digits = _NUMBER.search(name)
+    return min(int(digits[1]), MAX_ORDER) if digits is not None else 0
 
 
 def check_own_namespace(settings: Settings, node: Networks) -> None:
@@ -94,32 +130,32 @@ def check_own_namespace(settings: Settings, node: Networks) -> None:
             raise Refused(f"{network} would cut the node off: the wire's end is in the node's own network namespace")
 
 
-def _client_routes(ip: IpContext) -> list[Route]:
+def _client_routes(ip: IpContext) -> list[connectioncontext.Route]:
     return [*ipcontext.dst_ip_routes(ip), *ipcontext.src_routes_with_next_hop(ip)]
 
 
-def _endpoint_routes(ip: IpContext) -> list[Route]:
+def _endpoint_routes(ip: IpContext) -> list[connectioncontext.Route]:
     return [*ipcontext.src_ip_routes(ip), *ipcontext.dst_routes_with_next_hop(ip)]
 
 
 def _settings(
     own: Sequence[str],
     opposite: Sequence[str],
-    routes: Sequence[Route],
-    known: frozenset[tuple[Address, str]],
+    routes: Sequence[connectioncontext.Route],
+    known: tuple[tuple[Address, str], ...],
     *,
     knows: bool,
 ) -> Settings:
-    ends = frozenset(_interface(text).ip for text in opposite)
+    ends = dict.fromkeys(_interface(text).ip for text in opposite)
     return Settings(
-        addresses=frozenset(_interface(text) for text in own),
-        routes=frozenset(_routes(routes, ends)),
-        neighbors=ends if knows else frozenset(),
+        addresses=tuple(dict.fromkeys(_interface(text) for text in own)),
+        routes=tuple(dict.fromkeys(_routes(routes, ends))),
+        neighbors=tuple(ends) if knows else (),
         known=known,
     )
 
 
-def _routes(routes: Sequence[Route], ends: frozenset[Address]) -> list[tuple[Network, Address | None]]:
+def _routes(routes: Sequence[connectioncontext.Route], ends: Collection[Address]) -> list[Route]:
     """A route to the opposite end itself has no next hop: it is on the link."""
     parsed = []
     for route in routes:
@@ -129,7 +165,7 @@ def _routes(routes: Sequence[Route], ends: frozenset[Address]) -> list[tuple[Net
     return parsed
 
 
-def _next_hop(route: Route, prefix: Network) -> Address:
+def _next_hop(route: connectioncontext.Route, prefix: Network) -> Address:
     address = _address(route.next_hop)
     if address.version != prefix.version:
         raise InvalidRequest(f"route {prefix} via {address}: both must be IPv4 or both IPv6")

@@ -13,6 +13,8 @@ from .ends import Wire, wire_of
 from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
 
+ACCEPT_RA = "accept-ra"
+"""The label by which a client takes addresses and routes from IPv6 router advertisements: ``accept-ra=true``."""
 LIVE: Key[LiveWire] = Key("wire")
 """The wire of a connection, while there is one: set by what makes it, read by what looks at it."""
 
@@ -30,13 +32,14 @@ class KernelWire(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the endpoint answer, then make or change the wire."""
+        accept_ra = call.connection.labels.get(ACCEPT_RA) == "true"  # what the client says, and not the endpoint
         connection = await rest.request(call)
         near, far = connection.mechanism, self._far_side.far_side(call)
         tunnel = _tunnel(call, near, far)
         assert near is not None
         assert far is not None
         _note_interfaces(connection, near, far, tunnel)
-        wire = wire_of(connection, near, far, tunnel)
+        wire = wire_of(connection, near, far, tunnel, accept_ra=accept_ra)
         live = call.live.get(LIVE)
         if live is not None and not await self._still_fits(call, live, wire):
             live = None

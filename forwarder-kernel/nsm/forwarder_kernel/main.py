@@ -18,6 +18,7 @@ from .chain import OFFERED, forwarder
 from .counters import Counters
 from .dataplane import Dataplane
 from .netlink import Address
+from .policy_tables import FROM_1, RESERVED
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
 
@@ -46,6 +47,12 @@ def _mechanisms(value: str) -> tuple[str, ...]:
     return wanted
 
 
+def _tables(value: str) -> str:
+    if value not in (FROM_1, RESERVED):
+        raise ValueError(f"expected {FROM_1} or {RESERVED}")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     """Where to listen, and as what to register."""
@@ -64,6 +71,9 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
         "", _uplinks, "a YAML file that says which of the node's interfaces VLANs are on, by labels"
     )
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
+    route_tables: str = variable(
+        FROM_1, _tables, "numbers of policy routes' tables: from-1, the first free ones, or reserved, 1314062336 and on"
+    )
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
     )
@@ -101,6 +111,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         dataplane=dataplane,
         observers=[counters],
         unchecked_namespaces=config.unchecked_namespaces,
+        route_tables=config.route_tables,
         limits=config.limits,
     )
     provided = [Provided(config.nsname, labels=config.labels)]

@@ -20,17 +20,19 @@ Policies = Mapping[Selector, Routes]
 _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 
 
-def policies_of(context: IpContext) -> dict[Selector, dict[Network, Address | None]]:
+def policies_of(context: IpContext, *, has_frames: bool = False) -> dict[Selector, dict[Network, Address | None]]:
     """The policies of a connection. Raises `InvalidRequest` that names the policy and what is wrong with it.
 
-    One without routes sends everything to the endpoint. One that names no family (neither a source nor routes) is
-    for each family in which the client has addresses. Several that select the same packets are one.
+    One without routes sends everything to the endpoint; on a wire that `has_frames`, all of IPv4 is on the link then,
+    as upstream has it, and the endpoint's end answers for it. One that names no family (neither a source nor routes)
+    is for each family in which the client has addresses. Several that select the same packets are one.
     """
     found: dict[Selector, dict[Network, Address | None]] = {}
     for number, policy in enumerate(context.policies, 1):
         try:
+            to_link = has_frames and texts.is_to_the_link(policy)
             for selector, prefix, via in _routes(policy, context):
-                found.setdefault(selector, {})[prefix] = via
+                found.setdefault(selector, {})[prefix] = None if to_link and selector.version == 4 else via
         except ValueError as error:
             raise InvalidRequest(f"policy route {number} ({_told(policy)}) cannot be: {error}") from None
     return found

@@ -1,19 +1,14 @@
 """Policy routes: packets of a client that a policy selects go over the wire by a table of their own.
 
-Every policy has a rule and a table, in the client's namespace. Tables are of a reserved range; which link a table
-serves is written in its routes, and both rules and routes carry the protocol number of this mesh. So what belongs to a
-wire can be read from the kernel, by this process and by the one that comes after it, and wires of several forwarders
-can share a namespace. A rule stands for as long as its table has routes: one whose table is empty has lost its link.
+The rules and tables are in the client's namespace; see `policy_tables`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,35 +16,15 @@ from typing import TypeVar
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
-from nsm.chains.core import Call, Conflict, Element, Exhausted, Handler, Key, MeshError, Refused, both_to_the_end
+from nsm.apis.payloads import ETHERNET
+from nsm.chains.core import Call, Conflict, Element, Handler, Key, MeshError, Refused, both_to_the_end
 
-from .netlink import Message, Namespace, Namespaces, NetlinkError, Socket
-from .netlink.rules import (
-    Rule,
-    Selector,
-    TableRoute,
-    add_rule,
-    add_table_route,
-    ask_for_rules,
-    ask_for_table_routes,
-    read_rule,
-    read_table_route,
-    remove_rule,
-    remove_table_route,
-)
+from .ends import order_of
+from .netlink import Namespace, Namespaces
 from .policies import Policies, Routes, policies_of
-
-FIRST_TABLE, LAST_TABLE = 0x4E530000, 0x4E53FFFF
-"""The tables that this mesh may use, in any namespace: 1314062336 to 1314127871."""
-FIRST_PRIORITY, LAST_PRIORITY = 10000, 29999
-"""The priorities of its rules: behind the kernel's table `local` (0), before `main` (32766)."""
+from .policy_tables import FROM_1, PolicyLink, has_any, install
 
 T = TypeVar("T")
-Table = tuple[int, int]
-"""Family (4 or 6) and number: the two families have tables of their own."""
-_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
-_THERE = frozenset({errno.EEXIST})
-_TRIES = 5
 
 
 class PolicyRoutes(Element):
@@ -60,7 +35,9 @@ class PolicyRoutes(Element):
     `NetlinkError` for one that the kernel refuses; the connection's policies are as before then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tables: str = FROM_1) -> None:
+        """`tables` says which numbers they get: `policy_tables.FROM_1` or `RESERVED`."""
+        self._tables = tables
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="policy-routes")
         self._namespaces: Namespaces | None = None
         self._installed: Key[_Installed] = Key("policy routes")
@@ -71,10 +48,10 @@ class PolicyRoutes(Element):
         near = connection.mechanism
         if near is None or near.type != KERNEL:
             return connection
-        policies = policies_of(_ip_context(connection))
+        policies = policies_of(_ip_context(connection), has_frames=connection.payload == ETHERNET)
         installed = call.live.get(self._installed)
         if installed is None:
-            installed = call.live.put(self._installed, _Installed())
+            installed = call.live.put(self._installed, _Installed(order_of(connection)))
             call.undo.add(lambda: self._remove(call))
         elif not policies and not installed.policies:
             return connection
@@ -112,7 +89,7 @@ class PolicyRoutes(Element):
         namespace = installed.namespace = installed.namespace or self._take(place[0])
         try:
             self._protect_node(namespace, policies)
-            if policies or installed.policies or _rules(namespace.socket):
+            if has_any(namespace.socket) or policies or installed.policies:
                 self._keep_in_step(installed, namespace, policies)
         finally:
             if not installed.policies:
@@ -136,18 +113,19 @@ class PolicyRoutes(Element):
 
     def _change(self, installed: _Installed, namespace: Namespace, index: int, policies: Policies) -> None:
         before = installed.policies if index == installed.index else {}
+        link = PolicyLink(index, installed.place[1], installed.order)
         try:
-            _set(namespace, installed.place[1], index, policies)
+            install(namespace, link, policies, self._tables)
         except MeshError:
             with contextlib.suppress(MeshError):
-                _set(namespace, installed.place[1], index, before)
+                install(namespace, link, before, self._tables)
             raise
         installed.index, installed.policies = index, policies
 
     def _uninstall(self, installed: _Installed) -> None:
         if installed.namespace is not None:
             try:
-                _set(installed.namespace, installed.place[1], installed.index, {})
+                install(installed.namespace, PolicyLink(installed.index, installed.place[1], installed.order), {})
             finally:
                 self._let_go(installed)
 
@@ -167,6 +145,8 @@ class PolicyRoutes(Element):
 class _Installed:
     """What one connection has; its namespace is held for as long as there are policies."""
 
+    order: int
+    """The place of its wire among those of its client."""
     place: tuple[str, str] = "", ""
     """URL of the namespace, and the interface's name there."""
     namespace: Namespace | None = None
@@ -179,145 +159,5 @@ def _ip_context(connection: Connection) -> IpContext:
     return context.ip_context if context is not None and context.ip_context is not None else IpContext()
 
 
-def _in_order(policies: Policies) -> list[tuple[Selector, Routes]]:
+def _in_order(policies: Policies) -> list[tuple[object, Routes]]:
     return list(policies.items())
-
-
-# --- the kernel's rules and tables
-
-
-class _Found:
-    """The rules and tables of this mesh in one namespace, as the kernel has them."""
-
-    def __init__(self, socket: Socket, index: int) -> None:
-        self.rules, self.routes = _rules(socket), _table_routes(socket)
-        self.own_routes = {route for route in self.routes if route.index == index}
-        own = {_table(route) for route in self.own_routes}
-        self.own_rules = {rule for rule in self.rules if (rule.selector.version, rule.table) in own}
-
-    def lost_rules(self) -> set[Rule]:
-        """The rules whose table is empty: their link is gone, and whoever finds them removes them."""
-        full = {_table(route) for route in self.routes}
-        return {rule for rule in self.rules if (rule.selector.version, rule.table) not in full}
-
-    def free_tables(self, count: int) -> list[int]:
-        """Some that nobody uses. Raises `Exhausted`."""
-        taken = {rule.table for rule in self.rules} | {route.table for route in self.routes}
-        if LAST_TABLE - FIRST_TABLE + 1 - len(taken) < count:
-            raise Exhausted(f"no routing table is left between {FIRST_TABLE} and {LAST_TABLE}")
-        free: dict[int, None] = {}
-        while len(free) < count:
-            number = FIRST_TABLE + secrets.randbelow(LAST_TABLE - FIRST_TABLE + 1)
-            if number not in taken:
-                free[number] = None
-        return list(free)
-
-
-def _set(namespace: Namespace, name: str, index: int, policies: Policies) -> None:
-    """Give the link `index` these policies and no others; what is there already is not touched.
-
-    A table is filled before its rule comes, and its rule goes before it is emptied. Raises `NetlinkError`.
-    """
-    found = _Found(namespace.socket, index)
-    there = {rule.selector: rule for rule in found.own_rules}
-    tables = {selector: there[selector].table for selector in policies if selector in there}
-    known = _routes(index, policies, tables)
-    _apply(namespace, name, [add_table_route(route) for route in known - found.own_routes])
-    tables |= _fill_new_tables(
-        namespace, name, index, policies, found, [each for each in policies if each not in there]
-    )
-    priorities = priorities_of([there[each].priority if each in there else None for each in policies])
-    rules = {Rule(each, tables[each], priority) for each, priority in zip(policies, priorities, strict=True)}
-    _apply(namespace, name, [add_rule(rule) for rule in rules - found.own_rules])
-    replaced = {(route.table, route.prefix) for route in known}
-    obsolete = {route for route in found.own_routes - known if (route.table, route.prefix) not in replaced}
-    removals = [remove_rule(rule) for rule in (found.own_rules - rules) | found.lost_rules()]
-    removals += [remove_table_route(route) for route in obsolete]
-    namespace.socket.apply(removals, ignore=_GONE)
-
-
-def _fill_new_tables(
-    namespace: Namespace, name: str, index: int, policies: Policies, found: _Found, selectors: Sequence[Selector]
-) -> dict[Selector, int]:
-    """Choose tables and fill them; one that another process chose at this moment is left to it. Raises `Conflict`."""
-    for _ in range(_TRIES if selectors else 0):
-        tables = dict(zip(selectors, found.free_tables(len(selectors)), strict=True))
-        routes = _routes(index, policies, tables)
-        try:
-            _apply(namespace, name, [add_table_route(route, exclusive=True) for route in routes])
-            if not any(
-                route.index != index and route.table in tables.values() for route in _table_routes(namespace.socket)
-            ):
-                return tables
-        except NetlinkError as error:
-            if error.errno != errno.EEXIST:
-                raise
-        namespace.socket.apply([remove_table_route(route) for route in routes], ignore=_GONE)
-    if selectors:
-        raise Conflict(f"another process takes every routing table that is free in {namespace.where}")
-    return {}
-
-
-def priorities_of(there: Sequence[int | None]) -> list[int]:
-    """Priorities that grow from rule to rule; those that are there are kept if they grow and leave room."""
-    kept: list[int | None] = []
-    highest = FIRST_PRIORITY - 1
-    for priority in there:
-        grows = priority is not None and highest < priority <= LAST_PRIORITY
-        highest = priority if grows and priority is not None else highest
-        kept.append(priority if grows else None)
-    return _spread(kept) or _spread([None] * len(there)) or []
-
-
-def _spread(kept: Sequence[int | None]) -> list[int] | None:
-    """Put what is None evenly between its neighbors; None if there is no room."""
-    result: list[int] = []
-    below, missing = FIRST_PRIORITY - 1, 0
-    for priority in [*kept, LAST_PRIORITY + 1]:
-        if priority is None:
-            missing += 1
-            continue
-        if priority - below <= missing:
-            return None
-        result += [below + (priority - below) * nth // (missing + 1) for nth in range(1, missing + 1)]
-        result.append(priority)
-        below, missing = priority, 0
-    return result[:-1]
-
-
-def _routes(index: int, policies: Policies, tables: Mapping[Selector, int]) -> set[TableRoute]:
-    return {
-        TableRoute(table, index, prefix, via)
-        for selector, table in tables.items()
-        for prefix, via in policies[selector].items()
-    }
-
-
-def _rules(socket: Socket) -> set[Rule]:
-    answers = [answer for version in (4, 6) for answer in socket.dump(ask_for_rules(version))]
-    return {rule for answer in answers if (rule := read_rule(answer)) is not None and _is_ours(rule.table)}
-
-
-def _table_routes(socket: Socket) -> set[TableRoute]:
-    answers = [answer for version in (4, 6) for answer in socket.dump(ask_for_table_routes(version))]
-    found = [read_table_route(answer) for answer in answers]
-    return {route for route in found if route is not None and _is_ours(route.table)}
-
-
-def _table(route: TableRoute) -> Table:
-    return route.prefix.version, route.table
-
-
-def _is_ours(table: int) -> bool:
-    return FIRST_TABLE <= table <= LAST_TABLE
-
-
-def _apply(namespace: Namespace, name: str, messages: Sequence[Message]) -> None:
-    """Make changes; where IPv6 is off by default, switch it on for the link."""
-    try:
-        namespace.socket.apply(messages)
-    except NetlinkError as error:
-        if error.errno != errno.EACCES:
-            raise
-        namespace.enable_ipv6(name)
-        namespace.socket.apply(messages, ignore=_THERE)

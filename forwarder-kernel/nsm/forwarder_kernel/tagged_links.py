@@ -81,6 +81,7 @@ class TaggedLinks:
             if error.errno == errno.EOPNOTSUPP:
                 raise Unsupported(f"this kernel has no 802.1q, which VLAN {vlan} of {uplink.name} needs") from error
             raise
+        own.refuse_advertisements(name)  # it is there for wires, and not for the node itself
         try:
             own.socket.apply([set_up(index, f"{self._mark}{vlan} of {uplink.name}")])
         except NetlinkError:

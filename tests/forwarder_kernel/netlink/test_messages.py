@@ -2,6 +2,7 @@
 
 import base64
 import ipaddress
+import socket
 import struct
 
 import pytest
@@ -9,6 +10,7 @@ from pyroute2.netlink.generic.wireguard import wgmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nsm.forwarder_kernel.netlink import encoding, messages, wireguard
@@ -104,18 +106,20 @@ def test_addresses_are_added_and_removed(text):
         ("fd00::/128", None, 0, 0),
         ("fd01::/64", "fd00::", 0, 4),
         ("0.0.0.0/0", "10.0.0.0", 0, 4),
+        ("::/0", "fd00::", 0, 4),
     ],
 )
 def test_routes_go_to_the_link_or_to_a_next_hop_on_it(prefix, via, scope, flags):
-    """Beside routes of others to the same prefix, and before them."""
+    """Beside routes of others to the same prefix, and before them; default routes behind them."""
     network, hop = ipaddress.ip_network(prefix), ipaddress.ip_address(via) if via else None
     for message, command in ((messages.add_route(9, network, hop), 24), (messages.remove_route(9, network, hop), 25)):
         found, attributes = read(rtmsg, message)
         assert (found["header"]["type"], found["dst_len"], found["scope"]) == (command, network.prefixlen, scope)
         assert (found["table"], found["proto"], found["type"], found["flags"]) == (254, 110, 1, flags)
         wanted = {"RTA_DST": str(network.network_address), "RTA_OIF": 9, **({"RTA_GATEWAY": via} if via else {})}
-        wanted |= {"RTA_PRIORITY": 512} if network.version == 6 else {}
-        assert attributes == wanted
+        metric = 2_000_000_000 if not network.prefixlen else {4: 0, 6: 512}[network.version]
+        assert attributes == wanted | ({"RTA_PRIORITY": metric} if metric else {})
+    assert read(rtmsg, messages.remove_route(9, network, hop, 1024))[1]["RTA_PRIORITY"] == 1024
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
@@ -244,3 +248,21 @@ def test_what_is_so_already_is_fine():
     ):
         assert {errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENOENT} <= message.fine
     assert messages.add_address(9, address).fine == frozenset()
+
+
+def test_a_link_goes_on_asking_for_next_hops():
+    found, attributes = read(ndtmsg, messages.keep_asking(9))
+    assert (found["header"]["type"], found["family"], attributes["NDTA_NAME"]) == (67, socket.AF_INET6, "ndisc_cache")
+    parameters = dict(attributes["NDTA_PARMS"]["attrs"])
+    assert (parameters["NDTPA_IFINDEX"], parameters["NDTPA_MCAST_PROBES"]) == (9, 1 << 20)
+
+
+def test_a_link_answers_for_others_only_if_it_is_told_to():
+    """As the kernel reads it: the settings of IPv4 among those of all families, each by its number."""
+
+    def families(message):
+        return encoding.attributes_in(message.data, encoding.HEADER.size + encoding.LINK.size).get(26)
+
+    assert families(messages.set_up(9, "nsm f c")) is None
+    settings = encoding.attributes_in(families(messages.set_up(9, "nsm f c", proxy_arp=True)))[socket.AF_INET]
+    assert encoding.attributes_in(encoding.attributes_in(settings)[1]) == {3: struct.pack("=I", 1)}

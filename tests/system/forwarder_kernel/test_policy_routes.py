@@ -11,9 +11,10 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, PolicyRoute, Route
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Conflict, InvalidRequest, MeshError
-from nsm.forwarder_kernel import policy_routes
+from nsm.forwarder_kernel import policy_tables
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.policy_routes import FIRST_TABLE, LAST_TABLE, PolicyRoutes
+from nsm.forwarder_kernel.policy_routes import PolicyRoutes
+from nsm.forwarder_kernel.policy_tables import FIRST_TABLE, FROM_1, LAST_TABLE, RESERVED
 from nsm.mesh import namespaces
 from tests.system.forwarder_kernel.test_dataplane import Host, wire
 
@@ -142,18 +143,18 @@ def host(address):
 class Connections:
     """A forwarder's chain, as far as it is about policy routes."""
 
-    def __init__(self, client):
-        self.element, self.path = PolicyRoutes(), client.path
+    def __init__(self, client, numbers=FROM_1):
+        self.element, self.path = PolicyRoutes(numbers), client.path
         self.chain = Chain([Begin(), self.element])
 
-    async def request(self, *policies, name="two", connection_id=None, path=None):
+    async def request(self, *policies, name="two", connection_id=None, path=None, payload=""):
         ours, theirs = zip(IPV4[name], IPV6[name], strict=True) if name in IPV4 else ([], [])
         ip = IpContext(
             src_ip_addrs=[host(a) for a in ours], dst_ip_addrs=[host(a) for a in theirs], policies=list(policies)
         )
         mechanism = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{path or self.path}", "name": name})
         context = ConnectionContext(ip_context=ip)
-        connection = Connection(id=connection_id or name, mechanism=mechanism, context=context)
+        connection = Connection(id=connection_id or name, mechanism=mechanism, context=context, payload=payload)
         await self.chain.request(Call(NetworkServiceRequest(connection=connection)))
 
     async def close(self, name="two"):
@@ -168,22 +169,26 @@ async def connections(mesh):
 
 
 def rules(client):
-    """Our rules, as `ip` shows them: selector and table."""
-    found = [rule for family in ("-4", "-6") for rule in client.json(family, "rule") if rule.get("protocol") == "110"]
+    """Our rules, as `ip` shows them, by family and priority: source, protocol and port."""
+    found = [client.json(family, "rule") for family in ("-4", "-6")]
+    ours = [rule for rules in found for rule in sorted(rules, key=lambda rule: rule["priority"]) if is_ours(rule)]
     return [
         (rule["src"], rule.get("ipproto"), rule.get("dport") or (rule.get("dport_start"), rule.get("dport_end")))
-        for rule in sorted(found, key=lambda rule: (":" in rule["src"], rule["priority"]))
+        for rule in ours
     ]
 
 
+def is_ours(rule):
+    return rule.get("protocol") == "110"
+
+
 def tables(client):
-    """Our tables, and what is in them."""
+    """All tables but the kernel's own, and what is in them."""
     found = {}
     for family in ("-4", "-6"):
         for route in client.json(family, "route", "show", "table", "all"):
-            number = int(route["table"]) if str(route.get("table", "")).isdigit() else 0
-            if FIRST_TABLE <= number <= LAST_TABLE:
-                found.setdefault(number, set()).add((route["dst"], route.get("gateway")))
+            if str(route.get("table", "")).isdigit():
+                found.setdefault(int(route["table"]), set()).add((route["dst"], route.get("gateway")))
     return found
 
 
@@ -231,17 +236,37 @@ async def test_rules_are_tried_in_the_order_of_the_list(mesh, connections):
         assert rules(client) == expected
 
 
-async def test_tables_are_in_the_reserved_range_and_rules_say_whose_they_are(mesh, connections):
+async def test_tables_have_the_first_numbers_that_nobody_uses_in_the_order_of_the_policies(mesh, connections):
+    """As upstream's examples look for them; what is for both families has one number in both."""
     client = mesh[0]
-    await connections.request(HTTP, DNS, ICMP6)
+    client.run("ip", "-6", "route", "add", "fd55::/64", "dev", "one", "table", "2")
+    client.run("ip", "rule", "add", "from", "192.0.2.1", "lookup", "4")
+    await connections.request(HTTP, PolicyRoute(proto="17", dst_port="7"), DNS, ICMP6)
     assert rules(client) == [
         ("10.0.0.3", "udp", (80, 90)),
+        ("all", "udp", 7),
         ("all", "udp", 53),
+        ("all", "udp", 7),
         ("fd00::3", "ipv6-icmp", (None, None)),
     ]
-    assert sorted(tables(client).values(), key=str) == sorted(
-        [{("default", "10.0.0.2")}, {("172.16.0.0/12", "10.0.0.2")}, {("default", "fd00::2")}], key=str
-    )
+    found = tables(client)
+    assert found.pop(2) == {("fd55::/64", None)}
+    assert found == {
+        1: {("default", "10.0.0.2")},
+        3: {("default", "10.0.0.2"), ("default", "fd00::2")},
+        5: {("172.16.0.0/12", "10.0.0.2")},
+        6: {("default", "fd00::2")},
+    }
+
+
+async def test_tables_can_be_in_a_range_of_their_own(mesh):
+    connections = Connections(mesh[0], RESERVED)
+    await connections.request(HTTP, DNS, ICMP6)
+    found = tables(mesh[0])
+    assert len(found) == 3
+    assert all(FIRST_TABLE <= number <= LAST_TABLE for number in found)
+    await connections.close()
+    await connections.chain.aclose()
 
 
 async def test_a_refresh_removes_what_is_obsolete_and_touches_nothing_that_is_unchanged(mesh, connections, watch):
@@ -257,9 +282,9 @@ async def test_a_refresh_removes_what_is_obsolete_and_touches_nothing_that_is_un
     assert changes.seen() == ["+route", "+rule"]
     more = PolicyRoute(proto="17", dst_port="53", routes=[*DNS.routes, Route(prefix="192.168.0.0/16")])
     await connections.request(ANY, more, ICMP6)
-    assert changes.seen() == ["+route"]
+    assert changes.seen() == ["+route", "+rule"]  # a rule for each length of prefix
     await connections.request(ANY, DNS, ICMP6)
-    assert changes.seen() == ["-route"]
+    assert changes.seen() == ["-route", "-rule"]
     moved = PolicyRoute(from_="10.0.0.9/32", routes=[Route(prefix="0.0.0.0/0", next_hop="10.0.0.3")])
     with pytest.raises(MeshError, match="the kernel refused to add route 0.0.0.0/0"):
         await connections.request(moved, DNS, ICMP6)
@@ -286,19 +311,17 @@ async def test_a_forwarder_that_starts_again_finds_its_policy_routes(mesh, watch
     await third.chain.aclose()
 
 
-async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh, monkeypatch):
-    """Neither when both choose the same table."""
+async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh):
     client = mesh[0]
     one, two = Connections(client), Connections(client)
-    numbers = iter([7, 7, 8, 7, 9])
-    monkeypatch.setattr(policy_routes.secrets, "randbelow", lambda _count: next(numbers))
     await one.request(DNS, name="one")
     await two.request(DNS, name="two")
-    assert set(tables(client)) == {FIRST_TABLE + 7, FIRST_TABLE + 8}
+    assert set(tables(client)) == {1, 2}
     assert rules(client) == [("all", "udp", 53)] * 2
     await one.close("one")
-    assert set(tables(client)) == {FIRST_TABLE + 8}
+    assert set(tables(client)) == {2}
     await two.request(ANY, name="two")
+    assert set(tables(client)) == {1}
     assert len(rules(client)) == 1
     await two.close("two")
     assert nothing_is_left(client)
@@ -310,29 +333,25 @@ async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh, mo
 async def test_a_table_that_another_process_takes_at_the_same_moment_is_left_to_it(
     mesh, connections, monkeypatch, theirs
 ):
-    client = mesh[0]
-    numbers = iter([FIRST_TABLE + 1, FIRST_TABLE + 2])
+    client, free = mesh[0], policy_tables._free
 
-    def free(_self, _count):
-        number = next(numbers)
-        if number == FIRST_TABLE + 1:
-            client.run("ip", "route", "add", theirs, "dev", "one", "table", str(number), "proto", "110")
-        return [number]
+    def taken_meanwhile(taken, numbers):
+        for number in free(taken, numbers):
+            if number == 1:
+                client.run("ip", "route", "add", theirs, "dev", "one", "table", "1", "proto", "110", "metric", "1")
+            yield number
 
-    monkeypatch.setattr(policy_routes._Found, "free_tables", free)
+    monkeypatch.setattr(policy_tables, "_free", taken_meanwhile)
     await connections.request(DNS)
-    assert tables(client) == {
-        FIRST_TABLE + 1: {(theirs, None)},
-        FIRST_TABLE + 2: {("172.16.0.0/12", "10.0.0.2")},
-    }
+    assert tables(client) == {1: {(theirs, None)}, 2: {("172.16.0.0/12", "10.0.0.2")}}
     await connections.close()
-    assert tables(client) == {FIRST_TABLE + 1: {(theirs, None)}}
+    assert tables(client) == {1: {(theirs, None)}}
 
 
 async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, connections):
     client, ends, plane, pairs = mesh
     await connections.request(HTTP, DNS)
-    before = rules(client)
+    before, numbers = rules(client), set(tables(client))
     await plane.remove(pairs[1])
     assert tables(client) == {}
     ours, theirs = IPV4["two"]
@@ -340,8 +359,7 @@ async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, conn
         wire(client, ends[1], names=("two", "nse"), src_ip_addrs=[host(ours)], dst_ip_addrs=[host(theirs)]), "two"
     )
     await connections.request(HTTP, DNS)
-    assert rules(client) == before
-    assert len(tables(client)) == 2
+    assert (rules(client), set(tables(client))) == (before, numbers)
     await connections.close()
     assert nothing_is_left(client)
 
@@ -403,6 +421,19 @@ async def test_connections_come_and_go_at_once(mesh, connections):
     client = mesh[0]
     policies = [PolicyRoute(dst_port=str(1000 + number)) for number in range(20)]
     await asyncio.gather(connections.request(*policies, name="one"), connections.request(*policies, name="two"))
-    assert len(tables(client)) == 80  # a table for each family, policy and wire
+    assert set(tables(client)) == {*range(1, 41)}  # one for each policy and wire, in both families
     await asyncio.gather(connections.close("one"), connections.close("two"))
     assert nothing_is_left(client)
+
+
+async def test_rules_that_a_lost_wire_left_go_with_the_next_one(mesh):
+    """Its endpoint went with the node's forwarder, so that nobody closed it."""
+    client, ends, plane, _ = mesh
+    everywhere = {"src_routes": [Route(prefix="0.0.0.0/0")], "src_ip_addrs": ["10.0.0.7/32"]}
+    await plane.create(wire(client, ends[0], names=("three", "nse-3"), **everywhere), "three")
+    client.run("ip", "link", "delete", "three")
+    assert len(rules(client)) == 2
+    connections = Connections(client)
+    await connections.request()
+    assert rules(client) == [("all", None, (None, None))]  # what all default routes share, which changes nothing
+    await connections.chain.aclose()

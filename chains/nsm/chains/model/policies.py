@@ -22,6 +22,14 @@ def check(policy: PolicyRoute) -> None:
             raise ValueError(f"source {source} and route {route.prefix} must be both IPv4 or both IPv6")
 
 
+def is_to_the_link(policy: PolicyRoute) -> bool:
+    """Whether a policy of a wire of frames leads to the link itself, as upstream has it: one of IPv4 without routes."""
+    if policy.routes:
+        return False
+    source = read_interface(policy.from_) if policy.from_ else None
+    return source is None or source.version == 4
+
+
 def protocol(text: str) -> int:
     """An IP protocol number; 0, or nothing, is any."""
     if text and not (_is_number(text) and int(text) <= 255):

@@ -18,9 +18,9 @@ NEWROUTE, DELROUTE, GETROUTE = 24, 25, 26
 IFF_UP = 0x1
 IFLA_IFNAME, IFLA_MTU, IFLA_LINKINFO = 3, 4, 18
 INFO_KIND, INFO_DATA = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_TABLE = 1, 4, 5, 6, 15
 SCOPE_UNIVERSE, SCOPE_LINK = 0, 253
-TABLE_MAIN, UNICAST, ONLINK = 254, 1, 4
+TABLE_MAIN, TABLE_LOCAL, UNICAST, ONLINK = 254, 255, 1, 4
 ROUTE_PROTOCOL = 110
 """Marks the routes that this mesh installs, as seen by `ip route show proto 110`."""
 
@@ -88,6 +88,12 @@ def attributes_in(data: bytes, position: int = 0) -> dict[int, bytes]:
         found[kind & _KIND] = data[position + _ATTRIBUTE.size : position + size]
         position += max(_ATTRIBUTE.size, (size + 3) & ~3)
     return found
+
+
+def number_in(attributes: dict[int, bytes], kind: int) -> int:
+    """A number of 32 bits among attributes; 0 if it is not there."""
+    packed = attributes.get(kind)
+    return int(NUMBER.unpack(packed)[0]) if packed else 0
 
 
 def family_of(version: int) -> int:

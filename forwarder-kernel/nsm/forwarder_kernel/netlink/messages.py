@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket
 import struct
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,6 @@ from .encoding import (
     LINK,
     NEWLINK,
     NEWROUTE,
-    NUMBER,
     ONLINK,
     REPLACE,
     ROUTE,
@@ -40,6 +40,7 @@ from .encoding import (
     RTA_DST,
     RTA_GATEWAY,
     RTA_OIF,
+    RTA_PRIORITY,
     SCOPE_UNIVERSE,
     SETLINK,
     TABLE_MAIN,
@@ -53,6 +54,7 @@ from .encoding import (
     family_of,
     link_part,
     number,
+    number_in,
     request,
     scope_of,
     text,
@@ -62,7 +64,7 @@ _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _APPEND = 0x800
 
-_IFF_RUNNING, _IFF_NOARP = 0x40, 0x80
+_IFF_LOOPBACK, _IFF_RUNNING, _IFF_NOARP = 0x08, 0x40, 0x80
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _LOCAL = 2
@@ -75,11 +77,22 @@ _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 
 _VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
 _MACVLAN_MODE, _MACVLAN_BRIDGE, _VLAN_ID = 1, 4, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_PRIORITY, _RTA_METRICS, _RTAX_MTU = 6, 8, 2
+_RTA_METRICS, _RTAX_MTU = 8, 2
 _BEFORE_OTHERS = 512
 """The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
+_AFTER_OTHERS = 2_000_000_000
+"""The metric of our default routes in the main table, where those of others stay in force: see `default_routes`."""
 _NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
 _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
+
+_IFLA_AF_SPEC, _IFLA_INET_CONF, _DEVCONF_PROXY_ARP = 26, 1, 3
+_PROXY_ARP = attribute(
+    _IFLA_AF_SPEC,
+    attribute(socket.AF_INET, attribute(_IFLA_INET_CONF, number(_DEVCONF_PROXY_ARP, 1))),
+)
+_SETNEIGHTBL, _NDTA_NAME, _NDTA_PARMS = 67, 1, 6
+_NDTPA_IFINDEX, _NDTPA_MCAST_PROBES, _NDTPA_MCAST_REPROBES, _FOR_EVER = 1, 11, 17, 1 << 20
+_NEIGHBOR_TABLE = struct.Struct("=B3x")
 
 _GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 _THERE = frozenset({errno.EEXIST})
@@ -164,10 +177,23 @@ def _end(end: LinkEnd, mtu: int) -> bytes:
     return name + number(_IFLA_NET_NS_FD, end.namespace) + mac + (number(IFLA_MTU, mtu) if mtu else b"")
 
 
-def set_up(index: int, alias: str) -> Message:
-    """Write who a link belongs to, and set it up."""
+def set_up(index: int, alias: str, *, proxy_arp: bool = False) -> Message:
+    """Write who a link belongs to, and set it up; with `proxy_arp` it answers for addresses that it routes to."""
     body = link_part(index, IFF_UP) + text(_IFLA_IFALIAS, alias)
-    return request(SETLINK, 0, body, "set the link up")
+    return request(SETLINK, 0, body + (_PROXY_ARP if proxy_arp else b""), "set the link up")
+
+
+def keep_asking(index: int) -> Message:
+    """Let a link ask for IPv6 next hops until they answer.
+
+    Linux gives up after three seconds, and then passes over all routes by that next hop: packets would leave by a wider
+    one, such as the workload's own default route.
+    """
+    parameters = number(_NDTPA_IFINDEX, index) + number(_NDTPA_MCAST_PROBES, _FOR_EVER)
+    parameters += number(_NDTPA_MCAST_REPROBES, _FOR_EVER)
+    body = _NEIGHBOR_TABLE.pack(socket.AF_INET6) + text(_NDTA_NAME, "ndisc_cache")
+    body += attribute(_NDTA_PARMS, parameters)
+    return request(_SETNEIGHTBL, 0, body, "keep asking for next hops", fine=_GONE)
 
 
 def rename(index: int, name: str) -> Message:
@@ -246,25 +272,40 @@ def _address(index: int, address: Interface, command: int, flags: int, about: st
 def add_route(index: int, prefix: Network, via: Address | None) -> Message:
     """Add a route: via a next hop that need not be on a subnet of the link, or to the link itself.
 
-    It goes before routes to the same prefix that are there, of whatever link; they come back when it goes.
+    It goes before routes to the same prefix that are there, of whatever link; they come back when it goes. A default
+    route goes after those of others: one of two whose metrics are the same is used by chance.
     """
     return _route(index, prefix, via, NEWROUTE, CREATE, f"add route {prefix}", _THERE)
 
 
-def remove_route(index: int, prefix: Network, via: Address | None) -> Message:
-    """Remove a route."""
-    return _route(index, prefix, via, DELROUTE, 0, f"remove route {prefix}", _GONE)
+def remove_route(index: int, prefix: Network, via: Address | None, metric: int | None = None) -> Message:
+    """Remove a route; its metric is the one that `add_route` gives if none is said."""
+    return _route(index, prefix, via, DELROUTE, 0, f"remove route {prefix}", _GONE, metric)
+
+
+def metric_of(prefix: Network) -> int:
+    """The metric of a wire's route to `prefix`; 0: none."""
+    if not prefix.prefixlen:
+        return _AFTER_OTHERS
+    return _BEFORE_OTHERS if prefix.version == 6 else 0
 
 
 def _route(
-    index: int, prefix: Network, via: Address | None, command: int, flags: int, about: str, fine: frozenset[int]
+    index: int,
+    prefix: Network,
+    via: Address | None,
+    command: int,
+    flags: int,
+    about: str,
+    fine: frozenset[int],
+    metric: int | None = None,
 ) -> Message:
     scope = scope_of(prefix, via)
     family, on_link = family_of(prefix.version), 0 if via is None else ONLINK
     body = ROUTE.pack(family, prefix.prefixlen, 0, 0, TABLE_MAIN, ROUTE_PROTOCOL, scope, UNICAST, on_link)
     body += attribute(RTA_DST, prefix.network_address.packed) + number(RTA_OIF, index)
-    if prefix.version == 6:
-        body += number(_RTA_PRIORITY, _BEFORE_OTHERS)
+    if metric := metric_of(prefix) if metric is None else metric:
+        body += number(RTA_PRIORITY, metric)
     if via is not None:
         body += attribute(RTA_GATEWAY, via.packed)
     return request(command, flags, body, about, fine=fine)
@@ -292,6 +333,16 @@ def _mac(kind: int, value: str) -> bytes:
 def alias_of(data: bytes) -> str:
     """The alias in a link message; empty if it has none."""
     return attributes_in(data, HEADER.size + LINK.size).get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace")
+
+
+def index_in(data: bytes) -> int:
+    """The index in a link message."""
+    return int(LINK.unpack_from(data, HEADER.size)[2])
+
+
+def is_loopback(data: bytes) -> bool:
+    """Whether a link message is that of a loopback interface."""
+    return bool(LINK.unpack_from(data, HEADER.size)[3] & _IFF_LOOPBACK)
 
 
 def statistics_in(data: bytes) -> tuple[int, ...]:
@@ -325,7 +376,7 @@ def decode_route(data: bytes) -> RouteAnswer:
     attributes = attributes_in(data, HEADER.size + ROUTE.size)
     metrics = attributes_in(attributes.get(_RTA_METRICS, b""))
     kind = ROUTE.unpack_from(data, HEADER.size)[7]
-    return RouteAnswer(_value(attributes.get(RTA_OIF)), kind == _LOCAL, _value(metrics.get(_RTAX_MTU)))
+    return RouteAnswer(number_in(attributes, RTA_OIF), kind == _LOCAL, number_in(metrics, _RTAX_MTU))
 
 
 def decode_address(data: bytes) -> tuple[int, Address]:
@@ -335,14 +386,15 @@ def decode_address(data: bytes) -> tuple[int, Address]:
     return _ADDRESS.unpack_from(data, HEADER.size)[4], ipaddress.ip_address(packed)
 
 
+def scope_in(data: bytes) -> int:
+    """The scope of the address in one message of the answer to `get_addresses`."""
+    return int(_ADDRESS.unpack_from(data, HEADER.size)[3])
+
+
 def decode_station(data: bytes) -> str:
     """The hardware address of one message of the answer to `get_stations`; empty for a multicast one."""
     mac = attributes_in(data, HEADER.size + _NEIGHBOR.size).get(_NDA_LLADDR, b"")
     return mac.hex(":") if mac and not mac[0] & 1 else ""
-
-
-def _value(packed: bytes | None) -> int:
-    return NUMBER.unpack(packed)[0] if packed else 0
 
 
 def decode_link(data: bytes) -> dict[str, Any]:

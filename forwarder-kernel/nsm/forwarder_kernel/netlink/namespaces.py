@@ -8,11 +8,14 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from nsm.chains import libc
 from nsm.chains.core import FileKey, InvalidRequest, Refused, Unsupported
 from nsm.chains.core.descriptors import facts_of
+from nsm.chains.logs import log
 
+from . import sysctls
 from .sockets import Socket
 from .wireguard import WireguardSocket
 
@@ -38,12 +41,26 @@ class Namespace:
         """
         try:
             with entered(self.descriptor):
-                _write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0")
+                sysctls.write(f"net/ipv6/conf/{interface}/disable_ipv6", "0")
         except OSError as error:
             raise Unsupported(
                 f"IPv6 is off in {self.where} and stays off ({error.strerror}); "
                 "set net.ipv6.conf.all.disable_ipv6=0 there, or give the wire IPv4 only"
             ) from None
+
+    def refuse_advertisements(self, interface: str) -> None:
+        """Take no addresses and routes from IPv6 router advertisements that come by an interface.
+
+        Where that cannot be changed there is a warning, once in the life of this process.
+        """
+        try:
+            with entered(self.descriptor):
+                for setting in ("accept_ra", "autoconf"):
+                    sysctls.write(f"net/ipv6/conf/{interface}/{setting}", "0", anyway=True)
+        except FileNotFoundError:
+            return  # there is no IPv6
+        except OSError as error:
+            _warn(error.strerror)
 
     def wireguard(self) -> WireguardSocket:
         """The kernel's WireGuard of this namespace, kept. Raises `NetlinkError` if this kernel has none."""
@@ -156,10 +173,13 @@ def _let_everybody_ping() -> None:
     """Unprivileged ICMP sockets, as clients check their wires with; a user namespace may know of group 0 only."""
     for groups in ("0 2147483647", "0 0"):
         with contextlib.suppress(OSError):
-            _write("/proc/sys/net/ipv4/ping_group_range", groups)
+            sysctls.write("net/ipv4/ping_group_range", groups)
             return
 
 
-def _write(path: str, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
+@cache
+def _warn(reason: str) -> None:
+    log.warning(
+        "wires take addresses and routes from any IPv6 router advertisement; let this forwarder write to /proc/sys",
+        error=reason,
+    )

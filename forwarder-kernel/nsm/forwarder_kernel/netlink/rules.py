@@ -11,7 +11,6 @@ import struct
 from dataclasses import dataclass
 
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nsm.chains.model.policies import Ports
 
@@ -21,6 +20,7 @@ from .encoding import (
     DUMP,
     EXCL,
     GETROUTE,
+    HEADER,
     NEWROUTE,
     ONLINK,
     REPLACE,
@@ -29,21 +29,25 @@ from .encoding import (
     RTA_DST,
     RTA_GATEWAY,
     RTA_OIF,
+    RTA_PRIORITY,
+    RTA_TABLE,
     UNICAST,
     Address,
     Message,
     Network,
     attribute,
+    attributes_in,
     family_of,
     number,
+    number_in,
     request,
     scope_of,
 )
 
 _NEWRULE, _DELRULE, _GETRULE = 32, 33, 34
-_FRA_SRC, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL = 2, 6, 15, 21
+_FRA_SRC, _FRA_PRIORITY, _FRA_SUPPRESS, _FRA_TABLE, _FRA_PROTOCOL = 2, 6, 14, 15, 21
 _FRA_IP_PROTO, _FRA_SPORT_RANGE, _FRA_DPORT_RANGE = 22, 23, 24
-_RTA_TABLE = 15
+_NOT_SUPPRESSED = 0xFFFFFFFF
 _TO_TABLE = 1
 _TABLE_IN_ATTRIBUTE = 0
 _PORTS = struct.Struct("=HH")
@@ -81,6 +85,8 @@ class Rule:
     selector: Selector
     table: int
     priority: int
+    narrower_than: int | None = None
+    """Only routes whose prefixes are longer than that; others are passed over, and the next rule is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +98,30 @@ class TableRoute:
     """Of the link."""
     prefix: Network
     via: Address | None
+    metric: int = 0
+    """Of several to one prefix the lowest is used; 0: none is said."""
+    protocol: int = ROUTE_PROTOCOL
+    """Who made it."""
 
 
-def add_rule(rule: Rule) -> Message:
+def add_rule(rule: Rule, *, fine: frozenset[int] = frozenset()) -> Message:
     """Add a rule; one like it must not be there."""
-    return _rule(rule, _NEWRULE, CREATE | EXCL, f"add rule {rule.selector}")
+    return _rule(rule, _NEWRULE, CREATE | EXCL, f"add rule {rule.selector}", fine)
 
 
 def remove_rule(rule: Rule) -> Message:
     """Remove a rule."""
-    return _rule(rule, _DELRULE, 0, f"remove rule {rule.selector}")
+    return _rule(rule, _DELRULE, 0, f"remove rule {rule.selector}", frozenset())
 
 
-def _rule(rule: Rule, command: int, flags: int, about: str) -> Message:
+def _rule(rule: Rule, command: int, flags: int, about: str, fine: frozenset[int]) -> Message:
     selector, source = rule.selector, rule.selector.source
     family, length = family_of(selector.version), source.prefixlen if source is not None else 0
     body = _RULE.pack(family, 0, length, 0, _TABLE_IN_ATTRIBUTE, _TO_TABLE, 0)
     body += number(_FRA_TABLE, rule.table) + number(_FRA_PRIORITY, rule.priority)
     body += _OURS
+    if rule.narrower_than is not None:
+        body += number(_FRA_SUPPRESS, rule.narrower_than)
     if source is not None:
         body += attribute(_FRA_SRC, source.network_address.packed)
     if selector.protocol:
@@ -118,7 +130,7 @@ def _rule(rule: Rule, command: int, flags: int, about: str) -> Message:
         body += attribute(_FRA_SPORT_RANGE, _PORTS.pack(*selector.src_ports))
     if selector.dst_ports is not None:
         body += attribute(_FRA_DPORT_RANGE, _PORTS.pack(*selector.dst_ports))
-    return request(command, flags, body, about)
+    return request(command, flags, body, about, fine=fine)
 
 
 def add_table_route(route: TableRoute, *, exclusive: bool = False) -> Message:
@@ -134,12 +146,14 @@ def remove_table_route(route: TableRoute) -> Message:
 
 def _table_route(route: TableRoute, command: int, flags: int, about: str) -> Message:
     prefix, via = route.prefix, route.via
-    fields = (family_of(prefix.version), prefix.prefixlen, 0, 0, _TABLE_IN_ATTRIBUTE, ROUTE_PROTOCOL)
+    fields = (family_of(prefix.version), prefix.prefixlen, 0, 0, _TABLE_IN_ATTRIBUTE, route.protocol)
     body = ROUTE.pack(*fields, scope_of(prefix, via), UNICAST, 0 if via is None else ONLINK)
-    body += number(_RTA_TABLE, route.table) + number(RTA_OIF, route.index)
+    body += number(RTA_TABLE, route.table) + number(RTA_OIF, route.index)
     body += attribute(RTA_DST, prefix.network_address.packed)
     if via is not None:
         body += attribute(RTA_GATEWAY, via.packed)
+    if route.metric:
+        body += number(RTA_PRIORITY, route.metric)
     return request(command, flags, body, about)
 
 
@@ -149,9 +163,9 @@ def ask_for_rules(version: int) -> Message:
     return request(_GETRULE, DUMP, body, "list the rules", ack=False)
 
 
-def ask_for_table_routes(version: int) -> Message:
-    """Ask for the routes of this mesh, of a family and of all tables."""
-    body = ROUTE.pack(family_of(version), 0, 0, 0, 0, ROUTE_PROTOCOL, 0, 0, 0)
+def ask_for_table_routes(version: int, protocol: int = ROUTE_PROTOCOL) -> Message:
+    """Ask for the routes of this mesh, or of another `protocol` (0: any), of a family and of all tables."""
+    body = ROUTE.pack(family_of(version), 0, 0, 0, 0, protocol, 0, 0, 0)
     return request(GETROUTE, DUMP, body, "list the routes", ack=False)
 
 
@@ -168,20 +182,33 @@ def read_rule(data: bytes) -> Rule | None:
     source = ipaddress.ip_network((found["FRA_SRC"], message["src_len"])) if "FRA_SRC" in found else None
     dst_ports, src_ports = _ports(found.get("FRA_DPORT_RANGE")), _ports(found.get("FRA_SPORT_RANGE"))
     selector = Selector(version, source, found.get("FRA_IP_PROTO", 0), dst_ports, src_ports)
-    return Rule(selector, found.get("FRA_TABLE", message["table"]), found.get("FRA_PRIORITY", 0))
+    suppressed = found.get("FRA_SUPPRESS_PREFIXLEN", _NOT_SUPPRESSED)
+    narrower_than = None if suppressed == _NOT_SUPPRESSED else suppressed
+    table = found.get("FRA_TABLE", message["table"])
+    return Rule(selector, table, found.get("FRA_PRIORITY", 0), narrower_than)
+
+
+def table_of(data: bytes) -> int:
+    """The table that a rule leads to, whoever's it is; 0 if it leads to none."""
+    fixed = _RULE.unpack_from(data, HEADER.size)
+    return number_in(attributes_in(data, HEADER.size + _RULE.size), _FRA_TABLE) or int(fixed[4])
 
 
 def read_table_route(data: bytes) -> TableRoute | None:
     """A route of this mesh out of an answer; None if it is somebody else's, or has several next hops."""
-    message = rtmsg(data)
-    message.decode()
-    found = dict(message["attrs"])
-    if message["proto"] != ROUTE_PROTOCOL or "RTA_OIF" not in found:
-        return None
-    everything = "0.0.0.0" if message["family"] == socket.AF_INET else "::"  # noqa: S104 - a prefix, not a bind
-    prefix = ipaddress.ip_network((found.get("RTA_DST", everything), message["dst_len"]))
-    via = ipaddress.ip_address(found["RTA_GATEWAY"]) if "RTA_GATEWAY" in found else None
-    return TableRoute(found.get("RTA_TABLE", message["table"]), found["RTA_OIF"], prefix, via)
+    route = read_any_route(data)
+    return route if route.protocol == ROUTE_PROTOCOL and route.index else None
+
+
+def read_any_route(data: bytes) -> TableRoute:
+    """A route out of an answer, whoever's; one of several next hops, or of none, is of no link: index 0."""
+    family, length, _, _, table, protocol, _, _, _ = ROUTE.unpack_from(data, HEADER.size)
+    found = attributes_in(data, HEADER.size + ROUTE.size)
+    packed = found.get(RTA_DST, bytes(4 if family == socket.AF_INET else 16))
+    via = ipaddress.ip_address(found[RTA_GATEWAY]) if RTA_GATEWAY in found else None
+    prefix = ipaddress.ip_network((packed, length))
+    table = number_in(found, RTA_TABLE) or table
+    return TableRoute(table, number_in(found, RTA_OIF), prefix, via, number_in(found, RTA_PRIORITY), protocol)
 
 
 def _ports(text: str | None) -> Ports | None:

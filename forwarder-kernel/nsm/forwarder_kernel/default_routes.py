@@ -1,0 +1,74 @@
+"""A wire's default route takes all that has no narrower route, and nothing else, from the workload's own one.
+
+Of two default routes in one table the kernel takes the one whose next hop answers at this moment (IPv4:
+`fib_select_default`; IPv6: RFC 4861, 6.3.6), so that packets of an idle wire would leave by the other. A wire's default
+route has therefore a table of its own, which rules lead to; in the order of their priorities, behind policy routes:
+
+    29000  from ADDRESS lookup main                each address of the workload's other interfaces
+    29001  lookup main suppress_prefixlength 0     narrower routes, whoever's
+    29002  lookup TABLE                            the first wire's; the next ones follow in their order
+
+So what came by another interface is answered by that, and the workload's own routes are not touched: they are in force
+again when the wire goes, whoever removed it. A rule whose wire is gone leads to an empty table, and changes nothing.
+The number of a table is that of its link and some: nothing has to be remembered, and every process finds the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+from collections.abc import Collection, Iterable, Sequence
+
+from .ends import Route
+from .netlink import Address, Message, Socket, reading
+from .netlink.encoding import TABLE_MAIN
+from .netlink.rules import Rule, Selector, TableRoute, add_rule, add_table_route, remove_rule, remove_table_route
+
+FIRST_TABLE = 1 << 31
+"""The table of a link is this one and its index."""
+FIRST_PRIORITY = 29000
+_MAIN, _WIRES = FIRST_PRIORITY + 1, FIRST_PRIORITY + 2
+_THERE, _GONE = frozenset({errno.EEXIST}), frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV})
+
+
+def additions(socket: Socket, index: int, routes: Sequence[Route], order: int) -> list[Message]:
+    """What gives a link its default routes, the first of each family; what is there is fine. `order`: see `Wire`."""
+    messages: list[Message] = []
+    own = sorted(reading.addresses_beside_wires(socket), key=int)
+    for version, (prefix, via) in {route[0].version: route for route in reversed(routes)}.items():
+        shared = [*_as_before(own, version), Rule(Selector(version), TABLE_MAIN, _MAIN, 0)]
+        messages += [add_rule(rule, fine=_THERE) for rule in shared]
+        messages.append(add_table_route(TableRoute(_table(index), index, prefix, via)))
+        messages.append(add_rule(Rule(Selector(version), _table(index), _WIRES + order), fine=_THERE))
+    return messages
+
+
+def remove(socket: Socket, index: int, routes: Collection[Route]) -> None:
+    """Remove default routes of a link, which may be gone; with the last wire's, what all of them share."""
+    for version in {prefix.version for prefix, _ in routes}:
+        rules = reading.rules(socket, version)
+        removed = lost(socket, rules, {index})
+        if len(removed) == len([rule for rule in rules if rule.table >= FIRST_TABLE]):
+            removed += [rule for rule in rules if rule.table == TABLE_MAIN and rule.priority in (FIRST_PRIORITY, _MAIN)]
+        socket.apply([remove_rule(rule) for rule in removed], ignore=_GONE)
+    tables = [TableRoute(_table(index), index, prefix, via) for prefix, via in routes]
+    socket.apply([remove_table_route(route) for route in tables], ignore=_GONE)
+
+
+def lost(socket: Socket, rules: Iterable[Rule], gone: Collection[int] = ()) -> list[Rule]:
+    """Those of the rules that lead to the default route of a link which is not there, or is one of `gone`."""
+    of_links: dict[int, list[Rule]] = {}
+    for rule in rules:
+        if rule.table >= FIRST_TABLE:
+            of_links.setdefault(rule.table - FIRST_TABLE, []).append(rule)
+    indexes = [index for index in of_links if index in gone or not socket.has_link(index)]
+    return [rule for index in indexes for rule in of_links[index]]
+
+
+def _table(index: int) -> int:
+    return FIRST_TABLE + index
+
+
+def _as_before(own: Sequence[Address], version: int) -> list[Rule]:
+    sources = [ipaddress.ip_network(address) for address in own if address.version == version]
+    return [Rule(Selector(version, source), TABLE_MAIN, FIRST_PRIORITY) for source in sources]

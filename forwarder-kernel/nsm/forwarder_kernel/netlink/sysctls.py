@@ -1,0 +1,57 @@
+"""Settings of a network namespace that netlink cannot change: files below /proc/sys.
+
+In most containers /proc/sys is read-only. Who may administer the machine, as a forwarder may, can look at the same
+settings by a mount of its own, which no path leads to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from functools import cache
+
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+"""System calls: the same numbers on every architecture."""
+_CLOEXEC, _CREATE, _NO_SUID_DEV_EXEC = 1, 6, 0x2 | 0x4 | 0x8
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def write(name: str, text: str, *, anyway: bool = False) -> None:
+    """Set one, such as ``net/ipv4/ping_group_range``, in the namespace of this thread. Raises OSError.
+
+    `anyway`: also where /proc/sys is read-only. That is for interfaces of ours: how a workload's own namespace is set
+    is not for the forwarder to say then.
+    """
+    try:
+        _write(f"/proc/sys/{name}", text)
+    except OSError as error:
+        if error.errno != errno.EROFS or not anyway:
+            raise
+        _write(f"/proc/self/fd/{_own_proc()}/sys/{name}", text)
+
+
+def _write(path: str, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)
+
+
+@cache
+def _own_proc() -> int:
+    """A descriptor of a /proc that can be written to, for as long as this process lives."""
+    kind = _call(_FSOPEN, b"proc", _CLOEXEC)
+    try:
+        _call(_FSCONFIG, kind, _CREATE, None, None, 0)
+        return _call(_FSMOUNT, kind, _CLOEXEC, _NO_SUID_DEV_EXEC)
+    finally:
+        os.close(kind)
+
+
+def _call(number: int, *arguments: bytes | int | None) -> int:
+    result = int(_libc.syscall(number, *arguments))
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
