@@ -362,8 +362,9 @@ class Dataplane:
 
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
-            first = set_up(end.index, live.alias, proxy_arp=settings.proxy_arp)
-            self._apply(live, end, [first, *_additions(end, live.wire, settings, mac)])
+            first = set_up(end.index, live.alias, proxy_arp=settings.proxy_arp or None)
+            messages = [first, *_additions(end, live.wire, settings, mac)]
+            self._apply(live, end, [*messages, *_defaults(end, live.wire, settings)])
         self._settle(live, _SETTLING_AT_ONCE)
 
     def _settle(self, live: LiveWire, timeout: float) -> None:
@@ -384,15 +385,16 @@ class Dataplane:
 
     def _change(self, live: LiveWire, wire: Wire) -> None:
         self._protect_node(wire, [end.namespace for end in live.ends])
-        before = {id(end): settings for end, _, settings in _sides(live, live.wire)}
-        for end, mac, after in _sides(live, wire):
-            messages = _differences(end, wire, before[id(end)], after, mac)
-            if after.proxy_arp and not before[id(end)].proxy_arp:
-                messages.insert(0, set_up(end.index, live.alias, proxy_arp=True))
+        before = [settings for _, _, settings in _sides(live, live.wire)]
+        for (end, mac, after), now in zip(_sides(live, wire), before, strict=True):
+            messages = _differences(end, wire, now, after, mac)
             if wire.mtu and wire.mtu != live.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
+            if after.proxy_arp != now.proxy_arp:
+                messages.insert(0, set_up(end.index, live.alias, proxy_arp=after.proxy_arp))
             self._apply(live, end, messages)
-            _remove_defaults(end, set(before[id(end)].defaults) - set(after.defaults))
+            families = {prefix.version for prefix, _ in after.defaults}
+            _remove_defaults(end, [route for route in now.defaults if route[0].version not in families])
         live.wire = wire
         self._settle(live, _SETTLING_AT_ONCE)
 
@@ -499,9 +501,14 @@ def _additions(end: _End, wire: Wire, settings: Settings, mac: str) -> list[Mess
     ]
     if wire.asks and any(via is not None and prefix.version == 6 for prefix, via in settings.routes):
         messages.insert(0, keep_asking(index))
-    if defaults := settings.defaults:
-        messages += default_routes.additions(end.namespace.socket, index, defaults, wire.order)
     return messages
+
+
+def _defaults(end: _End, wire: Wire, settings: Settings) -> list[Message]:
+    """What sends packets without a narrower route over a wire that has a default route."""
+    if not settings.defaults:
+        return []
+    return default_routes.additions(end.namespace.socket, end.index, settings.defaults, wire.order)
 
 
 def _links_first(route: Route) -> bool:
@@ -547,6 +554,7 @@ def _differences(end: _End, wire: Wire, before: Settings, after: Settings, mac: 
         *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
         *_address_changes(index, before.addresses, after.addresses),
         *_additions(end, wire, added, mac),
+        *(_defaults(end, wire, after) if before.defaults != after.defaults else []),
     ]
 
 

@@ -89,7 +89,7 @@ class PolicyRoutes(Element):
         namespace = installed.namespace = installed.namespace or self._take(place[0])
         try:
             self._protect_node(namespace, policies)
-            if has_any(namespace.socket) or policies or installed.policies:
+            if policies or installed.policies or has_any(namespace.socket):
                 self._keep_in_step(installed, namespace, policies)
         finally:
             if not installed.policies:

@@ -89,24 +89,26 @@ class Found:
 
     def __init__(self, socket: Socket, index: int) -> None:
         self._socket = socket
-        answers = [answer for version in (4, 6) for answer in socket.dump(ask_for_rules(version))]
+        rules = [
+            (read_rule(data), table_of(data)) for version in (4, 6) for data in socket.dump(ask_for_rules(version))
+        ]
         routes = [read_any_route(data) for version in (4, 6) for data in socket.dump(ask_for_table_routes(version, 0))]
-        self.taken = {*map(table_of, answers), *(route.table for route in routes)}
-        """All tables that anybody uses, of either family."""
         self._routes: dict[Table, list[TableRoute]] = {}
         for route in routes:
             self._routes.setdefault((route.prefix.version, route.table), []).append(route)
-        ours = [rule for answer in answers if (rule := read_rule(answer)) is not None]
+        ours = [rule for rule, _ in rules if rule is not None]
         self.of_main = {rule for rule in ours if rule.table == TABLE_MAIN and _is_of_policies(rule)}
-        rules = [rule for rule in ours if is_of_policy(rule)]
-        self.lost = {rule for rule in rules if _key(rule) not in self._routes}
+        of_policies = {rule for rule in ours if is_of_policy(rule)}
+        self.lost = {rule for rule in of_policies if _key(rule) not in self._routes}
         """Whoever finds them removes them."""
-        self.rules = {rule for rule in rules if rule not in self.lost}
+        self.lost |= set(default_routes.lost(socket, ours))
+        self.rules = of_policies - self.lost
+        self.taken = {table for rule, table in rules if rule not in self.lost} | {route.table for route in routes}
+        """All tables that anybody uses, of either family."""
         self.own = {rule for rule in self.rules if any(each.index == index for each in self._routes[_key(rule)])}
         tables = {_key(rule) for rule in self.own}
         self.own_routes = {each for table in tables for each in self._routes[table] if each.index == index}
         self.own_routes |= {each for each in routes if each.index == index and _is_half_done(each)}
-        self.taken -= {rule.table for rule in self.lost} - {rule.table for rule in self.rules}
 
     def of_others(self, version: int) -> Iterator[list[_Step]]:
         """The rules of each other wire, in their order."""

@@ -206,6 +206,18 @@ async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_th
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
 
 
+async def test_another_next_hop_of_the_default_route_is_used_from_the_next_refresh_on(scene, dataplane):  # noqa: F811
+    """Another one alone, or as the first of two."""
+    both = [
+        [Route("0.0.0.0/0", hop) for hop in hops] for hops in (["10.0.0.0"], ["10.0.0.8"], ["10.0.0.9", "10.0.0.8"])
+    ]
+    live = await dataplane.create(to_endpoint(scene, routes=both[0]), "c")
+    for routes in (*both[1:], *both):
+        await dataplane.change(live, to_endpoint(scene, routes=routes))
+        (found,) = scene.pod.json("route", "get", OUTSIDE[4])
+        assert (found["dev"], found["gateway"]) == ("nsm-1", routes[0].next_hop)
+
+
 async def test_a_killed_forwarder_leaves_the_default_route_in_force_and_the_next_one_takes_it_back(scene):
     """Whether the wire goes with the endpoint meanwhile, or the next forwarder closes it."""
     before = scene.pod.own_defaults()

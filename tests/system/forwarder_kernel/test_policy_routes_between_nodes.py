@@ -1,7 +1,6 @@
 """Policy routes of a wire that crosses nodes: the client's forwarder installs them, the endpoint's has none."""
 
 import ipaddress
-import time
 
 import pytest
 
@@ -9,7 +8,7 @@ from nsm.apis.connectioncontext import PolicyRoute
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.model.ipcontext import ip_context_of
 from tests.system.forwarder_kernel import nodes
-from tests.system.forwarder_kernel.test_policy_routes import Echo, nothing_is_left, rules, send
+from tests.system.forwarder_kernel.test_policy_routes import Echo, nothing_is_left, received, rules, send
 
 pytestmark = pytest.mark.system
 
@@ -22,14 +21,6 @@ class WithPolicies(Point2PointIpam):
     async def request(self, call, rest):
         ip_context_of(call.connection).policies = [PolicyRoute(proto="17", dst_port="80")]
         return await super().request(call, rest)
-
-
-def arrives(echo, seconds=3.0):
-    """The ports that get a packet: the other end is asked for its hardware address first."""
-    end = time.monotonic() + seconds
-    while not (ports := echo.got()) and time.monotonic() < end:
-        time.sleep(0.01)
-    return ports
 
 
 async def test_packets_that_a_policy_selects_go_to_an_endpoint_on_another_node(tmp_path, monkeypatch):
@@ -47,7 +38,7 @@ async def test_packets_that_a_policy_selects_go_to_an_endpoint_on_another_node(t
         echo = Echo(server, SERVER, [80, 81])
         try:
             send(host, "10.1.0.1", SERVER, 80)
-            assert arrives(echo) == [80]
+            assert received([echo]) == [[80]]
             with pytest.raises(OSError, match="unreachable"):
                 send(host, "10.1.0.1", SERVER, 81)
         finally:

@@ -12,6 +12,7 @@ from tests.system.forwarder_kernel.test_policy_routes import (  # noqa: F401 - f
     connections,
     mesh,
     nothing_is_left,
+    received,
     send,
 )
 from tests.system.forwarder_kernel.test_routes import way
@@ -50,7 +51,7 @@ async def test_the_narrower_network_and_both_endpoints_are_reached_by_their_own_
     for server, anywhere in ((IPV4["server"], "0.0.0.0"), (IPV6["server"], "::")):
         echoes = [Echo(end, server, [80]) for end in ends]
         send(client, anywhere, server, 80)
-        assert [echo.got() for echo in echoes] == [[], [80]]
+        assert received(echoes) == [[], [80]]
         for echo in echoes:
             echo.close()
     await end(connections, arrival)

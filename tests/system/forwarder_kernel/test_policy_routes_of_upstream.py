@@ -15,8 +15,7 @@ from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.policy_routes import PolicyRoutes
 from tests.system.forwarder_kernel.test_dataplane import Host
-from tests.system.forwarder_kernel.test_policy_routes import Echo, send
-from tests.system.forwarder_kernel.test_policy_routes_between_nodes import arrives
+from tests.system.forwarder_kernel.test_policy_routes import Echo, received, send
 
 pytestmark = pytest.mark.system
 
@@ -74,6 +73,6 @@ async def test_packets_arrive_at_and_behind_the_endpoint_also_where_the_route_na
         host.run("ip", "address", "add", address, "dev", "lan")
     echo = Echo(behind, "172.16.4.1", [6666])
     send(client, "0.0.0.0", "172.16.4.1", 6666)
-    assert arrives(echo) == [6666]
+    assert received([echo]) == [[6666]]
     echo.close()
     os.close(behind.descriptor)

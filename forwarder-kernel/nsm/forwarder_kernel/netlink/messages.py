@@ -86,10 +86,6 @@ _NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
 _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
 
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _DEVCONF_PROXY_ARP = 26, 1, 3
-_PROXY_ARP = attribute(
-    _IFLA_AF_SPEC,
-    attribute(socket.AF_INET, attribute(_IFLA_INET_CONF, number(_DEVCONF_PROXY_ARP, 1))),
-)
 _SETNEIGHTBL, _NDTA_NAME, _NDTA_PARMS = 67, 1, 6
 _NDTPA_IFINDEX, _NDTPA_MCAST_PROBES, _NDTPA_MCAST_REPROBES, _FOR_EVER = 1, 11, 17, 1 << 20
 _NEIGHBOR_TABLE = struct.Struct("=B3x")
@@ -177,10 +173,13 @@ def _end(end: LinkEnd, mtu: int) -> bytes:
     return name + number(_IFLA_NET_NS_FD, end.namespace) + mac + (number(IFLA_MTU, mtu) if mtu else b"")
 
 
-def set_up(index: int, alias: str, *, proxy_arp: bool = False) -> Message:
-    """Write who a link belongs to, and set it up; with `proxy_arp` it answers for addresses that it routes to."""
+def set_up(index: int, alias: str, *, proxy_arp: bool | None = None) -> Message:
+    """Write who a link belongs to, and set it up; `proxy_arp`: whether it answers for addresses that it routes to."""
     body = link_part(index, IFF_UP) + text(_IFLA_IFALIAS, alias)
-    return request(SETLINK, 0, body + (_PROXY_ARP if proxy_arp else b""), "set the link up")
+    if proxy_arp is not None:
+        settings = attribute(_IFLA_INET_CONF, number(_DEVCONF_PROXY_ARP, proxy_arp))
+        body += attribute(_IFLA_AF_SPEC, attribute(socket.AF_INET, settings))
+    return request(SETLINK, 0, body, "set the link up")
 
 
 def keep_asking(index: int) -> Message:
