@@ -2,12 +2,15 @@
 
 import asyncio
 import ipaddress
+import json
+import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import ConnectionContext, IpContext
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from nsm.apis.payloads import IP
 from nsm.chains.core import Unavailable
 from nsm.forwarder_kernel import dataplane
@@ -30,6 +33,7 @@ class Node:
         self.name, self.address = name, ipaddress.ip_address(address)
         self.plane = Dataplane(f"forwarder-{name}")
         self.port = 51820 + is_client
+        self.routes = []
         self.new_key()
 
     def new_key(self):
@@ -53,7 +57,8 @@ class Node:
             MTU,
             is_client=self.is_client,
         )
-        connection = Connection(payload=IP, context=ConnectionContext(ip_context=ADDRESSES, mtu=MTU))
+        ip = replace(ADDRESSES, src_routes=self.routes)
+        connection = Connection(payload=IP, context=ConnectionContext(ip_context=ip, mtu=MTU))
         ends = (kernel, Mechanism(type="WIREGUARD"))
         return wire_of(connection, *(ends if self.is_client else reversed(ends)), tunnel)
 
@@ -100,6 +105,45 @@ async def test_packets_cross_and_nothing_is_left():
         await server.plane.remove(at_server)
         assert client.workload.links() == server.workload.links() == {}
         assert client.plane.open_namespaces() == server.plane.open_namespaces() == 0
+
+
+async def test_all_new_flows_leave_by_the_wire_that_has_the_default_route():
+    """Of a workload that has one of its own, which is in force again afterwards."""
+    async with nodes() as (client, server):
+        gateway, workload = Host(), client.workload
+        own = ["192.0.2.2/24", "2001:db8::2/64"]
+        cable(workload, gateway, addresses=(own, ["192.0.2.1/24", "2001:db8::1/64"]))
+        for hop in ("192.0.2.1", "2001:db8::1"):
+            workload.ip(f"route add default via {hop}")
+            assert workload.pings(hop) == 1
+        client.routes = [Route("0.0.0.0/0"), Route("::/0")]
+        await server.make(client)
+        live = await client.make(server)
+        for outside in ("203.0.113.9", "2001:db8:9::9"):
+            before = sent(workload)
+            namespaces.in_thread(lambda to=outside: flows(workload, to))
+            by_wire, by_gateway = (sent(workload)[name] - before[name] for name in ("nsm-1", "eth0"))
+            assert by_wire >= FLOWS, outside
+            assert by_gateway < FLOWS // 4, outside  # neighbors are asked for
+        await client.plane.remove(live)
+        assert "dev eth0" in workload.ip("route get 203.0.113.9")
+        assert "proto 110" not in workload.ip("rule")
+
+
+FLOWS = 40
+
+
+def flows(host, address):
+    """A packet from each of as many new sockets."""
+    namespaces.enter(host.descriptor, namespaces.NEW_NET)
+    for _ in range(FLOWS):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"?", (address, 7000))
+
+
+def sent(host):
+    """How many packets each interface has sent."""
+    return {link["ifname"]: link["stats64"]["tx"]["packets"] for link in json.loads(host.ip("-s -j link"))}
 
 
 async def test_packets_cross_over_ipv6():

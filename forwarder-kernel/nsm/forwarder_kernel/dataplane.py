@@ -395,6 +395,8 @@ class Dataplane:
             self._apply(live, end, messages)
             families = {prefix.version for prefix, _ in after.defaults}
             _remove_defaults(end, [route for route in now.defaults if route[0].version not in families])
+        if wire.mtu != live.wire.mtu:
+            _refuse_advertisements(live)  # below 1280 there was no IPv6
         live.wire = wire
         self._settle(live, _SETTLING_AT_ONCE)
 

@@ -74,6 +74,13 @@ async def test_a_client_in_a_network_behind_an_uplink_does_not_follow_its_router
     await plane.aclose()
 
 
+async def test_a_wire_that_has_ipv6_only_since_its_mtu_grew_does_not_follow_them_either(plane):
+    client, endpoint = Host(), Host()
+    live = await plane.create(wire(client, endpoint, "ETHERNET", mtu=1200), "c")
+    await plane.change(live, wire(client, endpoint, "ETHERNET", mtu=1400))
+    assert from_a_router(client, "nsm-1", endpoint, "nse-1") == []
+
+
 async def test_a_client_that_wants_them_follows_advertisements(plane):
     client, endpoint = Host(), Host()
     await plane.create(replace(wire(client, endpoint, "ETHERNET"), accept_ra=True), "c")
