@@ -22,33 +22,22 @@ from nsm.chains.core import Conflict, Unavailable, shielded
 from nsm.chains.elements.underlay import read as read_underlay
 from nsm.chains.model.networks import Networks
 
-from . import default_routes, links, underlay, wireguard_go
-from .ends import Place, Route, Settings, Wire, check_own_namespace
+from . import default_routes, end_changes, links, underlay, wireguard_go
+from .ends import Place, Settings, Wire, check_own_namespace
 from .netlink import (
     Address,
-    Interface,
     LinkEnd,
     Message,
     Namespace,
     Namespaces,
     NetlinkError,
     Traffic,
-    add_address,
-    add_neighbor,
-    add_route,
     delete_group,
     delete_link,
-    keep_asking,
-    metric_of,
-    reading,
-    remove_address,
-    remove_neighbor,
-    remove_route,
     set_group,
     set_mtu,
     set_up,
 )
-from .netlink.rules import TableRoute
 from .tagged_links import TaggedLinks
 from .tunnels import Breakout, Underlay, Wireguard
 from .wireguard_go import Ahead, Process, Programs
@@ -332,7 +321,9 @@ class Dataplane:
         )
         _refuse_advertisements(live)
         for end, _, settings in _sides(live, live.wire):
-            _remove_obsolete(end, settings)
+            messages, defaults = end_changes.obsolete(end.namespace.socket, end.index, settings)
+            self._apply(live, end, messages)
+            default_routes.remove(end.namespace.socket, end.index, defaults)
         self._configure(live)
         return live
 
@@ -363,8 +354,8 @@ class Dataplane:
     def _configure(self, live: LiveWire) -> None:
         for end, mac, settings in _sides(live, live.wire):
             first = set_up(end.index, live.alias, proxy_arp=settings.proxy_arp or None)
-            messages = [first, *_additions(end, live.wire, settings, mac)]
-            self._apply(live, end, [*messages, *_defaults(end, live.wire, settings)])
+            wanted = end_changes.everything(end.namespace.socket, end.index, live.wire, settings, mac)
+            self._apply(live, end, [first, *wanted])
         self._settle(live, _SETTLING_AT_ONCE)
 
     def _settle(self, live: LiveWire, timeout: float) -> None:
@@ -387,14 +378,15 @@ class Dataplane:
         self._protect_node(wire, [end.namespace for end in live.ends])
         before = [settings for _, _, settings in _sides(live, live.wire)]
         for (end, mac, after), now in zip(_sides(live, wire), before, strict=True):
-            messages = _differences(end, wire, now, after, mac)
+            messages = end_changes.differences(end.namespace.socket, end.index, wire, now, after, mac)
             if wire.mtu and wire.mtu != live.wire.mtu:
                 messages.insert(0, set_mtu(end.index, wire.mtu))
             if after.proxy_arp != now.proxy_arp:
                 messages.insert(0, set_up(end.index, live.alias, proxy_arp=after.proxy_arp))
             self._apply(live, end, messages)
             families = {prefix.version for prefix, _ in after.defaults}
-            _remove_defaults(end, [route for route in now.defaults if route[0].version not in families])
+            gone = [route for route in now.defaults if route[0].version not in families]
+            default_routes.remove(end.namespace.socket, end.index, gone)
         if wire.mtu != live.wire.mtu:
             _refuse_advertisements(live)  # below 1280 there was no IPv6
         live.wire = wire
@@ -423,7 +415,7 @@ class Dataplane:
             self._tagged.give(self._opened().own, live.wire.tunnel)
         for end, _, settings in _sides(live, live.wire):
             with contextlib.suppress(NetlinkError):  # rules without their link change nothing
-                _remove_defaults(end, settings.defaults)
+                default_routes.remove(end.namespace.socket, end.index, settings.defaults)
             self._opened().give(end.namespace)
 
     # --- removal
@@ -491,107 +483,6 @@ def _refuse_advertisements(live: LiveWire) -> None:
     for number, end in enumerate(live.ends):
         if not (live.wire.accept_ra and number == 0):
             end.namespace.refuse_advertisements(end.place.name)
-
-
-def _additions(end: _End, wire: Wire, settings: Settings, mac: str) -> list[Message]:
-    index = end.index
-    messages = [
-        *(add_address(index, address) for address in _in_time(settings.addresses)),
-        *(add_neighbor(index, address, mac) for address in settings.neighbors),
-        *(add_neighbor(index, address, own, permanent=False) for address, own in settings.known),
-        *(add_route(index, prefix, via) for prefix, via in sorted(settings.routes, key=_links_first)),
-    ]
-    if wire.asks and any(via is not None and prefix.version == 6 for prefix, via in settings.routes):
-        messages.insert(0, keep_asking(index))
-    return messages
-
-
-def _defaults(end: _End, wire: Wire, settings: Settings) -> list[Message]:
-    """What sends packets without a narrower route over a wire that has a default route."""
-    if not settings.defaults:
-        return []
-    return default_routes.additions(end.namespace.socket, end.index, settings.defaults, wire.order)
-
-
-def _links_first(route: Route) -> bool:
-    return route[1] is not None
-
-
-def _in_time(addresses: Sequence[Interface]) -> list[Interface]:
-    """In which order to add them: the kernel puts a new IPv4 address behind others, and an IPv6 one before them."""
-    return [address for address in addresses if address.version == 4] + [
-        address for address in reversed(addresses) if address.version == 6
-    ]
-
-
-def _remove_obsolete(end: _End, settings: Settings) -> None:
-    """Remove what an earlier process gave to an end that is not wanted any more; the addresses are in order then."""
-    socket, index = end.namespace.socket, end.index
-    routes, addresses = reading.routes(socket, index), reading.addresses(socket, index)
-    obsolete = [each for each in routes if (each.prefix, each.via) not in settings.routes or not _has_its_metric(each)]
-    removals = [remove_route(index, each.prefix, each.via, each.metric) for each in obsolete]
-    socket.apply([*removals, *_address_changes(index, addresses, settings.addresses)])
-    _remove_defaults(end, {(each.prefix, each.via) for each in obsolete if not each.prefix.prefixlen})
-
-
-def _has_its_metric(route: TableRoute) -> bool:
-    return route.metric == metric_of(route.prefix)
-
-
-def _remove_defaults(end: _End, routes: Collection[Route]) -> None:
-    if routes:
-        default_routes.remove(end.namespace.socket, end.index, routes)
-
-
-def _differences(end: _End, wire: Wire, before: Settings, after: Settings, mac: str) -> list[Message]:
-    index = end.index
-    added = Settings(
-        (),
-        _without(after.routes, before.routes),
-        _without(after.neighbors, before.neighbors),
-        _without(after.known, before.known),
-    )
-    return [
-        *(remove_route(index, prefix, via) for prefix, via in _without(before.routes, after.routes)),
-        *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
-        *_address_changes(index, before.addresses, after.addresses),
-        *_additions(end, wire, added, mac),
-        *(_defaults(end, wire, after) if before.defaults != after.defaults else []),
-    ]
-
-
-def _without(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
-    if some == others:
-        return ()
-    known = set(others)
-    return tuple(each for each in some if each not in known)
-
-
-def _address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
-    """Have the addresses of `after`, in this order; those that stay and keep their place are not touched.
-
-    What is new comes before anything goes: with its last IPv4 address a link loses all of its IPv4 routes.
-    """
-    if tuple(before) == tuple(after):
-        return []
-    messages: list[Message] = []
-    for version in (4, 6):
-        wanted = [address for address in _in_time(after) if address.version == version]
-        there = [address for address in _in_time(before) if address.version == version]
-        kept = [address for address in there if address in wanted]
-        same = next((n for n, pair in enumerate(zip(kept, wanted, strict=False)) if pair[0] != pair[1]), len(kept))
-        for address in wanted[same:]:
-            messages += [remove_address(index, address)] if address in kept else []
-            messages.append(add_address(index, address))
-        gone = [address for address in there if address not in wanted]
-        messages += [remove_address(index, address) for address in gone]
-        if gone or same < len(kept):  # IPv4 addresses of one subnet go with the first of them
-            messages += [add_address(index, address) for address in wanted if _has_subnet(address)]
-    return messages
-
-
-def _has_subnet(address: Interface) -> bool:
-    return address.version == 4 and address.network.num_addresses > 1
 
 
 def _link(end: _End) -> LinkEnd:

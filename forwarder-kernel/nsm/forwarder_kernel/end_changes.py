@@ -1,0 +1,126 @@
+"""The changes that give an end of a wire its addresses, neighbors and routes, in the connection's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from . import default_routes
+from .ends import Route, Settings, Wire
+from .netlink import (
+    Interface,
+    Message,
+    Socket,
+    add_address,
+    add_neighbor,
+    add_route,
+    keep_asking,
+    metric_of,
+    reading,
+    remove_address,
+    remove_neighbor,
+    remove_route,
+)
+
+T = TypeVar("T")
+
+
+def everything(socket: Socket, index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
+    """All that a link has to have; what is there is fine. `mac` is the hardware address of the opposite end."""
+    return [*_additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
+
+
+def obsolete(socket: Socket, index: int, settings: Settings) -> tuple[list[Message], list[Route]]:
+    """What takes from a link that an earlier process left what is not wanted, and puts its addresses in order.
+
+    Also the default routes among that, which have more than the changes remove.
+    """
+    routes = [
+        each
+        for each in reading.routes(socket, index)
+        if (each.prefix, each.via) not in settings.routes or each.metric != metric_of(each.prefix)
+    ]
+    removals = [remove_route(index, each.prefix, each.via, each.metric) for each in routes]
+    addresses = _address_changes(index, reading.addresses(socket, index), settings.addresses)
+    return [*removals, *addresses], [(each.prefix, each.via) for each in routes if not each.prefix.prefixlen]
+
+
+def differences(socket: Socket, index: int, wire: Wire, before: Settings, after: Settings, mac: str) -> list[Message]:
+    """What makes a link that is set to `before` one that is set to `after`; what both have is not touched."""
+    added = Settings(
+        (),
+        _without(after.routes, before.routes),
+        _without(after.neighbors, before.neighbors),
+        _without(after.known, before.known),
+    )
+    return [
+        *(remove_route(index, prefix, via) for prefix, via in _without(before.routes, after.routes)),
+        *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
+        *_address_changes(index, before.addresses, after.addresses),
+        *_additions(index, wire, added, mac),
+        *(_defaults(socket, index, wire, after) if before.defaults != after.defaults else []),
+    ]
+
+
+def _additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
+    messages = [
+        *(add_address(index, address) for address in _in_time(settings.addresses)),
+        *(add_neighbor(index, address, mac) for address in settings.neighbors),
+        *(add_neighbor(index, address, own, permanent=False) for address, own in settings.known),
+        *(add_route(index, prefix, via) for prefix, via in sorted(settings.routes, key=_links_first)),
+    ]
+    if wire.asks and any(via is not None and prefix.version == 6 for prefix, via in settings.routes):
+        messages.insert(0, keep_asking(index))
+    return messages
+
+
+def _defaults(socket: Socket, index: int, wire: Wire, settings: Settings) -> list[Message]:
+    """What sends packets without a narrower route over a wire that has a default route."""
+    if not settings.defaults:
+        return []
+    return default_routes.additions(socket, index, settings.defaults, wire.order)
+
+
+def _links_first(route: Route) -> bool:
+    return route[1] is not None
+
+
+def _in_time(addresses: Sequence[Interface]) -> list[Interface]:
+    """In which order to add them: the kernel puts a new IPv4 address behind others, and an IPv6 one before them."""
+    return [address for address in addresses if address.version == 4] + [
+        address for address in reversed(addresses) if address.version == 6
+    ]
+
+
+def _without(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    if some == others:
+        return ()
+    known = set(others)
+    return tuple(each for each in some if each not in known)
+
+
+def _address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
+    """Have the addresses of `after`, in this order; those that stay and keep their place are not touched.
+
+    What is new comes before anything goes: with its last IPv4 address a link loses all of its IPv4 routes.
+    """
+    if tuple(before) == tuple(after):
+        return []
+    messages: list[Message] = []
+    for version in (4, 6):
+        wanted = [address for address in _in_time(after) if address.version == version]
+        there = [address for address in _in_time(before) if address.version == version]
+        kept = [address for address in there if address in wanted]
+        same = next((n for n, pair in enumerate(zip(kept, wanted, strict=False)) if pair[0] != pair[1]), len(kept))
+        for address in wanted[same:]:
+            messages += [remove_address(index, address)] if address in kept else []
+            messages.append(add_address(index, address))
+        gone = [address for address in there if address not in wanted]
+        messages += [remove_address(index, address) for address in gone]
+        if gone or same < len(kept):  # IPv4 addresses of one subnet go with the first of them
+            messages += [add_address(index, address) for address in wanted if _has_subnet(address)]
+    return messages
+
+
+def _has_subnet(address: Interface) -> bool:
+    return address.version == 4 and address.network.num_addresses > 1
