@@ -139,10 +139,19 @@ async def mesh():
         end.run("ip", "link", "set", "lo", "up")
         end.run("ip", "address", "add", "172.16.9.9/32", "dev", "lo")
         end.run("ip", "address", "add", "fd09::9/128", "dev", "lo", "nodad")
+        until_local(end, "fd09::9")
     yield client, ends, plane, pairs
     await plane.aclose()
     for each in (client, *ends):
         os.close(each.descriptor)
+
+
+def until_local(end, address, seconds=5.0):
+    """An IPv6 address takes packets when the kernel has found the time to make its route, and not at once."""
+    deadline = time.monotonic() + seconds
+    while not (is_local := "local" in end.run("ip", "route", "get", address)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert is_local, address
 
 
 def host(address):
