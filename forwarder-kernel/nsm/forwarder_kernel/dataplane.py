@@ -321,7 +321,7 @@ class Dataplane:
         )
         _refuse_advertisements(live)
         for end, _, settings in _sides(live, live.wire):
-            messages, defaults = end_changes.obsolete(end.namespace.socket, end.index, settings)
+            messages, defaults = end_changes.obsolete(end.namespace.socket, end.index, live.wire, settings)
             self._apply(live, end, messages)
             default_routes.remove(end.namespace.socket, end.index, defaults)
         self._configure(live)

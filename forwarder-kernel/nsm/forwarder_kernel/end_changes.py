@@ -30,7 +30,7 @@ def everything(socket: Socket, index: int, wire: Wire, settings: Settings, mac: 
     return [*_additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
 
 
-def obsolete(socket: Socket, index: int, settings: Settings) -> tuple[list[Message], list[Route]]:
+def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tuple[list[Message], list[Route]]:
     """What takes from a link that an earlier process left what is not wanted, and puts its addresses in order.
 
     Also the default routes among that, which have more than the changes remove.
@@ -38,7 +38,7 @@ def obsolete(socket: Socket, index: int, settings: Settings) -> tuple[list[Messa
     routes = [
         each
         for each in reading.routes(socket, index)
-        if (each.prefix, each.via) not in settings.routes or each.metric != metric_of(each.prefix)
+        if (each.prefix, each.via) not in settings.routes or each.metric != metric_of(each.prefix, each.via, wire.order)
     ]
     removals = [remove_route(index, each.prefix, each.via, each.metric) for each in routes]
     addresses = _address_changes(index, reading.addresses(socket, index), settings.addresses)
@@ -47,6 +47,7 @@ def obsolete(socket: Socket, index: int, settings: Settings) -> tuple[list[Messa
 
 def differences(socket: Socket, index: int, wire: Wire, before: Settings, after: Settings, mac: str) -> list[Message]:
     """What makes a link that is set to `before` one that is set to `after`; what both have is not touched."""
+    gone = _without(before.routes, after.routes)
     added = Settings(
         (),
         _without(after.routes, before.routes),
@@ -54,7 +55,7 @@ def differences(socket: Socket, index: int, wire: Wire, before: Settings, after:
         _without(after.known, before.known),
     )
     return [
-        *(remove_route(index, prefix, via) for prefix, via in _without(before.routes, after.routes)),
+        *(remove_route(index, prefix, via, metric_of(prefix, via, wire.order)) for prefix, via in gone),
         *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
         *_address_changes(index, before.addresses, after.addresses),
         *_additions(index, wire, added, mac),
@@ -67,7 +68,7 @@ def _additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Mes
         *(add_address(index, address) for address in _in_time(settings.addresses)),
         *(add_neighbor(index, address, mac) for address in settings.neighbors),
         *(add_neighbor(index, address, own, permanent=False) for address, own in settings.known),
-        *(add_route(index, prefix, via) for prefix, via in sorted(settings.routes, key=_links_first)),
+        *(add_route(index, prefix, via, order=wire.order) for prefix, via in sorted(settings.routes, key=_links_first)),
     ]
     if wire.asks and any(via is not None and prefix.version == 6 for prefix, via in settings.routes):
         messages.insert(0, keep_asking(index))

@@ -120,6 +120,8 @@ def test_routes_go_to_the_link_or_to_a_next_hop_on_it(prefix, via, scope, flags)
         metric = 2_000_000_000 if not network.prefixlen else {4: 0, 6: 512}[network.version]
         assert attributes == wanted | ({"RTA_PRIORITY": metric} if metric else {})
     assert read(rtmsg, messages.remove_route(9, network, hop, 1024))[1]["RTA_PRIORITY"] == 1024
+    ordered = metric if network.version == 6 and hop is None else metric + 3
+    assert read(rtmsg, messages.add_route(9, network, hop, order=3))[1]["RTA_PRIORITY"] == ordered
 
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])

@@ -1,5 +1,7 @@
 """Routes of a wire in real namespaces: at either end, beside others' routes, after changes and restarts."""
 
+from dataclasses import replace
+
 import pytest
 
 from nsm.apis.connectioncontext import Route
@@ -121,6 +123,21 @@ async def test_wires_with_the_same_addresses_do_not_take_each_others_routes(host
     await dataplane.remove(one)
     assert {way(client, address) for address in ("10.0.0.0", "172.16.9.9", "fd00::", "fd01::9")} == {"two"}
     assert client.pings("10.0.0.0")
+
+
+async def test_of_two_wires_with_a_route_to_one_network_the_first_is_used_whichever_came_last(hosts, dataplane):  # noqa: F811
+    """Never both in turn."""
+    client, endpoint = hosts
+    same = {**DUAL, "src_routes": prefixes("172.16.0.0/12", "fd01::/64")}
+    names = [("one", "nse-1"), ("two", "nse-2")]
+    wires = [replace(wire(client, endpoint, names=each, **same), order=n) for n, each in enumerate(names)]
+    reached = ["10.0.0.0", "172.16.9.9", *(f"fd01::{n}" for n in range(1, 9))]
+    for arrival in ([0, 1], [1, 0]):
+        made = {n: await dataplane.create(wires[n], names[n][0]) for n in arrival}
+        assert {way(client, address) for address in reached} == {"one"}
+        await dataplane.remove(made[0])
+        assert {way(client, address) for address in reached} == {"two"}
+        await dataplane.remove(made[1])
 
 
 async def test_a_forwarder_that_starts_again_removes_what_is_not_wanted_any_more(hosts, watch):  # noqa: F811

@@ -78,7 +78,7 @@ _VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
 _MACVLAN_MODE, _MACVLAN_BRIDGE, _VLAN_ID = 1, 4, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_METRICS, _RTAX_MTU = 8, 2
-_BEFORE_OTHERS = 512
+_BEFORE_OTHERS, _LAST_BEFORE_OTHERS = 512, 1023
 """The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
 _AFTER_OTHERS = 2_000_000_000
 """The metric of our default routes in the main table, where those of others stay in force: see `default_routes`."""
@@ -268,25 +268,32 @@ def _address(index: int, address: Interface, command: int, flags: int, about: st
     return request(command, flags, _ADDRESS.pack(*fields) + local + attribute(_IFA_ADDRESS, packed), about)
 
 
-def add_route(index: int, prefix: Network, via: Address | None) -> Message:
+def add_route(index: int, prefix: Network, via: Address | None, *, order: int = 0) -> Message:
     """Add a route: via a next hop that need not be on a subnet of the link, or to the link itself.
 
     It goes before routes to the same prefix that are there, of whatever link; they come back when it goes. A default
-    route goes after those of others: one of two whose metrics are the same is used by chance.
+    route goes after those of others: one of two whose metrics are the same is used by chance. `order`: see `metric_of`.
     """
-    return _route(index, prefix, via, NEWROUTE, CREATE, f"add route {prefix}", _THERE)
+    return _route(index, prefix, via, NEWROUTE, CREATE, f"add route {prefix}", _THERE, metric_of(prefix, via, order))
 
 
 def remove_route(index: int, prefix: Network, via: Address | None, metric: int | None = None) -> Message:
-    """Remove a route; its metric is the one that `add_route` gives if none is said."""
+    """Remove a route; its metric is that of a first wire if none is said."""
+    metric = metric_of(prefix, via) if metric is None else metric
     return _route(index, prefix, via, DELROUTE, 0, f"remove route {prefix}", _GONE, metric)
 
 
-def metric_of(prefix: Network) -> int:
-    """The metric of a wire's route to `prefix`; 0: none."""
+def metric_of(prefix: Network, via: Address | None, order: int = 0) -> int:
+    """The metric of a wire's route; 0: none.
+
+    `order` is the place of the wire among those of its client: of two to one prefix the first wire's is used. IPv6
+    routes to the link do not have it: a next hop has to be found on its own link, though others have that address.
+    """
     if not prefix.prefixlen:
-        return _AFTER_OTHERS
-    return _BEFORE_OTHERS if prefix.version == 6 else 0
+        return _AFTER_OTHERS + order
+    if prefix.version == 4:
+        return order
+    return _BEFORE_OTHERS if via is None else min(_BEFORE_OTHERS + order, _LAST_BEFORE_OTHERS)
 
 
 def _route(
@@ -297,13 +304,13 @@ def _route(
     flags: int,
     about: str,
     fine: frozenset[int],
-    metric: int | None = None,
+    metric: int,
 ) -> Message:
     scope = scope_of(prefix, via)
     family, on_link = family_of(prefix.version), 0 if via is None else ONLINK
     body = ROUTE.pack(family, prefix.prefixlen, 0, 0, TABLE_MAIN, ROUTE_PROTOCOL, scope, UNICAST, on_link)
     body += attribute(RTA_DST, prefix.network_address.packed) + number(RTA_OIF, index)
-    if metric := metric_of(prefix) if metric is None else metric:
+    if metric:
         body += number(RTA_PRIORITY, metric)
     if via is not None:
         body += attribute(RTA_GATEWAY, via.packed)
