@@ -39,6 +39,6 @@ def test_the_numbers_are_those_of_the_code():
     assert (
         f"{policy_tables.FIRST_PRIORITY} to {policy_tables.LAST_PRIORITY}; {default_routes.FIRST_PRIORITY} to" in text
     )
-    assert f"that of its interface and {default_routes.FIRST_TABLE}" in text
-    assert f"the metric {metric_of(ipaddress.ip_network('0.0.0.0/0'), None)}" in text
+    assert f"the interface's index plus {default_routes.FIRST_TABLE}" in text
+    assert f"a metric of {metric_of(ipaddress.ip_network('0.0.0.0/0'), None)}" in text
     assert f"?{ACCEPT_RA}=true" in text

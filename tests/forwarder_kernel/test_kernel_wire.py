@@ -9,7 +9,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.forwarder_kernel.dataplane import LiveWire
-from nsm.forwarder_kernel.kernel_wire import KernelWire
+from nsm.forwarder_kernel.kernel_wire import ACCEPT_RA, KernelWire
 
 FAR = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "far", "inodeURL": "file:///ns/far"})
 
@@ -36,10 +36,13 @@ class Endpoint(Element):
 
     def __init__(self, far_side, dataplane, error=None):
         self.far_side, self.dataplane, self.error = far_side, dataplane, error
+        self.labels = {}
 
     async def request(self, call, rest):
         call.live.put(self.far_side._far, FAR)
-        return await rest.request(call)
+        connection = await rest.request(call)
+        connection.labels |= self.labels
+        return connection
 
     async def close(self, call, rest):
         await asyncio.wait_for(self.dataplane.removing.wait(), 1)
@@ -48,9 +51,9 @@ class Endpoint(Element):
         await rest.close(call)
 
 
-def call():
+def call(**labels):
     near = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "near", "inodeURL": "file:///ns/near"})
-    return Call(NetworkServiceRequest(connection=Connection(id="c", payload="IP", mechanism=near)))
+    return Call(NetworkServiceRequest(connection=Connection(id="c", payload="IP", mechanism=near, labels=labels)))
 
 
 @pytest.mark.parametrize("error", [None, Unavailable("it is gone")])
@@ -65,3 +68,15 @@ async def test_a_wire_is_removed_while_the_endpoint_closes_and_also_if_that_fail
         with pytest.raises(Unavailable, match="it is gone"):
             await chain.close(call())
     assert dataplane.pairs == []
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_only_the_client_itself_says_that_it_follows_router_advertisements(wanted):
+    dataplane, far_side = Dataplane(), MechanismTranslation()
+    endpoint = Endpoint(far_side, dataplane)
+    endpoint.labels = {ACCEPT_RA: "true", "app": "web"}
+    chain = Chain([Begin(), KernelWire(dataplane, far_side), endpoint])
+    labels = {ACCEPT_RA: "true"} if wanted else {}
+    connection = await chain.request(call(**labels))
+    assert [live.wire.accept_ra for live in dataplane.pairs] == [wanted]
+    assert connection.labels == {"app": "web", **labels}

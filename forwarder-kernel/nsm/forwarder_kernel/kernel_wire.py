@@ -32,8 +32,10 @@ class KernelWire(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the endpoint answer, then make or change the wire."""
-        accept_ra = call.connection.labels.get(ACCEPT_RA) == "true"  # what the client says, and not the endpoint
+        accept_ra = call.connection.labels.get(ACCEPT_RA) == "true"
         connection = await rest.request(call)
+        if not accept_ra:
+            connection.labels.pop(ACCEPT_RA, None)  # the endpoint does not say it for the client, at a refresh neither
         near, far = connection.mechanism, self._far_side.far_side(call)
         tunnel = _tunnel(call, near, far)
         assert near is not None
