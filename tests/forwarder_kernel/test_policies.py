@@ -1,22 +1,16 @@
-"""What policies mean: selectors, routes and families; in which order rules stand."""
+"""What policies mean: selectors, routes and families."""
 
 import ipaddress
 
 import pytest
 
 from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
-from nsm.chains.core import Exhausted, InvalidRequest
-from nsm.forwarder_kernel import policy_tables
+from nsm.chains.core import InvalidRequest
 from nsm.forwarder_kernel.netlink.rules import Selector
 from nsm.forwarder_kernel.policies import policies_of
 
-FIRST_PRIORITY, LAST_PRIORITY = policy_tables.FIRST_PRIORITY, policy_tables.LAST_PRIORITY
 NETWORK, ADDRESS = ipaddress.ip_network, ipaddress.ip_address
 DEFAULT4, DEFAULT6 = NETWORK("0.0.0.0/0"), NETWORK("::/0")
-
-
-def priorities_of(there):
-    return policy_tables.priorities_of(there, FIRST_PRIORITY, LAST_PRIORITY)
 
 
 def policies(*given, src=("10.0.0.1/32",), dst=("10.0.0.0/32", "fd00::/128")):
@@ -83,31 +77,13 @@ def test_what_is_no_range_of_ports(text):
         policies(PolicyRoute(src_port=text))
 
 
-def test_priorities_grow_and_are_kept_where_that_is_possible():
-    three = priorities_of([None] * 3)
-    assert FIRST_PRIORITY <= three[0] < three[1] < three[2] <= LAST_PRIORITY
-    first, second, third = three
-    assert priorities_of([first, third]) == [first, third]
-    before, *rest = priorities_of([None, second, third])
-    assert before < second
-    assert rest == [second, third]
-    assert priorities_of([third, first])[0] == third
-    assert priorities_of([]) == []
-
-
-def test_priorities_are_given_anew_when_no_room_is_left():
-    crowded = priorities_of([20000, None, 20001])
-    assert crowded[0] < crowded[1] < crowded[2]
-    with pytest.raises(Exhausted, match="do not fit between the priorities"):
-        priorities_of([None] * (LAST_PRIORITY - FIRST_PRIORITY + 2))
-    assert priorities_of([None] * (LAST_PRIORITY - FIRST_PRIORITY + 1)) == list(
-        range(FIRST_PRIORITY, LAST_PRIORITY + 1)
-    )
-    there: list[int] = []
-    for _ in range(40):
-        there = priorities_of([*there, None])
-        assert there == sorted(set(there))
-
-
-def test_a_priority_that_is_not_of_the_range_is_not_kept():
-    assert priorities_of([5, 32000]) == priorities_of([None, None])
+def test_on_frames_a_policy_without_routes_leads_to_the_link_as_upstreams_does():
+    """That is so for IPv4 only; one with routes names its next hop."""
+    given = [PolicyRoute(dst_port="53"), PolicyRoute(dst_port="54", routes=[Route(prefix="10.9.0.0/16")])]
+    context = IpContext(policies=given, src_ip_addrs=["10.0.0.1/32", "fd00::1/128"], dst_ip_addrs=["10.0.0.0/32"])
+    context.dst_ip_addrs.append("fd00::/128")
+    assert list(policies_of(context, has_frames=True).values()) == [
+        {DEFAULT4: None},
+        {DEFAULT6: ADDRESS("fd00::")},
+        {NETWORK("10.9.0.0/16"): ADDRESS("10.0.0.0")},
+    ]

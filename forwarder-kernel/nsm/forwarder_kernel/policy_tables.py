@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, count
 
@@ -110,6 +110,11 @@ class Found:
         self.own_routes = {each for table in tables for each in self._routes[table] if each.index == index}
         self.own_routes |= {each for each in routes if each.index == index and _is_half_done(each)}
 
+    @property
+    def full(self) -> Collection[Table]:
+        """The tables that have routes."""
+        return self._routes.keys()
+
     def of_others(self, version: int) -> Iterator[list[_Step]]:
         """The rules of each other wire, in their order."""
         by_link: dict[int, list[_Step]] = {}
@@ -189,7 +194,7 @@ def _fill_new_tables(
     """Choose tables and fill them; one that another process chose at this moment is left to it. Raises `Conflict`."""
     new = [selector for selector in policies if selector not in tables]
     for _ in range(_TRIES if new else 0):
-        chosen = _choose(new, tables, found.taken, numbers)
+        chosen = _choose(new, tables, found.taken, numbers, found.full)
         routes = _routes(link, policies, chosen)
         try:
             _apply(namespace, link.name, [add_table_route(route, exclusive=True) for route in routes])
@@ -200,7 +205,7 @@ def _fill_new_tables(
                 _empty(namespace, routes)
                 raise
         _empty(namespace, routes)
-        found.taken |= Found(namespace.socket, link.index).taken
+        found = Found(namespace.socket, link.index)
     if new:
         raise Conflict(f"another process takes every routing table that is free in {namespace.where}")
     return {}
@@ -211,15 +216,22 @@ def _empty(namespace: Namespace, routes: Iterable[TableRoute]) -> None:
 
 
 def _choose(
-    new: Sequence[Selector], tables: Mapping[Selector, int], taken: set[int], numbers: str
+    new: Sequence[Selector],
+    tables: Mapping[Selector, int],
+    taken: Collection[int],
+    numbers: str,
+    full: Collection[Table] = (),
 ) -> dict[Selector, int]:
-    """A table for each, which nobody uses in either family; that of a policy for both has one number in both."""
+    """A table for each, which nobody uses in either family; that of a policy for both has one number in both.
+
+    `taken` are numbers that are in use, `full` the tables that have routes.
+    """
     free = _free(taken, numbers)
     of_policy = {_policy(selector): (selector.version, table) for selector, table in tables.items()}
     chosen: dict[Selector, int] = {}
     for selector in new:
         version, table = of_policy.get(_policy(selector), (0, 0))
-        if version in (0, selector.version):
+        if version in (0, selector.version) or (selector.version, table) in full:
             table = next(free)
         chosen[selector] = table
         of_policy[_policy(selector)] = selector.version, table
@@ -230,7 +242,7 @@ def _policy(selector: Selector) -> Selector:
     return replace(selector, version=0)
 
 
-def _free(taken: set[int], numbers: str) -> Iterator[int]:
+def _free(taken: Collection[int], numbers: str) -> Iterator[int]:
     """Tables that nobody uses, one after the other. Raises `Exhausted`."""
     if numbers == FROM_1:
         yield from (number for number in count(1) if number not in taken)
