@@ -120,6 +120,20 @@ def test_the_file_is_read_as_upstreams(tmp_path):
         ("interfaces: [{name: eth1}]", "interface eth1 needs a list 'matches'"),
         ("interfaces: [{name: eth1, matches: [{}]}]", "a match of interface eth1 needs a list 'labelSelector'"),
         ("interfaces: [{name: eth1, matches: [{labelSelector: [via]}]}]", "of interface eth1 is no label such as via:"),
+        ("interfaces: []\nbridges: []", "bridges is no field of the file; expected interfaces"),
+        ("interface: []", "interface is no field of the file; expected interfaces"),
+        (
+            "interfaces: [{name: eth1, match: [], matches: []}]",
+            r"interfaces\[0\].match is no field of interface eth1; expected matches",
+        ),
+        (
+            "interfaces: [{name: eth1, matches: [{labelSelectors: [], labelSelector: []}]}]",
+            r"matches\[0\].labelSelectors is no field of a match of interface eth1; expected labelSelector",
+        ),
+        (
+            "interfaces: [{name: eth1, matches: [{labelSelector: [{via: yes}]}]}]",
+            r"labelSelector\[0\].via is True; expected a text or a number",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_says_what_is_wrong(tmp_path, content, told):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import REMOTE, VLAN, VLAN_ID
-from nsm.chains.config.yaml_faults import yaml_faults
 from nsm.chains.core import Call, Element, Handler, NotFound, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.model.vlans import LARGEST_VLAN
+from nsm.chains.reading import Field, read_yaml
 
 from .dataplane import Dataplane
 from .tunnels import TUNNEL, Breakout, lower_mtu, number_in
@@ -39,41 +38,42 @@ def uplinks_from(path: str) -> tuple[Uplink, ...]:
           - labelSelector:
               - via: gateway-1
     """
-    import yaml  # noqa: PLC0415 - only where such a file is
-
     try:
-        with open(path) as file, yaml_faults():
-            content = yaml.safe_load(file)
+        with open(path) as file:
+            content = read_yaml(file.read())
     except OSError as error:
         raise ValueError(f"cannot read it: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"it is no YAML: {error}") from None
-    return tuple(_uplink(each) for each in _list(content, "interfaces", "the file"))
+    root = Field(content, "")
+    return tuple(_uplink(each) for each in _listed(root, {"interfaces"}, "interfaces", "the file"))
 
 
-def _uplink(content: Any) -> Uplink:
-    name = content.get("name") if isinstance(content, dict) else None
+def _uplink(content: Field) -> Uplink:
+    name = content.value.get("name") if isinstance(content.value, dict) else None
     if not isinstance(name, str) or not name:
         raise ValueError("each of its interfaces needs a name")
+    where = f"interface {name}"
     selectors = [
         _selector(labels, name)
-        for match in _list(content, "matches", f"interface {name}")
-        for labels in _list(match, "labelSelector", f"a match of interface {name}")
+        for match in _listed(content, {"name", "matches"}, "matches", where)
+        for labels in _listed(match, {"labelSelector"}, "labelSelector", f"a match of {where}")
     ]
     return Uplink(name, tuple(selectors))
 
 
-def _selector(labels: Any, name: str) -> tuple[tuple[str, str], ...]:
-    if not isinstance(labels, dict) or not labels:
+def _selector(labels: Field, name: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(labels.value, dict) or not labels.value:
         raise ValueError(f"a labelSelector of interface {name} is no label such as via: gateway-1")
-    return tuple((str(key), str(value)) for key, value in labels.items())
+    return tuple((key, value.text_or_number()) for key, value in labels.items())
 
 
-def _list(content: Any, key: str, where: str) -> list[Any]:
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list):
+def _listed(item: Field, known: Collection[str], key: str, where: str) -> list[Field]:
+    """The list that is the field `key` of `item`, which is called `where`."""
+    found = item.fields(known, where, is_root=not item.path)[key] if isinstance(item.value, dict) else None
+    if found is None or not isinstance(found.value, list):
         raise ValueError(f"{where} needs a list {key!r}")
-    return found
+    return found.each()
 
 
 class OfferVlan(Element):

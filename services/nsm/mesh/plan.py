@@ -149,11 +149,9 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
 
 def _selectors(uplinks: Sequence[Uplink]) -> str:
     """A forwarder's device selector file. The MTU is for nobody to read, but a forwarder starts again if it changes."""
-    interfaces = [
-        {"name": uplink.name, "mtu": uplink.mtu, "matches": [{"labelSelector": [{VIA: uplink.name}]}]}
-        for uplink in uplinks
-    ]
-    return json.dumps({"interfaces": interfaces}, indent=1)
+    interfaces = [{"name": uplink.name, "matches": [{"labelSelector": [{VIA: uplink.name}]}]} for uplink in uplinks]
+    comments = "".join(f"# {uplink.name}: MTU {uplink.mtu}\n" for uplink in uplinks)
+    return comments + json.dumps({"interfaces": interfaces}, indent=1)
 
 
 def _registry_url(topology: Topology) -> str:

@@ -61,7 +61,7 @@ async def test_a_file_that_cannot_be_used_is_told_and_what_it_said_before_stays(
     assert (await ask(chain, "b")).excluded_prefixes == ["10.0.0.0/8"]
 
 
-@pytest.mark.parametrize("document", [None, {}, {"prefixes": None}, {"prefixes": []}, {"other": 1}])
+@pytest.mark.parametrize("document", [None, {}, {"prefixes": None}, {"prefixes": []}])
 def test_what_names_no_prefixes(document):
     assert prefixes_of(document) == ()
 
@@ -70,6 +70,58 @@ def test_what_names_no_prefixes(document):
 def test_what_is_no_list_of_prefixes(document):
     with pytest.raises(ValueError, match="such as"):
         prefixes_of(document)
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ('""', "prefixes[0]: '' is no prefix"),
+        ("10.0.0.300/8", "prefixes[0]: '10.0.0.300/8' is no prefix"),
+        ("10.1.2.3", "prefixes[0]: '10.1.2.3' is no prefix"),
+        ("{a: b}", "prefixes[0]: a dict is no prefix"),
+        ("7", "prefixes[0]: 7 is no prefix"),
+    ],
+)
+async def test_one_unreadable_entry_leaves_the_others_in_force_from_the_start_and_both_are_told(file, entry, told):
+    file.write_text(f"prefixes: [{entry}, 10.0.0.0/8, fd00::/8]")
+    with structlog.testing.capture_logs() as logs:
+        chain = Chain([Begin(), ExcludedPrefixes(str(file))])
+        assert (await ask(chain)).excluded_prefixes == ["10.0.0.0/8", "fd00::/8"]
+        await ask(chain, "another")
+    (warning,) = [log for log in logs if log["log_level"] == "warning"]
+    assert warning["error"].startswith(told)
+    assert warning["error"].endswith("in force: 10.0.0.0/8, fd00::/8")
+
+
+async def test_what_was_excluded_stays_so_while_a_part_of_the_file_cannot_be_read(file):
+    """The unreadable entry may be one of them."""
+    file.write_text("prefixes: [10.0.0.0/8, 11.0.0.0/8]")
+    chain = Chain([Begin(), ExcludedPrefixes(str(file))])
+    await ask(chain, "a")
+    file.write_text("prefixes: [10.0.0.0/8, 12.0.0.0/8, 11.0.0.0/88]")
+    assert (await ask(chain, "b")).excluded_prefixes == ["10.0.0.0/8", "12.0.0.0/8", "11.0.0.0/8"]
+    file.write_text("prefixes: [10.0.0.0/8, 12.0.0.0/8]")
+    assert (await ask(chain, "c")).excluded_prefixes == ["10.0.0.0/8", "12.0.0.0/8"]
+
+
+async def test_a_misspelt_key_is_told_with_the_right_one_and_lets_no_prefix_go(file):
+    file.write_text("prefixes: [10.0.0.0/8]")
+    chain = Chain([Begin(), ExcludedPrefixes(str(file))])
+    await ask(chain, "a")
+    for text in ("prefixs: [11.0.0.0/8]", "prefixes: [11.0.0.0/8]\nprefixes: [12.0.0.0/8]"):
+        file.write_text(text)
+        with structlog.testing.capture_logs() as logs:
+            assert (await ask(chain, text)).excluded_prefixes == ["10.0.0.0/8"]
+        assert logs[0]["error"] in {
+            "prefixs is no field of the file; expected prefixes",
+            "line 2: the key 'prefixes' is given twice",
+        }
+
+
+def test_a_file_that_was_named_and_is_not_there_is_a_warning(tmp_path):
+    with structlog.testing.capture_logs() as logs:
+        ExcludedPrefixes(str(tmp_path / "misspelt.yaml"))
+    assert logs[0]["event"] == "there is no such configuration file yet"
 
 
 @pytest.mark.parametrize("most", [list, lambda inner: dict(enumerate(inner))])

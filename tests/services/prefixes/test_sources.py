@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from nsm.chains.config.watched_file import PartlyRead
 from nsm.chains.elements.excluded_prefixes import prefixes_of
 from nsm.services.prefixes.sources import (
     document_of,
@@ -114,3 +115,21 @@ def test_prefixes_are_merged_for_each_family():
 @pytest.mark.parametrize("prefixes", [(), ("10.96.0.0/12", "fd00::/64"), ("0.0.0.0/0", "::/0")])
 def test_a_manager_reads_what_is_written(prefixes):
     assert prefixes_of(yaml.safe_load(document_of(prefixes))) == prefixes
+
+
+@pytest.mark.parametrize(
+    ("read", "in_force"),
+    [
+        (lambda: of_user({"data": {"k": "prefixes: ['', 10.0.0.0/8]"}}, "k"), "10.0.0.0/8"),
+        (lambda: of_node({"spec": {"podCIDRs": ["10.0.0.0/40", "fd00::/64"]}}), "fd00::/64"),
+        (lambda: of_service_cidr({"spec": {"cidrs": ["10.96.0.0/12", "x"]}}), "10.96.0.0/12"),
+        (
+            lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: {podSubnet: '10.0.0.0/8,here'}"}}),
+            "10.0.0.0/8",
+        ),
+    ],
+)
+def test_one_unreadable_prefix_of_an_object_leaves_its_others_excluded(read, in_force):
+    with pytest.raises(PartlyRead, match=f"in force: {in_force}$") as partly:
+        read()
+    assert texts(partly.value.value) == [in_force]

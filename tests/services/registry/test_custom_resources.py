@@ -355,6 +355,41 @@ async def test_an_object_edited_into_nonsense_is_ignored_with_an_event_and_what_
         }
 
 
+FIREWALL = [{"source_selector": {}, "routes": [{"destinationSelector": {"app": "firewall"}}]}]
+
+
+async def test_a_misspelt_selector_leaves_the_service_out_with_an_event_and_no_endpoint_opens_it(server, registry):
+    """Not by registering the service without matches, either: what a person wrote stays as it is."""
+    server.put(f"{SERVICES}/web", spec={"payload": "IP", "matches": FIREWALL})
+    events = "/api/v1/namespaces/nsm-system/events/"
+    await eventually(lambda: sum(path.startswith(events) for path in server.paths()) == 1)
+    (event,) = (server.at(path) for path in server.paths() if path.startswith(events))
+    told = "matches[0].routes[0].destinationSelector is a spelling of NSM before 1.0; expected destination_selector"
+    assert event["message"] == f"this is no NetworkService and is ignored: {told}"
+    assert await names(registry.services, NetworkService()) == []
+    with pytest.raises(Conflict, match="'web' of that name cannot be read, and is not written over: matches") as refused:
+        await registry.services.register(call(NetworkService(name="web", path_ids=["spiffe://a/one"])))
+    assert told in str(refused.value)
+    assert server.at(f"{SERVICES}/web")["spec"]["matches"] == FIREWALL
+
+
+async def test_a_service_whose_matches_are_edited_into_nonsense_keeps_the_former_ones(server, registry):
+    """Also if an endpoint registers it again, with another payload."""
+    matches = [{"routes": [{"destination_selector": {"app": "firewall"}}]}]
+    ours = NetworkService(name="web", path_ids=["spiffe://a/one"])
+    await registry.services.register(call(ours))
+    server.put(f"{SERVICES}/web", spec={"name": "web", "path_ids": ["spiffe://a/one"], "matches": matches})
+    await eventually(lambda: registry.services.elements[-1].index.records.get("web").matches)
+    server.put(f"{SERVICES}/web", spec={"name": "web", "path_ids": ["spiffe://a/one"], "matches": FIREWALL})
+    events = "/api/v1/namespaces/nsm-system/events/"
+    await eventually(lambda: sum(path.startswith(events) for path in server.paths()) == 1)
+    answer = await registry.services.register(call(ours))
+    assert answer.matches[0].routes[0].destination_selector == {"app": "firewall"}
+    assert server.at(f"{SERVICES}/web")["spec"]["matches"] == FIREWALL
+    await registry.services.register(call(NetworkService(name="web", payload="ETHERNET", path_ids=["spiffe://a/one"])))
+    assert server.at(f"{SERVICES}/web")["spec"]["matches"] == matches
+
+
 async def test_a_registry_goes_on_beside_any_nonsense_and_knows_what_was_sound(server, registry):
     """Hundreds of objects, each with another thing in it that makes no sense; the same for a replica that starts."""
     await registry.endpoints.register(call(nse("before")))

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from nsm.chains.logs import log
-
-from .yaml_faults import yaml_faults
+from nsm.chains.reading import read_yaml
 
 T = TypeVar("T")
 
@@ -51,19 +50,35 @@ class Watch:
         return stamp is None or time.time() - max(stamp[3:]) / 1e9 > _SETTLED
 
 
+class PartlyRead(ValueError, Generic[T]):
+    """A part of a document cannot be used; `value` is what the rest of it says."""
+
+    def __init__(self, fault: str, value: T) -> None:
+        super().__init__(fault)
+        self.value = value
+
+
 class WatchedFile(Generic[T]):
     """The value of a file, read again when it has changed.
 
     `parse` makes the value of what the document holds; it raises ValueError with what is wrong. A file that is not
-    there is like one that holds nothing, None. Content that cannot be used is a warning, once, and the last good value
-    stays.
+    there is like one that holds nothing, None; that is a warning where its path is not the `usual` one: somebody named
+    it. Content that cannot be used is a warning, once, and the last good value stays.
+
+    Of a document that can be used in part `parse` raises `PartlyRead`, and `joined` says what is in force then: made of
+    the last value and of what can be read.
     """
 
-    def __init__(self, path: str, parse: Callable[[Any], T]) -> None:
+    def __init__(
+        self, path: str, parse: Callable[[Any], T], *, usual: str | None = None, joined: Callable[[T, T], T] | None = None
+    ) -> None:
         self.path = path
         self._parse, self._value = parse, parse(None)
+        self._joined = joined
         self._watch = Watch(path)
         self._refused = ""
+        if usual not in (None, path) and not os.path.exists(path):
+            log.warning("there is no such configuration file yet", path=path)
 
     def value(self) -> T:
         """The value as of now."""
@@ -81,13 +96,12 @@ class WatchedFile(Generic[T]):
             self._refuse(str(error))
 
     def _use(self, text: str) -> None:
-        import yaml  # noqa: PLC0415 - most components never find such a file
-
         try:
-            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            with yaml_faults():
-                document = yaml.load(text, loader)  # noqa: S506 - both are safe, the first one is fast
-            self._change(self._parse(document))
+            self._change(self._parse(read_yaml(text)))
+        except PartlyRead as partly:
+            assert self._joined is not None
+            self._value = self._joined(self._value, partly.value)
+            self._refuse(str(partly), "a part of the configuration file cannot be used; the rest is in force")
         except ValueError as error:
             self._refuse(str(error))
 
@@ -96,7 +110,9 @@ class WatchedFile(Generic[T]):
             log.info("configuration file read", path=self.path)
         self._value, self._refused = value, ""
 
-    def _refuse(self, error: str) -> None:
+    def _refuse(
+        self, error: str, what: str = "configuration file cannot be used; what it said before stays"
+    ) -> None:
         if error != self._refused:
-            log.warning("configuration file cannot be used; what it said before stays", path=self.path, error=error)
+            log.warning(what, path=self.path, error=error)
         self._refused = error

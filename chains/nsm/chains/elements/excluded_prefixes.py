@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nsm.apis.connection import Connection
-from nsm.chains.config.watched_file import WatchedFile
+from nsm.chains.config.watched_file import PartlyRead, WatchedFile
 from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.model.addresses import read_interface
 from nsm.chains.model.ipcontext import ip_context_of
+from nsm.chains.reading import Field
 
 DEFAULT_PATH = "/var/lib/networkservicemesh/config/excluded_prefixes.yaml"
+_KEYS = frozenset({"prefixes"})
+_EXPECTED = "a list under `prefixes`, such as prefixes: [10.96.0.0/12]"
+_SHOWN = 8
 
 
 class ExcludedPrefixes(Element):
     """Add the prefixes of a file to those that each request excludes.
 
     The file is YAML, ``prefixes: [10.96.0.0/12, ..]``, and may change at any time, or not be there. A prefix that was
-    taken out of it goes with the connection's next refresh, unless the client itself excludes it.
+    taken out of it goes with the connection's next refresh, unless the client itself excludes it. While a part of the
+    file cannot be read, the rest of it is excluded, and what was excluded before.
     """
 
     def __init__(self, path: str = DEFAULT_PATH) -> None:
-        self._file = WatchedFile(path, prefixes_of)
+        self._file = WatchedFile(path, prefixes_of, usual=DEFAULT_PATH, joined=_joined)
         self._file.value()  # a fault of the file is told when the component starts
         self._added: Key[frozenset[str]] = Key("excluded prefixes")
 
@@ -40,18 +46,50 @@ class ExcludedPrefixes(Element):
 
 
 def prefixes_of(document: Any) -> tuple[str, ...]:
-    """The prefixes that the file names, each once. Raises ValueError."""
+    """The prefixes that the file names, each once.
+
+    Raises ValueError, and `PartlyRead` with the prefixes where only some entries are none.
+    """
     if document is None:
         return ()
-    listed = document.get("prefixes") if isinstance(document, dict) else document
-    if not isinstance(document, dict) or not isinstance(listed or [], list):
-        raise ValueError("expected a list under `prefixes`, such as prefixes: [10.96.0.0/12]")
-    return tuple(dict.fromkeys(_prefix(item) for item in listed or []))
+    root = Field(document, "")
+    if not isinstance(document, dict):
+        raise ValueError(f"expected {_EXPECTED}")
+    faults: list[str] = []
+    try:
+        root.fields(_KEYS, "the file", is_root=True)
+    except ValueError as error:
+        if "prefixes" not in document:
+            raise
+        faults.append(str(error))
+    listed = Field(document["prefixes"], "prefixes") if "prefixes" in document else Field(None, "prefixes")
+    if listed and not isinstance(listed.value, list):
+        raise ValueError(f"expected {_EXPECTED}")
+    found: dict[str, None] = {}
+    for item in listed.each():
+        interface = read_interface(item.value) if isinstance(item.value, str) else None
+        if interface is not None:
+            found[str(interface.network)] = None
+        else:
+            faults.append(_no_prefix(item))
+    if faults:
+        raise PartlyRead(told(faults, list(found)), tuple(found))
+    return tuple(found)
 
 
-def _prefix(item: Any) -> str:
-    interface = read_interface(item) if isinstance(item, str) else None
-    if interface is None:
-        shown = f"a {type(item).__name__}" if isinstance(item, list | dict) else f"{item!r:.80}"  # aliases: without end
-        raise ValueError(f"{shown} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
-    return str(interface.network)
+def _no_prefix(item: Field) -> str:
+    value = item.value
+    what = f"a {type(value).__name__}" if isinstance(value, list | dict) else f"{value!r:.80}"  # aliases: without end
+    return f"{item.path}: {what} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64"
+
+
+def told(faults: Sequence[str], found: Sequence[str]) -> str:
+    """Which entries cannot be read, and which can be and are in force: the first of both."""
+    unread, read = "; ".join(faults[:_SHOWN]), ", ".join(found[:_SHOWN]) or "none"
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    others = f" and {len(found) - _SHOWN} others" if len(found) > _SHOWN else ""
+    return f"{unread}{more}; in force: {read}{others}"
+
+
+def _joined(before: tuple[str, ...], now: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*now, *before]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from nsm.apis import codec
@@ -12,6 +12,7 @@ from nsm.chains.config.watched_file import WatchedFile
 from nsm.chains.core import Call, Element, Handler, Key
 from nsm.chains.model import policies
 from nsm.chains.model.ipcontext import ip_context_of
+from nsm.chains.reading import Field, Fields
 
 DEFAULT_PATH = "/etc/policy-based-routing/config.yaml"
 _FIELDS = {"from": "from_", "proto": "proto", "dstport": "dst_port", "srcport": "src_port"}
@@ -26,7 +27,7 @@ class PolicyRouting(Element):
     """
 
     def __init__(self, path: str = DEFAULT_PATH) -> None:
-        self._file = WatchedFile(path, policies_of)
+        self._file = WatchedFile(path, policies_of, usual=DEFAULT_PATH)
         self._file.value()  # a fault of the file is told when the component starts
         self._added: Key[frozenset[str]] = Key("addresses of policies")
 
@@ -58,36 +59,21 @@ def policies_of(document: Any) -> tuple[PolicyRoute, ...]:
 
 def _policy(number: int, item: Any) -> PolicyRoute:
     try:
-        fields = _mapping(item, [*_FIELDS, "routes"])
-        routes = fields.pop("routes", None) or []
-        if not isinstance(routes, list):
-            raise ValueError(_EXPECTED)
-        texts = {_FIELDS[key]: _text(value) for key, value in fields.items()}
-        policy = PolicyRoute(**texts, routes=[_route(route) for route in routes])
+        fields = _fields(Field(item, ""), [*_FIELDS, "routes"], "a policy")
+        texts = {field: fields[key].text_or_number() for key, field in _FIELDS.items()}
+        policy = PolicyRoute(**texts, routes=[_route(route) for route in fields["routes"].each()])
         policies.check(policy)
     except ValueError as error:
         raise ValueError(f"policy {number}: {error}") from None
     return policy
 
 
-def _route(item: Any) -> Route:
-    fields = _mapping(item, ["prefix", "nexthop"])
-    return Route(prefix=_text(fields.get("prefix")), next_hop=_text(fields.get("nexthop")))
+def _route(item: Field) -> Route:
+    fields = _fields(item, ["prefix", "nexthop"], "a route")
+    return Route(prefix=fields["prefix"].text(), next_hop=fields["nexthop"].text())
 
 
-def _mapping(item: Any, known: Sequence[str]) -> dict[str, Any]:
-    if not isinstance(item, Mapping):
+def _fields(item: Field, known: Sequence[str], what: str) -> Fields:
+    if not isinstance(item.value, dict):
         raise ValueError(_EXPECTED)
-    for key in item:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r}; there are {', '.join(known)}")
-    return dict(item)
-
-
-def _text(value: Any) -> str:
-    """Numbers need no quotes in the file."""
-    if value is None:
-        return ""
-    if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise ValueError(f"{value!r} is neither a text nor a number")
-    return str(value)
+    return item.fields(known, what, is_root=not item.path)

@@ -6,8 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 
+from nsm.chains.config.watched_file import PartlyRead
 from nsm.chains.core import Backoff, MeshError
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Network
@@ -89,30 +91,45 @@ async def _has(api: Api, resource: Resource) -> bool:
             return True
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An object, what was read from it, and whether any version of it could be read as a whole."""
+
+    object: Object | None = None
+    networks: tuple[Network, ...] = ()
+    is_known: bool = False
+
+
 class _Source:
     """Objects of a kind and what is read from them. What cannot be read is told once; what it said before stays."""
 
     def __init__(self, reflector: Reflector, read: Callable[[Object], list[Network]]) -> None:
         self.reflector, self._read = reflector, read
-        self._seen: dict[Key, tuple[Object, list[Network] | None]] = {}
+        self._seen: dict[Key, _Seen] = {}
 
     def networks(self) -> list[Network]:
         """Of all its objects."""
         self._seen = {key: self._look(key, found) for key, found in self.reflector.objects.items()}
-        return [network for _, networks in self._seen.values() for network in networks or []]
+        return [network for seen in self._seen.values() for network in seen.networks]
 
     @property
     def is_unknown(self) -> bool:
-        """Whether one of its objects could never be read."""
-        return any(networks is None for _, networks in self._seen.values())
+        """Whether one of its objects could never be read as a whole."""
+        return any(not seen.is_known for seen in self._seen.values())
 
-    def _look(self, key: Key, found: Object) -> tuple[Object, list[Network] | None]:
-        object_then, networks = self._seen.get(key, (None, None))
-        if found is not object_then:
-            try:
-                networks = self._read(found)
-            except ValueError as error:
-                where = "/".join(filter(None, key_of(found)))
-                kind = self.reflector.resource.kind
-                log.warning("cannot be read; what it said before stays", kind=kind, name=where, error=str(error))
-        return found, networks
+    def _look(self, key: Key, found: Object) -> _Seen:
+        before = self._seen.get(key, _Seen())
+        if found is before.object:
+            return before
+        try:
+            return _Seen(found, tuple(self._read(found)), is_known=True)
+        except PartlyRead as partly:
+            self._tell(found, "a part of it cannot be read; the rest is in force", partly)
+            return _Seen(found, tuple(dict.fromkeys([*partly.value, *before.networks])), before.is_known)
+        except ValueError as error:
+            self._tell(found, "cannot be read; what it said before stays", error)
+            return _Seen(found, before.networks, before.is_known)
+
+    def _tell(self, found: Object, what: str, error: ValueError) -> None:
+        where = "/".join(filter(None, key_of(found)))
+        log.warning(what, kind=self.reflector.resource.kind, name=where, error=str(error))

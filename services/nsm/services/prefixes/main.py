@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.config import Common, items, text, variable
+from nsm.chains.config.watched_file import PartlyRead
 from nsm.chains.core import MeshError
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH
 from nsm.chains.logs import log
@@ -103,6 +104,9 @@ async def _present(output: Output) -> list[Network]:
     """The prefixes that are there; none if that cannot be read, since it is written anew anyhow."""
     try:
         return in_document(await output.read(), "the prefixes of before")
+    except PartlyRead as partly:
+        found: list[Network] = partly.value
+        return found
     except ValueError:
         return []
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
-from nsm.chains.config.yaml_faults import yaml_faults
-from nsm.chains.elements.excluded_prefixes import prefixes_of
+from nsm.chains.config.watched_file import PartlyRead
+from nsm.chains.elements.excluded_prefixes import prefixes_of, told
 from nsm.chains.model.addresses import Network, read_address, read_interface
+from nsm.chains.reading import read_yaml
 from nsm.kube import Object
 
 _MOST = 1024
@@ -58,7 +59,11 @@ def of_user(config_map: Object, key: str) -> list[Network]:
 
 def in_document(text: str, name: str) -> list[Network]:
     """The prefixes of a YAML list under `prefixes`. Raises ValueError, which begins with the `name`."""
-    return _networks(prefixes_of(_document(text, name)))
+    document = _document(text, name)
+    try:
+        return _networks(prefixes_of(document))
+    except PartlyRead as partly:
+        raise PartlyRead(f"{name}: {partly}", _networks(partly.value)) from None
 
 
 def merged(networks: Iterable[Network]) -> tuple[str, ...]:
@@ -79,24 +84,31 @@ def _document(text: str, key: str) -> object:
     if len(text) > _LONGEST:
         raise ValueError(f"{key}: {len(text)} characters are too many: at most {_LONGEST}")
     try:
-        with yaml_faults():
-            return yaml.safe_load(text)
+        return read_yaml(text)
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
 
 
 def _networks(texts: Iterable[Any]) -> list[Network]:
-    found = list(_read(_word(text) for text in texts if text))
+    """Raises `PartlyRead` where only some of them are prefixes."""
+    found: list[Network] = []
+    faults: list[str] = []
+    for text in filter(None, texts):
+        try:
+            found.append(_network(_word(text)))
+        except ValueError as error:
+            faults.append(str(error))
     if len(found) > _MOST:
         raise ValueError(f"{len(found)} prefixes are too many: at most {_MOST} in one object")
+    if faults:
+        raise PartlyRead(told(faults, list(map(str, found))), found)
     return found
 
 
-def _read(texts: Iterable[str]) -> Iterator[Network]:
-    for text in texts:
-        if (interface := read_interface(text)) is None:
-            raise ValueError(f"{text[:80]!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
-        yield interface.network
+def _network(text: str) -> Network:
+    if (interface := read_interface(text)) is None:
+        raise ValueError(f"{text[:80]!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+    return interface.network
 
 
 def _word(value: Any) -> str:

@@ -81,6 +81,11 @@ class Index(Generic[R]):
             return held.record
         return self._form.from_object(found)
 
+    def before(self, key: Key) -> R | None:
+        """The record that was read last from the object of that key, if any ever was."""
+        held = self._held.get(key)
+        return None if held is None else held.record
+
     def hear(self, change: Change) -> None:
         """Take in what a reflector tells."""
         if change.now is None or is_leaving(change.now):

@@ -2,14 +2,13 @@
 
 The `spec` of an object is the record as Go's encoding/json writes a protobuf struct: snake_case, nothing that is empty,
 and a time as ``{"seconds": 1, "nanos": 2}``. What a person or another registry wrote is read strictly: an object that
-is no record is a ValueError that says which field is wrong.
+is no record, or has a field that none has, is a ValueError that says which field is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from reprlib import Repr
 from typing import Any, Generic
 
 from nsm.apis.registry import (
@@ -22,6 +21,8 @@ from nsm.apis.registry import (
 )
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import R
+from nsm.chains.reading import Field, Fields
+from nsm.chains.reading.fields import is_foreign
 from nsm.kube import Object, Resource
 
 from .names import object_name
@@ -33,8 +34,19 @@ _GROUP, _VERSION = "networkservicemesh.io", "v1"
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 """Of the years 1 to 9999: what a protobuf Timestamp may say, and what a date can be made of."""
 
-_SHORT = Repr()
-_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong = 2, 60, 60
+_PARTS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
+_MATCH = frozenset({"source_selector", "routes", "fallthrough", "metadata"})
+_ROUTE = frozenset({"destination_selector", "weight"})
+_LABELS = frozenset({"labels"})
+_TIME = frozenset({"seconds", "nanos"})
+_FORMER = {
+    "sourceSelector": "source_selector",
+    "destinationSelector": "destination_selector",
+    "match": "source_selector beside routes, without a match around them",
+    "route": "routes",
+    "destination": "destination_selector and weight, without a destination around them",
+}
+"""Fields of matches as NSM had them before 1.0 (networkservicemesh.io/v1alpha1)."""
 
 
 @dataclass(frozen=True)
@@ -43,24 +55,38 @@ class Form(Generic[R]):
 
     resource: Resource
     to_spec: Callable[[R], Json]
-    from_spec: Callable[[Json, str], R]
+    from_spec: Callable[[Fields, str], R]
     """Takes the object's own name too, for a spec without one."""
     fields: frozenset[str]
-    """What a spec has of ours; anything else in it is somebody else's and stays."""
+    """What a spec has of ours."""
+    former: Mapping[str, str]
+    """Names of fields as they were before NSM 1.0, with those of today."""
+    is_extensible: bool
+    """Whether a spec may have more fields, of a later version: they stay. None may be like one of ours.
+
+    What registers itself again and again writes all of it; a spec that is not extensible a person may have written.
+    """
 
     def to_object(self, record: R, namespace: str, held: Object | None = None) -> Object:
         """The object for `record`; written over `held`, of whose version it then is."""
         if held is None:
             metadata = {"name": object_name(record.name), "namespace": namespace}
             return {"metadata": metadata, "spec": self.to_spec(record)}
-        before = held.get("spec")
-        theirs = before.items() if isinstance(before, dict) else ()
-        kept = {name: value for name, value in theirs if name not in self.fields}
-        return {**held, "spec": {**kept, **self.to_spec(record)}}
+        return {**held, "spec": {**self._others(held.get("spec")), **self.to_spec(record)}}
 
     def from_object(self, found: Object) -> R:
         """The record in an object. Raises ValueError with what is wrong in it."""
-        return self.from_spec(_mapping(found.get("spec"), "spec"), found["metadata"]["name"])
+        Field(found, "").fields(_PARTS, "the object", is_root=True)
+        spec = Field(found.get("spec"), "spec").fields(
+            self.fields, "the spec", former=self.former, is_root=True, extensible=self.is_extensible
+        )
+        return self.from_spec(spec, found["metadata"]["name"])
+
+    def _others(self, spec: object) -> Json:
+        """The fields of a later version."""
+        if not self.is_extensible or not isinstance(spec, dict):
+            return {}
+        return {name: value for name, value in spec.items() if is_foreign(name, self.fields, self.former)}
 
 
 def _service_to_spec(service: NetworkService) -> Json:
@@ -82,36 +108,35 @@ def _match_to_spec(match: Match) -> Json:
     return spec
 
 
-def _service_from_spec(spec: Json, name: str) -> NetworkService:
+def _service_from_spec(spec: Fields, name: str) -> NetworkService:
     return NetworkService(
-        name=_text(spec, "name") or name,
-        payload=_text(spec, "payload"),
-        matches=[_match_from_spec(each, where) for where, each in _list(spec, "matches")],
-        path_ids=_texts(spec, "path_ids"),
+        name=spec["name"].text() or name,
+        payload=spec["payload"].text(),
+        matches=[_match_from_spec(match) for match in spec["matches"].each()],
+        path_ids=spec["path_ids"].texts(),
     )
 
 
-def _match_from_spec(value: Any, where: str) -> Match:
-    spec = _mapping(value, where)
+def _match_from_spec(value: Field) -> Match:
+    match = value.fields(_MATCH, "a match", former=_FORMER)
     return Match(
-        source_selector=_labels(spec, "source_selector", where),
-        routes=[_route_from_spec(each, inside) for inside, each in _list(spec, "routes", where)],
-        fallthrough=_flag(spec, "fallthrough", where),
-        metadata=_metadata_from_spec(spec, "metadata", where),
+        source_selector=match["source_selector"].labels(),
+        routes=[_route_from_spec(route) for route in match["routes"].each()],
+        fallthrough=match["fallthrough"].flag(),
+        metadata=Metadata(labels=_labels_of(match["metadata"], "metadata")) if match["metadata"] else None,
     )
 
 
-def _metadata_from_spec(spec: Json, name: str, within: str) -> Metadata | None:
-    where = _path(within, name)
-    return None if spec.get(name) is None else Metadata(labels=_labels(_mapping(spec[name], where), "labels", where))
-
-
-def _route_from_spec(value: Any, where: str) -> Destination:
-    spec = _mapping(value, where)
+def _route_from_spec(value: Field) -> Destination:
+    route = value.fields(_ROUTE, "a route", former=_FORMER)
     return Destination(
-        destination_selector=_labels(spec, "destination_selector", where),
-        weight=_whole(spec, "weight", where, least=0, most=2**32 - 1),
+        destination_selector=route["destination_selector"].labels(),
+        weight=route["weight"].whole(0, 2**32 - 1),
     )
+
+
+def _labels_of(value: Field, what: str) -> dict[str, str]:
+    return value.fields(_LABELS, what)["labels"].labels()
 
 
 def _endpoint_to_spec(endpoint: NetworkServiceEndpoint) -> Json:
@@ -128,18 +153,18 @@ def _endpoint_to_spec(endpoint: NetworkServiceEndpoint) -> Json:
     )
 
 
-def _endpoint_from_spec(spec: Json, name: str) -> NetworkServiceEndpoint:
+def _endpoint_from_spec(spec: Fields, name: str) -> NetworkServiceEndpoint:
     return NetworkServiceEndpoint(
-        name=_text(spec, "name") or name,
-        network_service_names=_texts(spec, "network_service_names"),
+        name=spec["name"].text() or name,
+        network_service_names=spec["network_service_names"].texts(),
         network_service_labels={
-            service: NetworkServiceLabels(labels=_labels(_mapping(of, where), "labels", where))
-            for service, where, of in _items(spec, "network_service_labels")
+            service: NetworkServiceLabels(labels=_labels_of(labels, "a service's labels"))
+            for service, labels in spec["network_service_labels"].items()
         },
-        url=_text(spec, "url"),
-        expiration_time=_time_from_spec(spec, "expiration_time"),
-        initial_registration_time=_time_from_spec(spec, "initial_registration_time"),
-        path_ids=_texts(spec, "path_ids"),
+        url=spec["url"].text(),
+        expiration_time=_time_from_spec(spec["expiration_time"]),
+        initial_registration_time=_time_from_spec(spec["initial_registration_time"]),
+        path_ids=spec["path_ids"].texts(),
     )
 
 
@@ -147,13 +172,12 @@ def _time_to_spec(moment: Timestamp | None) -> Json | None:
     return None if moment is None else _filled(seconds=moment.seconds, nanos=moment.nanos) or {"seconds": 0}
 
 
-def _time_from_spec(spec: Json, name: str) -> Timestamp | None:
-    if spec.get(name) is None:
+def _time_from_spec(value: Field) -> Timestamp | None:
+    if not value:
         return None
-    moment = _mapping(spec[name], name)
+    moment = value.fields(_TIME, "a time")
     return Timestamp(
-        seconds=_whole(moment, "seconds", name, least=_FIRST_SECOND, most=_LAST_SECOND),
-        nanos=_whole(moment, "nanos", name, least=0, most=999_999_999),
+        seconds=moment["seconds"].whole(_FIRST_SECOND, _LAST_SECOND), nanos=moment["nanos"].whole(0, 999_999_999)
     )
 
 
@@ -162,86 +186,13 @@ def _filled(**values: Any) -> Json:
     return {name: value for name, value in values.items() if value}
 
 
-# What is null is as good as not there, as it is for Go.
-
-
-def _mapping(value: Any, where: str) -> Json:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is {_shown(value)}; expected an object")
-    return value
-
-
-def _items(spec: Json, name: str, within: str = "") -> list[tuple[str, str, Any]]:
-    """Each key of a map, where its value stands, and that."""
-    where = _path(within, name)
-    value = spec.get(name)
-    return [] if value is None else [(key, _path(where, key), of) for key, of in _mapping(value, where).items()]
-
-
-def _list(spec: Json, name: str, within: str = "") -> list[tuple[str, Any]]:
-    """Where each value of a list stands, and the value."""
-    where = _path(within, name)
-    value = spec.get(name)
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise ValueError(f"{where} is {_shown(value)}; expected a list")
-    return [(f"{where}[{number}]", each) for number, each in enumerate(value)]
-
-
-def _text(spec: Json, name: str) -> str:
-    value = spec.get(name)
-    return "" if value is None else _as_text(value, name)
-
-
-def _texts(spec: Json, name: str) -> list[str]:
-    return [_as_text(value, where) for where, value in _list(spec, name)]
-
-
-def _labels(spec: Json, name: str, within: str) -> dict[str, str]:
-    return {label: _as_text(value, where) for label, where, value in _items(spec, name, within)}
-
-
-def _as_text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{where} is {_shown(value)}; expected text")
-    return value
-
-
-def _flag(spec: Json, name: str, within: str) -> bool:
-    value = spec.get(name)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected true or false")
-    return value
-
-
-def _whole(spec: Json, name: str, within: str, *, least: int, most: int) -> int:
-    value = spec.get(name)
-    if value is None:
-        return 0
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected a whole number")
-    if not least <= value <= most:
-        raise ValueError(f"{_path(within, name)} is {_shown(value)}; expected {least} to {most}")
-    return value
-
-
-def _path(within: str, name: str) -> str:
-    return f"{within}.{name}" if within else name
-
-
-def _shown(value: Any) -> str:
-    """The beginning of it: it may be long, and nested too deep for `repr`."""
-    return _SHORT.repr(value)
-
-
 SERVICE_FORM: Form[NetworkService] = Form(
     Resource(_GROUP, _VERSION, "networkservices", "NetworkService"),
     _service_to_spec,
     _service_from_spec,
     frozenset({"name", "payload", "matches", "path_ids"}),
+    {},
+    is_extensible=False,  # a match that nobody reads would let clients go where they may not
 )
 
 ENDPOINT_FORM: Form[NetworkServiceEndpoint] = Form(
@@ -259,4 +210,6 @@ ENDPOINT_FORM: Form[NetworkServiceEndpoint] = Form(
             "path_ids",
         }
     ),
+    {"networkServiceNames": "network_service_names", "networkServiceLabels": "network_service_labels"},
+    is_extensible=True,
 )

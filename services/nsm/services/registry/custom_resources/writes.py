@@ -57,8 +57,7 @@ class Writes(Generic[R]):
 
         Raises `Refused` or `Conflict` by the rules, `InvalidRequest`, `Unavailable`, `TimedOut`.
         """
-        written = await self._in_time(self._write(record), within, record.name)
-        return self._form.from_object(written)
+        return await self._in_time(self._write(record), within, record.name)
 
     async def unregister(self, record: R, within: float | None) -> None:
         """Delete the object of `record`, if there is one. Raises as `register` does."""
@@ -84,22 +83,23 @@ class Writes(Generic[R]):
             self._failed_at = now()
             raise
 
-    async def _write(self, record: R) -> Object:
+    async def _write(self, record: R) -> R:
         key = self._key_of(record)
         async with self._turns.setdefault(key, asyncio.Lock()):
             return await self._write_at(key, record)
 
-    async def _write_at(self, key: Key, record: R) -> Object:
+    async def _write_at(self, key: Key, record: R) -> R:
         held = self._index.at(key)
         if held is not None and self._needs_no_write(record, held):
             held = await self._fetch(key)
         for tries in range(_TRIES):
             if held is not None and is_leaving(held):
                 raise _kept(held)
-            wanted = self._rules.merged(record, self._record_of(record, held))
+            there = self._record_of(record, held)
+            wanted = self._rules.merged(record, there)
             if wanted is None:
-                assert held is not None
-                return held
+                assert there is not None
+                return there
             body = self._sound(self._form.to_object(wanted, self._namespace, held))
             try:
                 written = await self._put(body, is_new=held is None)
@@ -114,7 +114,7 @@ class Writes(Generic[R]):
                     self._wrote_at = asyncio.get_running_loop().time()
                 else:
                     self._failed_at = asyncio.get_running_loop().time()
-                return written
+                return self._form.from_object(written)
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
 
     def _needs_no_write(self, record: R, held: Object) -> bool:
@@ -186,13 +186,23 @@ class Writes(Generic[R]):
         return self._namespace, object_name(record.name)
 
     def _record_of(self, record: R, held: Object | None) -> R | None:
-        """The record in `held`; None if there is none in it: it may be written over then."""
+        """The record in `held`; None if there is none in it: it may be written over then.
+
+        An object that cannot be read as a whole may say which clients go where. It counts as what it was before; if
+        that is not known here it is not written over.
+        """
         if held is None:
             return None
         try:
             there = self._index.record_in(held)
-        except ValueError:
-            return None
+        except ValueError as error:
+            before = self._index.before(key_of(held))
+            if before is not None or self._form.is_extensible or not isinstance(held.get("spec"), dict):
+                return before
+            raise Conflict(
+                f"the object {key_of(held)[1]!r} of that name cannot be read, and is not written over: {error}; "
+                "correct it, or delete it"
+            ) from None
         if there.name != record.name:
             raise Conflict(
                 f"the object {key_of(held)[1]!r} is that of {there.name!r}, not of {record.name!r}; "

@@ -1,0 +1,46 @@
+"""The name that somebody meant who wrote one that there is not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+
+_ALIKE = 0.6
+"""Of the ratio that difflib gives."""
+_SHORTEST_PART = 4
+
+
+def nearest(word: str, known: Collection[str], *, alike: float = _ALIKE) -> str | None:
+    """The one of `known` that is most like `word`; None if none is.
+
+    Upper case, ``_`` and ``-`` make no difference: `destinationSelector` is most like `destination_selector`.
+    """
+    plain = {_plain(each): each for each in sorted(known)}
+    if (same := plain.get(_plain(word))) is not None:
+        return same
+    if found := difflib.get_close_matches(_plain(word)[:64], plain, n=1, cutoff=alike):
+        return plain[found[0]]
+    return None
+
+
+def is_part_of(word: str, known: Collection[str]) -> str | None:
+    """The one of `known` that has `word` in it, or is a part of it: `labels` for `network_service_labels`."""
+    plain = _plain(word)
+    if len(plain) < _SHORTEST_PART:
+        return None
+    return next((each for each in sorted(known) if plain in _plain(each) or _plain(each) in plain), None)
+
+
+def instead_of(word: str, known: Collection[str]) -> str:
+    """What an error proposes for `word`: the nearest name, or all that there are."""
+    near = nearest(word, known)
+    return near if near is not None else _any_of(known)
+
+
+def _any_of(known: Collection[str]) -> str:
+    names = sorted(known)
+    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")
