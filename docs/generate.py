@@ -1,9 +1,11 @@
-"""Writes docs/configuration.md out of the components' own configuration: `make docs`."""
+"""Writes docs/configuration.md, and who has which variable, out of the components' own configuration: `make docs`."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from nsm.chains import config
 from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
@@ -19,6 +21,7 @@ from nsm.services.registry.main import RegistryConfig
 from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
+VARIABLES = Path(config.__path__[0]) / "variables.json"
 COMPONENTS: dict[str, type[Common]] = {
     "identity": IdentityConfig,
     "registry": RegistryConfig,
@@ -43,8 +46,9 @@ no files but those that a variable names. `nsm COMPONENT --help` prints its vari
 those of upstream NSM where upstream has the variable.
 
 All values are checked before a socket opens. A value that cannot work ends the process with exit code 2 and one line
-for each fault. A variable `NSM_…` that the component does not know is a warning, with the nearest name that it does
-know: an orchestrator may inject more than one component needs.
+for each fault. A variable `NSM_…` that the component does not know is a warning, with the name that was probably meant:
+an orchestrator may inject more than one component needs. In a [topology file](local-mesh.md) a misspelt one is an error.
+What Kubernetes sets for Services whose names begin with `nsm-`, such as `NSM_REGISTRY_SERVICE_HOST`, is passed over.
 
     $ NSM_LISTEN_ON=here NSM_MAX_TOKEN_LIFETIME=10 nsm registry
     nsm registry: NSM_MAX_TOKEN_LIFETIME='10': expected a duration such as 750ms, 15s or 1m30s
@@ -103,6 +107,12 @@ def page() -> str:
     return "\n".join([*parts, _limits()])
 
 
+def variables() -> str:
+    """The names of the variables of each component: how one knows that a variable is another's."""
+    names = {command: sorted(name for name, _, _ in describe(kind)) for command, kind in COMPONENTS.items()}
+    return json.dumps(names, indent=1) + "\n"
+
+
 def _limits() -> str:
     """What one peer may ask of a component."""
     rows = [f"| `{name}` | {default:,} | {about} |" for name, default, about in Limits.described()]
@@ -137,3 +147,4 @@ def _code(text: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page())
+    VARIABLES.write_text(variables())

@@ -20,6 +20,8 @@ from nsm.chains.config import (
     variable,
 )
 from nsm.chains.config.loader import describe
+from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.services.nse.main import NseConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,56 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_known_name():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("NSM_NETWORK_SERVICES", "did you mean NSM_SERVICE_NAMES?"),
+        ("NSM_SERVICES", "did you mean NSM_SERVICE_NAMES?"),
+        ("NSM_SERVICE_NAME", "did you mean NSM_SERVICE_NAMES?"),
+        ("NSM_PREFIX", "did you mean NSM_CIDR_PREFIX?"),
+        ("NSM_REGISTRY_URL", "did you mean NSM_CONNECT_TO?"),
+        ("nsm_name", "did you mean NSM_NAME?"),
+        ("NSM_VPP_INIT", "is a variable of other components and has no effect on this one"),
+        ("NSM_SRIOV_TOKENS_worker.domain/100G", "is a variable of other components"),
+        ("NSM_READY_FILE", "is a variable of other components"),
+    ],
+)
+def test_a_variable_of_another_component_is_a_warning_with_the_one_that_means_the_same(name, hint):
+    """An endpoint that was given NSM_NETWORK_SERVICES provided the default service, and said nothing of it."""
+    (warning,) = load(NseConfig, {name: "x"}).warnings
+    assert hint in warning
+
+
+LINKS = {
+    "NSM_REGISTRY_SERVICE_HOST": "10.96.0.7",
+    "NSM_REGISTRY_SERVICE_PORT": "5002",
+    "NSM_REGISTRY_SERVICE_PORT_REGISTRY": "5002",
+    "NSM_REGISTRY_PORT": "tcp://10.96.0.7:5002",
+    "NSM_REGISTRY_PORT_5002_TCP": "tcp://10.96.0.7:5002",
+    "NSM_REGISTRY_PORT_5002_TCP_PROTO": "tcp",
+    "NSM_REGISTRY_PORT_5002_TCP_PORT": "5002",
+    "NSM_REGISTRY_PORT_5002_TCP_ADDR": "10.96.0.7",
+    "NSM_VXLAN_SERVICE_HOST": "fd00::7",
+    "NSM_VXLAN_PORT": "udp://[fd00::7]:4789",
+    "NSM_SERVICE_HOST": "10.96.0.8",
+    "NSM_PORT": "tcp://10.96.0.8:80",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_whose_name_begins_with_nsm_is_passed_over():
+    """Also where the name is that of a variable: a Service called nsm-vxlan stopped the forwarders beside it."""
+    loaded = load(ForwarderConfig, LINKS)
+    assert loaded.warnings == ()
+    assert loaded.config.vxlan_port == load(ForwarderConfig, {}).config.vxlan_port
+
+
+def test_a_bad_value_and_a_misspelt_name_are_told_together():
+    with pytest.raises(ConfigError) as raised:
+        load(Config, {"NSM_DIAL_TIMEOUT": "soon", "NSM_CONECT_TO": "x", "NSM_ELSE": "y"})
+    assert len(raised.value.faults) == 2
+    assert "did you mean NSM_CONNECT_TO?" in raised.value.faults[1]
+
+
 @pytest.mark.parametrize(("value", "seconds"), [("0", 0), ("300ms", 0.3), ("1h2m3.5s", 3723.5), ("10us", 1e-5)])
 def test_durations_are_written_as_in_go(value, seconds):
     assert duration(value) == pytest.approx(seconds)
@@ -98,6 +150,7 @@ def test_lists_maps_flags_modes_and_groups():
     assert address_groups("[10.0.0.0/24,10.1.0.0/24],[fd00::/64]") == (("10.0.0.0/24", "10.1.0.0/24"), ("fd00::/64",))
     for bad in (
         lambda: pairs("app"),
+        lambda: pairs("app:a,app:b"),
         lambda: flag("yes"),
         lambda: octal("9"),
         lambda: address_groups("[10.0.0.0/24"),

@@ -20,6 +20,7 @@ def test_the_page_is_not_stale():
     """If it is: `make docs`."""
     written = generator()
     assert written.PAGE.read_text() == written.page()
+    assert written.VARIABLES.read_text() == written.variables()
 
 
 def test_every_component_is_on_the_page():

@@ -110,3 +110,25 @@ def test_images_of_both_kinds_need_names_of_their_own_where_both_are_injected():
     waiting = load(WebhookConfig, {**variables, "NSM_SIDECARS_TELL_READY": "false"}).config
     with pytest.raises(InvalidRequest, match="are called 'nsc'"):
         waiting.recipe(native=True)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("NSM_MECHANISMS", "kernel,memfi", "NSM_MECHANISMS='kernel,memfi': expected some of kernel, memif, vfio"),
+        ("NSM_MECHANISMS", "", "expected some of kernel, memif, vfio"),
+        ("NSM_ENVS", "NSM_LOG_LEVL=DEBUG", "NSM_ENVS: NSM_LOG_LEVL is no variable of nsm nsc; did you mean NSM_LOG_LE"),
+    ],
+)
+def test_what_clients_cannot_have_is_told_when_the_webhook_starts(variable, value, told):
+    with pytest.raises(ConfigError) as raised:
+        load(WebhookConfig, {"NSM_CONTAINER_IMAGES": "nsc", variable: value})
+    assert told in str(raised.value)
+
+
+def test_only_kernel_wires_inside_the_domain_are_admitted_unless_it_says_otherwise():
+    served = load(WebhookConfig, {"NSM_CONTAINER_IMAGES": "nsc"}).config.recipe(native=True).served
+    assert (served.mechanisms, served.domains) == ({"KERNEL"}, ())
+    variables = {"NSM_CONTAINER_IMAGES": "nsc", "NSM_MECHANISMS": "kernel, memif", "NSM_DOMAINS": "far"}
+    served = load(WebhookConfig, variables).config.recipe(native=True).served
+    assert (served.mechanisms, served.domains) == ({"KERNEL", "MEMIF"}, ("far",))

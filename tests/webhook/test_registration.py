@@ -336,7 +336,7 @@ def test_a_server_that_knows_no_conditions_must_not_wait_for_a_webhook_that_is_d
     assert {entry["failurePolicy"] for entry in old["webhooks"]} == {"Ignore"}
     assert not any("matchConditions" in entry for entry in old["webhooks"])
     new = configuration("nsm", "webhook", "nsm-system", recipe())
-    assert [entry["failurePolicy"] for entry in new["webhooks"]] == ["Fail", "Fail", "Ignore"]
+    assert [entry["failurePolicy"] for entry in new["webhooks"]] == ["Fail", "Fail", "Ignore", "Ignore"]
     assert all(entry["matchConditions"] for entry in new["webhooks"])
 
 
@@ -359,7 +359,7 @@ def test_the_replica_set_of_a_deployment_does_not_wait():
 
 def test_updates_of_what_was_deleted_already_do_not_wait():
     """The garbage collector's, which removes finalizers: a webhook that is away keeps nothing in the cluster."""
-    workloads, _, namespaces = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]
+    workloads, _, namespaces, _ = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]
     for entry in (workloads, namespaces):
         (stays,) = [each["expression"] for each in entry["matchConditions"] if each["name"] == "stays"]
         assert stays.startswith("oldObject == null || !")
@@ -370,7 +370,23 @@ def test_the_namespaces_of_the_cluster_and_our_own_never_wait():
     for entry in configuration("nsm", "webhook", "mine", recipe())["webhooks"]:
         (others, *_) = entry["namespaceSelector"]["matchExpressions"]
         assert others["values"] == ["kube-system", "kube-public", "kube-node-lease", "mine"]
-    assert len(ENTRIES) == 3
+    assert len(ENTRIES) == 4
+
+
+def test_who_misspelt_the_annotation_is_asked_about_and_waits_for_nobody():
+    """So that they hear of it: but not what is annotated rightly, nor what was made out of a template."""
+    *_, entry = configuration("nsm", "webhook", "nsm-system", recipe())["webhooks"]
+    assert entry["failurePolicy"] == "Ignore"
+    conditions = {each["name"]: each["expression"] for each in entry["matchConditions"]}
+    assert conditions["has-no-owner"] == "!(has(object.metadata) && has(object.metadata.ownerReferences))"
+    for way in ("", "spec.template.", "spec.jobTemplate.spec.template."):
+        there = f"object.{way}metadata.annotations"
+        assert (
+            f"&& has({there}) && {there}.exists(key, key != 'networkservicemesh.io' && key != "
+            in conditions["is-like-it"]
+        )
+    old = configuration("nsm", "webhook", "nsm-system", recipe(), has_conditions=False)
+    assert len(old["webhooks"]) == 3
 
 
 def test_a_configuration_without_entries_has_no_authorities():

@@ -181,7 +181,10 @@ def _exec(run: RunDir, parsed: argparse.Namespace) -> int:
 def _logs(run: RunDir, parsed: argparse.Namespace) -> int:
     folder = run.path / "log"
     if not folder.is_dir():
-        raise MeshCommandError(f"mesh {run.name!r} is not up, and keeps no logs (there is nothing at {run.path})")
+        folder = run.kept_logs
+        if not folder.is_dir():
+            raise MeshCommandError(run.absence())
+        print(f"mesh {run.name!r} is not up; it failed, and these are its logs", file=sys.stderr)
     names = names_in(folder)
     if parsed.component and parsed.component not in names:
         raise MeshCommandError(f"there is no log of {parsed.component!r}; there are {', '.join(names)}")

@@ -28,7 +28,7 @@ def ask(run: RunDir, request: dict[str, Any], *, timeout: float = 60.0) -> dict[
     try:
         reply = next(follow(run, request, timeout=timeout), None)
     except TimeoutError:
-        message = f"the supervisor of mesh {run.name!r} does not answer; `nsm mesh down --name {run.name}` ends it"
+        message = f"the supervisor of mesh {run.name!r} does not answer; `{run.command('down')}` ends it"
         raise NoAnswerError(message) from None
     if reply is None:
         raise MeshCommandError(f"mesh {run.name!r} went away")
@@ -48,7 +48,7 @@ def follow(run: RunDir, request: dict[str, Any], *, timeout: float | None = None
         except TimeoutError:
             raise
         except OSError:
-            raise NotThereError(f"mesh {run.name!r} is not up (there is nothing at {run.path})") from None
+            raise NotThereError(run.absence()) from None
         with sock.makefile("rb") as lines, contextlib.suppress(ConnectionError):
             for line in lines:
                 reply: dict[str, Any] = json.loads(line)

@@ -10,6 +10,7 @@ import sys
 from . import namespaces
 from .control import NoAnswerError, ask, supervisor_of
 from .rundir import MeshCommandError, RunDir
+from .zygote import end_inhabitants
 
 DOWN_TIMEOUT = 60.0
 _SOON = 5.0
@@ -18,11 +19,13 @@ _SOON = 5.0
 def down(run: RunDir) -> None:
     """Take a mesh down, and wait until nothing of it is left; also what is left of one that was killed.
 
-    Raises `MeshCommandError` if there is nothing.
+    The logs of one that did not come up go, too. Raises `MeshCommandError` if there is nothing.
     """
     if not run.is_held():
-        if not run.path.exists():
-            raise MeshCommandError(f"mesh {run.name!r} is not up (there is nothing at {run.path})")
+        if not run.path.exists() and not run.kept_logs.exists():
+            raise MeshCommandError(run.absence())
+        end_inhabitants((), run.marks())
+        run.forget_logs()
         run.remove()
         return
     if not _asked(run) or not run.wait_released(DOWN_TIMEOUT):
@@ -62,6 +65,8 @@ def become_command(run: RunDir, workload: str, command: list[str]) -> None:
     place = ask(run, {"command": "place", "workload": workload})
     for key, value in place["environment"].items():
         os.environ.setdefault(key, value)
+    name, value = place["mark"]
+    os.environ[name] = value
     _enter(workload, place["supervisor"], place["network"], place["mounts"])
     sys.stdout.flush()
     try:

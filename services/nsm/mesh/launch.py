@@ -44,7 +44,7 @@ def up(
     topology it is the built-in one, or what the mesh has already. `tell` hears each step.
 
     Raises `MeshCommandError`, also when that takes more than `timeout` seconds. After that, or a KeyboardInterrupt,
-    nothing is left of a mesh that was not up before; one that was stays as far as it came.
+    nothing is left of a mesh that was not up before, but for the logs if it failed; one that was stays as far as it came.
     """
     with _uninterrupted():
         while (lock := run.claim()) is None:
@@ -57,8 +57,13 @@ def up(
             os._exit(_supervise(run, topology or read(None), timeout, dict(environment), write_end, lock))
         os.close(write_end)
         os.close(lock)
-        with _taken_down_unless_done(run, pid), os.fdopen(read_end) as events, _interruptible():
-            _follow(events, tell)
+        try:
+            with _taken_down_unless_done(run, pid), os.fdopen(read_end) as events, _interruptible():
+                _follow(events, tell)
+        except MeshCommandError as error:
+            if run.kept_logs.exists():
+                raise MeshCommandError(f"{error}\n`{run.command('logs')}` shows what the components logged") from None
+            raise
 
 
 def _change(run: RunDir, topology: Topology | None, tell: Tell, timeout: float | None) -> bool:
@@ -167,6 +172,7 @@ def _supervise(
     except Exception as error:
         tell({"event": "failed", "reason": str(error) or repr(error)})
         logs.log.exception("the supervisor failed")
+        run.keep_logs()
         return 1
     finally:
         if zygote is not None:
@@ -212,8 +218,11 @@ async def _run(
             tell({"event": "up"})
             os.close(events)
             await supervisor.stopping.wait()
+        has_failed = not came_up and not supervisor.stopping.is_set()
     finally:
         supervisor.stopping.set()
         await supervisor.down()
         control.close()
+    if has_failed:
+        run.keep_logs()
     return supervisor.networks

@@ -8,7 +8,8 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from nsm.chains import libc
@@ -119,16 +120,79 @@ def number_of(network: int) -> int:
     return os.fstat(network).st_ino
 
 
-def inhabitants(networks: Collection[int]) -> list[int]:
-    """Pids of the processes in the network namespaces with these numbers, as far as this user may know."""
-    return [int(pid) for pid in filter(str.isdigit, os.listdir("/proc")) if _lives_in(pid, networks)]
+@dataclass(frozen=True)
+class Mark:
+    """By what a process is known that came from a workload: it has either, whichever namespaces it went to since."""
+
+    environment: bytes
+    """What a variable begins with; with a zero byte at the end it is all of it."""
+    mounts: bytes
+    """What stands in a line of its mounts: the device and the path of a file that is shown to nobody else."""
 
 
-def _lives_in(pid: str, networks: Collection[int]) -> bool:
+def inhabitants(networks: Collection[int], marks: Collection[Mark] = ()) -> list[int]:
+    """Pids of the processes in the network namespaces with these numbers, as far as this user may know.
+
+    Also of those that have one of `marks`, and of whatever any of them started. This process and those above it are
+    none of them.
+    """
+    parents = {pid: parent for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if (parent := _parent(pid))}
+    above = {os.getpid(), *_line(os.getpid(), parents)}
+    here = {pid for pid in parents if pid not in above and (_lives_in(pid, networks) or _is_marked(pid, marks))}
+    return [pid for pid in parents if pid not in above and (pid in here or not here.isdisjoint(_line(pid, parents)))]
+
+
+def place_on_device(path: str) -> str:
+    """How the mounts of a process name a file or folder that is shown elsewhere: its device, and the path there."""
+    with open("/proc/self/mountinfo") as file:
+        mounts = [line.split(" ", 5)[2:5] for line in file]
+    written = path.replace("\\", "\\134").replace(" ", "\\040")
+    around = [mount for mount in mounts if f"{written}/".startswith(f"{mount[2].rstrip('/')}/")]
+    device, root, place = max(around, key=lambda mount: len(mount[2]))
+    return f"{device} {root.rstrip('/')}{written[len(place.rstrip('/')) :]}"
+
+
+def _parent(pid: int) -> int:
+    """The process that started another, or that has it since; 0 if it ended or has none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _line(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
+    """The processes above one: the one that started it, and so on."""
+    seen = {pid}
+    while (pid := parents.get(pid, 0)) and pid not in seen:
+        seen.add(pid)
+        yield pid
+
+
+def _lives_in(pid: int, networks: Collection[int]) -> bool:
     try:
         return os.stat(f"/proc/{pid}/ns/net").st_ino in networks
     except OSError:  # it ended, or belongs to another user
         return False
+
+
+def _is_marked(pid: int, marks: Collection[Mark]) -> bool:
+    if not marks:
+        return False
+    environment = b"\0" + _content(f"/proc/{pid}/environ")
+    if any(b"\0" + mark.environment in environment for mark in marks):
+        return True
+    mounts = _content(f"/proc/{pid}/mountinfo")
+    return any(mark.mounts in mounts for mark in marks)
+
+
+def _content(path: str) -> bytes:
+    """Nothing if the process ended, or belongs to another user."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def in_thread(work: Callable[[], T]) -> T:

@@ -42,7 +42,7 @@ class Places:
         if not networks:
             return
         numbers = [namespaces.number_of(network) for network in networks]
-        await asyncio.to_thread(end_inhabitants, numbers)
+        await asyncio.to_thread(end_inhabitants, numbers, self._run.marks(names))
         self._zygote.forget(numbers)
         for name in names:
             os.close(self.networks.pop(name))

@@ -238,6 +238,7 @@ def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Com
         "NODE_NAME": part.node,
         "SPIFFE_ENDPOINT_SOCKET": f"unix://{run.identity_of(part.name)}",
         "TMPDIR": str(run.temporary),
+        **(dict([run.mark_of(part.name)]) if part.command == PROGRAM else {}),
     }
     return replace(part, environment={**common, **own, **part.environment})
 

@@ -10,11 +10,15 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .namespaces import Mark, place_on_device
+
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,18}[A-Za-z0-9])?")
+DEFAULT_NAME = "default"
+_MARK = "MESH_WORKLOAD"
 _LONGEST_SOCKET_PATH, _LONGEST_SOCKET_NAME = 107, 48
 
 
@@ -84,6 +88,22 @@ class RunDir:
         """The log of a component."""
         return self.path / "log" / component
 
+    @property
+    def kept_logs(self) -> Path:
+        """The logs of a mesh that did not come up, for as long as there is no other of its name."""
+        return self.path.with_name(f"{self.name}.logs")
+
+    def mark_of(self, workload: str) -> tuple[str, str]:
+        """A variable by which the commands in a workload are known, whichever namespaces they go to."""
+        return _MARK, f"{self.path}:{workload}"
+
+    def marks(self, workloads: Iterable[str] | None = None) -> list[Mark]:
+        """By what such commands are known, and all else in the mounts of a workload; None: of all workloads."""
+        places = place_on_device(str(self.path / "resolv"))
+        if workloads is None:
+            return [Mark(f"{_MARK}={self.path}:".encode(), f" {places}/".encode())]
+        return [Mark(f"{'='.join(self.mark_of(name))}\0".encode(), f" {places}/{name} ".encode()) for name in workloads]
+
     def claim(self) -> int | None:
         """Make the folder, and return the descriptor whose lock says that the mesh is there; None if it is already.
 
@@ -96,6 +116,7 @@ class RunDir:
                 if self.is_held():
                     return None
                 shutil.rmtree(self.path, ignore_errors=True)
+                self.forget_logs()
                 self.path.mkdir(mode=0o700)
                 for folder in ("id", "log", "resolv", "tmp"):
                     (self.path / folder).mkdir(mode=0o700)
@@ -133,6 +154,26 @@ class RunDir:
         with contextlib.suppress(OSError), self._alone():
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.parent.rmdir()
+
+    def keep_logs(self) -> None:
+        """Have the logs stay when the folder goes."""
+        with contextlib.suppress(OSError):
+            self.forget_logs()
+            os.rename(self.path / "log", self.kept_logs)
+
+    def forget_logs(self) -> None:
+        """Remove the logs of a mesh that did not come up."""
+        shutil.rmtree(self.kept_logs, ignore_errors=True)
+
+    def absence(self) -> str:
+        """What to say to whoever asks for a mesh that is not up."""
+        if self.kept_logs.exists():
+            return f"mesh {self.name!r} is not up: it failed; `{self.command('logs')}` shows why"
+        return f"mesh {self.name!r} is not up (there is nothing at {self.path})"
+
+    def command(self, name: str) -> str:
+        """How to write a command of this mesh."""
+        return f"nsm mesh {name}" + ("" if self.name == DEFAULT_NAME else f" --name {self.name}")
 
     def is_up(self) -> bool:
         """Whether a supervisor answers there."""

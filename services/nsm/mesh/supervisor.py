@@ -39,6 +39,7 @@ from .wires import Known, known_to
 from .zygote import Zygote
 
 _ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+_BEGINS = "the components are not started yet"
 _END_TIMEOUT = 25.0
 """Seconds to wait for the end of a component that was told to end; it gives itself 20."""
 
@@ -144,6 +145,7 @@ class Supervisor:
             "network": self._places.networks[name],
             "mounts": self._places.mounts[name],
             "environment": {key: part.environment[key] for key in wanted},
+            "mark": self._run.mark_of(name),
         }
 
     async def _change(self, topology: Topology) -> None:
@@ -328,7 +330,11 @@ class Supervisor:
 
     def _missing(self) -> list[str]:
         late = [p for p in self._processes if p.pid and not p.ready.is_set()]
-        return [f"{process.name}: {process.last or 'it is not ready'}" for process in late] or sorted(self._waits_for)
+        return (
+            [f"{process.name}: {process.last or 'it is not ready'}" for process in late]
+            or sorted(self._waits_for)
+            or [_BEGINS]
+        )
 
     def _tell(self, event: Mapping[str, Any]) -> None:
         for tell in list(self.hearers):

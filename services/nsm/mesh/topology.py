@@ -13,8 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nsm.apis.mechanisms import KERNEL
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.model.nsurl import parse_nsurl
+from nsm.chains.config.names import fault_of
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_wish
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
 
 from .model import (
@@ -123,8 +125,8 @@ class _File:
         return Node(
             self._name(node, fields),
             self._labels(forwarder.get("labels")),
-            self._environment(forwarder.get("environment")),
-            self._environment(manager.get("environment")),
+            self._environment(forwarder.get("environment"), "forwarder-kernel"),
+            self._environment(manager.get("environment"), "nsmgr"),
         )
 
     def _link(self, node: Any) -> Link | None:
@@ -206,7 +208,7 @@ class _File:
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
             labels,
             command,
-            self._environment(fields.get("environment")),
+            self._environment(fields.get("environment"), None if command else "nse-remote-vlan" if vlans else "nse"),
             vlans,
         )
         self._check.payload(endpoint, fields.get("payload") or node)
@@ -254,21 +256,29 @@ class _File:
 
     def _client(self, node: Any) -> ClientSpec:
         fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
-        for item, url in zip(_items(fields.get("wires")), self._reader.texts(fields.get("wires")), strict=False):
-            self._wire(item, url)
+        texts = self._reader.texts(fields.get("wires"))
+        wishes = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
+        try:
+            check_interfaces([wish for wish in wishes if wish is not None])
+        except ValueError as error:
+            self._reader.fault(fields.get("wires"), str(error))
         wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
         if not wires:
             self._reader.fault(node, "the key 'wires' is missing or empty")
-        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"))
+        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), "nsc")
         return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment)
 
-    def _wire(self, node: Any, url: str) -> None:
-        try:
-            parse_nsurl(url)
-        except ValueError as error:
-            self._reader.fault(node, str(error))
+    def _wire(self, node: Any, url: str) -> NsUrl | None:
         if "," in url:
             self._reader.fault(node, f"{url!r} has a comma; write one wire an item")
+        try:
+            wish = parse_wish(url)
+            check_mechanisms([wish], {KERNEL})
+        except ValueError as error:
+            self._reader.fault(node, str(error))
+            return None
+        self._check.wire(wish.network_service, node)
+        return wish
 
     def _name(self, node: Any, fields: dict[str, Any]) -> str:
         name = self._reader.text(fields.get("name"))
@@ -308,8 +318,9 @@ class _File:
     def _labels(self, node: Any) -> dict[str, str]:
         return self._reader.pairs(node, "labels", _wrong_label)
 
-    def _environment(self, node: Any) -> dict[str, str]:
-        return self._reader.pairs(node, "environment", _wrong_variable)
+    def _environment(self, node: Any, component: str | None) -> dict[str, str]:
+        """Variables of a component; None: of a program of the user's own, which may have any."""
+        return self._reader.pairs(node, "environment", lambda key, _: _wrong_variable(key, component))
 
 
 def _items(node: Any) -> Iterable[Any]:
@@ -330,7 +341,9 @@ def _wrong_label(key: str, value: str) -> str | None:
     return None
 
 
-def _wrong_variable(key: str, _value: str) -> str | None:
+def _wrong_variable(key: str, component: str | None) -> str | None:
     if not _VARIABLE.fullmatch(key):
         return f"{key!r} is no name of a variable"
-    return f"{key} is set by the mesh itself" if key in _OWN else None
+    if key in _OWN:
+        return f"{key} is set by the mesh itself"
+    return fault_of(key, component) if component is not None else None

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
+
+from nsm.chains.config import items
+from nsm.chains.reading import nearest
 
 from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
 from .routing import reachable
@@ -21,6 +25,7 @@ class Checker:
         self._payloads: list[tuple[EndpointSpec, Any]] = []
         self._uplinks: dict[str, Any] = {}
         self._vias: list[tuple[str, Any]] = []
+        self._wires: list[tuple[str, Any]] = []
 
     def name(self, name: str, node: Any) -> None:
         """A node or a workload is called `name`."""
@@ -71,6 +76,10 @@ class Checker:
         """An endpoint names an uplink."""
         self._vias.append((via, node))
 
+    def wire(self, service: str, node: Any) -> None:
+        """A client asks for a service."""
+        self._wires.append((service, node))
+
     def whole(self, topology: Topology, node: Any) -> None:
         """Check what needs all of it; `node` is where nodes are written."""
         known = [each.name for each in topology.nodes]
@@ -83,6 +92,7 @@ class Checker:
             if via not in self._uplinks:
                 there = ", ".join(self._uplinks) or "none"
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
+        self._check_wires(topology)
         self._check_payloads(topology)
         self._check_names_of_workloads(topology)
         if known and not self._reader.faults:
@@ -102,6 +112,19 @@ class Checker:
             elif other.network.overlaps(link.network):
                 text = f"overlaps with {other.network} (line {line_of(place)}){_same(link, other)}"
                 self._reader.fault(node, f"{link.network} {text}")
+
+    def _check_wires(self, topology: Topology) -> None:
+        """Nobody but the endpoints of the file can provide what its clients ask for."""
+        provided: set[str] = set()
+        for endpoint in topology.endpoints:
+            if (services := _provided_by(endpoint)) is None:
+                return
+            provided.update(services)
+        for service, node in self._wires:
+            if service not in provided:
+                near = nearest(service, provided)
+                there = f"did you mean {near!r}?" if near else f"there are {', '.join(sorted(provided)) or 'none'}"
+                self._reader.fault(node, f"no endpoint of this file provides the service {service!r}; {there}")
 
     def _check_payloads(self, topology: Topology) -> None:
         payloads = {service.name: service.payload for service in topology.services}
@@ -128,6 +151,13 @@ class Checker:
                 has = any(name in link.nodes for link in topology.links)
                 why = f"no chain of links joins it with {known[0]!r}" if has else "it has no link"
                 self._reader.fault(self._names[name], f"the other nodes cannot reach {name!r}: {why}")
+
+
+def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
+    """The services of an endpoint; None if a program of the user's own says which, when it runs."""
+    if (told := endpoint.environment.get("NSM_SERVICE_NAMES")) is not None:
+        return items(told)
+    return endpoint.services if endpoint.services or not endpoint.command else None
 
 
 _ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")

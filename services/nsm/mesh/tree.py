@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -51,13 +52,30 @@ def _end(node: Status) -> str:
 def _node(status: Status, node: Status) -> Iterator[tuple[str, Row]]:
     yield "", (" ".join(filter(None, (node["name"], node["address"]))),)
     here = [component for component in status["components"] if component["node"] == node["name"]]
-    for component in here:
-        is_last = component is here[-1]
-        yield "component", _component(component, "└─ " if is_last else "├─ ")
-        wires = [wire for wire in status["wires"] if wire["client"] == component["name"]]
+    rows = [(component["name"], partial(_component, component)) for component in here]
+    rows += [(client, partial(_stranger, client)) for client in _strangers(status, node["name"])]
+    for number, (name, row) in enumerate(rows, 1):
+        is_last = number == len(rows)
+        yield "component", row("└─ " if is_last else "├─ ")
+        wires = [wire for wire in status["wires"] if wire["client"] == name]
         for wire in wires:
             stem = ("   " if is_last else "│  ") + ("└─ " if wire is wires[-1] else "├─ ")
             yield "wire", _wire(wire, stem)
+
+
+def _strangers(status: Status, node: str) -> list[str]:
+    """Clients that have wires by the manager of a node and are none of the file's: somebody started them there."""
+    at = {component["name"]: component["node"] for component in status["components"]}
+    wires = [wire for wire in status["wires"] if wire["client"] not in at]
+    return list(
+        dict.fromkeys(
+            wire["client"] for wire in wires if next((at[name] for name in wire["path"] if name in at), "") == node
+        )
+    )
+
+
+def _stranger(client: str, stem: str) -> Row:
+    return f"{stem}{client}", "-", "-", "-", "not in the file"
 
 
 def _component(component: Status, stem: str) -> Row:

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from nsm.chains.reading import nearest
+
 T = TypeVar("T")
 
 _TEXT, _NUMBER, _FLAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "bool"))
@@ -56,7 +58,9 @@ class YamlReader:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.value not in allowed:
                 name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "that is no text"
-                self.fault(key, f"unknown key {name} in {what}; there are {', '.join(sorted(allowed))}")
+                self.fault(
+                    key, f"unknown key {name} in {what}; there are {', '.join(sorted(allowed))}{_hint(key, allowed)}"
+                )
             elif key.value in found:
                 self.fault(key, f"the key {key.value!r} is given twice in {what}")
             else:
@@ -131,6 +135,11 @@ class YamlReader:
 def line_of(node: Any) -> int:
     """The line of a node, from 1."""
     return int(node.start_mark.line) + 1 if node is not None else 1
+
+
+def _hint(key: Any, allowed: Collection[str]) -> str:
+    near = nearest(key.value, allowed) if isinstance(key, yaml.ScalarNode) else None
+    return f"; did you mean {near!r}?" if near is not None else ""
 
 
 def _circle(node: Any, above: frozenset[int], done: set[int]) -> Any:

@@ -137,17 +137,17 @@ def components(*, traced: bool) -> dict[str, Main]:
 
 
 def clear(run: RunDir, networks: Collection[int]) -> None:
-    """End whatever runs in the network namespaces with these numbers, and remove the mesh's folder."""
-    end_inhabitants(networks)
+    """End whatever runs in the network namespaces with these numbers or came from there, and remove the mesh's folder."""
+    end_inhabitants(networks, run.marks())
     run.remove()
 
 
-def end_inhabitants(networks: Collection[int]) -> None:
-    """End whatever runs in the network namespaces with these numbers; returns when it has."""
+def end_inhabitants(networks: Collection[int], marks: Collection[namespaces.Mark]) -> None:
+    """End whatever runs in the network namespaces with these numbers, or has one of `marks`; returns when it has."""
     for number in (signal.SIGHUP, signal.SIGTERM):  # a shell listens to the one, most others to the other
-        _signal(namespaces.inhabitants(networks), number)
+        _signal(namespaces.inhabitants(networks, marks), number)
     end = time.monotonic() + _GRACE
-    while (left := namespaces.inhabitants(networks)) and time.monotonic() < end:
+    while (left := namespaces.inhabitants(networks, marks)) and time.monotonic() < end:
         time.sleep(0.01)
     _signal(left, signal.SIGKILL)
 

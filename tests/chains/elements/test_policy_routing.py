@@ -78,7 +78,10 @@ async def test_a_policy_that_cannot_be_is_told_and_the_last_good_ones_stay(file)
         ({"from": "10.0.0.1/32"}, r"expected a list such as \["),
         (["10.0.0.1/32"], r"policy 1: expected a list such as \["),
         ([{"dport": 80}], "policy 1: dport is no field of a policy; expected dstport"),
-        ([{"colour": 80}], "policy 1: colour is no field of a policy; expected dstport, from, proto, routes or srcport"),
+        (
+            [{"colour": 80}],
+            "policy 1: colour is no field of a policy; expected dstport, from, proto, routes or srcport",
+        ),
         ([{"routes": [{"prefix": "10.0.0.0/8", "next_hop": ""}]}], r"routes\[0\].next_hop is no field .* nexthop"),
         ([{"routes": {"prefix": "10.0.0.0/8"}}], "policy 1: routes is {.*}; expected a list"),
         ([{"routes": ["10.0.0.0/8"]}], "policy 1: expected a list such as"),

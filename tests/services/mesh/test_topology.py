@@ -43,7 +43,16 @@ uplinks:
 """
 SHAPE = [
     ("name: node-2", "name: Node_2", "8: name 'Node_2': expected up to 30 of a-z, 0-9 and -"),
-    ("name: node-2", "nam: node-2", "8: unknown key 'nam' in a node; there are forwarder, manager, name"),
+    (
+        "name: node-2",
+        "nam: node-2",
+        "8: unknown key 'nam' in a node; there are forwarder, manager, name; did you mean 'name'?",
+    ),
+    (
+        "destination_selector: {tier: iron}",
+        "destinationSelector: {tier: iron}",
+        "18: unknown key 'destinationSelector' in a route; there are destination_selector, weight; did you mean 'dest",
+    ),
     ("name: node-2}", "name: node-2, name: x}", "8: the key 'name' is given twice in a node"),
     ("{name: node-2}", "node-2", "8: a node must be a mapping with the keys forwarder, manager, name"),
     ("name: node-2", "name: 17", "8: expected a text; write '17' with quotes"),
@@ -143,6 +152,78 @@ MEANING = [
 ]
 
 
+CLOSED = """
+nodes: [{name: n}]
+endpoints:
+  - {name: e, node: n, services: [web, mail], environment: {ENV}}
+clients:
+  - {name: c, node: n, wires: [WIRE], environment: {CENV}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("wire", "told"),
+    [
+        ("kernel://wep", "6: no endpoint of this file provides the service 'wep'; did you mean 'web'?"),
+        ("kernel://nothing", "6: no endpoint of this file provides the service 'nothing'; there are mail, web"),
+        ("kernel://web@far.example", "6: no endpoint of this file provides the service 'web@far.example'; there are"),
+        ("memif://web", "6: mechanism memif is not supported by this client; use kernel://"),
+        ("vfio://web", "6: mechanism vfio is not supported by this client; use kernel://"),
+        ("'kernel://web?app'", "6: 'kernel://web?app': label 'app' has no =; expected ?label=value&label=value"),
+        ("kernel://web/lo", "6: 'lo' is a name that the kernel keeps for itself; choose another, such as nsm-1"),
+        ("kernel://web/all", "6: 'all' is no interface name; choose another, such as nsm-1"),
+        ("kernel://web/default", "6: 'default' is no interface name"),
+        ('"kernel://web/nsm-1", "kernel://mail/nsm-1"', "6: interface 'nsm-1' is asked for twice"),
+    ],
+)
+def test_a_wire_that_can_never_be_is_told_before_anything_is_started(wire, told):
+    """Not after two minutes."""
+    text = CLOSED.replace("WIRE", wire).replace("CENV", "").replace("ENV", "")
+    assert f"mesh.yaml:{told}" in faults(text)
+
+
+def test_what_a_program_of_one_s_own_provides_is_not_known_before_it_runs():
+    text = CLOSED.replace("WIRE", "kernel://else").replace("CENV", "").replace("ENV", "")
+    assert parse(text.replace("services: [web, mail]", "command: [own]"), "m").clients
+    assert parse(text.replace("environment: {}}\nclients", "environment: {NSM_SERVICE_NAMES: else}}\nclients"), "m")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "client", "told"),
+    [
+        ("NSM_IPAM_POLCY: strict", "", "4: NSM_IPAM_POLCY is no variable of nsm nse; did you mean NSM_IPAM_POLICY?"),
+        (
+            "NSM_NETWORK_SERVICE: web",
+            "",
+            "4: NSM_NETWORK_SERVICE is no variable of nsm nse; did you mean NSM_SERVICE_NAMES?",
+        ),
+        (
+            "NSM_NETWORK_SERVICES: web",
+            "",
+            "4: NSM_NETWORK_SERVICES is no variable of nsm nse; did you mean NSM_SERVICE_NA",
+        ),
+        ("", "NSM_SERVICE_NAMES: web", "6: NSM_SERVICE_NAMES is no variable of nsm nsc; did you mean NSM_NETWORK_SERV"),
+        ("NSM_COLOUR: red", "", "4: NSM_COLOUR is no variable of nsm nse; `nsm nse --help` lists those that there are"),
+        ("", "nsm_log_level: DEBUG", "6: nsm_log_level is no variable of nsm nsc; did you mean NSM_LOG_LEVEL?"),
+        (
+            "",
+            "NSM_REQUEST_TIMEOUTS: 1s",
+            "6: NSM_REQUEST_TIMEOUTS is no variable of nsm nsc; did you mean NSM_REQUEST_TIMEOUT?",
+        ),
+    ],
+)
+def test_a_misspelt_variable_of_a_component_is_told_with_the_right_one(endpoint, client, told):
+    text = CLOSED.replace("WIRE", "kernel://web").replace("CENV", client).replace("ENV", endpoint)
+    assert f"mesh.yaml:{told}" in faults(text)
+
+
+def test_variables_of_upstream_and_of_programs_of_one_s_own_are_no_faults():
+    text = CLOSED.replace("WIRE", "kernel://web").replace("CENV", "NSM_VPP_INIT: NONE, OTHER: x")
+    assert parse(text.replace("ENV", "NSM_POINT2POINT: yes"), "m")
+    program = text.replace("services: [web, mail]", "command: [own]").replace("ENV", "NSM_COLOUR: red")
+    assert parse(program, "m").endpoints[0].environment == {"NSM_COLOUR": "red"}
+
+
 def changed(old, new):
     assert old in WHOLE
     return WHOLE.replace(old, new)
@@ -230,7 +311,7 @@ def test_aliases_that_contain_no_circle_are_fine_and_take_no_time():
     """A billion of leaves by nine aliases."""
     bombs = "\n".join(f"  l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 10))
     assert "unknown key 'bomb' in the file" in faults(f"bomb:\n  l0: &l0 [x]\n{bombs}\nnodes: [{{name: a}}]")
-    shared = "nodes: [{name: a}]\nclients:\n - {name: b, node: a, wires: [kernel://x], labels: &l {q: r}}\n"
+    shared = "nodes: [{name: a}]\nendpoints: [{name: e, node: a, services: [x]}]\nclients:\n - {name: b, node: a, wires: [kernel://x], labels: &l {q: r}}\n"
     assert parse(f"{shared} - {{name: c, node: a, wires: [kernel://x], labels: *l}}", "m").clients[1].labels == {
         "q": "r"
     }

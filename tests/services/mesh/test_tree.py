@@ -101,3 +101,15 @@ def test_who_ended_is_the_cause_of_a_wire_that_is_down():
     assert wire_of(view(down, ended={"shop", "far"}))["reason"] == "the client ended with -9"
     assert "reason" not in wire_of(view(ended={"nsmgr-b"}))
     assert tree(describe(view(down, ended={"far"})))[7].endswith("web at far  because far ended with -9")
+
+
+def test_a_client_that_is_not_in_the_file_stands_in_the_tree_below_its_node():
+    """Somebody started it in a workload: the JSON shows its wire too."""
+    foreign = {**WIRE, "client": "guest", "path": ["guest", "nsmgr-c", "forwarder-c", "far"]}
+    seen = view()
+    seen = replace(seen, managers={**seen.managers, "c": Known(wires={"guest-0": foreign})})
+    lines = tree(describe(seen))
+    place = lines.index("c 10.2.0.2")
+    assert [line.split()[1] for line in lines[place + 1 :]] == ["nsmgr-c", "forwarder-c", "far", "guest", "nsm-1"]
+    assert lines[-2].split() == ["└─", "guest", "-", "-", "-", "not", "in", "the", "file"]
+    assert "web at far" in lines[-1]

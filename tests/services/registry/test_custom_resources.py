@@ -367,7 +367,9 @@ async def test_a_misspelt_selector_leaves_the_service_out_with_an_event_and_no_e
     told = "matches[0].routes[0].destinationSelector is a spelling of NSM before 1.0; expected destination_selector"
     assert event["message"] == f"this is no NetworkService and is ignored: {told}"
     assert await names(registry.services, NetworkService()) == []
-    with pytest.raises(Conflict, match="'web' of that name cannot be read, and is not written over: matches") as refused:
+    with pytest.raises(
+        Conflict, match="'web' of that name cannot be read, and is not written over: matches"
+    ) as refused:
         await registry.services.register(call(NetworkService(name="web", path_ids=["spiffe://a/one"])))
     assert told in str(refused.value)
     assert server.at(f"{SERVICES}/web")["spec"]["matches"] == FIREWALL

@@ -173,7 +173,9 @@ def test_an_endpoint_of_a_later_version_may_have_more_fields_that_stay():
 
 @pytest.mark.parametrize("form", [SERVICE_FORM, ENDPOINT_FORM])
 def test_what_stands_beside_the_spec_by_mistake_is_told(form):
-    with pytest.raises(ValueError, match=r"^matches is no field of the object; expected apiVersion, kind, metadata, sp"):
+    with pytest.raises(
+        ValueError, match=r"^matches is no field of the object; expected apiVersion, kind, metadata, sp"
+    ):
         form.from_object({"metadata": {"name": "x"}, "spec": {}, "matches": []})
 
 

@@ -15,9 +15,11 @@ pytestmark = pytest.mark.system
 
 FIRST = """
 nodes: [{name: node-1}]
-services: [{name: web, payload: ETHERNET}]
+services:
+  - {name: web, payload: ETHERNET}
+  - {name: nothing, payload: ETHERNET, matches: [{routes: [{destination_selector: {never: there}}]}]}
 endpoints:
-  - {name: one, node: node-1, services: [web], prefixes: [10.1.0.0/24]}
+  - {name: one, node: node-1, services: [web, nothing], prefixes: [10.1.0.0/24]}
 clients:
   - {name: stays, node: node-1, wires: ["kernel://web/nsm-1"]}
   - {name: goes, node: node-1, wires: ["kernel://web/nsm-1"]}
@@ -158,7 +160,7 @@ def test_an_endpoint_that_is_described_otherwise_is_started_again_with_its_clien
 
 
 def test_a_change_that_cannot_be_made_leaves_the_mesh_and_can_be_taken_back(mesh, change):
-    """A client of a service that nobody provides; a file with a fault."""
+    """A client of a service that leads it nowhere; a file with a fault."""
     change(FIRST)
     before = mesh.pids()
     told = change(

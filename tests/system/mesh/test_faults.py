@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from nsm.mesh.topology import DEFAULT
+
 from .conftest import NSM, until
 
 pytestmark = pytest.mark.system
 
 TWO = """
 nodes: [{name: node-1}]
-endpoints: [{name: endpoint, node: node-1, services: [icmp], payload: IP, prefixes: [10.1.0.0/24]}]
+services: [{name: nothing, matches: [{routes: [{destination_selector: {never: there}}]}]}]
+endpoints: [{name: endpoint, node: node-1, services: [icmp, nothing], payload: IP, prefixes: [10.1.0.0/24]}]
 clients: [{name: client, node: node-1, wires: ["kernel://icmp/nsm-1", "kernel://nothing/nsm-2"]}]
 """
 
@@ -80,8 +83,54 @@ def test_up_gives_up_after_its_timeout_and_says_what_is_missing(mesh, tmp_path):
     topology.write_text(TWO)
     told = mesh.up("--timeout", "2", "-f", str(topology), code=1).stderr
     assert "not up after 2 s: client: no wire yet" in told
-    assert "network service 'nothing' is not found" in told
+    assert "no endpoint of 'nothing' matches labels" in told
     assert mesh.is_gone()
+
+
+def test_the_logs_of_an_up_that_failed_can_be_read_until_the_next_one(mesh, tmp_path):
+    """They say why; they were thrown away."""
+    topology = tmp_path / "mesh.yaml"
+    topology.write_text(f"{DEFAULT.rstrip()}\n    environment: {{NSM_REQUEST_TIMEOUT: soon}}\n")
+    told = mesh.up("-f", str(topology), code=1).stderr
+    assert told.splitlines()[-1] == f"`nsm mesh logs --name {mesh.name}` shows what the components logged"
+    assert f"it failed; `nsm mesh logs --name {mesh.name}` shows why" in mesh.nsm("status", code=1).stderr
+    assert "nsm nsc: NSM_REQUEST_TIMEOUT='soon'" in mesh.nsm("logs", "client").stdout
+    assert "there is no log of 'clint'; there are client" in mesh.nsm("logs", "clint", code=1).stderr
+    mesh.up()
+    assert "soon" not in mesh.nsm("logs", "client").stdout
+    mesh.nsm("down")
+    assert "there is nothing at" in mesh.nsm("logs", code=1).stderr
+
+
+SLEEP = f"sleep {100_000 + os.getpid()}"
+"""What nobody else on this machine runs."""
+AWAY = ["unshare", "--net", "--mount", *SLEEP.split()]
+
+
+def test_down_ends_what_exec_started_wherever_it_went(mesh):
+    """Into other namespaces, without the environment, without a parent."""
+    mesh.up()
+    direct = mesh.start_in("client", *AWAY)
+    words = " ".join(AWAY)
+    script = f"{words} & env -i {words} & setsid -f env -i unshare -p -f {words}"
+    mesh.run("client", "sh", "-c", f"({script}) >/dev/null 2>&1")
+    assert until(lambda: len(pids_of(SLEEP)) == 4)
+    mesh.nsm("down")
+    assert direct.wait(timeout=10) != 0
+    direct.stdout.close()
+    assert pids_of(SLEEP) == []
+
+
+def test_what_exec_started_in_a_workload_that_is_taken_out_ends_and_that_of_others_goes_on(mesh, tmp_path):
+    mesh.up()
+    topology = tmp_path / "mesh.yaml"
+    topology.write_text(DEFAULT.partition("clients:")[0])
+    with mesh.start_in("client", *AWAY) as goes, mesh.start_in("endpoint", *AWAY) as stays:
+        assert until(lambda: len(pids_of(SLEEP)) == 2)
+        mesh.up("-f", str(topology))
+        assert goes.wait(timeout=10) != 0
+        assert pids_of(SLEEP) == [stays.pid]
+        stays.terminate()
 
 
 def test_status_tells_what_it_knows_when_a_manager_is_dead(mesh):
@@ -115,6 +164,19 @@ def test_a_wire_whose_client_was_killed_says_so(mesh):
     (wire,) = mesh.status()["wires"]
     assert wire["reason"] == "the client ended with -9"
     assert "1 received" in mesh.run("client", "ping", "-n", "-c", "1", "-W", "2", "10.0.0.0").stdout
+
+
+def pids_of(words):
+    """Of the processes with that command line."""
+    wanted = words.replace(" ", "\0") + "\0"
+    return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _words_of(pid) == wanted]
+
+
+def _words_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def name_of(pid):

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 from nsm.chains.logs import log
@@ -21,6 +22,7 @@ from .decision import (
     decide_namespace,
     is_annotated_itself,
     kind_in,
+    near_misses,
 )
 from .kinds import Json, kind_of, mapping, name_of, shortened
 from .recipe import Recipe
@@ -60,6 +62,8 @@ class Admission:
         question, result = _question(document), UNDECIDED
         try:
             verdict = await self._verdict(question)
+            if near := near_misses(question, self._recipe):
+                verdict = replace(verdict, warnings=(*verdict.warnings, *near))
             answer = {**_API, "response": _response(question.uid, verdict)}
             result = _result(verdict)
         finally:
@@ -133,6 +137,8 @@ def _tell(question: Question, verdict: Verdict) -> None:
         "name": name_of(question.item),
         "operation": question.operation,
     }
+    for warning in verdict.warnings:
+        log.info("warned", **what, warning=shortened(warning, _LONGEST_REFUSAL))
     if verdict.refusal:
         log.warning("refused", **what, reason=shortened(verdict.refusal, _LONGEST_REFUSAL))
     elif verdict.patch:

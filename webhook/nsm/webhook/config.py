@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.config.names import fault_of
 from nsm.chains.core import InvalidRequest
 from nsm.chains.metrics import PrometheusConfig
 
+from .annotation import MECHANISMS, Served
 from .images import Image, images
 from .kinds import Json
 from .recipe import Recipe
@@ -60,6 +62,14 @@ def _sidecars(value: str) -> str:
     return value
 
 
+def _mechanisms(value: str) -> frozenset[str]:
+    found = frozenset(each.upper().removesuffix("://") for each in items(value))
+    if not found or not found <= MECHANISMS:
+        known = ", ".join(sorted(each.lower() for each in MECHANISMS))
+        raise ValueError(f"expected some of {known}, comma separated")
+    return found
+
+
 def _lifetime(value: str) -> float:
     seconds = duration(value)
     if seconds < _SHORTEST_LIFETIME:
@@ -76,6 +86,12 @@ class WebhookConfig(PrometheusConfig):
     namespace: str = variable("default", text, "the namespace of that Service")
     listen_on: str = variable("tcp://:443", url, "where to serve HTTPS: POST /mutate, GET /ready")
     annotation: str = variable("networkservicemesh.io", text, "the annotation that asks for wires")
+    mechanisms: frozenset[str] = variable(
+        "kernel", _mechanisms, "what the cluster's clients and forwarders can make: kernel, memif, vfio; else refused"
+    )
+    domains: tuple[str, ...] = variable(
+        "", items, "whose services may be asked for as service@domain, domain,..; *: any; empty: none, they are refused"
+    )
     labels: dict[str, str] = variable("", pairs, "labels of pods that get clients, key:value,..; a pod's own win")
     nsurl_env_name: str = variable("NSM_NETWORK_SERVICES", text, "the variable that gives a client the annotation")
     container_images: tuple[Image, ...] = variable("", images, "images of clients that keep wires")
@@ -124,6 +140,9 @@ class WebhookConfig(PrometheusConfig):
         yield from super().misfits()
         if not self.container_images and not self.init_container_images:
             yield "there is nothing to inject: set NSM_CONTAINER_IMAGES to the image of nsm nsc"
+        for name, _ in self.envs:
+            if (fault := fault_of(name, "nsc")) is not None:
+                yield f"NSM_ENVS: {fault}"
         if bool(self.cert_file_path) != bool(self.key_file_path):
             yield "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither"
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
@@ -156,4 +175,5 @@ class WebhookConfig(PrometheusConfig):
             csi_everywhere=self.csi_everywhere,
             native=native and bool(self.container_images),
             tells_ready=self.sidecars_tell_ready,
+            served=Served(self.mechanisms, self.domains),
         )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from .kinds import POD, WORKLOADS, Json, Kind
 from .recipe import Recipe
 
-ENTRIES = ("workloads", "pods-of-namespaces", "namespaces")
+ENTRIES = ("workloads", "pods-of-namespaces", "namespaces", "near-misses")
 _DOMAIN = "webhook.networkservicemesh.io"
 _TIMEOUT = 5
 """Seconds that the API server waits."""
@@ -21,6 +21,12 @@ _UNTOUCHED = ("kube-system", "kube-public", "kube-node-lease")
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _STAYS = "oldObject == null || !(has(oldObject.metadata) && has(oldObject.metadata.deletionTimestamp))"
 """Not deleted already: the garbage collector removes finalizers by updates, which are to wait for nobody."""
+
+_HAS_NO_OWNER = "!(has(object.metadata) && has(object.metadata.ownerReferences))"
+"""Written by a person: whoever makes objects out of a template shows nobody a warning."""
+_ALIKE = "(?i)net.*serv.*mesh|(^|[./_-])nsm([./_-]|$)"
+_URL = "^ *(kernel|memif|vfio)://"
+"""The keys, and the values, of annotations that are looked at more closely, beside keys that contain the right one."""
 
 _IS_NOBODYS = (
     "!(has(object.metadata) && has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner, "
@@ -58,6 +64,13 @@ def configuration(
             [others],
             {"annotated": _has_traces(recipe), "stays": _STAYS},
         ),
+        _entry(
+            3,
+            "Ignore",
+            [*rules, {**names, "operations": ["CREATE", "UPDATE"]}],
+            [others],
+            {"is-like-it": _is_like_it(recipe), "stays": _STAYS, "has-no-owner": _HAS_NO_OWNER},
+        ),
     ]
     for entry in entries:
         entry["clientConfig"] = {"service": {"name": service, "namespace": namespace, "path": "/mutate", "port": 443}}
@@ -65,6 +78,8 @@ def configuration(
             entry["clientConfig"]["caBundle"] = base64.b64encode(bundle.encode()).decode()
         if not has_conditions:
             del entry["matchConditions"]
+    if not has_conditions:
+        del entries[3]  # the first asks about everything
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -113,6 +128,21 @@ def _is_annotated(item: str, recipe: Recipe) -> str:
     templates = sorted({kind.template for kind in WORKLOADS}, key=len)
     places = [_has(f"{item}.{'.'.join(way)}", recipe.annotation, known=len(way)) for way in templates]
     return " || ".join([_has(item, recipe.annotation), *places])
+
+
+def _is_like_it(recipe: Recipe) -> str:
+    """An annotation of it, or of its template, that is like the one that asks for wires: who wrote it is warned."""
+    templates = sorted({kind.template for kind in WORKLOADS}, key=len)
+    return " || ".join(_has_like_it(way, recipe) for way in (["object"], *(["object", *each] for each in templates)))
+
+
+def _has_like_it(way: Sequence[str], recipe: Recipe) -> str:
+    steps = [*way, "metadata", "annotations"]
+    checks = [f"has({'.'.join(steps[: end + 1])})" for end in range(1, len(steps))]
+    there = ".".join(steps)
+    is_like_it = f"key.contains({recipe.annotation!r}) || key.matches({_ALIKE!r}) || {there}[key].matches({_URL!r})"
+    is_other = f"key != {recipe.annotation!r} && key != {recipe.marker!r}"
+    return f"({' && '.join(checks)} && {there}.exists(key, {is_other} && ({is_like_it})))"
 
 
 def _inherits(recipe: Recipe) -> str:

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nsm.chains.reading import nearest
+
 from . import annotation
 from .injection import carries, inject, marked, withdraw
 from .jsonpatch import difference
@@ -15,6 +17,8 @@ from .recipe import Recipe
 
 _MIRROR = "kubernetes.io/config.mirror"
 """Marks the image of a pod that a node runs out of a file of its own: a change of it changes nothing."""
+_SCHEMES = tuple(f"{each.lower()}://" for each in sorted(annotation.MECHANISMS))
+_ALIKE, _LONGEST_KEY = 0.85, 317
 _UNIQUE = uuid.UUID("6f1d2c54-5b0e-4f57-9a1e-2d0a5a5b8f3c")
 """The space of names that are made of those of workloads."""
 
@@ -105,6 +109,38 @@ def namespace_labels(labels: Mapping[str, str], recipe: Recipe, *, is_annotated:
     return {**others, recipe.namespace_label: "true"} if is_annotated else others
 
 
+def near_misses(question: Question, recipe: Recipe) -> tuple[str, ...]:
+    """A sentence for each annotation that asks for nothing, though it seems to be meant to."""
+    if question.operation not in {CREATE, UPDATE} or question.is_going:
+        return ()
+    kind = kind_in(question)
+    places = {question.kind: question.item}
+    if kind is not None and not kind.is_pod:
+        places[f"the pod template of {question.kind}"] = kind.template_of(question.item)
+    elif kind is None and (question.group, question.kind) != ("", "Namespace"):
+        return ()
+    name = name_of(question.item) if kind is None else f"{question.namespace}/{name_of(question.item)}"
+    return tuple(
+        f"annotation {key!r:.300} of {where} {name} is not read; expected {recipe.annotation!r}{_former(key, recipe)}"
+        for where, item in places.items()
+        for key, value in annotations_of(item).items()
+        if is_near_miss(key, value, recipe)
+    )
+
+
+def is_near_miss(key: object, value: object, recipe: Recipe) -> bool:
+    """Whether an annotation is like the one that asks for wires, or has the value of one, and is not it."""
+    if not isinstance(key, str) or key in {recipe.annotation, recipe.marker}:
+        return False
+    if isinstance(value, str) and value.lstrip().startswith(_SCHEMES):
+        return True
+    return recipe.annotation in key or nearest(key[:_LONGEST_KEY], [recipe.annotation], alike=_ALIKE) is not None
+
+
+def _former(key: str, recipe: Recipe) -> str:
+    return " (it was read before NSM 1.0)" if key == f"ns.{recipe.annotation}" else ""
+
+
 class _Refusal(Exception):
     """Why an object is refused, as one sentence."""
 
@@ -177,7 +213,7 @@ def _read_of_namespace(namespace: Namespace, recipe: Recipe) -> annotation.Asked
 
 def _parse(value: object, recipe: Recipe, kind: str, name: str) -> annotation.Asked | None:
     try:
-        return annotation.read(str(value or ""))
+        return annotation.read(str(value or ""), recipe.served)
     except ValueError as error:
         raise _Refusal(f"annotation {recipe.annotation} of {kind} {name}: {error}") from None
 

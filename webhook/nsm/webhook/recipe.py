@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .annotation import EVERYTHING, Served
 from .images import Image
 from .kinds import Json
 
@@ -35,6 +36,8 @@ class Recipe:
     """Whether CSI drivers bring both sockets also where host paths are allowed."""
     native: bool
     """Whether clients are init containers that go on running (Kubernetes 1.29), or stand beside the pod's own."""
+    served: Served = EVERYTHING
+    """What the cluster's clients, managers and forwarders can do; what they cannot is refused."""
     tells_ready: bool = True
     """Whether `images` tell by a file that their wires are up (``NSM_READY_FILE``), or `init_images` must wait."""
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from nsm.chains.core import Limits
 
+from .names import PREFIX, is_another_s, is_service_link, meant
 from .parse import flag, level, limits_from, octal, signed_duration, text
 
 T = TypeVar("T")
-_PREFIX = "NSM_"
 _HINT = "; did you mean "
 
 
@@ -93,27 +92,36 @@ def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
     """
     values, faults, known = {}, [], set()
     for field in dataclasses.fields(kind):
-        name = field.metadata["env"] or _PREFIX + field.name.upper()
+        name = field.metadata["env"] or PREFIX + field.name.upper()
         known.add(name)
         value = environ.get(name, field.metadata["default"])
+        if is_service_link(name, value):
+            value = field.metadata["default"]
         try:
             values[field.name] = field.metadata["parse"](value)
         except ValueError as error:
             faults.append(f"{name}={value!r}: {error}")
+    unknown = tuple(_unknown(environ, known))
+    misspelt = [warning for warning in unknown if _HINT in warning]
     if faults:
-        raise ConfigError(faults)
-    config, unknown = kind(**values), tuple(_unknown(environ, known))
+        raise ConfigError([*faults, *misspelt])
+    config = kind(**values)
     if misfits := list(config.misfits()):
-        raise ConfigError([*misfits, *(warning for warning in unknown if _HINT in warning)])
+        raise ConfigError([*misfits, *misspelt])
     return Loaded(config, unknown)
 
 
 def _unknown(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
+    """A line for each variable that seems to be for this component; those that Kubernetes sets for Services are not."""
     for name in sorted(set(environ) - known):
-        if name.startswith(_PREFIX):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-            hint = f"{_HINT}{near[0]}?" if near else ""
-            yield f"{name} is not a variable of this component{hint}"
+        if not name.upper().startswith(PREFIX) or is_service_link(name, environ[name]):
+            continue
+        if (near := meant(name, known)) is not None:
+            yield f"{name} is not a variable of this component{_HINT}{near}?"
+        elif is_another_s(name):
+            yield f"{name} is a variable of other components and has no effect on this one"
+        else:
+            yield f"{name} is not a variable of this component"
 
 
 def describe(kind: type[Common]) -> list[tuple[str, str, str]]:
@@ -121,5 +129,5 @@ def describe(kind: type[Common]) -> list[tuple[str, str, str]]:
     rows = []
     for field in dataclasses.fields(kind):
         meta = field.metadata
-        rows.append((meta["env"] or _PREFIX + field.name.upper(), meta["default"], meta["about"]))
+        rows.append((meta["env"] or PREFIX + field.name.upper(), meta["default"], meta["about"]))
     return rows

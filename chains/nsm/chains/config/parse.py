@@ -86,12 +86,14 @@ def items(value: str) -> tuple[str, ...]:
 
 
 def pairs(value: str) -> dict[str, str]:
-    """A map: `key:value,key:value`."""
+    """A map: `key:value,key:value`, no key twice."""
     result = {}
     for item in items(value):
         key, colon, rest = item.partition(":")
         if not colon or not key:
             raise ValueError(f"expected key:value,key:value; {item!r} has no colon")
+        if key in result:
+            raise ValueError(f"{key!r} is given twice")
         result[key] = rest
     return result
 

@@ -70,7 +70,12 @@ class WatchedFile(Generic[T]):
     """
 
     def __init__(
-        self, path: str, parse: Callable[[Any], T], *, usual: str | None = None, joined: Callable[[T, T], T] | None = None
+        self,
+        path: str,
+        parse: Callable[[Any], T],
+        *,
+        usual: str | None = None,
+        joined: Callable[[T, T], T] | None = None,
     ) -> None:
         self.path = path
         self._parse, self._value = parse, parse(None)
@@ -110,9 +115,7 @@ class WatchedFile(Generic[T]):
             log.info("configuration file read", path=self.path)
         self._value, self._refused = value, ""
 
-    def _refuse(
-        self, error: str, what: str = "configuration file cannot be used; what it said before stays"
-    ) -> None:
+    def _refuse(self, error: str, what: str = "configuration file cannot be used; what it said before stays") -> None:
         if error != self._refused:
             log.warning(what, path=self.path, error=error)
         self._refused = error

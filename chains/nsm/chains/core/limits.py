@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import Any
 
+from nsm.chains.reading import nearest
+
 
 def _limit(default: int, about: str) -> Any:
     return field(default=default, metadata={"about": about})
@@ -85,7 +87,9 @@ class Limits:
         known = {each.name: each for each in fields(self)}
         for name, value in values.items():
             if name not in known:
-                raise ValueError(f"there is no limit {name!r}; the limits are {', '.join(sorted(known))}")
+                near = nearest(name, known)
+                there = f"did you mean {near!r}?" if near else f"the limits are {', '.join(sorted(known))}"
+                raise ValueError(f"there is no limit {name[:64]!r}; {there}")
             if not value.isascii() or not value.isdigit() or not 1 <= len(value) <= 12 or int(value) < 1:
                 raise ValueError(f"the limit {name!r} is {value!r}; expected a whole number from 1")
         return replace(self, **{name: int(value) for name, value in values.items()})

@@ -7,6 +7,7 @@ import json
 import re
 
 from nsm.apis.connectioncontext import DnsConfig
+from nsm.chains.reading import Field, read_json
 
 _SERVERS, _DOMAINS = "dns_server_ips", "search_domains"
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
@@ -20,20 +21,19 @@ def parse_dns_configs(value: str) -> tuple[DnsConfig, ...]:
     Raises ValueError with what is wrong and what would do.
     """
     try:
-        read = json.loads(value or "[]")
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"this is no JSON ({error}); expected an array such as {_EXAMPLE}") from None
+        read = read_json(value or "[]")
+    except ValueError as error:
+        raise ValueError(f"{error}; expected an array such as {_EXAMPLE}") from None
     if not isinstance(read, list):
         raise ValueError(f"expected an array such as {_EXAMPLE}")
-    return tuple(_config(item) for item in read)
+    return tuple(_config(item) for item in Field(read, "").each())
 
 
-def _config(item: object) -> DnsConfig:
-    if not isinstance(item, dict) or not item:
-        raise ValueError(f"{json.dumps(item)} is no DNS configuration; expected an array such as {_EXAMPLE}")
-    if unknown := sorted(set(item) - {_SERVERS, _DOMAINS}):
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))}; there are {_SERVERS} and {_DOMAINS}")
-    servers, domains = _texts(item, _SERVERS), _texts(item, _DOMAINS)
+def _config(item: Field) -> DnsConfig:
+    if not isinstance(item.value, dict) or not item.value:
+        raise ValueError(f"{json.dumps(item.value)} is no DNS configuration; expected an array such as {_EXAMPLE}")
+    fields = item.fields({_SERVERS, _DOMAINS}, "a DNS configuration")
+    servers, domains = fields[_SERVERS].texts(), fields[_DOMAINS].texts()
     for server in servers:
         if not is_server(server):
             raise ValueError(f"{server!r} in {_SERVERS} is no IP address")
@@ -41,13 +41,6 @@ def _config(item: object) -> DnsConfig:
         if not is_domain(domain):
             raise ValueError(f"{domain!r} in {_DOMAINS} is no domain name")
     return DnsConfig(dns_server_ips=servers, search_domains=domains)
-
-
-def _texts(item: dict[str, object], key: str) -> list[str]:
-    found = item.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise ValueError(f"{key} must be an array of texts")
-    return found
 
 
 def is_server(text: str) -> bool:

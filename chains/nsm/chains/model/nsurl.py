@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
+
+from nsm.chains.reading import any_of
 
 from .addresses import read_address
 from .interface_name import fault
@@ -59,6 +61,42 @@ class NsUrl:
         return mechanism.type == self.mechanism.type and self.interface in ("", name)
 
 
+def parse_wish(url: str) -> NsUrl:
+    """Read the URL of a wire that somebody wrote. Raises ValueError also for what `parse_nsurl` passes over.
+
+    That is a label without ``=``, without a name, given with a semicolon or with a % that means nothing, and what
+    stands behind a ``#``: a label that is dropped leads to another endpoint.
+    """
+    wish = parse_nsurl(url)
+    address, hash_sign, _ = url.partition("#")
+    if hash_sign:
+        raise ValueError(f"{url[:_SHOWN]!r} has a #, behind which nothing is read; write %23 for it in a label")
+    _, question_mark, query = address.partition("?")
+    for pair in query.split("&") if question_mark else ():
+        if (why := _fault_of_label(pair)) is not None:
+            raise ValueError(f"{url[:_SHOWN]!r}: label {pair[:_SHOWN]!r} {why}; expected ?label=value&label=value")
+    return wish
+
+
+def _fault_of_label(pair: str) -> str | None:
+    name, sign, _ = pair.partition("=")
+    if not sign:
+        return "has no ="
+    if not name:
+        return "has no name"
+    if ";" in pair:
+        return "has a semicolon (%3B, if it is meant)"
+    return "has a % without two hexadecimal digits" if _STRAY_PERCENT.search(pair) else None
+
+
+def check_mechanisms(wishes: Sequence[NsUrl], known: Collection[str]) -> None:
+    """Whether all of `wishes` are for `known` mechanisms. Raises ValueError that names one that is not."""
+    for wish in wishes:
+        if (kind := wish.mechanism.type) not in known:
+            there = any_of(f"{each.lower()}://" for each in known)
+            raise ValueError(f"mechanism {kind.lower()} is not supported by this client; use {there}")
+
+
 def check_interfaces(wishes: Sequence[NsUrl]) -> None:
     """Whether one workload can have all of `wishes`.
 
@@ -82,7 +120,7 @@ def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
     flat = [item for group in groups for item in group]
     if twice := [item for item, times in Counter(flat).items() if times > 1]:
         raise ValueError(f"{min(twice)!r} is there twice")
-    return tuple(tuple(parse_nsurl(item) for item in group) for group in groups if group)
+    return tuple(tuple(parse_wish(item) for item in group) for group in groups if group)
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")

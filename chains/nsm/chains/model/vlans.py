@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from nsm.chains.reading import nearest
+
 LARGEST_VLAN = 4094
 """What IEEE 802.1Q has for use; 4095 is reserved."""
 
@@ -73,7 +75,10 @@ def _service(name: str, text: str) -> VlanService:
     for part in filter(None, map(str.strip, text.split(";"))):
         key, colon, value = (each.strip() for each in part.partition(":"))
         if key not in _FIELDS or not colon:
-            raise ValueError(f"service {name!r}: {part!r} is none of {', '.join(f'{each}: …' for each in _FIELDS)}")
+            near = nearest(key, _FIELDS)
+            hint = f"; did you mean {near}: …?" if near else ""
+            there = ", ".join(f"{each}: …" for each in _FIELDS)
+            raise ValueError(f"service {name!r}: {part!r} is none of {there}{hint}")
         if key in fields:
             raise ValueError(f"service {name!r}: {key} is given twice")
         fields[key] = value
@@ -93,5 +98,7 @@ def _labels(name: str, text: str) -> dict[str, str]:
         key, sign, value = (each.strip() for each in pair.partition("="))
         if not key or not sign:
             raise ValueError(f"service {name!r}: {pair!r} is no label; expected labels: key=value&key=value")
+        if key in labels:
+            raise ValueError(f"service {name!r}: the label {key!r} is given twice")
         labels[key] = value
     return labels

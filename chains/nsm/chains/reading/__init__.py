@@ -5,7 +5,7 @@ that there is: a misspelt key must never count as one that was left out.
 """
 
 from .fields import Field, Fields
-from .nearest import instead_of, nearest
+from .nearest import any_of, instead_of, nearest
 from .texts import read_json, read_yaml, yaml_faults
 
-__all__ = ["Field", "Fields", "instead_of", "nearest", "read_json", "read_yaml", "yaml_faults"]
+__all__ = ["Field", "Fields", "any_of", "instead_of", "nearest", "read_json", "read_yaml", "yaml_faults"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 _ALIKE = 0.6
 """Of the ratio that difflib gives."""
@@ -34,12 +34,13 @@ def is_part_of(word: str, known: Collection[str]) -> str | None:
 def instead_of(word: str, known: Collection[str]) -> str:
     """What an error proposes for `word`: the nearest name, or all that there are."""
     near = nearest(word, known)
-    return near if near is not None else _any_of(known)
+    return near if near is not None else any_of(known)
 
 
-def _any_of(known: Collection[str]) -> str:
-    names = sorted(known)
-    return " or ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+def any_of(known: Iterable[str]) -> str:
+    """All names, in order: ``a, b or c``."""
+    *others, last = [*sorted(known)] or ["nothing"]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _plain(word: str) -> str:

@@ -31,8 +31,11 @@ class Entries:
         sockets: dict[str, str] = {}
         users: dict[int, str] = {}
         processes: dict[int, tuple[Process, str]] = {}
+        seen: dict[str, str] = {}
         for text in texts:
             selector, _, spiffe_id = text.partition("=")
+            if seen.setdefault(selector, spiffe_id) != spiffe_id:
+                raise _malformed(text, f"{selector[:80]!r} has another identity already")
             kind, _, value = selector.partition(":")
             try:
                 trust_domain_of(spiffe_id)

@@ -10,7 +10,7 @@ from itertools import count
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, ConnectionEventType, MonitorScopeSelector, PathSegment, State
-from nsm.apis.mechanisms import INTERFACE_NAME
+from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import client
@@ -38,7 +38,7 @@ from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.networks import Networks
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_groups, parse_nsurl
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_wish
 from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
@@ -53,10 +53,8 @@ INFO_LABELS = ("nodeName", "podName", "clusterName")
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
-    wishes = tuple(parse_nsurl(item) for item in items(value))
-    for wish in wishes:
-        if wish.mechanism.type != "KERNEL":
-            raise ValueError(f"mechanism {wish.mechanism.type.lower()} is not supported by this client; use kernel://")
+    wishes = tuple(parse_wish(item) for item in items(value))
+    check_mechanisms(wishes, {KERNEL})
     check_interfaces(wishes)
     return wishes
 

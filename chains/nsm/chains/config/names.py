@@ -1,0 +1,92 @@
+"""Names of variables that a component does not know: whose they are, and which ones were meant."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from functools import cache
+from importlib.resources import files
+
+from nsm.chains.reading import nearest
+
+PREFIX = "NSM_"
+
+_UPSTREAM = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        "ACL_CONFIG ACL_CONFIG_PATH BRIDGE_NAME CGROUP_PATH CLIENT_PREFIX_LEN CONFIGMAP_NAME CSI_SOCKET_PATH "
+        "DEVICE_PLUGIN_PATH DNS_TEMPLATES FILE_NAME FROM_CONFIG_MAP IP L2_RESOURCE_SELECTOR_FILE MAP_IP_FILE_PATH "
+        "NODE_NAME OUTPUT_PATH PCI_DEVICES_PATH PCI_DRIVERS_PATH PLUGIN_NAME POD_DESCRIPTION_FILE POD_IP POD_NAME "
+        "POD_RESOURCES_PATH POINT2POINT PORT PREFIX PREFIX_SERVER_URL PROTOCOL REGISTRY_PROXY_URL REQUEST_LABELS "
+        "RESOURCE_POLL_TIMEOUT RULES_CONFIG_PATH SELECTOR SRIOV_CONFIG_FILE TARGET_PORT VERSION VFIO_PATH "
+        "VPP_API_SOCKET VPP_INIT VPP_INIT_PARAMS VPP_MIN_OPERATION_TIMEOUT"
+    ).split()
+)
+"""Variables of upstream's components that no component here has."""
+_UPSTREAM_BEGIN = f"{PREFIX}SRIOV_TOKENS_"
+
+_MEANINGS = tuple(
+    tuple(f"{PREFIX}{name}" for name in names.split())
+    for names in (
+        "SERVICE_NAMES NETWORK_SERVICES SERVICES SERVICE_NAME NETWORK_SERVICE NETWORK_SERVICE_NAMES SERVICE",
+        "CIDR_PREFIX CIDR_PREFIXES CIDR PREFIX PREFIXES",
+        "CONNECT_TO REGISTRY_URL NSMGR_URL MANAGER_URL",
+        "REGISTRY_URL CONNECT_TO",
+        "LISTEN_ON LISTEN LISTEN_URL",
+        "EXCLUDED_PREFIXES_FILE EXCLUDED_PREFIXES",
+    )
+)
+"""Names that mean the same to different components; the first that a component has is meant."""
+
+_LINK = re.compile(
+    r"NSM_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://[0-9a-fA-F.:\[\]]+:[0-9]+")
+_ALIKE = 0.8
+
+
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set this for a Service of the pod's namespace whose name begins with ``nsm-``.
+
+    For one that is called `nsm-vxlan` it sets NSM_VXLAN_PORT=tcp://10.96.7.7:4789.
+    """
+    return bool(_LINK.fullmatch(name)) or (name.endswith("_PORT") and bool(_LINK_VALUE.fullmatch(value)))
+
+
+def meant(name: str, known: Collection[str]) -> str | None:
+    """The variable of `known` that was meant by `name`; None if that cannot be told."""
+    for same in _MEANINGS:
+        if name in same and (found := next((each for each in same if each in known), None)) is not None:
+            return found
+    return nearest(name, known, alike=_ALIKE)
+
+
+def is_upstream_s(name: str) -> bool:
+    """Whether a component of upstream has a variable of this name, and none here."""
+    return name in _UPSTREAM or name.startswith(_UPSTREAM_BEGIN)
+
+
+def is_another_s(name: str) -> bool:
+    """Whether any component has a variable of this name, here or upstream."""
+    return is_upstream_s(name) or any(name in names for names in variables_by_component().values())
+
+
+@cache
+def variables_by_component() -> Mapping[str, frozenset[str]]:
+    """The variables of each component by its command; `make docs` writes them out of the components' code."""
+    text = (files(__package__) / "variables.json").read_text()
+    return {command: frozenset(names) for command, names in json.loads(text).items()}
+
+
+def fault_of(name: str, component: str) -> str | None:
+    """Why nobody can mean a variable `name` that is set for one component of ours alone; None if somebody can.
+
+    One of upstream's is no fault: it may stay in what was written for upstream's component.
+    """
+    known = variables_by_component()[component]
+    if name in known or is_upstream_s(name) or not name.upper().startswith(PREFIX):
+        return None
+    near = meant(name, known)
+    hint = f"did you mean {near}?" if near is not None else f"`nsm {component} --help` lists those that there are"
+    return f"{name} is no variable of nsm {component}; {hint}"
