@@ -46,9 +46,10 @@ no files but those that a variable names. `nsm COMPONENT --help` prints its vari
 those of upstream NSM where upstream has the variable.
 
 All values are checked before a socket opens. A value that cannot work ends the process with exit code 2 and one line
-for each fault. A variable `NSM_…` that the component does not know is a warning, with the name that was probably meant:
-an orchestrator may inject more than one component needs. In a [topology file](local-mesh.md) a misspelt one is an error.
-What Kubernetes sets for Services whose names begin with `nsm-`, such as `NSM_REGISTRY_SERVICE_HOST`, is passed over.
+for each fault. A variable `NSM_…` that the component does not know is a warning, with the name that was probably
+meant: an orchestrator may inject more than one component needs. In a [topology file](local-mesh.md) a misspelt one is
+an error. What Kubernetes sets for Services whose names begin with `nsm-`, such as `NSM_REGISTRY_SERVICE_HOST`, is
+passed over.
 
     $ NSM_LISTEN_ON=here NSM_MAX_TOKEN_LIFETIME=10 nsm registry
     nsm registry: NSM_MAX_TOKEN_LIFETIME='10': expected a duration such as 750ms, 15s or 1m30s

@@ -141,6 +141,14 @@ def test_what_is_no_duration(value):
         duration(value)
 
 
+def test_a_token_s_lifetime_may_be_negative_to_try_what_checks_it():
+    for value, seconds in (("-1m", -60), ("-1h0m30s", -3630), ("-0", 0), ("20s", 20)):
+        assert load(Config, {"NSM_MAX_TOKEN_LIFETIME": value}).config.max_token_lifetime == seconds
+    for value in ("-", "--1m", "-1", "1m-"):
+        with pytest.raises(ConfigError, match="NSM_MAX_TOKEN_LIFETIME='.*': expected a duration"):
+            load(Config, {"NSM_MAX_TOKEN_LIFETIME": value})
+
+
 def test_lists_maps_flags_modes_and_groups():
     assert items(" a, b,,c ") == ("a", "b", "c")
     assert pairs("app:web,url:tcp://x") == {"app": "web", "url": "tcp://x"}

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import re
 from contextlib import AsyncExitStack
 
 import pytest
@@ -104,6 +106,21 @@ async def test_a_wire_that_cannot_be_had_holds_up_no_other(tmp_path, monkeypatch
         await mesh.register("nse", "missing", {})
         await until(lambda: told(logs, "ready"))
         await services.aclose()
+
+
+async def test_a_client_whose_tokens_are_of_the_past_says_that_it_is_denied(tmp_path, monkeypatch):
+    """As upstream's example of a policy has it: NSM_MAX_TOKEN_LIFETIME=-1m, and its log is searched for this."""
+    assert load(NscConfig, {"NSM_MAX_TOKEN_LIFETIME": "-1m"}).config.max_token_lifetime == -60
+    with capture_logs() as logs:
+        async with mesh_of(tmp_path, monkeypatch) as mesh:
+            mesh.identities["client"].token_lifetime = -60.0
+            runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
+            running = asyncio.ensure_future(_keep(configuration(mesh, NscConfig, "kernel://icmp"), runtime))
+            await until(lambda: told(logs, "no wire yet"))
+            runtime.stopping.set()
+            await asyncio.wait_for(running, 8)
+    line = json.dumps(told(logs, "no wire yet")[0])
+    assert re.search(r"PermissionDenied.*no sufficient privileges: tokens_expired", line)
 
 
 async def test_a_file_says_that_all_wires_are_up_while_they_are(tmp_path, monkeypatch):

@@ -11,6 +11,8 @@ import difflib
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
+from nsm.chains.terminal import columns
+
 GROUP = "nsm.commands"
 
 
@@ -47,7 +49,7 @@ def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
 
 
 def _usage(commands: dict[str, EntryPoint]) -> str:
-    lines = [f"  nsm {name:<18}{_about(point)}" for name, point in sorted(commands.items())]
+    lines = columns([(f"nsm {name}", _about(point)) for name, point in sorted(commands.items())])
     return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help says more of one."])
 
 

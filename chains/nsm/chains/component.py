@@ -21,7 +21,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
 from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
-from nsm.chains.terminal import escaped
+from nsm.chains.terminal import columns, escaped
 from nsm.chains.tracing import traces
 from nsm.chains.transport import DIAL_TIMEOUT, Pool, SocketAccess
 
@@ -77,9 +77,13 @@ def run_plain(
     name: str, kind: type[C], main: Callable[[C, asyncio.Event], Awaitable[None]], arguments: list[str]
 ) -> int:
     """Like `run`, for what needs no identity."""
-    if arguments:
+    if arguments and arguments[0] in {"-h", "--help"}:
         print(_help(name, kind))
-        return 0 if arguments[0] in {"-h", "--help"} else 2
+        return 0
+    if arguments:
+        told = f"{arguments[0]!r} is no argument: its variables configure it, which `nsm {name} --help` lists"
+        print(escaped(f"nsm {name}: {told}"), file=sys.stderr)
+        return 2
     try:
         loaded = load(kind, os.environ)
     except ConfigError as error:
@@ -161,7 +165,5 @@ _GRACE = 20.0
 
 
 def _help(name: str, kind: type[Common]) -> str:
-    rows = describe(kind)
-    width = max(len(variable) for variable, _, _ in rows)
-    lines = [f"  {variable:<{width}}  {about} [{default}]" for variable, default, about in rows]
-    return "\n".join([f"nsm {name}: configured by its environment.", "", *lines])
+    rows = [(variable, f"{about} [{default}]" if default else about) for variable, default, about in describe(kind)]
+    return "\n".join([f"nsm {name}: configured by its environment. Defaults are in brackets.", "", *columns(rows)])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nsm.chains.terminal import escaped, escaped_lines
+from nsm.chains.tools.arguments import Parser, seconds
 
 from .control import ask
 from .logfile import names_in, readable
@@ -45,21 +46,26 @@ def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nsm mesh", description=main.__doc__)
+    parser = Parser(prog="nsm mesh", description=main.__doc__)
     parser.add_argument("--name", default="default", help="which mesh; several can live side by side")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = _command(commands, "up", _up, "start a mesh, or change one; returns when every client has its wires")
     up.add_argument("-f", "--file", help="the topology; without one: as it is, else one node, one endpoint, one client")
     up.add_argument(
-        "--timeout", type=_seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
+        "--timeout", type=seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
     )
     status = _command(commands, "status", _status, "show nodes, their components and workloads, and wires")
-    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--json", action="store_true", help="machine-readable")
     run = _command(commands, "exec", _exec, "run a command in a workload: exec WORKLOAD -- CMD...")
-    run.add_argument("workload")
-    _command(commands, "logs", _logs, "show what components logged").add_argument("component", nargs="?")
+    run.usage = "nsm mesh exec [-h] [--name NAME] WORKLOAD -- CMD..."
+    run.add_argument("workload", metavar="WORKLOAD", help="an endpoint or a client of the file")
+    run.add_argument("behind", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    run.epilog = "CMD... is the command with its arguments; its exit code is that of exec. No shell reads it."
+    _command(commands, "logs", _logs, "show what components logged").add_argument(
+        "component", nargs="?", metavar="COMPONENT|WORKLOAD", help="only this one's; of the whole mesh without it"
+    )
     kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `up` brings it back")
-    kill.add_argument("component", metavar="COMPONENT|WORKLOAD")
+    kill.add_argument("component", metavar="COMPONENT|WORKLOAD", help="its name, as `nsm mesh status` shows it")
     kill.add_argument(
         "--signal", type=_signal, default=signal.SIGKILL, metavar="NAME", help="KILL, TERM, STOP, .. [KILL]"
     )
@@ -67,17 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         ("cut", "take down the first node's port at the link between two nodes"),
         ("mend", "take up the ports of both nodes at the link between them"),
     ):
-        _command(commands, name, _cut_or_mend, about).add_argument("nodes", nargs=2, metavar="NODE")
+        _command(commands, name, _cut_or_mend, about).add_argument(
+            "nodes", nargs=2, metavar="NODE", help="a node's name"
+        )
     _command(commands, "schema", _schema, "print the JSON schema of the topology file")
     _command(commands, "down", _down, "take the mesh down")
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError(text)
-    return value
 
 
 def _signal(text: str) -> signal.Signals:
@@ -172,8 +173,11 @@ def _schema(_run: RunDir, _parsed: argparse.Namespace) -> int:
 def _exec(run: RunDir, parsed: argparse.Namespace) -> int:
     from .enter import become_command  # noqa: PLC0415 - as above
 
+    if parsed.behind:
+        command = " ".join(parsed.behind)
+        raise MeshCommandError(f"write the command after --: nsm mesh exec {parsed.workload} -- {command}")
     if not parsed.command:
-        raise MeshCommandError("which command? write it after --: nsm mesh exec WORKLOAD -- CMD...")
+        raise MeshCommandError(f"which command? write it after --: nsm mesh exec {parsed.workload} -- CMD...")
     become_command(run, parsed.workload, parsed.command)
     return _CANNOT_RUN
 

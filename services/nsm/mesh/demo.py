@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nsm.chains.terminal import escaped_lines
+from nsm.chains.tools.arguments import Parser
 
 from .control import ask
 from .model import ClientSpec, EndpointSpec, Link, Node, Topology
@@ -25,9 +25,14 @@ _UP_TIMEOUT = 15.0
 
 def main(arguments: list[str]) -> int:
     """Starts a mesh, shows a ping crossing its wire, and takes it down."""
-    parser = argparse.ArgumentParser(prog="nsm demo", description=main.__doc__)
+    parser = Parser(prog="nsm demo", description=main.__doc__)
     parser.add_argument(
-        "--nodes", type=int, default=1, choices=range(1, 10), help="how many nodes the wire may cross [1]"
+        "--nodes",
+        type=int,
+        default=1,
+        choices=range(1, 10),
+        metavar="N",
+        help="how many nodes it may cross, 1 to 9 [1]",
     )
     parser.add_argument("--trace", action="store_true", help="show the set-up of the wire as a waterfall of spans")
     parsed = parser.parse_args(arguments)

@@ -44,7 +44,8 @@ def up(
     topology it is the built-in one, or what the mesh has already. `tell` hears each step.
 
     Raises `MeshCommandError`, also when that takes more than `timeout` seconds. After that, or a KeyboardInterrupt,
-    nothing is left of a mesh that was not up before, but for the logs if it failed; one that was stays as far as it came.
+    nothing is left of a mesh that was not up before, but for its logs if it failed; one that was up stays as far as it
+    came.
     """
     with _uninterrupted():
         while (lock := run.claim()) is None:

@@ -137,7 +137,7 @@ def components(*, traced: bool) -> dict[str, Main]:
 
 
 def clear(run: RunDir, networks: Collection[int]) -> None:
-    """End whatever runs in the network namespaces with these numbers or came from there, and remove the mesh's folder."""
+    """End whatever runs in the network namespaces with these numbers, or came from there; remove the mesh's folder."""
     end_inhabitants(networks, run.marks())
     run.remove()
 

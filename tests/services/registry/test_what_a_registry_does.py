@@ -289,6 +289,19 @@ async def test_a_service_carries_ip_unless_it_says_otherwise_and_is_found_with_i
     assert await names(registry.services, NetworkService()) == ["frames"]
 
 
+async def test_who_may_not_say_what_a_service_is_hears_how_to_provide_it(registry):
+    """As the endpoint of one's own did whose service the topology file describes: it was refused, and no more said."""
+    match = Match(routes=[Destination(destination_selector={"tier": "gold"})])
+    await registry.services.register(asks(NetworkService(name="svc", matches=[match])))
+    await registry.endpoints.register(asks(nse("a")))
+    remedy = (
+        r"may provide this service without registering it \(NSM_REGISTER_SERVICE=false\), .*payload IP and 1 matches"
+    )
+    with pytest.raises(Refused, match=remedy):
+        await registry.services.register(asks(NetworkService(name="svc", payload="ETHERNET"), OTHER))
+    await registry.endpoints.register(asks(nse("b"), OTHER))
+
+
 async def test_several_identities_may_provide_one_service_if_they_agree_on_it(registry):
     await registry.services.register(asks(NetworkService(name="svc")))
     await registry.endpoints.register(asks(nse("a")))

@@ -56,6 +56,11 @@ class MeshError(Exception):
         element = f" ({self.element})" if self.element else ""
         return f"{where}{self.detail}{element}"
 
+    @property
+    def code_name(self) -> str:
+        """The status code as gRPC's Go library writes it, which people look for in logs: ``PermissionDenied``."""
+        return _CODE_NAMES[self.code]
+
     def raised_in(self, element: str) -> None:
         """Note the element that raised it, unless an inner one (or another hop) did so before."""
         if not self.element and not self.hops:
@@ -138,6 +143,19 @@ class Unavailable(MeshError):
 
     code = 14  # UNAVAILABLE
 
+
+_CODE_NAMES = {
+    2: "Unknown",
+    3: "InvalidArgument",
+    4: "DeadlineExceeded",
+    5: "NotFound",
+    7: "PermissionDenied",
+    8: "ResourceExhausted",
+    9: "FailedPrecondition",
+    12: "Unimplemented",
+    13: "Internal",
+    14: "Unavailable",
+}
 
 _BY_CODE: dict[int, type[MeshError]] = {
     kind.code: kind

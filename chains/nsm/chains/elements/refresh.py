@@ -12,6 +12,9 @@ from nsm.chains.logs import log
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
 """Seconds to wait after the first refresh that failed, and at most."""
 
+_SOONEST = 0.2
+"""Seconds: the tokens of a path may be of the past, where nobody checks them."""
+
 
 class Refresh(Element):
     """Request anew after a part of the shortest remaining token lifetime of the path.
@@ -28,7 +31,7 @@ class Refresh(Element):
         """Set the clock anew after a success."""
         store = call.live
         connection = await rest.request(call)
-        self._schedule(store, refresh_after(connection, time.time()))
+        self._schedule(store, max(_SOONEST, refresh_after(connection, time.time())))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

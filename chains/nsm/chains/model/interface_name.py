@@ -12,11 +12,22 @@ LENGTH = 15
 _SERVICE_LENGTH = 10
 _NO_NAMES = frozenset({".", "..", "all", "default"})
 _OF_THE_KERNEL = frozenset(
-    ("lo", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0", "erspan0", "ip6gre0", "ip_vti0", "ip6_vti0")
+    (
+        "lo",
+        "tunl0",
+        "sit0",
+        "ip6tnl0",
+        "gre0",
+        "gretap0",
+        "erspan0",
+        "ip6gre0",
+        "ip_vti0",
+        "ip6_vti0",
+        "bonding_masters",
+    )
 )
-"""Loopback, and what the modules of tunnels put into each network namespace (ip-sysctl, fb_tunnels_only_for_init_net)."""
-_OF_BONDING = "bonding_masters"
-"""A file among the folders of interfaces in sysfs."""
+"""Loopback; what the modules of tunnels put into each network namespace (sysctl net.core.fb_tunnels_only_for_init_net);
+and a file of the module of bonds, which stands where sysfs has the interfaces."""
 _FORBIDDEN = frozenset("/:% ")
 _SHOWN = 64
 _ALPHABET = string.digits + string.ascii_letters
@@ -56,10 +67,9 @@ def reason(name: str) -> str | None:
     The kernel puts a number in the place of a ``%d``; ``all`` and ``default`` are folders of its settings; of a byte
     0xA0, which is part of some letters, it thinks that it is a space.
     """
-    if not name or name in _NO_NAMES:
-        return "is no interface name; choose another, such as nsm-1"
-    if name in _OF_THE_KERNEL or name == _OF_BONDING:
-        return "is a name that the kernel keeps for itself; choose another, such as nsm-1"
+    if not name or name in _NO_NAMES or name in _OF_THE_KERNEL:
+        what = "a name that the kernel keeps for itself" if name in _OF_THE_KERNEL else "no interface name"
+        return f"is {what}; choose another, such as nsm-1"
     if (size := len(name.encode(errors="replace"))) > LENGTH:
         return f"has {size} bytes; an interface name has at most {LENGTH}"
     if not name.isprintable():

@@ -11,7 +11,6 @@ from urllib.parse import unquote
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
-
 from nsm.chains.reading import any_of
 
 from .addresses import read_address

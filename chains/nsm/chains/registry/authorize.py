@@ -108,7 +108,7 @@ class RegistryAuthorize(RegistryElement[R]):
             return None
         return (
             f"client_allowed: {call.record.name!r} was registered by {told(owner.identities)}; "
-            f"this call is of {told(call.owner)}"
+            f"this call is of {told(call.owner)}{'' if closing else how_to_provide(owner.record)}"
         )
 
 
@@ -141,6 +141,17 @@ class RegistryAuthorizeClient(RegistryElement[R]):
         return documents.of_registration(
             record.name, call.path.tokens, call.path.index, peer, owner=origin_of(call), owners=owners
         )
+
+
+def how_to_provide(registered: object) -> str:
+    """What an endpoint can do about a service that somebody else has registered, as the end of a refusal."""
+    if not isinstance(registered, NetworkService):
+        return ""
+    what = f"payload {registered.payload or 'IP'} and {len(registered.matches)} matches"
+    return (
+        "; an endpoint may provide this service without registering it (NSM_REGISTER_SERVICE=false), "
+        f"or register it as it is, with {what}"
+    )
 
 
 def _says_the_same(record: object, registered: object) -> bool:

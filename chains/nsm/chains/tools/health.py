@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 
 from nsm.chains.core import Unavailable
 from nsm.chains.terminal import escaped
 from nsm.chains.transport import check_health, shown_certificate
 
+from .arguments import Parser
 from .session import NoIdentity, run, session, workload_api
 
 
@@ -17,7 +17,7 @@ def main(arguments: list[str]) -> int:
 
     Who is given no identity cannot ask; for him it serves if it answers, by an identity that has not expired.
     """
-    parser = argparse.ArgumentParser(prog="nsm health", description=main.__doc__)
+    parser = Parser(prog="nsm health", description=main.__doc__)
     parser.add_argument("url", help="unix:///path, tcp://host:port or host:port; also that of the Workload API")
     parser.add_argument("--service", default="", help="one of its services; without: the whole component")
     parser.add_argument(

@@ -220,7 +220,8 @@ async def _connect(
             connection = await chain.request(_request(config, wish, connection_id, survivor))
         except MeshError as error:
             pause = backoff.next()
-            log.warning("no wire yet", service=wish.network_service, error=str(error), again_in_s=pause)
+            service, code = wish.network_service, error.code_name
+            log.warning("no wire yet", service=service, code=code, error=str(error), again_in_s=pause)
             survivor = None
         else:
             _tell(connection, time.perf_counter() - began, attempt)

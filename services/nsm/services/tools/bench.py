@@ -24,6 +24,7 @@ from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.model.interface_name import generate
 from nsm.chains.terminal import escaped_lines
+from nsm.chains.tools.arguments import Parser, count, seconds
 from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteNetworkService
 
@@ -46,19 +47,19 @@ class Result:
 
 def main(arguments: list[str]) -> int:
     """Asks a manager for many connections and closes them again; tells how long that took."""
-    parser = argparse.ArgumentParser(prog="nsm bench", description=main.__doc__)
+    parser = Parser(prog="nsm bench", description=main.__doc__)
     connect = parser.add_subparsers(required=True, metavar="WHAT").add_parser("connect", help=main.__doc__)
     connect.add_argument("--url", required=True, help="the manager")
     connect.add_argument("--service", required=True, metavar="NAME", help="the network service to ask for")
-    connect.add_argument("-n", type=int, default=100, help="how many connections")
-    connect.add_argument("-c", type=int, default=1, help="how many at once")
+    connect.add_argument("-n", type=count(1), default=100, help="how many connections [100]")
+    connect.add_argument("-c", type=count(1), default=1, help="how many at once [1]")
     connect.add_argument("--cycle", action="store_true", help="close each before the next one is asked for")
-    connect.add_argument("--pause", type=float, default=0.0, metavar="SECONDS", help="with --cycle: rest between two")
-    connect.add_argument("--beside", type=int, default=0, metavar="N", help="keep N others open, unmeasured")
+    connect.add_argument("--pause", type=seconds, default=0.0, metavar="SECONDS", help="with --cycle: rest between two")
+    connect.add_argument("--beside", type=count(0), default=0, metavar="N", help="keep N others open, unmeasured")
     connect.add_argument("--refresh", action="store_true", help="ask for each once more before it is closed")
     connect.add_argument("--first-packet", action="store_true", help="send one ping when a request has returned")
-    connect.add_argument("--timeout", type=float, default=15.0, help="seconds that one call may take")
-    connect.add_argument("--json", action="store_true", help="for programs: every single time too")
+    connect.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="for one call [15]")
+    connect.add_argument("--json", action="store_true", help="machine-readable, with every single time")
     parsed = parser.parse_args(arguments)
 
     async def work() -> int:

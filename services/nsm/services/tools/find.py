@@ -9,18 +9,19 @@ from nsm.apis import jsonform
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import ENDPOINTS, SERVICES, Found, R, RegistryCall, RegistryHandler
 from nsm.chains.terminal import escaped
+from nsm.chains.tools.arguments import Parser
 from nsm.chains.tools.session import run, session
 from nsm.chains.transport import RemoteRegistry
 
 
 def main(arguments: list[str]) -> int:
     """Shows the network services or endpoints that a registry (or a manager) knows."""
-    parser = argparse.ArgumentParser(prog="nsm find", description=main.__doc__)
+    parser = Parser(prog="nsm find", description=main.__doc__)
     parser.add_argument("what", choices=["services", "endpoints"])
     parser.add_argument("--registry", required=True, metavar="URL", help="the registry, or a manager")
     parser.add_argument("--name", default="", help="only the one of that name")
-    parser.add_argument("--watch", action="store_true", help="go on with every change")
-    parser.add_argument("--json", action="store_true", help="an object a line, for programs")
+    parser.add_argument("--watch", action="store_true", help="keep printing changes")
+    parser.add_argument("--json", action="store_true", help="machine-readable: an object a line")
     parsed = parser.parse_args(arguments)
 
     async def work() -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from nsm.chains import logs
 from nsm.chains.policy.policies import CLIENT_ALLOWED, POLICIES, PolicySet
 from nsm.chains.terminal import escaped_lines
+from nsm.chains.tools.arguments import Parser
 
 from .recorded_call import CONNECTION, MONITOR, MOST_BYTES, RecordedCall, read_call
 from .verdicts import NATIVE, VARIABLES, Rules, Verdict, decided, verdicts
@@ -22,7 +23,7 @@ _BAD_INPUT = 2
 
 def main(arguments: list[str]) -> int:
     """Says which policy decides on a call, and why; lists the policies of this environment."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="nsm policy",
         description="The policies are those of the variables that a component reads: NSM_SERVER_POLICIES, "
         "NSM_CLIENT_POLICIES, NSM_REGISTRY_SERVER_POLICIES, NSM_REGISTRY_CLIENT_POLICIES, NSM_REGISTRATION_POLICY, "

@@ -16,6 +16,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
 from nsm.chains.policy import NO_TRUST, Trust, told, vouched_chain
+from nsm.chains.registry.authorize import how_to_provide
 
 from .index import is_live
 
@@ -116,4 +117,5 @@ def _owner(record: Record, trust: Trust) -> tuple[str, ...]:
 
 def _foreign(held: Record, trust: Trust) -> Refused:
     owner = told(_owner(held, trust))
-    return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")
+    what = how_to_provide(held)
+    return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}{what}")
