@@ -18,7 +18,7 @@ from nsm.chains.model.addresses import read_address, read_interface
 from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.model.interface_name import LENGTH, fault, generate
 from nsm.chains.model.matching import match_endpoints, selects, weigh_endpoints
-from nsm.chains.model.nsurl import parse_groups, parse_nsurl
+from nsm.chains.model.nsurl import parse_groups, parse_nsurl, parse_wish
 from nsm.chains.model.policies import check
 from nsm.chains.model.templates import compile_template
 from nsm.chains.model.vlans import parse_vlan_services
@@ -54,6 +54,12 @@ def nsurl(text):
     assert wish.network_service
     assert wish.mechanism.type == wish.mechanism.type.upper()
     assert sum(len(key) + len(value) for key, value in wish.labels.items()) <= len(text)
+
+
+@of_text
+@raises(ValueError)
+def wish(text):
+    assert parse_wish(text) == parse_nsurl(text)
 
 
 @of_text
@@ -282,6 +288,17 @@ TARGETS = (
             (b"", b"a+", b"://b"),
             (b"kernel://a/", b"/", b""),
             (b"kernel://a?", "é".encode(), b""),
+        ),
+    ),
+    Target(
+        "wish",
+        wish,
+        (b"kernel://a/b?", b"a=b", b"&", b"=", b";", b"%25", b"#", *SPACES),
+        (
+            (b"kernel://a?", b"a=b&", b""),
+            (b"kernel://a?", b"a=b&", b"c=d"),
+            (b"kernel://a?", b"a=%41&", b"c=d"),
+            (b"kernel://a#", b"#", b""),
         ),
     ),
     Target(

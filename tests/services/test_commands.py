@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from nsm.chains.cli import main as nsm
+
 NSM = [sys.executable, "-m", "nsm.chains"]
 COMPONENTS = [
     "identity",
@@ -29,9 +31,15 @@ def run(*arguments, **environment):
     return subprocess.run([*NSM, *arguments], env=clean, capture_output=True, text=True, timeout=20, check=False)
 
 
+def too_long(text):
+    """The lines that do not fit into 80 columns, but for defaults, which are in one piece: somebody may copy them."""
+    return [line for line in text.splitlines() if len(line) > 80 and not line.strip().startswith("[")]
+
+
 def test_the_dispatcher_shows_what_is_installed_and_helps_with_typos():
-    done = run("--help")
+    done = run("--help", COLUMNS="80")
     assert done.returncode == 0
+    assert too_long(done.stdout) == []
     for component in [*COMPONENTS, "mesh", "demo", "health", "find", "bench", "check"]:
         assert f"nsm {component} " in done.stdout
     wrong = run("registri")
@@ -41,10 +49,11 @@ def test_the_dispatcher_shows_what_is_installed_and_helps_with_typos():
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_every_component_describes_its_variables(component):
-    done = run(component, "--help")
+    done = run(component, "--help", COLUMNS="80")
     assert done.returncode == 0
     assert "NSM_LOG_LEVEL" in done.stdout
     assert "SPIFFE_ENDPOINT_SOCKET" in done.stdout
+    assert too_long(done.stdout) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +73,22 @@ def test_every_component_describes_its_variables(component):
         ("nse-remote-vlan", "NSM_LISTEN_ON", "unix:///own.sock", "expected a place on TCP, such as tcp://:5003"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
+        ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/lo", "'lo' is a name that the kernel keeps for itself"),
+        ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/default", "'default' is no interface name"),
+        ("nsc", "NSM_NETWORK_SERVICES", "kernel://a?app", "label 'app' has no ="),
+        ("nsc-init", "NSM_NETWORK_SERVICES", "kernel://a?app=b;c=d", "label 'app=b;c=d' has a semicolon"),
         ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "names no service"),
+        ("nsc", "NSM_AWARENESS_GROUPS", "[kernel://a?b]", "label 'b' has no ="),
+        ("nsc", "NSM_LABELS", "app:a,app:b", "'app' is given twice"),
+        ("nsmgr", "NSM_LIMITS", "adresses:3", "there is no limit 'adresses'; did you mean 'addresses'?"),
+        (
+            "nse",
+            "NSM_DNS_CONFIGS",
+            '[{"dnsServerIps": []}]',
+            "dnsServerIps is no field of a DNS configuration; expected d",
+        ),
+        ("nse-remote-vlan", "NSM_SERVICES", "a { via: b; vlna: 5 }", "did you mean vlan: …?"),
+        ("identity", "NSM_ENTRIES", "uid:1=spiffe://a/b,uid:1=spiffe://a/c", "'uid:1' has another identity already"),
         ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0", "expected an IP address of this node"),
         ("forwarder-kernel", "NSM_VXLAN_PORT", "70000", "expected a UDP port from 1 to 65535"),
         ("forwarder-kernel", "NSM_ROUTE_TABLES", "from-2", "expected from-1 or reserved"),
@@ -98,6 +122,62 @@ def test_a_misspelt_variable_is_named_beside_what_is_missing():
     assert done.returncode == 2
     assert "did you mean NSM_ENTRIES?" in done.stderr
     assert "nobody can ask" in done.stderr
+
+
+def test_an_endpoint_that_was_given_what_clients_are_given_is_told_what_was_meant():
+    done = run("nse", NSM_NETWORK_SERVICES="kernel://web", NSM_DIAL_TIMEOUT="soon")
+    assert done.returncode == 2
+    assert "NSM_NETWORK_SERVICES is not a variable of this component; did you mean NSM_SERVICE_NAMES?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            ["nsc", "--timeout"],
+            "nsm nsc: '--timeout' is no argument: its variables configure it, which `nsm nsc --help`",
+        ),
+        (
+            ["mesh", "up", "--timeout", "-1"],
+            "argument --timeout: '-1' is no number of seconds; expected one such as 30",
+        ),
+        (["mesh", "up", "--timeout", "soon"], "argument --timeout: 'soon' is no number of seconds"),
+        (["mesh", "up", "--timout", "3"], "unrecognized arguments: --timout 3; did you mean --timeout?"),
+        (["mesh", "stauts"], "did you mean status?"),
+        (["policy", "tset"], "did you mean test?"),
+        (
+            ["bench", "connect", "--url", "x", "--service", "y", "-n", "0"],
+            "argument -n: '0' is no whole number from 1 on",
+        ),
+        (["bench", "connect", "--url", "x", "--service", "y", "--pause", "-1"], "'-1' is no number of seconds"),
+        (["find", "endpoint", "--registry", "x"], "did you mean endpoints?"),
+    ],
+)
+def test_an_argument_that_is_wrong_is_told_in_words_with_the_right_one(words, told, capsys):
+    try:
+        code = nsm(words)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert "_seconds" not in error
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["exec", "client"], "which command? write it after --: nsm mesh exec client -- CMD..."),
+        (["exec", "client", "ls", "-l"], "write the command after --: nsm mesh exec client -- ls -l"),
+    ],
+)
+def test_a_command_for_a_workload_is_asked_for_behind_its_dashes(words, told, capsys, monkeypatch):
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert nsm(["mesh", *words]) == 127
+    assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        nsm(["mesh", "exec", "--help"])
+    assert "usage: nsm mesh exec [-h] [--name NAME] WORKLOAD -- CMD..." in capsys.readouterr().out
 
 
 POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}

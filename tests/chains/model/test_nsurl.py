@@ -2,7 +2,8 @@
 
 import pytest
 
-from nsm.chains.model.nsurl import parse_nsurl
+from nsm.chains.model.interface_name import fault
+from nsm.chains.model.nsurl import parse_nsurl, parse_wish
 
 
 def interface(url):
@@ -54,3 +55,41 @@ def test_a_label_that_cannot_be_unescaped_is_passed_over():
 def test_a_url_that_upstream_would_not_take_is_refused(url):
     with pytest.raises(ValueError, match="names no service|cannot be read"):
         parse_nsurl(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("kernel://ns?app", "label 'app' has no =; expected ?label=value&label=value"),
+        ("kernel://ns?", "label '' has no ="),
+        ("kernel://ns?a=1&&b=2", "label '' has no ="),
+        ("kernel://ns?=web", "label '=web' has no name"),
+        ("kernel://ns?a=1;b=2", "label 'a=1;b=2' has a semicolon (%3B, if it is meant)"),
+        ("kernel://ns?a=%zz", "label 'a=%zz' has a % without two hexadecimal digits"),
+        ("kernel://ns/nsm-1#?app=web", "has a #, behind which nothing is read"),
+        ("kernel://", "names no service"),
+    ],
+)
+def test_a_label_that_would_be_dropped_is_told_where_somebody_wrote_it(url, told):
+    """Without it the wire leads to another endpoint."""
+    with pytest.raises(ValueError) as caught:
+        parse_wish(url)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["kernel://ns", "kernel://ns/nsm-1?a=b&c=", "kernel://a@b/i?x=%20y", "memif://ns?a=b+c"]
+)
+def test_what_is_well_is_read_as_upstream_reads_it(url):
+    assert parse_wish(url) == parse_nsurl(url)
+
+
+@pytest.mark.parametrize("name", ["lo", "all", "default", ".", "..", "gre0", "sit0", "ip6_vti0", "bonding_masters"])
+def test_a_name_that_the_kernel_keeps_is_none_of_an_interface(name):
+    """A client asked for it for ever: the kernel has it, or has a folder of settings that is called so."""
+    assert "choose another, such as nsm-1" in fault(name)
+
+
+@pytest.mark.parametrize("name", ["nsm-1", "all0", "lo0", "gre", "eth0", "1", "@x"])
+def test_a_name_that_is_like_one_of_the_kernel_s_is_fine(name):
+    assert fault(name) is None

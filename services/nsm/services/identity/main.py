@@ -43,7 +43,7 @@ class IdentityConfig(Common):
 
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
-    entries: Entries = variable("", _entries, "socket:/path=spiffe://..,uid:1000=spiffe://..,pid:42=spiffe://..")
+    entries: Entries = variable("", _entries, "socket:/path=spiffe://.., uid:1000=spiffe://.., pid:42=spiffe://..")
     entries_file: str = variable("", text, "a file with more of them, one a line; SIGHUP has it read again")
     pods: bool = variable("false", flag, "no entries: the pods of this node are told apart, by the API server")
     listen_on: str = variable("", text, "path of a socket for those who are told apart by uid or pid, or as pods")
