@@ -9,6 +9,7 @@ PARTS  := apis chains forwarder-kernel services webhook
 
 # By hash, and only what locks/dev.txt names; our own distributions stand where they are.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
+	@echo "making $(VENV) and installing the packages of locks/dev.txt into it: this takes half a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --require-hashes -r locks/dev.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation \
