@@ -61,7 +61,9 @@ def test_a_change_of_a_deployments_annotation_reaches_its_template_and_its_end_t
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("kernl://a", "'kernl://a': mechanism kernl is unknown; use kernel://, memif:// or vfio://"),
+        ("kernl://a", "'kernl://a': mechanism kernl is unknown; use kernel://"),
+        ("memif://a", "'memif://a': nothing in this cluster serves memif://"),
+        ("kernel://a@far", "'kernel://a@far': services of the domain 'far' cannot be reached from here"),
         ("kernel://", "'kernel://' names no service"),
         ("kernel://a/sixteen-letters-", "'sixteen-letters-' has 16 bytes; an interface name has at most 15"),
         ("kernel://a/x,kernel://b/x", "interface 'x' is asked for twice"),
@@ -74,6 +76,17 @@ def test_a_malformed_annotation_is_refused_with_the_bad_part(kube, kind, value, 
         kube.apply(item)
     assert f"denied the request: annotation {KEY} of {kind} default/bad: " in str(caught.value)
     assert said in str(caught.value)
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("kind", ["Pod", "Deployment", "CronJob"])
+def test_who_writes_an_annotation_that_is_like_the_right_one_is_warned(kube, kind):
+    item = pod("near") if kind == "Pod" else workload(kind, "near", None)
+    item["metadata"]["annotations"] = {"ns.networkservicemesh.io": "web", "other": URLS, "third": "x"}
+    told = kube.warnings(item)
+    for key in ("ns.networkservicemesh.io", "other"):
+        assert f"annotation '{key}' of {kind} default/near is not read; expected '{KEY}'" in told
+    assert "third" not in told
 
 
 @pytest.mark.usefixtures("running")

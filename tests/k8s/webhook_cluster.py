@@ -59,6 +59,12 @@ class Kube:
         found = json.loads(self("apply", "-o", "json", "-f", "-", stdin=text))
         return found["items"] if found["kind"] == "List" else [found]
 
+    def warnings(self, item):
+        """What kubectl prints beside the result when it stores the object."""
+        command = [self._api.kubectl, "--kubeconfig", self._api.kubeconfig, "apply", "-f", "-"]
+        done = subprocess.run(command, input=json.dumps(item), capture_output=True, text=True, timeout=30, check=True)
+        return done.stderr
+
     def get(self, kind, name, namespace="default"):
         return json.loads(self("get", kind, name, "-n", namespace, "-o", "json"))
 
