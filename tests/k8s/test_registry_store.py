@@ -571,7 +571,9 @@ async def test_an_object_that_is_nested_beyond_reason_hides_no_other(registries,
             await services.register(at, NetworkService(name=f"late-{at}"))
         for at in range(2):
             await services.found(at, NetworkService(), lambda found: len(found) == 2)
-            with pytest.raises(MeshError, match=r"'deep' of that name cannot be read, .* spec.x is no field of the spec"):
+            with pytest.raises(
+                MeshError, match=r"'deep' of that name cannot be read, .* spec.x is no field of the spec"
+            ):
                 await services.register(at, NetworkService(name="deep"))
 
 

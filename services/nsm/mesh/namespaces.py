@@ -136,7 +136,7 @@ def inhabitants(networks: Collection[int], marks: Collection[Mark] = ()) -> list
     Also of those that have one of `marks`, and of whatever any of them started. This process and those above it are
     none of them.
     """
-    parents = {pid: parent for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if (parent := _parent(pid))}
+    parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     above = {os.getpid(), *_line(os.getpid(), parents)}
     here = {pid for pid in parents if pid not in above and (_lives_in(pid, networks) or _is_marked(pid, marks))}
     return [pid for pid in parents if pid not in above and (pid in here or not here.isdisjoint(_line(pid, parents)))]
@@ -153,7 +153,7 @@ def place_on_device(path: str) -> str:
 
 
 def _parent(pid: int) -> int:
-    """The process that started another, or that has it since; 0 if it ended or has none."""
+    """The process that started another, or that has it since; 0 if there is none here, or the other one has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])
