@@ -79,6 +79,14 @@ def test_a_user_names_what_else_is_excluded():
 @pytest.mark.parametrize(
     ("read", "told"),
     [
+        (
+            lambda: of_user({"data": {"excluded_prefixes.yml": ""}}, "excluded_prefixes.yaml"),
+            "there is no entry 'excluded_prefixes.yaml', but 'excluded_prefixes.yml'; rename it, or set NSM_CONFIG_MAP",
+        ),
+        (
+            lambda: of_user({"data": {"k": "prefixs: [10.0.0.0/8]"}}, "k"),
+            "prefixs is no field of the file; expected pre",
+        ),
         (lambda: of_user({"data": {"k": "prefixes: [10.0.0.0]"}}, "k"), "'10.0.0.0' is no prefix"),
         (lambda: of_user({"data": {"k": "prefixes: {a: b}"}}, "k"), "expected a list under `prefixes`"),
         (lambda: of_user({"data": {"k": "prefixes: ["}}, "k"), "k: while parsing"),

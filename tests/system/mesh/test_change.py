@@ -15,11 +15,9 @@ pytestmark = pytest.mark.system
 
 FIRST = """
 nodes: [{name: node-1}]
-services:
-  - {name: web, payload: ETHERNET}
-  - {name: nothing, payload: ETHERNET, matches: [{routes: [{destination_selector: {never: there}}]}]}
+services: [{name: web, payload: ETHERNET}]
 endpoints:
-  - {name: one, node: node-1, services: [web, nothing], prefixes: [10.1.0.0/24]}
+  - {name: one, node: node-1, services: [web], prefixes: [10.1.0.0/24]}
 clients:
   - {name: stays, node: node-1, wires: ["kernel://web/nsm-1"]}
   - {name: goes, node: node-1, wires: ["kernel://web/nsm-1"]}
@@ -29,6 +27,11 @@ SECOND = (
     .replace("  - {name: stays", "  - {name: also, node: node-1, wires: ['kernel://mail/nsm-1']}\n  - {name: stays")
     .replace("endpoints:\n", "endpoints:\n  - {name: two, node: node-1, services: [mail], prefixes: [10.2.0.0/24]}\n")
 )
+NOWHERE = FIRST.replace(
+    "ETHERNET}]",
+    "ETHERNET}, {name: nothing, payload: ETHERNET, matches: [{routes: [{destination_selector: {no: w}}]}]}]",
+).replace("services: [web]", "services: [web, nothing]")
+"""With a service that leads its clients to no endpoint."""
 
 
 @pytest.fixture
@@ -161,10 +164,10 @@ def test_an_endpoint_that_is_described_otherwise_is_started_again_with_its_clien
 
 def test_a_change_that_cannot_be_made_leaves_the_mesh_and_can_be_taken_back(mesh, change):
     """A client of a service that leads it nowhere; a file with a fault."""
-    change(FIRST)
+    change(NOWHERE)
     before = mesh.pids()
     told = change(
-        FIRST.replace(
+        NOWHERE.replace(
             'wires: ["kernel://web/nsm-1"]}\n  - {name: goes',
             'wires: ["kernel://web/nsm-1"]}\n  - {name: lost, node: node-1, wires: ["kernel://nothing"]}\n  - {name: goes',
         ),
@@ -174,19 +177,19 @@ def test_a_change_that_cannot_be_made_leaves_the_mesh_and_can_be_taken_back(mesh
     )
     assert "not up after 2 s: lost: no wire yet" in told.stderr
     assert "lost" in mesh.pids()
-    assert "unknown key" in change(FIRST.replace("payload", "pay"), code=1).stderr
-    change(FIRST)
+    assert "unknown key" in change(NOWHERE.replace("payload", "pay"), code=1).stderr
+    change(NOWHERE)
     assert mesh.pids() == before
 
 
 def test_a_change_that_is_interrupted_leaves_the_mesh_up(mesh, change, tmp_path):
-    change(FIRST)
-    (tmp_path / "other.yaml").write_text(FIRST.replace("kernel://web/nsm-1", "kernel://nothing/nsm-1", 1))
+    change(NOWHERE)
+    (tmp_path / "other.yaml").write_text(NOWHERE.replace("kernel://web/nsm-1", "kernel://nothing/nsm-1", 1))
     with mesh.start("--timeout", "0", "-f", str(tmp_path / "other.yaml")) as changing:
         assert "no wire yet" in changing.stderr.readline()
         changing.send_signal(signal.SIGINT)
         assert changing.wait(timeout=10) != 0
-    change(FIRST)
+    change(NOWHERE)
     assert {wire["state"] for wire in mesh.status()["wires"]} == {"UP"}
 
 
