@@ -198,10 +198,30 @@ def test_a_client_that_is_killed_leaves_a_wire_until_its_token_ends_and_down_rem
     assert "1 received" in ping.stdout
 
 
-def test_a_service_that_nobody_provides_is_told_to_the_client(mesh, tmp_path):
+LOST = (
+    ETHERNET.replace("kernel://icmp-responder/nsm-2", "kernel://lost/nsm-2")
+    .replace("[icmp-responder], payload: ETHERNET", "[icmp-responder, lost]")
+    .replace(
+        "endp",
+        "services: [{name: lost, payload: ETHERNET, matches: [{routes: [{destination_selector: {no: where}}]}]}]\nendp",
+        1,
+    )
+)
+
+
+def test_a_service_that_nobody_provides_is_told_at_once(mesh, tmp_path):
+    """Not after two minutes: no other endpoint than those of the file will come."""
+    topology = tmp_path / "mesh.yaml"
+    topology.write_text(ETHERNET.replace("kernel://icmp-responder/nsm-2", "kernel://icmp-respnder/nsm-2"))
+    done = nsm("mesh", "up", "--name", mesh, "-f", str(topology), check=False)
+    told = "no endpoint of this file provides the service 'icmp-respnder'; did you mean 'icmp-responder'?"
+    assert (done.returncode, done.stderr) == (1, f"nsm mesh: {topology}:7: {told}\n")
+
+
+def test_a_service_that_leads_a_client_nowhere_is_told_to_it(mesh, tmp_path):
     """In one line with the whole way, again and again but not in a tight loop."""
     topology = tmp_path / "mesh.yaml"
-    topology.write_text(ETHERNET.replace("kernel://icmp-responder/nsm-2", "kernel://no-such-service/nsm-2"))
+    topology.write_text(LOST)
     started = subprocess.Popen(
         [*NSM, "mesh", "up", "--name", mesh, "-f", str(topology)],
         stdout=subprocess.PIPE,
@@ -214,7 +234,7 @@ def test_a_service_that_nobody_provides_is_told_to_the_client(mesh, tmp_path):
     assert time.monotonic() - begin > 0.5
     started.send_signal(signal.SIGINT)
     started.communicate(timeout=30)
-    assert all("nsmgr-node-1: network service 'no-such-service' is not found" in line for line in told)
+    assert all("nsmgr-node-1 → forwarder-node-1: no endpoint of 'lost' matches labels" in line for line in told)
 
 
 @pytest.mark.parametrize("trace", [[], ["--trace"]])

@@ -80,10 +80,6 @@ def test_a_user_names_what_else_is_excluded():
     ("read", "told"),
     [
         (
-            lambda: of_user({"data": {"excluded_prefixes.yml": ""}}, "excluded_prefixes.yaml"),
-            "there is no entry 'excluded_prefixes.yaml', but 'excluded_prefixes.yml'; rename it, or set NSM_CONFIG_MAP",
-        ),
-        (
             lambda: of_user({"data": {"k": "prefixs: [10.0.0.0/8]"}}, "k"),
             "prefixs is no field of the file; expected pre",
         ),

@@ -11,7 +11,7 @@ import yaml
 from nsm.chains.config.watched_file import PartlyRead
 from nsm.chains.elements.excluded_prefixes import prefixes_of, told
 from nsm.chains.model.addresses import Network, read_address, read_interface
-from nsm.chains.reading import nearest, read_yaml
+from nsm.chains.reading import read_yaml
 from nsm.kube import Object
 
 _MOST = 1024
@@ -53,13 +53,7 @@ def of_kubeadm(config_map: Object) -> list[Network]:
 
 
 def of_user(config_map: Object, key: str) -> list[Network]:
-    """What somebody wants to have excluded besides, a YAML list under `prefixes`.
-
-    Raises ValueError, also where there is no entry `key` but one that is like it.
-    """
-    entries = _mapping(config_map, "data")
-    if key not in entries and (near := nearest(key, list(entries))) is not None:
-        raise ValueError(f"there is no entry {key!r}, but {near!r}; rename it, or set NSM_CONFIG_MAP_KEY")
+    """What somebody wants to have excluded besides, a YAML list under `prefixes`. Raises ValueError."""
     return in_document(_entry(config_map, key), key)
 
 
