@@ -175,11 +175,12 @@ class Monitor(Element):
             self._update(changed)
 
     def _concerned(self, target: str, theirs: Connection) -> Connection | None:
-        """Our connection that an event from further on is about."""
+        """Our connection that an event from further on is about: a path with several endpoints may pass here twice."""
         for segment in theirs.path.path_segments if theirs.path is not None else ():
             if segment.id in self._downstream.get(target, ()):
                 known = self._connections.get(segment.id)
-                return known if known is not None and _concerns(known, theirs) else None
+                if known is not None and _concerns(known, theirs):
+                    return known
         return None
 
 
