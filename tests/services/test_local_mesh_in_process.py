@@ -146,7 +146,7 @@ class Mesh:
             "forwarder": forwarder.begin,
             "nse": server.begin,
         }
-        self.chains = {
+        self.chains |= {
             "client": self.client,
             "nsmgr": manager.connections.chain,
             "forwarder": forwarder.chain,

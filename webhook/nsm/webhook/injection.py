@@ -27,6 +27,16 @@ READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
 _READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
 _PATIENCE = 7 * 24 * 3600
 """Seconds after which a client that has no wires yet is started again."""
+_TRY = 3
+"""Seconds for which one startup probe looks for the file: a client that has its wires by then makes no event."""
+_LOOK = """\
+n=0
+until [ -e "$0" ]; do
+  n=$((n+1))
+  if [ $n -gt $1 ]; then cat "$0.why" 2>/dev/null || echo "the client has said nothing yet; see its log"; exit 1; fi
+  sleep 0.2
+done"""
+"""What it prints when it fails is what the events of the pod say: what the client waits for."""
 _LISTS = ("initContainers", "containers")
 
 
@@ -85,6 +95,7 @@ class _Clients:
     def __init__(self, asked: Asked, recipe: Recipe, level: Level, name: str) -> None:
         self._asked, self._recipe, self._level, self._name = asked, recipe, level, name
         self._is_probed = recipe.native and recipe.tells_ready
+        self._tells = recipe.tells_ready and bool(recipe.images) and (recipe.native or recipe.readiness_probe)
 
     def before(self) -> list[Json]:
         """Those among the init containers."""
@@ -100,22 +111,25 @@ class _Clients:
         """What they mount."""
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
-        return [*sockets, *([_READY] if self._is_probed else [])]
+        return [*sockets, *([_READY] if self._tells else [])]
 
     def _keeping(self, image: Image) -> Json:
-        return self._container(image, () if self._recipe.init_images and not self._is_probed else self._recipe.images)
+        takes = () if self._recipe.init_images and not self._is_probed else self._recipe.images
+        container = self._container(image, takes)
+        if self._tells:
+            container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": _file(image)}]
+            mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
+            container["volumeMounts"] = [*container["volumeMounts"], mount]
+        if self._tells and self._recipe.readiness_probe:
+            container["readinessProbe"] = {**_looks_for(image, seconds=0), "periodSeconds": 5, "timeoutSeconds": 5}
+        return container
 
     def _native(self, image: Image) -> Json:
         """An init container that goes on running, and lets the next one start when its wires are up."""
         container = {**self._keeping(image), "restartPolicy": "Always"}
         if self._is_probed:
-            file = f"{READY_FOLDER}/{image.container}-has-wires"
-            container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": file}]
-            mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
-            container["volumeMounts"] = [*container["volumeMounts"], mount]
-            # cat, since its error is what the pod's events show
-            often = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": _PATIENCE}
-            container["startupProbe"] = {"exec": {"command": ["cat", file]}, **often}
+            often = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": _PATIENCE // _TRY}
+            container["startupProbe"] = {**_looks_for(image, seconds=_TRY), **often}
         return container
 
     def _container(self, image: Image, takes_devices: tuple[Image, ...]) -> Json:
@@ -143,6 +157,14 @@ class _Clients:
             {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
         ]
         return [*configured, *(variable for variable in own if variable["name"] not in names)]
+
+
+def _file(image: Image) -> str:
+    return f"{READY_FOLDER}/{image.container}-has-wires"
+
+
+def _looks_for(image: Image, *, seconds: int) -> Json:
+    return {"exec": {"command": ["sh", "-c", _LOOK, _file(image), str(5 * seconds)]}}
 
 
 def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:

@@ -37,6 +37,8 @@ class Recipe:
     """Whether clients are init containers that go on running (Kubernetes 1.29), or stand beside the pod's own."""
     tells_ready: bool = True
     """Whether `images` tell by a file that their wires are up (``NSM_READY_FILE``), or `init_images` must wait."""
+    readiness_probe: bool = False
+    """Whether a pod is Ready only while its clients have all their wires."""
 
     @property
     def marker(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from nsm.apis.connectioncontext import DnsConfig
 from nsm.chains.core import Backoff, Tasks
@@ -27,10 +27,19 @@ class LocalResolver:
     cannot name a port: with another one than 53 it is left as it is.
 
     The search domains of wires are in the file, where the workload's resolver goes by them. Where the file is not ours
-    the server itself searches in them for names that it does not find as they stand.
+    the server itself searches in them for names that it does not find as they stand. `tell` hears why the names that
+    wires bring cannot be looked up, or with an empty text that they can, or that none does.
     """
 
-    def __init__(self, host: str, port: int = _PORT, *, path: str = "/etc/resolv.conf") -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int = _PORT,
+        *,
+        path: str = "/etc/resolv.conf",
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._tell = tell
         self._host, self._port, self._conf = host, port, ResolvConf(path)
         self._configs: dict[str, Sequence[DnsConfig]] = {}
         self._asked: dict[str, Sequence[DnsConfig]] = {}
@@ -85,6 +94,7 @@ class LocalResolver:
             elif not wanted and self._serving is not None:
                 self._serving = None  # first: whoever waits here may be cancelled
                 await self._tasks.aclose()
+                self._tell("")
 
     async def _serve(self, tried: asyncio.Event) -> None:
         try:
@@ -99,32 +109,41 @@ class LocalResolver:
                         tried.set()
                         await asyncio.Event().wait()
                 except OSError as error:
-                    self._complain(error, pause)
+                    self._cannot_listen(error, pause)
                 finally:
                     self._restore()
                 tried.set()
                 await asyncio.sleep(pause)
         except ImportError as error:
-            log.warning("names of the mesh are not found: dnspython is missing (nsm-services[dns])", error=str(error))
+            event = "names of the mesh are not found: dnspython is missing (nsm-services[dns])"
+            self._complain(event, event, error=str(error))
         finally:
             tried.set()
 
-    def _complain(self, error: OSError, pause: float) -> None:
+    def _cannot_listen(self, error: OSError, pause: float) -> None:
         address, reason = f"{self._host}:{self._port}", error.strerror or str(error)
-        told = "the local DNS server cannot listen, so names of the mesh are not found yet"
-        log.warning(told, address=address, error=reason, again_in_s=pause)
+        event = "the local DNS server cannot listen, so names of the mesh are not found yet"
+        self._complain(f"{event}: {address}: {reason}", event, address=address, error=reason, again_in_s=pause)
+
+    def _complain(self, why: str, event: str, **fields: object) -> None:
+        """Say in the log, and to who waits for names, that they are not found."""
+        self._tell(why)
+        log.warning(event, **fields)
 
     def _change(self, port: int) -> None:
         if port != _PORT:
             log.info("a local DNS server answers, but no resolv.conf can name its port", address=f"{self._host}:{port}")
+            self._tell("")
             return
         self._is_told = False
         domains = self._domains()
         try:
             before = self._conf.change(self._host, domains)
         except ResolvConfError as error:
-            log.warning("names of the mesh are not found by themselves", error=str(error), server=self._host)
+            event = "names of the mesh are not found by themselves"
+            self._complain(f"{event}: {error}", event, error=str(error), server=self._host)
             return
+        self._tell("")
         if before is None:
             log.info("there is no such file, and without one 127.0.0.1 is asked", file=self._conf.path)
             return
@@ -152,7 +171,8 @@ class LocalResolver:
                 self._conf.search(self._host, domains)
                 self._searched = domains
             except ResolvConfError as error:
-                log.warning("names of the mesh are not found in all their domains", error=str(error))
+                event = "names of the mesh are not found in all their domains"
+                self._complain(f"{event}: {error}", event, error=str(error))
         self._ask()
 
     def _ask(self) -> None:
@@ -173,4 +193,5 @@ class LocalResolver:
         """Say, once, if somebody else took the file away from us."""
         if _BEFORE in self._configs and not self._is_told and not self._conf.is_ours():
             self._is_told = True
-            log.warning("somebody else wrote it, so names of the mesh are not found any more", file=self._conf.path)
+            event = "somebody else wrote it, so names of the mesh are not found any more"
+            self._complain(f"{self._conf.path}: {event}", event, file=self._conf.path)
