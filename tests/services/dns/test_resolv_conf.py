@@ -10,8 +10,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from nsm.chains.core import InvalidRequest
 from nsm.services.dns import resolv_conf
-from nsm.services.dns.resolv_conf import Original, ResolvConf, ResolvConfError, read_original
+from nsm.services.dns.resolv_conf import Original, ResolvConf, ResolvConfError, copy_if_missing, read_original
 
 USUAL = b"""# made by somebody
 nameserver 10.96.0.10
@@ -304,6 +305,26 @@ def test_our_part_is_taken_out_of_a_copy_that_somebody_put_in_its_place(file, tm
     os.rename(tmp_path / "new", file)
     conf.restore()
     assert file.read_bytes() == USUAL + b"# edited\n"
+
+
+def test_a_copy_that_may_be_written_is_made_once_and_by_everybody_read(file, tmp_path):
+    copy = tmp_path / "copy"
+    before = os.umask(0o077)
+    try:
+        copy_if_missing(str(file), str(copy))
+    finally:
+        os.umask(before)
+    assert (copy.read_bytes(), copy.stat().st_mode & 0o777) == (USUAL, 0o644)
+    copy.write_bytes(b"changed\n")
+    copy_if_missing(str(file), str(copy))
+    copy_if_missing("", str(tmp_path / "none"))
+    assert copy.read_bytes() == b"changed\n"
+    assert sorted(os.listdir(tmp_path)) == ["copy", "resolv.conf"]
+
+
+def test_a_copy_that_cannot_be_made_ends_the_client_with_both_names(file, tmp_path):
+    with pytest.raises(InvalidRequest, match=r"NSM_RESOLV_CONF_FROM='.*' cannot be copied to .*: No such file"):
+        copy_if_missing(str(file), str(tmp_path / "no" / "copy"))
 
 
 def test_two_clients_do_not_change_one_file(file):

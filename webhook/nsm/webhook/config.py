@@ -92,6 +92,9 @@ class WebhookConfig(PrometheusConfig):
     sidecars_readiness_probe: bool = variable(
         "false", flag, "whether a pod is Ready only while its clients have all their wires, and the names of these"
     )
+    sidecars_names: bool = variable(
+        "true", flag, "have names of wires found in pods whose client is not root: it gets a resolv.conf to write"
+    )
     sidecar_user: Json = variable(
         "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
     )
@@ -162,4 +165,5 @@ class WebhookConfig(PrometheusConfig):
             native=native and bool(self.container_images),
             tells_ready=self.sidecars_tell_ready,
             readiness_probe=self.sidecars_readiness_probe,
+            names=self.sidecars_names,
         )

@@ -13,6 +13,8 @@ from typing import Any
 from .annotation import Asked
 from .images import Image
 from .kinds import Json, annotations_of, listing, mapping
+from .names import variables as names_variables
+from .names import with_names, without_names
 from .podsecurity import (
     IDENTITY_FOLDER,
     Level,
@@ -25,6 +27,7 @@ from .recipe import Recipe
 
 READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
 _READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+_READY_MOUNT: Json = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
 _PATIENCE = 7 * 24 * 3600
 """Seconds after which a client that has no wires yet is started again."""
 _TRY = 3
@@ -66,9 +69,13 @@ def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str
     _put(spec, "initContainers", [*before, *there] if recipe.native else [*there, *before])
     _put(spec, "containers", [*listing(spec, "containers"), *beside])
     _put(spec, "volumes", _joined(listing(spec, "volumes"), clients.volumes()))
+    made = [client["name"] for client in [*before, *beside]]
+    if clients.keeps_names:  # init containers before the client start before there is a copy
+        lists = _LISTS if recipe.native else ("containers",)
+        spec = dict(with_names(spec, READY_VOLUME, clients=made, lists=lists))
     metadata = dict(mapping(bare, "metadata"))
     _put(metadata, "labels", {**recipe.labels, **mapping(metadata, "labels")})
-    marker = {recipe.marker: ",".join(client["name"] for client in [*before, *beside])}
+    marker = {recipe.marker: ",".join(made)}
     _put(metadata, "annotations", {**mapping(metadata, "annotations"), **marker})
     return {**bare, "metadata": metadata, "spec": spec}
 
@@ -78,7 +85,8 @@ def withdraw(template: Json, recipe: Recipe) -> Json:
     gone = _clients(template, recipe).keys() & (marked(template, recipe) | _own_names(recipe))
     if not gone:
         return template
-    spec, metadata = dict(mapping(template, "spec")), dict(mapping(template, "metadata"))
+    spec = dict(without_names(mapping(template, "spec"), READY_VOLUME, _LISTS))
+    metadata = dict(mapping(template, "metadata"))
     for key in _LISTS:
         if key in spec:
             _put(spec, key, [each for each in listing(spec, key) if _name(each) not in gone])
@@ -96,6 +104,8 @@ class _Clients:
         self._asked, self._recipe, self._level, self._name = asked, recipe, level, name
         self._is_probed = recipe.native and recipe.tells_ready
         self._tells = recipe.tells_ready and bool(recipe.images) and (recipe.native or recipe.readiness_probe)
+        self.keeps_names = recipe.keeps_names
+        """Whether the pod gets what a client needs that is not root, so that names of wires are found."""
 
     def before(self) -> list[Json]:
         """Those among the init containers."""
@@ -111,15 +121,15 @@ class _Clients:
         """What they mount."""
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
-        return [*sockets, *([_READY] if self._tells else [])]
+        return [*sockets, *([_READY] if self._tells or self.keeps_names else [])]
 
     def _keeping(self, image: Image) -> Json:
         takes = () if self._recipe.init_images and not self._is_probed else self._recipe.images
         container = self._container(image, takes)
         if self._tells:
             container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": _file(image)}]
-            mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
-            container["volumeMounts"] = [*container["volumeMounts"], mount]
+        if self._tells and not self.keeps_names:
+            container["volumeMounts"] = [*container["volumeMounts"], _READY_MOUNT]
         if self._tells and self._recipe.readiness_probe:
             container["readinessProbe"] = {**_looks_for(image, seconds=0), "periodSeconds": 5, "timeoutSeconds": 5}
         return container
@@ -141,9 +151,9 @@ class _Clients:
             "name": image.container,
             "image": image.reference,
             "imagePullPolicy": "IfNotPresent",
-            "env": self._variables(),
+            "env": [*self._variables(), *(names_variables(READY_FOLDER) if self.keeps_names else [])],
             "resources": {"limits": limits, "requests": dict(self._recipe.requests)},
-            "volumeMounts": socket_mounts(),
+            "volumeMounts": [*socket_mounts(), *([_READY_MOUNT] if self.keeps_names else [])],
             **({"securityContext": context} if context else {}),
         }
 

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsm.chains.core import InvalidRequest
 from nsm.chains.model.dns import is_server
 
 _BEGIN = b"; nsm: begin. The commented lines are what this file was; they come back when the client of the mesh ends.\n"
@@ -39,6 +40,7 @@ _PART = re.compile(
 _OUR_SEARCH = re.compile(rb"^%bsearch [^\n]*\n" % re.escape(_SEARCHED), re.MULTILINE)
 _LEFT_BY_UPSTREAM = re.compile(rb"(?P<commented>(#[^\n]*\n)+)\n(?P<ours>([^#\n][^\n]*(\n|\Z))+)")
 _SEARCH = (b"search", b"domain")
+_EVERYBODY_READS = 0o644
 _LONGEST_LINE = 254
 """Bytes of a line without its end that musl reads; it passes over a longer one as a whole (get_resolv_conf)."""
 
@@ -171,6 +173,25 @@ class ResolvConf:
         reasons = {errno.EROFS: "it is mounted read-only", errno.EACCES: "this user may not write it"}
         reason = reasons.get(error.errno or 0) or error.strerror or str(error)
         return ResolvConfError(f"{self.path} cannot be changed: {reason}")
+
+
+def copy_if_missing(source: str, path: str) -> None:
+    """Have a file at `path` that we may write, for those who are to read it in the place of `source`.
+
+    An empty `source` is none. Raises `InvalidRequest` if it cannot be copied: who waits for the file would not start.
+    """
+    if not source or os.path.exists(path):
+        return
+    fresh = f"{path}.new"
+    try:
+        with open(fresh, "wb") as file:
+            file.write(Path(source).read_bytes())
+        os.chmod(fresh, _EVERYBODY_READS)
+        os.rename(fresh, path)
+    except OSError as error:
+        raise InvalidRequest(
+            f"NSM_RESOLV_CONF_FROM={source!r} cannot be copied to NSM_RESOLV_CONF_PATH={path!r}: {error.strerror}"
+        ) from None
 
 
 def read_original(content: bytes) -> Original:

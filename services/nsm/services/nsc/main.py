@@ -42,6 +42,7 @@ from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_groups, parse_
 from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
+from nsm.services.dns.resolv_conf import copy_if_missing
 from nsm.services.dns.resolver import LocalResolver
 from nsm.services.networks import EVERYTHING, accepted
 
@@ -98,6 +99,7 @@ class NscConfig(ClientPolicies):
     local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
     ready_file: str = variable(
         "", text, "a file that is there while the client has all its wires, and their names; empty: none"
     )
@@ -122,6 +124,8 @@ class NscInitConfig(ClientPolicies):
     accept_routes: Networks = variable(
         EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
     )
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the next variable's file is copied to")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
 
 
 def main(arguments: list[str]) -> int:
@@ -135,6 +139,7 @@ def main_init(arguments: list[str]) -> int:
 
 
 async def _keep(config: NscConfig, runtime: Runtime) -> None:
+    copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     begin, wires = Begin(merge=merge_with_returned), _ids(config)
     with ReadyFile(config.ready_file, wires) as ready_file:
         more = [TellReady(ready_file), *_dns(config, ready_file)]
@@ -149,6 +154,7 @@ async def _keep(config: NscConfig, runtime: Runtime) -> None:
 
 
 async def _connect_once(config: NscInitConfig, runtime: Runtime) -> None:
+    copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     async with _chain(config, runtime, Begin(merge=merge_with_returned), [], refresh=False) as chain:
         await _connect_all(config, runtime, chain)
     if runtime.stopping.is_set():
