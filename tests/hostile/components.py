@@ -45,6 +45,8 @@ class Kernel:
     async def change(self, pair, wire):
         pair.wire = wire
 
+    async def let_go(self, pair): ...
+
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 

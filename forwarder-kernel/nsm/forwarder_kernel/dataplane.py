@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nsm.chains.core import Conflict, Unavailable, shielded
@@ -34,6 +34,7 @@ from .netlink import (
     Traffic,
     delete_group,
     delete_link,
+    delete_link_there,
     set_group,
     set_mtu,
     set_up,
@@ -61,6 +62,8 @@ class _End:
     place: Place
     index: int
     mac: str
+    number: int | None = None
+    """By which the kernel knows the namespace while it is let go, and `namespace` is not to be used."""
 
 
 @dataclass(slots=True)
@@ -76,6 +79,11 @@ class LiveWire:
     """How long the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether the namespace of an end was let go."""
+        return any(end.number is not None for end in self.ends)
 
 
 class Dataplane:
@@ -205,6 +213,17 @@ class Dataplane:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
         end = live.ends[0]
         return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
+
+    async def let_go(self, live: LiveWire) -> None:
+        """Keep the endpoint's namespace open no longer: if nobody else does it ends, and the wire with it.
+
+        The wire can still be removed, and `hold_again` has to come before anything else. What a process makes stays.
+        """
+        await self._in_worker(lambda: self._let_go_far(live))
+
+    async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
+        """Open the namespace of a wire that was let go, at its place in `wire`; whether the wire is there."""
+        return await self._in_worker(lambda: self._hold_again(live, wire))
 
     async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
         """What has passed each end of each wire; None for an end that is gone."""
@@ -407,16 +426,42 @@ class Dataplane:
 
     def _traffic(self, live: LiveWire) -> list[Traffic | None]:
         is_there = live.alias in self._aliases  # else its namespaces may be closed by now
-        return [end.namespace.socket.traffic(end.index) if is_there else None for end in live.ends]
+        return [
+            end.namespace.socket.traffic(end.index) if is_there and end.number is None else None for end in live.ends
+        ]
+
+    def _let_go_far(self, live: LiveWire) -> None:
+        end, own = live.ends[-1], self._opened().own
+        is_own = end.number is None and os.path.sameopenfile(end.namespace.descriptor, own.descriptor)
+        if is_own or live.process is not None or live.is_loose or live.alias not in self._aliases:
+            return
+        with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
+            end.number = own.socket.number_of(end.namespace.descriptor)
+            self._opened().give(end.namespace)
+
+    def _hold_again(self, live: LiveWire, wire: Wire) -> bool:
+        *near, end = live.ends
+        if len(wire.ends) != len(live.ends) or wire.ends[-1].place.name != end.place.name:
+            return False
+        namespace = self._opened().take(wire.ends[-1].place.path)
+        link = namespace.socket.link(index=end.index)
+        if link is None or (link.name, link.alias) != (end.place.name, live.alias):
+            self._opened().give(namespace)
+            return False
+        place = wire.ends[-1].place
+        live.ends = (*near, _End(namespace, place, end.index, end.mac))
+        live.wire = replace(live.wire, ends=(*live.wire.ends[:-1], replace(live.wire.ends[-1], place=place)))
+        return True
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)
         if isinstance(live.wire.tunnel, Breakout):
             self._tagged.give(self._opened().own, live.wire.tunnel)
         for end, _, settings in _sides(live, live.wire):
-            with contextlib.suppress(NetlinkError):  # rules without their link change nothing
-                default_routes.remove(end.namespace.socket, end.index, settings.defaults)
-            self._opened().give(end.namespace)
+            if end.number is None:
+                with contextlib.suppress(NetlinkError):  # rules without their link change nothing
+                    default_routes.remove(end.namespace.socket, end.index, settings.defaults)
+                self._opened().give(end.namespace)
 
     # --- removal
 
@@ -424,7 +469,7 @@ class Dataplane:
         loop = asyncio.get_running_loop()
         while self._removing:
             batch, self._removing = self._removing, []
-            ends = [live.ends[-1] for live, _ in batch if live.process is None]
+            ends = [_to_remove(live.ends) for live, _ in batch if live.process is None]
             processes = [live.process for live, _ in batch if live.process is not None]
             try:
                 await loop.run_in_executor(self._remover, _remove_links, ends)
@@ -447,13 +492,23 @@ def _alias(owner: str, connection_id: str) -> str:
     return f"nsm {owner} {hashlib.sha256(connection_id.encode()).hexdigest()}"
 
 
+def _to_remove(ends: Sequence[_End]) -> _End:
+    """The end by which a wire is removed: the last one whose namespace is held, if there is one."""
+    return next((end for end in reversed(ends) if end.number is None), ends[-1])
+
+
 def _remove_links(ends: Sequence[_End]) -> None:
     """Remove links, those of one namespace in one message; a socket of its own, since the worker uses the other."""
     from .netlink.namespaces import entered  # noqa: PLC0415 - only this thread enters here
     from .netlink.sockets import Socket  # noqa: PLC0415
 
+    if loose := [delete_link_there(end.index, end.number) for end in ends if end.number is not None]:
+        with contextlib.closing(Socket("our own namespace")) as own:
+            own.apply(loose)
     by_namespace: dict[int, list[_End]] = {}
     for end in ends:
+        if end.number is not None:
+            continue
         by_namespace.setdefault(id(end.namespace), []).append(end)
     for group in by_namespace.values():
         namespace = group[0].namespace

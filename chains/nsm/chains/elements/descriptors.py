@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INODE_URL, KERNEL
@@ -30,6 +31,9 @@ from nsm.chains.core import (
     shown_url,
 )
 from nsm.chains.core.named_files import mechanisms_of, refuse_paths
+
+from .mechanism_translation import MechanismTranslation
+from .monitor import WHEN_UNHEARD
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
@@ -119,12 +123,17 @@ class ReceiveDescriptors(Element):
 class ReceiveReturned(Element):
     """For a client chain: take the namespace that the answer names.
 
-    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets.
+    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. Should
+    that process be heard no more, the namespace is let go: it may have ended, and would not while it is open here. Its
+    next answer brings it again. For that `far_side` is the element that remembers what was answered.
     """
 
-    def __init__(self, *, unchecked: bool = False, passes_on: bool = False) -> None:
+    def __init__(
+        self, *, unchecked: bool = False, passes_on: bool = False, far_side: MechanismTranslation | None = None
+    ) -> None:
         self._taken = _Taken("returned descriptors", unchecked=unchecked)
         self._passes_on = _always if passes_on else None
+        self._far_side = far_side
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` back to the peer's name on the way out, ``inode:`` to ``file:`` in the answer."""
@@ -139,7 +148,14 @@ class ReceiveReturned(Element):
             if call.inbox is not None:
                 for key in call.named:
                     call.inbox.settle(*key)
+        if self._far_side is not None:
+            let_go = partial(self._let_go, call.live, self._far_side)
+            call.live.setdefault(WHEN_UNHEARD, dict).setdefault(self, let_go)
         return connection
+
+    async def _let_go(self, store: Store, far_side: MechanismTranslation) -> None:
+        self._taken.name_as_peer(store, [far_side.kept(store)])
+        self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate back, and let go of the files."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from nsm.chains.core import MeshError
 
+from .elsewhere import get_number, give_number, number_in
 from .encoding import HEADER, Address, Message
 from .messages import (
     RouteAnswer,
@@ -119,6 +120,18 @@ class Socket:
                     fault = NetlinkError(message.about, self._where, number)
         if fault is not None:
             raise fault
+
+    def number_of(self, namespace: int) -> int:
+        """The number by which this socket's namespace knows another one, whose open descriptor it gets.
+
+        Raises `NetlinkError` if the kernel gives none.
+        """
+        self.apply([give_number(namespace)])
+        answer = self._ask(get_number(namespace))
+        number = number_in(answer) if isinstance(answer, bytes) else -1
+        if number < 0:
+            raise NetlinkError("number a namespace", self._where, errno.EOPNOTSUPP)
+        return number
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
