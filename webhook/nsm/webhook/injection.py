@@ -151,7 +151,7 @@ class _Clients:
             "name": image.container,
             "image": image.reference,
             "imagePullPolicy": "IfNotPresent",
-            "env": [*self._variables(), *(names_variables(READY_FOLDER) if self.keeps_names else [])],
+            "env": self._variables(),
             "resources": {"limits": limits, "requests": dict(self._recipe.requests)},
             "volumeMounts": [*socket_mounts(), *([_READY_MOUNT] if self.keeps_names else [])],
             **({"securityContext": context} if context else {}),
@@ -165,6 +165,7 @@ class _Clients:
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": self._recipe.url_variable, "value": self._asked.value},
             {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
+            *(names_variables(READY_FOLDER) if self.keeps_names else []),
         ]
         return [*configured, *(variable for variable in own if variable["name"] not in names)]
 

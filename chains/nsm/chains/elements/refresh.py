@@ -66,14 +66,17 @@ class Refresh(Element):
         try:
             await store.events.request()
         except NotFound as error:
-            if error.detail.startswith(_OF_A_SERVICE):
-                raise
-            if now - store.setdefault(self._gone, lambda: now) < GRACE:
+            if not says_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
                 raise
             log.warning(
                 "what the wire went by is gone: choosing anew", connection=store.connection_id, error=str(error)
             )
             await store.events.request(reselect=_reselect)
+
+
+def says_gone(error: MeshError) -> bool:
+    """Whether an answer to a refresh says that the endpoint or the forwarder of the connection is not there."""
+    return isinstance(error, NotFound) and not error.detail.startswith(_OF_A_SERVICE)
 
 
 def _reselect(request: NetworkServiceRequest) -> None:

@@ -39,7 +39,10 @@ def number_in(answer: bytes) -> int:
 
 
 def delete_link_there(index: int, namespace: int) -> Message:
-    """Delete one link in the namespace of that number; fine if either has gone."""
+    """Delete one link in the namespace of that number; fine if either has gone.
+
+    A number may be another namespace's by then: `index` has to be one that nobody else has, as those of wires are.
+    """
     body = link_part(index) + attribute(_IFLA_TARGET_NETNSID, _SIGNED.pack(namespace))
     fine = frozenset({errno.ENODEV, errno.EINVAL, errno.ENOENT})
     return request(DELLINK, 0, body, "delete a link in another namespace", fine=fine)

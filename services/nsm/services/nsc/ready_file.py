@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler, InvalidRequest, MeshError, NotFound
+from nsm.chains.core import Call, Element, Handler, InvalidRequest, MeshError
+from nsm.chains.elements.refresh import says_gone
 from nsm.chains.logs import log
 
 WHY = ".why"
@@ -133,11 +134,8 @@ class TellReady(Element):
         wire, service = call.live.connection_id, call.connection.network_service
         try:
             connection = await rest.request(call)
-        except NotFound as error:
-            self._file.lacks(wire, _line(service, error))
-            raise
         except MeshError as error:
-            self._file.still_lacks(wire, _line(service, error))
+            (self._file.lacks if says_gone(error) else self._file.still_lacks)(wire, _line(service, error))
             raise
         self._file.has(wire)
         return connection
