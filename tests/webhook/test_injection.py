@@ -151,7 +151,7 @@ async def test_a_probe_that_fails_prints_what_the_client_waits_for(tmp_path):
     client = (await Cluster(native=True, readiness_probe=True).store(pod(URLS)))["spec"]["initContainers"][0]
     file = tmp_path / "nsc-has-wires"
     why = "no wire to 'web': nsmgr: network service 'web' is not found (discover_forwarder)\n"
-    assert probed(client["readinessProbe"], str(file)) == (1, "the client has said nothing yet; see its log\n")
+    assert probed(client["readinessProbe"], str(file)) == (1, "the client has not reported anything yet; see its log\n")
     (tmp_path / "nsc-has-wires.why").write_text(why)
     assert probed(client["readinessProbe"], str(file)) == (1, why)
     assert probed(client["startupProbe"], str(file)) == (1, why)

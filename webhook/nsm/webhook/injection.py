@@ -36,7 +36,10 @@ _LOOK = """\
 n=0
 until [ -e "$0" ]; do
   n=$((n+1))
-  if [ $n -gt $1 ]; then cat "$0.why" 2>/dev/null || echo "the client has said nothing yet; see its log"; exit 1; fi
+  if [ $n -gt $1 ]; then
+    cat "$0.why" 2>/dev/null || echo "the client has not reported anything yet; see its log"
+    exit 1
+  fi
   sleep 0.2
 done"""
 """What it prints when it fails is what the events of the pod say: what the client waits for."""

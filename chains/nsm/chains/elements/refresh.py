@@ -69,7 +69,9 @@ class Refresh(Element):
             if not says_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
                 raise
             log.warning(
-                "what the wire went by is gone: choosing anew", connection=store.connection_id, error=str(error)
+                "endpoint or forwarder not found: asking the mesh to choose again",
+                connection=store.connection_id,
+                error=str(error),
             )
             await store.events.request(reselect=_reselect)
 
