@@ -47,6 +47,10 @@ class Kernel:
 
     async def let_go(self, pair): ...
 
+    async def hold_again(self, pair, wire):
+        pair.wire = wire
+        return True
+
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 

@@ -82,7 +82,7 @@ class LiveWire:
 
     @property
     def is_loose(self) -> bool:
-        """Whether the namespace of an end was let go."""
+        """Whether its namespaces were let go."""
         return any(end.number is not None for end in self.ends)
 
 
@@ -215,14 +215,15 @@ class Dataplane:
         return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
 
     async def let_go(self, live: LiveWire) -> None:
-        """Keep the endpoint's namespace open no longer: if nobody else does it ends, and the wire with it.
+        """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
 
-        The wire can still be removed, and `hold_again` has to come before anything else. What a process makes stays.
+        The wire can still be counted and removed; `hold_again` has to come before anything else. One that a process
+        makes stays.
         """
-        await self._in_worker(lambda: self._let_go_far(live))
+        await self._in_worker(lambda: self._loosen(live))
 
     async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
-        """Open the namespace of a wire that was let go, at its place in `wire`; whether the wire is there."""
+        """Have the namespaces of a wire at its places in `wire`, which have other paths; whether the wire is there."""
         return await self._in_worker(lambda: self._hold_again(live, wire))
 
     async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
@@ -426,32 +427,43 @@ class Dataplane:
 
     def _traffic(self, live: LiveWire) -> list[Traffic | None]:
         is_there = live.alias in self._aliases  # else its namespaces may be closed by now
-        return [
-            end.namespace.socket.traffic(end.index) if is_there and end.number is None else None for end in live.ends
-        ]
+        return [self._passed(end) if is_there else None for end in live.ends]
 
-    def _let_go_far(self, live: LiveWire) -> None:
-        end, own = live.ends[-1], self._opened().own
-        is_own = end.number is None and os.path.sameopenfile(end.namespace.descriptor, own.descriptor)
-        if is_own or live.process is not None or live.is_loose or live.alias not in self._aliases:
+    def _passed(self, end: _End) -> Traffic | None:
+        if end.number is not None:
+            return self._opened().own.socket.traffic(end.index, end.number)
+        return end.namespace.socket.traffic(end.index)
+
+    def _loosen(self, live: LiveWire) -> None:
+        own = self._opened().own
+        if live.process is not None or live.alias not in self._aliases:
             return
-        with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
-            end.number = own.socket.number_of(end.namespace.descriptor)
-            self._opened().give(end.namespace)
+        for end in live.ends:
+            if end.number is not None or os.path.sameopenfile(end.namespace.descriptor, own.descriptor):
+                continue
+            with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
+                end.number = own.socket.number_of(end.namespace.descriptor)
+                self._opened().give(end.namespace)
 
     def _hold_again(self, live: LiveWire, wire: Wire) -> bool:
-        *near, end = live.ends
-        if len(wire.ends) != len(live.ends) or wire.ends[-1].place.name != end.place.name:
+        names = [end.place.name for end in live.ends]
+        if [place.name for place in wire.places] != names:
             return False
-        namespace = self._opened().take(wire.ends[-1].place.path)
-        link = namespace.socket.link(index=end.index)
-        if link is None or (link.name, link.alias) != (end.place.name, live.alias):
-            self._opened().give(namespace)
-            return False
-        place = wire.ends[-1].place
-        live.ends = (*near, _End(namespace, place, end.index, end.mac))
-        live.wire = replace(live.wire, ends=(*live.wire.ends[:-1], replace(live.wire.ends[-1], place=place)))
+        for end, place in zip(live.ends, wire.places, strict=True):
+            namespace = self._opened().take(place.path)
+            is_there = namespace is end.namespace if end.number is None else self._is_end(namespace, end, live.alias)
+            if end.number is None or not is_there:
+                self._opened().give(namespace)
+            if not is_there:
+                return False
+            end.namespace, end.place, end.number = namespace, place, None
+        ends = [replace(each, place=end.place) for each, end in zip(live.wire.ends, live.ends, strict=True)]
+        live.wire = replace(live.wire, ends=tuple(ends))
         return True
+
+    def _is_end(self, namespace: Namespace, end: _End, alias: str) -> bool:
+        link = namespace.socket.link(index=end.index)
+        return link is not None and (link.name, link.alias) == (end.place.name, alias)
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)
@@ -472,7 +484,7 @@ class Dataplane:
             ends = [_to_remove(live.ends) for live, _ in batch if live.process is None]
             processes = [live.process for live, _ in batch if live.process is not None]
             try:
-                await loop.run_in_executor(self._remover, _remove_links, ends)
+                await loop.run_in_executor(self._remover, _remove_links, ends, self._opened().own)
                 await self._programs.end(processes)
             except Exception as error:
                 for _, done in batch:
@@ -497,27 +509,27 @@ def _to_remove(ends: Sequence[_End]) -> _End:
     return next((end for end in reversed(ends) if end.number is None), ends[-1])
 
 
-def _remove_links(ends: Sequence[_End]) -> None:
-    """Remove links, those of one namespace in one message; a socket of its own, since the worker uses the other."""
+def _remove_links(ends: Sequence[_End], own: Namespace) -> None:
+    """Remove links, those of one namespace in one message; what was let go by the numbers that `own` knows."""
+    by_namespace: dict[int, list[_End]] = {}
+    for end in ends:
+        if end.number is None:
+            by_namespace.setdefault(id(end.namespace), []).append(end)
+    for group in by_namespace.values():
+        _apply_in(group[0].namespace, _removal([end.index for end in group]))
+    if loose := [delete_link_there(end.index, end.number) for end in ends if end.number is not None]:
+        _apply_in(own, loose)
+
+
+def _apply_in(namespace: Namespace, messages: Sequence[Message]) -> None:
+    """By a socket of its own, since the worker uses the other one."""
     from .netlink.namespaces import entered  # noqa: PLC0415 - only this thread enters here
     from .netlink.sockets import Socket  # noqa: PLC0415
 
-    if loose := [delete_link_there(end.index, end.number) for end in ends if end.number is not None]:
-        with contextlib.closing(Socket("our own namespace")) as own:
-            own.apply(loose)
-    by_namespace: dict[int, list[_End]] = {}
-    for end in ends:
-        if end.number is not None:
-            continue
-        by_namespace.setdefault(id(end.namespace), []).append(end)
-    for group in by_namespace.values():
-        namespace = group[0].namespace
-        with entered(namespace.descriptor):
-            socket = Socket(namespace.where)
-        try:
-            socket.apply(_removal([end.index for end in group]), ignore=_GONE)
-        finally:
-            socket.close()
+    with entered(namespace.descriptor):
+        socket = Socket(namespace.where)
+    with contextlib.closing(socket):
+        socket.apply(messages, ignore=_GONE)
 
 
 def _removal(indexes: Sequence[int]) -> list[Message]:

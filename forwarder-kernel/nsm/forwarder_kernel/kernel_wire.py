@@ -7,8 +7,8 @@ from functools import partial
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
 from nsm.chains.core import Call, Element, Handler, Key, Store, Unsupported, both_to_the_end
+from nsm.chains.elements.idle import hold
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.chains.elements.monitor import WHEN_UNHEARD
 from nsm.chains.logs import log
 
 from .dataplane import Dataplane, LiveWire
@@ -29,8 +29,8 @@ class KernelWire(Element):
     tunnel it is. Stands in the server's chain before what asks the endpoint. A refresh that changes nothing touches
     nothing; a wire that vanished is made anew; a Close removes it in any case.
 
-    An endpoint that is not heard any more may have gone, and its namespace with it, were it not open here: it is let go
-    until the endpoint answers again. While it is there, packets pass.
+    While nobody asks anything of the connection its namespaces are let go: they end with their last process, and the
+    wire with them. As long as they are there packets pass, and the next request finds the wire as it was.
     """
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
@@ -58,8 +58,7 @@ class KernelWire(Element):
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
             await self._dataplane.change(live, wire)
-        if far.type == KERNEL:
-            call.live.setdefault(WHEN_UNHEARD, dict).setdefault(self, partial(self._let_go, call.live))
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def _let_go(self, store: Store) -> None:
@@ -76,7 +75,8 @@ class KernelWire(Element):
 
     async def _still_fits(self, call: Call, live: LiveWire, wire: Wire) -> bool:
         """Whether the wire is there and where it should be; what is not is removed."""
-        if live.is_loose and not await self._dataplane.hold_again(live, wire):
+        has_moved = live.is_loose or live.wire.places != wire.places
+        if has_moved and not await self._dataplane.hold_again(live, wire):
             await self._remove(call)
             return False
         is_same = (live.wire.places, live.wire.tunnel) == (wire.places, wire.tunnel)

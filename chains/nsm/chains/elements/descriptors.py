@@ -32,8 +32,8 @@ from nsm.chains.core import (
 )
 from nsm.chains.core.named_files import mechanisms_of, refuse_paths
 
+from .idle import hold
 from .mechanism_translation import MechanismTranslation
-from .monitor import WHEN_UNHEARD
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
@@ -78,7 +78,7 @@ class ReturnDescriptors(Element):
 
 
 class ReceiveDescriptors(Element):
-    """For a server chain: take the namespaces that a request names; they stay open as long as the connection lives.
+    """For a server chain: take the namespaces that a request names; they are closed while nobody asks for anything.
 
     A caller names a namespace by a descriptor that it sends, and may send those that it is entitled to: see
     `Received.check_namespace`, which also says what `unchecked` means. Who `passes_on` has looked at that itself.
@@ -91,7 +91,7 @@ class ReceiveDescriptors(Element):
         self._passes_on, self._most = passes_on, (limits or Limits()).namespaces
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer; back in the request if it fails."""
+        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer and in the request."""
         mechanisms = mechanisms_of(call.request)
         self._count(mechanisms)
         if call.peer is not None:
@@ -102,9 +102,13 @@ class ReceiveDescriptors(Element):
         except BaseException:  # the call may go to somebody else next
             self._taken.name_as_peer(call.live, mechanisms_of(call.request))
             raise
-        self._taken.name_as_peer(call.live, [connection.mechanism])
+        self._taken.name_as_peer(call.live, [connection.mechanism, *mechanisms_of(call.request)])
         self._taken.keep(call.live, [connection.mechanism])
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
+
+    async def _let_go(self, store: Store) -> None:
+        self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate, and let go of the files in the end."""
@@ -123,9 +127,8 @@ class ReceiveDescriptors(Element):
 class ReceiveReturned(Element):
     """For a client chain: take the namespace that the answer names.
 
-    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. Should
-    that process be heard no more, the namespace is let go: it may have ended, and would not while it is open here. Its
-    next answer brings it again. For that `far_side` is the element that remembers what was answered.
+    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. It is
+    closed while nobody asks anything of the connection; `far_side` is what remembers its name, if something does.
     """
 
     def __init__(
@@ -148,13 +151,12 @@ class ReceiveReturned(Element):
             if call.inbox is not None:
                 for key in call.named:
                     call.inbox.settle(*key)
-        if self._far_side is not None:
-            let_go = partial(self._let_go, call.live, self._far_side)
-            call.live.setdefault(WHEN_UNHEARD, dict).setdefault(self, let_go)
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
-    async def _let_go(self, store: Store, far_side: MechanismTranslation) -> None:
-        self._taken.name_as_peer(store, [far_side.kept(store)])
+    async def _let_go(self, store: Store) -> None:
+        if self._far_side is not None:
+            self._taken.name_as_peer(store, [self._far_side.kept(store)])
         self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Protocol
 
@@ -22,6 +22,8 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NOBODY, IdPatterns, claims_of
 
+from .idle import close_now
+
 
 class RemoteEvents(Protocol):
     """Opens the monitor of the component at a target."""
@@ -35,8 +37,6 @@ DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
-WHEN_UNHEARD: Key[dict[object, Callable[[], Awaitable[None]]]] = Key("what to do when the downstream target is gone")
-"""Done then, in turn with other events of the connection, by whoever put it there."""
 
 
 class Monitor(Element):
@@ -159,8 +159,7 @@ class Monitor(Element):
         for connection_id, store in self._downstream.pop(target, {}).items():
             store.put(UNHEARD, target)
             self._set_down(connection_id)
-            if store.get(WHEN_UNHEARD):
-                store.spawn(_let_know(store), name="end of a peer")
+            close_now(store)
 
     def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:
         known = self._concerned(target, theirs)
@@ -186,15 +185,6 @@ class Monitor(Element):
                 if known is not None and _concerns(known, theirs):
                     return known
         return None
-
-
-async def _let_know(store: Store) -> None:
-    async def work() -> None:
-        if store.get(UNHEARD) is not None:  # else it was asked again meanwhile, and answered
-            for each in list((store.get(WHEN_UNHEARD) or {}).values()):
-                await each()
-
-    await store.events.run(work)
 
 
 def _segment(connection: Connection) -> PathSegment:

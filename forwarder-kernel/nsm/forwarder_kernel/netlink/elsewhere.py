@@ -1,8 +1,8 @@
 """Namespaces that nobody here keeps: by a number that the kernel gives them, and which ends with them.
 
 A descriptor, or a socket inside, keeps a namespace after all its processes have gone, and its interfaces go on
-answering. A number does not (RTM_NEWNSID, Linux 4.0), and what there is to remove can be removed by it
-(IFLA_TARGET_NETNSID of RTM_DELLINK, Linux 4.16).
+answering. A number does not (RTM_NEWNSID, Linux 4.0), and what is there can be looked at and removed by it
+(IFLA_TARGET_NETNSID of RTM_GETLINK and RTM_DELLINK, Linux 4.16).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import socket
 import struct
 
-from .encoding import DELLINK, HEADER, Message, attribute, attributes_in, link_part, number, request
+from .encoding import DELLINK, GETLINK, HEADER, Message, attribute, attributes_in, link_part, number, request
 
 _NEWNSID, _GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
@@ -36,6 +36,12 @@ def number_in(answer: bytes) -> int:
     """The number that an answer tells; -1 if there is none."""
     found = attributes_in(answer, HEADER.size + len(_FAMILY)).get(_NETNSA_NSID)
     return _SIGNED.unpack(found)[0] if found is not None else _ANY
+
+
+def get_link_there(index: int, namespace: int) -> Message:
+    """Ask for one link in the namespace of that number."""
+    body = link_part(index) + attribute(_IFLA_TARGET_NETNSID, _SIGNED.pack(namespace))
+    return request(GETLINK, 0, body, f"look at {index}", ack=False)
 
 
 def delete_link_there(index: int, namespace: int) -> Message:
