@@ -149,7 +149,7 @@ def nsmgr(
             Connect(
                 client(
                     name,
-                    [ReceiveReturned(passes_on=True), SendDescriptors()],
+                    [ReceiveReturned(passes_on=True, forgets=True), SendDescriptors()],
                     RemoteNetworkService(pool),
                     policies=answer_policies,
                     limits=limits,

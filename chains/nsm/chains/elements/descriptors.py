@@ -127,13 +127,21 @@ class ReceiveDescriptors(Element):
 class ReceiveReturned(Element):
     """For a client chain: take the namespace that the answer names.
 
-    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. It is
-    closed while nobody asks anything of the connection; `far_side` is what remembers its name, if something does.
+    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. It stays
+    open as long as the connection lives, unless the chain is known to need its name only until the answer is given:
+    then it is closed while nobody asks anything of the connection. That is so if nobody in the chain remembers the name
+    (`forgets`), or if `far_side` alone does.
     """
 
     def __init__(
-        self, *, unchecked: bool = False, passes_on: bool = False, far_side: MechanismTranslation | None = None
+        self,
+        *,
+        unchecked: bool = False,
+        passes_on: bool = False,
+        far_side: MechanismTranslation | None = None,
+        forgets: bool = False,
     ) -> None:
+        self._lets_go = forgets or far_side is not None
         self._taken = _Taken("returned descriptors", unchecked=unchecked)
         self._passes_on = _always if passes_on else None
         self._far_side = far_side
@@ -151,7 +159,8 @@ class ReceiveReturned(Element):
             if call.inbox is not None:
                 for key in call.named:
                     call.inbox.settle(*key)
-        hold(call.live, self, partial(self._let_go, call.live))
+        if self._lets_go:
+            hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def _let_go(self, store: Store) -> None:
