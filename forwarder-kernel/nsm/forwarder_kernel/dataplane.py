@@ -218,7 +218,7 @@ class Dataplane:
         """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
 
         The wire can still be counted and removed; `hold_again` has to come before anything else. One that a process
-        makes stays.
+        makes stays, and so does an end that has default routes.
         """
         await self._in_worker(lambda: self._loosen(live))
 
@@ -438,7 +438,9 @@ class Dataplane:
         own = self._opened().own
         if live.process is not None or live.alias not in self._aliases:
             return
-        for end in live.ends:
+        for end, _, settings in _sides(live, live.wire):
+            if settings.defaults:
+                continue  # rules have to go from there with the wire
             if end.number is not None or os.path.sameopenfile(end.namespace.descriptor, own.descriptor):
                 continue
             with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
