@@ -110,7 +110,8 @@ ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock
 # Healthy with all its wires, where it says so by a file; else as long as its manager is.
 FROM clients AS nsc
 LABEL org.opencontainers.image.title="nsm nsc"
-HEALTHCHECK CMD if [ "$NSM_READY_FILE" ]; then test -e "$NSM_READY_FILE"; else nsm health "$NSM_CONNECT_TO"; fi
+HEALTHCHECK CMD if [ "$NSM_READY_FILE" ]; then cat "$NSM_READY_FILE.why" 2>/dev/null; test -e "$NSM_READY_FILE"; \
+    else nsm health "$NSM_CONNECT_TO"; fi
 ENTRYPOINT ["nsm", "nsc"]
 
 FROM clients AS nsc-init

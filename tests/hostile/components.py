@@ -45,6 +45,12 @@ class Kernel:
     async def change(self, pair, wire):
         pair.wire = wire
 
+    async def let_go(self, pair): ...
+
+    async def hold_again(self, pair, wire):
+        pair.wire = wire
+        return True
+
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 

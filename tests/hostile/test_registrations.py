@@ -37,8 +37,8 @@ class Doors:
     async def register(self, who, at, record, kind=ENDPOINTS, **options):
         return await RemoteRegistry(kind, self.pools[who]).register(RegistryCall(record, target=at, **options))
 
-    async def unregister(self, who, at, record):
-        await RemoteRegistry(ENDPOINTS, self.pools[who]).unregister(RegistryCall(record, target=at))
+    async def unregister(self, who, at, record, kind=ENDPOINTS):
+        await RemoteRegistry(kind, self.pools[who]).unregister(RegistryCall(record, target=at))
 
     async def register_socket(self, who, record):
         """As endpoints do: with the descriptor of a socket of its own."""
@@ -98,6 +98,33 @@ async def eventually(condition):
     async with asyncio.timeout(5):
         while not await condition():
             await asyncio.sleep(0.01)
+
+
+# --- whose a service is
+
+
+async def test_a_service_that_the_registry_forgot_is_free_at_the_manager_too(tmp_path):
+    """Also with another payload: one place knows owners, and it is not the manager's memory of who came by."""
+    async with opened(tmp_path, registry={"service_lifetime": 0.1}) as doors:
+        await doors.register("victim", doors.manager, NetworkService(name="s"), SERVICES)
+
+        async def is_forgotten():
+            found = doors.find("mallory", doors.registry, NetworkService(name="s"), SERVICES)
+            return not [each async for batch in found for each in batch]
+
+        await eventually(is_forgotten)
+        wanted = NetworkService(name="s", payload="ETHERNET")
+        assert (await doors.register("mallory", doors.manager, wanted, SERVICES)).payload == "ETHERNET"
+
+
+async def test_a_service_that_is_provided_is_its_owner_s_at_every_door(doors, door):
+    await doors.register("victim", doors.manager, NetworkService(name="s"), SERVICES)
+    await doors.register_socket("victim", nse("e", "s"))
+    with pytest.raises(Refused, match="says payload ETHERNET, it has payload IP"):
+        await doors.register("mallory", door, NetworkService(name="s", payload="ETHERNET"), SERVICES)
+    with pytest.raises(Refused, match="'s' was registered by"):
+        await doors.unregister("mallory", door, NetworkService(name="s"), SERVICES)
+    await doors.register("victim", doors.manager, NetworkService(name="s"), SERVICES)
 
 
 # --- who may register for what

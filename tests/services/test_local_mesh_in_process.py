@@ -30,6 +30,7 @@ from nsm.chains.core import (
     Unsupported,
     merge_with_returned,
 )
+from nsm.chains.elements import idle
 from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.kernel import KernelClient, KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
@@ -65,6 +66,12 @@ class Kernel:
     async def change(self, pair, wire):
         pair.wire = wire
 
+    async def let_go(self, pair): ...
+
+    async def hold_again(self, pair, wire):
+        pair.wire = wire
+        return True
+
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 
@@ -90,6 +97,7 @@ class Mesh:
     def __init__(self, tmp_path, monkeypatch):
         self.path, self.kernel = tmp_path, Kernel()
         monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.kernel)
+        monkeypatch.setattr(idle, "IDLE_AFTER", 3600.0)  # descriptors are counted here
         self.begins, self.chains = {}, {}
 
     def url(self, name):
@@ -146,7 +154,7 @@ class Mesh:
             "forwarder": forwarder.begin,
             "nse": server.begin,
         }
-        self.chains = {
+        self.chains |= {
             "client": self.client,
             "nsmgr": manager.connections.chain,
             "forwarder": forwarder.chain,

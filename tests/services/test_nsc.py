@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from nsm.apis.registry import NetworkService
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.component import Runtime
-from nsm.chains.composed import services_client
+from nsm.chains.composed import endpoints_client, services_client
 from nsm.chains.config import ConfigError, load
 from nsm.chains.core import Element, InvalidRequest, RegistryCall
+from nsm.chains.elements import refresh
+from nsm.chains.registry.descriptors import SendUrl
 from nsm.services.nsc.main import NscConfig, NscInitConfig, _connect_once, _keep
 from tests.services.test_local_mesh_in_process import NOTHING, Mesh
 
@@ -125,23 +129,49 @@ async def test_a_client_whose_tokens_are_of_the_past_says_that_it_is_denied(tmp_
 
 async def test_a_file_says_that_all_wires_are_up_while_they_are(tmp_path, monkeypatch):
     """One that an earlier client left says nothing."""
-    file = tmp_path / "has-wires"
+    file = tmp_path / "ready" / "has-wires"
+    file.parent.mkdir()
     file.touch()
     start = client(
         tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp/nsm-1,kernel://missing/nsm-2", NSM_READY_FILE=str(file)
     )
     async with start as (mesh, runtime, running, logs):
-        await until(lambda: told(logs, "wire up"))
+        await until(lambda: told(logs, "wire up") and told(logs, "no wire yet"))
         assert not file.exists()
+        why = Path(f"{file}.why").read_text()
+        assert why == "no wire to 'missing': nsmgr: network service 'missing' is not found (discover_forwarder)\n"
         services = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
         await services.register(RegistryCall(NetworkService(name="missing", payload="IP")))
         await mesh.register("nse", "missing", {})
         await until(lambda: told(logs, "ready"))
-        assert file.exists()
+        assert os.listdir(tmp_path / "ready") == ["has-wires"]
         await services.aclose()
         runtime.stopping.set()
         await asyncio.wait_for(running, 8)
-        assert not file.exists()
+        assert os.listdir(tmp_path / "ready") == []
+
+
+async def test_the_file_is_away_while_a_wire_is_whose_endpoint_comes_back_under_another_name(tmp_path, monkeypatch):
+    """As the next pod of a Deployment does, whose name is the endpoint's."""
+    monkeypatch.setattr(refresh, "GRACE", 0.1)
+    file = tmp_path / "has-wires"
+    async with client(tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp/nsm-1", NSM_READY_FILE=str(file)) as (
+        mesh,
+        runtime,
+        _,
+        _,
+    ):
+        runtime.identity.token_lifetime = 1.0  # a fifth of a second between refreshes
+        await until(file.exists)
+        await mesh.chains["nse registration"].unregister(RegistryCall(NetworkServiceEndpoint(name="nse")))
+        await until(lambda: not file.exists())
+        await until(lambda: "no endpoint of 'icmp' is registered" in Path(f"{file}.why").read_text())
+        next_one = endpoints_client(mesh.url("nsmgr"), mesh.pools["nse"], [SendUrl()])
+        record = NetworkServiceEndpoint(name="nse-2", network_service_names=["icmp"], url=mesh.url("nse"))
+        await next_one.register(RegistryCall(record))
+        await until(file.exists)
+        assert mesh.left()[1] == 1
+        await next_one.aclose()
 
 
 async def test_a_ready_file_in_no_folder_is_one_line_and_the_client_ends(tmp_path, monkeypatch):

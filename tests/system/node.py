@@ -15,9 +15,12 @@ NAMES = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
 class Node:
     """`start` any of `NAMES`; what they log is in `logs`."""
 
-    def __init__(self, stack, folder, *, of=None, **common):
-        """`common` is in the environment of each, `of` has more for some, by name."""
-        self.stack, self.folder, self.common, self.of = stack, folder, common, of or {}
+    def __init__(self, stack, folder, *, of=None, alone=(), **common):
+        """`common` is in the environment of each, `of` has more for some, by name.
+
+        Those that are `alone` have a network namespace of their own, which ends with them.
+        """
+        self.stack, self.folder, self.common, self.of, self.alone = stack, folder, common, of or {}, alone
         self.host = Host()
         stack.callback(os.close, self.host.descriptor)
         self.host.run("ip", "link", "set", "lo", "up")
@@ -35,7 +38,8 @@ class Node:
             **variables,
             **self.of.get(name, {}),
         }
-        words = ["nsenter", f"--net={self.host.path}", sys.executable, "-m", "nsm.chains", command]
+        where = ["unshare", "--net"] if name in self.alone else ["nsenter", f"--net={self.host.path}"]
+        words = [*where, sys.executable, "-m", "nsm.chains", command]
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
         self.processes[name] = process
         lines = self.logs[name]

@@ -43,6 +43,19 @@ def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
         assert node.links() == {}
 
 
+def test_an_endpoint_that_dies_with_its_namespace_does_not_answer_pings_any_more(tmp_path):
+    """The forwarder, which had its namespace too, does not keep it."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path, alone=["endpoint"])
+        node.start_all()
+        assert node.host.pings("10.0.0.0")
+        node.kill("endpoint")
+        end = time.monotonic() + 10
+        while "nsm-1" in node.links():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
 def test_a_client_that_is_killed_in_the_middle_of_its_request_leaves_nothing(tmp_path):
     """The endpoint answers when nobody waits any more; the next client finds all addresses free."""
     with ExitStack() as stack:

@@ -17,7 +17,7 @@ GROUPS = {"Pod": "", "Namespace": "", "Job": "batch", "CronJob": "batch"}
 
 
 def recipe(**more):
-    """What a cluster injects unless the test says otherwise: the classic way."""
+    """What a cluster injects unless the test says otherwise: the classic way, and nothing for names."""
     values = {
         "annotation": KEY,
         "url_variable": "NSM_NETWORK_SERVICES",
@@ -28,6 +28,7 @@ def recipe(**more):
         "requests": {"cpu": "100m", "memory": "40Mi"},
         "identity_driver": "csi.spiffe.io",
         "native": False,
+        "names": False,
     }
     return Recipe(**{**values, **more})
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import subprocess
 
 import pytest
 
@@ -131,10 +132,41 @@ async def test_a_native_sidecar_is_first_and_lets_the_next_one_start_when_its_wi
     client = spec["initContainers"][0]
     assert client["restartPolicy"] == "Always"
     file = variables(client)["NSM_READY_FILE"]
-    assert client["startupProbe"]["exec"]["command"] == ["cat", file]
+    assert client["startupProbe"]["exec"]["command"][3] == file
+    assert "readinessProbe" not in client
     folder = next(mount for mount in client["volumeMounts"] if file.startswith(mount["mountPath"]))
     assert not folder.get("readOnly")
     assert {"name": folder["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in spec["volumes"]
+
+
+def probed(probe, file):
+    """What a probe says of a client whose ready file is `file`; the exit code, and what the pod's event shows."""
+    command = [file if "/" in word and word.endswith("-has-wires") else word for word in probe["exec"]["command"]]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=probe["timeoutSeconds"], check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_a_probe_that_fails_prints_what_the_client_waits_for(tmp_path):
+    """Not that a file is not there: the line is what `kubectl describe pod` shows."""
+    client = (await Cluster(native=True, readiness_probe=True).store(pod(URLS)))["spec"]["initContainers"][0]
+    file = tmp_path / "nsc-has-wires"
+    why = "no wire to 'web': nsmgr: network service 'web' is not found (discover_forwarder)\n"
+    assert probed(client["readinessProbe"], str(file)) == (1, "the client has not reported anything yet; see its log\n")
+    (tmp_path / "nsc-has-wires.why").write_text(why)
+    assert probed(client["readinessProbe"], str(file)) == (1, why)
+    assert probed(client["startupProbe"], str(file)) == (1, why)
+    file.touch()
+    for probe in (client["readinessProbe"], client["startupProbe"]):
+        assert probed(probe, str(file)) == (0, "")
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_a_pod_may_be_ready_only_while_its_clients_have_their_wires(native):
+    spec = (await Cluster(native=native, readiness_probe=True).store(pod(URLS)))["spec"]
+    (client,) = [each for key in ("initContainers", "containers") for each in spec[key] if each["name"] == "nsc"]
+    assert client["readinessProbe"]["exec"]["command"][3] == variables(client)["NSM_READY_FILE"]
+    assert ("startupProbe" in client) == native
+    assert "nsm-ready" in containers(spec, "volumes")
 
 
 async def test_where_images_cannot_tell_that_they_are_ready_the_init_image_waits_before_the_native_sidecar():

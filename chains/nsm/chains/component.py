@@ -47,15 +47,27 @@ class Runtime:
         return await unless_set(self.stopping, work)
 
 
-def run(name: str, kind: type[C], main: Callable[[C, Runtime], Awaitable[None]], arguments: list[str]) -> int:
+def run(
+    name: str,
+    kind: type[C],
+    main: Callable[[C, Runtime], Awaitable[None]],
+    arguments: list[str],
+    *,
+    waits: Callable[[C, str], None] = lambda *_: None,
+) -> int:
     """Run the component `name` until it is done or asked to end; returns the exit code.
 
-    0: it did what it was for; 1: it failed; 2: its configuration cannot work.
+    0: it did what it was for; 1: it failed; 2: its configuration cannot work. `waits` hears why it has no identity
+    yet, without which nothing can begin.
     """
 
     async def with_identity(config: C, stopping: asyncio.Event) -> None:
         async with AsyncExitStack() as stack:
-            source = identity_from(config.workload_api, token_lifetime=config.max_token_lifetime)
+            source = identity_from(
+                config.workload_api,
+                token_lifetime=config.max_token_lifetime,
+                tell=lambda why: waits(config, why),
+            )
             identity = await unless_set(stopping, stack.enter_async_context(source))
             config = _of_own_domain(config, trust_domain_of(identity.spiffe_id))
             dial_timeout = getattr(config, "dial_timeout", DIAL_TIMEOUT)

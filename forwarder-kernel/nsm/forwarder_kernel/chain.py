@@ -110,7 +110,7 @@ def forwarder(
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
                         TellMtu(),  # behind all offers: it reads their MTU
-                        ReceiveReturned(unchecked=unchecked_namespaces),
+                        ReceiveReturned(unchecked=unchecked_namespaces, far_side=far_side),
                         SendDescriptors(),
                     ],
                     RemoteNetworkService(pool),

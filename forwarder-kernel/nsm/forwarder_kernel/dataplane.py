@@ -15,7 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from nsm.chains.core import Conflict, Unavailable, shielded
@@ -34,6 +34,7 @@ from .netlink import (
     Traffic,
     delete_group,
     delete_link,
+    delete_link_there,
     set_group,
     set_mtu,
     set_up,
@@ -61,6 +62,8 @@ class _End:
     place: Place
     index: int
     mac: str
+    number: int | None = None
+    """By which the kernel knows the namespace while it is let go, and `namespace` is not to be used."""
 
 
 @dataclass(slots=True)
@@ -76,6 +79,11 @@ class LiveWire:
     """How long the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether its namespaces were let go."""
+        return any(end.number is not None for end in self.ends)
 
 
 class Dataplane:
@@ -205,6 +213,18 @@ class Dataplane:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
         end = live.ends[0]
         return await self._in_worker(lambda: end.namespace.socket.has_link(end.index))
+
+    async def let_go(self, live: LiveWire) -> None:
+        """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
+
+        The wire can still be counted and removed; `hold_again` has to come before anything else. One that a process
+        makes stays, and so does an end that has default routes.
+        """
+        await self._in_worker(lambda: self._loosen(live))
+
+    async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
+        """Have the namespaces of a wire at its places in `wire`, which have other paths; whether the wire is there."""
+        return await self._in_worker(lambda: self._hold_again(live, wire))
 
     async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
         """What has passed each end of each wire; None for an end that is gone."""
@@ -407,16 +427,55 @@ class Dataplane:
 
     def _traffic(self, live: LiveWire) -> list[Traffic | None]:
         is_there = live.alias in self._aliases  # else its namespaces may be closed by now
-        return [end.namespace.socket.traffic(end.index) if is_there else None for end in live.ends]
+        return [self._passed(end) if is_there else None for end in live.ends]
+
+    def _passed(self, end: _End) -> Traffic | None:
+        if end.number is not None:
+            return self._opened().own.socket.traffic(end.index, end.number)
+        return end.namespace.socket.traffic(end.index)
+
+    def _loosen(self, live: LiveWire) -> None:
+        own = self._opened().own
+        if live.process is not None or live.alias not in self._aliases:
+            return
+        for end, _, settings in _sides(live, live.wire):
+            if settings.defaults:
+                continue  # rules have to go from there with the wire
+            if end.number is not None or os.path.sameopenfile(end.namespace.descriptor, own.descriptor):
+                continue
+            with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
+                end.number = own.socket.number_of(end.namespace.descriptor)
+                self._opened().give(end.namespace)
+
+    def _hold_again(self, live: LiveWire, wire: Wire) -> bool:
+        names = [end.place.name for end in live.ends]
+        if [place.name for place in wire.places] != names:
+            return False
+        for end, place in zip(live.ends, wire.places, strict=True):
+            namespace = self._opened().take(place.path)
+            is_there = namespace is end.namespace if end.number is None else self._is_end(namespace, end, live.alias)
+            if end.number is None or not is_there:
+                self._opened().give(namespace)
+            if not is_there:
+                return False
+            end.namespace, end.place, end.number = namespace, place, None
+        ends = [replace(each, place=end.place) for each, end in zip(live.wire.ends, live.ends, strict=True)]
+        live.wire = replace(live.wire, ends=tuple(ends))
+        return True
+
+    def _is_end(self, namespace: Namespace, end: _End, alias: str) -> bool:
+        link = namespace.socket.link(index=end.index)
+        return link is not None and (link.name, link.alias) == (end.place.name, alias)
 
     def _let_go(self, live: LiveWire) -> None:
         self._aliases.discard(live.alias)
         if isinstance(live.wire.tunnel, Breakout):
             self._tagged.give(self._opened().own, live.wire.tunnel)
         for end, _, settings in _sides(live, live.wire):
-            with contextlib.suppress(NetlinkError):  # rules without their link change nothing
-                default_routes.remove(end.namespace.socket, end.index, settings.defaults)
-            self._opened().give(end.namespace)
+            if end.number is None:
+                with contextlib.suppress(NetlinkError):  # rules without their link change nothing
+                    default_routes.remove(end.namespace.socket, end.index, settings.defaults)
+                self._opened().give(end.namespace)
 
     # --- removal
 
@@ -424,10 +483,10 @@ class Dataplane:
         loop = asyncio.get_running_loop()
         while self._removing:
             batch, self._removing = self._removing, []
-            ends = [live.ends[-1] for live, _ in batch if live.process is None]
+            ends = [_to_remove(live.ends) for live, _ in batch if live.process is None]
             processes = [live.process for live, _ in batch if live.process is not None]
             try:
-                await loop.run_in_executor(self._remover, _remove_links, ends)
+                await loop.run_in_executor(self._remover, _remove_links, ends, self._opened().own)
                 await self._programs.end(processes)
             except Exception as error:
                 for _, done in batch:
@@ -447,22 +506,32 @@ def _alias(owner: str, connection_id: str) -> str:
     return f"nsm {owner} {hashlib.sha256(connection_id.encode()).hexdigest()}"
 
 
-def _remove_links(ends: Sequence[_End]) -> None:
-    """Remove links, those of one namespace in one message; a socket of its own, since the worker uses the other."""
+def _to_remove(ends: Sequence[_End]) -> _End:
+    """The end by which a wire is removed: the last one whose namespace is held, if there is one."""
+    return next((end for end in reversed(ends) if end.number is None), ends[-1])
+
+
+def _remove_links(ends: Sequence[_End], own: Namespace) -> None:
+    """Remove links, those of one namespace in one message; what was let go by the numbers that `own` knows."""
+    by_namespace: dict[int, list[_End]] = {}
+    for end in ends:
+        if end.number is None:
+            by_namespace.setdefault(id(end.namespace), []).append(end)
+    for group in by_namespace.values():
+        _apply_in(group[0].namespace, _removal([end.index for end in group]))
+    if loose := [delete_link_there(end.index, end.number) for end in ends if end.number is not None]:
+        _apply_in(own, loose)
+
+
+def _apply_in(namespace: Namespace, messages: Sequence[Message]) -> None:
+    """By a socket of its own, since the worker uses the other one."""
     from .netlink.namespaces import entered  # noqa: PLC0415 - only this thread enters here
     from .netlink.sockets import Socket  # noqa: PLC0415
 
-    by_namespace: dict[int, list[_End]] = {}
-    for end in ends:
-        by_namespace.setdefault(id(end.namespace), []).append(end)
-    for group in by_namespace.values():
-        namespace = group[0].namespace
-        with entered(namespace.descriptor):
-            socket = Socket(namespace.where)
-        try:
-            socket.apply(_removal([end.index for end in group]), ignore=_GONE)
-        finally:
-            socket.close()
+    with entered(namespace.descriptor):
+        socket = Socket(namespace.where)
+    with contextlib.closing(socket):
+        socket.apply(messages, ignore=_GONE)
 
 
 def _removal(indexes: Sequence[int]) -> list[Message]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL
-from nsm.chains.core import Call, Element, Handler, Key, Unsupported, both_to_the_end
+from nsm.chains.core import Call, Element, Handler, Key, Store, Unsupported, both_to_the_end
+from nsm.chains.elements.idle import hold
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.logs import log
 
@@ -25,6 +28,9 @@ class KernelWire(Element):
     Between two KERNEL sides it is a veth pair; otherwise the elements of the other side's mechanism have said which
     tunnel it is. Stands in the server's chain before what asks the endpoint. A refresh that changes nothing touches
     nothing; a wire that vanished is made anew; a Close removes it in any case.
+
+    While nobody asks anything of the connection its namespaces are let go: they end with their last process, and the
+    wire with them. As long as they are there packets pass, and the next request finds the wire as it was.
     """
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
@@ -52,7 +58,12 @@ class KernelWire(Element):
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
             await self._dataplane.change(live, wire)
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
+
+    async def _let_go(self, store: Store) -> None:
+        if (live := store.get(LIVE)) is not None:
+            await self._dataplane.let_go(live)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove the wire while those further on close: neither waits for the other, nor keeps it from being done."""
@@ -64,6 +75,10 @@ class KernelWire(Element):
 
     async def _still_fits(self, call: Call, live: LiveWire, wire: Wire) -> bool:
         """Whether the wire is there and where it should be; what is not is removed."""
+        has_moved = live.is_loose or live.wire.places != wire.places
+        if has_moved and not await self._dataplane.hold_again(live, wire):
+            await self._remove(call)
+            return False
         is_same = (live.wire.places, live.wire.tunnel) == (wire.places, wire.tunnel)
         if is_same and await self._dataplane.exists(live):
             return True

@@ -46,6 +46,16 @@ async def test_a_refresh_takes_no_turn_of_the_endpoints():
     assert end.targets == [f"tcp://{name}:1" for name in "aabbaabb"]
 
 
+async def test_an_endpoint_that_is_asked_for_by_name_gets_the_service_s_payload():
+    """Else no mechanism carries the wire to another node, and one inside the node does without ARP."""
+    services = registry_of(NetworkService(name="svc", payload="ETHERNET"))
+    endpoints = registry_of(NetworkServiceEndpoint(name="a", network_service_names=["svc"], url="tcp://a:1"))
+    chain = Chain([Begin(), Discover(services, endpoints)])
+    for asked in ("", "a"):
+        connection = await chain.request(call(f"c{asked}", network_service_endpoint_name=asked))
+        assert connection.payload == "ETHERNET"
+
+
 async def test_metadata_without_labels_asks_for_a_point_to_point_forwarder():
     """On the wire, labels that are empty and labels that are missing are the same."""
     forwarders = [

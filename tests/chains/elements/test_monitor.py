@@ -1,12 +1,24 @@
-"""Who may watch which connections, and what nobody gets to see."""
+"""Who may watch which connections, what nobody gets to see, and how what happens further on comes to whoever watches."""
+
+import asyncio
 
 import jwt
 import pytest
 
-from nsm.apis.connection import Connection, ConnectionEventType, Mechanism, MonitorScopeSelector, Path, PathSegment
+from nsm.apis import codec
+from nsm.apis.connection import (
+    Connection,
+    ConnectionEvent,
+    ConnectionEventType,
+    Mechanism,
+    MonitorScopeSelector,
+    Path,
+    PathSegment,
+    State,
+)
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Begin, Call, Chain, Peer
-from nsm.chains.elements.monitor import Monitor
+from nsm.chains.core import Begin, Call, Chain, Element, Peer
+from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
 from nsm.chains.policy import IdPatterns
 
 VIEWERS = IdPatterns(["spiffe://test.mesh/operator"])
@@ -80,3 +92,42 @@ async def test_changes_are_told_to_the_same_peers_only():
         assert (event.type, set(event.connections)) == (ConnectionEventType.DELETE, {id_})
     for stream in streams.values():
         await stream.aclose()
+
+
+class GoesOn(Element):
+    """As a client chain does that asks the forwarder."""
+
+    async def request(self, call, rest):
+        call.live.put(DOWNSTREAM, "forwarder")
+        return await rest.request(call)
+
+
+async def test_a_gateway_that_dies_behind_a_firewall_shows_at_the_first_client_too():
+    """Both wires of the chain pass the same manager and forwarder, so the path has each of them twice."""
+    told = asyncio.Queue()
+
+    async def events(target, selector):
+        while True:
+            yield await told.get()
+
+    names = ["client", "nsmgr", "forwarder", "firewall", "nsmgr", "forwarder", "gateway"]
+    segments = [PathSegment(name=name, id=f"{name}-{place}") for place, name in enumerate(names)]
+
+    def connection(place):
+        return Connection(id=segments[place].id, path=codec.clone(Path(index=place, path_segments=segments)))
+
+    monitor = Monitor(events)
+    chain = Chain([Begin(), monitor, GoesOn()])
+    for place in (1, 4):
+        await chain.request(Call(NetworkServiceRequest(connection=connection(place))))
+    stream = monitor.monitor(MonitorScopeSelector())
+    await anext(stream)
+    for place in (2, 5):
+        gone = connection(place)
+        gone.state = State.DOWN
+        told.put_nowait(ConnectionEvent(type=ConnectionEventType.UPDATE, connections={gone.id: gone}))
+        async with asyncio.timeout(2):
+            event = await anext(stream)
+        assert {key: each.state for key, each in event.connections.items()} == {f"nsmgr-{place - 1}": State.DOWN}
+    await stream.aclose()
+    await chain.aclose()

@@ -10,8 +10,9 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
+from nsm.chains.core import InvalidRequest
 from nsm.services.dns import resolv_conf
-from nsm.services.dns.resolv_conf import Original, ResolvConf, ResolvConfError, read_original
+from nsm.services.dns.resolv_conf import Original, ResolvConf, ResolvConfError, copy_if_missing, read_original
 
 USUAL = b"""# made by somebody
 nameserver 10.96.0.10
@@ -61,7 +62,7 @@ def crash(path):
     """A process changes the file and is gone without a word: its lock goes with it."""
     script = (
         "import os; from nsm.services.dns import resolv_conf; resolv_conf._is_of_others = lambda _: False;"
-        f"resolv_conf.ResolvConf({str(path)!r}).change('127.0.0.1'); os._exit(9)"
+        f"resolv_conf.ResolvConf({str(path)!r}).change('127.0.0.1', ['mesh.test']); os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
 
@@ -72,20 +73,68 @@ def a_file_of_ours(monkeypatch):
     monkeypatch.setattr(resolv_conf, "_is_of_others", lambda _: False)
 
 
+SEARCHED = "search default.svc.cluster.local svc.cluster.local"
+
+
 def test_the_local_server_takes_the_place_of_servers_and_search_domains_and_options_stay(file):
     before = ResolvConf(str(file)).change("127.0.0.1")
     assert before == Original(("10.96.0.10",), ("default.svc.cluster.local", "svc.cluster.local"))
-    assert in_force(file.read_bytes()) == ["nameserver 127.0.0.1", "options ndots:5 edns0"]
+    assert in_force(file.read_bytes()) == ["nameserver 127.0.0.1", SEARCHED, "options ndots:5 edns0"]
     assert b"#nameserver 10.96.0.10\n" in file.read_bytes()
+
+
+def test_domains_of_wires_are_searched_behind_those_of_the_workload_each_once(file):
+    ResolvConf(str(file)).change("127.0.0.1", ["mesh.test", "SVC.cluster.local.", "other.test"])
+    ours = ["nameserver 127.0.0.1", SEARCHED, "options ndots:5 edns0", f"{SEARCHED} mesh.test other.test"]
+    assert in_force(file.read_bytes()) == ours
+
+
+def test_domains_that_change_take_the_place_of_the_earlier_ones_and_what_others_wrote_stays(file):
+    conf = ResolvConf(str(file))
+    conf.change("127.0.0.1", ["one.test"])
+    file.write_bytes(file.read_bytes() + b"nameserver 192.0.2.9\n")
+    for domains in (["two.test", "three.test"], []):
+        conf.search("127.0.0.1", domains)
+        searched = read_original(file.read_bytes()).search_domains
+        assert searched == ("default.svc.cluster.local", "svc.cluster.local", *domains)
+    conf.restore()
+    assert file.read_bytes() == USUAL + b"nameserver 192.0.2.9\n"
+
+
+def test_domains_are_not_written_to_a_file_that_is_somebody_else_s_now(file):
+    conf = ResolvConf(str(file))
+    conf.change("127.0.0.1", ["one.test"])
+    file.write_bytes(b"nameserver 192.0.2.9\n")
+    conf.search("127.0.0.1", ["two.test"])
+    assert file.read_bytes() == b"nameserver 192.0.2.9\n"
+
+
+def test_musl_which_passes_over_long_lines_still_searches_where_the_workload_did(file):
+    """A line of 256 bytes or more does not exist for it; the last of those that do counts."""
+    domains = [f"{'d' * 40}{n}.test" for n in range(9)]
+    ResolvConf(str(file)).change("127.0.0.1", domains)
+    lines = file.read_bytes().splitlines(keepends=True)
+    of_musl = read_original(b"".join(line for line in lines if len(line) < 256)).search_domains
+    assert of_musl == ("default.svc.cluster.local", "svc.cluster.local", *domains[:4])
+    assert read_original(file.read_bytes()).search_domains[2:] == tuple(domains)
+
+
+@pytest.mark.parametrize(("host", "own"), [("web.corp.test", ("corp.test",)), ("web", ())])
+def test_a_file_that_names_no_domain_has_that_of_the_host_searched_first_as_before(file, monkeypatch, host, own):
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    file.write_bytes(b"nameserver 10.0.0.1\n")
+    ResolvConf(str(file)).change("127.0.0.1", ["mesh.test"])
+    assert read_original(file.read_bytes()).search_domains == (*own, "mesh.test")
 
 
 @pytest.mark.parametrize("content", ODD)
 def test_it_is_restored_to_the_byte(file, content):
     file.write_bytes(content)
     conf = ResolvConf(str(file))
-    for _ in range(3):
-        conf.change("127.0.0.1")
+    for domains in ((), ("mesh.test",), tuple(f"{'d' * 50}{n}.test" for n in range(9))):
+        conf.change("127.0.0.1", domains)
         assert file.read_bytes() != content
+        conf.search("127.0.0.1", ["other.test"])
         conf.restore()
         assert file.read_bytes() == content
     conf.restore()
@@ -99,7 +148,7 @@ def test_any_content_is_restored_to_the_byte(file, lines):
     hypothesis.assume(not resolv_conf._is_marked(content))  # that is what a crash leaves
     file.write_bytes(content)
     conf = ResolvConf(str(file))
-    conf.change("127.0.0.1")
+    conf.change("127.0.0.1", ["mesh.test"])
     conf.restore()
     assert file.read_bytes() == content
 
@@ -258,6 +307,26 @@ def test_our_part_is_taken_out_of_a_copy_that_somebody_put_in_its_place(file, tm
     assert file.read_bytes() == USUAL + b"# edited\n"
 
 
+def test_a_copy_that_may_be_written_is_made_once_and_by_everybody_read(file, tmp_path):
+    copy = tmp_path / "copy"
+    before = os.umask(0o077)
+    try:
+        copy_if_missing(str(file), str(copy))
+    finally:
+        os.umask(before)
+    assert (copy.read_bytes(), copy.stat().st_mode & 0o777) == (USUAL, 0o644)
+    copy.write_bytes(b"changed\n")
+    copy_if_missing(str(file), str(copy))
+    copy_if_missing("", str(tmp_path / "none"))
+    assert copy.read_bytes() == b"changed\n"
+    assert sorted(os.listdir(tmp_path)) == ["copy", "resolv.conf"]
+
+
+def test_a_copy_that_cannot_be_made_ends_the_client_with_both_names(file, tmp_path):
+    with pytest.raises(InvalidRequest, match=r"NSM_RESOLV_CONF_FROM='.*' cannot be copied to .*: No such file"):
+        copy_if_missing(str(file), str(tmp_path / "no" / "copy"))
+
+
 def test_two_clients_do_not_change_one_file(file):
     one, other = ResolvConf(str(file)), ResolvConf(str(file))
     one.change("127.0.0.1")
@@ -366,6 +435,7 @@ class TestInNamespaces:
             (),
         ),
         (b"search a b\ndomain c d\n", (), ("c",)),
+        (b"search a b\nsearch\n", (), ("a", "b")),
         (b"domain c\nsearch a b\n", (), ("a", "b")),
         (b"#nameserver 10.0.0.1\n; search a\n", (), ()),
     ],

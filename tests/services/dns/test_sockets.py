@@ -222,9 +222,9 @@ async def test_the_file_is_changed_from_the_first_connection_that_brings_dns_to_
         assert (file.read_bytes(), served) == (USUAL, [])
         await local.use("a", ONE)
         changed = file.read_bytes()
-        assert b"\nnameserver 127.0.0.1\noptions ndots:2\n" in changed
+        assert b"\nnameserver 127.0.0.1\nsearch before.test\noptions ndots:2\n" in changed
         (configs,) = served
-        assert configs[""] == [DnsConfig(dns_server_ips=["127.0.0.9"], search_domains=["before.test"])]
+        assert configs == {"": [DnsConfig(dns_server_ips=["127.0.0.9"])], "a": [DnsConfig(dns_server_ips=["10.0.0.1"])]}
         await local.use("b", ONE)
         await local.forget("a")
         assert file.read_bytes() == changed
@@ -235,6 +235,23 @@ async def test_the_file_is_changed_from_the_first_connection_that_brings_dns_to_
         assert file.read_bytes() == changed
         await local.use("c", [])
         assert file.read_bytes() == USUAL
+
+
+async def test_domains_come_and_go_with_the_wires_in_the_wires_order(file, served):
+    """Whichever of them came up first."""
+
+    def searched():
+        return resolv_conf.read_original(file.read_bytes()).search_domains
+
+    async with resolver_at(file) as local:
+        for number in (10, 2, 0):
+            await local.use(f"nsc-{number}", [DnsConfig(search_domains=[f"d{number}.test"])])
+        assert searched() == ("before.test", "d0.test", "d2.test", "d10.test")
+        await local.forget("nsc-2")
+        assert searched() == ("before.test", "d0.test", "d10.test")
+        await local.use("nsc-0", [DnsConfig(search_domains=["new.test"])])
+        assert searched() == ("before.test", "new.test", "d10.test")
+    assert file.read_bytes() == USUAL
 
 
 async def test_a_client_that_ends_without_closing_restores_the_file(file, served):

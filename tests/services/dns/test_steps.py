@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from nsm.apis.connectioncontext import DnsConfig
 from nsm.services.dns.cache import Cache, lifetime_of
-from nsm.services.dns.configs import MOST_DOMAINS, MOST_SERVERS, collected
+from nsm.services.dns.configs import MOST_SERVERS, collected
+from nsm.services.dns.domains import MOST_DOMAINS
 from nsm.services.dns.fanout import PATIENCE, Fanout
 from nsm.services.dns.proxy import answers
 from nsm.services.dns.query import Query, failure, listed

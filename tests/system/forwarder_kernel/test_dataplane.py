@@ -1,6 +1,7 @@
 """Wires in real namespaces: what is made, changed, adopted, removed, and what is refused."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import subprocess
@@ -13,8 +14,9 @@ from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from nsm.chains.core import Conflict, InvalidRequest
 from nsm.chains.elements.kernel import KernelClient
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.ends import wire_of
+from nsm.forwarder_kernel.ends import Wire, wire_of
 from nsm.forwarder_kernel.netlink import Socket
+from nsm.forwarder_kernel.tunnels import Vxlan
 from nsm.mesh import namespaces
 
 pytestmark = pytest.mark.system
@@ -136,6 +138,76 @@ async def test_a_wire_that_was_deleted_by_somebody_is_noticed(hosts, dataplane):
     client.run("ip", "link", "delete", "nsm-1")
     assert not await dataplane.exists(pair)
     await dataplane.remove(pair)
+    assert dataplane.open_namespaces() == 0
+
+
+async def gone(links):
+    """Wait until there are none: the kernel ends a namespace some time after whoever had it last."""
+    async with asyncio.timeout(10):
+        while links():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("who", ["client", "endpoint"])
+async def test_the_wire_of_a_pod_that_is_gone_ends_with_its_namespace_and_does_not_answer_pings(hosts, dataplane, who):
+    """Nobody else had it any more: the pod was deleted, and what holds it is the forwarder."""
+    stays, goes = hosts[0], Host()
+    pair = await dataplane.create(wire(*((stays, goes) if who == "endpoint" else (goes, stays))), "c")
+    os.close(goes.descriptor)
+    assert stays.pings("10.0.0.0" if who == "endpoint" else "10.0.0.1")
+    await dataplane.let_go(pair)
+    await gone(stays.links)
+    await dataplane.remove(pair)
+    assert dataplane.open_namespaces() == 0
+
+
+async def test_an_endpoint_whose_namespace_somebody_else_has_keeps_its_wire(hosts, dataplane):
+    """Its process starts again in a pod that lives, or the namespace has a name: packets pass, the interfaces stay."""
+    client, endpoint = hosts
+    made = wire(client, endpoint)
+    pair = await dataplane.create(made, "c")
+    before = client.links()["nsm-1"]["ifindex"], endpoint.links()["nse-1"]["ifindex"]
+    for _ in range(2):
+        await dataplane.let_go(pair)
+        assert (pair.is_loose, dataplane.open_namespaces()) == (True, 0)
+        assert client.pings("10.0.0.0")
+        ((near, far),) = await dataplane.traffic([pair])
+        assert (near.tx_bytes, near.rx_bytes) == (far.rx_bytes, far.tx_bytes)
+        assert near.rx_packets > 0
+        assert await dataplane.hold_again(pair, made)
+        assert (pair.is_loose, dataplane.open_namespaces()) == (False, 2)
+    await dataplane.change(pair, wire(client, endpoint, src_routes=[Route(prefix="172.16.0.0/12")]))
+    assert (client.links()["nsm-1"]["ifindex"], endpoint.links()["nse-1"]["ifindex"]) == before
+    await dataplane.remove(pair)
+    assert client.links() == endpoint.links() == {}
+
+
+async def test_a_wire_that_was_let_go_is_not_taken_for_that_of_another_namespace(hosts, dataplane):
+    client, endpoint = hosts
+    other = Host()
+    pair = await dataplane.create(wire(client, endpoint), "c")
+    await dataplane.let_go(pair)
+    assert not await dataplane.hold_again(pair, wire(client, other))
+    await dataplane.remove(pair)
+    assert client.links() == endpoint.links() == {}
+    assert dataplane.open_namespaces() == 0
+    os.close(other.descriptor)
+
+
+async def test_the_end_of_a_tunnel_that_was_let_go_can_be_removed(hosts, dataplane):
+    """By the kernel's number for the namespace, whether that is still there or not."""
+    client, lasting, passing = hosts[0], hosts[1], Host()
+    local, remote = ipaddress.ip_address("127.0.0.1"), ipaddress.ip_address("127.0.0.2")
+    for number, endpoint in enumerate((lasting, passing)):
+        pair = wire(client, endpoint, "ETHERNET")
+        tunnel = Vxlan(100 + number, local, 40000 + number, remote, 40000)
+        live = await dataplane.create(Wire(pair.ends[1:], 0, True, tunnel), f"c{number}")
+        assert list(endpoint.links()) == ["nse-1"]
+        await dataplane.let_go(live)
+        if endpoint is passing:
+            os.close(passing.descriptor)
+        await dataplane.remove(live)
+    assert lasting.links() == {}
     assert dataplane.open_namespaces() == 0
 
 

@@ -110,6 +110,23 @@ def test_a_name_of_the_mesh_is_looked_up_through_the_wire_and_the_file_is_as_it_
     assert "restored" in log.read_text()
 
 
+def test_a_name_leads_where_it_led_before_the_wire_whatever_the_wire_knows(mesh, workload, tmp_path):
+    """`web.dev` of a cluster, not of the public: `ndots`, the search list and a dot at the end are the resolver's."""
+    workload.write_bytes(b"nameserver 10.5.0.99\nsearch dev.svc.cluster.local svc.cluster.local\noptions ndots:5\n")
+    log, server_log = tmp_path / "client.log", tmp_path / "server.log"
+    inside, public, mesh_own = "web.dev.svc.cluster.local", "web.dev", "web.dev.mesh.test"
+    names = [f"{inside}=192.0.2.1", f"{public}=192.0.2.2", f"{mesh_own}=192.0.2.3", "shop.mesh.test=192.0.2.4"]
+    with client(mesh, log) as process:
+        assert until(lambda: is_ready(log)), log.read_text()
+        with dns_server(mesh, server_log, *names):
+            assert until(lambda: is_ready(server_log)), server_log.read_text()
+            assert look_up(mesh, "web.dev") == ["192.0.2.1", inside]
+            assert look_up(mesh, "web.dev.") == ["192.0.2.2", public]
+            assert look_up(mesh, "shop") == ["192.0.2.4", "shop.mesh.test"]
+            assert look_up(mesh, "shop.") == []
+        end(process, signal.SIGTERM)
+
+
 def test_a_client_whose_wire_brings_no_dns_restores_what_a_killed_one_left_and_touches_nothing(
     mesh, workload, tmp_path
 ):

@@ -105,6 +105,12 @@ class WebhookConfig(PrometheusConfig):
     sidecars_tell_ready: bool = variable(
         "true", flag, "whether the client images know NSM_READY_FILE; if not, the init images wait for the wires"
     )
+    sidecars_readiness_probe: bool = variable(
+        "false", flag, "whether a pod is Ready only while its clients have all their wires, and the names of these"
+    )
+    sidecars_names: bool = variable(
+        "true", flag, "have names of wires found in pods whose client is not root: it gets a resolv.conf to write"
+    )
     sidecar_user: Json = variable(
         "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
     )
@@ -147,6 +153,8 @@ class WebhookConfig(PrometheusConfig):
             yield "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither"
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
             yield "selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH"
+        if self.sidecars_readiness_probe and not self.sidecars_tell_ready:
+            yield "NSM_SIDECARS_READINESS_PROBE needs client images that know NSM_READY_FILE (NSM_SIDECARS_TELL_READY)"
 
     def recipe(self, *, native: bool) -> Recipe:
         """What is injected in a cluster that can, or cannot, have native sidecars.
@@ -176,4 +184,6 @@ class WebhookConfig(PrometheusConfig):
             native=native and bool(self.container_images),
             tells_ready=self.sidecars_tell_ready,
             served=Served(self.mechanisms, self.domains),
+            readiness_probe=self.sidecars_readiness_probe,
+            names=self.sidecars_names,
         )

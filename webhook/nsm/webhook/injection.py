@@ -13,6 +13,8 @@ from typing import Any
 from .annotation import Asked
 from .images import Image
 from .kinds import Json, annotations_of, listing, mapping
+from .names import variables as names_variables
+from .names import with_names, without_names
 from .podsecurity import (
     IDENTITY_FOLDER,
     Level,
@@ -25,8 +27,22 @@ from .recipe import Recipe
 
 READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
 _READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+_READY_MOUNT: Json = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
 _PATIENCE = 7 * 24 * 3600
 """Seconds after which a client that has no wires yet is started again."""
+_TRY = 3
+"""Seconds for which one startup probe looks for the file: a client that has its wires by then makes no event."""
+_LOOK = """\
+n=0
+until [ -e "$0" ]; do
+  n=$((n+1))
+  if [ $n -gt $1 ]; then
+    cat "$0.why" 2>/dev/null || echo "the client has not reported anything yet; see its log"
+    exit 1
+  fi
+  sleep 0.2
+done"""
+"""What it prints when it fails is what the events of the pod say: what the client waits for."""
 _LISTS = ("initContainers", "containers")
 
 
@@ -56,9 +72,13 @@ def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str
     _put(spec, "initContainers", [*before, *there] if recipe.native else [*there, *before])
     _put(spec, "containers", [*listing(spec, "containers"), *beside])
     _put(spec, "volumes", _joined(listing(spec, "volumes"), clients.volumes()))
+    made = [client["name"] for client in [*before, *beside]]
+    if clients.keeps_names:  # init containers before the client start before there is a copy
+        lists = _LISTS if recipe.native else ("containers",)
+        spec = dict(with_names(spec, READY_VOLUME, clients=made, lists=lists))
     metadata = dict(mapping(bare, "metadata"))
     _put(metadata, "labels", {**recipe.labels, **mapping(metadata, "labels")})
-    marker = {recipe.marker: ",".join(client["name"] for client in [*before, *beside])}
+    marker = {recipe.marker: ",".join(made)}
     _put(metadata, "annotations", {**mapping(metadata, "annotations"), **marker})
     return {**bare, "metadata": metadata, "spec": spec}
 
@@ -68,7 +88,8 @@ def withdraw(template: Json, recipe: Recipe) -> Json:
     gone = _clients(template, recipe).keys() & (marked(template, recipe) | _own_names(recipe))
     if not gone:
         return template
-    spec, metadata = dict(mapping(template, "spec")), dict(mapping(template, "metadata"))
+    spec = dict(without_names(mapping(template, "spec"), READY_VOLUME, _LISTS))
+    metadata = dict(mapping(template, "metadata"))
     for key in _LISTS:
         if key in spec:
             _put(spec, key, [each for each in listing(spec, key) if _name(each) not in gone])
@@ -85,6 +106,9 @@ class _Clients:
     def __init__(self, asked: Asked, recipe: Recipe, level: Level, name: str) -> None:
         self._asked, self._recipe, self._level, self._name = asked, recipe, level, name
         self._is_probed = recipe.native and recipe.tells_ready
+        self._tells = recipe.tells_ready and bool(recipe.images) and (recipe.native or recipe.readiness_probe)
+        self.keeps_names = recipe.keeps_names
+        """Whether the pod gets what a client needs that is not root, so that names of wires are found."""
 
     def before(self) -> list[Json]:
         """Those among the init containers."""
@@ -100,22 +124,25 @@ class _Clients:
         """What they mount."""
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
-        return [*sockets, *([_READY] if self._is_probed else [])]
+        return [*sockets, *([_READY] if self._tells or self.keeps_names else [])]
 
     def _keeping(self, image: Image) -> Json:
-        return self._container(image, () if self._recipe.init_images and not self._is_probed else self._recipe.images)
+        takes = () if self._recipe.init_images and not self._is_probed else self._recipe.images
+        container = self._container(image, takes)
+        if self._tells:
+            container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": _file(image)}]
+        if self._tells and not self.keeps_names:
+            container["volumeMounts"] = [*container["volumeMounts"], _READY_MOUNT]
+        if self._tells and self._recipe.readiness_probe:
+            container["readinessProbe"] = {**_looks_for(image, seconds=0), "periodSeconds": 5, "timeoutSeconds": 5}
+        return container
 
     def _native(self, image: Image) -> Json:
         """An init container that goes on running, and lets the next one start when its wires are up."""
         container = {**self._keeping(image), "restartPolicy": "Always"}
         if self._is_probed:
-            file = f"{READY_FOLDER}/{image.container}-has-wires"
-            container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": file}]
-            mount = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
-            container["volumeMounts"] = [*container["volumeMounts"], mount]
-            # cat, since its error is what the pod's events show
-            often = {"periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": _PATIENCE}
-            container["startupProbe"] = {"exec": {"command": ["cat", file]}, **often}
+            often = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": _PATIENCE // _TRY}
+            container["startupProbe"] = {**_looks_for(image, seconds=_TRY), **often}
         return container
 
     def _container(self, image: Image, takes_devices: tuple[Image, ...]) -> Json:
@@ -129,7 +156,7 @@ class _Clients:
             "imagePullPolicy": "IfNotPresent",
             "env": self._variables(),
             "resources": {"limits": limits, "requests": dict(self._recipe.requests)},
-            "volumeMounts": socket_mounts(),
+            "volumeMounts": [*socket_mounts(), *([_READY_MOUNT] if self.keeps_names else [])],
             **({"securityContext": context} if context else {}),
         }
 
@@ -141,8 +168,17 @@ class _Clients:
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": self._recipe.url_variable, "value": self._asked.value},
             {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
+            *(names_variables(READY_FOLDER) if self.keeps_names else []),
         ]
         return [*configured, *(variable for variable in own if variable["name"] not in names)]
+
+
+def _file(image: Image) -> str:
+    return f"{READY_FOLDER}/{image.container}-has-wires"
+
+
+def _looks_for(image: Image, *, seconds: int) -> Json:
+    return {"exec": {"command": ["sh", "-c", _LOOK, _file(image), str(5 * seconds)]}}
 
 
 def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:

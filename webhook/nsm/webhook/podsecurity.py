@@ -55,8 +55,8 @@ def socket_mounts() -> list[Json]:
 def security_context(level: Level, user: Json) -> Json:
     """What a client's container does without, and as whom it runs.
 
-    Nobody demands anything below `restricted`, and root (`user` is 0, or empty and the image's) may want to write
-    resolv.conf. A user who is not root cannot, and so does without all of it, everywhere.
+    Nobody demands anything below `restricted`, and root (`user` is 0, or empty and the image's) may want to write the
+    kubelet's resolv.conf. A user who is not root cannot, and so does without all of it, everywhere (see `names`).
     """
     is_nobody = bool(user.get("runAsUser"))
     if level is not Level.RESTRICTED and not is_nobody:

@@ -40,6 +40,18 @@ class Recipe:
     """What the cluster's clients, managers and forwarders can do; what they cannot is refused."""
     tells_ready: bool = True
     """Whether `images` tell by a file that their wires are up (``NSM_READY_FILE``), or `init_images` must wait."""
+    readiness_probe: bool = False
+    """Whether a pod is Ready only while its clients have all their wires."""
+    names: bool = True
+    """Whether pods get a resolv.conf that their clients may write (``NSM_RESOLV_CONF_FROM``)."""
+
+    @property
+    def keeps_names(self) -> bool:
+        """Whether clients need help with names: root does not, and it has to be our own that ask first."""
+        asks_first = self.native or bool(self.init_images)
+        is_off = ("NSM_LOCAL_DNS_SERVER_ENABLED", "false") in self.variables
+        is_ours = self.names and self.tells_ready and bool(self.images)
+        return is_ours and asks_first and not is_off and self.user.get("runAsUser") != 0
 
     @property
     def marker(self) -> str:

@@ -149,7 +149,7 @@ def nsmgr(
             Connect(
                 client(
                     name,
-                    [ReceiveReturned(passes_on=True), SendDescriptors()],
+                    [ReceiveReturned(passes_on=True, forgets=True), SendDescriptors()],
                     RemoteNetworkService(pool),
                     policies=answer_policies,
                     limits=limits,
@@ -168,7 +168,7 @@ def nsmgr(
             LimitWatches(limits),
             RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            RegistryAuthorize(server_policies, trust),
+            RegistryAuthorize(server_policies, trust, keeps_owners=registry_url is None, endpoints=known_endpoints),
             allowed,
             Quota(quotas),
             ExpireServices(known_endpoints, service_lifetime),

@@ -83,6 +83,7 @@ def memory_registry(
     quotas = Quotas(limits, is_registry=True)
     allowed = allow_services(identity, registration)
     records: Memory[NetworkServiceEndpoint] = Memory()
+    provided = RegistryChain([records])
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [
             CheckRecord(ENDPOINTS, limits),
@@ -104,10 +105,10 @@ def memory_registry(
             LimitWatches(limits),
             RegistryUpdatePath(identity),
             RegistryBegin(),
-            RegistryAuthorize(policies, trust),
+            RegistryAuthorize(policies, trust, endpoints=provided),
             allowed,
             Quota(quotas),
-            ExpireServices(RegistryChain([records]), service_lifetime),
+            ExpireServices(provided, service_lifetime),
             SetPayload(),
             Memory(),
         ]

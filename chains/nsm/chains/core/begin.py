@@ -27,7 +27,7 @@ for it is in there), so an element's `close` takes its own entries out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -224,6 +224,15 @@ class _Events:
     async def close(self) -> None:
         entry = self._entry
         await asyncio.shield(entry.begin.run_event(entry, lambda entry: entry.close()))
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        entry = self._entry
+
+        async def in_turn(entry: _Entry) -> None:
+            if entry.wanted is not None:
+                await work()
+
+        await asyncio.shield(entry.begin.run_event(entry, in_turn))
 
 
 def merge_with_returned(returned: Connection, requested: Connection, current: Connection) -> Connection:

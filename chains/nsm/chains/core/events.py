@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from nsm.apis.connection import Connection, State
@@ -43,4 +43,8 @@ class EventFactory(Protocol):
 
     async def close(self) -> None:
         """Close the connection; does nothing if it is unknown."""
+        ...
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` when no event of the connection is on its way; nothing if it is not there any more."""
         ...

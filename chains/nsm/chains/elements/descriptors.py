@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INODE_URL, KERNEL
@@ -30,6 +31,9 @@ from nsm.chains.core import (
     shown_url,
 )
 from nsm.chains.core.named_files import mechanisms_of, refuse_paths
+
+from .idle import hold
+from .mechanism_translation import MechanismTranslation
 
 ARRIVAL_TIMEOUT = 2.0
 """Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
@@ -74,7 +78,7 @@ class ReturnDescriptors(Element):
 
 
 class ReceiveDescriptors(Element):
-    """For a server chain: take the namespaces that a request names; they stay open as long as the connection lives.
+    """For a server chain: take the namespaces that a request names; they are closed while nobody asks for anything.
 
     A caller names a namespace by a descriptor that it sends, and may send those that it is entitled to: see
     `Received.check_namespace`, which also says what `unchecked` means. Who `passes_on` has looked at that itself.
@@ -87,7 +91,7 @@ class ReceiveDescriptors(Element):
         self._passes_on, self._most = passes_on, (limits or Limits()).namespaces
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer; back in the request if it fails."""
+        """Translate ``inode:`` to ``file:`` on the way in, and back in the answer and in the request."""
         mechanisms = mechanisms_of(call.request)
         self._count(mechanisms)
         if call.peer is not None:
@@ -98,9 +102,13 @@ class ReceiveDescriptors(Element):
         except BaseException:  # the call may go to somebody else next
             self._taken.name_as_peer(call.live, mechanisms_of(call.request))
             raise
-        self._taken.name_as_peer(call.live, [connection.mechanism])
+        self._taken.name_as_peer(call.live, [connection.mechanism, *mechanisms_of(call.request)])
         self._taken.keep(call.live, [connection.mechanism])
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
+
+    async def _let_go(self, store: Store) -> None:
+        self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate, and let go of the files in the end."""
@@ -119,12 +127,24 @@ class ReceiveDescriptors(Element):
 class ReceiveReturned(Element):
     """For a client chain: take the namespace that the answer names.
 
-    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets.
+    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. It stays
+    open as long as the connection lives, unless the chain is known to need its name only until the answer is given:
+    then it is closed while nobody asks anything of the connection. That is so if nobody in the chain remembers the name
+    (`forgets`), or if `far_side` alone does.
     """
 
-    def __init__(self, *, unchecked: bool = False, passes_on: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        unchecked: bool = False,
+        passes_on: bool = False,
+        far_side: MechanismTranslation | None = None,
+        forgets: bool = False,
+    ) -> None:
+        self._lets_go = forgets or far_side is not None
         self._taken = _Taken("returned descriptors", unchecked=unchecked)
         self._passes_on = _always if passes_on else None
+        self._far_side = far_side
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` back to the peer's name on the way out, ``inode:`` to ``file:`` in the answer."""
@@ -139,7 +159,14 @@ class ReceiveReturned(Element):
             if call.inbox is not None:
                 for key in call.named:
                     call.inbox.settle(*key)
+        if self._lets_go:
+            hold(call.live, self, partial(self._let_go, call.live))
         return connection
+
+    async def _let_go(self, store: Store) -> None:
+        if self._far_side is not None:
+            self._taken.name_as_peer(store, [self._far_side.kept(store)])
+        self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Translate back, and let go of the files."""

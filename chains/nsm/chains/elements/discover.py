@@ -39,8 +39,8 @@ class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
     The candidates are in ``call.candidates``, best first, and what share each of them gets in ``call.weights``; an
-    endpoint that was named is the target at once. A call that has a target already is passed on as it is. Raises
-    `NotFound`.
+    endpoint that was named is the target at once. The connection gets the service's payload. A call that has a target
+    already is passed on as it is. Raises `NotFound`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Discover(Element):
         """Set the candidates, or the target."""
         if call.target is None:
             if name := call.connection.network_service_endpoint_name:
-                endpoint = await self._named(name, call)
+                endpoint = await self._named_for(name, call)
                 if call.connection.network_service not in endpoint.network_service_names:
                     raise NotFound(f"endpoint {name!r} does not provide {call.connection.network_service!r}")
                 call.target = endpoint.url
@@ -78,6 +78,14 @@ class Discover(Element):
             if endpoint.name == name:
                 return endpoint
         raise NotFound(f"network service endpoint {name!r} is not found")
+
+    async def _named_for(self, name: str, call: Call) -> NetworkServiceEndpoint:
+        """The endpoint of that name, for a connection that carries what the service carries."""
+        if call.connection.payload:
+            return await self._named(name, call)
+        service, endpoint = await together(find_service(self._services, call), self._named(name, call))
+        call.connection.payload = service.payload
+        return endpoint
 
     async def _fitting(self, call: Call) -> tuple[Sequence[NetworkServiceEndpoint], Sequence[int]]:
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])

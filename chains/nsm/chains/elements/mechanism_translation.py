@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism
-from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.core import Call, Element, Handler, Key, Store
 
 
 class MechanismTranslation(Element):
@@ -42,4 +42,8 @@ class MechanismTranslation(Element):
 
     def far_side(self, call: Call) -> Mechanism | None:
         """The mechanism that was chosen on the far side of the call's connection."""
-        return call.live.get(self._far)
+        return self.kept(call.live)
+
+    def kept(self, store: Store) -> Mechanism | None:
+        """That of a connection that no call is about."""
+        return store.get(self._far)

@@ -22,6 +22,8 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NOBODY, IdPatterns, claims_of
 
+from .idle import close_now
+
 
 class RemoteEvents(Protocol):
     """Opens the monitor of the component at a target."""
@@ -157,6 +159,7 @@ class Monitor(Element):
         for connection_id, store in self._downstream.pop(target, {}).items():
             store.put(UNHEARD, target)
             self._set_down(connection_id)
+            close_now(store)
 
     def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:
         known = self._concerned(target, theirs)
@@ -175,11 +178,12 @@ class Monitor(Element):
             self._update(changed)
 
     def _concerned(self, target: str, theirs: Connection) -> Connection | None:
-        """Our connection that an event from further on is about."""
+        """Our connection that an event from further on is about: a path with several endpoints may pass here twice."""
         for segment in theirs.path.path_segments if theirs.path is not None else ():
             if segment.id in self._downstream.get(target, ()):
                 known = self._connections.get(segment.id)
-                return known if known is not None and _concerns(known, theirs) else None
+                if known is not None and _concerns(known, theirs):
+                    return known
         return None
 
 

@@ -6,11 +6,18 @@ import asyncio
 import time
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, Store
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, reselect_everything
 from nsm.chains.logs import log
 
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
 """Seconds to wait after the first refresh that failed, and at most."""
+GRACE = 6.0
+"""Seconds for which the endpoint, or the forwarder, has to be unknown: after a restart of the registry all that is
+there registers again within that time (`nsm.chains.registry.heal`)."""
+
+_OF_A_SERVICE = "network service '"
+"""Begins what is said of a service that is not there: its endpoint may be, and the wire with it."""
 
 _SOONEST = 0.2
 """Seconds: the tokens of a path may be of the past, where nobody checks them."""
@@ -22,15 +29,20 @@ class Refresh(Element):
     The part is a third for a path of one segment, else 0.2 to 0.4: the further a component is from the client, the
     later it asks, so that usually the client's refresh comes first and carries everybody. A refresh that fails is
     tried again, with growing pauses, until it succeeds or the connection is closed.
+
+    If for `GRACE` seconds the answer is that the connection's endpoint or forwarder is not there, it has gone and may
+    be back under another name: the mesh is asked to choose anew.
     """
 
     def __init__(self) -> None:
         self._timer: Key[None] = Key("refresh")
+        self._gone: Key[float] = Key("not found since")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the clock anew after a success."""
         store = call.live
         connection = await rest.request(call)
+        store.pop(self._gone)
         self._schedule(store, max(_SOONEST, refresh_after(connection, time.time())))
         return connection
 
@@ -45,11 +57,38 @@ class Refresh(Element):
 
     async def _refresh(self, store: Store, backoff: Backoff) -> None:
         try:
-            await store.events.request()
+            await self._request(store)
         except MeshError as error:
             pause = backoff.next()
             log.warning("refresh failed", connection=store.connection_id, error=str(error), again_in_s=pause)
             self._schedule(store, pause, backoff)
+
+    async def _request(self, store: Store) -> None:
+        """Ask for what there was; choose anew if that has not been there for too long."""
+        now = asyncio.get_running_loop().time()
+        try:
+            await store.events.request()
+        except NotFound as error:
+            if not says_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
+                raise
+            log.warning(
+                "endpoint or forwarder not found: asking the mesh to choose again",
+                connection=store.connection_id,
+                error=str(error),
+            )
+            await store.events.request(reselect=_reselect)
+
+
+def says_gone(error: MeshError) -> bool:
+    """Whether an answer to a refresh says that the endpoint or the forwarder of the connection is not there."""
+    return isinstance(error, NotFound) and not error.detail.startswith(_OF_A_SERVICE)
+
+
+def _reselect(request: NetworkServiceRequest) -> None:
+    """Choose anew, and leave out whom the endpoint that is gone had asked for names."""
+    reselect_everything(request)
+    if request.connection is not None and request.connection.context is not None:
+        request.connection.context.dns_context = None
 
 
 def refresh_after(connection: Connection, now: float) -> float:

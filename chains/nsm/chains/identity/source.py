@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from cryptography import x509
@@ -26,17 +26,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 5.0, 1.25
 
 
 @asynccontextmanager
-async def identity_from(workload_api: str, *, token_lifetime: float) -> AsyncIterator[Identity]:
+async def identity_from(
+    workload_api: str, *, token_lifetime: float, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[Identity]:
     """The identity that the Workload API at `workload_api` gives to this process, kept up to date.
 
-    Waits, and says so in the log, until there is one. Raises `InvalidRequest` if `workload_api` is no URL of a socket.
+    Waits, and says so in the log and to `tell`, until there is one. Raises `InvalidRequest` if `workload_api` is no
+    URL of a socket.
     """
     channel = _channel(workload_api)
     identity = Identity(token_lifetime=token_lifetime)
     ready = asyncio.Event()
     try:
         async with Tasks("identity") as tasks:
-            tasks.spawn(_follow(channel, workload_api, identity, ready), name="Workload API")
+            tasks.spawn(_follow(channel, workload_api, identity, ready, tell), name="Workload API")
             await ready.wait()
             yield identity
     finally:
@@ -53,7 +56,9 @@ def _channel(url: str) -> Channel:
     raise InvalidRequest(f"SPIFFE_ENDPOINT_SOCKET={url!r} is no URL of a socket; write unix:///path or tcp://ip:port")
 
 
-async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio.Event) -> None:
+async def _follow(
+    channel: Channel, url: str, identity: Identity, ready: asyncio.Event, tell: Callable[[str], None]
+) -> None:
     backoff, told = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE, factor=_GROWTH), ""
     while True:
         try:
@@ -72,6 +77,8 @@ async def _follow(channel: Channel, url: str, identity: Identity, ready: asyncio
         if reason != told:  # and not each time: it is asked again and again
             event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"
             log.warning(event, socket=url, reason=reason)
+            if not ready.is_set():
+                tell(f"{event}: {reason}")
             told = reason
         await asyncio.sleep(backoff.next())
 

@@ -10,7 +10,7 @@ from nsm.apis.connectioncontext import DnsConfig
 from nsm.chains.reading import Field, read_json
 
 _SERVERS, _DOMAINS = "dns_server_ips", "search_domains"
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE | re.ASCII)
 _LONGEST_NAME, _LONGEST_ADDRESS = 253, 64
 _EXAMPLE = '[{"dns_server_ips": ["10.0.0.53"], "search_domains": ["example.org"]}]'
 

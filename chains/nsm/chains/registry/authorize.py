@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from nsm.apis import codec
-from nsm.apis.registry import NetworkService
+from nsm.apis.payloads import IP
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Key, Peer, R, Refused, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.policy import (
     NO_TRUST,
@@ -22,6 +24,7 @@ from nsm.chains.policy import (
     told,
 )
 
+from .provided import is_provided
 from .taken_names import KeptNames, Names, origin_of
 
 
@@ -38,9 +41,11 @@ class RegistryAuthorize(RegistryElement[R]):
 
     The owner of a name is who registered it first: `call.owner`, as far back in the path as `trust` lets those on it
     vouch for others. It is kept with the registration, so it ends with it. A network service may be registered by
-    others too as long as they say the same of it: several endpoints with identities of their own provide it.
-    Find is not checked. Stands behind the chain's begin element; one whose `keeps_owners` is False needs none, and
-    leaves names to a store that knows their owners.
+    others too as long as they say the same of it: several endpoints with identities of their own provide it. While
+    none of `endpoints` does, anybody may give it another payload; it is theirs then, unless the owner gave it matches,
+    which only the owner changes.
+    Find is not checked. Stands behind the chain's begin element. One whose `keeps_owners` is False leaves owners to
+    whoever stores the record: one place knows them, or a name stays taken in one that has been freed in another.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class RegistryAuthorize(RegistryElement[R]):
         trust: Trust = NO_TRUST,
         *,
         keeps_owners: bool = True,
+        endpoints: RegistryHandler[NetworkServiceEndpoint] | None = None,
         names: Names | None = None,
     ) -> None:
         """`names` gives the names that are taken where a store knows them; policies in files may look at them."""
@@ -56,7 +62,8 @@ class RegistryAuthorize(RegistryElement[R]):
         self._trust = trust
         self._keeps_owners = keeps_owners and self._policies.client_allowed
         self._owner: Key[_Owner] = Key("owner")
-        self._names = names or (KeptNames() if keeps_owners and self._policies.files else None)
+        self._endpoints = endpoints
+        self._names = names or (KeptNames() if self._policies.files else None)
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Raise `Refused` if a policy says no or the name is somebody else's."""
@@ -65,8 +72,8 @@ class RegistryAuthorize(RegistryElement[R]):
         await self._check(call, call.peer, closing=False)
         asked = codec.clone(call.record)
         record = await rest.register(call)
-        if self._keeps_owners and call.live.get(self._owner) is None:
-            call.live.put(self._owner, _Owner(call.owner, asked))
+        if self._keeps_owners:
+            self._own(call, asked)
         if isinstance(self._names, KeptNames):
             self._names.keep(call, record)
         return record
@@ -77,11 +84,22 @@ class RegistryAuthorize(RegistryElement[R]):
             await self._check(call, call.peer, closing=True)
         await rest.unregister(call)
 
+    def _own(self, call: RegistryCall[R], asked: R) -> None:
+        """The name is the caller's now, unless it is a service that the caller only repeats, or that has matches."""
+        owner = call.live.get(self._owner)
+        if owner is not None and owner.identities != call.owner:
+            if not difference(asked, owner.record):
+                return
+            if _has_matches(owner.record):
+                call.live.put(self._owner, _Owner(owner.identities, asked))
+                return
+        call.live.put(self._owner, _Owner(call.owner, asked))
+
     async def _check(self, call: RegistryCall[R], peer: Peer, *, closing: bool) -> None:
         tokens = call.path.tokens[: call.path.index + 1]
         call.owner = await owner_of(tokens, call.path.index, peer, self._trust)
         call.origin = call.owner[-1]
-        reason = self._refusal(call, Path(tokens, call.path.index, peer), closing=closing)
+        reason = await self._refusal(call, Path(tokens, call.path.index, peer), closing=closing)
         if reason is None and self._policies.files:
             document = self._document(call, tokens, peer)
             reason = await self._policies.refusal_by_files(document, peer, origin=call.origin, closing=closing)
@@ -95,21 +113,32 @@ class RegistryAuthorize(RegistryElement[R]):
             call.record.name, tokens, call.path.index, peer, owner=call.origin, owners=owners
         )
 
-    def _refusal(self, call: RegistryCall[R], path: Path, *, closing: bool) -> str | None:
+    async def _refusal(self, call: RegistryCall[R], path: Path, *, closing: bool) -> str | None:
         if not self._policies:
             return None
-        return self._policies.refusal_of_caller(path, closing=closing) or self._foreign(call, closing=closing)
+        return self._policies.refusal_of_caller(path, closing=closing) or await self._foreign(call, closing=closing)
 
-    def _foreign(self, call: RegistryCall[R], *, closing: bool) -> str | None:
+    async def _foreign(self, call: RegistryCall[R], *, closing: bool) -> str | None:
         owner = call.live.get(self._owner) if self._keeps_owners else None
         if owner is None or owner.identities == call.owner:
             return None
-        if not closing and _says_the_same(call.record, owner.record):
-            return None
+        other = "" if closing else difference(call.record, owner.record)
+        if isinstance(call.record, NetworkService):
+            if not closing and not other:
+                return None
+            is_bound = _has_matches(owner.record) and (closing or not _has_same_matches(call.record, owner.record))
+            if not is_bound and not await self._is_provided(call.record.name):
+                return None
+        if other:
+            taken = taken_service(call.record.name, told(owner.identities), f"{told(call.owner)} says {other}")
+            return taken + how_to_provide(owner.record)
         return (
             f"client_allowed: {call.record.name!r} was registered by {told(owner.identities)}; "
             f"this call is of {told(call.owner)}{'' if closing else how_to_provide(owner.record)}"
         )
+
+    async def _is_provided(self, service: str) -> bool:
+        return self._endpoints is None or await is_provided(self._endpoints, service)
 
 
 class RegistryAuthorizeClient(RegistryElement[R]):
@@ -154,10 +183,24 @@ def how_to_provide(registered: object) -> str:
     )
 
 
-def _says_the_same(record: object, registered: object) -> bool:
-    return (
-        isinstance(record, NetworkService)
-        and isinstance(registered, NetworkService)
-        and (record.payload or "IP") == (registered.payload or "IP")
-        and record.matches == registered.matches
-    )
+def difference(record: Any, registered: Any) -> str:
+    """What `record` says of a network service otherwise than it was registered; empty if nothing."""
+    if not isinstance(record, NetworkService) or not isinstance(registered, NetworkService):
+        return ""
+    says, was = record.payload or IP, registered.payload or IP
+    if says != was:
+        return f"payload {says}, it has payload {was}"
+    return "" if _has_same_matches(record, registered) else "other matches"
+
+
+def taken_service(name: str, owner: str, other: str) -> str:
+    """Why a service cannot be registered as something else."""
+    return f"client_allowed: network service {name!r} was registered by {owner}; {other}"
+
+
+def _has_matches(registered: object) -> bool:
+    return isinstance(registered, NetworkService) and bool(registered.matches)
+
+
+def _has_same_matches(record: Any, registered: Any) -> bool:
+    return bool(record.matches == registered.matches)

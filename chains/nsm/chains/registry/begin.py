@@ -9,7 +9,7 @@ registration here also if it fails further on, where it will expire; only a call
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Generic
 
@@ -161,6 +161,13 @@ class _Events(Generic[R]):
 
     async def close(self) -> None:
         await asyncio.shield(self._entry.begin.run_event(self._entry, lambda entry: entry.unregister()))
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        async def in_turn(entry: _Entry[R]) -> None:
+            if entry.wanted is not None:
+                await work()
+
+        await asyncio.shield(self._entry.begin.run_event(self._entry, in_turn))
 
 
 def _to_repeat(record: R, name: str) -> R:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Key, MeshError, RegistryCall, RegistryElement, RegistryHandler, Store
+from nsm.chains.core import Key, RegistryCall, RegistryElement, RegistryHandler, Store
+
+from .provided import is_provided
 
 LIFETIME = 24 * 3600.0
 """Seconds; some clients register a service once and leave it to its endpoints."""
@@ -35,18 +37,7 @@ class ExpireServices(RegistryElement[NetworkService]):
         store.schedule(self._timer, when, lambda: self._end(store, service))
 
     async def _end(self, store: Store, service: str) -> None:
-        if await self._is_provided(service):
+        if await is_provided(self._endpoints, service):
             self._set_clock(store, service)
         else:
             await store.events.close()
-
-    async def _is_provided(self, service: str) -> bool:
-        """Whether it is, for all that we know: a registry that cannot be asked takes nothing away."""
-        query = NetworkServiceEndpoint(network_service_names=[service])
-        try:
-            async for batch in self._endpoints.find(RegistryCall(query)):
-                if any(not found.deleted for found in batch):
-                    return True
-        except MeshError:
-            return True
-        return False

@@ -190,7 +190,13 @@ def _forwarder(mesh: Mesh) -> Endpoint:
             Connect(
                 client(
                     FORWARDER,
-                    [far_side, OfferKernel(), FilterMechanisms(), ReceiveReturned(), SendDescriptors()],
+                    [
+                        far_side,
+                        OfferKernel(),
+                        FilterMechanisms(),
+                        ReceiveReturned(far_side=far_side),
+                        SendDescriptors(),
+                    ],
                     RemoteNetworkService(pool),
                 )
             ),

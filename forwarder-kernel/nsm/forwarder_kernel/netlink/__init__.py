@@ -1,6 +1,7 @@
 """The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
 
 from .changes import Changes
+from .elsewhere import delete_link_there
 from .encoding import Address, Interface, Message, Network
 from .messages import (
     LinkEnd,
@@ -55,6 +56,7 @@ __all__ = [
     "create_wireguard",
     "delete_group",
     "delete_link",
+    "delete_link_there",
     "keep_asking",
     "metric_of",
     "remove_address",

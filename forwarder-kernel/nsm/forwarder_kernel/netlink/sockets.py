@@ -13,6 +13,7 @@ from typing import Any
 
 from nsm.chains.core import MeshError
 
+from .elsewhere import get_link_there, get_number, give_number, number_in
 from .encoding import HEADER, Address, Message
 from .messages import (
     RouteAnswer,
@@ -120,6 +121,18 @@ class Socket:
         if fault is not None:
             raise fault
 
+    def number_of(self, namespace: int) -> int:
+        """The number by which this socket's namespace knows another one, whose open descriptor it gets.
+
+        Raises `NetlinkError` if the kernel gives none.
+        """
+        self.apply([give_number(namespace)])
+        answer = self._ask(get_number(namespace))
+        number = number_in(answer) if isinstance(answer, bytes) else -1
+        if number < 0:
+            raise NetlinkError("number a namespace", self._where, errno.EOPNOTSUPP)
+        return number
+
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
         data = self._ask(get_link(name=name, index=index))
@@ -129,9 +142,9 @@ class Socket:
         """Whether there is a link of that index."""
         return not isinstance(self._ask(get_link(index=index)), int)
 
-    def traffic(self, index: int) -> Traffic | None:
-        """What has passed the link of that index, or None if there is none."""
-        data = self._ask(get_link(index=index))
+    def traffic(self, index: int, namespace: int | None = None) -> Traffic | None:
+        """What has passed the link of that index, or None if there is none; in the namespace of a number, if given."""
+        data = self._ask(get_link(index=index) if namespace is None else get_link_there(index, namespace))
         if isinstance(data, int):
             return None
         rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_drops, tx_drops = statistics_in(data)

@@ -9,12 +9,13 @@ import dns.exception
 import dns.name
 
 from nsm.apis.connectioncontext import DnsConfig
-from nsm.chains.model.dns import is_domain, is_server
+from nsm.chains.model.dns import is_server
 
+from .domains import searched
 from .query import Answer, Query, Rest
 
-MOST_SERVERS, MOST_DOMAINS = 16, 32
-"""An endpoint is not trusted to name more: each server is asked each time."""
+MOST_SERVERS = 16
+"""An endpoint is not trusted to name more: each is asked each time."""
 
 
 class UseConfigs:
@@ -33,9 +34,8 @@ def collected(configs: Iterable[Sequence[DnsConfig]], own: str) -> tuple[tuple[s
     """Servers and search domains, each once, in the order of the connections; what is none is left out."""
     flat = [config for several in configs for config in several]
     servers = dict.fromkeys(s for config in flat for s in config.dns_server_ips if is_server(s) and s != own)
-    domains = dict.fromkeys(d.lower().removesuffix(".") for config in flat for d in config.search_domains)
-    names = [name for domain in domains if is_domain(domain) and (name := _name(domain)) is not None]
-    return tuple(servers)[:MOST_SERVERS], tuple(names)[:MOST_DOMAINS]
+    names = [name for domain in searched(flat) if (name := _name(domain)) is not None]
+    return tuple(servers)[:MOST_SERVERS], tuple(names)
 
 
 def _name(domain: str) -> dns.name.Name | None:

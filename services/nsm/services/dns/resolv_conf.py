@@ -1,5 +1,9 @@
 """The file that says where names are looked up: changed while a wire brings DNS, restored to the byte afterwards.
 
+Only servers and the end of the search list change. Searching stays with the resolver of the workload, which alone
+knows whether a name was written with a dot at its end, and goes by its own rules (`ndots`, other options, LOCALDOMAIN):
+a name that it found without the wire it finds as before, and the domains of wires come last.
+
 What the file held is kept in itself, each line behind a ``#``, between two marks (comments that begin with ``;``, as
 none of those lines does); so the next process can restore it after a crash. It is always written in place: it may be
 a bind mount, its owner and mode are not ours, and a symlink stays one. Whoever has changed it holds a lock on it
@@ -15,22 +19,30 @@ import errno
 import fcntl
 import os
 import re
+import socket
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nsm.chains.core import InvalidRequest
 from nsm.chains.model.dns import is_server
 
 _BEGIN = b"; nsm: begin. The commented lines are what this file was; they come back when the client of the mesh ends.\n"
 _MIDDLE = b"; nsm: until then the client's own server answers, at "
+_SEARCHED = b"; nsm: the domains of wires, behind the workload's own; of several such lines the last one counts\n"
 _END = b"; nsm: end\n"
 _CUT = b"\n; nsm: cut\n"
 _PART = re.compile(
     rb"^%b(?P<commented>.*?)^%b(?P<address>[^\n]*)\n(?P<ours>.*?)^%b" % tuple(map(re.escape, (_BEGIN, _MIDDLE, _END))),
     re.MULTILINE | re.DOTALL,
 )
+_OUR_SEARCH = re.compile(rb"^%bsearch [^\n]*\n" % re.escape(_SEARCHED), re.MULTILINE)
 _LEFT_BY_UPSTREAM = re.compile(rb"(?P<commented>(#[^\n]*\n)+)\n(?P<ours>([^#\n][^\n]*(\n|\Z))+)")
 _SEARCH = (b"search", b"domain")
+_EVERYBODY_READS = 0o644
+_LONGEST_LINE = 254
+"""Bytes of a line without its end that musl reads; it passes over a longer one as a whole (get_resolv_conf)."""
 
 
 class ResolvConfError(Exception):
@@ -57,8 +69,10 @@ class ResolvConf:
         self._file: int | None = None
         """Open, and locked, while it is changed."""
 
-    def change(self, server: str) -> Original | None:
-        """Have names looked up at the address `server` (port 53); returns where they were looked up before.
+    def change(self, server: str, domains: Sequence[str] = ()) -> Original | None:
+        """Have names looked up at the address `server` (port 53), and searched in `domains` too, behind its own.
+
+        Returns where they were looked up before.
 
         What a crashed process, or upstream's client, left is restored first. None: there is no such file, and it is
         not made, since without one names are looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be
@@ -70,12 +84,24 @@ class ResolvConf:
             return None
         try:
             content = _as_before_upstream(_recovered(_read(file)), server)
-            _write(file, _changed(content, server))
+            _write(file, _changed(content, server, domains))
         except OSError as error:
             os.close(file)
             raise self._refused(error) from None
         self._file = file
         return read_original(content)
+
+    def search(self, server: str, domains: Sequence[str]) -> None:
+        """Have names searched in `domains` from now on, in place of those that `change` was given.
+
+        Does nothing if the file is not ours any more. Raises `ResolvConfError` if it cannot be written.
+        """
+        if self._file is None or not self.is_ours():
+            return
+        try:
+            _write(self._file, _changed(_recovered(_read(self._file)), server, domains))
+        except OSError as error:
+            raise self._refused(error) from None
 
     def restore(self) -> None:
         """Undo the change; does nothing if there is none. Raises `ResolvConfError` if our part is to stay."""
@@ -149,31 +175,78 @@ class ResolvConf:
         return ResolvConfError(f"{self.path} cannot be changed: {reason}")
 
 
+def copy_if_missing(source: str, path: str) -> None:
+    """Have a file at `path` that we may write, for those who are to read it in the place of `source`.
+
+    An empty `source` is none. Raises `InvalidRequest` if it cannot be copied: who waits for the file would not start.
+    """
+    if not source or os.path.exists(path):
+        return
+    fresh = f"{path}.new"
+    try:
+        with open(fresh, "wb") as file:
+            file.write(Path(source).read_bytes())
+        os.chmod(fresh, _EVERYBODY_READS)
+        os.rename(fresh, path)
+    except OSError as error:
+        raise InvalidRequest(
+            f"NSM_RESOLV_CONF_FROM={source!r} cannot be copied to NSM_RESOLV_CONF_PATH={path!r}: {error.strerror}"
+        ) from None
+
+
 def read_original(content: bytes) -> Original:
     """Servers and search domains of a resolv.conf; of several `search` or `domain` lines the last one counts."""
     servers: list[str] = []
     domains: list[str] = []
     for line in content.splitlines():
         key, *values = line.split() or [b""]
-        texts = [value.decode(errors="replace") for value in values]
+        texts = [value.decode(errors="surrogateescape") for value in values]
         if key == b"nameserver":
             servers += filter(is_server, texts[:1])
-        elif key in _SEARCH:
+        elif key in _SEARCH and texts:
             domains = texts[:1] if key == b"domain" else texts
     return Original(tuple(servers), tuple(domains))
 
 
-def _changed(content: bytes, server: str) -> bytes:
+def _changed(content: bytes, server: str, domains: Sequence[str]) -> bytes:
     commented = b"".join(b"#" + line + b"\n" for line in content.split(b"\n"))
     address = server.encode()
     ours = [_MIDDLE, address, b"\nnameserver ", address, b"\n"]
-    return b"".join([_BEGIN, commented, *ours, *_kept(content), _END])
+    return b"".join([_BEGIN, commented, *ours, *_kept(content), *_search_lines(content, domains), _END])
 
 
 def _kept(content: bytes) -> list[bytes]:
-    """What stays in force: all but servers, which the local server asks, and search domains, which it searches."""
+    """What stays in force: all but servers, which the local server asks."""
     lines = [line for line in content.splitlines() if line.split() and not line.startswith((b"#", b";"))]
-    return [line.rstrip() + b"\n" for line in lines if line.split()[0] not in (b"nameserver", *_SEARCH)]
+    return [line.rstrip() + b"\n" for line in lines if line.split()[0] != b"nameserver"]
+
+
+def _search_lines(content: bytes, domains: Sequence[str]) -> list[bytes]:
+    """What has `domains` searched behind those of `content`: a line that musl reads too, and one with all of them."""
+    own = read_original(content).search_domains or _of_the_host()
+    known = {_plain(domain) for domain in own}
+    more = [domain for domain in domains if _plain(domain) not in known]
+    if not more:
+        return []
+    fits, whole = own, (*own, *more)
+    for domain in more:
+        fits = (*fits, domain) if len(_search_line((*fits, domain))) <= _LONGEST_LINE else fits
+    lines = [_search_line(fits), *([_search_line(whole)] if fits != whole else [])]
+    return [part for line in lines for part in (_SEARCHED, line, b"\n")]
+
+
+def _search_line(domains: Sequence[str]) -> bytes:
+    return b"search " + " ".join(domains).encode(errors="surrogateescape")
+
+
+def _plain(domain: str) -> str:
+    return domain.lower().removesuffix(".")
+
+
+def _of_the_host() -> tuple[str, ...]:
+    """Where a resolver searches if its file names no domain: that of the host's own name, if it has one."""
+    domain = socket.gethostname().partition(".")[2]
+    return (domain,) if domain else ()
 
 
 def _is_marked(content: bytes) -> bool:
@@ -188,7 +261,8 @@ def _recovered(content: bytes) -> bytes:
         return content
     original = _uncommented(part["commented"])
     ours = {b"nameserver " + part["address"] + b"\n", *_kept(original)}
-    added = b"".join(line for line in part["ours"].splitlines(keepends=True) if line not in ours)
+    there = _OUR_SEARCH.sub(b"", part["ours"])
+    added = b"".join(line for line in there.splitlines(keepends=True) if line not in ours)
     gap = b"\n" if added and not original.endswith(b"\n") else b""
     return b"".join([content[: part.start()], original, gap, added, content[part.end() :]])
 

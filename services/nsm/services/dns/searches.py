@@ -1,4 +1,4 @@
-"""A short name is looked up as it is, then in each search domain."""
+"""A short name is looked up as it is, then in each search domain that no resolv.conf names (see `LocalResolver`)."""
 
 from __future__ import annotations
 

@@ -42,10 +42,11 @@ from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, pa
 from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
+from nsm.services.dns.resolv_conf import copy_if_missing
 from nsm.services.dns.resolver import LocalResolver
 from nsm.services.networks import EVERYTHING, accepted
 
-from .ready_file import ReadyFile
+from .ready_file import ReadyFile, TellReady, waits
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 _LARGEST_PORT = 65535
@@ -96,7 +97,10 @@ class NscConfig(ClientPolicies):
     local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
-    ready_file: str = variable("", text, "a file that is there while the client has all its wires; empty: none")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
+    ready_file: str = variable(
+        "", text, "a file that is there while the client has all its wires, and their names; empty: none"
+    )
     liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
     liveness_check_interval: str = not_yet("200ms", "healing")
     liveness_check_timeout: str = not_yet("1s", "healing")
@@ -118,11 +122,13 @@ class NscInitConfig(ClientPolicies):
     accept_routes: Networks = variable(
         EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
     )
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the next variable's file is copied to")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
 
 
 def main(arguments: list[str]) -> int:
     """A client that keeps its wires until it is stopped."""
-    return run("nsc", NscConfig, _keep, arguments)
+    return run("nsc", NscConfig, _keep, arguments, waits=lambda config, why: waits(config.ready_file, why))
 
 
 def main_init(arguments: list[str]) -> int:
@@ -131,29 +137,39 @@ def main_init(arguments: list[str]) -> int:
 
 
 async def _keep(config: NscConfig, runtime: Runtime) -> None:
-    begin = Begin(merge=merge_with_returned)
-    async with _chain(config, runtime, begin, _dns(config), refresh=True) as chain:
-        with ReadyFile(config.ready_file) as ready_file:
+    copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
+    begin, wires = Begin(merge=merge_with_returned), _ids(config)
+    with ReadyFile(config.ready_file, wires) as ready_file:
+        more = [TellReady(ready_file), *_dns(config, ready_file)]
+        async with _chain(config, runtime, begin, more, refresh=True) as chain:
             await _connect_all(config, runtime, chain)
             if not runtime.stopping.is_set():
-                ready_file.write()
+                ready_file.begin()
                 log.info("ready", connections=len(config.network_services))
             await runtime.stopping.wait()
-        for error in await begin.close_all():
-            log.warning("closing failed", error=str(error))
+            for error in await begin.close_all():
+                log.warning("closing failed", error=str(error))
 
 
 async def _connect_once(config: NscInitConfig, runtime: Runtime) -> None:
+    copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     async with _chain(config, runtime, Begin(merge=merge_with_returned), [], refresh=False) as chain:
         await _connect_all(config, runtime, chain)
     if runtime.stopping.is_set():
         raise InvalidRequest("stopped before all wires were there")
 
 
-def _dns(config: NscConfig) -> list[Element]:
+def _dns(config: NscConfig, ready_file: ReadyFile) -> list[Element]:
     if not config.local_dns_server_enabled:
         return []
-    resolver = LocalResolver(*config.local_dns_server_address, path=config.resolv_conf_path)
+
+    def tell(fault: str) -> None:
+        if fault:
+            ready_file.lacks("names", fault)
+        else:
+            ready_file.has("names")
+
+    resolver = LocalResolver(*config.local_dns_server_address, path=config.resolv_conf_path, tell=tell)
     resolver.recover()
     return [DnsContextClient(resolver), AcceptDns(config.accept_dns)]
 
@@ -182,13 +198,18 @@ def _chain(
     )
 
 
+def _ids(config: NscConfig | NscInitConfig) -> list[str]:
+    """The ids of the connections, in the order of the URLs."""
+    return [f"{config.name}-{number}" for number in range(len(config.network_services))]
+
+
 async def _connect_all(config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain) -> None:
     """Ask for all wires, all at once; each is asked for again until it is there or the process is to stop."""
     if not config.network_services:
         log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
     asking = [
-        asyncio.ensure_future(_connect(config, runtime, chain, wish, f"{config.name}-{number}"))
-        for number, wish in enumerate(config.network_services)
+        asyncio.ensure_future(_connect(config, runtime, chain, wish, connection_id))
+        for wish, connection_id in zip(config.network_services, _ids(config), strict=True)
     ]
     everything = asyncio.ensure_future(_all(asking))
     stopping = asyncio.ensure_future(_set(runtime.stopping))

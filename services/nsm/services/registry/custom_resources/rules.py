@@ -16,7 +16,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
 from nsm.chains.policy import NO_TRUST, Trust, told, vouched_chain
-from nsm.chains.registry.authorize import how_to_provide
+from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
 
 from .index import is_live
 
@@ -91,19 +91,22 @@ class ServiceRules(Rules[NetworkService]):
                 f"network service {held.name!r} was applied by hand with payload {held.payload or IP} "
                 f"and {len(held.matches)} matches; change it there, or register the same"
             )
-        self._check(record, held)
+        if self._is_taken(record, held):
+            other = difference(wanted, held)
+            reason = taken_service(held.name, told(_owner(held, self._trust)), f"this call says {other}")
+            raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
         return wanted
 
     def may_go(self, record: NetworkService, held: NetworkService) -> bool:
         """What a person applied stays."""
         if not held.path_ids:
             return False
-        self._check(record, held)
+        if self._is_taken(record, held):
+            raise _foreign(held, self._trust)
         return True
 
-    def _check(self, record: NetworkService, held: NetworkService) -> None:
-        if self._owned and _is_foreign(record, held, self._trust) and self._is_provided(held.name):
-            raise _foreign(held, self._trust)
+    def _is_taken(self, record: NetworkService, held: NetworkService) -> bool:
+        return self._owned and _is_foreign(record, held, self._trust) and self._is_provided(held.name)
 
 
 def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:
@@ -117,5 +120,4 @@ def _owner(record: Record, trust: Trust) -> tuple[str, ...]:
 
 def _foreign(held: Record, trust: Trust) -> Refused:
     owner = told(_owner(held, trust))
-    what = how_to_provide(held)
-    return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}{what}")
+    return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")

@@ -1,0 +1,41 @@
+"""What elements hold open for a connection is closed while nobody asks anything of it.
+
+An open namespace does not end with its processes: its interfaces would go on answering in the place of a workload that
+is gone. Each request brings the descriptors that it needs again, so nothing has to be held until then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nsm.chains.core import Key, Store
+
+IDLE_AFTER = 10.0
+"""Seconds after the last request."""
+
+LetGo = Callable[[], Awaitable[None]]
+_HELD: Key[dict[object, LetGo]] = Key("held open")
+_TIMER: Key[None] = Key("end of what is held open")
+
+
+def hold(store: Store, owner: object, let_go: LetGo) -> None:
+    """Have `let_go` called, in turn with the events of the connection, while nobody asks; `owner` is who holds."""
+    store.setdefault(_HELD, dict)[owner] = let_go
+    store.schedule(_TIMER, asyncio.get_running_loop().time() + IDLE_AFTER, lambda: _close_held(store))
+
+
+def close_now(store: Store) -> None:
+    """Have all that is held closed already."""
+    if store.get(_HELD):
+        store.spawn(_close_held(store), name="end of what is held open")
+
+
+async def _close_held(store: Store) -> None:
+    await store.events.run(lambda: _close_all(store))
+
+
+async def _close_all(store: Store) -> None:
+    store.unschedule(_TIMER)
+    for let_go in (store.pop(_HELD) or {}).values():
+        await let_go()

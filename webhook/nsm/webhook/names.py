@@ -1,0 +1,83 @@
+"""What a pod needs so that names of its wires are found, though its client is nobody special.
+
+The client answers at port 53 of the pod, and has resolv.conf lead there. Only root may write the file that the kubelet
+gives a pod, and bind that port. So the pod's containers see a copy in its place, in a volume that the client may write
+and which it makes before they start; and the ports from 53 on are for everybody in the pod, which is one of the sysctls
+that the Pod Security Standards allow at every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from .kinds import Json, listing, mapping
+
+_KUBELETS, _COPY = "/etc/resolv.conf", "resolv.conf"
+_SYSCTL = "net.ipv4.ip_unprivileged_port_start"
+_FROM_DNS: Json = {"name": _SYSCTL, "value": "53"}
+
+
+def variables(folder: str) -> list[Json]:
+    """What clients are told that have the volume at `folder`."""
+    named = {"NSM_RESOLV_CONF_FROM": _KUBELETS, "NSM_RESOLV_CONF_PATH": f"{folder}/{_COPY}"}
+    return [{"name": name, "value": value} for name, value in named.items()]
+
+
+def with_names(spec: Json, volume: str, *, clients: Collection[str], lists: Collection[str]) -> Json:
+    """`spec` with the copy in `volume` for all containers of `lists` but `clients`.
+
+    A container that has a resolv.conf of its own keeps it, and a pod that says where unprivileged ports begin is left
+    to that.
+    """
+    mount = _mount(volume)
+    given = {
+        key: [each if each.get("name") in clients or _has_own(each) else _mounted(each, mount) for each in there]
+        for key in lists
+        if (there := listing(spec, key))
+    }
+    context = mapping(spec, "securityContext")
+    sysctls = listing(context, "sysctls")
+    if any(each.get("name") == _SYSCTL for each in sysctls):
+        return {**spec, **given}
+    return {**spec, **given, "securityContext": {**context, "sysctls": [*sysctls, _FROM_DNS]}}
+
+
+def without_names(spec: Json, volume: str, lists: Collection[str]) -> Json:
+    """`spec` without what `with_names` put there."""
+    mount, found = _mount(volume), dict(spec)
+    was_there = False
+    for key in lists:
+        there = listing(spec, key)
+        bare = [_without(each, "volumeMounts", mount) for each in there]
+        if bare != there:
+            was_there, found[key] = True, bare
+    if was_there and (context := mapping(spec, "securityContext")):
+        _put(found, "securityContext", _without(context, "sysctls", _FROM_DNS))
+    return found
+
+
+def _mount(volume: str) -> Json:
+    return {"name": volume, "mountPath": _KUBELETS, "subPath": _COPY}
+
+
+def _mounted(container: Json, mount: Json) -> Json:
+    return {**container, "volumeMounts": [*listing(container, "volumeMounts"), mount]}
+
+
+def _has_own(container: Json) -> bool:
+    return any(each.get("mountPath") == _KUBELETS for each in listing(container, "volumeMounts"))
+
+
+def _without(item: Json, key: str, what: Json) -> Json:
+    found = dict(item)
+    if key in item:
+        _put(found, key, [each for each in listing(item, key) if each != what])
+    return found
+
+
+def _put(item: dict[str, Any], key: str, value: Any) -> None:
+    if value:
+        item[key] = value
+    else:
+        item.pop(key, None)
