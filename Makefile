@@ -22,9 +22,12 @@ system:
 demo: $(VENV)/.ready system
 	$(BIN)/nsm demo
 
-# What fails is run once more, here and below, and both runs are shown: scripts/once-more.
+# Side by side, by two workers for each processor (tests/workers.py). What fails is run once more, here and below, and
+# both runs are shown: scripts/once-more. Python keeps what it compiles, whatever the environment says: components start
+# more than a thousand times.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint system
-	scripts/once-more $(BIN)/pytest $(ARGS)
+	scripts/once-more $(BIN)/pytest -n auto $(ARGS)
 
 # More of tests/fuzz, by hand: with atheris where it can be installed. What it finds is put into tests/fuzz/corpus.
 MINUTES ?= 30
