@@ -179,6 +179,7 @@ def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Mai
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     namespaces.call_self("nsm-zygote")
     forks = _Forks(sock, lock)
+    gc.disable()  # until all is imported, as for one command
     try:
         forks.serve(load())
     finally:
@@ -200,6 +201,7 @@ class _Forks:
         """Start what is asked for and tell what ended, until the supervisor is gone."""
         gc.collect()
         gc.freeze()
+        gc.enable()
         signal.set_wakeup_fd(self._write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         with contextlib.suppress(ConnectionError):
