@@ -19,14 +19,20 @@ ALONE = (
     "tests/hostile/test_endpoints_that_lie.py::test_events_of_an_endpoint_leave_its_forwarder_to_others",
     "tests/hostile/test_harness.py",
     "tests/hostile/test_policies.py",
-    "tests/hostile/test_transport.py",
+    "tests/hostile/test_transport.py::test_a_flood_leaves_a_bystander_its_calls",
+    "tests/hostile/test_transport.py::test_handshakes_that_stop_in_the_middle_hold_nobody_up",
+    "tests/hostile/test_transport.py::test_the_issuer_s_socket_stays_free_for_others",
+    "tests/hostile/test_transport.py::test_thousands_of_silent_connections_cost_next_to_nothing",
     "tests/hostile/test_values.py::test_thousands_of_addresses_are_refused_at_once_and_nobody_waits",
     "tests/system/forwarder_kernel/test_dataplane.py::test_many_wires_are_removed_together",
 )
 """Tests that measure time or memory: they run last, with nothing beside them."""
 
-TOGETHER = ("tests/hostile/",)
-"""Folders whose tests share a mesh."""
+TOGETHER = (
+    "tests/hostile/",
+    "tests/system/mesh/test_nodes.py::test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path_is",
+)
+"""Tests that share a mesh."""
 
 APART = ("tests/system/",)
 """Folders in which each test has a mesh of its own, which takes seconds."""
@@ -41,9 +47,9 @@ def group_of(nodeid):
     """What a worker takes together with this test."""
     if nodeid.startswith(ALONE):
         return LAST
-    if nodeid.startswith(APART):
-        return nodeid
-    return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.partition("::")[0])
+    if shared := next((each for each in TOGETHER if nodeid.startswith(each)), None):
+        return shared
+    return nodeid if nodeid.startswith(APART) else nodeid.partition("::")[0]
 
 
 def turn_of(nodeid):
