@@ -49,12 +49,13 @@ cluster-up: $(VENV)/.ready
 cluster-down: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster down
 
-# The images and the manifests in a cluster; one that runs already is used, and left running.
+# The images and the manifests in a cluster; one that runs already is used, and left running. One worker has it; another
+# runs the tests that need an API server only.
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
-	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest tests/k8s $(ARGS)
+	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest -n 2 tests/k8s $(ARGS)
 
 # The variant by SPIRE, whose programs are built once, which takes some 7 minutes; in a cluster as for test-k8s.
 test-spire: $(VENV)/.ready

@@ -34,10 +34,28 @@ TOGETHER = (
 )
 """Tests that share a mesh."""
 
+IN_CLUSTER = "tests/k8s/"
+WITH_API_SERVER = (
+    "tests/k8s/test_registry_store.py",
+    "tests/k8s/test_webhook.py",
+    "tests/k8s/test_webhook_files.py",
+    "tests/k8s/test_webhook_replicas.py",
+    "tests/k8s/test_webhook_uninstalled.py",
+    "tests/k8s/test_what_a_registry_does.py",
+)
+"""Tests that start an API server of their own, beside those that share the cluster, and mostly wait."""
+
 APART = ("tests/system/",)
 """Folders in which each test has a mesh of its own, which takes seconds."""
 
-FIRST = ("tests/system/", "tests/hostile/", "tests/packaging/", "tests/services/", "tests/chains/transport/")
+FIRST = (
+    IN_CLUSTER,
+    "tests/system/",
+    "tests/hostile/",
+    "tests/packaging/",
+    "tests/services/",
+    "tests/chains/transport/",
+)
 """Folders with the longest tests, so that no worker begins with one when the others have nothing left to do."""
 
 LAST = "alone"
@@ -47,6 +65,8 @@ def group_of(nodeid):
     """What a worker takes together with this test."""
     if nodeid.startswith(ALONE):
         return LAST
+    if nodeid.startswith(IN_CLUSTER) and not nodeid.startswith(WITH_API_SERVER):
+        return IN_CLUSTER
     if shared := next((each for each in TOGETHER if nodeid.startswith(each)), None):
         return shared
     return nodeid if nodeid.startswith(APART) else nodeid.partition("::")[0]
@@ -55,6 +75,8 @@ def group_of(nodeid):
 def turn_of(nodeid):
     if nodeid.startswith(ALONE):
         return len(FIRST) + 1
+    if nodeid.startswith(WITH_API_SERVER):
+        return len(FIRST)
     return next((turn for turn, folder in enumerate(FIRST) if nodeid.startswith(folder)), len(FIRST))
 
 

@@ -1,12 +1,13 @@
 """Tests side by side: what measures time has the machine to itself, and what is listed for that is there."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
 from tests.docs.pages import ROOT
-from tests.workers import ALONE, APART, FIRST, TOGETHER, group_of
+from tests.workers import ALONE, APART, FIRST, TOGETHER, WITH_API_SERVER, group_of
 
 SLOW = """
 import os
@@ -63,6 +64,8 @@ def is_by_itself(seen, name):
     )
 
 
+OF_THE_CLUSTER = {"system", "kubectl", "wires", "excluded"}
+"""The fixtures of tests/k8s/conftest.py."""
 ALONE_FILE = "tests/hostile/test_policies.py"
 
 
@@ -84,14 +87,23 @@ def test_a_worker_that_is_killed_is_replaced_and_what_measures_time_still_runs_b
     assert is_by_itself(seen, ALONE_FILE)
 
 
-@pytest.mark.parametrize("listed", [*ALONE, *APART, *FIRST, *TOGETHER])
+@pytest.mark.parametrize("listed", [*ALONE, *APART, *FIRST, *TOGETHER, *WITH_API_SERVER])
 def test_what_is_listed_for_workers_is_there(listed):
     path, _, test = listed.partition("::")
     assert (ROOT / path).exists()
     assert not test or f"def {test}(" in (ROOT / path).read_text()
 
 
+@pytest.mark.parametrize("file", WITH_API_SERVER)
+def test_the_cluster_is_used_by_one_worker(file):
+    """What runs beside that one asks for nothing of the cluster."""
+    assert group_of(f"{file}::test") == file
+    asked = re.findall(r"def test_\w+\(([^)]*)\)", (ROOT / file).read_text())
+    assert {name.strip() for names in asked for name in names.split(",")} & OF_THE_CLUSTER == set()
+
+
 def test_tests_of_a_file_stay_together_unless_each_has_a_mesh_of_its_own():
     assert group_of("tests/kube/test_api.py::test_one") == group_of("tests/kube/test_api.py::test_two[x]")
     assert group_of("tests/hostile/test_pools.py::test_one") == group_of("tests/hostile/test_values.py::test_two")
+    assert group_of("tests/k8s/test_system.py::test_one") == group_of("tests/k8s/test_cluster.py::test_two")
     assert group_of("tests/system/test_mesh.py::test_one") != group_of("tests/system/test_mesh.py::test_two")
