@@ -7,10 +7,10 @@ needs, as in ``nsm.mesh.cli:main [mesh]``; without them the command says what to
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+
+from .importing import without_garbage
 
 GROUP = "nsm.commands"
 
@@ -27,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     point = commands[words[0]]
     try:
-        result = _load(point)(words[1:])
+        with without_garbage():
+            command = point.load()
+        result: int = command(words[1:])
     except ModuleNotFoundError as error:
         if not point.extras:
             raise
@@ -38,17 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return 141
     return result
-
-
-def _load(point: EntryPoint) -> Callable[[list[str]], int]:
-    """Import it. What imports make stays: to look for garbage in it meanwhile would take a sixth of the time."""
-    gc.disable()
-    try:
-        found: Callable[[list[str]], int] = point.load()
-    finally:
-        gc.freeze()
-        gc.enable()
-    return found
 
 
 def _hint(word: str, commands: dict[str, EntryPoint]) -> str:

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from nsm.chains.importing import without_garbage
+
 from . import namespaces
 from .rundir import MeshCommandError, RunDir
 
@@ -179,9 +181,10 @@ def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Mai
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     namespaces.call_self("nsm-zygote")
     forks = _Forks(sock, lock)
-    gc.disable()  # until all is imported, as for one command
     try:
-        forks.serve(load())
+        with without_garbage():
+            mains = load()
+        forks.serve(mains)
     finally:
         forks.kill()
         clear(run, forks.networks)
@@ -201,7 +204,6 @@ class _Forks:
         """Start what is asked for and tell what ended, until the supervisor is gone."""
         gc.collect()
         gc.freeze()
-        gc.enable()
         signal.set_wakeup_fd(self._write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         with contextlib.suppress(ConnectionError):
