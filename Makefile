@@ -23,9 +23,12 @@ system:
 demo: $(VENV)/.ready system
 	$(BIN)/nsm demo
 
-# What fails is run once more, here and below, and both runs are shown: scripts/once-more.
+# Side by side, by two workers for each processor (tests/workers.py). What fails is run once more, here and below, and
+# both runs are shown: scripts/once-more. Python keeps what it compiles, whatever the environment says: components start
+# more than a thousand times.
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint system
-	scripts/once-more $(BIN)/pytest $(ARGS)
+	scripts/once-more $(BIN)/pytest -n auto $(ARGS)
 
 # More of tests/fuzz, by hand: with atheris where it can be installed. What it finds is put into tests/fuzz/corpus.
 MINUTES ?= 30
@@ -47,12 +50,13 @@ cluster-up: $(VENV)/.ready
 cluster-down: $(VENV)/.ready
 	@$(BIN)/python -m tests.cluster down
 
-# The images and the manifests in a cluster; one that runs already is used, and left running.
+# The images and the manifests in a cluster; one that runs already is used, and left running. One worker has it; another
+# runs the tests that need an API server only.
 test-k8s: $(VENV)/.ready
 	@scripts/system-packages cluster
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build && scripts/images save .images'
-	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest tests/k8s $(ARGS)
+	$(BIN)/python -m tests.cluster run -- scripts/once-more $(BIN)/pytest -n 2 tests/k8s $(ARGS)
 
 # The variant by SPIRE, whose programs are built once, which takes some 7 minutes; in a cluster as for test-k8s.
 test-spire: $(VENV)/.ready

@@ -8,6 +8,11 @@ import signal
 import pytest
 
 from nsm.chains.testing.clock import VirtualTimeLoop
+from tests.workers import (  # noqa: F401  (pytest's hooks)
+    pytest_collection_modifyitems,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 
 VIRTUAL = (
     "tests/chains/core",

@@ -1,5 +1,6 @@
 """What the scripts ask of a machine that is not Debian's, or of a user who is not root."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -87,12 +88,13 @@ def test_now_and_then():
 def once_more(tmp_path):
     """Runs two tests by the script; the second of them does what it is told."""
 
-    def run(does):
+    def run(does, *options):
         (tmp_path / "test_it.py").write_text(FLAKY.format(does=does))
-        pytest_here = [sys.executable, "-m", "pytest", "--rootdir", tmp_path, "-p", "no:randomly", tmp_path]
+        pytest_here = [sys.executable, "-m", "pytest", "--rootdir", tmp_path, "-p", "xdist", *options, tmp_path]
         return subprocess.run(
             [ROOT / "scripts/once-more", *pytest_here],
             cwd=tmp_path,
+            env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             timeout=50,
@@ -105,17 +107,42 @@ def once_more(tmp_path):
 @pytest.mark.parametrize(
     ("does", "code", "told"),
     [
-        ("assert False", 1, ["1 failed, 1 passed", "once more what failed", "= 1 failed in"]),
-        ("assert before", 0, ["1 failed, 1 passed", "once more what failed", "= 1 passed in"]),
+        (
+            "assert False",
+            1,
+            ["1 failed, 1 passed", "once more what failed", "\nFAILED test_it.py::{}", "= 1 failed in"],
+        ),
+        (
+            "assert before",
+            0,
+            ["1 failed, 1 passed", "once more what failed", "\nPASSED test_it.py::{}", "= 1 passed in"],
+        ),
         ("assert True", 0, ["2 passed"]),
     ],
 )
 def test_what_fails_is_run_once_more_by_itself_and_both_runs_are_shown(once_more, does, code, told):
     done = once_more(does)
     assert done.returncode == code, done.stdout
-    places = [done.stdout.index(line) for line in told]
+    places = [done.stdout.rindex(line.format("test_now_and_then")) for line in told]
     assert places == sorted(places)
     assert ("once more" in done.stdout) == (len(told) > 1)
+
+
+def test_what_passed_only_the_second_time_is_written_down(once_more, tmp_path):
+    assert once_more("assert before").returncode == 0
+    (line,) = (tmp_path / ".pytest_cache/once-more").read_text().splitlines()
+    assert line.endswith(" test_it.py::test_now_and_then")
+    (tmp_path / "seen").unlink()
+    assert once_more("assert False").returncode == 1
+    assert (tmp_path / ".pytest_cache/once-more").read_text() == f"{line}\n"
+
+
+def test_a_worker_that_is_killed_takes_no_other_test_with_it(once_more):
+    """Its own is run once more."""
+    done = once_more("before or os._exit(1)", "-n", "2")
+    assert done.returncode == 0, done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    assert "= 1 passed in" in done.stdout
 
 
 def test_a_run_that_is_killed_half_way_is_no_reason_for_a_shorter_one(once_more):

@@ -22,7 +22,7 @@ def seconds_of_cpu(process):
 def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
     """The wire is not made anew, nobody spins while it is away, and the client can refresh and close afterwards.
 
-    Tokens live 15 seconds, so that the client refreshes every five.
+    Tokens live 15 seconds, so that the client refreshes every three.
     """
     with ExitStack() as stack:
         node = Node(stack, tmp_path, NSM_MAX_TOKEN_LIFETIME="15s")
@@ -34,7 +34,7 @@ def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
         for name, before in used.items():
             assert seconds_of_cpu(node.processes[name]) - before < 0.5, f"{name} is busy with {victim} away"
         node.start(victim)
-        time.sleep(7)
+        time.sleep(4)
         begin = len(node.logs["client"])
         time.sleep(1)  # a refresh that fails is tried every fifth of a second
         assert [line for line in node.logs["client"][begin:] if "failed" in line or "no wire" in line] == []

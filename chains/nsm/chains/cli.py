@@ -7,11 +7,12 @@ needs, as in ``nsm.mesh.cli:main [mesh]``; without them the command says what to
 
 from __future__ import annotations
 
-import difflib
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
 from nsm.chains.terminal import columns
+
+from .importing import without_garbage
 
 GROUP = "nsm.commands"
 
@@ -28,7 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     point = commands[words[0]]
     try:
-        result: int = point.load()(words[1:])
+        with without_garbage():
+            command = point.load()
+        result: int = command(words[1:])
     except ModuleNotFoundError as error:
         if not point.extras:
             raise
@@ -42,6 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
+    import difflib  # noqa: PLC0415 - only where a word is wrong
+
     near = difflib.get_close_matches(word, commands, n=1)
     if near:
         return f"did you mean {near[0]!r}?"

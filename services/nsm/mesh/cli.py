@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from nsm.chains.importing import without_garbage
 from nsm.chains.terminal import escaped, escaped_lines
 from nsm.chains.tools.arguments import Parser, seconds
 
@@ -120,8 +121,9 @@ def _said(event: Mapping[str, Any]) -> str | None:
 
 
 def _up(run: RunDir, parsed: argparse.Namespace) -> int:
-    from .launch import put_off_interruptions, up  # noqa: PLC0415 - only this command needs all that a supervisor needs
-    from .topology import TopologyError, read  # noqa: PLC0415
+    with without_garbage():  # only this command needs all that a supervisor needs
+        from .launch import put_off_interruptions, up  # noqa: PLC0415
+        from .topology import TopologyError, read  # noqa: PLC0415
 
     try:
         topology = read(parsed.file) if parsed.file is not None else None

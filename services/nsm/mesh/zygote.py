@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from nsm.chains.importing import without_garbage
+
 from . import namespaces
 from .rundir import MeshCommandError, RunDir
 
@@ -180,7 +182,9 @@ def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Mai
     namespaces.call_self("nsm-zygote")
     forks = _Forks(sock, lock)
     try:
-        forks.serve(load())
+        with without_garbage():
+            mains = load()
+        forks.serve(mains)
     finally:
         forks.kill()
         clear(run, forks.networks)

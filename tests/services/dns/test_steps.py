@@ -122,7 +122,9 @@ async def test_what_is_no_plain_question_is_refused_and_nobody_asked(change, rco
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0", b"x" * 12, b"\xff" * 600, dns.message.make_response(question("a")).to_wire()]
+    "data",
+    [b"", b"\0", b"x" * 12, b"\xff" * 600, dns.message.make_response(question("a")).to_wire()],
+    ids=["empty", "a byte", "letters", "ones", "an answer"],
 )
 async def test_nothing_is_said_to_what_is_no_question(data):
     """Else two servers could keep each other busy."""

@@ -1,13 +1,17 @@
 """A local mesh for each test, and what must not be left of it."""
 
-import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
+
+from nsm.mesh.control import ask
+from nsm.mesh.rundir import RunDir
 
 NSM = [sys.executable, "-m", "nsm.chains"]
 
@@ -60,7 +64,8 @@ class Mesh:
         return self.run(workload, "sh", "-c", f"{' '.join(NSM)} {words}", **options).stdout.splitlines()
 
     def status(self):
-        return json.loads(self.nsm("status", "--json").stdout)
+        """As `nsm mesh status --json` shows it."""
+        return ask(RunDir.of(self.name), {"command": "status"})
 
     def pid(self, component):
         return next(c["pid"] for c in self.status()["components"] if c["name"] == component)
@@ -95,9 +100,19 @@ def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-@pytest.fixture
-def mesh(tmp_path):
-    found = Mesh(f"s{os.getpid()}-{abs(hash(tmp_path)) % 10**6}")
+NUMBERS = count(1)
+
+
+@contextmanager
+def local_mesh():
+    """One that is not up yet; it is taken down afterwards, and leaves nothing."""
+    found = Mesh(f"s{os.getpid()}-{next(NUMBERS)}")
     yield found
     subprocess.run([*NSM, "mesh", "--name", found.name, "down"], capture_output=True, timeout=90, check=False)
     assert found.is_gone()
+
+
+@pytest.fixture
+def mesh():
+    with local_mesh() as found:
+        yield found

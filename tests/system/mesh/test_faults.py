@@ -81,8 +81,8 @@ def _give(process, text):
 def test_up_gives_up_after_its_timeout_and_says_what_is_missing(mesh, tmp_path):
     topology = tmp_path / "mesh.yaml"
     topology.write_text(TWO)
-    told = mesh.up("--timeout", "2", "-f", str(topology), code=1).stderr
-    assert "not up after 2 s: client: no wire yet" in told
+    told = mesh.up("--timeout", "6", "-f", str(topology), code=1).stderr
+    assert "not up after 6 s: client: no wire yet" in told
     assert "no endpoint of 'nothing' matches labels" in told
     assert mesh.is_gone()
 

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from .conftest import NSM, until
+from .conftest import NSM, local_mesh, until
 
 pytestmark = pytest.mark.system
 
@@ -136,10 +136,20 @@ FAR = FOUR.replace("services: [far]", "services: [far], payload: ETHERNET").repl
 )
 
 
+@pytest.fixture(scope="module")
+def far(tmp_path_factory):
+    """A mesh with a wire between its nodes, for all components that are killed."""
+    file = tmp_path_factory.mktemp("far") / "mesh.yaml"
+    file.write_text(FAR)
+    with local_mesh() as mesh:
+        mesh.up("-f", str(file))
+        yield mesh
+
+
 @pytest.mark.parametrize("component", ["nsmgr-node-3", "forwarder-node-3", "there", "forwarder-node-1", "nsmgr-node-1"])
-def test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path_is(chain, component):
+def test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path_is(far, component):
     """With the addresses that it had, whoever on the path has forgotten it."""
-    mesh = chain(FAR)
+    mesh = far
     before = mesh.wire("client")
     mesh.nsm("kill", component)
     assert mesh.wire("client")["state"] != "UP"
