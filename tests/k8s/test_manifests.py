@@ -1,5 +1,6 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ PRIVILEGED = {"csi-driver", "identity-csi-driver"}
 """Kubernetes lets nobody else make mounts that the kubelet sees."""
 
 
+@functools.cache
 def built(folder):
+    """What a kustomization makes; not to be changed."""
     words = [binary.programs() / "kubectl", "kustomize", folder]
     return list(yaml.safe_load_all(subprocess.run(words, capture_output=True, check=True, timeout=30).stdout))
 
@@ -153,6 +156,38 @@ def test_nobody_is_killed_because_identities_are_not_given_but_who_gives_them(fo
         assert ("--alive" in command) == (command[:2] == ["nsm", "health"] and each["name"] != "identity"), each["name"]
         if "readinessProbe" in each and command:
             assert each["readinessProbe"]["exec"]["command"] == [word for word in command if word != "--alive"]
+
+
+PATIENCE = {"startupProbe": 120, "readinessProbe": 30, "livenessProbe": 120}
+"""Seconds of nothing but failures until Kubernetes acts on them."""
+
+
+@pytest.mark.parametrize(
+    "folder", [*WHOLE, *examples(), MANIFESTS / "spire/csi-driver"], ids=lambda folder: folder.name
+)
+def test_on_a_busy_node_nobody_is_taken_out_of_service_or_started_again(folder):
+    """Where nothing is said a probe has a second, in which a busy node does not even start `test`."""
+    probes = [(each["name"], kind, each[kind]) for each in containers(folder) for kind in PATIENCE if kind in each]
+    assert probes or folder == EXAMPLES / "namespace"
+    for name, kind, probe in probes:
+        assert probe["timeoutSeconds"] >= 10, (name, kind)
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= PATIENCE[kind], (name, kind)
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_no_limit_of_a_processor_makes_a_component_slow(folder):
+    """What a node has left over they may use: a webhook that is held back keeps the whole cluster waiting."""
+    for each in containers(folder):
+        assert "cpu" not in each["resources"]["limits"], each["name"]
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_replicas_are_spread_without_regard_to_those_that_a_rollout_takes_away(folder):
+    for item in workloads(folder):
+        if item["spec"].get("replicas", 1) > 1:
+            (spread,) = pod_of(item)["topologySpreadConstraints"]
+            assert spread["labelSelector"]["matchLabels"] == item["spec"]["selector"]["matchLabels"]
+            assert spread["matchLabelKeys"] == ["pod-template-hash"]
 
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
