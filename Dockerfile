@@ -37,6 +37,8 @@ ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
     install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh && \
+    printf '#!/bin/sh\nexec /opt/nsm/bin/python -m nsm.chains.tools.grpc_health_probe "$@"\n' > /bin/grpc-health-probe && \
+    chmod +x /bin/grpc-health-probe && \
     rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools*
 ARG VERSION=0.1.0
 ARG REVISION=
@@ -90,8 +92,14 @@ USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-kernel"]
 
+# With ping, by which an endpoint looks for its clients: nsc-tools says what is special about it.
 FROM servers AS nse
 LABEL org.opencontainers.image.title="nsm nse"
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping libcap2-bin && \
+    setcap cap_net_raw=p /bin/ping && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 65532:65532
 ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
@@ -142,11 +150,12 @@ USER 65532:65532
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "webhook"]
 
-# A client and what one looks at its wires with; for examples and for looking into things. A copy of ping has no
-# capabilities of its own, which would keep it from running where they are all dropped; it can do without.
+# A client and what one looks at its wires with; for examples and for looking into things. Its ping takes the capability
+# that it needs if the container has it, and runs without where they are all dropped. netbase has the names of protocols.
 FROM nsc AS nsc-tools
 LABEL org.opencontainers.image.title="nsm nsc, ping and ip"
 USER 0:0
-RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping && \
-    cp /bin/ping /bin/ping.copy && mv /bin/ping.copy /bin/ping && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping libcap2-bin netbase && \
+    setcap cap_net_raw=p /bin/ping && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 65532:65532

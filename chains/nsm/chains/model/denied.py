@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def denied(path: str) -> str:
-    """Who we are, what bars us from the socket at `path`, and what would let us in; empty if nothing does (any more)."""
+    """Who we are, what bars us from the socket at `path`, and what would let us in; empty if nothing does any more."""
     socket = Path(path)
     for barrier in [*reversed(socket.absolute().parents), socket]:
         wanted = os.W_OK if barrier == socket else os.X_OK
@@ -18,7 +18,8 @@ def denied(path: str) -> str:
             found = barrier.stat()
         except OSError:
             return ""
-        return f"{_us()} may not {'write' if wanted == os.W_OK else 'enter'} {_of(barrier, found)}; {_remedy(found, wanted)}"
+        may_not = "may not write" if barrier == socket else "may not enter"
+        return f"{_us()} {may_not} {_of(barrier, found)}; {_remedy(found, wanted)}"
     return ""
 
 
@@ -32,7 +33,9 @@ def _of(path: Path, found: os.stat_result) -> str:
 
 
 def _remedy(found: os.stat_result, wanted: int) -> str:
-    opened = "have whoever serves it open it: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes the component open-socket"
+    opened = (
+        "have whoever serves it open it: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes the component open-socket"
+    )
     if not found.st_mode >> 3 & wanted:
         return opened
     group = found.st_gid
