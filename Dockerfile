@@ -30,13 +30,14 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
         > /wheels/install && \
     chmod +x /wheels/install
 
-# What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made. Nothing is
+# What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made: in /run/nsm
+# by whichever user a pod says. Nothing is
 # written elsewhere: the rest of the file system may be read-only. The public image's own pip is taken out of sight.
 FROM $BASE AS chains
 ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
-    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh && \
+    install -d -m 1777 /run/nsm && install -d -m 0770 -o 65532 -g 65532 /var/lib/networkservicemesh && \
     printf '#!/bin/sh\nexec /opt/nsm/bin/python -m nsm.chains.tools.grpc_health_probe "$@"\n' > /bin/grpc-health-probe && \
     chmod +x /bin/grpc-health-probe && \
     rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools*
@@ -83,11 +84,13 @@ ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
 ENTRYPOINT ["nsm", "nsmgr"]
 
-# Root, with no capability but those that it is given; of the others' group, for their sockets.
+# Root, with no capability but those that it is given; of the others' group, for their sockets. Its own is in the
+# container: who may use it is whoever is passed it, of any group.
 FROM chains AS forwarder-kernel
 LABEL org.opencontainers.image.title="nsm forwarder-kernel"
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]' 'nsm-chains[rego]'
-ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock \
+    NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock NSM_SOCKET_MODE=0666
 USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-kernel"]
@@ -100,7 +103,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputil
     setcap cap_net_raw=p /bin/ping && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 65532:65532
-ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
+# Its socket is in the container: who may use it is whoever is passed it, of any group.
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
 
