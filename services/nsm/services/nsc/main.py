@@ -286,11 +286,13 @@ def _as_ours(connection: Connection, connection_id: str) -> Connection:
 def _tell(connection: Connection, seconds: float, attempts: int) -> None:
     mechanism, context = connection.mechanism, connection.context
     ip = context.ip_context if context else None
+    passed = connection.path.path_segments[1:] if connection.path else []
     log.info(
         "wire up",
         connection=connection.id,
         service=connection.network_service,
         endpoint=connection.network_service_endpoint_name,
+        path=[segment.name for segment in passed],
         interface=mechanism.parameters.get(INTERFACE_NAME) if mechanism else None,
         addresses=ip.src_ip_addrs if ip else None,
         ms=round(seconds * 1000, 1),
