@@ -32,7 +32,7 @@ def workload(kind):
     once = {"backoffLimit": 0, "template": template(PING, restartPolicy="Never")}
     specs = {
         "Job": once,
-        "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": once}},
+        "CronJob": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": once}},
         "StatefulSet": {"serviceName": "annotated", **serving},
         "DaemonSet": serving,
     }
@@ -44,11 +44,11 @@ def workload(kind):
     }
 
 
-@pytest.fixture
-def mine(system, kubectl):
+@pytest.fixture(scope="module")
+def mine(system):
     """kubectl in a namespace that has an endpoint."""
-    with kubectl.applied(EXAMPLES / "deployment"):
-        found = kubectl.within(NAMESPACE)
+    with system.kubectl.applied(EXAMPLES / "deployment"):
+        found = system.kubectl.within(NAMESPACE)
         found.rolled_out("deployment/nse")
         yield found
     assert eventually(lambda: not system.left()), system.left()
@@ -64,6 +64,8 @@ def test_an_annotated_workload_starts_when_its_wire_carries_and_a_job_ends(mine,
             assert len(pods) == (2 if kind == "DaemonSet" else 1)
             assert all(status["restartCount"] == 0 for pod in pods for status in pod["status"]["containerStatuses"])
         else:
+            if kind == "CronJob":  # now, and not when its minute comes
+                mine("create", "job", "annotated", "--from=cronjob/annotated")
             assert eventually(lambda: succeeded(mine), 150), mine("describe", "pods", "-l", "app=annotated")
     finally:
         mine("delete", kind.lower(), "annotated", "--cascade=foreground", "--timeout=60s")
