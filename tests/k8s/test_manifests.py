@@ -190,6 +190,33 @@ def test_replicas_are_spread_without_regard_to_those_that_a_rollout_takes_away(f
             assert spread["matchLabelKeys"] == ["pod-template-hash"]
 
 
+def socket_of(folder):
+    """What says who may use the manager's socket: the groups of those who make it and of those who use it, its mode."""
+    pods = {item["metadata"]["name"]: pod_of(item) for item in workloads(folder)}
+    (makes,), (manager,) = pods["nsmgr"]["initContainers"], pods["nsmgr"]["containers"]
+    (forwarder,), (webhook,) = pods["forwarder-kernel"]["containers"], pods["webhook"]["containers"]
+    groups = {each["securityContext"]["runAsGroup"] for each in (makes, manager, forwarder)}
+    groups.add(int(environment(webhook, "")["NSM_SIDECAR_USER"].partition(":")[2]))
+    return groups, re.search(r"chmod (\d+)", makes["command"][-1])[1], environment(manager, "").get("NSM_SOCKET_MODE")
+
+
+def test_the_managers_socket_is_for_its_group_for_another_or_for_everybody(tmp_path):
+    """By default for its own; pods of others are told which it is."""
+    shutil.copytree(MANIFESTS, tmp_path / "k8s")
+    group = tmp_path / "k8s/open-socket/group/group.yaml"
+    group.write_text(group.read_text().replace('"0"', '"2000"'))
+    said = {}
+    for component in ("open-socket/group", "open-socket/all", "upstream"):
+        folder = tmp_path / component.replace("/", "-")
+        folder.mkdir()
+        made = {"resources": ["../k8s"], "components": [f"../k8s/{component}"]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+        said[component] = socket_of(folder)
+    assert socket_of(MANIFESTS) == ({65532}, "0770", None)
+    assert said["open-socket/group"] == ({2000}, "0770", None)
+    assert said["open-socket/all"] == said["upstream"] == ({65532}, "0775", "0666")
+
+
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
 def test_who_may_do_nothing_in_the_cluster_has_no_token(folder):
     items = built(folder)
