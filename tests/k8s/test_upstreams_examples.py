@@ -15,21 +15,43 @@ pytestmark = pytest.mark.timeout(500)
 SYSTEM = MANIFESTS.parent / "tests/k8s/upstream"
 
 
+AHEAD = 3
+"""How many examples start while one is looked at: all at once would be a busy node."""
+
+
+class Examples:
+    """Those of the table, each applied once, in a namespace of its own."""
+
+    def __init__(self, kubectl):
+        self._kubectl, self._waiting, self._ahead = kubectl, list(TABLE), set()
+
+    def take(self, name):
+        """kubectl in the namespace of an example, which is applied by now; the next ones are too."""
+        if name not in self._ahead:
+            self._apply(name)
+        self._ahead.remove(name)
+        while self._waiting and len(self._ahead) < AHEAD:
+            self._apply(self._waiting[0])
+        return self._kubectl.within(namespace_of(name))
+
+    def _apply(self, name):
+        self._waiting.remove(name)
+        apply(self._kubectl, [namespace(name, **dict(TABLE[name].labels))])
+        apply(self._kubectl.within(namespace_of(name)), TABLE[name].objects)
+        self._ahead.add(name)
+
+
 @pytest.fixture(scope="module")
-def applied(system):
-    """All that the examples apply, at once; afterwards the system is what it was."""
+def examples(system):
+    """In a system that takes such pods; afterwards it is what it was."""
     kubectl = system.kubectl
-    spaces = [namespace(name, **dict(example.labels)) for name, example in TABLE.items()]
     try:
         kubectl("apply", "-k", SYSTEM)
         rolled_out(kubectl)
-        apply(kubectl, spaces)
-        for name, example in TABLE.items():
-            apply(kubectl.within(namespace_of(name)), example.objects)
-        yield kubectl
+        yield Examples(kubectl)
     finally:
-        names = [each["metadata"]["name"] for each in spaces]
-        kubectl("delete", "namespace", *names, "--ignore-not-found", "--timeout=150s", seconds=160)
+        spaces = [namespace_of(name) for name in TABLE]
+        kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
         kubectl("apply", "-k", MANIFESTS)
         rolled_out(kubectl)
     assert eventually(lambda: not system.left()), system.left()
@@ -40,11 +62,11 @@ def apply(kubectl, objects):
 
 
 @pytest.mark.parametrize("name", TABLE)
-def test_an_example_of_upstreams_does_what_its_readme_says(applied, name):
-    example, mine = TABLE[name], applied.within(namespace_of(name))
+def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, name):
+    example, mine = TABLE[name], examples.take(name)
     are_ready(mine)
     if example.annotation:
-        applied("annotate", "namespace", namespace_of(name), f"networkservicemesh.io={example.annotation}")
+        kubectl("annotate", "namespace", namespace_of(name), f"networkservicemesh.io={example.annotation}")
         apply(mine, example.later)
         are_ready(mine)
     for where, command, told in example.commands:
@@ -57,6 +79,7 @@ def test_an_example_of_upstreams_does_what_its_readme_says(applied, name):
     for where, command, told in example.afterwards:
         asked = partial(run, mine, where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 90), f"{where}: {command}\n{asked()}"
+    kubectl("delete", "namespace", namespace_of(name), "--wait=false")
 
 
 def is_told(said, told):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
@@ -48,6 +49,8 @@ from nsm.services.networks import EVERYTHING, accepted
 from .ready_file import ReadyFile
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+_HEAD_START = 3.0
+"""Seconds that a wire waits at most for the first attempt of the one before it."""
 _LARGEST_PORT = 65535
 INFO_LABELS = ("nodeName", "podName", "clusterName")
 
@@ -183,13 +186,23 @@ def _chain(
 
 
 async def _connect_all(config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain) -> None:
-    """Ask for all wires, all at once; each is asked for again until it is there or the process is to stop."""
+    """Ask for all wires; each is asked for again until it is there or the process is to stop.
+
+    The first time in their order, so that endpoints with the same prefixes give the same addresses each time; one that
+    takes long holds the others up for `_HEAD_START` only.
+    """
     if not config.network_services:
         log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
-    asking = [
-        asyncio.ensure_future(_connect(config, runtime, chain, wish, f"{config.name}-{number}"))
-        for number, wish in enumerate(config.network_services)
-    ]
+    tried = [asyncio.Event() for _ in config.network_services]
+
+    async def in_turn(number: int, wish: NsUrl) -> None:
+        if number:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START):
+                    await tried[number - 1].wait()
+        await _connect(config, runtime, chain, wish, f"{config.name}-{number}", tried[number])
+
+    asking = [asyncio.ensure_future(in_turn(number, wish)) for number, wish in enumerate(config.network_services)]
     everything = asyncio.ensure_future(_all(asking))
     stopping = asyncio.ensure_future(_set(runtime.stopping))
     try:
@@ -211,7 +224,12 @@ async def _set(event: asyncio.Event) -> None:
 
 
 async def _connect(
-    config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain, wish: NsUrl, connection_id: str
+    config: NscConfig | NscInitConfig,
+    runtime: Runtime,
+    chain: Chain,
+    wish: NsUrl,
+    connection_id: str,
+    tried: asyncio.Event,
 ) -> None:
     backoff, began = Backoff(FIRST_PAUSE, LONGEST_PAUSE), time.perf_counter()
     survivor = await _survivor(config, runtime, connection_id, wish.mechanism.type)
@@ -223,7 +241,9 @@ async def _connect(
             service, code = wish.network_service, error.code_name
             log.warning("no wire yet", service=service, code=code, error=str(error), again_in_s=pause)
             survivor = None
+            tried.set()
         else:
+            tried.set()
             _tell(connection, time.perf_counter() - began, attempt)
             return
         await asyncio.sleep(pause)
