@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.cluster.layout import NODES
 from tests.k8s.system import EXAMPLES, eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -96,3 +97,9 @@ def test_while_every_replica_of_the_webhook_is_replaced_all_annotated_pods_get_t
     finally:
         mine("delete", "pods", "-l", "app=roll", "--now", "--ignore-not-found")
     webhook.rolled_out("deployment/webhook")
+    there = [
+        pod
+        for pod in webhook.get("pods", "-l", "app=nsm-webhook")["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
+    assert {pod["spec"]["nodeName"] for pod in there} == set(NODES), "a rollout put both on one node"
