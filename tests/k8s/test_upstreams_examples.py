@@ -78,7 +78,7 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
         are_ready(mine)
     for where, command, told in example.afterwards:
         asked = partial(run, mine, where, command)
-        assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 90), f"{where}: {command}\n{asked()}"
+        assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 150), f"{where}: {command}\n{asked()}"
     kubectl("delete", "namespace", namespace_of(name), "--wait=false")
 
 
