@@ -30,13 +30,16 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
         > /wheels/install && \
     chmod +x /wheels/install
 
-# What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made. Nothing is
+# What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made: in /run/nsm
+# by whichever user a pod says. Nothing is
 # written elsewhere: the rest of the file system may be read-only. The public image's own pip is taken out of sight.
 FROM $BASE AS chains
 ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
-    install -d -m 0770 -o 65532 -g 65532 /run/nsm /var/lib/networkservicemesh && \
+    install -d -m 1777 /run/nsm && install -d -m 0770 -o 65532 -g 65532 /var/lib/networkservicemesh && \
+    printf '#!/bin/sh\nexec /opt/nsm/bin/python -m nsm.chains.tools.grpc_health_probe "$@"\n' > /bin/grpc-health-probe && \
+    chmod +x /bin/grpc-health-probe && \
     rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/site-packages/setuptools*
 ARG VERSION=0.1.0
 ARG REVISION=
@@ -81,18 +84,27 @@ ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
 ENTRYPOINT ["nsm", "nsmgr"]
 
-# Root, with no capability but those that it is given; of the others' group, for their sockets.
+# Root, with no capability but those that it is given; of the others' group, for their sockets. Its own is in the
+# container: who may use it is whoever is passed it, of any group.
 FROM chains AS forwarder-kernel
 LABEL org.opencontainers.image.title="nsm forwarder-kernel"
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]' 'nsm-chains[rego]'
-ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock \
+    NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock NSM_SOCKET_MODE=0666
 USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-kernel"]
 
+# With ping, by which an endpoint looks for its clients: nsc-tools says what is special about it.
 FROM servers AS nse
 LABEL org.opencontainers.image.title="nsm nse"
-ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping libcap2-bin && \
+    setcap cap_net_raw=p /bin/ping && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 65532:65532
+# Its socket is in the container: who may use it is whoever is passed it, of any group.
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]
 
@@ -143,11 +155,12 @@ USER 65532:65532
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "webhook"]
 
-# A client and what one looks at its wires with; for examples and for looking into things. A copy of ping has no
-# capabilities of its own, which would keep it from running where they are all dropped; it can do without.
+# A client and what one looks at its wires with; for examples and for looking into things. Its ping takes the capability
+# that it needs if the container has it, and runs without where they are all dropped. netbase has the names of protocols.
 FROM nsc AS nsc-tools
 LABEL org.opencontainers.image.title="nsm nsc, ping and ip"
 USER 0:0
-RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping && \
-    cp /bin/ping /bin/ping.copy && mv /bin/ping.copy /bin/ping && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping libcap2-bin netbase && \
+    setcap cap_net_raw=p /bin/ping && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 65532:65532

@@ -8,6 +8,7 @@ from nsm.chains.config import Common, ConfigError
 from nsm.chains.config.loader import describe, load
 from tests.docs.pages import ROOT
 from tests.docs.test_configuration import generator
+from tests.k8s.upstream.examples import TABLE
 
 PAGE = ROOT / "docs" / "from-upstream.md"
 COMPONENTS = {"Every component": Common, **generator().COMPONENTS}
@@ -59,3 +60,9 @@ def test_every_refused_variable_has_a_row(component):
     said = {row.values[1] for row in rows() if row.values[0] in (component, "Every component")}
     kind = COMPONENTS[component]
     assert {name for name, default, _ in describe(kind) if is_refused(kind, name, default)} <= said
+
+
+def test_the_page_says_of_just_those_examples_that_are_run_that_they_are():
+    """What `make test-k8s` runs; `basic` is the system that they run in."""
+    told = set(re.findall(r"^\| `([\w/-]+)` \| run\b", PAGE.read_text(), re.MULTILINE))
+    assert told == {"basic", *TABLE}

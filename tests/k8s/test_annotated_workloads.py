@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.cluster.layout import NODES
 from tests.k8s.system import EXAMPLES, eventually
 
 pytestmark = pytest.mark.timeout(300)
@@ -32,7 +33,7 @@ def workload(kind):
     once = {"backoffLimit": 0, "template": template(PING, restartPolicy="Never")}
     specs = {
         "Job": once,
-        "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": once}},
+        "CronJob": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": once}},
         "StatefulSet": {"serviceName": "annotated", **serving},
         "DaemonSet": serving,
     }
@@ -44,11 +45,11 @@ def workload(kind):
     }
 
 
-@pytest.fixture
-def mine(system, kubectl):
+@pytest.fixture(scope="module")
+def mine(system):
     """kubectl in a namespace that has an endpoint."""
-    with kubectl.applied(EXAMPLES / "deployment"):
-        found = kubectl.within(NAMESPACE)
+    with system.kubectl.applied(EXAMPLES / "deployment"):
+        found = system.kubectl.within(NAMESPACE)
         found.rolled_out("deployment/nse")
         yield found
     assert eventually(lambda: not system.left()), system.left()
@@ -64,6 +65,8 @@ def test_an_annotated_workload_starts_when_its_wire_carries_and_a_job_ends(mine,
             assert len(pods) == (2 if kind == "DaemonSet" else 1)
             assert all(status["restartCount"] == 0 for pod in pods for status in pod["status"]["containerStatuses"])
         else:
+            if kind == "CronJob":  # now, and not when its minute comes
+                mine("create", "job", "annotated", "--from=cronjob/annotated")
             assert eventually(lambda: succeeded(mine), 150), mine("describe", "pods", "-l", "app=annotated")
     finally:
         mine("delete", kind.lower(), "annotated", "--cascade=foreground", "--timeout=60s")
@@ -94,3 +97,9 @@ def test_while_every_replica_of_the_webhook_is_replaced_all_annotated_pods_get_t
     finally:
         mine("delete", "pods", "-l", "app=roll", "--now", "--ignore-not-found")
     webhook.rolled_out("deployment/webhook")
+    there = [
+        pod
+        for pod in webhook.get("pods", "-l", "app=nsm-webhook")["items"]
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
+    assert {pod["spec"]["nodeName"] for pod in there} == set(NODES), "a rollout put both on one node"

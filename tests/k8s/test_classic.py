@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, NAMESPACE, check_example, eventually
-from tests.k8s.test_injected_workloads import PING, job, pod_template
+from tests.k8s.test_injected_workloads import PING, job, pod_template, with_endpoint
 from tests.k8s.wires import endpoint_of
 
 pytestmark = pytest.mark.timeout(300)
@@ -46,7 +46,7 @@ def clients(pod):
 )
 def test_a_deployment_and_a_pod_of_a_restricted_namespace_get_their_wires(classic, kubectl, example, label, kind):
     """The examples' own checks ping."""
-    mine = kubectl.within(f"nsm-{example}")
+    mine, before = kubectl.within(f"nsm-{example}"), set(classic.left())
     with kubectl.applied(EXAMPLES / example):
         check_example(classic.cluster, example)
         pods = [pod for pod in mine.get("pods", "-l", label)["items"] if "nsc" in clients(pod)[1]]
@@ -55,16 +55,13 @@ def test_a_deployment_and_a_pod_of_a_restricted_namespace_get_their_wires(classi
             assert clients(pod)[0] == ["nsc-init"]
             volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
             assert kind in volumes["nsm-socket"]
-    assert eventually(lambda: not classic.left()), classic.left()
+    assert eventually(lambda: before.issuperset(classic.left())), classic.left()
 
 
-@pytest.fixture
-def mine(classic, kubectl):
+@pytest.fixture(scope="module")
+def mine(classic):
     """The namespace of an endpoint, which enforces `restricted`."""
-    with kubectl.applied(EXAMPLES / "two-pods"):
-        mine = kubectl.within("nsm-two-pods")
-        mine("delete", "pod/client", "--now")
-        mine.rolled_out("deployment/nse")
+    with with_endpoint(classic.kubectl) as mine:
         yield mine
     assert eventually(lambda: not classic.left()), classic.left()
 

@@ -1,6 +1,7 @@
 """Workloads that the webhook gives clients, with real wires: what starts when, what ends, who may be whom."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,15 +17,29 @@ LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 PING = "ping -c 3 -i 0.2 -W 2 -I nsm-1 172.20.0.0"
 
 
-@pytest.fixture
-def mine(system, kubectl):
+@pytest.fixture(scope="module")
+def provided(system):
     """The namespace of an endpoint, which enforces `restricted`."""
+    with with_endpoint(system.kubectl) as mine:
+        yield mine
+    assert eventually(lambda: not system.left()), system.left()
+
+
+@contextmanager
+def with_endpoint(kubectl):
+    """kubectl in the namespace of the example `two-pods`, without its client."""
     with kubectl.applied(EXAMPLES / "two-pods"):
         mine = kubectl.within(NAMESPACE)
         mine("delete", "pod/client", "--now")
         mine.rolled_out("deployment/nse")
         yield mine
-    assert eventually(lambda: not system.left()), system.left()
+
+
+@pytest.fixture
+def mine(provided):
+    """As `provided`; afterwards it is empty but for the endpoint."""
+    yield provided
+    provided("delete", "jobs,statefulsets", "--all", "--cascade=foreground", "--timeout=60s")
 
 
 def test_a_job_of_one_ping_ends(mine):
@@ -52,7 +67,6 @@ def test_nobody_in_a_restricted_namespace_is_root_or_has_a_folder_of_the_node(mi
     mine.ready(pod["metadata"]["name"])
     for container in ("nsc", "app"):
         assert "uid=65532" in mine("exec", pod["metadata"]["name"], "-c", container, "--", "id")
-    mine("delete", "job/work", "--timeout=60s")
 
 
 def test_a_client_whose_manager_is_away_waits_and_says_so(system, mine):

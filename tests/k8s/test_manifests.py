@@ -1,5 +1,6 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -21,7 +22,9 @@ PRIVILEGED = {"csi-driver", "identity-csi-driver"}
 """Kubernetes lets nobody else make mounts that the kubelet sees."""
 
 
+@functools.cache
 def built(folder):
+    """What a kustomization makes; not to be changed."""
     words = [binary.programs() / "kubectl", "kustomize", folder]
     return list(yaml.safe_load_all(subprocess.run(words, capture_output=True, check=True, timeout=30).stdout))
 
@@ -153,6 +156,67 @@ def test_nobody_is_killed_because_identities_are_not_given_but_who_gives_them(fo
         assert ("--alive" in command) == (command[:2] == ["nsm", "health"] and each["name"] != "identity"), each["name"]
         if "readinessProbe" in each and command:
             assert each["readinessProbe"]["exec"]["command"] == [word for word in command if word != "--alive"]
+
+
+PATIENCE = {"startupProbe": 120, "readinessProbe": 30, "livenessProbe": 120}
+"""Seconds of nothing but failures until Kubernetes acts on them."""
+
+
+@pytest.mark.parametrize(
+    "folder", [*WHOLE, *examples(), MANIFESTS / "spire/csi-driver"], ids=lambda folder: folder.name
+)
+def test_on_a_busy_node_nobody_is_taken_out_of_service_or_started_again(folder):
+    """Where nothing is said a probe has a second, in which a busy node does not even start `test`."""
+    probes = [(each["name"], kind, each[kind]) for each in containers(folder) for kind in PATIENCE if kind in each]
+    assert probes or folder == EXAMPLES / "namespace"
+    for name, kind, probe in probes:
+        assert probe["timeoutSeconds"] >= 10, (name, kind)
+        is_process = probe.get("exec", {}).get("command", [])[:1] == ["nsm"]
+        patience = max(PATIENCE[kind], 120 * is_process)
+        assert probe["periodSeconds"] * probe["failureThreshold"] >= patience, (name, kind)
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_no_limit_of_a_processor_makes_a_component_slow(folder):
+    """What a node has left over they may use: a webhook that is held back keeps the whole cluster waiting."""
+    for each in containers(folder):
+        assert "cpu" not in each["resources"]["limits"], each["name"]
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)
+def test_replicas_are_spread_without_regard_to_those_that_a_rollout_takes_away(folder):
+    for item in workloads(folder):
+        if item["spec"].get("replicas", 1) > 1:
+            (spread,) = pod_of(item)["topologySpreadConstraints"]
+            assert spread["labelSelector"]["matchLabels"] == item["spec"]["selector"]["matchLabels"]
+            assert spread["matchLabelKeys"] == ["pod-template-hash"]
+
+
+def socket_of(folder):
+    """What says who may use the manager's socket: the groups of those who make it and of those who use it, its mode."""
+    pods = {item["metadata"]["name"]: pod_of(item) for item in workloads(folder)}
+    (makes,), (manager,) = pods["nsmgr"]["initContainers"], pods["nsmgr"]["containers"]
+    (forwarder,), (webhook,) = pods["forwarder-kernel"]["containers"], pods["webhook"]["containers"]
+    groups = {each["securityContext"]["runAsGroup"] for each in (makes, manager, forwarder)}
+    groups.add(int(environment(webhook, "")["NSM_SIDECAR_USER"].partition(":")[2]))
+    return groups, re.search(r"chmod (\d+)", makes["command"][-1])[1], environment(manager, "").get("NSM_SOCKET_MODE")
+
+
+def test_the_managers_socket_is_for_its_group_for_another_or_for_everybody(tmp_path):
+    """By default for its own; pods of others are told which it is."""
+    shutil.copytree(MANIFESTS, tmp_path / "k8s")
+    group = tmp_path / "k8s/open-socket/group/group.yaml"
+    group.write_text(group.read_text().replace('"0"', '"2000"'))
+    said = {}
+    for component in ("open-socket/group", "open-socket/all", "upstream"):
+        folder = tmp_path / component.replace("/", "-")
+        folder.mkdir()
+        made = {"resources": ["../k8s"], "components": [f"../k8s/{component}"]}
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(made))
+        said[component] = socket_of(folder)
+    assert socket_of(MANIFESTS) == ({65532}, "0770", None)
+    assert said["open-socket/group"] == ({2000}, "0770", None)
+    assert said["open-socket/all"] == said["upstream"] == ({65532}, "0775", "0666")
 
 
 @pytest.mark.parametrize("folder", WHOLE, ids=lambda folder: folder.name)

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -15,8 +16,6 @@ pytestmark = pytest.mark.timeout(400)
 
 SECONDS = 20
 """How long a program hangs: more than requests and leaders wait, less than a node may be silent."""
-PROBED_TWICE = 80
-"""Seconds until a readiness probe that began to fail has failed twice: each waits 10 s for an identity, every 30 s."""
 PING = ["ping", "-c", "3", "-i", "0.2", "-I", "nsm-1"]
 
 
@@ -89,7 +88,11 @@ def test_nobody_gives_identities_for_longer_than_probes_wait(system, wires, kube
         mine("patch", "daemonset/identity", "-p", selected("nowhere"))
         try:
             assert eventually(lambda: mine.get("pods", "-l", "app=identity")["items"] == [])
-            time.sleep(PROBED_TWICE)
+            with ThreadPoolExecutor() as pool:  # each waits 10 s for an identity
+                asked = list(pool.map(lambda probe: mine.run("exec", *probe), probes(mine)))
+            assert len(asked) > 10
+            assert [done.stderr for done in asked if done.returncode] == []
+            assert any("answers; not asked more" in done.stdout for done in asked)
             assert [name for name, is_ready in readiness(mine) if not is_ready] == []
         finally:
             mine("patch", "daemonset/identity", "-p", selected(None))
@@ -99,6 +102,15 @@ def test_nobody_gives_identities_for_longer_than_probes_wait(system, wires, kube
 def selected(node):
     """A patch that has the pods of a DaemonSet on nodes that are called so; `None`: on all again."""
     return json.dumps({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": node}}}}})
+
+
+def probes(mine):
+    """For each container's probes of readiness and liveness, what runs them in it."""
+    for pod in mine.get("pods")["items"]:
+        for container in pod["spec"]["containers"]:
+            for kind in ("readinessProbe", "livenessProbe"):
+                if command := container.get(kind, {}).get("exec", {}).get("command"):
+                    yield [pod["metadata"]["name"], "-c", container["name"], "--", *command]
 
 
 def readiness(mine):

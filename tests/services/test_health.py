@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from structlog.testing import capture_logs
 
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
+from nsm.chains.tools.alive import check_alive
 from nsm.chains.transport import serve
 
 NSM = [sys.executable, "-m", "nsm.chains"]
@@ -45,13 +47,55 @@ def test_a_component_that_does_not_answer_is_not_healthy(workload_api, tmp_path)
     assert done.stderr.startswith("nsm health: ")
 
 
-def test_a_component_is_not_called_dead_because_nobody_gives_identities(workload_api, tmp_path):
+async def test_a_component_is_not_called_dead_because_nobody_gives_identities(tmp_path):
     """A liveness probe would start it again, and it could not: it has an identity, which its successor would not get."""
-    url, nobody = f"unix://{tmp_path}/nobody", f"unix://{tmp_path}/no-agent"
-    done = health(url, nobody, "--alive")
-    assert (done.returncode, done.stdout.partition("; ")[0]) == (0, f"{url}: not asked")
-    assert health(url, nobody).returncode == 1
-    assert health(url, workload_api, "--alive").returncode == 1, "it can be asked, and does not answer"
+    url, nobody = f"unix://{tmp_path}/s", f"unix://{tmp_path}/no-agent"
+    identity = identity_of(Authority.create("test.mesh"), "manager")
+    async with serve([url, "tcp://127.0.0.1:0"], {}, identity, name="manager") as urls:
+        with capture_logs() as logs:
+            for each in urls:
+                done = await asyncio.to_thread(health, each, nobody, "--alive")
+                assert (done.returncode, done.stdout) == (0, f"{each}: alive\n")
+        assert logs == []
+
+
+@pytest.mark.parametrize("options", [["--alive"], []])
+def test_a_component_that_is_not_there_is_dead(workload_api, tmp_path, options):
+    assert health(f"unix://{tmp_path}/nobody", workload_api, *options).returncode == 1
+    assert health(f"unix://{tmp_path}/nobody", f"unix://{tmp_path}/no-agent", *options).returncode == 1
+
+
+def test_a_component_that_hangs_is_dead(tmp_path):
+    """The kernel takes the connection, and nobody is there to end it."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{tmp_path}/s")
+        listening.listen()
+        with pytest.raises(TimeoutError):
+            check_alive(f"unix://{tmp_path}/s", 0.1)
+
+
+def probe(*options):
+    """`/bin/grpc-health-probe` of the images."""
+    words = [sys.executable, "-m", "nsm.chains.tools.grpc_health_probe", *options]
+    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+
+
+async def test_probes_of_upstreams_manifests_work(tmp_path):
+    """Only their images are changed; such a probe has a second."""
+    identity = identity_of(Authority.create("test.mesh"), "forwarder")
+    async with serve([f"unix://{tmp_path}/listen.on.sock"], {}, identity, name="forwarder") as (url,):
+        done = await asyncio.to_thread(probe, "-spiffe", f"-addr={url}", "-connect-timeout", "5s")
+        assert (done.returncode, done.stdout) == (0, "status: SERVING\n"), done.stderr
+    done = await asyncio.to_thread(probe, "-spiffe", f"-addr={url}")
+    assert (done.returncode, done.stderr) == (2, f"{url} does not answer: No such file or directory\n")
+    assert (await asyncio.to_thread(probe, "-addr=nonsense")).returncode == 1
+
+
+def test_a_probe_that_runs_every_second_imports_next_to_nothing():
+    """Half of a processor's time would be in it, else."""
+    words = "import sys, nsm.chains.tools.grpc_health_probe, nsm.chains.tools.health; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=20, check=True)
+    assert not {"asyncio", "ssl", "cryptography", "nsm.chains.core"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(("lifetime", "code"), [(3600, 0), (-1, 1)])

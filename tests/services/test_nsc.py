@@ -86,6 +86,7 @@ THREE = "kernel://icmp/nsm-1,kernel://icmp/nsm-2?app=web,kernel://icmp/nsm-3?app
 
 async def test_several_wires_are_asked_for_together_and_closed_together(tmp_path, monkeypatch):
     """The endpoint answers none before all three are there; then the client says that it is ready, once."""
+    monkeypatch.setattr("nsm.services.nsc.main._HEAD_START", 0.01)
     start = client(tmp_path, monkeypatch, _keep, NscConfig, THREE, extra=[AllAtOnce(3)])
     async with start as (mesh, runtime, running, logs):
         await until(lambda: told(logs, "ready"))
@@ -96,6 +97,25 @@ async def test_several_wires_are_asked_for_together_and_closed_together(tmp_path
         await asyncio.wait_for(running, 8)
         assert told(logs, "closing failed") == []
         assert mesh.left() == ({name: 0 for name in NOTHING[0] if name != "client"}, 0)
+
+
+class Slow(Element):
+    """Takes longer, the earlier a request comes."""
+
+    def __init__(self, seconds):
+        self._seconds = list(seconds)
+
+    async def request(self, call, rest):
+        await asyncio.sleep(self._seconds.pop(0))
+        return await rest.request(call)
+
+
+async def test_wires_get_their_addresses_in_their_order_and_not_by_chance(tmp_path, monkeypatch):
+    """As upstream's `exclude-prefixes-client` has it: endpoints with one prefix give the first wire the first ones."""
+    start = client(tmp_path, monkeypatch, _keep, NscConfig, THREE, extra=[Slow([0.2, 0.1, 0])])
+    async with start as (_, _, _, logs):
+        await until(lambda: told(logs, "ready"))
+        assert [line["connection"] for line in told(logs, "wire up")] == ["client-0", "client-1", "client-2"]
 
 
 async def test_a_wire_that_cannot_be_had_holds_up_no_other(tmp_path, monkeypatch):

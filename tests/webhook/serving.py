@@ -22,12 +22,12 @@ def made(lifetime=DAY, service="webhook"):
 
 
 @contextlib.asynccontextmanager
-async def server(*, certificate=None, namespaces=None, **more):
+async def server(*, certificate=None, namespaces=None, limits=None, **more):
     """Gives the port and the certificate that is shown."""
     certificate = certificate or ServerCertificate(HOST)
     admission = Admission(recipe(**more), Known({"default": {}} if namespaces is None else namespaces))
     served = application(admission, certificate.fault)
-    async with serving(served, Address(host="127.0.0.1"), certificate.context) as port:
+    async with serving(served, Address(host="127.0.0.1"), certificate.context, limits) as port:
         yield port, certificate
 
 

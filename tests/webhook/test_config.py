@@ -24,6 +24,7 @@ from nsm.webhook.version import Version
         ("NSM_CERTIFICATE_LIFETIME", "10s", "expected a minute or more, such as 720h"),
         ("NSM_CONTAINER_IMAGES", "NSC:1", "'NSC:1' gives no name of a container"),
         ("NSM_LABELS", "a=b", "expected key:value,key:value"),
+        ("NSM_CONTAINER_PREFIX", "-", "expected up to 32 small letters, digits and dashes"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(variable, value, said):
@@ -39,6 +40,7 @@ def test_a_value_that_cannot_work_is_named(variable, value, said):
     [
         ({}, "there is nothing to inject: set NSM_CONTAINER_IMAGES"),
         ({"NSM_CONTAINER_IMAGES": "nsc", "NSM_CERT_FILE_PATH": "/a"}, "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go"),
+        ({"NSM_CONTAINER_IMAGES": "n" * 60, "NSM_CONTAINER_PREFIX": "cmd-"}, "shorten NSM_CONTAINER_PREFIX"),
         (
             {
                 "NSM_CONTAINER_IMAGES": "nsc",
@@ -98,6 +100,14 @@ def test_the_user_of_clients_is_written_as_uid_and_gid(value, user):
 def test_native_sidecars_need_an_image_that_keeps_wires():
     config = load(WebhookConfig, {"NSM_INIT_CONTAINER_IMAGES": "nsc-init"}).config
     assert not config.recipe(native=True).native
+
+
+def test_containers_can_be_called_as_in_upstreams_readmes():
+    """`kubectl logs POD -c cmd-nsc`, though the image is called nsc."""
+    images = {"NSM_CONTAINER_IMAGES": "localhost/nsm/nsc:1", "NSM_INIT_CONTAINER_IMAGES": "localhost/nsm/nsc-init:1"}
+    recipe = load(WebhookConfig, {**images, "NSM_CONTAINER_PREFIX": "cmd-"}).config.recipe(native=True)
+    assert [(each.reference, each.container) for each in recipe.images] == [("localhost/nsm/nsc:1", "cmd-nsc")]
+    assert [each.container for each in recipe.init_images] == ["cmd-nsc-init"]
 
 
 def test_images_of_both_kinds_need_names_of_their_own_where_both_are_injected():

@@ -231,6 +231,20 @@ async def test_an_api_server_that_is_down_is_waited_for():
 
 
 @pytest.mark.usefixtures("fast")
+async def test_while_the_api_server_is_slow_the_webhook_stays_ready_since_it_is_trusted():
+    """All replicas would be taken out of the Service at once, and be missing when the API server is back."""
+    api, certificate = FakeApi(), ServerCertificate(HOST)
+    renewal = Renewal(OwnAuthority(certificate, "webhook", "nsm-system", 3600), replica(api))
+    running = asyncio.ensure_future(renewal.run())
+    await until(lambda: not renewal.fault)
+    api.down = True
+    await until(lambda: "cannot be reached" in renewal.trouble)
+    assert renewal.fault == ""
+    assert renewal.is_registered is False
+    running.cancel()
+
+
+@pytest.mark.usefixtures("fast")
 async def test_an_api_server_that_was_away_until_the_certificate_expired_is_told_of_a_new_one(monkeypatch):
     api = FakeApi()
     certificate = Watched(api)
@@ -238,13 +252,13 @@ async def test_an_api_server_that_was_away_until_the_certificate_expired_is_told
     running = asyncio.ensure_future(renewal.run())
     await until(lambda: not renewal.fault)
     api.down = True
-    await until(lambda: renewal.fault)
+    await until(lambda: renewal.trouble)
     expired, clock = trusted(api), time.time
     monkeypatch.setattr("nsm.webhook.sources.time.time", lambda: clock() + 3601)
     monkeypatch.setattr("nsm.webhook.registration._certificates", lambda pem: unexpired(pem, besides=expired))
     await asyncio.sleep(0.05)
     api.down = False
-    await until(lambda: not renewal.fault)
+    await until(lambda: not renewal.trouble)
     await until(lambda: len(certificate.known) == 2)
     assert certificate.known[-1]
     running.cancel()

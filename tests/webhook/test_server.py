@@ -5,6 +5,7 @@ import datetime
 import io
 import json
 import ssl
+from asyncio import sslproto
 
 import aiohttp
 import jsonpatch
@@ -13,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from structlog.testing import capture_logs
 
-from nsm.chains.core import InvalidRequest
+from nsm.chains.core import InvalidRequest, Limits
 from nsm.chains.identity import Authority, Identity, Svid
 from nsm.chains.transport.urls import Address
 from nsm.webhook.certificate import Chain, ServerCertificate
@@ -77,6 +78,22 @@ async def test_as_many_reviews_as_an_api_server_asks_at_once_are_answered():
         caller._session.connector._limit = 0
         answers = await asyncio.gather(*(caller.post("/mutate", json=review(pod("kernel://a"))) for _ in range(200)))
     assert {status for status, _ in answers} == {200}
+
+
+@pytest.mark.parametrize("abort", ["this Python's", "Debian's"])
+async def test_a_webhook_that_was_probed_for_a_day_is_still_ready(abort, monkeypatch):
+    """Each probe of the kubelet is a connection from one address; none of them takes room when it has ended.
+
+    With Python 3.11.2 a webhook was taken out of its Service for good after seven minutes.
+    """
+    if abort == "Debian's":
+        monkeypatch.setattr(sslproto._SSLProtocolTransport, "abort", lambda self: self._ssl_protocol._abort())
+    mine = made()
+    async with server(limits=Limits(webhook_connections=8)) as (port, certificate):
+        certificate.show(Chain.read(mine.pem))
+        for _ in range(10):
+            async with Caller(port, mine.authority) as kubelet:
+                assert await kubelet.get("/ready") == (200, "ready\n")
 
 
 async def test_a_namespace_that_cannot_be_asked_about_is_no_answer():

@@ -154,7 +154,10 @@ class Process:
 def check() -> None:
     """Raise `Unsupported` if this machine or this user cannot run it."""
     if shutil.which(PROGRAM) is None:
-        raise Unsupported(f"this kernel has no WireGuard, and {PROGRAM} is not installed (Debian package {PROGRAM})")
+        raise Unsupported(
+            f"this kernel has no WireGuard, and {PROGRAM} is not installed: load the kernel's module wireguard on this "
+            f"node, or install {PROGRAM} beside the forwarder (in its image, if it runs in a container)"
+        )
     try:
         os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
 from nsm.chains.config.names import fault_of
@@ -21,6 +21,8 @@ AUTO, NATIVE, CLASSIC = "auto", "native", "classic"
 _QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 _VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _USER = re.compile(r"[0-9]+(:[0-9]+)?")
+_LONGEST_NAME = 63
+_PREFIX = re.compile(r"([a-z0-9][-a-z0-9]{0,31})?")
 _SHORTEST_LIFETIME = 60.0
 
 
@@ -48,6 +50,13 @@ def _user(value: str) -> Json:
         raise ValueError("expected a user's number, or user:group such as 65532:65532")
     keys = ("runAsUser", "runAsGroup")
     return {key: int(each) for key, each in zip(keys, value.split(":"), strict=False) if each}
+
+
+def _prefix(value: str) -> str:
+    """What the names of containers begin with."""
+    if not _PREFIX.fullmatch(value):
+        raise ValueError("expected up to 32 small letters, digits and dashes, the first no dash, such as cmd-")
+    return value
 
 
 def _mode(value: str) -> str:
@@ -96,6 +105,9 @@ class WebhookConfig(PrometheusConfig):
     nsurl_env_name: str = variable("NSM_NETWORK_SERVICES", text, "the variable that gives a client the annotation")
     container_images: tuple[Image, ...] = variable("", images, "images of clients that keep wires")
     init_container_images: tuple[Image, ...] = variable("", images, "images of clients that ask once and end")
+    container_prefix: str = variable(
+        "", _prefix, "put before the names of clients' containers, which are those of their images"
+    )
     envs: tuple[tuple[str, str], ...] = variable("", _variables, "more variables of clients, NAME=value,..")
     sidecars: str = variable(
         AUTO,
@@ -149,12 +161,18 @@ class WebhookConfig(PrometheusConfig):
         for name, _ in self.envs:
             if (fault := fault_of(name, "nsc")) is not None:
                 yield f"NSM_ENVS: {fault}"
+        for image in (*self.container_images, *self.init_container_images):
+            if len(name := self.container_prefix + image.container) > _LONGEST_NAME:
+                yield f"{name!r} is too long for a container's name; shorten NSM_CONTAINER_PREFIX"
         if bool(self.cert_file_path) != bool(self.key_file_path):
             yield "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither"
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
             yield "selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH"
         if self.sidecars_readiness_probe and not self.sidecars_tell_ready:
             yield "NSM_SIDECARS_READINESS_PROBE needs client images that know NSM_READY_FILE (NSM_SIDECARS_TELL_READY)"
+
+    def _named(self, found: tuple[Image, ...]) -> tuple[Image, ...]:
+        return tuple(replace(image, container=self.container_prefix + image.container) for image in found)
 
     def recipe(self, *, native: bool) -> Recipe:
         """What is injected in a cluster that can, or cannot, have native sidecars.
@@ -172,8 +190,8 @@ class WebhookConfig(PrometheusConfig):
         return Recipe(
             annotation=self.annotation,
             url_variable=self.nsurl_env_name,
-            images=self.container_images,
-            init_images=self.init_container_images,
+            images=self._named(self.container_images),
+            init_images=self._named(self.init_container_images),
             variables=self.envs,
             labels=self.labels,
             limits={"cpu": self.sidecar_limits_cpu, "memory": self.sidecar_limits_memory},

@@ -74,10 +74,16 @@ class Door:
         except (OSError, ssl.SSLError, TimeoutError) as error:
             log.debug("a caller came no further than TLS", address=address, error=str(error) or type(error).__name__)
         finally:
-            transport.abort() if transport else sock.close()
-            self._present[address] -= 1
-            if not self._present[address]:
-                del self._present[address]
+            self._forget(address)  # first: whatever else fails, nobody's share shrinks
+            if transport is None:
+                sock.close()
+            elif not ended.is_set():  # one that has ended cannot be aborted in every Python 3.11
+                transport.abort()
+
+    def _forget(self, address: str) -> None:
+        self._present[address] -= 1
+        if not self._present[address]:
+            del self._present[address]
 
     def _tell(self, address: str) -> None:
         self._refused += 1

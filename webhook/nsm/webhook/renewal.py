@@ -25,20 +25,30 @@ class Renewal:
     def __init__(self, source: Source, registration: Registration | None) -> None:
         self._source, self._registration = source, registration
         self._told, self._looked = "", 0.0
-        self.fault = "the webhook is not registered yet" if registration is not None else ""
-        """Why the API server does not trust the certificate; empty if it does."""
+        self.trouble = "the webhook is not registered yet" if registration is not None else ""
+        """Why the API server could not be told when it was asked last; empty if it could."""
+        self._is_trusted = registration is None
+
+    @property
+    def fault(self) -> str:
+        """Why the API server does not trust the certificate; empty if it does.
+
+        That it cannot be reached later changes nothing: it trusts what is shown, and nothing else is shown until it
+        knows it. A webhook that was not ready then would be missing when the API server is back.
+        """
+        return "" if self._is_trusted else self.trouble
 
     @property
     def is_registered(self) -> bool | None:
-        """Whether the API server trusts the certificate by our word; None if it is somebody else's to tell it."""
-        return None if self._registration is None else not self.fault
+        """Whether the API server knows us, as far as we know; None if it is somebody else's to tell it."""
+        return None if self._registration is None else not self.trouble
 
     async def run(self) -> None:
         """For ever."""
         while True:
             await self._tell()
             await asyncio.sleep(_LOOK)
-            if not self.fault:
+            if not self.trouble:
                 self._source.renew()
 
     async def withdraw(self) -> None:
@@ -56,11 +66,11 @@ class Renewal:
         try:
             await self._registration.publish(authorities)
         except MeshError as error:
-            fault = f"the webhook cannot be registered: {error}"
-            if fault != self.fault:
+            trouble = f"the webhook cannot be registered: {error}"
+            if trouble != self.trouble:
                 log.error("cannot register", error=str(error))
-            self.fault, self._told = fault, ""
+            self.trouble, self._told = trouble, ""
         else:
-            if self.fault:
+            if self.trouble:
                 log.info("ready: the API server knows the certificate")
-            self.fault, self._told, self._looked = "", authorities, now
+            self.trouble, self._is_trusted, self._told, self._looked = "", True, authorities, now

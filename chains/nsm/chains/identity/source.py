@@ -15,6 +15,7 @@ from nsm.apis import codec
 from nsm.apis.workload import SpiffeWorkloadApiStub, X509SvidRequest, X509SvidResponse
 from nsm.chains.core import Backoff, InvalidRequest, Refused, Tasks
 from nsm.chains.logs import log
+from nsm.chains.model.denied import denied
 
 from .identity import Identity
 from .svid import Svid, split_certificates, trust_domain_of
@@ -73,7 +74,8 @@ async def _follow(
         except GRPCError as error:
             reason = _reason(error)
         except (OSError, StreamTerminatedError, ValueError, Refused) as error:
-            reason = str(error) or type(error).__name__
+            barred = denied(url.removeprefix("unix://")) if isinstance(error, PermissionError) else ""
+            reason = barred or str(error) or type(error).__name__
         if reason != told:  # and not each time: it is asked again and again
             event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"
             log.warning(event, socket=url, reason=reason)

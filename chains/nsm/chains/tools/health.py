@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
+import sys
 
-from nsm.chains.core import Unavailable
-from nsm.chains.terminal import escaped
-from nsm.chains.transport import check_health, shown_certificate
-
+from .alive import check_alive
 from .arguments import Parser
-from .session import NoIdentity, run, session, workload_api
+
+_SECONDS = 10.0
 
 
 def main(arguments: list[str]) -> int:
@@ -23,36 +21,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--alive",
         action="store_true",
-        help="healthy also where it does not answer for want of an identity, which a restart would not mend",
+        help="only whether it is there and does its work: nobody is asked for an identity, which may be missing",
     )
     parsed = parser.parse_args(arguments)
+    if parsed.alive:
+        return _alive(parsed.url)
+    from .asking import ask  # noqa: PLC0415 - it takes long to import, and a probe is a process of its own
 
-    async def work() -> int:
-        try:
-            return await ask()
-        except NoIdentity as error:
-            if parsed.alive:
-                print(escaped(f"{parsed.url}: not asked; {error}"))
-            elif parsed.url == workload_api():
-                raise
-            else:
-                await answers(error)
-            return 0
+    return ask(parsed.url, parsed.service)
 
-    async def answers(error: NoIdentity) -> None:
-        shown = await shown_certificate(parsed.url)
-        if time.time() >= shown.not_valid_after_utc.timestamp():
-            raise Unavailable(f"the identity of {parsed.url} ended at {shown.not_valid_after_utc}, and {error}")
-        print(escaped(f"{parsed.url}: answers; not asked more, since {error}"))
 
-    async def ask() -> int:
-        async with session() as pool:
-            if parsed.url == workload_api():
-                print(f"{parsed.url}: gives {pool.identity.spiffe_id}")
-                return 0
-            serves = await check_health(pool, parsed.url, parsed.service)
-            peer = await pool.channel(parsed.url).peer()
-        print(escaped(f"{parsed.url} ({peer.spiffe_id}): {'serving' if serves else 'not serving'}"))
-        return 0 if serves else 1
-
-    return run("health", work)
+def _alive(url: str) -> int:
+    try:
+        check_alive(url, _SECONDS)
+    except (OSError, ValueError) as error:
+        print(f"nsm health: {url} is not alive: {error}", file=sys.stderr)
+        return 1
+    print(f"{url}: alive")
+    return 0

@@ -17,6 +17,7 @@ from h2.exceptions import StreamClosedError
 
 from nsm.apis import codec
 from nsm.chains.core import TRANSPORT, Internal, MeshError, Unavailable
+from nsm.chains.model.denied import denied
 
 Headers = list[tuple[str, str]]
 
@@ -226,7 +227,8 @@ async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: H
 
 def not_reached(error: OSError | TimeoutError, target: str) -> Unavailable:
     """What a failure to connect to `target` means."""
-    return Unavailable(f"cannot reach {target}: {_why(error)}")
+    barred = denied(target.removeprefix("unix://")) if isinstance(error, PermissionError) else ""
+    return Unavailable(f"cannot reach {target}: {_why(error)}{barred and f': {barred}'}")
 
 
 def _why(error: OSError | TimeoutError) -> str:

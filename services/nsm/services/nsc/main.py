@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 
@@ -49,6 +50,8 @@ from nsm.services.networks import EVERYTHING, accepted
 from .ready_file import ReadyFile, TellReady, waits
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+_HEAD_START = 3.0
+"""Seconds that a wire waits at most for the first attempt of the one before it."""
 _LARGEST_PORT = 65535
 INFO_LABELS = ("nodeName", "podName", "clusterName")
 
@@ -204,13 +207,23 @@ def _ids(config: NscConfig | NscInitConfig) -> list[str]:
 
 
 async def _connect_all(config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain) -> None:
-    """Ask for all wires, all at once; each is asked for again until it is there or the process is to stop."""
+    """Ask for all wires; each is asked for again until it is there or the process is to stop.
+
+    The first time in their order, so that endpoints with the same prefixes give the same addresses each time; one that
+    takes long holds the others up for `_HEAD_START` only.
+    """
     if not config.network_services:
         log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
-    asking = [
-        asyncio.ensure_future(_connect(config, runtime, chain, wish, connection_id))
-        for wish, connection_id in zip(config.network_services, _ids(config), strict=True)
-    ]
+    ids, tried = _ids(config), [asyncio.Event() for _ in config.network_services]
+
+    async def in_turn(number: int, wish: NsUrl) -> None:
+        if number:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START):
+                    await tried[number - 1].wait()
+        await _connect(config, runtime, chain, wish, ids[number], tried[number])
+
+    asking = [asyncio.ensure_future(in_turn(number, wish)) for number, wish in enumerate(config.network_services)]
     everything = asyncio.ensure_future(_all(asking))
     stopping = asyncio.ensure_future(_set(runtime.stopping))
     try:
@@ -232,7 +245,12 @@ async def _set(event: asyncio.Event) -> None:
 
 
 async def _connect(
-    config: NscConfig | NscInitConfig, runtime: Runtime, chain: Chain, wish: NsUrl, connection_id: str
+    config: NscConfig | NscInitConfig,
+    runtime: Runtime,
+    chain: Chain,
+    wish: NsUrl,
+    connection_id: str,
+    tried: asyncio.Event,
 ) -> None:
     backoff, began = Backoff(FIRST_PAUSE, LONGEST_PAUSE), time.perf_counter()
     survivor = await _survivor(config, runtime, connection_id, wish.mechanism.type)
@@ -244,7 +262,9 @@ async def _connect(
             service, code = wish.network_service, error.code_name
             log.warning("no wire yet", service=service, code=code, error=str(error), again_in_s=pause)
             survivor = None
+            tried.set()
         else:
+            tried.set()
             _tell(connection, time.perf_counter() - began, attempt)
             return
         await asyncio.sleep(pause)
@@ -307,11 +327,13 @@ def _as_ours(connection: Connection, connection_id: str) -> Connection:
 def _tell(connection: Connection, seconds: float, attempts: int) -> None:
     mechanism, context = connection.mechanism, connection.context
     ip = context.ip_context if context else None
+    passed = connection.path.path_segments[1:] if connection.path else []
     log.info(
         "wire up",
         connection=connection.id,
         service=connection.network_service,
         endpoint=connection.network_service_endpoint_name,
+        path=[segment.name for segment in passed],
         interface=mechanism.parameters.get(INTERFACE_NAME) if mechanism else None,
         addresses=ip.src_ip_addrs if ip else None,
         ms=round(seconds * 1000, 1),

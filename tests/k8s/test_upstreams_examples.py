@@ -1,0 +1,104 @@
+"""Upstream's examples as people run them, with images changed only: side by side, in a system for such pods."""
+
+import json
+import shlex
+from functools import partial
+
+import pytest
+
+from tests.k8s.system import MANIFESTS, eventually, rolled_out
+from tests.k8s.upstream.examples import TABLE
+from tests.k8s.upstream.pods import namespace, namespace_of
+
+pytestmark = pytest.mark.timeout(500)
+
+SYSTEM = MANIFESTS.parent / "tests/k8s/upstream"
+
+
+AHEAD = 3
+"""How many examples start while one is looked at: all at once would be a busy node."""
+
+
+class Examples:
+    """Those of the table, each applied once, in a namespace of its own."""
+
+    def __init__(self, kubectl):
+        self._kubectl, self._waiting, self._ahead = kubectl, list(TABLE), set()
+
+    def take(self, name):
+        """kubectl in the namespace of an example, which is applied by now; the next ones are too."""
+        if name not in self._ahead:
+            self._apply(name)
+        self._ahead.remove(name)
+        while self._waiting and len(self._ahead) < AHEAD:
+            self._apply(self._waiting[0])
+        return self._kubectl.within(namespace_of(name))
+
+    def _apply(self, name):
+        self._waiting.remove(name)
+        apply(self._kubectl, [namespace(name, **dict(TABLE[name].labels))])
+        apply(self._kubectl.within(namespace_of(name)), TABLE[name].objects)
+        self._ahead.add(name)
+
+
+@pytest.fixture(scope="module")
+def examples(system):
+    """In a system that takes such pods; afterwards it is what it was."""
+    kubectl = system.kubectl
+    try:
+        kubectl("apply", "-k", SYSTEM)
+        rolled_out(kubectl)
+        yield Examples(kubectl)
+    finally:
+        spaces = [namespace_of(name) for name in TABLE]
+        kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
+        kubectl("apply", "-k", MANIFESTS)
+        rolled_out(kubectl)
+    assert eventually(lambda: not system.left()), system.left()
+
+
+def apply(kubectl, objects):
+    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, name):
+    example, mine = TABLE[name], examples.take(name)
+    are_ready(mine)
+    if example.annotation:
+        kubectl("annotate", "namespace", namespace_of(name), f"networkservicemesh.io={example.annotation}")
+        apply(mine, example.later)
+        are_ready(mine)
+    for where, command, told in example.commands:
+        said = run(mine, where, command)
+        assert told in said, f"{where}: {command}\n{said}"
+    if example.gone:
+        mine("delete", *example.gone, "--timeout=60s")
+        apply(mine, example.instead)
+        are_ready(mine)
+    for where, command, told in example.afterwards:
+        asked = partial(run, mine, where, command)
+        assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 150), f"{where}: {command}\n{asked()}"
+    kubectl("delete", "namespace", namespace_of(name), "--wait=false")
+
+
+def is_told(said, told):
+    """Whether a command said so; with `!` before it, whether it did not."""
+    return told[1:] not in said if told.startswith("!") else told in said
+
+
+def are_ready(mine):
+    """As READMEs wait for them: the pods of Deployments are there a moment after those."""
+    wanted = mine.get("deployments,daemonsets")["items"]
+    mine.rolled_out(*[f"{each['kind'].lower()}/{each['metadata']['name']}" for each in wanted], seconds=200)
+    mine("wait", "--for=condition=Ready", "pod", "--all", "--timeout=200s", seconds=210)
+
+
+def run(mine, where, command):
+    """What a command in a pod writes, or what a container has written: also when it fails."""
+    words = shlex.split(command)
+    if words[0] == "logs":
+        done = mine.run("logs", where, "-c", words[1])
+    else:
+        done = mine.run("exec", where, "--", *words, seconds=60)
+    return done.stdout + done.stderr

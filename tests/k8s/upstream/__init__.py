@@ -1,0 +1,1 @@
+"""Upstream's examples, to the same effect: pods as its manifests write them, with our images, and what its READMEs run."""
