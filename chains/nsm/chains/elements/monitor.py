@@ -17,8 +17,21 @@ from nsm.apis.connection import (
     State,
 )
 from nsm.apis.mechanisms import INODE_URL
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, Peer, Store, Tasks
+from nsm.chains.core import (
+    DEFAULT_LIMITS,
+    Call,
+    Element,
+    Handler,
+    InvalidRequest,
+    Key,
+    Limits,
+    MeshError,
+    Peer,
+    Store,
+    Tasks,
+)
 from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NOBODY, IdPatterns, claims_of
 
@@ -45,14 +58,17 @@ class Monitor(Element):
     A listener gets the connections that its selector means as INITIAL_STATE_TRANSFER, also if there are none, then
     UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. If the
     connection went on to another component, that one is listened to in turn, and what it says of path, context and
-    state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN.
+    state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN. What no
+    connection can be, by `limits`, is not passed on.
 
     A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
     viewer no name of a namespace.
     """
 
-    def __init__(self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY) -> None:
-        self._remote, self._viewers = remote, viewers
+    def __init__(
+        self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._remote, self._viewers, self._limits = remote, viewers, limits
         self._connections: dict[str, Connection] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -167,15 +183,15 @@ class Monitor(Element):
             return
         if kind == ConnectionEventType.INITIAL_STATE_TRANSFER and theirs.state == known.state:
             return
+        state = State.DOWN if kind == ConnectionEventType.DELETE else theirs.state
+        if _says_nothing_new(known, theirs, state) or not _can_be(theirs, self._limits):
+            return
         changed = codec.clone(known)
-        changed.context, changed.state = codec.clone(theirs).context, theirs.state
+        changed.context, changed.state = theirs.context, state
         if theirs.path is not None and changed.path is not None:  # up to here the path is ours to tell
             behind = changed.path.index + 1
-            changed.path.path_segments[behind:] = codec.clone(theirs.path).path_segments[behind:]
-        if kind == ConnectionEventType.DELETE:
-            changed.state = State.DOWN
-        if changed != known:
-            self._update(changed)
+            changed.path.path_segments[behind:] = theirs.path.path_segments[behind:]
+        self._update(changed)
 
     def _concerned(self, target: str, theirs: Connection) -> Connection | None:
         """Our connection that an event from further on is about: a path with several endpoints may pass here twice."""
@@ -198,6 +214,26 @@ def _concerns(own: Connection, theirs: Connection) -> bool:
         return False
     index, segments = own.path.index, theirs.path.path_segments
     return len(segments) > index and segments[index].id == own.id and theirs.path.index in (index, index + 1)
+
+
+def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bool:
+    """Whether an event is of what came with the answer to our own call, as nearly all are: those need no more work."""
+    if state != known.state or theirs.context != known.context:
+        return False
+    if theirs.path is None or known.path is None:
+        return True
+    behind = known.path.index + 1
+    return theirs.path.path_segments[behind:] == known.path.path_segments[behind:]
+
+
+def _can_be(connection: Connection, limits: Limits) -> bool:
+    """Whether what a peer reports of a connection could be a connection's: it is passed on to whoever listens here."""
+    try:
+        check_connection(connection, limits)
+    except InvalidRequest as error:
+        log.info("a peer reports what no connection can be", reason=str(error))
+        return False
+    return True
 
 
 def _identities(connection: Connection) -> frozenset[str]:
