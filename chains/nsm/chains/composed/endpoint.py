@@ -93,4 +93,4 @@ def endpoint(
 
 
 def _remote_events(pool: Pool, trust: Trust) -> RemoteEvents:
-    return lambda target, selector: RemoteMonitor(pool, target, trust.matches).monitor(selector)
+    return lambda target, selector: RemoteMonitor(pool, target, trust.matches, knows_answers=True).monitor(selector)

@@ -63,6 +63,9 @@ class Monitor(Element):
 
     A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
     viewer no name of a namespace.
+
+    Nearly all events tell of what a call has just done, to a component whose call that was: one that relays asks for
+    none of those (`monitor_others`), since the answer tells it the same.
     """
 
     def __init__(
@@ -78,6 +81,8 @@ class Monitor(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
+        known = self._connections.get(call.connection.id)
+        is_plain = call.connection.state != State.RESELECT_REQUESTED and (known is None or known.state == State.UP)
         try:
             connection = await rest.request(call)
         except BaseException:
@@ -88,7 +93,7 @@ class Monitor(Element):
         if connection.id not in self._connections:
             call.live.on_end(partial(self._delete, call.live))
         self._on_path[connection.id] = _identities(connection)
-        self._update(connection)
+        self._update(connection, _caller(call, connection) if is_plain else None)
         self._relay_from(call.live, connection)
         return connection
 
@@ -97,15 +102,21 @@ class Monitor(Element):
         try:
             await rest.close(call)
         finally:
-            self._delete(call.live)
+            self._delete(call.live, _caller(call, call.connection))
 
     async def aclose(self) -> None:
         """Stop listening to others."""
         await self._relays.aclose()
 
-    async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
+    def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself."""
-        listener = _Listener(selector, self._sight(peer))
+        return self._events(_Listener(selector, self._sight(peer)))
+
+    def monitor_others(self, selector: MonitorScopeSelector, peer: Peer) -> AsyncIterator[ConnectionEvent]:
+        """Likewise, but for what the answers to its own calls tell `peer`: those that it makes by a selected name."""
+        return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id))
+
+    async def _events(self, listener: _Listener) -> AsyncIterator[ConnectionEvent]:
         self._listeners.add(listener)
         try:
             present = {key: shown for key, c in self._connections.items() if (shown := listener.shown(c)) is not None}
@@ -128,19 +139,24 @@ class Monitor(Element):
 
         return sight
 
-    def _update(self, connection: Connection) -> None:
+    def _update(self, connection: Connection, caller: _Caller | None = None) -> None:
         kept = self._connections[connection.id] = _without_tokens(connection)
-        for listener in self._listeners:
-            listener.hear(ConnectionEventType.UPDATE, kept)
+        self._tell(ConnectionEventType.UPDATE, kept, caller)
 
-    def _delete(self, store: Store) -> None:
+    def _delete(self, store: Store, caller: _Caller | None = None) -> None:
         if (target := store.pop(self._went_to)) is not None:
             self._downstream.get(target, {}).pop(store.connection_id, None)
         connection = self._connections.pop(store.connection_id, None)
         if connection is not None:
-            for listener in self._listeners:
-                listener.hear(ConnectionEventType.DELETE, connection)
+            self._tell(ConnectionEventType.DELETE, connection, caller)
         self._on_path.pop(store.connection_id, None)
+
+    def _tell(self, kind: ConnectionEventType, connection: Connection, caller: _Caller | None) -> None:
+        for listener in self._listeners:
+            if caller is not None and listener.is_told(caller):
+                listener.forget(connection)
+            else:
+                listener.hear(kind, connection)
 
     def _set_down(self, connection_id: str) -> None:
         connection = self._connections.get(connection_id)
@@ -201,6 +217,17 @@ class Monitor(Element):
                 if known is not None and _concerns(known, theirs):
                     return known
         return None
+
+
+_Caller = tuple[str, str]
+"""Whose call it is: the SPIFFE ID, and the name of its segment in the path."""
+
+
+def _caller(call: Call, connection: Connection) -> _Caller | None:
+    path = connection.path
+    if call.peer is None or path is None or not 0 < path.index <= len(path.path_segments):
+        return None
+    return call.peer.spiffe_id, path.path_segments[path.index - 1].name
 
 
 def _segment(connection: Connection) -> PathSegment:
@@ -265,10 +292,11 @@ Sight = Callable[[Connection], Connection | None]
 
 
 class _Listener:
-    """What one monitor has not heard yet: the latest of each connection."""
+    """What one monitor has not heard yet: the latest of each connection. `calls` is whose calls it need not hear of."""
 
-    def __init__(self, selector: MonitorScopeSelector, sight: Sight) -> None:
+    def __init__(self, selector: MonitorScopeSelector, sight: Sight, calls: str = "") -> None:
         self._selector, self._sight = selector, sight
+        self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
         self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
         self._wake = asyncio.Event()
 
@@ -281,6 +309,14 @@ class _Listener:
             self._news.pop(connection.id, None)
             self._news[connection.id] = kind, shown
             self._wake.set()
+
+    def is_told(self, caller: _Caller) -> bool:
+        """Whether the answer to a call of `caller` goes to who listens here."""
+        return caller in self._calls
+
+    def forget(self, connection: Connection) -> None:
+        """What was not told yet of a connection is not true any more."""
+        self._news.pop(connection.id, None)
 
     async def next(self) -> list[ConnectionEvent]:
         await self._wake.wait()
