@@ -19,7 +19,7 @@ TIMEOUT = "grpc-timeout"
 _REMEMBERED, _MOST = 16, 32
 """Blocks that are remembered for each direction of a connection, and bytes, which are headers, of one of a peer's."""
 _LITERAL = b"\x00" + bytes([len(TIMEOUT)]) + TIMEOUT.encode()
-"""A header that is not put into the table: its name; a value's length, below 128, and the value follow."""
+"""A header that is not put into the table: its name; a value's length, below 127, and the value follow."""
 _INDEXED = re.compile(rb"[\x81-\xfe]*")
 """Headers that are in the table, as far as one byte tells where."""
 
@@ -34,7 +34,7 @@ class Encoder(hpack.Encoder):
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         """A block for `headers`: pairs of a name and a value."""
         last = b""
-        if headers and headers[-1][0] == TIMEOUT and len(value := headers[-1][1].encode()) < 128:
+        if headers and headers[-1][0] == TIMEOUT and len(value := headers[-1][1].encode()) < 127:
             *headers, _ = headers
             last = _LITERAL + bytes([len(value)]) + value
         key, table = tuple(headers), self.header_table
