@@ -81,8 +81,7 @@ class Monitor(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
-        known = self._connections.get(call.connection.id)
-        is_plain = call.connection.state != State.RESELECT_REQUESTED and (known is None or known.state == State.UP)
+        is_reselected = call.connection.state == State.RESELECT_REQUESTED
         try:
             connection = await rest.request(call)
         except BaseException:
@@ -90,10 +89,11 @@ class Monitor(Element):
                 self._set_down(call.live.connection_id)
             raise
         connection.state = State.UP  # a request to reselect is not any more what it was
-        if connection.id not in self._connections:
+        if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
         self._on_path[connection.id] = _identities(connection)
-        self._update(connection, _caller(call, connection) if is_plain else None)
+        is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
+        self._update(connection, None if is_told_otherwise else _caller(call, connection))
         self._relay_from(call.live, connection)
         return connection
 
