@@ -3,7 +3,7 @@
 import hpack
 import pytest
 from hpack import HPACKError
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsm.chains.transport.headers import Decoder, Encoder
@@ -21,6 +21,7 @@ def read(decoder, block):
     return [(name.decode(), value.decode()) for name, value in decoder.decode(block, raw=True)]
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(BLOCKS, TIMEOUTS, st.booleans(), st.sampled_from([0, 100, 250])), max_size=12))
 def test_everybody_reads_what_we_write_and_we_what_everybody_writes(calls):
     """Whatever is said again, is thrown out of the table, or is too large for it; also when the table's size changes."""
