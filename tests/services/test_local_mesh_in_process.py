@@ -30,6 +30,7 @@ from nsm.chains.core import (
     Unsupported,
     merge_with_returned,
 )
+from nsm.chains.core.descriptors import HELD
 from nsm.chains.elements import idle
 from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.kernel import KernelClient, KernelServer
@@ -212,7 +213,7 @@ async def test_a_wire_is_made_refreshed_and_closed(tmp_path, monkeypatch):
         await mesh.client.request(ask("warm"))
         await mesh.client.close(ask("warm"))
         await asyncio.sleep(0.05)
-        before = descriptors()
+        before, held = descriptors(), {**HELD}
         connection = await mesh.client.request(ask())
         assert [s.name for s in connection.path.path_segments] == ["client", "nsmgr", "forwarder", "nse"]
         assert connection.path.index == 0
@@ -229,6 +230,7 @@ async def test_a_wire_is_made_refreshed_and_closed(tmp_path, monkeypatch):
         await mesh.client.close(ask())
         assert mesh.left() == NOTHING
         assert descriptors() == before
+        assert held == HELD
 
 
 async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import betterproto2
@@ -164,16 +165,22 @@ def _varint(value: int) -> bytes:
 _SHORT = tuple(_varint(n) for n in range(1024))
 
 
+@lru_cache(maxsize=1024)
+def _large(value: int) -> bytes:
+    """A varint that is remembered: most large numbers are times, and those of a token come with each message."""
+    return _varint(value)
+
+
 def _signed(value: int, name: str, bits: int) -> bytes:
     if not -(1 << bits - 1) <= value < 1 << bits - 1:
         raise ValueError(f"{name} is {value}, outside of {bits} bits")
-    return _varint(value & 0xFFFFFFFFFFFFFFFF)
+    return _large(value & 0xFFFFFFFFFFFFFFFF)
 
 
 def _unsigned(value: int, name: str, bits: int) -> bytes:
     if not 0 <= value < 1 << bits:
         raise ValueError(f"{name} is {value}, outside of {bits} bits without a sign")
-    return _varint(value)
+    return _large(value)
 
 
 # --- writing
@@ -279,7 +286,10 @@ def _default(field: _Field) -> str:
 
 _READ_LENGTH = [
     "n = buf[pos]; pos += 1",
-    "if n > 127: n, pos = short(buf, pos - 1, end, 0x7FFFFFFF)",
+    "if n > 127:",
+    "    v = buf[pos]",
+    "    if v < 128 and pos < end: n += (v << 7) - 128; pos += 1",
+    "    else: n, pos = short(buf, pos - 1, end, 0x7FFFFFFF)",
     "n += pos",
     "if n > end: raise Error('a field is longer than the message')",
 ]
@@ -384,6 +394,10 @@ def _read_short(buf: bytes, pos: int, end: int, largest: int) -> tuple[int, int]
 
 def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> tuple[str, Any]:
     """One entry of a map: key and value in any order, each possibly missing."""
+    if end - pos > 3 and buf[pos] == 10 and buf[pos + 1] < 128:
+        stop = pos + 2 + buf[pos + 1]
+        if stop + 1 < end and buf[stop] == 18 and buf[stop + 1] == end - stop - 2 < 128:
+            return str(buf[pos + 2 : stop], "utf-8"), read(buf, stop + 2, end)  # short ones, as nearly all are
     key, value = "", default
     parts: list[bytes] = []
     while pos < end:

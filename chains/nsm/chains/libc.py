@@ -18,6 +18,8 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 """Options of `prctl` (prctl(2))."""
 AT_FDCWD, AT_EMPTY_PATH, AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
 _libc = ctypes.CDLL(None, use_errno=True)
+_Statx = ctypes.c_char * 256
+"""The size of struct statx; made once, since files are looked at with every request."""
 
 
 def unshare(kinds: int, what: str = "") -> None:
@@ -46,9 +48,9 @@ def prctl(option: int, value: int | bytes, what: str = "") -> None:
     _check(_libc.prctl(option, value, 0, 0, 0), what)
 
 
-def statx(file: int | str, mask: int, size: int = 256) -> bytes:
+def statx(file: int | str, mask: int) -> bytes:
     """The kernel's struct statx of an open descriptor, or of a path with links followed, from what it has at hand."""
-    buffer = ctypes.create_string_buffer(size)
+    buffer = _Statx()
     at, path = (file, b"") if isinstance(file, int) else (AT_FDCWD, os.fsencode(file))
     flags = AT_STATX_DONT_SYNC | (0 if path else AT_EMPTY_PATH)
     _check(_libc.statx(at, path, flags, mask, buffer))

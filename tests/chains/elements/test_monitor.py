@@ -131,3 +131,69 @@ async def test_a_gateway_that_dies_behind_a_firewall_shows_at_the_first_client_t
         assert {key: each.state for key, each in event.connections.items()} == {f"nsmgr-{place - 1}": State.DOWN}
     await stream.aclose()
     await chain.aclose()
+
+
+@pytest.fixture
+async def relaying():
+    """The manager's stream of events that others caused, which has begun, and what calls come to."""
+    monitor = Monitor()
+    chain = Chain([Begin(), monitor])
+    selector = MonitorScopeSelector(path_segments=[PathSegment(name="nsmgr")])
+    events = monitor.monitor_others(selector, MANAGER)
+    await anext(events)
+    yield events, chain, monitor
+    await events.aclose()
+
+
+MANAGER = Peer("spiffe://test.mesh/nsmgr", b"")
+
+
+def asked_by(manager, connection_id="c", *, segment="nsmgr", **fields):
+    asked = call("client", connection_id)
+    path = asked.connection.path
+    path.index, path.path_segments[1].name, asked.peer = 2, segment, manager
+    for name, value in fields.items():
+        setattr(asked.connection, name, value)
+    return asked
+
+
+async def next_of(events):
+    """The next event's kind, and the connections that it is about with their states."""
+    event = await asyncio.wait_for(anext(events), 1)
+    return event.type, {id_: connection.state for id_, connection in event.connections.items()}
+
+
+async def test_who_asked_is_not_told_once_more_what_the_answer_told_it(relaying):
+    """Neither of its requests nor of its closes: the first event is of what somebody else did."""
+    events, chain, monitor = relaying
+    await chain.request(asked_by(MANAGER))
+    await chain.request(asked_by(MANAGER))
+    await chain.close(asked_by(MANAGER))
+    await chain.request(asked_by(MANAGER, "d"))
+    monitor._set_down("d")
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"d": State.DOWN})
+
+
+async def test_another_component_s_calls_are_told_also_if_it_has_the_same_identity(relaying):
+    """Such as a proxy's, which the manager's connection came by."""
+    events, chain, _ = relaying
+    asked = asked_by(MANAGER, segment="proxy")
+    asked.connection.path.path_segments[0].name = "nsmgr"
+    await chain.request(asked)
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+
+
+async def test_who_was_told_that_a_connection_is_down_is_told_that_it_is_up_again(relaying):
+    events, chain, monitor = relaying
+    await chain.request(asked_by(MANAGER))
+    monitor._set_down("c")
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.DOWN})
+    await chain.request(asked_by(MANAGER))
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+
+
+async def test_the_end_that_reselection_brings_is_followed_by_the_new_beginning(relaying):
+    events, chain, _ = relaying
+    await chain.request(asked_by(MANAGER))
+    await chain.request(asked_by(MANAGER, state=State.RESELECT_REQUESTED))
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from nsm.apis.connection import Connection, ConnectionEvent, MonitorScopeSelector
-from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, InvalidRequest, Limits, RegistryChain
+from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, RegistryChain
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
@@ -21,8 +20,6 @@ from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
-from nsm.chains.logs import log
-from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
@@ -74,7 +71,7 @@ def endpoint(
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
-    events = Monitor(_remote_events(pool, limits, trust) if pool is not None else None, trust.viewers)
+    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust.viewers, limits)
     chain = Chain(
         [
             CheckRequest(limits),  # first: nobody works with what cannot be
@@ -95,20 +92,5 @@ def endpoint(
     return Endpoint(chain, begin, events, asked)
 
 
-def _remote_events(pool: Pool, limits: Limits, trust: Trust) -> RemoteEvents:
-    async def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
-        async for event in RemoteMonitor(pool, target, trust.matches).monitor(selector):
-            event.connections = {key: each for key, each in event.connections.items() if _can_be(each, limits)}
-            yield event
-
-    return events
-
-
-def _can_be(connection: Connection, limits: Limits) -> bool:
-    """Whether what a peer reports of a connection could be a connection's: it is passed on to whoever listens here."""
-    try:
-        check_connection(connection, limits)
-    except InvalidRequest as error:
-        log.info("a peer reports what no connection can be", reason=str(error))
-        return False
-    return True
+def _remote_events(pool: Pool, trust: Trust) -> RemoteEvents:
+    return lambda target, selector: RemoteMonitor(pool, target, trust.matches, knows_answers=True).monitor(selector)

@@ -7,9 +7,8 @@ import re
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from nsm.chains import libc
 
@@ -20,6 +19,10 @@ FileKey = tuple[int, int]
 
 _SHOWN = 100
 _STATX_TYPE, _STATX_MODE, _STATX_INO = 0x1, 0x2, 0x100
+_STATX_WANTED, _STATX_FIELDS = _STATX_TYPE | _STATX_MODE | _STATX_INO, struct.Struct("=28xH2xQ96xII")
+"""What `statx` is asked for, and where mode, inode, and the two numbers of the device are in its answer."""
+HELD: dict[str, FileKey] = {}
+"""The files that peers sent and that are open here, by `Received.path`: which those are need not be asked again."""
 
 
 class Received(Protocol):
@@ -73,8 +76,7 @@ class Inbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(NamedTuple):
     """What the kernel knows of a file without asking its file system."""
 
     device: int
@@ -102,9 +104,8 @@ def facts_of(file: int | str) -> FileFacts:
 
     `stat` would ask the file system, and a peer's may be one that never answers (FUSE, NFS).
     """
-    buffer = libc.statx(file, _STATX_TYPE | _STATX_MODE | _STATX_INO)
-    (mode,), (inode,) = struct.unpack_from("H", buffer, 28), struct.unpack_from("Q", buffer, 32)
-    return FileFacts(os.makedev(*struct.unpack_from("II", buffer, 136)), inode, mode)
+    mode, inode, major, minor = _STATX_FIELDS.unpack_from(libc.statx(file, _STATX_WANTED))
+    return FileFacts(os.makedev(major, minor), inode, mode)
 
 
 def file_key(url: str) -> FileKey | None:
@@ -123,10 +124,10 @@ _INODE = re.compile(r"inode://([0-9]{1,20})/([0-9]{1,20})")
 def inode_url(path: str) -> str:
     """How the file at `path` is named while it travels. Raises `InvalidRequest` if it is not there."""
     try:
-        facts = facts_of(path)
+        device, inode = HELD.get(path) or facts_of(path).key
     except OSError as error:
         raise InvalidRequest(f"cannot pass {shown_url(path)}: {error.strerror}") from None
-    return f"inode://{facts.device}/{facts.inode}"
+    return f"inode://{device}/{inode}"
 
 
 def shown_url(url: str) -> str:

@@ -17,8 +17,21 @@ from nsm.apis.connection import (
     State,
 )
 from nsm.apis.mechanisms import INODE_URL
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, Peer, Store, Tasks
+from nsm.chains.core import (
+    DEFAULT_LIMITS,
+    Call,
+    Element,
+    Handler,
+    InvalidRequest,
+    Key,
+    Limits,
+    MeshError,
+    Peer,
+    Store,
+    Tasks,
+)
 from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NOBODY, IdPatterns, claims_of
 
@@ -45,14 +58,20 @@ class Monitor(Element):
     A listener gets the connections that its selector means as INITIAL_STATE_TRANSFER, also if there are none, then
     UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. If the
     connection went on to another component, that one is listened to in turn, and what it says of path, context and
-    state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN.
+    state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN. What no
+    connection can be, by `limits`, is not passed on.
 
     A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
     viewer no name of a namespace.
+
+    Nearly all events tell of what a call has just done, to a component whose call that was: one that relays asks for
+    none of those (`monitor_others`), since the answer tells it the same.
     """
 
-    def __init__(self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY) -> None:
-        self._remote, self._viewers = remote, viewers
+    def __init__(
+        self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._remote, self._viewers, self._limits = remote, viewers, limits
         self._connections: dict[str, Connection] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -62,6 +81,7 @@ class Monitor(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
+        is_reselected = call.connection.state == State.RESELECT_REQUESTED
         try:
             connection = await rest.request(call)
         except BaseException:
@@ -69,10 +89,11 @@ class Monitor(Element):
                 self._set_down(call.live.connection_id)
             raise
         connection.state = State.UP  # a request to reselect is not any more what it was
-        if connection.id not in self._connections:
+        if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
         self._on_path[connection.id] = _identities(connection)
-        self._update(connection)
+        is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
+        self._update(connection, None if is_told_otherwise else _caller(call, connection))
         self._relay_from(call.live, connection)
         return connection
 
@@ -81,15 +102,21 @@ class Monitor(Element):
         try:
             await rest.close(call)
         finally:
-            self._delete(call.live)
+            self._delete(call.live, _caller(call, call.connection))
 
     async def aclose(self) -> None:
         """Stop listening to others."""
         await self._relays.aclose()
 
-    async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
+    def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself."""
-        listener = _Listener(selector, self._sight(peer))
+        return self._events(_Listener(selector, self._sight(peer)))
+
+    def monitor_others(self, selector: MonitorScopeSelector, peer: Peer) -> AsyncIterator[ConnectionEvent]:
+        """Likewise, but for what the answers to its own calls tell `peer`: those that it makes by a selected name."""
+        return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id))
+
+    async def _events(self, listener: _Listener) -> AsyncIterator[ConnectionEvent]:
         self._listeners.add(listener)
         try:
             present = {key: shown for key, c in self._connections.items() if (shown := listener.shown(c)) is not None}
@@ -112,19 +139,24 @@ class Monitor(Element):
 
         return sight
 
-    def _update(self, connection: Connection) -> None:
+    def _update(self, connection: Connection, caller: _Caller | None = None) -> None:
         kept = self._connections[connection.id] = _without_tokens(connection)
-        for listener in self._listeners:
-            listener.hear(ConnectionEventType.UPDATE, kept)
+        self._tell(ConnectionEventType.UPDATE, kept, caller)
 
-    def _delete(self, store: Store) -> None:
+    def _delete(self, store: Store, caller: _Caller | None = None) -> None:
         if (target := store.pop(self._went_to)) is not None:
             self._downstream.get(target, {}).pop(store.connection_id, None)
         connection = self._connections.pop(store.connection_id, None)
         if connection is not None:
-            for listener in self._listeners:
-                listener.hear(ConnectionEventType.DELETE, connection)
+            self._tell(ConnectionEventType.DELETE, connection, caller)
         self._on_path.pop(store.connection_id, None)
+
+    def _tell(self, kind: ConnectionEventType, connection: Connection, caller: _Caller | None) -> None:
+        for listener in self._listeners:
+            if caller is not None and listener.is_told(caller):
+                listener.forget(connection)
+            else:
+                listener.hear(kind, connection)
 
     def _set_down(self, connection_id: str) -> None:
         connection = self._connections.get(connection_id)
@@ -167,15 +199,15 @@ class Monitor(Element):
             return
         if kind == ConnectionEventType.INITIAL_STATE_TRANSFER and theirs.state == known.state:
             return
+        state = State.DOWN if kind == ConnectionEventType.DELETE else theirs.state
+        if _says_nothing_new(known, theirs, state) or not _can_be(theirs, self._limits):
+            return
         changed = codec.clone(known)
-        changed.context, changed.state = codec.clone(theirs).context, theirs.state
+        changed.context, changed.state = theirs.context, state
         if theirs.path is not None and changed.path is not None:  # up to here the path is ours to tell
             behind = changed.path.index + 1
-            changed.path.path_segments[behind:] = codec.clone(theirs.path).path_segments[behind:]
-        if kind == ConnectionEventType.DELETE:
-            changed.state = State.DOWN
-        if changed != known:
-            self._update(changed)
+            changed.path.path_segments[behind:] = theirs.path.path_segments[behind:]
+        self._update(changed)
 
     def _concerned(self, target: str, theirs: Connection) -> Connection | None:
         """Our connection that an event from further on is about: a path with several endpoints may pass here twice."""
@@ -185,6 +217,17 @@ class Monitor(Element):
                 if known is not None and _concerns(known, theirs):
                     return known
         return None
+
+
+_Caller = tuple[str, str]
+"""Whose call it is: the SPIFFE ID, and the name of its segment in the path."""
+
+
+def _caller(call: Call, connection: Connection) -> _Caller | None:
+    path = connection.path
+    if call.peer is None or path is None or not 0 < path.index <= len(path.path_segments):
+        return None
+    return call.peer.spiffe_id, path.path_segments[path.index - 1].name
 
 
 def _segment(connection: Connection) -> PathSegment:
@@ -198,6 +241,26 @@ def _concerns(own: Connection, theirs: Connection) -> bool:
         return False
     index, segments = own.path.index, theirs.path.path_segments
     return len(segments) > index and segments[index].id == own.id and theirs.path.index in (index, index + 1)
+
+
+def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bool:
+    """Whether an event is of what came with the answer to our own call, as nearly all are: those need no more work."""
+    if state != known.state or theirs.context != known.context:
+        return False
+    if theirs.path is None or known.path is None:
+        return True
+    behind = known.path.index + 1
+    return theirs.path.path_segments[behind:] == known.path.path_segments[behind:]
+
+
+def _can_be(connection: Connection, limits: Limits) -> bool:
+    """Whether what a peer reports of a connection could be a connection's: it is passed on to whoever listens here."""
+    try:
+        check_connection(connection, limits)
+    except InvalidRequest as error:
+        log.info("a peer reports what no connection can be", reason=str(error))
+        return False
+    return True
 
 
 def _identities(connection: Connection) -> frozenset[str]:
@@ -229,10 +292,11 @@ Sight = Callable[[Connection], Connection | None]
 
 
 class _Listener:
-    """What one monitor has not heard yet: the latest of each connection."""
+    """What one monitor has not heard yet: the latest of each connection. `calls` is whose calls it need not hear of."""
 
-    def __init__(self, selector: MonitorScopeSelector, sight: Sight) -> None:
+    def __init__(self, selector: MonitorScopeSelector, sight: Sight, calls: str = "") -> None:
         self._selector, self._sight = selector, sight
+        self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
         self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
         self._wake = asyncio.Event()
 
@@ -245,6 +309,14 @@ class _Listener:
             self._news.pop(connection.id, None)
             self._news[connection.id] = kind, shown
             self._wake.set()
+
+    def is_told(self, caller: _Caller) -> bool:
+        """Whether the answer to a call of `caller` goes to who listens here."""
+        return caller in self._calls
+
+    def forget(self, connection: Connection) -> None:
+        """What was not told yet of a connection is not true any more."""
+        self._news.pop(connection.id, None)
 
     async def next(self) -> list[ConnectionEvent]:
         await self._wake.wait()

@@ -49,7 +49,8 @@ class UpdateToken(Element):
             _set(segment, call.token.token, call.token.expires)
         if segment.expires is not None:
             latest = latest_expiry(segment.token, call.peer, self._identity.token_lifetime)
-            segment.expires = min(segment.expires, Timestamp.from_seconds(latest), key=Timestamp.to_seconds)
+            if segment.expires.to_seconds() > latest:
+                segment.expires = Timestamp.from_seconds(latest)
 
     def _sign_again(self, call: Call, connection: Connection) -> None:
         path = connection.path

@@ -36,6 +36,15 @@ class _Current:
     client: ssl.SSLContext
 
 
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """A token of ours, when it ends, and when a fresh one is signed (seconds since the epoch)."""
+
+    token: ClientToken
+    expires: float
+    again: float
+
+
 class Identity:
     """The identity of this process; `update` rotates it while others use it.
 
@@ -52,7 +61,7 @@ class Identity:
         """Called after each rotation."""
         self._current: _Current | None = None
         self._shown: WeakKeyDictionary[ssl.SSLContext, Svid] = WeakKeyDictionary()
-        self._tokens: dict[tuple[str, int], tuple[float, str, float]] = {}
+        self._tokens: dict[tuple[str, int], _Signed] = {}
 
     @property
     def spiffe_id(self) -> str:
@@ -77,7 +86,7 @@ class Identity:
         self._current = _Current(svid, dict(bundles), server, client)
         self._shown[server] = self._shown[client] = svid
         now = time.time()
-        self._tokens = {key: token for key, token in self._tokens.items() if token[2] > now}
+        self._tokens = {key: signed for key, signed in self._tokens.items() if signed.expires > now}
         self.generation += 1
         for watcher in list(self.watchers):
             watcher()
@@ -122,20 +131,20 @@ class Identity:
         if peer is not None and isinstance(peer.seen, Svid):
             svid = peer.seen
         key = audience or (peer.spiffe_id if peer else ""), svid.leaf.serial_number
-        made, token, expires = self._tokens.get(key, (0.0, "", 0.0))
-        if not token or now >= made + (expires - made) / _REUSE:
-            token, expires = self._sign(svid, key[0], now)
-            self._tokens[key] = now, token, expires
-        if peer is not None:
-            expires = min(expires, peer.certificate.not_valid_after_utc.timestamp())
-        return ClientToken(token, Timestamp.from_seconds(expires))
+        signed = self._tokens.get(key)
+        if signed is None or now >= signed.again:
+            signed = self._tokens[key] = self._sign(svid, key[0], now)
+        if peer is not None and peer.expires < signed.expires:
+            return ClientToken(signed.token.token, Timestamp.from_seconds(peer.expires))
+        return signed.token
 
-    def _sign(self, svid: Svid, audience: str, now: float) -> tuple[str, float]:
+    def _sign(self, svid: Svid, audience: str, now: float) -> _Signed:
         expires = min(now + self.token_lifetime, svid.expires)
         claims: dict[str, object] = {"sub": svid.spiffe_id, "exp": int(expires)}
         if audience:
             claims["aud"] = [audience]
-        return jwt.encode(claims, svid.key, algorithm="ES256"), expires
+        token = ClientToken(jwt.encode(claims, svid.key, algorithm="ES256"), Timestamp.from_seconds(expires))
+        return _Signed(token, expires, now + (expires - now) / _REUSE)
 
     @property
     def _now(self) -> _Current:

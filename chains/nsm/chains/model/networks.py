@@ -12,11 +12,11 @@ class Networks:
     """Some networks. Asking is one look for each length of prefix that is there."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
-        self._by_length: dict[tuple[int, int], set[int]] = {}
+        self._by_length: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
         self._listed = tuple(dict.fromkeys(networks))
         for network in self._listed:
             shift = network.max_prefixlen - network.prefixlen
-            self._by_length.setdefault((network.version, shift), set()).add(int(network.network_address) >> shift)
+            self._by_length[network.version].setdefault(shift, set()).add(int(network.network_address) >> shift)
 
     @classmethod
     def parse(cls, prefixes: Iterable[str]) -> Networks:
@@ -27,6 +27,11 @@ class Networks:
                 raise ValueError(f"{text[:64]!r} is no prefix; expected one such as 10.0.0.0/8 or fd00::/8")
             found.append(interface.network)
         return cls(found)
+
+    @classmethod
+    def of_all(cls, several: Iterable[Networks]) -> Networks:
+        """What any of `several` has."""
+        return cls(network for networks in several for network in networks._listed)
 
     def __bool__(self) -> bool:
         return bool(self._listed)
@@ -40,20 +45,19 @@ class Networks:
         return ",".join(map(str, self._listed))
 
     def __contains__(self, address: Address) -> bool:
-        version, number = address.version, int(address)
-        return any(
-            number >> shift in numbers for (family, shift), numbers in self._by_length.items() if family == version
-        )
+        number = int(address)
+        for shift, numbers in self._by_length[address.version].items():  # noqa: SIM110 - a generator costs twice as much
+            if number >> shift in numbers:
+                return True
+        return False
 
     def cover(self, network: Network) -> bool:
         """Whether all of `network` is in one of these."""
-        version, number = network.version, int(network.network_address)
-        shortest = network.max_prefixlen - network.prefixlen
-        return any(
-            shift >= shortest and number >> shift in numbers
-            for (family, shift), numbers in self._by_length.items()
-            if family == version
-        )
+        number, shortest = int(network.network_address), network.max_prefixlen - network.prefixlen
+        for shift, numbers in self._by_length[network.version].items():
+            if shift >= shortest and number >> shift in numbers:
+                return True
+        return False
 
     def around(self, address: Address) -> Networks:
         """Those of these that `address` is of; the default network is none of them."""
@@ -88,10 +92,9 @@ METADATA = Networks(
 
 def host_fault(address: Address) -> str | None:
     """Why no end of a wire may have `address`, or None: not even an IPv4 link-local one, which endpoints do give."""
-    for networks, what in _NO_HOST:
-        if address in networks:
-            return what
-    return None
+    if address not in _ANY_NO_HOST:
+        return None
+    return next(what for networks, what in _NO_HOST if address in networks)
 
 
 def route_fault(network: Network) -> str | None:
@@ -99,10 +102,9 @@ def route_fault(network: Network) -> str | None:
 
     A default route, or another one that is wider than what is a machine's own, takes nothing from that.
     """
-    for networks, what in (*_NO_HOST, (LINK_LOCAL, "link-local")):
-        if networks.cover(network):
-            return what
-    return None
+    if not _ANY_NO_ROUTE.cover(network):
+        return None
+    return next(what for networks, what in _NO_ROUTE if networks.cover(network))
 
 
 _NO_HOST = (
@@ -111,3 +113,6 @@ _NO_HOST = (
     (UNSPECIFIED, "of no host"),
     (METADATA, "link-local"),
 )
+_NO_ROUTE = (*_NO_HOST, (LINK_LOCAL, "link-local"))
+_ANY_NO_HOST, _ANY_NO_ROUTE = (Networks.of_all(networks for networks, _ in each) for each in (_NO_HOST, _NO_ROUTE))
+"""One look for what is nearly always neither; which of them it is matters only then."""

@@ -96,7 +96,7 @@ def _meaning(text: str) -> _Meaning | None:
     if (interface := read_interface(text)) is None:
         return None
     network = interface.network
-    is_single, first = network.num_addresses == 1, network.network_address
+    is_single, first = network.prefixlen == network.max_prefixlen, network.network_address
     return _Meaning(network, str(network), is_single, host_fault(first), route_fault(network))
 
 

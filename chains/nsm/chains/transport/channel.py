@@ -62,6 +62,7 @@ from .frames import (
     size_of,
     write_all,
 )
+from .headers import TIMEOUT
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
@@ -130,10 +131,12 @@ class Channel(GrpclibChannel):
             ssl=context,
             config=CONFIGURATION,
         )
-        self._fixed_headers: Headers = [
+        self._before_path: Headers = [
             (":method", "POST"),
             (":scheme", "https"),
             (":authority", "localhost" if self.address.is_unix else self._authority),
+        ]
+        self._behind_path: Headers = [
             ("te", "trailers"),
             ("content-type", CONTENT_TYPE),
             ("user-agent", USER_AGENT),
@@ -219,7 +222,7 @@ class Channel(GrpclibChannel):
         longest: int,
     ) -> tuple[M, Answer]:
         async with _Exchange(self, protocol, longest) as exchange:
-            await exchange.begin([*self._headers(method, deadline), *metadata], body, files)
+            await exchange.begin(self._headers(method, metadata, deadline), body, files)
             await exchange.stream.ended
             headers = _outcome(exchange.stream, protocol.peer)
             data = await exchange.stream.recv_data(exchange.stream.data_received)
@@ -237,7 +240,7 @@ class Channel(GrpclibChannel):
         pause: float,
     ) -> AsyncIterator[list[M]]:
         async with _Exchange(self, protocol, 0) as exchange:
-            await exchange.begin([*self._headers(method, deadline), *metadata], body, ())
+            await exchange.begin(self._headers(method, metadata, deadline), body, ())
             stream = exchange.stream
             while (data := await read_frame(stream, longest)) is not None:
                 begun = monotonic()
@@ -264,12 +267,12 @@ class Channel(GrpclibChannel):
         self._has_left_out = True
         return []
 
-    def _headers(self, method: str, deadline: float | None) -> Headers:
-        headers = [*self._fixed_headers, (":path", method)]
-        headers.sort(key=lambda header: not header[0].startswith(":"))
+    def _headers(self, method: str, metadata: Sequence[tuple[str, str]], deadline: float | None) -> Headers:
+        """Those of a call; the one that is another each time comes last (see `headers`)."""
+        headers = [*self._before_path, (":path", method), *self._behind_path, *metadata]
         if deadline is not None:
             remaining = max(deadline - asyncio.get_running_loop().time(), 1e-6)
-            headers.append(("grpc-timeout", encode_timeout(remaining)))
+            headers.append((TIMEOUT, encode_timeout(remaining)))
         return headers
 
     async def _connection(self, deadline: float | None = None) -> _Protocol:

@@ -19,7 +19,7 @@ from collections import deque
 from typing import ClassVar
 
 from nsm.chains.core import InvalidRequest, Limits, Received
-from nsm.chains.core.descriptors import FileFacts, FileKey, facts_of
+from nsm.chains.core.descriptors import HELD, FileFacts, FileKey, facts_of
 
 from .disposal import NOBODY, dispose
 from .giver import Giver, network_namespace
@@ -86,6 +86,7 @@ class FileInbox:
             os.close(descriptor)
         else:
             file = self._files[facts.key] = _File(descriptor, facts.is_socket)
+            HELD[file.path] = facts.key
             self._set_idle(facts.key)
             self._make_room()
         file.arrivals += 1
@@ -201,16 +202,17 @@ class FileInbox:
 
     def _close_if_unused(self, key: FileKey, file: _File) -> None:
         if not file.uses and not file.arrivals and self._files.get(key) is file:
-            del self._files[key]
+            del self._files[key], HELD[file.path]
             self._set_used(key)
             os.close(file.descriptor)
 
 
 class _File:
-    __slots__ = ("arrivals", "claims", "descriptor", "is_checked", "is_socket", "uses")
+    __slots__ = ("arrivals", "claims", "descriptor", "is_checked", "is_socket", "path", "uses")
 
     def __init__(self, descriptor: int, is_socket: bool) -> None:
         self.descriptor, self.is_socket = descriptor, is_socket
+        self.path = f"/proc/{os.getpid()}/fd/{descriptor}"
         self.arrivals = self.claims = self.uses = 0
         self.is_checked = False
 
@@ -225,7 +227,7 @@ class _Use:
 
     @property
     def path(self) -> str:
-        return f"/proc/{os.getpid()}/fd/{self._file.descriptor}"
+        return self._file.path
 
     @property
     def key(self) -> FileKey:
@@ -256,6 +258,8 @@ def open_to_send(path: str) -> int:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         raise InvalidRequest(f"cannot pass {path}: {error.strerror}") from None
+    if path in HELD:
+        return descriptor
     facts = facts_of(descriptor)
     if facts.is_namespace or facts.is_socket:
         return descriptor

@@ -54,6 +54,8 @@ HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 TOKEN = "nsm-client-token"  # noqa: S105 - a name
 TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
+EVENTS, OF_OTHERS = "nsm-events", "of-others"
+"""With a MonitorConnections: leave out what the answers to the caller's own calls tell it. Not known upstream."""
 _PAUSE = 9.0
 """How many times as long as reading an event of somebody who is not trusted takes nothing more of him is read."""
 
@@ -90,7 +92,7 @@ def network_service(handler: Handler) -> Methods:
 
 
 class MonitorHandler(Protocol):
-    """Answers MonitorConnections."""
+    """Answers MonitorConnections. One with a `monitor_others` does so for who asks for no events of its own calls."""
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
         """The present state, then events, for as long as the caller listens."""
@@ -99,9 +101,12 @@ class MonitorHandler(Protocol):
 
 def monitor(handler: MonitorHandler) -> Methods:
     """The Monitor API, answered by `handler`."""
+    others = getattr(handler, "monitor_others", None)
 
     async def connections(selector: MonitorScopeSelector, incoming: Incoming) -> AsyncIterator[list[ConnectionEvent]]:
-        async for event in handler.monitor(selector, incoming.peer):
+        wants_others = incoming.metadata.get(EVENTS) == OF_OTHERS
+        events = others if others is not None and incoming.peer is not None and wants_others else handler.monitor
+        async for event in events(selector, incoming.peer):
             yield [event]
 
     return {MONITOR: Streaming(MonitorScopeSelector, connections, limit="selector")}
@@ -258,18 +263,25 @@ class RemoteMonitor:
     """The Monitor API of the component at `target`.
 
     One that `trusts` answers for others may tell of many connections at once; of anybody else an event is as long as a
-    request at most, and reading its events leaves others most of the time.
+    request at most, and reading its events leaves others most of the time. Who `knows_answers` asks for no events of
+    its own calls; it may get them all the same.
     """
 
-    def __init__(self, pool: Pool, target: str, trusts: Callable[[str], bool] | None = None) -> None:
+    def __init__(
+        self, pool: Pool, target: str, trusts: Callable[[str], bool] | None = None, *, knows_answers: bool = False
+    ) -> None:
         self._pool, self._target, self._trusts = pool, target, trusts
+        self._metadata = [(EVENTS, OF_OTHERS)] if knows_answers else []
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """Its present state, then its events. Raises `Unavailable` when the peer goes away."""
         channel, limits = self._pool.channel(self._target), self._pool.limits
         is_trusted = self._trusts is None or self._trusts((await channel.peer()).spiffe_id)
         longest, pause = (limits.events, 0.0) if is_trusted else (limits.request, _PAUSE)
-        async for batch in channel.stream(MONITOR, selector, ConnectionEvent, longest=longest, pause=pause):
+        stream = channel.stream(
+            MONITOR, selector, ConnectionEvent, metadata=self._metadata, longest=longest, pause=pause
+        )
+        async for batch in stream:
             for event in batch:
                 yield event
 

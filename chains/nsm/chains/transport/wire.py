@@ -1,7 +1,8 @@
 """An asyncio transport over a unix stream socket that carries descriptors beside the bytes.
 
 It stands below TLS: the n-th queued descriptor rides, alone in its SCM_RIGHTS message, on the n-th byte of the next
-write, and the byte stream itself is not changed by it. So either side may be a program that knows nothing of it.
+write, the last one with all the rest behind it, and the byte stream itself is not changed by it. So either side may be
+a program that knows nothing of it.
 
 What a peer sends may take any time to close, so the event loop's thread closes nothing of it (`disposal`), nor has the
 kernel do so in its place: what a read has no room for is closed by that, and by closing a socket what was left in it.
@@ -150,11 +151,12 @@ class DescriptorTransport(asyncio.Transport):
 
     def _send_with_descriptor(self) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [self._outgoing[0]]).tobytes())
+        piece = self._buffer[:1] if len(self._outgoing) > 1 else self._buffer
         try:
-            self._sock.sendmsg([self._buffer[:1]], [rights])
+            sent = self._sock.sendmsg([piece], [rights])
         except PermissionError:  # a peer that takes none: it says so when the message names it
-            self._sock.send(self._buffer[:1])
-        del self._buffer[:1]
+            sent = self._sock.send(piece)
+        del self._buffer[:sent]
         os.close(self._outgoing.popleft())
 
     def _after_flush(self) -> None:
