@@ -18,11 +18,10 @@ from dataclasses import replace
 from typing import Any
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.composed import memory_registry
+from nsm.chains.composed import RegistrySettings, memory_registry
 from nsm.chains.composed.registry import Registry
 from nsm.chains.core import ENDPOINTS, MeshError, RegistryCall
 from nsm.chains.identity import Authority, Identity
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteRegistry, serve
 
@@ -73,7 +72,7 @@ def _serve(authority: Authority, pipe: Any, kubeconfig: str) -> None:
             if kubeconfig:
                 store = await stack.enter_async_context(_in_cluster(identity, kubeconfig))
             else:
-                store = memory_registry(identity, lifetime=LIFETIME)
+                store = memory_registry(identity, RegistrySettings(lifetime=LIFETIME))
             async with serve(["tcp://127.0.0.1:0"], store.methods(), identity, name="registry") as urls:
                 pipe.send(urls[0])
                 await asyncio.get_running_loop().create_future()
@@ -84,14 +83,8 @@ def _serve(authority: Authority, pipe: Any, kubeconfig: str) -> None:
 def _in_cluster(identity: Identity, kubeconfig: str) -> AbstractAsyncContextManager[Registry]:
     from nsm.services.registry.custom_resources import custom_resource_registry  # noqa: PLC0415 - only when asked for
 
-    return custom_resource_registry(
-        identity,
-        namespace="",
-        kubeconfig=kubeconfig,
-        policies=REGISTRY_SERVER_MASKS,
-        lifetime=LIFETIME,
-        name="registry",
-    )
+    settings = RegistrySettings(lifetime=LIFETIME)
+    return custom_resource_registry(identity, settings, namespace="", kubeconfig=kubeconfig, name="registry")
 
 
 @asynccontextmanager

@@ -9,10 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nsm.apis.registry import Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.composed import memory_registry
+from nsm.chains.composed import RegistrySettings, memory_registry
 from nsm.chains.core import InvalidRequest, Peer, Refused, RegistryCall
 from nsm.chains.identity import Authority
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
 from nsm.chains.testing.identity import identity_of
 from nsm.services.registry.custom_resources import custom_resource_registry
 from tests.kube.stand_in import stand_in
@@ -24,7 +23,7 @@ ANY = NetworkServiceEndpoint()
 
 @asynccontextmanager
 async def in_memory(lifetime):
-    registry = memory_registry(OWN, lifetime=lifetime)
+    registry = memory_registry(OWN, RegistrySettings(lifetime=lifetime))
     try:
         yield registry
     finally:
@@ -37,10 +36,9 @@ async def in_custom_resources(lifetime):
         stand_in() as server,
         custom_resource_registry(
             OWN,
+            RegistrySettings(lifetime=lifetime),
             namespace="nsm-system",
             kubeconfig=server.url,
-            policies=REGISTRY_SERVER_MASKS,
-            lifetime=lifetime,
             name="registry",
         ) as registry,
     ):

@@ -7,13 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import memory_registry
-from nsm.chains.composed.registry import Registry
+from nsm.chains.composed.registry import Registry, RegistrySettings, stored_registry
 from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
+from nsm.chains.registry.stored import MemoryBackend
 from nsm.chains.transport import Health, serve
 
 from .store_url import MEMORY, StoreUrl, store_url
@@ -76,20 +76,18 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
 
 @asynccontextmanager
 async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[Registry]:
-    policies, lifetime = config.registry_server_policies, config.endpoint_lifetime
+    settings = RegistrySettings(
+        policies=config.registry_server_policies,
+        lifetime=config.endpoint_lifetime,
+        service_lifetime=config.service_lifetime,
+        trust=config.trust,
+        registration=config.registration_policy,
+        hosts=config.registration_hosts,
+        limits=config.limits,
+    )
     if config.store.scheme == MEMORY:
-        registry = memory_registry(
-            runtime.identity,
-            policies=policies,
-            trust=config.trust,
-            lifetime=lifetime,
-            service_lifetime=config.service_lifetime,
-            registration=config.registration_policy,
-            hosts=config.registration_hosts,
-            limits=config.limits,
-        )
-        yield registry
-        await registry.aclose()
+        async with stored_registry(runtime.identity, MemoryBackend(), MemoryBackend(), settings) as registry:
+            yield registry
         return
     try:
         from .custom_resources import custom_resource_registry  # noqa: PLC0415 - only where it is asked for
@@ -97,14 +95,9 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         raise MeshError(f"NSM_STORE=k8s: needs the extra nsm-services[k8s]: {error}") from error
     async with custom_resource_registry(
         runtime.identity,
+        settings,
         namespace=config.store.namespace or config.namespace,
         kubeconfig=config.kubeconfig,
-        policies=policies,
-        trust=config.trust,
-        lifetime=lifetime,
         name=config.name,
-        registration=config.registration_policy,
-        hosts=config.registration_hosts,
-        limits=config.limits,
     ) as registry:
         yield registry
