@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
@@ -16,7 +16,7 @@ from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
 from nsm.chains.registry.stored import MemoryBackend
 from nsm.chains.transport import Health, serve
 
-from .store_url import MEMORY, StoreUrl, store_url
+from .store_url import CustomResourceStore, EtcdStore, MemoryStore, SqliteStore, StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,10 @@ class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
     listen_on: tuple[str, ...] = variable("unix:///listen.on.socket", urls, "where to listen")
     store: StoreUrl = variable(
-        "memory:", store_url, "where records are kept: `memory:`, or `k8s:NAMESPACE` for custom resources of a cluster"
+        "memory:",
+        store_url,
+        "where records are stored: `memory:`, `sqlite:///PATH`, `etcd://HOST:PORT[,HOST:PORT]`, or `k8s:NAMESPACE` for "
+        "custom resources of a cluster",
     )
     namespace: str = variable(
         "", text, "namespace of a store `k8s:` that names none; empty: the pod's, or the kubeconfig's"
@@ -85,19 +88,36 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         hosts=config.registration_hosts,
         limits=config.limits,
     )
-    if config.store.scheme == MEMORY:
-        async with stored_registry(runtime.identity, MemoryBackend(), MemoryBackend(), settings) as registry:
-            yield registry
-        return
+    async with _opened(config, runtime, settings) as registry:
+        yield registry
+
+
+def _opened(
+    config: RegistryConfig, runtime: Runtime, settings: RegistrySettings
+) -> AbstractAsyncContextManager[Registry]:
+    """The registry on the store that the configuration names. What a store needs is imported only if it is named."""
+    match config.store:
+        case MemoryStore():
+            return stored_registry(runtime.identity, MemoryBackend(), MemoryBackend(), settings)
+        case SqliteStore(path):
+            from .sqlite import sqlite_registry  # noqa: PLC0415
+
+            return sqlite_registry(runtime.identity, settings, path)
+        case EtcdStore() as store:
+            from .etcd import etcd_registry  # noqa: PLC0415
+
+            return etcd_registry(runtime.identity, settings, store)
+        case CustomResourceStore(namespace):
+            return _in_custom_resources(config, runtime, settings, namespace or config.namespace)
+
+
+def _in_custom_resources(
+    config: RegistryConfig, runtime: Runtime, settings: RegistrySettings, namespace: str
+) -> AbstractAsyncContextManager[Registry]:
     try:
-        from .custom_resources import custom_resource_registry  # noqa: PLC0415 - only where it is asked for
+        from .custom_resources import custom_resource_registry  # noqa: PLC0415
     except ImportError as error:
         raise MeshError(f"NSM_STORE=k8s: needs the extra nsm-services[k8s]: {error}") from error
-    async with custom_resource_registry(
-        runtime.identity,
-        settings,
-        namespace=config.store.namespace or config.namespace,
-        kubeconfig=config.kubeconfig,
-        name=config.name,
-    ) as registry:
-        yield registry
+    return custom_resource_registry(
+        runtime.identity, settings, namespace=namespace, kubeconfig=config.kubeconfig, name=config.name
+    )
