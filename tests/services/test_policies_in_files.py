@@ -27,9 +27,9 @@ from nsm.chains.policy import (
     Trust,
 )
 from nsm.chains.registry.memory import Records
+from nsm.chains.registry.stored import RecordedNames
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteNetworkService, serve
-from nsm.chains.registry.stored import RecordedNames
 from tests.chains.policy import regos
 
 AUTHORITY = Authority.create("test.mesh")

@@ -1,4 +1,4 @@
-"""Records as objects and back; names that Kubernetes allows; the store's URL."""
+"""Records as objects and back; names that Kubernetes allows."""
 
 import re
 
@@ -25,7 +25,6 @@ from nsm.services.registry.custom_resources.backend import CustomResources
 from nsm.services.registry.custom_resources.names import object_name
 from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
 from nsm.services.registry.custom_resources.place import Place
-from nsm.services.registry.store_url import StoreUrl, store_url
 from tests.services.registry import nonsense
 from tests.services.registry.nonsense import ENDPOINT, SERVICE
 
@@ -259,17 +258,3 @@ def test_any_name_makes_a_valid_one_always_the_same(name):
 
 def test_names_that_look_alike_make_different_objects():
     assert len({object_name(name) for name in ("A-b", "a_b", "a-b", "a b", "Ä", "Ö", "a" * 254, "a" * 255)}) == 8
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [("memory:", StoreUrl("memory")), ("k8s:", StoreUrl("k8s")), ("k8s:nsm-system", StoreUrl("k8s", "nsm-system"))],
-)
-def test_a_store_url(value, expected):
-    assert store_url(value) == expected
-
-
-@pytest.mark.parametrize("value", ["", "k8s", "sqlite:/x", "memory:x", "k8s:Upper", "k8s:a/b"])
-def test_a_store_url_that_cannot_work(value):
-    with pytest.raises(ValueError, match="expected"):
-        store_url(value)

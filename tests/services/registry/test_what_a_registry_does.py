@@ -14,7 +14,11 @@ from nsm.chains.core import InvalidRequest, Peer, Refused, RegistryCall
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.services.registry.custom_resources import custom_resource_registry
+from nsm.services.registry.etcd import etcd_registry
+from nsm.services.registry.sqlite import sqlite_registry
+from nsm.services.registry.store_url import store_url
 from tests.kube.stand_in import stand_in
+from tests.services.registry.etcd_cluster import EtcdCluster
 
 AUTHORITY = Authority.create("test.mesh")
 OWN, ONE, OTHER = (identity_of(AUTHORITY, name) for name in ("registry", "one", "other"))
@@ -45,9 +49,23 @@ async def in_custom_resources(lifetime):
         yield registry
 
 
-@pytest.fixture(params=[in_memory, in_custom_resources])
-def store(request):
-    return request.param
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "custom resources", "sqlite", "etcd"])
+def store(request, tmp_path):
+    match request.param:
+        case "memory":
+            return in_memory
+        case "custom resources":
+            return in_custom_resources
+        case "sqlite":
+            return lambda lifetime: sqlite_registry(OWN, RegistrySettings(lifetime=lifetime), tmp_path / "registry.db")
+    url = f"{request.getfixturevalue('etcd').url}/{tmp_path.name}"
+    return lambda lifetime: etcd_registry(OWN, RegistrySettings(lifetime=lifetime), store_url(url))
 
 
 @pytest.fixture

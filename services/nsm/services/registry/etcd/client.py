@@ -39,7 +39,7 @@ _PATIENCE = 3.0
 _CLOSED = (OSError, ProtocolError, StreamTerminatedError, TimeoutError)
 
 
-class Compacted(Exception):  # noqa: N818 - a watch begins anew then
+class Compacted(Exception):
     """etcd no longer has the revision from which a watch was to begin."""
 
 

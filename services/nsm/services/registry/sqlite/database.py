@@ -126,28 +126,19 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            is_new = _is_new(connection)  # before the file is touched
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("BEGIN IMMEDIATE")  # takes the lock, and fails now if nothing can be written
-            self._prepare(connection)
+            if is_new:
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+                connection.execute(_SCHEMA)
             connection.execute("COMMIT")
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        ours = connection.execute("PRAGMA application_id").fetchone()[0]
-        written = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if ours == 0 and tables == 0:
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {_FORMAT}")
-            connection.execute(_SCHEMA)
-        elif ours != _APPLICATION:
-            raise sqlite3.DatabaseError("is a database of another program; name another file")
-        elif written > _FORMAT:
-            raise sqlite3.DatabaseError(f"has format {written}, of a newer version; this one reads up to {_FORMAT}")
 
     async def _write(self, statement: str, values: tuple[object, ...], applied: Callable[[int], None]) -> None:
         write = _Write(statement, values, applied, asyncio.get_running_loop().create_future())
@@ -198,6 +189,20 @@ class Database:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    """Whether nothing is in the file yet. Raises `sqlite3.DatabaseError` if what is there is not ours."""
+    ours = connection.execute("PRAGMA application_id").fetchone()[0]
+    written = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if ours == 0 and tables == 0:
+        return True
+    if ours != _APPLICATION:
+        raise sqlite3.DatabaseError("is a database of another program; name another file")
+    if written > _FORMAT:
+        raise sqlite3.DatabaseError(f"has format {written}, of a newer version; this one reads up to {_FORMAT}")
+    return False
 
 
 _WORDS = {
