@@ -13,9 +13,11 @@ class EtcdCluster:
 
     scheme = "http"
     """Of its clients."""
+    program = None
+    """Its path; None for the one that is installed."""
 
-    def __init__(self, folder, members=1, program=None, more=()):
-        self._folder, self._program, self._more = folder, program or shutil.which("etcd"), more
+    def __init__(self, folder, members=1, more=()):
+        self._folder, self._program, self._more = folder, self.program or shutil.which("etcd"), more
         ports = free_ports(2 * members)
         self.clients, self._peers = ports[:members], ports[members:]
         self._processes = {}

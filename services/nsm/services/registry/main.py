@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed.registry import Registry, RegistrySettings, stored_registry
+from nsm.chains.composed.registry import Registry, RegistrySettings
 from nsm.chains.config import duration, not_yet, text, urls, variable
-from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
-from nsm.chains.registry.stored import MemoryBackend
 from nsm.chains.transport import Health, serve
 
-from .store_url import CustomResourceStore, EtcdStore, MemoryStore, SqliteStore, StoreUrl, store_url
+from .opened import open_registry
+from .store_url import StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,36 +87,13 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         hosts=config.registration_hosts,
         limits=config.limits,
     )
-    async with _opened(config, runtime, settings) as registry:
-        yield registry
-
-
-def _opened(
-    config: RegistryConfig, runtime: Runtime, settings: RegistrySettings
-) -> AbstractAsyncContextManager[Registry]:
-    """The registry on the store that the configuration names. What a store needs is imported only if it is named."""
-    match config.store:
-        case MemoryStore():
-            return stored_registry(runtime.identity, MemoryBackend(), MemoryBackend(), settings)
-        case SqliteStore(path):
-            from .sqlite import sqlite_registry  # noqa: PLC0415
-
-            return sqlite_registry(runtime.identity, settings, path)
-        case EtcdStore() as store:
-            from .etcd import etcd_registry  # noqa: PLC0415
-
-            return etcd_registry(runtime.identity, settings, store)
-        case CustomResourceStore(namespace):
-            return _in_custom_resources(config, runtime, settings, namespace or config.namespace)
-
-
-def _in_custom_resources(
-    config: RegistryConfig, runtime: Runtime, settings: RegistrySettings, namespace: str
-) -> AbstractAsyncContextManager[Registry]:
-    try:
-        from .custom_resources import custom_resource_registry  # noqa: PLC0415
-    except ImportError as error:
-        raise MeshError(f"NSM_STORE=k8s: needs the extra nsm-services[k8s]: {error}") from error
-    return custom_resource_registry(
-        runtime.identity, settings, namespace=namespace, kubeconfig=config.kubeconfig, name=config.name
+    opened = open_registry(
+        runtime.identity,
+        settings,
+        config.store,
+        namespace=config.namespace,
+        kubeconfig=config.kubeconfig,
+        name=config.name,
     )
+    async with opened as registry:
+        yield registry
