@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 
 class EtcdCluster:
@@ -74,7 +75,10 @@ class EtcdCluster:
 
     def stop(self, member):
         """It hangs: its sockets stay open."""
+        tasks = Path(f"/proc/{self._processes[member].pid}/task")
         os.kill(self._processes[member].pid, signal.SIGSTOP)
+        while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
+            time.sleep(0.001)
 
     def go_on(self, member):
         os.kill(self._processes[member].pid, signal.SIGCONT)

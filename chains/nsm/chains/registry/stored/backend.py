@@ -25,7 +25,7 @@ class Entry(Generic[R]):
     version: int
     """Grows with each change of what is at `key`, also if it is deleted and stored anew."""
     record: R | None
-    """None if what is there cannot be read as a record: it may be overwritten."""
+    """None if what is there cannot be read as a record: what was read there before counts."""
     renewed: float = 0.0
     """When it was written last, in seconds since the epoch; 0 if the backend does not keep that."""
     precedence: tuple[Any, ...] = ()
@@ -34,6 +34,8 @@ class Entry(Generic[R]):
     """Whether this registry may delete it when its time is over."""
     blocked: str = ""
     """Why it can neither be overwritten nor deleted for now, as a sentence."""
+    fault: str = ""
+    """Why an entry without a record must not be overwritten where nothing was read before, as a sentence."""
     place: str = ""
     """What the backend calls it, for errors: `the object 'x'`."""
     raw: Any = None

@@ -97,22 +97,28 @@ class ServiceRules(Rules[NetworkService]):
                 f"network service {held.name!r} was applied by hand with payload {held.payload or IP} "
                 f"and {len(held.matches)} matches; change it there, or register the same"
             )
-        if self._is_taken(record, held):
-            other = difference(wanted, held)
-            reason = taken_service(held.name, told(_owner(held, self._trust)), f"this call says {other}")
+        keeps = wanted.matches == held.matches
+        if self._is_taken(record, held, keeps_matches=keeps):
+            says = f"{told(_owner(record, self._trust))} says {difference(wanted, held)}"
+            reason = taken_service(held.name, told(_owner(held, self._trust)), says)
             raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
+        if held.matches and _is_foreign(record, held, self._trust):
+            wanted.path_ids = list(held.path_ids)  # who wrote the matches decides on them
         return wanted
 
     def may_go(self, record: NetworkService, held: NetworkService) -> bool:
         """What a person applied stays."""
         if self._by_hand and not held.path_ids:
             return False
-        if self._is_taken(record, held):
+        if self._is_taken(record, held, keeps_matches=False):
             raise _foreign(held, self._trust)
         return True
 
-    def _is_taken(self, record: NetworkService, held: NetworkService) -> bool:
-        return self._owned and _is_foreign(record, held, self._trust) and self._is_provided(held.name)
+    def _is_taken(self, record: NetworkService, held: NetworkService, *, keeps_matches: bool) -> bool:
+        """Whether it is somebody else's: while it is provided; its matches, which lead clients, in any case."""
+        if not self._owned or not _is_foreign(record, held, self._trust):
+            return False
+        return bool(held.matches and not keeps_matches) or self._is_provided(held.name)
 
 
 def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:

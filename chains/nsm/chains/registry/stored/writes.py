@@ -54,9 +54,7 @@ class Writes(Generic[R]):
 
         Raises `Refused` or `Conflict` by the rules, `InvalidRequest`, `Unavailable`, `TimedOut`.
         """
-        written = await self._in_time(self._write(record), within, record.name)
-        assert written.record is not None
-        return written.record
+        return await self._in_time(self._write(record), within, record.name)
 
     async def unregister(self, record: R, within: float | None) -> None:
         """Delete the record of that name, if there is one. Raises as `register` does."""
@@ -76,25 +74,26 @@ class Writes(Generic[R]):
             self._failed_at = now()
             raise
 
-    async def _write(self, record: R) -> Entry[R]:
+    async def _write(self, record: R) -> R:
         key = self._backend.key_of(record.name)
         async with self._turns.setdefault(key, asyncio.Lock()):
             return await self._write_at(key, record)
 
-    async def _write_at(self, key: Key, record: R) -> Entry[R]:
+    async def _write_at(self, key: Key, record: R) -> R:
         held = self._index.at(key)
         if held is not None and self._needs_no_write(record, held):
             held = await self._backend.get(key)
         for tries in range(_TRIES):
             if held is not None and held.blocked:
                 raise Conflict(held.blocked)
-            wanted = self._rules.merged(record, self._live_in(record, held))
+            there = self._live_in(record, held)
+            wanted = self._rules.merged(record, there)
             if wanted is None:
+                assert there is not None
                 assert held is not None
                 if not self._lives.is_due(held):
-                    return held
-                wanted = held.record
-                assert wanted is not None
+                    return there
+                wanted = there
             try:
                 written = await self._backend.put(wanted, held)
             except Changed:
@@ -105,7 +104,8 @@ class Writes(Generic[R]):
                 held = None
             else:
                 self._note(seen=await self._index.seen(written, _SEEN_WITHIN))
-                return written
+                assert written.record is not None
+                return written.record
         raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
 
     def _note(self, *, seen: bool) -> None:
@@ -162,19 +162,21 @@ class Writes(Generic[R]):
         return await self._backend.get(key)
 
     def _live_in(self, record: R, held: Entry[R] | None) -> R | None:
-        """The record in `held` that has not ended."""
-        there = self._record_in(record, held)
-        if there is None or held is None:
-            return None
-        held = self._index.as_reported(held)
-        return held.record if is_live(self._lives.ends(held)) else None
+        """The record in `held` that has not ended; None: it may be overwritten.
 
-    def _record_in(self, record: R, held: Entry[R] | None) -> R | None:
-        """The record in `held`; None if there is none in it: it may be overwritten then."""
-        if held is None or held.record is None:
+        What cannot be read as a whole may say which clients go where. It counts as what it was before; if that is not
+        known here, `Conflict` is raised.
+        """
+        if held is None:
             return None
-        if held.record.name != record.name:
+        entry = held if held.record is not None else self._index.at(held.key)
+        if entry is None or entry.record is None:
+            if held.fault:
+                raise Conflict(held.fault)
+            return None
+        if entry.record.name != record.name:
             raise Conflict(
-                f"{held.place} is that of {held.record.name!r}, not of {record.name!r}; delete it, or correct its name"
+                f"{held.place} is that of {entry.record.name!r}, not of {record.name!r}; delete it, or correct its name"
             )
-        return held.record
+        entry = self._index.as_reported(entry)
+        return entry.record if is_live(self._lives.ends(entry)) else None

@@ -120,14 +120,14 @@ class CustomResources(Backend[R]):
     def _entry(self, found: Object) -> Entry[R]:
         try:
             return self._read(found)
-        except ValueError:
-            return self._as_entry(found, None)
+        except ValueError as error:
+            return self._as_entry(found, None, str(error))
 
     def _read(self, found: Object) -> Entry[R]:
         """Raises ValueError if the object holds no record."""
         return self._as_entry(found, self._form.from_object(found))
 
-    def _as_entry(self, found: Object, record: R | None) -> Entry[R]:
+    def _as_entry(self, found: Object, record: R | None, fault: str = "") -> Entry[R]:
         key = key_of(found)
         usual = None if record is None else object_name(record.name)  # a person may have copied it
         is_ours = key[0] == self._place.namespace
@@ -138,9 +138,18 @@ class CustomResources(Backend[R]):
             precedence=(not is_ours, key[1] != usual, key),
             is_ours=is_ours,  # other namespaces have a registry of their own
             blocked=_kept(found) if _is_leaving(found) else "",
+            fault=self._kept_for(found, fault),
             place=f"the object {key[1]!r}",
             raw=found,
         )
+
+    def _kept_for(self, found: Object, fault: str) -> str:
+        """Why an object that cannot be read is not overwritten: a person may have written which clients go where."""
+        if not fault or self._form.is_extensible or not isinstance(found.get("spec"), dict):
+            return ""
+        name = key_of(found)[1]
+        what = f"the object {name!r} of that name cannot be read, and is not written over: {fault}"
+        return f"{what}; correct it, or delete it"
 
     def _check(self, body: Object) -> None:
         """What could not be read again is not written: a time beyond all calendars."""
