@@ -1,8 +1,8 @@
 """A registry with ten thousand endpoints: a process of its own, clients over TCP, policies on.
 
-    python -m bench.registry [KUBECONFIG]
+    python -m bench.registry [STORE [KUBECONFIG]]
 
-measures this alone; with a kubeconfig in custom resources of that cluster, where `k8s/crds` is applied.
+measures this alone, on a store as `NSM_STORE` names it; `k8s:` needs a kubeconfig, and `k8s/crds` applied there.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.composed import memory_registry
-from nsm.chains.composed.registry import Registry
+from nsm.chains.composed import RegistrySettings
 from nsm.chains.core import ENDPOINTS, MeshError, RegistryCall
 from nsm.chains.identity import Authority, Identity
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteRegistry, serve
+from nsm.services.registry.opened import open_registry
+from nsm.services.registry.store_url import store_url
 
 ENDPOINT_COUNT, SERVICES_COUNT, LAST = 10_000, 111, 1_000
 """111 services share 10,000 endpoints: 90 each."""
@@ -32,14 +32,14 @@ CLIENTS = 8
 LIFETIME = 3600.0
 
 
-async def measure(kubeconfig: str = "") -> list[tuple[str, list[float], str]]:
+async def measure(store: str = "memory:", kubeconfig: str = "") -> list[tuple[str, list[float], str]]:
     """Register, then Find by name and by service; refuses a forged token in the same run.
 
-    The records are in memory, or in custom resources of the cluster of a `kubeconfig`, where they stay.
+    The records stay where they are stored.
     """
     authority = Authority.create("bench.mesh")
     identities = [identity_of(authority, f"client-{number}") for number in range(CLIENTS)]
-    async with _registry(authority, kubeconfig) as url, _pools(identities) as pools:
+    async with _registry(authority, store, kubeconfig) as url, _pools(identities) as pools:
         rate = await _register(pools, url)
         await _forged_token_is_refused(authority, url)
         by_name = await _find(pools[0], url, lambda number: NetworkServiceEndpoint(name=f"endpoint-{number * 7}"), 1)
@@ -54,10 +54,10 @@ async def measure(kubeconfig: str = "") -> list[tuple[str, list[float], str]]:
 
 
 @asynccontextmanager
-async def _registry(authority: Authority, kubeconfig: str) -> AsyncIterator[str]:
+async def _registry(authority: Authority, store: str, kubeconfig: str) -> AsyncIterator[str]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(authority, theirs, kubeconfig), daemon=True)
+    process = context.Process(target=_serve, args=(authority, theirs, store, kubeconfig), daemon=True)
     process.start()
     try:
         yield await asyncio.to_thread(ours.recv)
@@ -66,32 +66,18 @@ async def _registry(authority: Authority, kubeconfig: str) -> AsyncIterator[str]
         process.join()
 
 
-def _serve(authority: Authority, pipe: Any, kubeconfig: str) -> None:
+def _serve(authority: Authority, pipe: Any, store: str, kubeconfig: str) -> None:
     async def main() -> None:
         identity = identity_of(authority, "registry")
-        async with AsyncExitStack() as stack:
-            if kubeconfig:
-                store = await stack.enter_async_context(_in_cluster(identity, kubeconfig))
-            else:
-                store = memory_registry(identity, lifetime=LIFETIME)
-            async with serve(["tcp://127.0.0.1:0"], store.methods(), identity, name="registry") as urls:
-                pipe.send(urls[0])
-                await asyncio.get_running_loop().create_future()
+        opened = open_registry(identity, RegistrySettings(lifetime=LIFETIME), store_url(store), kubeconfig=kubeconfig)
+        async with (
+            opened as registry,
+            serve(["tcp://127.0.0.1:0"], registry.methods(), identity, name="registry") as urls,
+        ):
+            pipe.send(urls[0])
+            await asyncio.get_running_loop().create_future()
 
     asyncio.new_event_loop().run_until_complete(main())
-
-
-def _in_cluster(identity: Identity, kubeconfig: str) -> AbstractAsyncContextManager[Registry]:
-    from nsm.services.registry.custom_resources import custom_resource_registry  # noqa: PLC0415 - only when asked for
-
-    return custom_resource_registry(
-        identity,
-        namespace="",
-        kubeconfig=kubeconfig,
-        policies=REGISTRY_SERVER_MASKS,
-        lifetime=LIFETIME,
-        name="registry",
-    )
 
 
 @asynccontextmanager

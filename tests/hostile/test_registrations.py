@@ -9,7 +9,7 @@ import pytest
 
 from nsm.apis import codec
 from nsm.apis.registry import Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
-from nsm.chains.composed import endpoints_client, memory_registry, nsmgr
+from nsm.chains.composed import RegistrySettings, endpoints_client, memory_registry, nsmgr
 from nsm.chains.core import ENDPOINTS, SERVICES, Exhausted, InvalidRequest, Limits, MeshError, Refused, RegistryCall
 from nsm.chains.core.registry import RegistryPath
 from nsm.chains.identity import Authority
@@ -65,7 +65,7 @@ async def opened(folder, *, manager=(), registry=()):
     async with AsyncExitStack() as stack:
         identities = {name: identity_of(AUTHORITY, name) for name in NAMES}
         pools = {name: await stack.enter_async_context(Pool(of, dial_timeout=1)) for name, of in identities.items()}
-        kept = memory_registry(identities["registry"], **dict(registry))
+        kept = memory_registry(identities["registry"], RegistrySettings(**dict(registry)))
         stack.push_async_callback(kept.aclose)
         serving = serve(["tcp://127.0.0.1:0"], kept.methods(), identities["registry"], name="registry")
         (url,) = await stack.enter_async_context(serving)

@@ -17,7 +17,7 @@ from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService
-from nsm.chains.composed import memory_registry, nsmgr
+from nsm.chains.composed import RegistrySettings, memory_registry, nsmgr
 from nsm.chains.core import (
     SERVICES,
     Begin,
@@ -372,7 +372,7 @@ def call_of(name, url):
 async def test_what_passes_a_manager_passes_the_registry_or_fails_alone():
     """The metadata grows by a token at each hop; however long it is, others register on over the same connection."""
     identities = {name: identity_of(AUTHORITY, name) for name in ("registry", "nsmgr", "client")}
-    kept = memory_registry(identities["registry"], policies=[])
+    kept = memory_registry(identities["registry"], RegistrySettings(policies=[]))
     async with serve(["tcp://127.0.0.1:0"], kept.methods(), identities["registry"], name="registry") as there:
         async with Pool(identities["nsmgr"]) as between, Pool(identities["client"]) as pool:
             manager = nsmgr(

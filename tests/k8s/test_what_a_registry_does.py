@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
+from nsm.chains.composed import RegistrySettings
 from nsm.kube import connect
 from nsm.services.registry.custom_resources import custom_resource_registry
 from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
@@ -27,8 +27,8 @@ def kubeconfig(tmp_path_factory):
 def store(kubeconfig):
     @asynccontextmanager
     async def in_a_real_api_server(lifetime):
-        options = {"namespace": "default", "policies": REGISTRY_SERVER_MASKS, "name": "registry"}
-        async with custom_resource_registry(OWN, kubeconfig=kubeconfig, lifetime=lifetime, **options) as registry:
+        where = {"namespace": "default", "kubeconfig": kubeconfig, "name": "registry"}
+        async with custom_resource_registry(OWN, RegistrySettings(lifetime=lifetime), **where) as registry:
             yield registry
         async with connect(kubeconfig) as api:
             for form in (ENDPOINT_FORM, SERVICE_FORM):

@@ -15,7 +15,7 @@ from nsm.apis import connection as messages
 from nsm.apis.connection import Connection, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed import client, endpoint, memory_registry, services_client
+from nsm.chains.composed import RegistrySettings, client, endpoint, memory_registry, services_client
 from nsm.chains.core import Begin, Call, Refused, RegistryCall, merge_with_returned
 from nsm.chains.identity import Authority
 from nsm.chains.policy import (
@@ -27,9 +27,9 @@ from nsm.chains.policy import (
     Trust,
 )
 from nsm.chains.registry.memory import Records
+from nsm.chains.registry.stored import RecordedNames
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteNetworkService, serve
-from nsm.services.registry.custom_resources.taken_names import RecordedNames
 from tests.chains.policy import regos
 
 AUTHORITY = Authority.create("test.mesh")
@@ -128,7 +128,7 @@ async def test_policies_of_upstream_s_kind_in_files_alone_let_a_wire_through(tmp
 
 @asynccontextmanager
 async def registry_of(tmp_path, masks, answers=REGISTRY_CLIENT_MASKS):
-    registry = memory_registry(identity_of(AUTHORITY, "registry"), policies=masks)
+    registry = memory_registry(identity_of(AUTHORITY, "registry"), RegistrySettings(policies=masks))
     url = f"unix://{tmp_path}/registry.sock"
     async with AsyncExitStack() as stack:
         stack.push_async_callback(registry.aclose)

@@ -198,6 +198,7 @@ async def test_several_identities_may_provide_one_service_if_they_agree_on_it():
     own, one, other = (identity_of(AUTHORITY, name) for name in ("registry", "one", "other"))
     registry = memory_registry(own)
     await registry.services.register(asks(NetworkService(name="svc"), one, own))
+    await registry.endpoints.register(asks(nse("provider", "svc"), one, own))
     await registry.services.register(asks(NetworkService(name="svc", payload="IP"), other, own))
     await registry.endpoints.register(asks(nse("e", "svc"), other, own))
     with pytest.raises(Refused, match="client_allowed: network service 'svc' .* says other matches"):

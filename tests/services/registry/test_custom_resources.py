@@ -8,10 +8,12 @@ import pytest
 
 from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
+from nsm.chains.composed import RegistrySettings
 from nsm.chains.core import Conflict, InvalidRequest, Refused, RegistryCall, TimedOut, Unavailable
 from nsm.chains.identity import Authority
+from nsm.chains.registry.stored import collector, writes
 from nsm.chains.testing.identity import identity_of
-from nsm.services.registry.custom_resources import collector, custom_resource_registry, writes
+from nsm.services.registry.custom_resources import custom_resource_registry
 from tests.kube.stand_in import eventually, forbidden, stand_in
 from tests.services.registry import nonsense
 
@@ -35,8 +37,9 @@ async def server():
 
 @asynccontextmanager
 async def replica(server, *, lifetime=60.0, policies=()):
+    settings = RegistrySettings(policies=policies, lifetime=lifetime)
     registry = custom_resource_registry(
-        IDENTITY, namespace="nsm-system", kubeconfig=server.url, policies=policies, lifetime=lifetime, name="registry"
+        IDENTITY, settings, namespace="nsm-system", kubeconfig=server.url, name="registry"
     )
     async with registry as chains:
         yield chains
@@ -427,7 +430,7 @@ async def test_an_object_whose_name_was_edited_says_what_to_do(server, registry)
     server.put(f"{SERVICES}/svc", spec={"name": "other"})
     await found_soon(registry.services, NetworkService(name="svc"), [])
     with pytest.raises(
-        Conflict, match="the object 'svc' is that of 'other', not of 'svc'; delete it, or mend its spec"
+        Conflict, match="the object 'svc' is that of 'other', not of 'svc'; delete it, or correct its name"
     ):
         await registry.services.register(call(NetworkService(name="svc")))
 

@@ -1,4 +1,4 @@
-"""Records as objects and back; names that Kubernetes allows; the store's URL."""
+"""Records as objects and back; names that Kubernetes allows."""
 
 import re
 
@@ -16,12 +16,15 @@ from nsm.apis.registry import (
     NetworkServiceLabels,
 )
 from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import DEFAULT_LIMITS
 from nsm.chains.registry.memory import Records
+from nsm.chains.registry.stored import EndpointLives, Entry, ServiceLives, is_live
+from nsm.chains.registry.stored.index import Index
 from nsm.kube import Change
-from nsm.services.registry.custom_resources.index import Index, is_live
+from nsm.services.registry.custom_resources.backend import CustomResources
 from nsm.services.registry.custom_resources.names import object_name
 from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
-from nsm.services.registry.store_url import StoreUrl, store_url
+from nsm.services.registry.custom_resources.place import Place
 from tests.services.registry import nonsense
 from tests.services.registry.nonsense import ENDPOINT, SERVICE
 
@@ -77,7 +80,7 @@ def usable(record):
     if isinstance(record, NetworkServiceEndpoint):
         for moment in (record.expiration_time, record.initial_registration_time):
             assert moment is None or moment.to_rfc3339().endswith("Z")
-            is_live(record)
+        is_live(EndpointLives(60.0).ends(Entry("x", 1, record)))
     records = Records()
     records.put(record)
     assert records.matching(type(record)(name=record.name)) == [record]
@@ -220,25 +223,22 @@ def test_nonsense_that_is_nested_deep_or_long_is_shown_in_short(depth):
 @pytest.mark.parametrize(("form", "sound"), FORMS)
 async def test_an_index_goes_on_after_any_nonsense(form, sound):
     complaints = []
-    index = Index(
-        form,
-        "x",
-        lifetime=60.0,
-        is_cut_off=lambda: False,
-        over=lambda ended: None,
-        complain=lambda about, fault: complaints.append((about["metadata"]["resourceVersion"], fault)),
-    )
+    backend = CustomResources(Place(None, "x", component="registry"), form)
+    backend._complain = lambda about, fault: complaints.append((about["metadata"]["resourceVersion"], fault))
+    lives = EndpointLives(60.0) if form is ENDPOINT_FORM else ServiceLives(0.0, lambda name: False)
+    index = Index(backend, lives, limits=DEFAULT_LIMITS, is_cut_off=lambda: False, over=lambda ended: None)
+    backend.observe(index.observe)
     expected, held = 0, None
     for number, (path, spec, new) in enumerate(nonsense.all_of(sound)):
         metadata = {"name": "x", "namespace": "x", "resourceVersion": str(number + 1)}
-        index.hear(Change(held, held := {"metadata": metadata, "spec": spec}))
+        backend._changed(Change(held, held := {"metadata": metadata, "spec": spec}))
         expected += nonsense.must_fail(sound, path, new)
     assert len({version for version, _ in complaints}) == len(complaints) >= expected
     metadata = {"name": "x", "namespace": "x", "resourceVersion": str(number + 2)}
-    index.hear(Change(held, held := {"metadata": metadata, "spec": sound}))
+    backend._changed(Change(held, held := {"metadata": metadata, "spec": sound}))
     assert [record.name for record in index.records.matching(type(index.records.get("x"))())] == ["x"]
     assert len(index) == 1
-    index.hear(Change(held, None))
+    backend._changed(Change(held, None))
     assert len(index) == len(index.records) == 0
     index.close()
 
@@ -258,17 +258,3 @@ def test_any_name_makes_a_valid_one_always_the_same(name):
 
 def test_names_that_look_alike_make_different_objects():
     assert len({object_name(name) for name in ("A-b", "a_b", "a-b", "a b", "Ä", "Ö", "a" * 254, "a" * 255)}) == 8
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [("memory:", StoreUrl("memory")), ("k8s:", StoreUrl("k8s")), ("k8s:nsm-system", StoreUrl("k8s", "nsm-system"))],
-)
-def test_a_store_url(value, expected):
-    assert store_url(value) == expected
-
-
-@pytest.mark.parametrize("value", ["", "k8s", "sqlite:/x", "memory:x", "k8s:Upper", "k8s:a/b"])
-def test_a_store_url_that_cannot_work(value):
-    with pytest.raises(ValueError, match="expected"):
-        store_url(value)

@@ -9,13 +9,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from nsm.apis.registry import Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.composed import memory_registry
+from nsm.chains.composed import RegistrySettings, memory_registry
 from nsm.chains.core import InvalidRequest, Peer, Refused, RegistryCall
 from nsm.chains.identity import Authority
-from nsm.chains.policy import REGISTRY_SERVER_MASKS
 from nsm.chains.testing.identity import identity_of
 from nsm.services.registry.custom_resources import custom_resource_registry
+from nsm.services.registry.etcd import etcd_registry
+from nsm.services.registry.sqlite import sqlite_registry
+from nsm.services.registry.store_url import store_url
 from tests.kube.stand_in import stand_in
+from tests.services.registry.etcd_cluster import EtcdCluster
 
 AUTHORITY = Authority.create("test.mesh")
 OWN, ONE, OTHER = (identity_of(AUTHORITY, name) for name in ("registry", "one", "other"))
@@ -24,7 +27,7 @@ ANY = NetworkServiceEndpoint()
 
 @asynccontextmanager
 async def in_memory(lifetime):
-    registry = memory_registry(OWN, lifetime=lifetime)
+    registry = memory_registry(OWN, RegistrySettings(lifetime=lifetime))
     try:
         yield registry
     finally:
@@ -37,19 +40,32 @@ async def in_custom_resources(lifetime):
         stand_in() as server,
         custom_resource_registry(
             OWN,
+            RegistrySettings(lifetime=lifetime),
             namespace="nsm-system",
             kubeconfig=server.url,
-            policies=REGISTRY_SERVER_MASKS,
-            lifetime=lifetime,
             name="registry",
         ) as registry,
     ):
         yield registry
 
 
-@pytest.fixture(params=[in_memory, in_custom_resources])
-def store(request):
-    return request.param
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory):
+    with EtcdCluster(tmp_path_factory.mktemp("etcd")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "custom resources", "sqlite", "etcd"])
+def store(request, tmp_path):
+    match request.param:
+        case "memory":
+            return in_memory
+        case "custom resources":
+            return in_custom_resources
+        case "sqlite":
+            return lambda lifetime: sqlite_registry(OWN, RegistrySettings(lifetime=lifetime), tmp_path / "registry.db")
+    url = f"{request.getfixturevalue('etcd').url}/{tmp_path.name}"
+    return lambda lifetime: etcd_registry(OWN, RegistrySettings(lifetime=lifetime), store_url(url))
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from .client import client
 from .endpoint import Endpoint, endpoint
 from .nsmgr import Nsmgr, nsmgr
-from .registry import Registry, memory_registry
+from .registry import Registry, RegistrySettings, memory_registry, stored_registry
 from .registry_client import endpoints_client, learned_intermediaries, services_client
 
 __all__ = [
     "Endpoint",
     "Nsmgr",
     "Registry",
+    "RegistrySettings",
     "client",
     "endpoint",
     "endpoints_client",
@@ -17,4 +18,5 @@ __all__ = [
     "memory_registry",
     "nsmgr",
     "services_client",
+    "stored_registry",
 ]

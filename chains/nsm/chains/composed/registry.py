@@ -1,8 +1,9 @@
-"""A registry that keeps its records in memory."""
+"""A registry: its chains, on any store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,21 +18,30 @@ from nsm.chains.policy import (
     REGISTRY_SERVER_MASKS,
     Hosts,
     IdPatterns,
+    PolicySet,
     Registration,
     Trust,
 )
 from nsm.chains.registry.allow_services import AllowServices
 from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import RegistryAuthorize
-from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.check_record import CheckRecord
-from nsm.chains.registry.expire import Expire
-from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
+from nsm.chains.registry.expire_services import LIFETIME
 from nsm.chains.registry.limit_watches import LimitWatches
-from nsm.chains.registry.memory import Memory
-from nsm.chains.registry.quota import Quota, Quotas
+from nsm.chains.registry.quota import Quotas
+from nsm.chains.registry.set_expiration_time import SetExpirationTime
 from nsm.chains.registry.set_payload import SetPayload
-from nsm.chains.registry.set_registration_time import SetRegistrationTime
+from nsm.chains.registry.stored import (
+    Backend,
+    EndpointLives,
+    EndpointRules,
+    MemoryBackend,
+    RecordedNames,
+    ServiceLives,
+    ServiceRules,
+    Stored,
+    StoredQuota,
+)
 from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, registry
 
@@ -63,54 +73,110 @@ def allow_services(identity: Identity, registration: Registration) -> AllowServi
     return AllowServices(registration, identity, forwarder_service=FORWARDER_SERVICE, forwarders=usual)
 
 
-def memory_registry(
-    identity: Identity,
-    *,
-    policies: Sequence[str] = REGISTRY_SERVER_MASKS,
-    lifetime: float = 60.0,
-    service_lifetime: float = LIFETIME,
-    trust: Trust = NO_TRUST,
-    registration: Registration = _OPEN,
-    hosts: Hosts = NO_HOSTS,
-    limits: Limits = _LIMITS,
-) -> Registry:
-    """A registry in memory; endpoints live `lifetime` seconds after they registered last.
+@dataclass(frozen=True, kw_only=True)
+class RegistrySettings:
+    """What a registry does with whatever it stores."""
 
-    A network service stays for `service_lifetime` seconds, and as long as it has endpoints. `trust` says who may vouch
-    for others in a path, `registration` who may register for which service, `hosts` where endpoints may be beside the
-    places of those who register them.
+    policies: Sequence[str] = REGISTRY_SERVER_MASKS
+    lifetime: float = 60.0
+    """Seconds that an endpoint lives after it registered last."""
+    service_lifetime: float = LIFETIME
+    """Seconds that a service stays after it was registered last, and as long as it has endpoints; 0: for ever."""
+    trust: Trust = NO_TRUST
+    """Who may vouch for others in a path."""
+    registration: Registration = _OPEN
+    """Who may register for which service."""
+    hosts: Hosts = NO_HOSTS
+    """Where endpoints may be beside the places of those who register them."""
+    limits: Limits = _LIMITS
+
+
+DEFAULT_SETTINGS = RegistrySettings()
+
+
+def memory_registry(identity: Identity, settings: RegistrySettings = DEFAULT_SETTINGS) -> Registry:
+    """A registry in memory."""
+    return _compose(identity, MemoryBackend(), MemoryBackend(), settings, by_hand=False)[0]
+
+
+@asynccontextmanager
+async def stored_registry(
+    identity: Identity,
+    services: Backend[NetworkService],
+    endpoints: Backend[NetworkServiceEndpoint],
+    settings: RegistrySettings,
+    *,
+    by_hand: bool = False,
+) -> AsyncIterator[Registry]:
+    """A registry on two backends. Entered once everything that they hold is known: that waits for storage that is away.
+
+    Nothing of a registration is kept in the process beside, so several replicas may share a backend: what a client has
+    registered is counted over all of them. With `by_hand`, people write to the storage too.
     """
-    quotas = Quotas(limits, is_registry=True)
-    allowed = allow_services(identity, registration)
-    records: Memory[NetworkServiceEndpoint] = Memory()
-    provided = RegistryChain([records])
-    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [
-            CheckRecord(ENDPOINTS, limits),
-            LimitWatches(limits),
-            RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
-            RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
-            RegistryAuthorize(policies, trust),
-            allowed,
-            AllowUrls(hosts, trust, takes_descriptors=False),
-            Quota(quotas),
-            SetRegistrationTime(),
-            Expire(lifetime),
-            records,
-        ]
+    registry, stores = _compose(identity, services, endpoints, settings, by_hand=by_hand)
+    try:
+        for store in stores:
+            await store.open()
+        yield registry
+    finally:
+        await registry.aclose()
+
+
+def _compose(
+    identity: Identity,
+    services: Backend[NetworkService],
+    endpoints: Backend[NetworkServiceEndpoint],
+    settings: RegistrySettings,
+    *,
+    by_hand: bool,
+) -> tuple[Registry, Sequence[Stored[Any]]]:
+    """The chains, and their stores in the order in which they are opened."""
+    policies, trust, limits = settings.policies, settings.trust, settings.limits
+    owned = PolicySet.select(policies).client_allowed
+    quotas, allowed = Quotas(limits, is_registry=True), allow_services(identity, settings.registration)
+    endpoint_store: Stored[NetworkServiceEndpoint] = Stored(
+        endpoints,
+        EndpointRules(owned=owned, trust=trust),
+        EndpointLives(settings.lifetime),
+        name="endpoints",
+        limits=limits,
     )
-    services: RegistryChain[NetworkService] = RegistryChain(
+
+    def is_provided(service: str) -> bool:
+        return endpoint_store.index.records.has(NetworkServiceEndpoint(network_service_names=[service]))
+
+    service_store: Stored[NetworkService] = Stored(
+        services,
+        ServiceRules(owned=owned, is_provided=is_provided, trust=trust, by_hand=by_hand),
+        ServiceLives(settings.service_lifetime, is_provided),
+        name="services",
+        limits=limits,
+    )
+    service_names = RecordedNames(service_store.index.records, NetworkService(), trust)
+    endpoint_names = RecordedNames(endpoint_store.index.records, NetworkServiceEndpoint(), trust)
+    service_chain: RegistryChain[NetworkService] = RegistryChain(
         [
             CheckRecord(SERVICES, limits),
             LimitWatches(limits),
-            RegistryUpdatePath(identity),
-            RegistryBegin(),
-            RegistryAuthorize(policies, trust, endpoints=provided),
+            RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
+            RegistryAuthorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
             allowed,
-            Quota(quotas),
-            ExpireServices(provided, service_lifetime),
+            StoredQuota(quotas, service_store.index.records),
             SetPayload(),
-            Memory(),
+            service_store,
         ]
     )
-    return Registry(services, endpoints)
+    endpoint_chain: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+        [
+            CheckRecord(ENDPOINTS, limits),
+            LimitWatches(limits),
+            RegistryUpdatePath(identity),
+            RegistryAuthorize(policies, trust, keeps_owners=False, names=endpoint_names),
+            allowed,
+            AllowUrls(settings.hosts, trust, takes_descriptors=False),
+            StoredQuota(quotas, endpoint_store.index.records),
+            SetExpirationTime(settings.lifetime),
+            endpoint_store,
+        ]
+    )
+    return Registry(service_chain, endpoint_chain), (endpoint_store, service_store)

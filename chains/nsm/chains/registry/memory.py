@@ -66,6 +66,10 @@ class Records(Generic[R]):
         """The records that `query` means, in the order in which they came."""
         return [record for record in self._candidates(query) if matches(query, record)]
 
+    def has(self, query: R) -> bool:
+        """Whether `query` means any record."""
+        return any(matches(query, record) for record in self._candidates(query))
+
     async def watch(self, query: R) -> AsyncIterator[Sequence[Found[R]]]:
         """What matches now, then what changed since, without end; in batches of `MOST_AT_ONCE` at most.
 

@@ -10,7 +10,16 @@ from types import TracebackType
 from nsm.apis.mechanisms import KERNEL
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed import Endpoint, client, endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.composed import (
+    Endpoint,
+    RegistrySettings,
+    client,
+    endpoint,
+    endpoints_client,
+    memory_registry,
+    nsmgr,
+    services_client,
+)
 from nsm.chains.core import (
     ENDPOINTS,
     SERVICES,
@@ -69,7 +78,7 @@ class Mesh:
 
     async def __aenter__(self) -> Mesh:
         self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
-        registry = memory_registry(self.identity(REGISTRY), trust=self.trust)
+        registry = memory_registry(self.identity(REGISTRY), RegistrySettings(trust=self.trust))
         self._stack.push_async_callback(registry.aclose)
         await self._serve(REGISTRY, registry.methods())
         manager = nsmgr(

@@ -7,16 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import memory_registry
-from nsm.chains.composed.registry import Registry
+from nsm.chains.composed.registry import Registry, RegistrySettings
 from nsm.chains.config import duration, not_yet, text, urls, variable
-from nsm.chains.core import MeshError
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
 from nsm.chains.transport import Health, serve
 
-from .store_url import MEMORY, StoreUrl, store_url
+from .opened import open_registry
+from .store_url import StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +25,10 @@ class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
     listen_on: tuple[str, ...] = variable("unix:///listen.on.socket", urls, "where to listen")
     store: StoreUrl = variable(
-        "memory:", store_url, "where records are kept: `memory:`, or `k8s:NAMESPACE` for custom resources of a cluster"
+        "memory:",
+        store_url,
+        "where records are stored: `memory:`, `sqlite:///PATH`, `etcd://HOST:PORT[,HOST:PORT]`, or `k8s:NAMESPACE` for "
+        "custom resources of a cluster",
     )
     namespace: str = variable(
         "", text, "namespace of a store `k8s:` that names none; empty: the pod's, or the kubeconfig's"
@@ -76,35 +78,22 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
 
 @asynccontextmanager
 async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[Registry]:
-    policies, lifetime = config.registry_server_policies, config.endpoint_lifetime
-    if config.store.scheme == MEMORY:
-        registry = memory_registry(
-            runtime.identity,
-            policies=policies,
-            trust=config.trust,
-            lifetime=lifetime,
-            service_lifetime=config.service_lifetime,
-            registration=config.registration_policy,
-            hosts=config.registration_hosts,
-            limits=config.limits,
-        )
-        yield registry
-        await registry.aclose()
-        return
-    try:
-        from .custom_resources import custom_resource_registry  # noqa: PLC0415 - only where it is asked for
-    except ImportError as error:
-        raise MeshError(f"NSM_STORE=k8s: needs the extra nsm-services[k8s]: {error}") from error
-    async with custom_resource_registry(
-        runtime.identity,
-        namespace=config.store.namespace or config.namespace,
-        kubeconfig=config.kubeconfig,
-        policies=policies,
+    settings = RegistrySettings(
+        policies=config.registry_server_policies,
+        lifetime=config.endpoint_lifetime,
+        service_lifetime=config.service_lifetime,
         trust=config.trust,
-        lifetime=lifetime,
-        name=config.name,
         registration=config.registration_policy,
         hosts=config.registration_hosts,
         limits=config.limits,
-    ) as registry:
+    )
+    opened = open_registry(
+        runtime.identity,
+        settings,
+        config.store,
+        namespace=config.namespace,
+        kubeconfig=config.kubeconfig,
+        name=config.name,
+    )
+    async with opened as registry:
         yield registry

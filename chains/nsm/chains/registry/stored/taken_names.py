@@ -1,4 +1,4 @@
-"""Which names are taken, and by whom, as the records of the cluster say."""
+"""Which names are taken, and by whom, as the stored records say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much one client may have registered in custom resources, whichever replica it asks."""
+"""How much one client may have registered, whichever replica of a registry it asks."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What a Register may write over what is there, and who may take a record out.
+"""What a Register may overwrite, and who may remove a record.
 
 The owner of a record is the identity that registered it: the first of its `path_ids`, or more of them where those who
-passed it on may not vouch for it (`Trust`). They stand in the object, so that all replicas know them and a restart does
-not forget them; the last one is the registry's own. A record without any was applied by a person.
+passed it on may not vouch for it (`Trust`). They are stored with it, so that all replicas know them and a restart does
+not forget them; the last one is the registry's own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ from nsm.chains.core import Conflict, R, Refused
 from nsm.chains.policy import NO_TRUST, Trust, told, vouched_chain
 from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
 
-from .index import is_live
-
 Record = NetworkService | NetworkServiceEndpoint
 
 
@@ -27,14 +25,14 @@ class Rules(Protocol[R]):
     """The rules for one kind of record."""
 
     def merged(self, record: R, held: R | None) -> R | None:
-        """What to write so that `record` is registered, `held` being there; None: nothing, it is registered.
+        """What to write so that `record` is registered, `held` being there and alive; None: it is registered already.
 
         Raises `Refused` or `Conflict`.
         """
         ...
 
     def may_go(self, record: R, held: R) -> bool:
-        """Whether an Unregister of `record` takes `held` out; False leaves it there. Raises `Refused`."""
+        """Whether an Unregister of `record` removes `held`; False leaves it there. Raises `Refused`."""
         ...
 
 
@@ -49,7 +47,7 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
     ) -> NetworkServiceEndpoint | None:
         """It is always written: its time goes on. When it came first stays as it was."""
         wanted = codec.clone(record)
-        if held is not None and is_live(held):
+        if held is not None:
             self._check(record, held)
             if held.initial_registration_time is not None:
                 wanted.initial_registration_time = held.initial_registration_time
@@ -58,9 +56,8 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         return wanted
 
     def may_go(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
-        """Its owner takes it out; anybody, once it has ended."""
-        if is_live(held):
-            self._check(record, held)
+        """Its owner removes it."""
+        self._check(record, held)
         return True
 
     def _check(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> None:
@@ -69,44 +66,59 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
 
 
 class ServiceRules(Rules[NetworkService]):
-    """A service belongs to who registered it for as long as somebody provides it, and to the person who applied it.
+    """A service belongs to whoever registered it for as long as somebody provides it.
 
-    Others may register it too as long as they say nothing else of it. Matches are often added by hand (`kubectl edit`):
-    a Register that has none leaves those that are there.
+    Others may register it too as long as they say nothing else of it. With `by_hand`, people may write to the storage
+    as well: a service without `path_ids` is theirs and stays, and since they often add matches to one that a component
+    registered (`kubectl edit`), a Register without matches leaves those that are there.
     """
 
-    def __init__(self, *, owned: bool, is_provided: Callable[[str], bool], trust: Trust = NO_TRUST) -> None:
-        self._owned, self._is_provided, self._trust = owned, is_provided, trust
+    def __init__(
+        self,
+        *,
+        owned: bool,
+        is_provided: Callable[[str], bool],
+        trust: Trust = NO_TRUST,
+        by_hand: bool = False,
+    ) -> None:
+        self._owned, self._is_provided, self._trust, self._by_hand = owned, is_provided, trust, by_hand
 
     def merged(self, record: NetworkService, held: NetworkService | None) -> NetworkService | None:
         """Nothing is written that says the same."""
         if held is None:
             return record
         wanted = codec.clone(record)
-        wanted.matches = record.matches or held.matches
+        if self._by_hand:
+            wanted.matches = record.matches or held.matches
         if wanted.payload == (held.payload or IP) and wanted.matches == held.matches:
             return None
-        if not held.path_ids:
+        if self._by_hand and not held.path_ids:
             raise Conflict(
                 f"network service {held.name!r} was applied by hand with payload {held.payload or IP} "
                 f"and {len(held.matches)} matches; change it there, or register the same"
             )
-        if self._is_taken(record, held):
-            other = difference(wanted, held)
-            reason = taken_service(held.name, told(_owner(held, self._trust)), f"this call says {other}")
+        keeps = wanted.matches == held.matches
+        if self._is_taken(record, held, keeps_matches=keeps):
+            says = f"{told(_owner(record, self._trust))} says {difference(wanted, held)}"
+            reason = taken_service(held.name, told(_owner(held, self._trust)), says)
             raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
+        if held.matches and _is_foreign(record, held, self._trust):
+            wanted.path_ids = list(held.path_ids)  # who wrote the matches decides on them
         return wanted
 
     def may_go(self, record: NetworkService, held: NetworkService) -> bool:
         """What a person applied stays."""
-        if not held.path_ids:
+        if self._by_hand and not held.path_ids:
             return False
-        if self._is_taken(record, held):
+        if self._is_taken(record, held, keeps_matches=False):
             raise _foreign(held, self._trust)
         return True
 
-    def _is_taken(self, record: NetworkService, held: NetworkService) -> bool:
-        return self._owned and _is_foreign(record, held, self._trust) and self._is_provided(held.name)
+    def _is_taken(self, record: NetworkService, held: NetworkService, *, keeps_matches: bool) -> bool:
+        """Whether it is somebody else's: while it is provided; its matches, which lead clients, in any case."""
+        if not self._owned or not _is_foreign(record, held, self._trust):
+            return False
+        return bool(held.matches and not keeps_matches) or self._is_provided(held.name)
 
 
 def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:

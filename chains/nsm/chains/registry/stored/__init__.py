@@ -1,0 +1,28 @@
+"""Registry records behind a small interface, `Backend`: who owns a name, how long it lives and who watches, once."""
+
+from .backend import Backend, Changed, Entry, Key, Missing
+from .lives import EndpointLives, Lives, ServiceLives, is_live
+from .memory_backend import MemoryBackend
+from .quota import StoredQuota
+from .rules import EndpointRules, Rules, ServiceRules
+from .store import Stored
+from .taken_names import RecordedNames
+
+__all__ = [
+    "Backend",
+    "Changed",
+    "EndpointLives",
+    "EndpointRules",
+    "Entry",
+    "Key",
+    "Lives",
+    "MemoryBackend",
+    "Missing",
+    "RecordedNames",
+    "Rules",
+    "ServiceLives",
+    "ServiceRules",
+    "Stored",
+    "StoredQuota",
+    "is_live",
+]

@@ -1,0 +1,72 @@
+"""Records in the memory of this process."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from types import TracebackType
+
+from nsm.chains.core import R
+from nsm.chains.logs import log
+
+from .backend import Backend, Changed, Entry, Key, Missing, Observe
+
+
+class MemoryBackend(Backend[R]):
+    """Keeps records in a dictionary; nothing has to be started or stopped."""
+
+    is_cut_off = False
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, Entry[R]] = {}
+        self._versions = count(1)
+        self._report: Observe[R] = lambda *_: None
+
+    def observe(self, observe: Observe[R]) -> None:
+        """Report to `observe`."""
+        self._report = observe
+
+    async def __aenter__(self) -> MemoryBackend[R]:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to stop."""
+
+    async def synced(self) -> None:
+        """There is nothing to wait for."""
+
+    def key_of(self, name: str) -> Key:
+        """The name."""
+        return name
+
+    async def get(self, key: Key) -> Entry[R] | None:
+        """What is stored under that name."""
+        return self._entries.get(key)
+
+    async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
+        """Store it. Raises `Changed` or `Missing`."""
+        key = record.name
+        self._expect(key, held)
+        entry = Entry(key, next(self._versions), record, time.time(), place=f"the record {key!r}")
+        self._entries[key] = entry
+        self._report(key, entry)
+        return entry
+
+    async def delete(self, held: Entry[R]) -> None:
+        """Delete it. Raises `Changed` or `Missing`."""
+        self._expect(held.key, held)
+        del self._entries[held.key]
+        self._report(held.key, None)
+
+    def complain(self, about: Entry[R], fault: str) -> None:
+        """In the log."""
+        log.warning("record ignored", record=about.place, fault=fault)
+
+    def _expect(self, key: Key, held: Entry[R] | None) -> None:
+        there = self._entries.get(key)
+        if held is not None and there is None:
+            raise Missing
+        if (there.version if there else 0) != (held.version if held else 0):
+            raise Changed
