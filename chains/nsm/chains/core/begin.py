@@ -63,6 +63,10 @@ class Begin(Element):
         """How many connections there are."""
         return len(self._entries)
 
+    def __contains__(self, connection_id: object) -> bool:
+        """Whether there is such a connection, or somebody asks for it."""
+        return connection_id in self._entries
+
     def stores(self) -> list[Store]:
         """The stores of all connections: what a leak test counts."""
         return [entry.store for entry in self._entries.values()]
