@@ -7,7 +7,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from nsm.apis.connection import Connection, Path, PathSegment
+from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Begin, Call, Chain, CloseRefused, Peer, Refused
@@ -92,6 +92,17 @@ async def test_an_id_that_became_free_while_a_stranger_waited_for_it_is_not_the_
     with pytest.raises(Refused, match="was made for somebody else"):
         await chain.request(asked("stranger", to="nsmgr", connection_id=own_id))
     await chain.request(asked("client", to="nsmgr", connection_id=own_id))
+
+
+async def test_who_may_not_close_a_connection_may_not_reselect_it():
+    chain = server("nsmgr", VOUCHING)
+    await chain.request(asked("client", to="nsmgr"))
+    again = asked("stranger", to="nsmgr")
+    again.connection.state = State.RESELECT_REQUESTED
+    with pytest.raises(Refused, match="belongs to"):
+        await chain.request(again)
+    with pytest.raises(Refused, match="belongs to"):
+        await chain.request(asked("stranger", to="nsmgr"))
 
 
 async def test_a_refusal_of_who_may_not_vouch_names_the_variable():

@@ -8,7 +8,7 @@ if the answer never came. Components that know nothing of it (upstream's) take i
 
 A server makes the id of its segment for the owner of the connection, of what was proposed if anything was (see
 `model.segment_ids`). What a connection is called is known to many, and who asks with an id that was made for somebody
-else gets one of its own, unless that connection stands: then `Authorize` refuses it. So nobody can be the first to ask
+else gets one of its own; if that connection stands `Authorize` refuses it, unless the call asks for a new start. So nobody can be the first to ask
 with an id that became free, and keep whom it was made for from coming back.
 """
 
@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from nsm.apis.connection import Connection, Path, PathSegment
+from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.chains.core import Call, Element, Handler, InvalidRequest
 from nsm.chains.model.segment_ids import is_made_for, make_id
 from nsm.chains.policy import NO_TRUST, Trust, owner_of
@@ -105,7 +105,8 @@ async def _own(owned: Owned, call: Call) -> None:
     tokens = [segment.token for segment in path.path_segments[: path.index + 1]]
     call.owner = await owner_of(tokens, path.index, call.peer, owned.trust)
     segment = path.path_segments[path.index]
-    if segment.id not in owned.standing and not is_made_for(call.owner, segment.id):
+    is_free = segment.id not in owned.standing or call.connection.state == State.RESELECT_REQUESTED
+    if is_free and not is_made_for(call.owner, segment.id):
         segment.id = call.connection.id = make_id(call.owner, segment.id)
 
 
