@@ -20,8 +20,9 @@ before the next event may begin. If the connection had not been established befo
 nothing of it is left. A connection that was established stays as it was.
 
 *Reselection.* A Request whose connection says RESELECT_REQUESTED first closes what was established, on behalf of its
-caller, then starts afresh; errors of that Close do not stop it, but that its caller was not entitled to it. When the mesh itself reselects, the store lives on (the task that asked
-for it is in there), so an element's `close` takes its own entries out.
+caller, then starts afresh; errors of that Close do not stop it, but that its caller was not entitled to it. When the
+mesh itself reselects, the store lives on (the task that asked for it is in there), so an element's `close` takes its
+own entries out.
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ class Authorize(Element):
         if not self._policies:
             return None
         seen = Path(tokens, index, call.peer)
-        reason = self._policies.refusal_of_caller(seen, closing=closing)
-        if reason is None and self._policies.files:
+        reason = self._policies.refusal_of_caller(seen, closing=closing) or self._foreign(call)
+        if reason is None and self._policies.files:  # last: others wait behind whoever asks for a connection of theirs
             document = documents.of_path(path, call.peer, whole=False)
             reason = await self._policies.refusal_by_files(document, call.peer, origin=call.origin, closing=closing)
-        return reason or self._foreign(call)
+        return reason
 
     def _foreign(self, call: Call) -> str | None:
         owner, own_id = call.live.get(self._owner), call.live.connection_id

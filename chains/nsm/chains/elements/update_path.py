@@ -8,8 +8,8 @@ if the answer never came. Components that know nothing of it (upstream's) take i
 
 A server makes the id of its segment for the owner of the connection, of what was proposed if anything was (see
 `model.segment_ids`). What a connection is called is known to many, and who asks with an id that was made for somebody
-else gets one of its own; if that connection stands `Authorize` refuses it, unless the call asks for a new start. So nobody can be the first to ask
-with an id that became free, and keep whom it was made for from coming back.
+else gets one of its own; if that connection stands `Authorize` refuses it, unless the call asks for a new start. So
+nobody can be the first to ask with an id that became free, and keep whom it was made for from coming back.
 """
 
 from __future__ import annotations
