@@ -71,7 +71,7 @@ def endpoint(
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
-    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust.viewers, limits)
+    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
         [
             CheckRequest(limits),  # first: nobody works with what cannot be

@@ -33,7 +33,7 @@ from nsm.chains.core import (
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.matching import selects
-from nsm.chains.policy import NOBODY, IdPatterns, claims_of
+from nsm.chains.policy import NO_TRUST, Trust, claims_of
 
 from .idle import close_now
 
@@ -61,23 +61,26 @@ class Monitor(Element):
     state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN. What no
     connection can be, by `limits`, is not passed on.
 
-    A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
-    viewer no name of a namespace.
+    A peer hears of the connections whose path it is on, as far as that is verified: who called and who answered, and
+    who is further away if those may vouch for others by `trust`. So nobody has another one hear of what is not its own.
+    Where nobody may vouch, what comes before is believed: clients of components further on would hear nothing there.
+    The viewers of `trust` hear of all. Nobody gets the tokens of a path, and a viewer no name of a namespace.
 
     Nearly all events tell of what a call has just done, to a component whose call that was: one that relays asks for
     none of those (`monitor_others`), since the answer tells it the same.
     """
 
     def __init__(
-        self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY, limits: Limits = DEFAULT_LIMITS
+        self, remote: RemoteEvents | None = None, trust: Trust = NO_TRUST, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        self._remote, self._viewers, self._limits = remote, viewers, limits
+        self._remote, self._trust, self._limits = remote, trust, limits
         self._connections: dict[str, Connection] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
         self._relays = Tasks("relays of events")
         self._downstream: dict[str, dict[str, Store]] = {}
         self._went_to: Key[str] = Key("relayed from")
+        self._callers: Key[frozenset[str]] = Key("who called, and those that they may vouch for")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
@@ -91,7 +94,7 @@ class Monitor(Element):
         connection.state = State.UP  # a request to reselect is not any more what it was
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
-        self._on_path[connection.id] = _identities(connection)
+        self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
         self._relay_from(call.live, connection)
@@ -129,7 +132,7 @@ class Monitor(Element):
 
     def _sight(self, peer: Peer | None) -> Sight:
         """What `peer` sees of a connection."""
-        is_viewer = peer is None or self._viewers.matches(peer.spiffe_id)
+        is_viewer = peer is None or self._trust.viewers.matches(peer.spiffe_id)
 
         def sight(connection: Connection) -> Connection | None:
             on_path = peer is None or peer.spiffe_id in self._on_path.get(connection.id, ())
@@ -138,6 +141,24 @@ class Monitor(Element):
             return connection if on_path else _without_namespace(connection)
 
         return sight
+
+    def _callers_of(self, call: Call, connection: Connection) -> frozenset[str]:
+        """Those up to here that are verified; for a call of our own those of the client's."""
+        subjects = _subjects(connection)[: connection.path.index + 1 if connection.path is not None else 0]
+        if call.peer is None:
+            known = call.live.get(self._callers)
+            return known if known is not None else frozenset(subjects)
+        verified = max(len(call.owner) - 1, 0) if self._trust.knows_somebody() else 0
+        return call.live.put(self._callers, frozenset([*subjects[verified:], call.peer.spiffe_id]))
+
+    def _answerers_of(self, connection: Connection) -> frozenset[str]:
+        """Those behind us that are verified."""
+        found: set[str] = set()
+        for subject in _subjects(connection)[connection.path.index + 1 :] if connection.path is not None else ():
+            found.add(subject)
+            if not self._trust.matches(subject):
+                break
+        return frozenset(found - {""})
 
     def _update(self, connection: Connection, caller: _Caller | None = None) -> None:
         kept = self._connections[connection.id] = _without_tokens(connection)
@@ -263,10 +284,10 @@ def _can_be(connection: Connection, limits: Limits) -> bool:
     return True
 
 
-def _identities(connection: Connection) -> frozenset[str]:
-    """Who is on the path of a connection, as the tokens that came with it say."""
+def _subjects(connection: Connection) -> list[str]:
+    """Whom each segment's token names; an empty text for what is no token."""
     segments = connection.path.path_segments if connection.path is not None else ()
-    return frozenset(claims.subject for segment in segments if (claims := claims_of(segment.token)) is not None)
+    return [claims.subject if (claims := claims_of(segment.token)) is not None else "" for segment in segments]
 
 
 def _without_tokens(connection: Connection) -> Connection:
