@@ -36,8 +36,9 @@ class UpdatePath(Element):
     """Move to this component's segment, making or renaming it; the caller gets its own index and id back.
 
     With `asks`, which a client chain sets, the next component gets an id proposed. With `owned`, which a server's chain
-    sets, this component's own id is one that was made for the connection's owner, who is in ``call.owner`` then. Raises
-    `InvalidRequest` if the index points beyond the path or the connection's id is not that of its segment.
+    sets, this component's own id is one that was made for the connection's owner, who is in ``call.owner`` then; a call
+    that comes back from where this component sent it is refused. Raises `InvalidRequest` for that, and if the index
+    points beyond the path or the connection's id is not that of its segment.
     """
 
     def __init__(self, name: str, *, asks: bool = False, owned: Owned | None = None) -> None:
@@ -47,6 +48,7 @@ class UpdatePath(Element):
         """Step forward, and back in what is returned."""
         before = self._step(call.connection)
         if self._owned is not None and call.peer is not None:
+            _check_way(self._owned, call.connection, before)
             await _own(self._owned, call)
         sent: list[PathSegment] = []
         if self._asks:
@@ -96,6 +98,21 @@ class UpdatePath(Element):
         elif (segment := path.path_segments[path.index]).name != self._name:
             proposed = "" if segment.name else segment.id
             segment.name, segment.id = self._name, proposed or str(uuid.uuid4())
+
+
+def _check_way(owned: Owned, connection: Connection, before: int) -> None:
+    """Raise `InvalidRequest` if we asked whoever asks, or ourselves: each would pass it on to the other for ever.
+
+    An endpoint may be registered at the socket of a manager or a forwarder. (That a path comes by again, further on,
+    is fine: endpoints may be clients themselves.)
+    """
+    path = _path(connection)
+    if path.index == before and before > 0:
+        raise InvalidRequest(
+            f"the path's segment of who asks is called like this component, {path.path_segments[before].name!r}"
+        )
+    if path.index > 1 and (own_id := path.path_segments[path.index - 2].id) in owned.standing:
+        raise InvalidRequest(f"the call came by here already, as {own_id}: the endpoint's place is that of a component")
 
 
 async def _own(owned: Owned, call: Call) -> None:
