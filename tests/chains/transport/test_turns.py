@@ -77,3 +77,24 @@ async def test_a_share_is_kept_as_long_as_there_is_a_connection():
     turns.leave(share)
     turns.leave(share)
     assert turns.share("one") is not share
+
+
+async def test_of_a_thousand_streams_with_the_same_news_one_tells_each_time_the_loop_comes_by():
+    """One that gave up loses its turn to the next; a stream of its own waits for nobody."""
+    share, told, iterations = Turns(calls=1).share("one"), [], 0
+
+    async def tell(number):
+        await share.turn_to_tell()
+        told.append((number, iterations))
+
+    await asyncio.wait_for(tell("alone"), 1)
+    await asyncio.sleep(0)
+    streams = [asyncio.ensure_future(tell(number)) for number in range(1000)]
+    await asyncio.sleep(0)
+    streams[500].cancel()
+    while not all(stream.done() for stream in streams):
+        iterations += 1
+        await asyncio.sleep(0)
+    numbers, times = zip(*told, strict=True)
+    assert numbers == ("alone", *range(500), *range(501, 1000))
+    assert len(set(times[2:])) == 998

@@ -709,6 +709,8 @@ class _Calls(AbstractHandler):
                 if not started:
                     await self._start_stream(stream, incoming)
                     started = True
+                else:
+                    await self._connection.share.turn_to_tell()
                 self._send_files(incoming)
                 if batch:  # grpclib takes an empty DATA frame for the end
                     await stream.send_data(frames(batch))

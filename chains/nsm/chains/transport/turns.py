@@ -1,8 +1,10 @@
 """Peers take turns: each has a share of this component, over all of its connections.
 
-Two things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the rest
-of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they came.
-A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than `HELD`.
+Three things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the
+rest of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they
+came. A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than
+`HELD`. *News*: of a peer's streams that have something to tell one does each time the loop comes by; one change may be
+news for all of a thousand.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ class Share:
 
     __slots__ = (
         "_busy_until",
+        "_is_telling",
+        "_news",
         "_places",
         "_running",
         "_timer",
@@ -89,6 +93,8 @@ class Share:
         self._places: deque[Place] = deque()
         self._running = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._news: deque[asyncio.Future[None]] = deque()
+        self._is_telling = False
 
     # --- frames
 
@@ -107,6 +113,26 @@ class Share:
         self.readers.append(read)
         if len(self.readers) == 1:
             self._turns.read_later(self)
+
+    # --- news
+
+    async def turn_to_tell(self) -> None:
+        """Return when a stream of this peer may write what is new: at once, if none of its others just does."""
+        if self._is_telling:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._news.append(turn)
+            await turn
+        else:
+            self._is_telling = True
+            asyncio.get_running_loop().call_soon(self._tell_on)
+
+    def _tell_on(self) -> None:
+        while self._news:
+            if not (turn := self._news.popleft()).done():
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._tell_on)
+                return
+        self._is_telling = False
 
     # --- calls
 
