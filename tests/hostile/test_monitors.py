@@ -6,7 +6,7 @@ import pytest
 
 from nsm.apis.connection import Connection, MonitorScopeSelector, Path, PathSegment, State
 from nsm.apis.mechanisms import INODE_URL
-from nsm.chains.core import Element
+from nsm.chains.core import Element, InvalidRequest
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import network_service
 
@@ -76,6 +76,28 @@ async def test_a_client_sees_its_own_connection_without_tokens(victim, connectio
     events = await victim.monitor()
     assert connection.path.path_segments[1].id in ids(events)
     assert not tokens(events)
+
+
+async def test_hundreds_that_listen_for_much_hold_nobody_up_and_keep_little(mesh, bystander):
+    """Each event was compared with all that each of them named, and all of that was kept: 3,000 services each."""
+    selector = MonitorScopeSelector(network_services=[f"{number:x}" for number in range(64)])
+    async with Attacker(mesh) as attacker, bystander.watching():
+        listening = [asyncio.ensure_future(attacker.monitor(selector, seconds=4)) for _ in range(300)]
+        for number in range(10):
+            made = await attacker.request(
+                attacker.connection(f"heard-{number}"), attacker.kernel(), files=[attacker.network]
+            )
+            await attacker.close(made)
+        assert not any(ids(events) for events in await asyncio.gather(*listening))
+
+
+@pytest.mark.parametrize("selector", [
+    MonitorScopeSelector(network_services=[f"{number:x}" for number in range(3000)]),
+    MonitorScopeSelector(path_segments=[PathSegment(name="x")] * 17),
+], ids=["services", "segments"])  # fmt: skip
+async def test_a_selector_that_names_more_than_anybody_asks_for_is_refused(attacker, selector):
+    with pytest.raises(InvalidRequest, match="at most (16|64) will do"):
+        await attacker.monitor(selector)
 
 
 async def test_who_may_see_all_sees_all_but_tokens(mesh, connection):

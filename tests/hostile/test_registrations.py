@@ -383,6 +383,14 @@ async def test_watches_are_counted(tmp_path):
                 await watch.aclose()
 
 
+async def test_a_watch_that_asks_for_much_is_refused_and_a_find_is_not(doors, door):
+    """Each record that changes is compared with each of a peer's thousand watches, while everybody waits."""
+    asked = NetworkServiceEndpoint(network_service_labels=labels(5, 900))
+    assert not [found async for batch in doors.find("mallory", door, asked) for found in batch]
+    with pytest.raises(InvalidRequest, match="NSM_LIMITS=watch:"):
+        await anext(doors.find("mallory", door, asked, watch=True))
+
+
 # --- paths
 
 BROKEN_PATHS = [

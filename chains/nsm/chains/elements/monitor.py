@@ -48,6 +48,8 @@ class RemoteEvents(Protocol):
 
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
+_MOST_SERVICES, _MOST_SEGMENTS = 64, 16
+"""Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
 
@@ -112,7 +114,10 @@ class Monitor(Element):
         await self._relays.aclose()
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
-        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself."""
+        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself.
+
+        Raises `InvalidRequest` for a selector that names more than anybody asks for.
+        """
         return self._events(_Listener(selector, self._sight(peer)))
 
     def monitor_others(self, selector: MonitorScopeSelector, peer: Peer) -> AsyncIterator[ConnectionEvent]:
@@ -134,11 +139,11 @@ class Monitor(Element):
         """What `peer` sees of a connection."""
         is_viewer = peer is None or self._trust.viewers.matches(peer.spiffe_id)
 
-        def sight(connection: Connection) -> Connection | None:
+        def sight(connection: Connection) -> Show | None:
             on_path = peer is None or peer.spiffe_id in self._on_path.get(connection.id, ())
             if not on_path and not is_viewer:
                 return None
-            return connection if on_path else _without_namespace(connection)
+            return _all_of_it if on_path else _without_namespace
 
         return sight
 
@@ -298,6 +303,10 @@ def _without_tokens(connection: Connection) -> Connection:
     return copy
 
 
+def _all_of_it(connection: Connection) -> Connection:
+    return connection
+
+
 def _without_namespace(connection: Connection) -> Connection:
     """A copy, if there is something to leave out."""
     if connection.mechanism is None or INODE_URL not in connection.mechanism.parameters:
@@ -308,22 +317,37 @@ def _without_namespace(connection: Connection) -> Connection:
     return copy
 
 
-Sight = Callable[[Connection], Connection | None]
-"""What a listener sees of a connection; None: nothing."""
+Show = Callable[[Connection], Connection]
+Sight = Callable[[Connection], Show | None]
+"""How much a listener sees of a connection; None: nothing."""
+
+
+def _check_selector(selector: MonitorScopeSelector) -> None:
+    for what, names, most in (
+        ("network services", selector.network_services, _MOST_SERVICES),
+        ("path segments", selector.path_segments, _MOST_SEGMENTS),
+    ):
+        if len(names) > most:
+            raise InvalidRequest(f"the selector has {len(names)} {what}; at most {most} will do")
 
 
 class _Listener:
     """What one monitor has not heard yet: the latest of each connection. `calls` is whose calls it need not hear of."""
 
     def __init__(self, selector: MonitorScopeSelector, sight: Sight, calls: str = "") -> None:
-        self._selector, self._sight = selector, sight
+        _check_selector(selector)
+        self._part = MonitorScopeSelector(path_segments=selector.path_segments)
+        self._services, self._sight = frozenset(selector.network_services), sight
         self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
         self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
         self._wake = asyncio.Event()
 
     def shown(self, connection: Connection) -> Connection | None:
         """The connection as this listener sees it; None if it is not meant, or not to be seen."""
-        return self._sight(connection) if selects(self._selector, connection) else None
+        if self._services and connection.network_service not in self._services:
+            return None
+        show = self._sight(connection)
+        return show(connection) if show is not None and selects(self._part, connection) else None
 
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
         if (shown := self.shown(connection)) is not None:
