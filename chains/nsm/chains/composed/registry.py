@@ -80,7 +80,7 @@ def memory_registry(
     for others in a path, `registration` who may register for which service, `hosts` where endpoints may be beside the
     places of those who register them.
     """
-    quotas = Quotas(limits, is_registry=True)
+    quotas = Quotas(limits, is_registry=True, trust=trust)
     allowed = allow_services(identity, registration)
     records: Memory[NetworkServiceEndpoint] = Memory()
     provided = RegistryChain([records])

@@ -63,7 +63,7 @@ async def custom_resource_registry(
 
         service_rules = ServiceRules(owned=owned, is_provided=is_provided, trust=trust)
         service_store = CustomResources(place, SERVICE_FORM, service_rules, lifetime=lifetime, limits=limits)
-        quotas, allowed = Quotas(limits, is_registry=True), allow_services(identity, registration)
+        quotas, allowed = Quotas(limits, is_registry=True, trust=trust), allow_services(identity, registration)
         service_names = RecordedNames(service_store.index.records, NetworkService(), trust)
         endpoint_names = RecordedNames(endpoint_store.index.records, NetworkServiceEndpoint(), trust)
         services: RegistryChain[NetworkService] = RegistryChain(
