@@ -24,6 +24,9 @@ class Limits:
         1_024,
         "connections of one client at a component; at an endpoint also three quarters of a pool from 128 addresses on",
     )
+    client_bytes: int = _limit(
+        8_388_608, "bytes of the latest requests for all connections that one client has at a component"
+    )
     client_calls: int = _limit(
         128, "requests and closes of one client that a component works on, or waits for, at once; the rest waits"
     )

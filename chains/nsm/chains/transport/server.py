@@ -91,6 +91,8 @@ class Incoming:
     deadline: float | None
     inbox: FileInbox | None
     credentials: Credentials | None = None
+    size: int = 0
+    """Bytes of the message."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     """Initial metadata of the answer."""
     files: list[str] = field(default_factory=list)
@@ -693,6 +695,7 @@ class _Calls(AbstractHandler):
         except codec.DecodeError as error:
             raise InvalidRequest(str(error)) from None
         stream.body.clear()
+        incoming.size = len(data)
         if isinstance(method, Unary):
             answer = await method.answer(message, incoming)
             headers = [*_OK_HEADERS, *incoming.headers]
