@@ -421,7 +421,7 @@ def _read_entry(buf: bytes, pos: int, end: int, left: list[int], read: Decode, d
     if end - pos > 3 and buf[pos] == 10 and buf[pos + 1] < 128:
         stop = pos + 2 + buf[pos + 1]
         if stop + 1 < end and buf[stop] == 18 and buf[stop + 1] == end - stop - 2 < 128:
-            return str(buf[pos + 2 : stop], "utf-8"), read(buf, stop + 2, end)  # short ones, as nearly all are
+            return str(buf[pos + 2 : stop], "utf-8"), read(buf, stop + 2, end, left)  # short ones, as nearly all are
     key, value = "", default
     parts: list[bytes] = []
     while pos < end:
