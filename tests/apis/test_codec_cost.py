@@ -136,6 +136,44 @@ def test_what_froze_a_manager_is_read_in_no_time(kind, record):
     assert many <= 4.2 * few + 500
 
 
+EMPTY = {
+    "preferences": (networkservice.NetworkServiceRequest, b"\x12\x00"),
+    "segments": (connection.Path, b"\x12\x00"),
+    "policies": (connectioncontext.IpContext, b"\x5a\x00"),
+    "routes of policies": (connectioncontext.IpContext, b"\x5a\x04\x2a\x00\x2a\x00"),
+    "configurations": (connectioncontext.DnsContext, b"\x0a\x00"),
+    "matches": (registry.NetworkService, b"\x1a\x00"),
+    "labels of services": (registry.NetworkServiceEndpoint, b"\x1a\x00"),
+    "one context, again and again": (connection.Connection, b"\x22\x00"),
+    "unknown fields": (connection.Connection, b"\xf8\x07\x01"),
+    "groups": (connection.Connection, b"\x7b\x7c"),
+    "groups in groups": (connection.Connection, b"\x7b" * 90 + b"\x7c" * 90),
+}
+
+
+@pytest.mark.parametrize("what", EMPTY)
+def test_what_takes_two_bytes_and_an_object_is_refused_where_there_is_too_much_of_it(what):
+    """64 KiB of it made others wait for 200 ms."""
+    kind, record = EMPTY[what]
+    with pytest.raises(codec.DecodeError, match="too many parts"):
+        codec.decode(kind, record * (65_536 // len(record)))
+
+
+def test_no_message_that_the_limits_allow_has_too_many_parts():
+    routes = [connectioncontext.Route(prefix="::/0")] * 8192
+    segments = [connection.PathSegment(name="a")] * 1024
+    events = {str(number): connection.Connection(id=str(number)) for number in range(20_000)}
+    record = registry.NetworkService(name="n", matches=[registry.Match(routes=[registry.Destination()])] * 64)
+    for message in (
+        connectioncontext.IpContext(src_routes=routes[:256], dst_routes=routes[:256]),
+        connectioncontext.IpContext(src_routes=routes[:1500]),
+        connection.Path(path_segments=segments),
+        connection.ConnectionEvent(connections=events),
+        record,
+    ):
+        assert codec.decode(type(message), codec.encode(message)) == message
+
+
 def test_parts_that_are_cut_off_are_not_put_together():
     """What one part lacks is not taken from the next: each is a message of its own."""
     with pytest.raises(codec.DecodeError):

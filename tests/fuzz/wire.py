@@ -30,7 +30,7 @@ from nsm.apis import (
     workload,
 )
 from nsm.chains.core import InvalidRequest, MeshError, Peer, RegistryPath, file_key
-from nsm.chains.core.errors import from_status
+from nsm.chains.core.errors import LONGEST_DETAIL, from_status
 from nsm.chains.identity import Authority
 from nsm.chains.policy import claims_of, is_signed_by
 from nsm.chains.testing.identity import identity_of
@@ -161,6 +161,7 @@ def status_line(text):
     error = from_status(3, text)
     assert isinstance(error, MeshError)
     assert len(str(error)) <= _LONGEST_ESCAPE * len(text) + 60
+    assert len(error.detail) <= LONGEST_DETAIL
     again = from_status(3, str(error))
     assert len(str(again)) <= 2 * len(str(error)) + 60
 

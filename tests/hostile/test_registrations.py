@@ -355,6 +355,16 @@ async def test_one_workload_does_not_fill_a_registry(tmp_path, at):
         await doors.register("mallory", at, NetworkService(name="more"), SERVICES)
 
 
+async def test_a_workload_that_goes_past_the_managers_has_no_more_than_a_client(tmp_path):
+    """A manager registers for a whole node. Eight workloads with as much each would fill what everybody keeps."""
+    limits = Limits(registered_bytes=20_000, peer_registered_bytes=100_000)
+    trust = Trust(intermediaries=IdPatterns(["spiffe://test.mesh/nsmgr"]))
+    async with opened(tmp_path, registry={"limits": limits, "trust": trust}) as doors:
+        await doors.register("mallory", doors.registry, nse("mine", network_service_labels=labels(15, 1000)))
+        with pytest.raises(Exhausted, match="mallory .* and registered_bytes is 20000"):
+            await doors.register("mallory", doors.registry, nse("more", network_service_labels=labels(15, 1000)))
+
+
 async def test_bytes_are_counted_too_and_a_refused_registration_is_not(tmp_path):
     limits = Limits(peer_registered_bytes=20_000)
     async with opened(tmp_path, registry={"limits": limits}) as doors:
@@ -381,6 +391,14 @@ async def test_watches_are_counted(tmp_path):
             await asyncio.gather(*reading, return_exceptions=True)
             for watch in watches:
                 await watch.aclose()
+
+
+async def test_a_watch_that_asks_for_much_is_refused_and_a_find_is_not(doors, door):
+    """Each record that changes is compared with each of a peer's thousand watches, while everybody waits."""
+    asked = NetworkServiceEndpoint(network_service_labels=labels(5, 900))
+    assert not [found async for batch in doors.find("mallory", door, asked) for found in batch]
+    with pytest.raises(InvalidRequest, match="NSM_LIMITS=watch:"):
+        await anext(doors.find("mallory", door, asked, watch=True))
 
 
 # --- paths

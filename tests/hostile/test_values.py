@@ -36,6 +36,7 @@ from nsm.chains.identity import Authority
 from nsm.chains.model.nsurl import parse_groups
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
+from nsm.chains.transport.rpc import REQUEST
 from nsm.forwarder_kernel import chain as forwarder_chain
 from nsm.forwarder_kernel.tunnels import Underlay
 from nsm.mesh import cli
@@ -139,6 +140,28 @@ async def test_thousands_of_addresses_are_refused_at_once_and_nobody_waits(mesh,
                 )
             assert not isinstance(raised.value, Internal)
             assert time.monotonic() - begin < 2
+
+
+EMPTY = {
+    "preferences": NetworkServiceRequest(mechanism_preferences=[Mechanism()] * 32_000),
+    "segments": NetworkServiceRequest(connection=Connection(path=Path(path_segments=[PathSegment()] * 32_000))),
+    "policies": NetworkServiceRequest(connection=Connection(**ip(policies=[PolicyRoute()] * 32_000))),
+    "configurations": NetworkServiceRequest(
+        connection=Connection(context=ConnectionContext(dns_context=DnsContext(configs=[DnsConfig()] * 32_000)))
+    ),
+}
+
+
+async def test_messages_full_of_empty_ones_are_refused_at_once_and_nobody_waits(mesh, bystander):
+    """Each takes two bytes, and an object: one Request of 64 KiB made others wait for 200 ms."""
+    asked = [message for message in EMPTY.values() for _ in range(10)]
+    async with Attacker(mesh) as attacker, bystander.watching():
+        outcomes = await asyncio.gather(
+            *(attacker.call(mesh.urls["nsmgr"], REQUEST, message, Connection) for message in asked),
+            return_exceptions=True,
+        )
+    assert {type(each) for each in outcomes} == {InvalidRequest}
+    assert all("too many parts" in str(each) for each in outcomes)
 
 
 MANY = {

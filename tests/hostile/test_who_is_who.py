@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from nsm.apis.connection import Path, PathSegment
+from nsm.apis.connection import Path, PathSegment, State
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from nsm.chains.core import InvalidRequest, MeshError, NotFound, Refused, RegistryPath
 
@@ -164,6 +164,23 @@ async def test_an_index_elsewhere_in_the_path_is_no_way_in(attacker, victim, con
         assert made.context.ip_context.src_ip_addrs != connection.context.ip_context.src_ip_addrs
         await attacker.close(made)
     assert await stands(victim, connection)
+
+
+async def test_who_asks_for_a_new_start_of_the_victims_connection_begins_one_of_its_own(attacker, victim, connection):
+    """A Request to reselect closes first what was established, in whose name it comes."""
+    places = [("nsmgr", 0), ("forwarder", 1), ("endpoint", 2)]
+    for component, index in places:
+        url, made = attacker.target.urls[component], None
+        asked = of_the_victim(connection, index, state=State.RESELECT_REQUESTED)
+        with suppress(MeshError):
+            made = await attacker.request(asked, attacker.kernel(), url=url, files=[attacker.network])
+        assert await stands(victim, connection), component
+        if made is not None:
+            assert made.path.path_segments[index + 1].id not in {each.id for each in connection.path.path_segments}
+            await attacker.close(made, url=url)
+    refreshed = await victim.request(connection, victim.kernel("vic0"), files=[victim.network])
+    assert refreshed.context.ip_context.src_ip_addrs == connection.context.ip_context.src_ip_addrs
+    assert [each.id for each in refreshed.path.path_segments] == [each.id for each in connection.path.path_segments]
 
 
 # --- registrations

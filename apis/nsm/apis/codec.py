@@ -5,7 +5,8 @@ the first use of a type. Messages stay the dataclasses that they are, and what i
 fields by number, unknown fields kept and written at the end.
 
 The work is linear in the bytes, whatever they are: what may come any number of times (unknown fields, the parts of a
-message field that is to be merged) is collected and put together once.
+message field that is to be merged) is collected and put together once. Bytes differ in what they cost: an empty message
+inside another takes two, and an object. So a message may have no more parts than its length makes likely.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from grpclib.encoding.base import CodecBase
 M = TypeVar("M", bound=Message)
 
 Encode = Callable[[Any], bytes]
-Decode = Callable[[bytes, int, int], Any]
+Decode = Callable[[bytes, int, int, list[int]], Any]
+"""Reads what is between two positions; the last argument holds how many parts may still come."""
 Clone = Callable[[Any], Any]
 
 _VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _SCALARS = {"int32", "int64", "uint32", "uint64", "bool", "enum"}
 _GROUP_DEPTH = 100
+_PARTS, _BYTES_PER_PART = 1024, 16
+"""How many parts any message may have, and one more for so many bytes: messages in lists and maps, unknown fields."""
 
 
 class DecodeError(ValueError):
-    """The bytes are no message of this type: truncated, a broken varint, or text that is not UTF-8."""
+    """The bytes are no message of this type: truncated, a broken varint, no UTF-8, or more parts than content."""
 
 
 class EncodeError(ValueError):
@@ -49,7 +53,7 @@ def encode(message: Message) -> bytes:
 def decode(kind: type[M], data: bytes) -> M:
     """Read a message of `kind` from all of `data`. Raises `DecodeError`."""
     try:
-        message: M = _compiled(kind).decode(data, 0, len(data))
+        message: M = _compiled(kind).decode(data, 0, len(data), [_PARTS + len(data) // _BYTES_PER_PART])
     except (IndexError, UnicodeDecodeError, DecodeError) as error:
         reason = str(error) if isinstance(error, DecodeError) else "truncated or malformed"
         raise DecodeError(f"no {kind.__name__}: {reason}") from error
@@ -240,7 +244,7 @@ def _write_map(field: _Field, tag: bytes, value: str) -> list[str]:
 
 
 def _decoder(fields: list[_Field]) -> list[str]:
-    lines = ["def decode(buf, pos, end):"]
+    lines = ["def decode(buf, pos, end, left):"]
     lines += [f"    f{field.number} = {_default(field)}" for field in fields]
     once = [field for field in fields if field.is_merged]
     lines += [
@@ -258,8 +262,9 @@ def _decoder(fields: list[_Field]) -> list[str]:
     if fields:
         lines += ["        else:"]
     indent = " " * (12 if fields else 8)
-    lines += [f"{indent}pos = skip(buf, pos, end, tag)"]
+    lines += [f"{indent}pos = skip(buf, pos, end, tag, left)"]
     lines += [
+        *(f"{indent}{line}" for line in _SPEND),
         f"{indent}if unknown is None: unknown = [buf[start:pos]]",
         f"{indent}else: unknown.append(buf[start:pos])",
     ]
@@ -284,6 +289,7 @@ def _default(field: _Field) -> str:
     return {"string": "''", "bytes": "b''", "message": "None", "bool": "False"}.get(field.type, "0")
 
 
+_SPEND = ["left[0] -= 1", "if left[0] < 0: raise Error('it has too many parts for its length')"]
 _READ_LENGTH = [
     "n = buf[pos]; pos += 1",
     "if n > 127:",
@@ -300,17 +306,18 @@ def _read(field: _Field) -> list[str]:
     if not field.is_map and field.type in _SCALARS:
         return _read_scalar(field, target)
     if field.is_map:
-        read = [f"k, v = entry(buf, pos, n, {_entry_value(field)})", f"{target}[k] = v"]
+        read = [f"k, v = entry(buf, pos, n, left, {_entry_value(field)})", f"{target}[k] = v"]
     elif field.repeated:
         read = [f"{target}.append({_from_bytes(field)})"]
     elif field.is_merged:
         read = [
             f"if {target} is None: {target} = {_from_bytes(field)}",
-            f"else: more = another(more, {field.number}, e{field.number}, {target}, buf, pos, n)",
+            f"else: more = another(more, {field.number}, e{field.number}, {target}, buf, pos, n, left)",
         ]
     else:
         read = [f"{target} = {_from_bytes(field)}"]
-    return [*_READ_LENGTH, *read, "pos = n"]
+    many = field.value == "message" and not field.is_merged
+    return [*_READ_LENGTH, *(_SPEND if many else []), *read, "pos = n"]
 
 
 def _read_scalar(field: _Field, target: str) -> list[str]:
@@ -327,23 +334,33 @@ def _read_scalar(field: _Field, target: str) -> list[str]:
 
 
 def _from_bytes(field: _Field) -> str:
-    return {"string": "text(buf[pos:n], 'utf-8')", "bytes": "buf[pos:n]", "message": f"d{field.number}(buf, pos, n)"}[
-        field.value
-    ]
+    return {
+        "string": "text(buf[pos:n], 'utf-8')",
+        "bytes": "buf[pos:n]",
+        "message": f"d{field.number}(buf, pos, n, left)",
+    }[field.value]
 
 
 def _put_together(field: _Field) -> str:
-    return f"if {field.number} in more: f{field.number} = d{field.number}(*whole(more[{field.number}]))"
+    return f"if {field.number} in more: f{field.number} = d{field.number}(*whole(more[{field.number}]), left)"
 
 
 def _another(
-    more: dict[int, list[bytes]] | None, number: int, encode: Encode, first: Any, buf: bytes, pos: int, end: int
+    more: dict[int, list[bytes]] | None,
+    number: int,
+    encode: Encode,
+    first: Any,
+    buf: bytes,
+    pos: int,
+    end: int,
+    left: list[int],
 ) -> dict[int, list[bytes]]:
     """Keep one more part of a message field that came before.
 
     The wire format demands that they are merged, which is what reading all of them as one does (see `_whole`).
     """
-    _check_fields(buf, pos, end)
+    _spend(left)
+    _check_fields(buf, pos, end, left)
     if more is None:
         more = {}
     if number not in more:
@@ -357,11 +374,18 @@ def _whole(parts: list[bytes]) -> tuple[bytes, int, int]:
     return data, 0, len(data)
 
 
-def _check_fields(buf: bytes, pos: int, end: int) -> None:
+def _check_fields(buf: bytes, pos: int, end: int, left: list[int]) -> None:
     """Each part has to be whole fields: what is cut off in one of them is not continued by the next."""
     while pos < end:
         tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
-        pos = _skip(buf, pos, end, tag)
+        pos = _skip(buf, pos, end, tag, left)
+
+
+def _spend(left: list[int]) -> None:
+    """Count one more part."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise DecodeError("it has too many parts for its length")
 
 
 def _entry_value(field: _Field) -> str:
@@ -392,12 +416,12 @@ def _read_short(buf: bytes, pos: int, end: int, largest: int) -> tuple[int, int]
     return value, stop
 
 
-def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> tuple[str, Any]:
+def _read_entry(buf: bytes, pos: int, end: int, left: list[int], read: Decode, default: Any) -> tuple[str, Any]:
     """One entry of a map: key and value in any order, each possibly missing."""
     if end - pos > 3 and buf[pos] == 10 and buf[pos + 1] < 128:
         stop = pos + 2 + buf[pos + 1]
         if stop + 1 < end and buf[stop] == 18 and buf[stop + 1] == end - stop - 2 < 128:
-            return str(buf[pos + 2 : stop], "utf-8"), read(buf, stop + 2, end)  # short ones, as nearly all are
+            return str(buf[pos + 2 : stop], "utf-8"), read(buf, stop + 2, end, left)  # short ones, as nearly all are
     key, value = "", default
     parts: list[bytes] = []
     while pos < end:
@@ -416,17 +440,17 @@ def _read_entry(buf: bytes, pos: int, end: int, read: Decode, default: Any) -> t
             if tag == 10:
                 key = str(buf[pos:stop], "utf-8")
             elif default is not None:
-                value = read(buf, pos, stop)
+                value = read(buf, pos, stop, left)
             else:  # a message that comes twice is merged, which is what reading both as one does
-                _check_fields(buf, pos, stop)
+                _check_fields(buf, pos, stop, left)
                 parts.append(buf[pos:stop])
             pos = stop
         else:
-            pos = _skip(buf, pos, end, tag)
-    return key, value if default is not None else read(*_whole(parts))
+            pos = _skip(buf, pos, end, tag, left)
+    return key, value if default is not None else read(*_whole(parts), left)
 
 
-def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
+def _skip(buf: bytes, pos: int, end: int, tag: int, left: list[int], depth: int = 0) -> int:
     """The position behind an unknown field."""
     wire = tag & 7
     if tag >> 3 == 0:
@@ -441,7 +465,7 @@ def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
         size, pos = _read_short(buf, pos, end, 0x7FFFFFFF)
         pos += size
     elif wire == _GROUP and depth < _GROUP_DEPTH:
-        pos = _skip_group(buf, pos, end, tag >> 3, depth)
+        pos = _skip_group(buf, pos, end, tag >> 3, left, depth)
     else:
         raise DecodeError(f"wire type {wire} where a field should begin")
     if pos > end:
@@ -449,14 +473,15 @@ def _skip(buf: bytes, pos: int, end: int, tag: int, depth: int = 0) -> int:
     return pos
 
 
-def _skip_group(buf: bytes, pos: int, end: int, number: int, depth: int) -> int:
+def _skip_group(buf: bytes, pos: int, end: int, number: int, left: list[int], depth: int) -> int:
     while True:
+        _spend(left)
         tag, pos = _read_short(buf, pos, end, 0xFFFFFFFF)
         if tag & 7 == _END_GROUP:
             if tag >> 3 != number:
                 raise DecodeError("a group ends that did not begin")
             return pos
-        pos = _skip(buf, pos, end, tag, depth + 1)
+        pos = _skip(buf, pos, end, tag, left, depth + 1)
 
 
 def _enum(known: dict[int, Any], kind: Any, value: int) -> Any:
@@ -499,7 +524,7 @@ _RUNTIME: dict[str, Any] = {
     "text": str,
     "whole": _whole,
     "another": _another,
-    "as_text": lambda buf, pos, end: str(buf[pos:end], "utf-8"),
-    "as_bytes": lambda buf, pos, end: buf[pos:end],
+    "as_text": lambda buf, pos, end, _left: str(buf[pos:end], "utf-8"),
+    "as_bytes": lambda buf, pos, end, _left: buf[pos:end],
     "Error": DecodeError,
 }

@@ -33,6 +33,7 @@ from .policy_routes import PolicyRoutes
 from .policy_tables import FROM_1
 from .protect_node import ProtectNode, underlay_of
 from .tell_mtu import TellMtu
+from .tunnel_peers import AnsweredByManagers, AskedByForwarders
 from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
@@ -83,7 +84,8 @@ def forwarder(
     if tunnel_ip is not None:
         vxlan, wireguard = VxlanEnd(tunnel_ip, dataplane, port=vxlan_port), WireguardEnd(tunnel_ip, dataplane)
         offers += [OfferVxlan(vxlan), OfferWireguard(wireguard, far_side)]
-        served |= {VXLAN: [VxlanServer(vxlan)], WIREGUARD: [WireguardServer(wireguard)]}
+        asked = AskedByForwarders(trust)
+        served |= {VXLAN: [asked, VxlanServer(vxlan)], WIREGUARD: [asked, WireguardServer(wireguard)]}
         again = [TryAnotherVni(vxlan)]
     if uplinks:
         offers.append(OfferVlan(uplinks, dataplane))
@@ -110,6 +112,7 @@ def forwarder(
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
                         TellMtu(),  # behind all offers: it reads their MTU
+                        AnsweredByManagers(trust),  # behind all offers: they work with nothing else
                         ReceiveReturned(unchecked=unchecked_namespaces, far_side=far_side),
                         SendDescriptors(),
                     ],

@@ -7,7 +7,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from nsm.apis.connection import Connection, Path, PathSegment
+from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Begin, Call, Chain, CloseRefused, Peer, Refused
@@ -15,6 +15,7 @@ from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Authority
+from nsm.chains.model.segment_ids import make_id
 from nsm.chains.policy import IdPatterns, Learned, Trust, latest_expiry
 from nsm.chains.testing.identity import identity_of
 
@@ -83,6 +84,25 @@ async def test_who_names_the_victim_without_being_entitled_gets_nothing_of_its_c
     with pytest.raises(CloseRefused):
         await chain.close(asked(*names, to="endpoint", forged=("client",)))
     await chain.request(asked("client", "forwarder", to="endpoint"))
+
+
+async def test_an_id_that_became_free_while_a_stranger_waited_for_it_is_not_the_stranger_s():
+    own_id = make_id((WHO["client"].spiffe_id,))
+    chain = server("nsmgr", VOUCHING)
+    with pytest.raises(Refused, match="was made for somebody else"):
+        await chain.request(asked("stranger", to="nsmgr", connection_id=own_id))
+    await chain.request(asked("client", to="nsmgr", connection_id=own_id))
+
+
+async def test_who_may_not_close_a_connection_may_not_reselect_it():
+    chain = server("nsmgr", VOUCHING)
+    await chain.request(asked("client", to="nsmgr"))
+    again = asked("stranger", to="nsmgr")
+    again.connection.state = State.RESELECT_REQUESTED
+    with pytest.raises(Refused, match="belongs to"):
+        await chain.request(again)
+    with pytest.raises(Refused, match="belongs to"):
+        await chain.request(asked("stranger", to="nsmgr"))
 
 
 async def test_a_refusal_of_who_may_not_vouch_names_the_variable():

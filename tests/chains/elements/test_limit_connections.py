@@ -53,6 +53,32 @@ async def test_what_ends_makes_room():
         await chain.close(call("a", "spiffe://a.org/client"))
 
 
+async def test_a_client_s_connections_take_so_many_bytes_and_no_more():
+    """What a component keeps of a connection is as long as its request: a thousand long ones took hundreds of MiB."""
+
+    def long(connection_id, size, who="greedy"):
+        made = call(connection_id, f"spiffe://a.org/{who}")
+        made.size = size
+        return made
+
+    chain = server(limits=Limits(client_bytes=100))
+    await chain.request(long("a", 60))
+    with pytest.raises(Exhausted, match="greedy take 60 bytes here, and this one 50.*NSM_LIMITS=client_bytes"):
+        await chain.request(long("b", 50))
+    await chain.request(long("a", 70))
+    with pytest.raises(Exhausted):
+        await chain.request(long("a", 101))
+    await chain.request(long("a", 10))
+    await chain.request(long("b", 50))
+    await chain.request(long("c", 100, "modest"))
+    await chain.close(long("b", 0))
+    await chain.request(long("d", 90))
+    limiter = next(each for each in chain.elements if isinstance(each, LimitConnections))
+    for connection_id in ("a", "d"):
+        await chain.close(long(connection_id, 0))
+    assert dict(limiter._bytes) == {"spiffe://a.org/modest": 100}
+
+
 async def test_no_client_takes_all_of_an_endpoint_s_pool():
     """Of the 128 pairs of a /24 it gets 96."""
     chain = server(Point2PointIpam(["10.0.0.0/24"]), limits=Limits())

@@ -19,9 +19,9 @@ from nsm.apis.connection import (
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Peer
 from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
-from nsm.chains.policy import IdPatterns
+from nsm.chains.policy import IdPatterns, Trust
 
-VIEWERS = IdPatterns(["spiffe://test.mesh/operator"])
+TRUST = Trust(viewers=IdPatterns(["spiffe://test.mesh/operator"]))
 
 
 def call(owner, connection_id="c"):
@@ -49,7 +49,7 @@ async def seen_by(monitor, name):
     [("client", {"c"}), ("other", {"d"}), ("endpoint", {"c", "d"}), ("stranger", set()), ("operator", {"c", "d"})],
 )
 async def test_a_peer_sees_the_connections_whose_path_it_is_on_and_a_viewer_all(name, ids):
-    monitor = Monitor(viewers=VIEWERS)
+    monitor = Monitor(trust=TRUST)
     chain = Chain([Begin(), monitor])
     await chain.request(call("client", "c"))
     await chain.request(call("other", "d"))
@@ -60,7 +60,7 @@ async def test_a_peer_sees_the_connections_whose_path_it_is_on_and_a_viewer_all(
 
 @pytest.mark.parametrize("name", ["client", "operator"])
 async def test_nobody_gets_the_tokens_of_a_path(name):
-    monitor = Monitor(viewers=VIEWERS)
+    monitor = Monitor(trust=TRUST)
     await Chain([Begin(), monitor]).request(call("client"))
     stream, connections = await seen_by(monitor, name)
     assert not any(segment.token for segment in connections["c"].path.path_segments)
@@ -68,7 +68,7 @@ async def test_nobody_gets_the_tokens_of_a_path(name):
 
 
 async def test_a_viewer_is_not_told_the_namespaces_of_others():
-    monitor = Monitor(viewers=VIEWERS)
+    monitor = Monitor(trust=TRUST)
     await Chain([Begin(), monitor]).request(call("client"))
     for name, told in (("client", {"inodeURL", "name"}), ("operator", {"name"})):
         stream, connections = await seen_by(monitor, name)
@@ -77,7 +77,7 @@ async def test_a_viewer_is_not_told_the_namespaces_of_others():
 
 
 async def test_changes_are_told_to_the_same_peers_only():
-    monitor = Monitor(viewers=VIEWERS)
+    monitor = Monitor(trust=TRUST)
     chain = Chain([Begin(), monitor])
     streams = {name: (await seen_by(monitor, name))[0] for name in ("client", "other", "operator")}
     await chain.request(call("client", "c"))

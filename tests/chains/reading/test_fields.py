@@ -77,3 +77,11 @@ def test_values_of_their_shape_are_given():
     assert [item.path for item in Field([1, 2], "f").each()] == ["f[0]", "f[1]"]
     assert Field(9, "f").whole(0, 9) == 9
     assert Field(False, "f").flag() is False
+
+
+def test_a_text_with_half_a_character_is_none():
+    """JSON may have it, and no message can carry it: a record with it could be read, and sent to nobody."""
+    with pytest.raises(ValueError, match="url is .* expected text of whole characters"):
+        Field("tcp://\ud800:1", "url").text()
+    with pytest.raises(ValueError, match="labels has the key .*half a character"):
+        Field({"\udfff": "x"}, "labels").labels()

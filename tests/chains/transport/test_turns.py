@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from nsm.chains.core import counts
-from nsm.chains.transport.turns import HELD, Turns
+from nsm.chains.transport.turns import HELD, MOST_UNREAD, Turns
 
 
 async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
@@ -77,3 +77,37 @@ async def test_a_share_is_kept_as_long_as_there_is_a_connection():
     turns.leave(share)
     turns.leave(share)
     assert turns.share("one") is not share
+
+
+async def test_of_a_thousand_streams_with_the_same_news_one_tells_each_time_the_loop_comes_by():
+    """One that gave up loses its turn to the next; a stream of its own waits for nobody."""
+    share, told, iterations = Turns(calls=1).share("one"), [], 0
+
+    async def tell(number):
+        await share.turn_to_tell()
+        told.append((number, iterations))
+
+    await asyncio.wait_for(tell("alone"), 1)
+    await asyncio.sleep(0)
+    streams = [asyncio.ensure_future(tell(number)) for number in range(1000)]
+    await asyncio.sleep(0)
+    streams[500].cancel()
+    while not all(stream.done() for stream in streams):
+        iterations += 1
+        await asyncio.sleep(0)
+    numbers, times = zip(*told, strict=True)
+    assert numbers == ("alone", *range(500), *range(501, 1000))
+    assert len(set(times[2:])) == 998
+
+
+async def test_for_a_peer_that_reads_nothing_no_more_is_done_until_it_does():
+    share, begun = Turns(calls=10).share("one"), []
+    share.unread += MOST_UNREAD
+    share.begin(lambda place: begun.append(place) or True)
+    telling = asyncio.ensure_future(share.turn_to_tell())
+    await asyncio.sleep(0.01)
+    assert not begun
+    assert not telling.done()
+    share.has_written(1)
+    assert len(begun) == 1
+    await asyncio.wait_for(telling, 1)

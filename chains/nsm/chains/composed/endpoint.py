@@ -17,7 +17,7 @@ from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
-from nsm.chains.elements.update_path import UpdatePath
+from nsm.chains.elements.update_path import Owned, UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
 from nsm.chains.model.networks import NO_NETWORKS, Networks
@@ -71,11 +71,11 @@ def endpoint(
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
-    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust.viewers, limits)
+    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
         [
             CheckRequest(limits),  # first: nobody works with what cannot be
-            UpdatePath(name),  # before begin, which goes by the id that it sets
+            UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which goes by the id that it sets
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
             Authorize(policies, trust),

@@ -133,7 +133,7 @@ def _compose(
     """The chains, and their stores in the order in which they are opened."""
     policies, trust, limits = settings.policies, settings.trust, settings.limits
     owned = PolicySet.select(policies).client_allowed
-    quotas, allowed = Quotas(limits, is_registry=True), allow_services(identity, settings.registration)
+    quotas, allowed = Quotas(limits, is_registry=True, trust=trust), allow_services(identity, settings.registration)
     endpoint_store: Stored[NetworkServiceEndpoint] = Stored(
         endpoints,
         EndpointRules(owned=owned, trust=trust),

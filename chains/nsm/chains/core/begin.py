@@ -19,9 +19,10 @@ locally in any case. Only a Close that its caller was not entitled to (`CloseRef
 before the next event may begin. If the connection had not been established before, its store is disposed of and
 nothing of it is left. A connection that was established stays as it was.
 
-*Reselection.* A Request whose connection says RESELECT_REQUESTED first closes what was established, then starts
-afresh; errors of that Close do not stop it. When the mesh itself reselects, the store lives on (the task that asked
-for it is in there), so an element's `close` takes its own entries out.
+*Reselection.* A Request whose connection says RESELECT_REQUESTED first closes what was established, on behalf of its
+caller, then starts afresh; errors of that Close do not stop it, but that its caller was not entitled to it. When the
+mesh itself reselects, the store lives on (the task that asked for it is in there), so an element's `close` takes its
+own entries out.
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ class Begin(Element):
     def __len__(self) -> int:
         """How many connections there are."""
         return len(self._entries)
+
+    def __contains__(self, connection_id: object) -> bool:
+        """Whether there is such a connection, or somebody asks for it."""
+        return connection_id in self._entries
 
     def stores(self) -> list[Store]:
         """The stores of all connections: what a leak test counts."""
@@ -140,7 +145,7 @@ class _Entry:
     async def request(self, call: Call) -> Connection:
         """A caller's Request."""
         if self.wanted is not None and call.connection.state == State.RESELECT_REQUESTED:
-            await self._close_to_reselect()
+            await self._close_to_reselect(call)
             await self._forget()
         timeout = call.remaining()
         connection = await self._attempt(call)
@@ -161,12 +166,7 @@ class _Entry:
         """End the connection; with the identity and the deadline of `call`, if a caller asks for it."""
         if self.wanted is None:
             return
-        closing = self._same_call()
-        if call is not None:
-            closing.peer, closing.token, closing.inbox = call.peer, call.token, call.inbox
-            if call.peer is not None:
-                closing.connection.path = _path_of_caller(call.connection.path, closing.connection.path)
-            closing.deadline = closing.deadline if call.deadline is None else call.deadline
+        closing = self._closing(call)
         await shielded(self._close(closing), name=f"close of {self.connection_id}")
 
     async def _attempt(self, call: Call) -> Connection:
@@ -193,9 +193,22 @@ class _Entry:
             raise
         await self._forget()
 
-    async def _close_to_reselect(self) -> None:
+    def _closing(self, call: Call | None) -> Call:
+        """What ends the connection; with the identity and the deadline of `call`, if a caller asks for it."""
+        closing = self._same_call()
+        if call is not None:
+            closing.peer, closing.token, closing.inbox = call.peer, call.token, call.inbox
+            if call.peer is not None:
+                closing.connection.path = _path_of_caller(call.connection.path, closing.connection.path)
+            closing.deadline = closing.deadline if call.deadline is None else call.deadline
+        return closing
+
+    async def _close_to_reselect(self, call: Call | None = None) -> None:
+        closing = self._closing(call)
         try:
-            await shielded(self.rest.close(self._same_call()), name=f"close of {self.connection_id} to reselect")
+            await shielded(self.rest.close(closing), name=f"close of {self.connection_id} to reselect")
+        except CloseRefused:
+            raise
         except Exception as error:
             log_event("close before reselection failed", connection=self.connection_id, error=str(error))
 

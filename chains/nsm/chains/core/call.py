@@ -82,6 +82,8 @@ class Hop:
     """`origin` last, behind those that it names and may not vouch for: whom what this call makes belongs to."""
     token: ClientToken | None = None
     """The caller's token of this call."""
+    size: int = 0
+    """Bytes of the message as it came; 0 for a call that this process itself makes."""
     target: str | None = None
     """URL of the next hop, for a client chain."""
     server_peer: Peer | None = None

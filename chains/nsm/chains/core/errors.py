@@ -44,10 +44,10 @@ class MeshError(Exception):
     code: ClassVar[int] = 2  # UNKNOWN
 
     def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = (), limit: str = "") -> None:
-        self.detail = cut(printable(" ".join(cut(detail, LONGEST_DETAIL).split())), LONGEST_DETAIL)
+        self.detail = _shown(" ".join(cut(detail, LONGEST_DETAIL).split()), LONGEST_DETAIL)
         super().__init__(self.detail)
-        self.element = printable(cut(element, _LONGEST_NAME))
-        self.hops = tuple(printable(cut(hop, _LONGEST_NAME)) for hop in hops[:_MOST_HOPS])
+        self.element = _shown(element, _LONGEST_NAME)
+        self.hops = tuple(_shown(hop, _LONGEST_NAME) for hop in hops[:_MOST_HOPS])
         self.limit = limit
 
     def __str__(self) -> str:
@@ -77,6 +77,11 @@ def cut(text: str, longest: int) -> str:
         return text
     said = f"... ({len(text)} characters)"
     return text[: longest - len(said)] + said
+
+
+def _shown(text: str, longest: int) -> str:
+    """`text` as a terminal may show it: at most `longest` characters, those of escapes counted."""
+    return cut(printable(cut(text, longest)), longest)
 
 
 def printable(text: str) -> str:

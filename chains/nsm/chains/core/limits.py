@@ -24,6 +24,9 @@ class Limits:
         1_024,
         "connections of one client at a component; at an endpoint also three quarters of a pool from 128 addresses on",
     )
+    client_bytes: int = _limit(
+        8_388_608, "bytes of the latest requests for all connections that one client has at a component"
+    )
     client_calls: int = _limit(
         128, "requests and closes of one client that a component works on, or waits for, at once; the rest waits"
     )
@@ -49,6 +52,7 @@ class Limits:
     peer_registrations: int = _limit(16_384, "records that one peer of a registry has registered there itself")
     peer_registered_bytes: int = _limit(8_388_608, "bytes of what one peer of a registry has registered there itself")
     watches: int = _limit(1_024, "Finds of one peer that watch")
+    watch: int = _limit(4_096, "bytes of what such a Find asks for")
     cached_records: int = _limit(131_072, "records of a kind that a component keeps of what a registry reports")
     cached_bytes: int = _limit(67_108_864, "bytes of what a component keeps so of each kind")
     namespaces: int = _limit(8, "network namespaces that one request may name")

@@ -7,6 +7,7 @@ from functools import partial
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
+from nsm.chains.model.segment_ids import is_bound, is_made_for
 from nsm.chains.policy import (
     CLIENT_MASKS,
     NO_TRUST,
@@ -57,22 +58,25 @@ class Authorize(Element):
         path = call.connection.path
         index = path.index if path is not None else 0
         tokens = [segment.token for segment in path.path_segments[: index + 1]] if path is not None else []
-        call.owner = await owner_of(tokens, index, call.peer, self._trust)
+        if not call.owner:
+            call.owner = await owner_of(tokens, index, call.peer, self._trust)
         call.origin = call.owner[-1]
         if not self._policies:
             return None
         seen = Path(tokens, index, call.peer)
-        reason = self._policies.refusal_of_caller(seen, closing=closing)
-        if reason is None and self._policies.files:
+        reason = self._policies.refusal_of_caller(seen, closing=closing) or self._foreign(call)
+        if reason is None and self._policies.files:  # last: others wait behind whoever asks for a connection of theirs
             document = documents.of_path(path, call.peer, whole=False)
             reason = await self._policies.refusal_by_files(document, call.peer, origin=call.origin, closing=closing)
-        return reason or self._foreign(call)
+        return reason
 
     def _foreign(self, call: Call) -> str | None:
-        owner = call.live.get(self._owner)
+        owner, own_id = call.live.get(self._owner), call.live.connection_id
+        if owner is None and is_bound(own_id) and not is_made_for(call.owner, own_id):  # it was closed just now
+            return f"the id {own_id} was made for somebody else; this call is of {told(call.owner)}"
         if owner is None or owner == call.owner:
             return None
-        return f"the connection {call.live.connection_id} belongs to {told(owner)}; this call is of {told(call.owner)}"
+        return f"the connection {own_id} belongs to {told(owner)}; this call is of {told(call.owner)}"
 
 
 class AuthorizeClient(Element):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import DEFAULT_LIMITS, Call, Element, Exhausted, Handler, Key, Limits
+from nsm.chains.core import DEFAULT_LIMITS, Call, Element, Exhausted, Handler, Key, Limits, Store
 from nsm.chains.policy import NO_TRUST, Trust
 
 from .own_addresses import GivesAddresses
@@ -21,7 +21,8 @@ class LimitConnections(Element):
     """Refuse a client, by its verified identity, more connections than `limits` and the endpoint's pools allow.
 
     Of the pairs of addresses in the smallest pool of `elements` it gets three quarters. Where `trust` knows nobody who
-    may vouch, clients that come by another component are not counted: its own limits hold for them. Raises `Exhausted`.
+    may vouch, clients that come by another component are not counted: its own limits hold for them. What is kept of a
+    connection is as long as its latest request; all of a client's have an end, too. Raises `Exhausted`.
 
     Of the calls of a client that is counted only some run at once, however many connections they are for: those that
     wait for an endpoint that does not answer take up places towards a component that others need too. What this process
@@ -36,6 +37,9 @@ class LimitConnections(Element):
         self._trust = trust
         self._connections: Counter[str] = Counter()
         self._counted: Key[str] = Key("the client that it is counted for")
+        self._bytes: Counter[str] = Counter()
+        self._most_bytes = limits.client_bytes
+        self._size: Key[int] = Key("bytes that are counted for the client")
         self._calls = limits.client_calls
         self._turns: dict[tuple[str, bool], _Turns] = {}
 
@@ -43,6 +47,8 @@ class LimitConnections(Element):
         """Count a new connection; go on in turn."""
         if call.peer is not None and call.live.get(self._counted) is None and self._is_told_apart(call):
             self._count(call)
+        if call.size and (client := call.live.get(self._counted)) is not None:
+            self._weigh(call, client)
         if (turns := self._turns_of(call)) is None:
             return await rest.request(call)
         async with turns:
@@ -78,9 +84,23 @@ class LimitConnections(Element):
             )
         self._connections[client] += 1
         call.live.put(self._counted, client)
-        call.live.on_end(partial(self._end, client))
+        call.live.on_end(partial(self._end, client, call.live))
 
-    def _end(self, client: str) -> None:
+    def _weigh(self, call: Call, client: str) -> None:
+        more = call.size - (call.live.get(self._size) or 0)
+        if more > 0 and self._bytes[client] + more > self._most_bytes:
+            raise Exhausted(
+                f"the connections of {client} take {self._bytes[client]} bytes here, and this one {call.size}; "
+                f"the limit is {self._most_bytes} (NSM_LIMITS=client_bytes:..)",
+                limit="client_bytes",
+            )
+        self._bytes[client] += more
+        call.live.put(self._size, call.size)
+
+    def _end(self, client: str, store: Store) -> None:
+        self._bytes[client] -= store.pop(self._size) or 0
+        if not self._bytes[client]:
+            del self._bytes[client]
         self._connections[client] -= 1
         if not self._connections[client]:
             del self._connections[client]

@@ -33,7 +33,7 @@ from nsm.chains.core import (
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.matching import selects
-from nsm.chains.policy import NOBODY, IdPatterns, claims_of
+from nsm.chains.policy import NO_TRUST, Trust, claims_of
 
 from .idle import close_now
 
@@ -48,6 +48,8 @@ class RemoteEvents(Protocol):
 
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
+_MOST_SERVICES, _MOST_SEGMENTS = 64, 16
+"""Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
 
@@ -61,23 +63,26 @@ class Monitor(Element):
     state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN. What no
     connection can be, by `limits`, is not passed on.
 
-    A peer hears of the connections whose path it is on; `viewers` hear of all. Nobody gets the tokens of a path, and a
-    viewer no name of a namespace.
+    A peer hears of the connections whose path it is on, as far as that is verified: who called and who answered, and
+    who is further away if those may vouch for others by `trust`. So nobody has another one hear of what is not its own.
+    Where nobody may vouch, what comes before is believed: clients of components further on would hear nothing there.
+    The viewers of `trust` hear of all. Nobody gets the tokens of a path, and a viewer no name of a namespace.
 
     Nearly all events tell of what a call has just done, to a component whose call that was: one that relays asks for
     none of those (`monitor_others`), since the answer tells it the same.
     """
 
     def __init__(
-        self, remote: RemoteEvents | None = None, viewers: IdPatterns = NOBODY, limits: Limits = DEFAULT_LIMITS
+        self, remote: RemoteEvents | None = None, trust: Trust = NO_TRUST, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        self._remote, self._viewers, self._limits = remote, viewers, limits
+        self._remote, self._trust, self._limits = remote, trust, limits
         self._connections: dict[str, Connection] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
         self._relays = Tasks("relays of events")
         self._downstream: dict[str, dict[str, Store]] = {}
         self._went_to: Key[str] = Key("relayed from")
+        self._callers: Key[frozenset[str]] = Key("who called, and those that they may vouch for")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Tell of a success, and of the failure of what was up."""
@@ -91,7 +96,7 @@ class Monitor(Element):
         connection.state = State.UP  # a request to reselect is not any more what it was
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
-        self._on_path[connection.id] = _identities(connection)
+        self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
         self._relay_from(call.live, connection)
@@ -109,7 +114,10 @@ class Monitor(Element):
         await self._relays.aclose()
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
-        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself."""
+        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself.
+
+        Raises `InvalidRequest` for a selector that names more than anybody asks for.
+        """
         return self._events(_Listener(selector, self._sight(peer)))
 
     def monitor_others(self, selector: MonitorScopeSelector, peer: Peer) -> AsyncIterator[ConnectionEvent]:
@@ -129,15 +137,33 @@ class Monitor(Element):
 
     def _sight(self, peer: Peer | None) -> Sight:
         """What `peer` sees of a connection."""
-        is_viewer = peer is None or self._viewers.matches(peer.spiffe_id)
+        is_viewer = peer is None or self._trust.viewers.matches(peer.spiffe_id)
 
-        def sight(connection: Connection) -> Connection | None:
+        def sight(connection: Connection) -> Show | None:
             on_path = peer is None or peer.spiffe_id in self._on_path.get(connection.id, ())
             if not on_path and not is_viewer:
                 return None
-            return connection if on_path else _without_namespace(connection)
+            return _all_of_it if on_path else _without_namespace
 
         return sight
+
+    def _callers_of(self, call: Call, connection: Connection) -> frozenset[str]:
+        """Those up to here that are verified; for a call of our own those of the client's."""
+        subjects = _subjects(connection)[: connection.path.index + 1 if connection.path is not None else 0]
+        if call.peer is None:
+            known = call.live.get(self._callers)
+            return known if known is not None else frozenset(subjects)
+        verified = max(len(call.owner) - 1, 0) if self._trust.knows_somebody() else 0
+        return call.live.put(self._callers, frozenset([*subjects[verified:], call.peer.spiffe_id]))
+
+    def _answerers_of(self, connection: Connection) -> frozenset[str]:
+        """Those behind us that are verified."""
+        found: set[str] = set()
+        for subject in _subjects(connection)[connection.path.index + 1 :] if connection.path is not None else ():
+            found.add(subject)
+            if not self._trust.matches(subject):
+                break
+        return frozenset(found - {""})
 
     def _update(self, connection: Connection, caller: _Caller | None = None) -> None:
         kept = self._connections[connection.id] = _without_tokens(connection)
@@ -263,10 +289,10 @@ def _can_be(connection: Connection, limits: Limits) -> bool:
     return True
 
 
-def _identities(connection: Connection) -> frozenset[str]:
-    """Who is on the path of a connection, as the tokens that came with it say."""
+def _subjects(connection: Connection) -> list[str]:
+    """Whom each segment's token names; an empty text for what is no token."""
     segments = connection.path.path_segments if connection.path is not None else ()
-    return frozenset(claims.subject for segment in segments if (claims := claims_of(segment.token)) is not None)
+    return [claims.subject if (claims := claims_of(segment.token)) is not None else "" for segment in segments]
 
 
 def _without_tokens(connection: Connection) -> Connection:
@@ -275,6 +301,10 @@ def _without_tokens(connection: Connection) -> Connection:
     for segment in copy.path.path_segments if copy.path is not None else ():
         segment.token = ""
     return copy
+
+
+def _all_of_it(connection: Connection) -> Connection:
+    return connection
 
 
 def _without_namespace(connection: Connection) -> Connection:
@@ -287,22 +317,37 @@ def _without_namespace(connection: Connection) -> Connection:
     return copy
 
 
-Sight = Callable[[Connection], Connection | None]
-"""What a listener sees of a connection; None: nothing."""
+Show = Callable[[Connection], Connection]
+Sight = Callable[[Connection], Show | None]
+"""How much a listener sees of a connection; None: nothing."""
+
+
+def _check_selector(selector: MonitorScopeSelector) -> None:
+    for what, names, most in (
+        ("network services", selector.network_services, _MOST_SERVICES),
+        ("path segments", selector.path_segments, _MOST_SEGMENTS),
+    ):
+        if len(names) > most:
+            raise InvalidRequest(f"the selector has {len(names)} {what}; at most {most} will do")
 
 
 class _Listener:
     """What one monitor has not heard yet: the latest of each connection. `calls` is whose calls it need not hear of."""
 
     def __init__(self, selector: MonitorScopeSelector, sight: Sight, calls: str = "") -> None:
-        self._selector, self._sight = selector, sight
+        _check_selector(selector)
+        self._part = MonitorScopeSelector(path_segments=selector.path_segments)
+        self._services, self._sight = frozenset(selector.network_services), sight
         self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
         self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
         self._wake = asyncio.Event()
 
     def shown(self, connection: Connection) -> Connection | None:
         """The connection as this listener sees it; None if it is not meant, or not to be seen."""
-        return self._sight(connection) if selects(self._selector, connection) else None
+        if self._services and connection.network_service not in self._services:
+            return None
+        show = self._sight(connection)
+        return show(connection) if show is not None and selects(self._part, connection) else None
 
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
         if (shown := self.shown(connection)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from reprlib import Repr
 from typing import Any
@@ -11,6 +12,8 @@ from .nearest import instead_of, is_part_of, nearest
 _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 60, 60, 60
 _LONGEST_KEY = 64
+_HALF = re.compile("[\ud800-\udfff]")
+"""JSON may have one half of a pair of UTF-16, which no message can carry."""
 
 
 class Field:
@@ -64,6 +67,8 @@ class Field:
         for key, value in self.value.items():
             if not isinstance(key, str):
                 raise ValueError(f"{self.path} has the key {shown(key)}; expected text, in quotes if need be")
+            if _HALF.search(key):
+                raise ValueError(f"{self.path} has the key {shown(key)}, with half a character in it")
             yield key, Field(value, f"{self.path}.{key}")
 
     def each(self) -> list[Field]:
@@ -82,6 +87,8 @@ class Field:
         """A text that has to be there."""
         if not isinstance(self.value, str):
             raise self.fault("text")
+        if _HALF.search(self.value):
+            raise self.fault("text of whole characters")
         return self.value
 
     def text_or_number(self) -> str:

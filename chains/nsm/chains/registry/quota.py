@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nsm.chains.core import Exhausted, Key, Limits, R, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.model.record_limits import encoded_size
+from nsm.chains.policy import NO_TRUST, Trust
 
 
 @dataclass(slots=True)
@@ -17,10 +18,13 @@ class Held:
 
 
 class Quotas:
-    """What each identity has registered in one registry: services and endpoints together."""
+    """What each identity has registered in one registry: services and endpoints together.
 
-    def __init__(self, limits: Limits, *, is_registry: bool = False) -> None:
-        self._limits, self._is_registry = limits, is_registry
+    At a registry who comes itself may be a manager, of which `trust` knows all if it knows anybody.
+    """
+
+    def __init__(self, limits: Limits, *, is_registry: bool = False, trust: Trust = NO_TRUST) -> None:
+        self._limits, self._is_registry, self._trust = limits, is_registry, trust
         self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
@@ -32,6 +36,7 @@ class Quotas:
 
         `is_peer` if nobody vouches for it: at a registry that may be a manager, which registers for a whole node.
         """
+        is_peer = is_peer and (not self._trust.knows_somebody() or self._trust.matches(spiffe_id))
         held = self._held.get(spiffe_id, _NOTHING)
         limits = _OF_PEERS if is_peer and self._is_registry else _OF_CLIENTS
         for limit, more, would in zip(limits, (records, size), (held.records + records, held.size + size), strict=True):

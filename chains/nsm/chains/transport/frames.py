@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -37,9 +37,18 @@ def frame(message: Any) -> bytes:
     return b"\0" + len(data).to_bytes(4, "big") + data
 
 
-def frames(messages: Iterable[Any]) -> bytes:
-    """Several messages, each with its prefix."""
-    return b"".join(map(frame, messages))
+def pieces(messages: Iterable[Any]) -> Iterator[bytes]:
+    """Several messages, each with its prefix, as many in one piece as are not much; made as they are asked for."""
+    piece: list[bytes] = []
+    size = 0
+    for message in messages:
+        piece.append(frame(message))
+        size += len(piece[-1])
+        if size >= _PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
 
 
 LEFT_OUT = bytes(memoryview(b"left out"))

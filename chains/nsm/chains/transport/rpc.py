@@ -181,6 +181,7 @@ def _hop(incoming: Incoming) -> dict[str, Any]:
         "peer": incoming.peer,
         "token": _token(incoming.metadata),
         "inbox": incoming.inbox,
+        "size": incoming.size,
     }
 
 

@@ -50,7 +50,7 @@ from .credentials import Credentials, credentials_of
 from .disposal import hang_up
 from .door import PATIENCE, Door
 from .folded import Folded
-from .frames import CONTENT_TYPE, Headers, frame, frames, size_of, write_all
+from .frames import CONTENT_TYPE, Headers, frame, pieces, size_of, write_all
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
@@ -91,6 +91,8 @@ class Incoming:
     deadline: float | None
     inbox: FileInbox | None
     credentials: Credentials | None = None
+    size: int = 0
+    """Bytes of the message."""
     headers: list[tuple[str, str]] = field(default_factory=list)
     """Initial metadata of the answer."""
     files: list[str] = field(default_factory=list)
@@ -693,25 +695,37 @@ class _Calls(AbstractHandler):
         except codec.DecodeError as error:
             raise InvalidRequest(str(error)) from None
         stream.body.clear()
+        incoming.size = len(data)
         if isinstance(method, Unary):
             answer = await method.answer(message, incoming)
             headers = [*_OK_HEADERS, *incoming.headers]
             self._check_size(headers)
             self._send_files(incoming)
-            await write_all(stream, headers, frame(answer), _OK_TRAILERS)
+            body, share = frame(answer), self._connection.share
+            share.unread += len(body)
+            try:
+                await write_all(stream, headers, body, _OK_TRAILERS)
+            finally:
+                share.has_written(len(body))
         else:
             await self._stream(stream, method, message, incoming)
 
     async def _stream(self, stream: H2Stream, method: Streaming, message: Any, incoming: Incoming) -> None:
-        started = False
+        started, share = False, self._connection.share
         async with contextlib.aclosing(method.answer(message, incoming)) as answers:  # type: ignore[type-var]
             async for batch in answers:
                 if not started:
                     await self._start_stream(stream, incoming)
                     started = True
+                else:
+                    await share.turn_to_tell()
                 self._send_files(incoming)
-                if batch:  # grpclib takes an empty DATA frame for the end
-                    await stream.send_data(frames(batch))
+                for piece in pieces(batch):
+                    share.unread += len(piece)
+                    try:
+                        await stream.send_data(piece)
+                    finally:
+                        share.has_written(len(piece))
                     self._connection.h2.spend(-2)  # the peer may acknowledge it
         if not started:
             await self._start_stream(stream, incoming)

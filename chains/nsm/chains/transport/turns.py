@@ -1,8 +1,12 @@
 """Peers take turns: each has a share of this component, over all of its connections.
 
-Two things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the rest
-of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they came.
-A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than `HELD`.
+Three things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the
+rest of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they
+came. A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than
+`HELD`. *News*: of a peer's streams that have something to tell one does each time the loop comes by; one change may be
+news for all of a thousand.
+
+For a peer that does not read what it is told, beyond `MOST_UNREAD` bytes, no more is done until it does.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ from nsm.chains.core import counts
 
 HELD = 0.25
 """Seconds for which a call that runs holds its place against those that wait."""
+MOST_UNREAD = 2**20
+"""Bytes of answers to one peer that wait until it lets them be sent."""
 _LONG = 0.001
 """Seconds of reading after which a peer lets others read for as long."""
 
@@ -69,6 +75,8 @@ class Share:
 
     __slots__ = (
         "_busy_until",
+        "_is_telling",
+        "_news",
         "_places",
         "_running",
         "_timer",
@@ -78,17 +86,20 @@ class Share:
         "connections",
         "held_bytes",
         "readers",
+        "unread",
         "who",
     )
 
     def __init__(self, turns: Turns, who: str) -> None:
-        self.who, self.connections, self.calls, self.held_bytes = who, 0, 0, 0
+        self.who, self.connections, self.calls, self.held_bytes, self.unread = who, 0, 0, 0, 0
         self.readers: deque[Callable[[], None]] = deque()
         self._turns, self._busy_until = turns, 0.0
         self._waiting: deque[Callable[[Place], bool]] = deque()
         self._places: deque[Place] = deque()
         self._running = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._news: deque[asyncio.Future[None]] = deque()
+        self._is_telling = False
 
     # --- frames
 
@@ -108,11 +119,43 @@ class Share:
         if len(self.readers) == 1:
             self._turns.read_later(self)
 
+    # --- news
+
+    async def turn_to_tell(self) -> None:
+        """Return when a stream of this peer may write what is new: at once, if none of its others just does."""
+        if self._is_telling or self._news or self.unread >= MOST_UNREAD:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._news.append(turn)
+            await turn
+        else:
+            self._is_telling = True
+            asyncio.get_running_loop().call_soon(self._tell_on)
+
+    def _tell_on(self) -> None:
+        while self._news and self.unread < MOST_UNREAD:
+            if not (turn := self._news.popleft()).done():
+                turn.set_result(None)
+                asyncio.get_running_loop().call_soon(self._tell_on)
+                return
+        self._is_telling = False
+
+    # --- answers
+
+    def has_written(self, size: int) -> None:
+        """So much of `unread` was sent, or need not be."""
+        self.unread -= size
+        if self.unread < MOST_UNREAD:
+            if self._waiting:
+                self._start_waiting()
+            if self._news and not self._is_telling:
+                self._is_telling = True
+                asyncio.get_running_loop().call_soon(self._tell_on)
+
     # --- calls
 
     def begin(self, start: Callable[[Place], bool]) -> None:
         """Call `start` now or in turn, with the place that the call then has; it says whether there still is a call."""
-        if self._running < self._turns.calls and not self._waiting:
+        if self._running < self._turns.calls and not self._waiting and self.unread < MOST_UNREAD:
             self._start(start)
             return
         self._waiting.append(start)
@@ -132,7 +175,10 @@ class Share:
         self._running -= 1
         while self._places and not self._places[0].is_held:
             self._places.popleft()
-        while self._waiting and self._running < self._turns.calls:
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        while self._waiting and self._running < self._turns.calls and self.unread < MOST_UNREAD:
             counts.QUEUED.add(by=-1)
             self._start(self._waiting.popleft())
         if self._timer is not None and not self._waiting:
