@@ -166,7 +166,9 @@ def test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path
 def test_a_wire_to_a_node_that_was_taken_out_goes_and_the_client_says_why(chain, tmp_path):
     mesh = chain(FAR)
     lines = [line for line in FAR.splitlines() if "node-3]" not in line and "there" not in line]
-    (tmp_path / "less.yaml").write_text("\n".join(lines).replace(", {name: node-3}", ""))
+    less = "\n".join(lines).replace(", {name: node-3}", "").replace("services: [near]", "services: [near, far]")
+    nowhere = "services: [{name: far, matches: [{routes: [{destination_selector: {never: there}}]}]}]\n"
+    (tmp_path / "less.yaml").write_text(nowhere + less)
     told = mesh.up("-f", str(tmp_path / "less.yaml"), "--timeout", "4", code=1).stderr
     assert "client: no wire yet: nsmgr-node-1" in told
     assert [link["ifname"] for link in json.loads(mesh.run("client", "ip", "-j", "link").stdout)] == ["lo"]

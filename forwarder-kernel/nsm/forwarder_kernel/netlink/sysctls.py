@@ -6,15 +6,15 @@ settings by a mount of its own, which no path leads to.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from functools import cache
 
+from nsm.chains import libc
+
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 """System calls: the same numbers on every architecture."""
 _CLOEXEC, _CREATE, _NO_SUID_DEV_EXEC = 1, 6, 0x2 | 0x4 | 0x8
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def write(name: str, text: str, *, anyway: bool = False) -> None:
@@ -42,16 +42,9 @@ def _write(path: str, text: str) -> None:
 @cache
 def _own_proc() -> int:
     """A descriptor of a /proc that can be written to, for as long as this process lives."""
-    kind = _call(_FSOPEN, b"proc", _CLOEXEC)
+    kind = libc.syscall(_FSOPEN, b"proc", _CLOEXEC)
     try:
-        _call(_FSCONFIG, kind, _CREATE, None, None, 0)
-        return _call(_FSMOUNT, kind, _CLOEXEC, _NO_SUID_DEV_EXEC)
+        libc.syscall(_FSCONFIG, kind, _CREATE, None, None, 0)
+        return libc.syscall(_FSMOUNT, kind, _CLOEXEC, _NO_SUID_DEV_EXEC)
     finally:
         os.close(kind)
-
-
-def _call(number: int, *arguments: bytes | int | None) -> int:
-    result = int(_libc.syscall(number, *arguments))
-    if result < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return result
