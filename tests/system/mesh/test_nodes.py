@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from .conftest import NSM, local_mesh, until
+from .conftest import NSM, until
 
 pytestmark = pytest.mark.system
 
