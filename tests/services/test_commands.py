@@ -96,7 +96,7 @@ def test_every_component_describes_its_variables(component):
         ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),
         ("registry", "NSM_SOCKET_MODE", "rw", "expected a file mode"),
-        ("registry", "NSM_STORE", "etcd:", "expected memory:, k8s: or k8s:NAMESPACE"),
+        ("registry", "NSM_STORE", "redis:", "expected memory:, sqlite:///PATH, etcd:"),
         ("registry", "NSM_STORE", "k8s:Nsm_System", "is no name of a namespace"),
         ("prefixes", "NSM_EXCLUDED_PREFIXES", "10.0.0.1", "'10.0.0.1' is no prefix"),
         ("prefixes", "NSM_PREFIXES_OUTPUT_TYPE", "stdout", "expected file or config-map"),
