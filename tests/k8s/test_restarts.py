@@ -84,6 +84,7 @@ def test_the_api_server_hangs(system, wires, kubectl, excluded):
 def test_nobody_gives_identities_for_longer_than_probes_wait(system, wires, kubectl):
     """Everybody has one still, so nobody is taken out of a Service, or started again, because a probe has none."""
     mine = kubectl.within(NAMESPACE)
+    assert eventually(lambda: all(is_ready for _, is_ready in readiness(mine)))  # whatever was tried before this
     with carried_on(wires):
         mine("patch", "daemonset/identity", "-p", selected("nowhere"))
         try:
