@@ -17,7 +17,7 @@ from nsm.apis.connection import (
     State,
 )
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Begin, Call, Chain, Element, Peer
+from nsm.chains.core import Begin, Call, Chain, Element, Peer, Unavailable
 from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
 from nsm.chains.policy import IdPatterns, Trust
 
@@ -131,6 +131,80 @@ async def test_a_gateway_that_dies_behind_a_firewall_shows_at_the_first_client_t
         assert {key: each.state for key, each in event.connections.items()} == {f"nsmgr-{place - 1}": State.DOWN}
     await stream.aclose()
     await chain.aclose()
+
+
+@pytest.fixture
+def forwarder(monkeypatch):
+    """One whose streams are heard for a while, as far as the manager knows, and end."""
+    monkeypatch.setattr(A_WHILE, 0.0)
+    return Forwarder()
+
+
+A_WHILE = "nsm.chains.elements.monitor._A_WHILE"
+
+
+class Forwarder:
+    """`has` is which connections it has, each time that it is listened to; None: it is not there."""
+
+    def __init__(self):
+        self.has = []
+
+    async def events(self, target, selector):
+        if not self.has or (present := self.has.pop(0)) is None:
+            raise Unavailable("the forwarder is not there")
+        connections = {f"{c}-forwarder": _at_the_forwarder(c) for c in present}
+        yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER, connections=connections)
+        await asyncio.sleep(0.01)
+        raise Unavailable("the SVID that it was shown has expired")
+
+
+def _at_the_forwarder(connection_id):
+    asked = call("client", connection_id)
+    path = asked.connection.path
+    path.index, path.path_segments[1].id = 2, connection_id
+    return Connection(id=path.path_segments[2].id, path=path, state=State.UP)
+
+
+async def _told_by_the_manager(forwarder, connection_ids):
+    """Which connections it reports as down, until all are; of each, how many times nobody had listened by then."""
+    monitor = Monitor(forwarder.events)
+    chain = Chain([Begin(), monitor, GoesOn()])
+    for connection_id in connection_ids:
+        asked = call("client", connection_id)
+        asked.connection.path.path_segments[1].id = connection_id
+        await chain.request(asked)
+    stream = monitor.monitor(MonitorScopeSelector())
+    await anext(stream)
+    told = []
+    while len(told) < len(connection_ids):
+        kind, states = await next_of(stream)
+        assert (kind, [*states.values()]) == (ConnectionEventType.UPDATE, [State.DOWN])
+        told.append((*states, len(forwarder.has)))
+    await stream.aclose()
+    await chain.aclose()
+    return sorted(told)
+
+
+async def test_a_connection_to_a_peer_that_ends_with_its_svid_shows_at_nobody(forwarder):
+    """Upstream's clients ask anew when a connection is down, and for another endpoint if they do not ping."""
+    forwarder.has = [["c", "d"], ["c", "d"], ["c", "d"]]
+    assert await _told_by_the_manager(forwarder, ["c", "d"]) == [("c", 0), ("d", 0)]
+
+
+async def test_what_a_peer_that_was_started_again_does_not_have_is_down(forwarder):
+    forwarder.has = [["c", "d"], ["c"], ["c"]]
+    assert await _told_by_the_manager(forwarder, ["c", "d"]) == [("c", 0), ("d", 1)]
+
+
+async def test_a_peer_that_is_gone_is_not_waited_for(forwarder):
+    forwarder.has = [["c"], None, ["c"]]
+    assert await _told_by_the_manager(forwarder, ["c"]) == [("c", 1)]
+
+
+async def test_who_ends_each_stream_at_once_is_not_listened_to_again(forwarder, monkeypatch):
+    monkeypatch.setattr(A_WHILE, 60.0)
+    forwarder.has = [["c"], ["c"]]
+    assert await _told_by_the_manager(forwarder, ["c"]) == [("c", 1)]
 
 
 @pytest.fixture

@@ -50,6 +50,8 @@ DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
 """Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
+_A_WHILE = 5.0
+"""Seconds that somebody has to be heard to be listened to again: who ends each stream at once gets no others."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
 
@@ -207,17 +209,38 @@ class Monitor(Element):
         self._downstream[target][connection.id] = store
 
     async def _relay(self, remote: RemoteEvents, target: str, own_name: str) -> None:
-        """Pass on what the component at `target` tells of connections with our segment, until it is heard no more."""
-        try:
-            async for event in remote(target, MonitorScopeSelector(path_segments=[PathSegment(name=own_name)])):
-                for connection in event.connections.values():
-                    self._relay_event(target, event.type, connection)
-        except MeshError as error:
-            log.info("a peer is not heard any more", target=target, reason=str(error))
-        for connection_id, store in self._downstream.pop(target, {}).items():
-            store.put(UNHEARD, target)
-            self._set_down(connection_id)
-            close_now(store)
+        """Pass on what the component at `target` tells of connections with our segment, until it is heard no more.
+
+        A connection to it ends with the SVIDs that it was made with. One that was heard for a while is listened to
+        again: what it has is as before, and what it does not have, since it is another process, is down.
+        """
+        clock, is_again = asyncio.get_running_loop().time, False
+        selector = MonitorScopeSelector(path_segments=[PathSegment(name=own_name)])
+        while True:
+            former, heard_since = set(self._downstream[target]) if is_again else set[str](), None
+            try:
+                async for event in remote(target, selector):
+                    if heard_since is None:
+                        heard_since = clock()
+                        self._is_unheard(target, former - _segment_ids(event))
+                    for connection in event.connections.values():
+                        self._relay_event(target, event.type, connection)
+                reason = "it has no more to tell"
+            except MeshError as error:
+                reason = str(error)
+            if heard_since is None or clock() - heard_since < _A_WHILE or not self._downstream[target]:
+                break
+            is_again = True
+        log.info("a peer is not heard any more", target=target, reason=reason)
+        self._is_unheard(target, set(self._downstream[target]))
+        del self._downstream[target]
+
+    def _is_unheard(self, target: str, connection_ids: set[str]) -> None:
+        for connection_id in connection_ids:
+            if (store := self._downstream[target].pop(connection_id, None)) is not None:
+                store.put(UNHEARD, target)
+                self._set_down(connection_id)
+                close_now(store)
 
     def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:
         known = self._concerned(target, theirs)
@@ -254,6 +277,12 @@ def _caller(call: Call, connection: Connection) -> _Caller | None:
     if call.peer is None or path is None or not 0 < path.index <= len(path.path_segments):
         return None
     return call.peer.spiffe_id, path.path_segments[path.index - 1].name
+
+
+def _segment_ids(event: ConnectionEvent) -> set[str]:
+    """Of all connections that it is about."""
+    paths = [connection.path for connection in event.connections.values() if connection.path is not None]
+    return {segment.id for path in paths for segment in path.path_segments}
 
 
 def _segment(connection: Connection) -> PathSegment:
