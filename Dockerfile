@@ -26,7 +26,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
         ./apis ./chains ./forwarder-kernel ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\npython /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@" &&\n%s\n' \
-        "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete" \
+        "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete -o -name '*.proto' -delete" \
         > /wheels/install && \
     chmod +x /wheels/install
 
