@@ -161,7 +161,7 @@ def _compose(
             RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryAuthorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
             allowed,
-            StoredQuota(quotas, service_store.index.records),
+            StoredQuota(quotas, service_store.index.records, trust),
             SetPayload(),
             service_store,
         ]
@@ -174,7 +174,7 @@ def _compose(
             RegistryAuthorize(policies, trust, keeps_owners=False, names=endpoint_names),
             allowed,
             AllowUrls(settings.hosts, trust, takes_descriptors=False),
-            StoredQuota(quotas, endpoint_store.index.records),
+            StoredQuota(quotas, endpoint_store.index.records, trust),
             SetExpirationTime(settings.lifetime),
             endpoint_store,
         ]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler
 from nsm.chains.model.record_limits import encoded_size
+from nsm.chains.policy import Trust
 from nsm.chains.registry.memory import Records
 from nsm.chains.registry.quota import Quotas
 
+from .owners import owners_of
+
 
 class StoredQuota(RegistryElement[R]):
-    """Count what is in `records` by the first of its identities, who registered it, and refuse what is too much."""
+    """Count what is in `records` for the verified identity that registered it, and refuse what is too much."""
 
-    def __init__(self, quotas: Quotas, records: Records[R]) -> None:
-        self._quotas, self._records = quotas, records
+    def __init__(self, quotas: Quotas, records: Records[R], trust: Trust) -> None:
+        self._quotas, self._trust = quotas, trust
         self._shares: dict[str, tuple[str, int]] = {}
         records.listen(self._changed)
 
@@ -36,5 +39,5 @@ class StoredQuota(RegistryElement[R]):
         if (share := self._shares.pop(record.name, None)) is not None:
             self._quotas.give_back(share[0], 1, share[1])
         if not found.deleted and record.path_ids:
-            share = self._shares[record.name] = record.path_ids[0], encoded_size(record)
+            share = self._shares[record.name] = owners_of(record, self._trust)[-1], encoded_size(record)
             self._quotas.take(share[0], 1, share[1])

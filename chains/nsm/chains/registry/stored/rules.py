@@ -15,8 +15,10 @@ from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
-from nsm.chains.policy import NO_TRUST, Trust, told, vouched_chain
+from nsm.chains.policy import NO_TRUST, Trust, told
 from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
+
+from .owners import owners_of
 
 Record = NetworkService | NetworkServiceEndpoint
 
@@ -99,8 +101,8 @@ class ServiceRules(Rules[NetworkService]):
             )
         keeps = wanted.matches == held.matches
         if self._is_taken(record, held, keeps_matches=keeps):
-            says = f"{told(_owner(record, self._trust))} says {difference(wanted, held)}"
-            reason = taken_service(held.name, told(_owner(held, self._trust)), says)
+            says = f"{told(owners_of(record, self._trust))} says {difference(wanted, held)}"
+            reason = taken_service(held.name, told(owners_of(held, self._trust)), says)
             raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
         if held.matches and _is_foreign(record, held, self._trust):
             wanted.path_ids = list(held.path_ids)  # who wrote the matches decides on them
@@ -122,14 +124,9 @@ class ServiceRules(Rules[NetworkService]):
 
 
 def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:
-    return bool(held.path_ids) and _owner(record, trust) != _owner(held, trust)
-
-
-def _owner(record: Record, trust: Trust) -> tuple[str, ...]:
-    """Who the record belongs to: what of its path nobody who may vouch for it stands behind, without the registry."""
-    return vouched_chain(record.path_ids[:-1] or record.path_ids, trust)
+    return bool(held.path_ids) and owners_of(record, trust) != owners_of(held, trust)
 
 
 def _foreign(held: Record, trust: Trust) -> Refused:
-    owner = told(_owner(held, trust))
+    owner = told(owners_of(held, trust))
     return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Generic
 
 from nsm.chains.core import R
-from nsm.chains.policy import Trust, vouched_chain
+from nsm.chains.policy import Trust
 from nsm.chains.registry.memory import Records
+
+from .owners import owners_of
 
 
 class RecordedNames(Generic[R]):
@@ -25,5 +27,4 @@ class RecordedNames(Generic[R]):
         return {record.name: self._owner_first(record) for record in found if record.path_ids}
 
     def _owner_first(self, record: R) -> list[str]:
-        ids = record.path_ids
-        return [vouched_chain(ids[:-1] or ids, self._trust)[-1], *ids[1:]]
+        return [owners_of(record, self._trust)[-1], *record.path_ids[1:]]
