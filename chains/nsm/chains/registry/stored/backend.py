@@ -54,6 +54,14 @@ class Missing(Exception):
     """The entry to be overwritten or deleted is not there."""
 
 
+def expect(there: Entry[R] | None, held: Entry[R] | None) -> None:
+    """Raise `Changed` or `Missing` unless `held` is what is there: for a backend that knows that itself."""
+    if held is not None and there is None:
+        raise Missing
+    if (there.version if there else 0) != (held.version if held else 0):
+        raise Changed
+
+
 class Backend(Protocol[R]):
     """Stores records of one kind. Each method raises `Unavailable` if the storage cannot be reached."""
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from nsm.chains.core import R
 from nsm.chains.logs import log
 
-from .backend import Backend, Changed, Entry, Key, Missing, Observe
+from .backend import Backend, Entry, Key, Observe, expect
 
 
 class MemoryBackend(Backend[R]):
@@ -48,7 +48,7 @@ class MemoryBackend(Backend[R]):
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
         """Store it. Raises `Changed` or `Missing`."""
         key = record.name
-        self._expect(key, held)
+        expect(self._entries.get(key), held)
         entry = Entry(key, next(self._versions), record, time.time(), place=f"the record {key!r}")
         self._entries[key] = entry
         self._report(key, entry)
@@ -56,17 +56,10 @@ class MemoryBackend(Backend[R]):
 
     async def delete(self, held: Entry[R]) -> None:
         """Delete it. Raises `Changed` or `Missing`."""
-        self._expect(held.key, held)
+        expect(self._entries.get(held.key), held)
         del self._entries[held.key]
         self._report(held.key, None)
 
     def complain(self, about: Entry[R], fault: str) -> None:
         """In the log."""
         log.warning("record ignored", record=about.place, fault=fault)
-
-    def _expect(self, key: Key, held: Entry[R] | None) -> None:
-        there = self._entries.get(key)
-        if held is not None and there is None:
-            raise Missing
-        if (there.version if there else 0) != (held.version if held else 0):
-            raise Changed

@@ -30,7 +30,7 @@ from nsm.chains.registry.stored.backend import Observe
 from .client import Compacted, Etcd, prefix_end
 
 _PAGE = 500
-"""Keys of one answer: below etcd's limit of a message however long records are."""
+"""Keys of one answer."""
 _LOOK = 2.0
 """Seconds between two looks whether the cluster answers: a watch alone does not show that it has gone."""
 

@@ -91,8 +91,8 @@ class Etcd:
         """What changes, until the stream breaks (`Unavailable`). Raises `Compacted`, `Denied`."""
         channel = self._opened()
         method = StreamStreamMethod(channel, "/etcdserverpb.Watch/Watch", WatchRequest, WatchResponse)
-        metadata = {"hasleader": "true", **await self._credentials()}  # a member without leader ends the stream
         try:
+            metadata = {"hasleader": "true", **await self._credentials()}  # a member without leader ends the stream
             async with method.open(metadata=metadata) as stream:
                 await stream.send_message(WatchRequest(create_request=create))
                 async for response in stream:
@@ -140,14 +140,8 @@ class Etcd:
             return {}
         if self._token is None:
             request = AuthenticateRequest(name=self._store.user, password=self._password)
-            channel = self._opened()
-            try:
-                found = await self._ask(channel, "/etcdserverpb.Auth/Authenticate", request, AuthenticateResponse, {})
-            except GRPCError as error:
-                raise self._said(error, channel) from error
-            except _CLOSED as error:
-                self._drop(channel)
-                raise Unavailable(f"{self} cannot be reached: {_reason(error)}") from error
+            method = "/etcdserverpb.Auth/Authenticate"
+            found = await self._ask(self._opened(), method, request, AuthenticateResponse, {})
             self._token = found.token
         return {"token": self._token}
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from nsm.apis import codec
 from nsm.chains.core import Kind, R
 from nsm.chains.logs import log
-from nsm.chains.registry.stored import Backend, Changed, Entry, Key, Missing
-from nsm.chains.registry.stored.backend import Observe
+from nsm.chains.registry.stored import Backend, Entry, Key
+from nsm.chains.registry.stored.backend import Observe, expect
 
 from .database import Database, Row
 
@@ -61,7 +61,7 @@ class Sqlite(Backend[R]):
 
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
         """Write it. Raises `Changed`, `Missing`, `Unavailable`."""
-        self._expect(record.name, held)
+        expect(self._entries.get(record.name), held)
         renewed = time.time()
         written: list[Entry[R]] = []
 
@@ -76,7 +76,7 @@ class Sqlite(Backend[R]):
 
     async def delete(self, held: Entry[R]) -> None:
         """Delete it. Raises `Changed`, `Missing`, `Unavailable`."""
-        self._expect(held.key, held)
+        expect(self._entries.get(held.key), held)
 
         def applied(_version: int) -> None:
             self._entries.pop(held.key, None)
@@ -87,13 +87,6 @@ class Sqlite(Backend[R]):
     def complain(self, about: Entry[R], fault: str) -> None:
         """In the log."""
         log.warning("record ignored", file=str(self._database), record=about.place, fault=fault)
-
-    def _expect(self, key: Key, held: Entry[R] | None) -> None:
-        there = self._entries.get(key)
-        if held is not None and there is None:
-            raise Missing
-        if (there.version if there else 0) != (held.version if held else 0):
-            raise Changed
 
     def _read(self, row: Row) -> Entry[R]:
         try:
