@@ -41,7 +41,8 @@ def _tokens(identities: Sequence[Identity]) -> list[str]:
     """A new token of each but the last, for the one that follows: a signature is never the same twice."""
     following = identities[1:]
     return [
-        one._sign(one.svid, other.spiffe_id, time.time())[0] for one, other in zip(identities, following, strict=False)
+        one._sign(one.svid, other.spiffe_id, time.time()).token.token
+        for one, other in zip(identities, following, strict=False)
     ]
 
 
