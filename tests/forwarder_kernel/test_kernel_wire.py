@@ -8,8 +8,9 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.forwarder_kernel.dataplane import LiveWire
+from nsm.forwarder_kernel.devices import Veth
 from nsm.forwarder_kernel.kernel_wire import ACCEPT_RA, KernelWire
+from nsm.forwarder_kernel.live_wire import LiveWire
 
 FAR = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "far", "inodeURL": "file:///ns/far"})
 
@@ -22,7 +23,7 @@ class Dataplane:
         self.removing = asyncio.Event()
 
     async def create(self, wire, connection_id, ahead=None):
-        self.pairs.append(LiveWire(wire, (), connection_id))
+        self.pairs.append(LiveWire(wire, (), connection_id, Veth()))
         return self.pairs[-1]
 
     async def remove(self, pair):

@@ -21,7 +21,9 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, serve
 from nsm.forwarder_kernel.chain import forwarder
-from nsm.forwarder_kernel.dataplane import LiveWire
+from nsm.forwarder_kernel.devices import Veth
+from nsm.forwarder_kernel.kernel_thread import KernelThread
+from nsm.forwarder_kernel.live_wire import LiveWire
 from nsm.services.identity.authority_file import authority_at
 
 NAMES = ("registry", "nsmgr", "forwarder", "endpoint")
@@ -31,11 +33,11 @@ class Kernel:
     """In place of the dataplane: what wires there are."""
 
     def __init__(self):
-        self.wires = {}
+        self.kernel, self.wires = KernelThread(in_node=True), {}
 
     async def create(self, wire, connection_id, ahead=None):
         await asyncio.sleep(0)
-        pair = LiveWire(wire, (), connection_id)
+        pair = LiveWire(wire, (), connection_id, Veth())
         self.wires[id(pair)] = pair
         return pair
 
@@ -54,7 +56,8 @@ class Kernel:
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 
-    async def aclose(self): ...
+    async def aclose(self):
+        await self.kernel.aclose()
 
 
 async def serve_all(folder):

@@ -41,7 +41,9 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
 from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.dataplane import LiveWire
+from nsm.forwarder_kernel.devices import Veth
+from nsm.forwarder_kernel.kernel_thread import KernelThread
+from nsm.forwarder_kernel.live_wire import LiveWire
 
 AUTHORITY = Authority.create("test.mesh")
 
@@ -50,13 +52,14 @@ class Kernel:
     """In place of the dataplane: what wires there are."""
 
     def __init__(self, _owner=""):
+        self.kernel = KernelThread(in_node=True)
         self.wires, self.made = {}, 0
 
     async def create(self, wire, connection_id, ahead=None):
         await asyncio.sleep(0)
         for place in wire.places:
             assert os.path.exists(place.path), place
-        pair = LiveWire(wire, (), connection_id)
+        pair = LiveWire(wire, (), connection_id, Veth())
         self.wires[id(pair)] = pair
         self.made += 1
         return pair
@@ -76,7 +79,8 @@ class Kernel:
     async def remove(self, pair):
         self.wires.pop(id(pair), None)
 
-    async def aclose(self): ...
+    async def aclose(self):
+        await self.kernel.aclose()
 
 
 class Interrupts(Element):

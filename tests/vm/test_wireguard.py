@@ -41,8 +41,7 @@ class Node:
 
     async def start(self):
         """The dataplane takes `host` for its node."""
-        enter = self.plane._worker.submit(namespaces.enter, self.host.descriptor, namespaces.NEW_NET)
-        await asyncio.wrap_future(enter)
+        await self.plane.kernel.run(lambda: namespaces.enter(self.host.descriptor, namespaces.NEW_NET))
         await self.plane.check_wireguard()
 
     def wire_to(self, peer):
@@ -92,7 +91,7 @@ async def test_packets_cross_and_nothing_is_left():
     async with nodes() as (client, server):
         at_server, at_client = await server.make(client), await client.make(server)
         for node, live in ((client, at_client), (server, at_server)):
-            assert live.process is None
+            assert live.device.process is None
             assert node.link()["linkinfo"]["info_kind"] == "wireguard"
             assert node.link()["ifalias"] == f"nsm forwarder-{node.name} c"
             assert node.link()["mtu"] == MTU

@@ -97,7 +97,7 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            PolicyRoutes(route_tables),  # before all that makes the interface: it routes by that
+            PolicyRoutes(dataplane.kernel, route_tables),  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
             Mechanisms(served),
             *observers,

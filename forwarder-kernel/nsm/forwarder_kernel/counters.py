@@ -9,8 +9,9 @@ from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.core import Call, Element, Handler
 
-from .dataplane import Dataplane, LiveWire
+from .dataplane import Dataplane
 from .kernel_wire import LIVE
+from .live_wire import LiveWire
 from .netlink import Traffic
 
 CLIENT, SERVER = "client", "server"

@@ -11,8 +11,9 @@ from nsm.chains.elements.idle import hold
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.logs import log
 
-from .dataplane import Dataplane, LiveWire
+from .dataplane import Dataplane
 from .ends import Wire, wire_of
+from .live_wire import LiveWire
 from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
 

@@ -5,13 +5,9 @@ The rules and tables are in the client's namespace; see `policy_tables`.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
@@ -20,11 +16,10 @@ from nsm.apis.payloads import ETHERNET
 from nsm.chains.core import Call, Conflict, Element, Handler, Key, MeshError, Refused, both_to_the_end
 
 from .ends import order_of
+from .kernel_thread import KernelThread
 from .netlink import Namespace, Namespaces
 from .policies import Policies, Routes, policies_of
 from .policy_tables import FROM_1, PolicyLink, has_any, install
-
-T = TypeVar("T")
 
 
 class PolicyRoutes(Element):
@@ -35,11 +30,9 @@ class PolicyRoutes(Element):
     `NetlinkError` for one that the kernel refuses; the connection's policies are as before then.
     """
 
-    def __init__(self, tables: str = FROM_1) -> None:
+    def __init__(self, kernel: KernelThread, tables: str = FROM_1) -> None:
         """`tables` says which numbers they get: `policy_tables.FROM_1` or `RESERVED`."""
-        self._tables = tables
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="policy-routes")
-        self._namespaces: Namespaces | None = None
+        self._kernel, self._tables = kernel, tables
         self._installed: Key[_Installed] = Key("policy routes")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -55,53 +48,32 @@ class PolicyRoutes(Element):
             call.undo.add(lambda: self._remove(call))
         elif not policies and not installed.policies:
             return connection
-        await self._in_worker(lambda: self._install(installed, near, policies))
+        await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, policies))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove them while those further on close."""
         await both_to_the_end(rest.close(call), self._remove(call))
 
-    async def aclose(self) -> None:
-        """Stop; what is installed stays, as the wires do."""
-        if self._namespaces is not None:
-            await self._in_worker(self._namespaces.close)
-        self._worker.shutdown()
-
-    def open_namespaces(self) -> int:
-        """How many namespaces are held: what a leak test counts."""
-        return len(self._namespaces) if self._namespaces is not None else 0
-
     async def _remove(self, call: Call) -> None:
         if (installed := call.live.pop(self._installed)) is not None:
-            await self._in_worker(lambda: self._uninstall(installed))
+            await self._kernel.in_node(lambda spaces: self._uninstall(spaces, installed))
 
-    async def _in_worker(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+    # --- in the kernel's thread
 
-    # --- in the worker's thread
-
-    def _install(self, installed: _Installed, near: Mechanism, policies: Policies) -> None:
+    def _install(self, spaces: Namespaces, installed: _Installed, near: Mechanism, policies: Policies) -> None:
         place = near.parameters.get(INODE_URL, ""), near.parameters.get(INTERFACE_NAME, "")
         if place != installed.place:
-            self._uninstall(installed)
+            self._uninstall(spaces, installed)
             installed.place = place
-        namespace = installed.namespace = installed.namespace or self._take(place[0])
+        namespace = installed.namespace = installed.namespace or spaces.take(place[0].removeprefix("file://"))
         try:
-            self._protect_node(namespace, policies)
+            _protect_node(spaces, namespace, policies)
             if policies or installed.policies or has_any(namespace.socket):
                 self._keep_in_step(installed, namespace, policies)
         finally:
             if not installed.policies:
-                self._let_go(installed)
-
-    def _protect_node(self, namespace: Namespace, policies: Policies) -> None:
-        """Rules come before all routes: in the node's own namespace they are for packets of the wire only."""
-        assert self._namespaces is not None
-        if os.path.sameopenfile(namespace.descriptor, self._namespaces.own.descriptor):
-            for selector in policies:
-                if selector.source is None or not selector.source.prefixlen:
-                    raise Refused(f"the policy {selector} is for packets of the node itself; it has to name a source")
+                _let_go(spaces, installed)
 
     def _keep_in_step(self, installed: _Installed, namespace: Namespace, policies: Policies) -> None:
         name = installed.place[1]
@@ -122,23 +94,12 @@ class PolicyRoutes(Element):
             raise
         installed.index, installed.policies = index, policies
 
-    def _uninstall(self, installed: _Installed) -> None:
+    def _uninstall(self, spaces: Namespaces, installed: _Installed) -> None:
         if installed.namespace is not None:
             try:
                 install(installed.namespace, PolicyLink(installed.index, installed.place[1], installed.order), {})
             finally:
-                self._let_go(installed)
-
-    def _take(self, url: str) -> Namespace:
-        if self._namespaces is None:
-            self._namespaces = Namespaces(with_own=True)  # which may be taken was said when the wire was made
-        return self._namespaces.take(url.removeprefix("file://"))
-
-    def _let_go(self, installed: _Installed) -> None:
-        assert self._namespaces is not None
-        if installed.namespace is not None:
-            self._namespaces.give(installed.namespace)
-        installed.namespace, installed.index, installed.policies = None, 0, {}
+                _let_go(spaces, installed)
 
 
 @dataclass(slots=True)
@@ -152,6 +113,20 @@ class _Installed:
     namespace: Namespace | None = None
     index: int = 0
     policies: Policies = field(default_factory=dict)
+
+
+def _let_go(spaces: Namespaces, installed: _Installed) -> None:
+    if installed.namespace is not None:
+        spaces.give(installed.namespace)
+    installed.namespace, installed.index, installed.policies = None, 0, {}
+
+
+def _protect_node(spaces: Namespaces, namespace: Namespace, policies: Policies) -> None:
+    """Rules come before all routes: in the node's own namespace they are for packets of the wire only."""
+    if os.path.sameopenfile(namespace.descriptor, spaces.own.descriptor):
+        for selector in policies:
+            if selector.source is None or not selector.source.prefixlen:
+                raise Refused(f"the policy {selector} is for packets of the node itself; it has to name a source")
 
 
 def _ip_context(connection: Connection) -> IpContext:

@@ -41,7 +41,7 @@ class Host(test_dataplane.Host):
 def plane_in(host, owner="forwarder"):
     """A dataplane that takes `host` for its node."""
     plane = Dataplane(owner)
-    plane._worker.submit(namespaces.enter, host.descriptor, namespaces.NEW_NET).result()
+    plane.kernel._executor.submit(namespaces.enter, host.descriptor, namespaces.NEW_NET).result()
     plane.host = host  # lives as long as what works in it
     return plane
 

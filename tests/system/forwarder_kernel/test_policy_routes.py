@@ -14,6 +14,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Conflict, InvalidRequest, MeshError
 from nsm.forwarder_kernel import policy_tables
 from nsm.forwarder_kernel.dataplane import Dataplane
+from nsm.forwarder_kernel.kernel_thread import KernelThread
 from nsm.forwarder_kernel.policy_routes import PolicyRoutes
 from nsm.forwarder_kernel.policy_tables import FIRST_TABLE, FROM_1, LAST_TABLE, RESERVED
 from nsm.mesh import namespaces
@@ -162,8 +163,8 @@ class Connections:
     """A forwarder's chain, as far as it is about policy routes."""
 
     def __init__(self, client, numbers=FROM_1):
-        self.element, self.path = PolicyRoutes(numbers), client.path
-        self.chain = Chain([Begin(), self.element])
+        self.kernel, self.path = KernelThread(), client.path
+        self.chain = Chain([Begin(), PolicyRoutes(self.kernel, numbers)])
 
     async def request(self, *policies, name="two", connection_id=None, path=None, payload=""):
         ours, theirs = zip(IPV4[name], IPV6[name], strict=True) if name in IPV4 else ([], [])
@@ -178,12 +179,16 @@ class Connections:
     async def close(self, name="two"):
         await self.chain.close(Call(NetworkServiceRequest(connection=Connection(id=name))))
 
+    async def aclose(self):
+        await self.chain.aclose()
+        await self.kernel.aclose()
+
 
 @pytest.fixture
 async def connections(mesh):
     made = Connections(mesh[0])
     yield made
-    await made.chain.aclose()
+    await made.aclose()
 
 
 def rules(client):
@@ -284,7 +289,7 @@ async def test_tables_can_be_in_a_range_of_their_own(mesh):
     assert len(found) == 3
     assert all(FIRST_TABLE <= number <= LAST_TABLE for number in found)
     await connections.close()
-    await connections.chain.aclose()
+    await connections.aclose()
 
 
 async def test_a_refresh_removes_what_is_obsolete_and_touches_nothing_that_is_unchanged(mesh, connections, watch):
@@ -309,7 +314,7 @@ async def test_a_refresh_removes_what_is_obsolete_and_touches_nothing_that_is_un
     assert ("default", "10.0.0.2") in set().union(*tables(client).values())
     await connections.request()
     assert nothing_is_left(client)
-    assert connections.element.open_namespaces() == 0
+    assert len(connections.kernel) == 0
 
 
 async def test_a_forwarder_that_starts_again_finds_its_policy_routes(mesh, watch):
@@ -317,16 +322,16 @@ async def test_a_forwarder_that_starts_again_finds_its_policy_routes(mesh, watch
     client = mesh[0]
     first, second, third = Connections(client), Connections(client), Connections(client)
     await first.request(HTTP, DNS, ICMP6)
-    await first.chain.aclose()
+    await first.aclose()
     changes = watch(client)
     await second.request(HTTP, DNS, ICMP6)
     assert changes.seen() == []
     await second.request(DNS, HTTP)
     assert len(tables(client)) == 2
-    await second.chain.aclose()
+    await second.aclose()
     await third.request()
     assert nothing_is_left(client)
-    await third.chain.aclose()
+    await third.aclose()
 
 
 async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh):
@@ -343,8 +348,8 @@ async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh):
     assert len(rules(client)) == 1
     await two.close("two")
     assert nothing_is_left(client)
-    await one.chain.aclose()
-    await two.chain.aclose()
+    await one.aclose()
+    await two.aclose()
 
 
 @pytest.mark.parametrize("theirs", ["172.16.0.0/12", "172.17.0.0/16"])
@@ -388,7 +393,7 @@ async def test_rules_go_with_the_connection_also_when_the_wire_is_gone_before(me
     await plane.remove(pairs[1])
     await connections.close()
     assert nothing_is_left(client)
-    assert connections.element.open_namespaces() == 0
+    assert len(connections.kernel) == 0
 
 
 @pytest.mark.parametrize(
@@ -432,7 +437,7 @@ async def test_what_the_kernel_refuses_leaves_nothing(mesh, connections):
     with pytest.raises(InvalidRequest, match="there is no network namespace"):
         await connections.request(HTTP, path="/proc/1/ns/nothing")
     assert nothing_is_left(client)
-    assert connections.element.open_namespaces() == 0
+    assert len(connections.kernel) == 0
 
 
 async def test_connections_come_and_go_at_once(mesh, connections):
@@ -454,4 +459,4 @@ async def test_rules_that_a_lost_wire_left_go_with_the_next_one(mesh):
     connections = Connections(client)
     await connections.request()
     assert rules(client) == [("all", None, (None, None))]  # what all default routes share, which changes nothing
-    await connections.chain.aclose()
+    await connections.aclose()

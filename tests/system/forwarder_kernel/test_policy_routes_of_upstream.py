@@ -45,7 +45,8 @@ async def pods():
         for host, name in ((client, "nsm-1"), (endpoint, "nse-1"))
     )
     connection = Connection("nsc-0", mechanism=near, context=ConnectionContext(ip_context=ip), payload="ETHERNET")
-    plane, chain = Dataplane("forwarder"), Chain([Begin(), PolicyRoutes()])
+    plane = Dataplane("forwarder")
+    chain = Chain([Begin(), PolicyRoutes(plane.kernel)])
     await plane.create(wire_of(connection, near, far), "c")
     await chain.request(Call(NetworkServiceRequest(connection=connection)))
     yield client, endpoint

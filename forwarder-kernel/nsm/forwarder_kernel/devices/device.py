@@ -1,0 +1,55 @@
+"""What all kinds of devices have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm.forwarder_kernel.ends import Wire
+from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError
+from nsm.forwarder_kernel.wireguard_go import Process
+
+
+class Device:
+    """What a wire on this node is made of. Made for one wire; all but `end` runs in the kernel's thread."""
+
+    has_mac = True
+    """Whether devices of this kind have hardware addresses."""
+    tells_carrier = False
+    """Whether the kernel tells when a device of this kind begins to pass packets; others do at once."""
+    process: Process | None = None
+    """What makes it, and ends it, in the place of the kernel."""
+
+    def take(self, own: Namespace) -> None:
+        """Have what it needs in the node's namespace; `give` it back. Raises `Conflict` or `Unsupported`."""
+
+    def give(self, own: Namespace) -> None:
+        """Need it no longer."""
+
+    def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
+        """Make it where its ends are, down; `target` is the first one's place, `own` the node's namespace.
+
+        Raises `NetlinkError`; nothing is left then.
+        """
+        raise NotImplementedError
+
+    def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
+        """Give a new one what it needs before it is set up."""
+
+    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+        """Whether links that exist are what `make` would make, but for what they are set to."""
+        raise NotImplementedError
+
+    def explain_refusal(self, error: NetlinkError) -> None:
+        """Raise what a refused creation means if that has to do with the kind; its name is free."""
+
+    def explain_down(self, error: NetlinkError) -> None:
+        """Raise why one cannot be set up if that has to do with the kind."""
+
+    def last_handshake(self, target: Namespace, index: int) -> int:
+        """When it has heard its peer (Unix time, seconds); 0: not yet."""
+        raise NotImplementedError
+
+    @property
+    def index(self) -> int | None:
+        """The index that its first end has; None: it may be chosen."""
+        return None

@@ -1,0 +1,24 @@
+"""A wire inside the node: a veth pair from the client to the endpoint, without a hop between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nsm.forwarder_kernel.ends import Wire
+from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_veth
+
+from .device import Device
+
+
+class Veth(Device):
+    """A pair."""
+
+    tells_carrier = True
+
+    def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
+        """Make both ends at once."""
+        own.socket.apply([create_veth(ends[0], ends[1], mtu=wire.mtu, arp=wire.arp)])
+
+    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+        """Two that belong together have the same alias; that they are what they are called is all."""
+        return all(link.kind == "veth" for link in there)

@@ -1,0 +1,55 @@
+"""One end of a wire to another node, which carries frames."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from nsm.chains.core import Conflict
+from nsm.forwarder_kernel.ends import Wire
+from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, add_vxlan_peer, create_vxlan
+from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
+
+from .device import Device
+
+
+class VxlanDevice(Device):
+    """A VXLAN device in the workload's namespace; its underlay is the node's."""
+
+    def __init__(self, tunnel: Vxlan) -> None:
+        self._tunnel = tunnel
+
+    def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
+        """Make the device."""
+        vxlan = self._tunnel
+        peer = vxlan.remote if vxlan.remote_port == vxlan.port else None
+        own.socket.apply([create_vxlan(ends[0], vxlan.vni, vxlan.local, vxlan.port, peer, mtu=wire.mtu)])
+
+    def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
+        """A peer that has another port than we is an entry of the device's own table."""
+        if self._tunnel.port != self._tunnel.remote_port:
+            target.socket.apply([add_vxlan_peer(index, self._tunnel.remote, self._tunnel.remote_port)])
+
+    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+        """Whether number, addresses and port are the same."""
+        return there[0].kind == "vxlan" and self._is_same(there[0])
+
+    def _is_same(self, there: Link) -> bool:
+        vxlan = self._tunnel
+        family = "" if vxlan.local.version == 4 else "6"
+        names = ("ID", f"LOCAL{family}", f"GROUP{family}", "PORT")
+        found = [str(there.details.get(f"IFLA_VXLAN_{name}")) for name in names]
+        wanted = [vxlan.vni, vxlan.local, vxlan.remote, vxlan.port]
+        return found == [str(value) for value in wanted] and vxlan.remote_port == vxlan.port
+
+    def explain_refusal(self, error: NetlinkError) -> None:
+        """The kernel takes a number once for a UDP port, whatever the namespaces."""
+        if error.errno == errno.EEXIST:
+            vni, port = self._tunnel.vni, self._tunnel.port
+            raise VniTaken(f"VNI {vni} is taken on this node by another VXLAN device on UDP port {port}") from error
+
+    def explain_down(self, error: NetlinkError) -> None:
+        """The port is bound when the device is set up."""
+        if error.errno == errno.EADDRINUSE:
+            port = f"UDP port {self._tunnel.port} of this node is taken by somebody else"
+            raise Conflict(f"{port}; NSM_VXLAN_PORT names another one for VXLAN") from error

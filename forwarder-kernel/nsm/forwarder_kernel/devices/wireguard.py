@@ -1,0 +1,78 @@
+"""One end of an encrypted wire to another node, which carries packets: the kernel's, or that of a process."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+from nsm.chains.core import Conflict
+from nsm.forwarder_kernel.ends import Wire
+from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, create_wireguard, rename, set_mtu
+from nsm.forwarder_kernel.tunnels import Wireguard
+from nsm.forwarder_kernel.wireguard_go import Process
+
+from .device import Device
+
+
+class _Wireguard(Device):
+    """What both have in common."""
+
+    has_mac = False
+
+    def __init__(self, tunnel: Wireguard) -> None:
+        self._tunnel = tunnel
+
+    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+        """It has the keys of a process that is gone."""
+        return False
+
+    def explain_down(self, error: NetlinkError) -> None:
+        """The port is bound when the device is set up."""
+        if error.errno == errno.EADDRINUSE:
+            raise Conflict(f"UDP port {self._tunnel.port} of this node is taken by somebody else") from error
+
+
+class KernelWireguard(_Wireguard):
+    """The kernel's own."""
+
+    def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
+        """Make the device; its socket is in the node's namespace."""
+        own.socket.apply([create_wireguard(ends[0], mtu=wire.mtu)])
+
+    def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
+        """Give it its key and its peer."""
+        tunnel = self._tunnel
+        target.wireguard().set(index, tunnel.private_key, tunnel.port, tunnel.peer_key, tunnel.peer, tunnel.peer_port)
+
+    def last_handshake(self, target: Namespace, index: int) -> int:
+        """When the device's peer was heard."""
+        return target.wireguard().last_handshake(index)
+
+
+class UserWireguard(_Wireguard):
+    """That of a wireguard-go process, whose interface is there already, under another name."""
+
+    def __init__(self, tunnel: Wireguard, process: Process) -> None:
+        super().__init__(tunnel)
+        self.process: Process = process
+
+    def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
+        """Configure the process, and give its interface its name."""
+        if target.socket.link(name=ends[0].name) is not None:
+            raise NetlinkError(f"create {ends[0].name}", target.where, errno.EEXIST)
+        self.process.set(self._tunnel)
+        target.socket.apply([rename(ends[0].index, ends[0].name)])
+
+    def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
+        """The process was told what the underlay leaves; the wire's own MTU may be less."""
+        if wire.mtu:
+            target.socket.apply([set_mtu(index, wire.mtu)])
+
+    def last_handshake(self, target: Namespace, index: int) -> int:
+        """When the process has heard its peer."""
+        return self.process.last_handshake()
+
+    @property
+    def index(self) -> int | None:
+        """That of the process's interface."""
+        return self.process.index

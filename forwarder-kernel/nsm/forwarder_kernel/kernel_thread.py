@@ -1,0 +1,56 @@
+"""The one thread that talks to the kernel, and the namespaces that it has open: the event loop never waits for either.
+
+Whatever needs a namespace takes it here, so that each is opened once, whoever uses it, and no two threads configure
+one namespace at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from .netlink import Namespaces
+
+T = TypeVar("T")
+
+
+class KernelThread:
+    """Runs work, one piece at a time. With `in_node` the node's own network namespace may be taken too.
+
+    `when_opened` is called in the thread before any other work that needs namespaces.
+    """
+
+    def __init__(self, *, in_node: bool = False, when_opened: Callable[[Namespaces], None] | None = None) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="netlink")
+        self._in_node, self._when_opened = in_node, when_opened
+        self._namespaces: Namespaces | None = None
+
+    def __len__(self) -> int:
+        """How many namespaces are open beside the node's own: what a leak test counts."""
+        return len(self._namespaces) if self._namespaces is not None else 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What `work` returns; it runs to its end, whatever happens to its caller."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def in_node(self, work: Callable[[Namespaces], T]) -> T:
+        """The same, of work that needs namespaces."""
+        return await self.run(lambda: work(self.namespaces))
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """The namespaces that are open. To be used in the thread only."""
+        if self._namespaces is None:
+            self._namespaces = Namespaces(with_own=self._in_node)
+            if self._when_opened is not None:
+                self._when_opened(self._namespaces)
+        return self._namespaces
+
+    async def aclose(self) -> None:
+        """Let go of all namespaces, and stop; a second call does nothing."""
+        if self._namespaces is not None:
+            spaces, self._namespaces = self._namespaces, None
+            await self.run(spaces.close)
+        self._executor.shutdown()
