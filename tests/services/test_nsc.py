@@ -228,6 +228,44 @@ async def test_a_client_that_asks_once_and_is_stopped_too_early_says_so(tmp_path
             await asyncio.wait_for(running, 8)
 
 
+async def test_a_client_follows_its_file_of_services(tmp_path, monkeypatch):
+    """What is added appears, what is removed goes, the rest is untouched; the ready file is there while all are."""
+    monkeypatch.setattr("nsm.services.nsc.services.LOOK", 0.01)
+    file, ready = tmp_path / "services", tmp_path / "ready"
+    file.write_text("kernel://icmp/nsm-1\nkernel://icmp/nsm-2  # the second\n")
+    more = {"NSM_NETWORK_SERVICES_FILE": str(file), "NSM_READY_FILE": str(ready)}
+    async with client(tmp_path, monkeypatch, keep, NscConfig, "kernel://icmp/before", **more) as (
+        mesh,
+        _,
+        running,
+        logs,
+    ):
+        await until(lambda: told(logs, "ready"))
+        untouched = next(wire for wire in mesh.kernel.wires.values() if "nsm-2" in str(wire.wire))
+        file.write_text("kernel://icmp/nsm-2\nkernel://missing/nsm-3\nkernel://icmp/nsm-4\n")
+        await until(lambda: told(logs, "wire closed") and len(told(logs, "wire up")) == 3 and not ready.exists())
+        assert {line["connection"]: line["interface"] for line in told(logs, "wire up")} == {
+            "client-0": "nsm-1",
+            "client-1": "nsm-2",
+            "client-2": "nsm-4",
+        }
+        assert told(logs, "wire closed")[0]["connection"] == "client-0"
+        assert untouched in mesh.kernel.wires.values()
+        file.write_text("kernel://icmp/nsm-2\nkernel://icmp/nsm-4?\n")
+        await until(lambda: told(logs, "the file of services cannot be used; wires stay as they are"))
+        assert len(mesh.kernel.wires) == 2
+        file.write_text("kernel://icmp/nsm-2,kernel://icmp/nsm-4")
+        await until(ready.exists)
+        assert [
+            (line["added"], line["removed"], line["kept"]) for line in told(logs, "the list of services has changed")
+        ] == [
+            (2, 1, 1),
+            (0, 1, 2),
+        ]
+        assert untouched in mesh.kernel.wires.values()
+        assert not running.done()
+
+
 @pytest.mark.parametrize(
     ("services", "more", "same"),
     [

@@ -47,6 +47,9 @@ class NscConfig(ClientPolicies):
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    network_services_file: str = variable(
+        "", text, "a file of such URLs, one or several a line, that is followed; once it can be read it counts alone"
+    )
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
     )
@@ -80,6 +83,9 @@ class NscInitConfig(ClientPolicies):
     request_timeout: float = variable("15s", duration, "how long one request may take")
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    network_services_file: str = variable(
+        "", text, "a file of such URLs, one or several a line, that counts alone once it can be read"
+    )
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -52,13 +52,30 @@ class Wires:
         self._chain: Handler | None = None
         self._wires: list[_Wire] = []
         self._leaving: dict[_Wire, asyncio.Task[None]] = {}
-        self._changed = asyncio.Event()
+        self._changed, self._has_begun = asyncio.Event(), False
+        self._following: asyncio.Task[None] | None = None
         self._defect: BaseException | None = None
+
+    def __len__(self) -> int:
+        """How many are wanted."""
+        return len(self._wires)
 
     def over(self, chain: Handler) -> Wires:
         """Ask by `chain` from now on; it is to tell `failed` of attempts that failed."""
         self._chain = chain
         return self
+
+    def follow(
+        self, lists: AsyncIterator[Sequence[NsUrl]], standing: Callable[[], Awaitable[Sequence[Connection]]]
+    ) -> None:
+        """Have what the last of `lists` says, until `stop` or `close`; `standing` asks what an earlier process had."""
+
+        async def set_each() -> None:
+            async for wanted in lists:
+                self.set(wanted, () if self._has_begun else await standing())
+
+        self._following = asyncio.ensure_future(set_each())
+        self._following.add_done_callback(self._done)
 
     def set(self, wanted: Sequence[NsUrl], standing: Iterable[Connection] = ()) -> None:
         """Have just the wires that are `wanted` from now on; what stands and is among them is not touched.
@@ -66,7 +83,11 @@ class Wires:
         `standing` are connections of an earlier process: what is wanted as before keeps their ids.
         """
         kept, new = self._match(wanted)
-        for wire in [wire for wire in self._wires if wire not in kept.values()]:
+        gone = [wire for wire in self._wires if wire not in kept.values()]
+        if self._has_begun and (gone or new):
+            log.info("the list of services has changed", added=len(new), removed=len(gone), kept=len(kept))
+        self._has_begun = True
+        for wire in gone:
             self._remove(wire)
         ids = self._ids_for(new, [wire.connection_id for wire in kept.values()], standing)
         added = {place: _Wire(each, ids[place]) for place, each in new.items()}
@@ -78,8 +99,8 @@ class Wires:
         self._changed.set()
 
     async def all_up(self) -> None:
-        """Return when there is every wire that is wanted. Raises what a defect raised meanwhile."""
-        while self._defect is None and not all(wire.is_up for wire in self._wires):
+        """Return when it is known what is wanted, and all of it is there. Raises what a defect raised meanwhile."""
+        while self._defect is None and not (self._has_begun and all(wire.is_up for wire in self._wires)):
             self._changed.clear()
             await self._changed.wait()
         if self._defect is not None:
@@ -96,15 +117,14 @@ class Wires:
 
     async def stop(self) -> None:
         """Ask for nothing any more; the wires that there are stay."""
-        asking = [wire.work for wire in self._wires if wire.work is not None]
-        for work in asking:
-            work.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await _cancel([self._following, *(wire.work for wire in self._wires)])
 
     async def close(self) -> None:
         """Close all, at once."""
-        await self.stop()
-        self.set([])
+        await _cancel([self._following])
+        wires, self._wires = self._wires, []
+        for wire in wires:
+            self._remove(wire)
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
 
     def _match(self, wanted: Sequence[NsUrl]) -> tuple[dict[int, _Wire], dict[int, NsUrl]]:
@@ -183,13 +203,14 @@ class Wires:
 
     async def _leave(self, wire: _Wire) -> None:
         assert self._chain is not None
-        if wire.work is not None:
-            wire.work.cancel()
-            await asyncio.wait([wire.work])
+        await _cancel([wire.work])
         try:
             await self._chain.close(self._call(wire))
         except MeshError as error:
             log.warning("closing failed", connection=wire.connection_id, error=str(error))
+        else:
+            event = "wire closed" if wire.is_up else "service not asked for any more"
+            log.info(event, connection=wire.connection_id, service=wire.wanted.network_service)
         if all(other.connection_id != wire.connection_id for other in self._wires):
             self._ready.has(wire.connection_id)
 
@@ -203,6 +224,13 @@ def request_for(wanted: NsUrl, connection_id: str, labels: Mapping[str, str]) ->
         id=connection_id, network_service=wanted.network_service, labels={**labels, **wanted.labels}
     )
     return NetworkServiceRequest(connection=connection, mechanism_preferences=[codec.clone(wanted.mechanism)])
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None] | None]) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 def _interface(connection: Connection) -> str:
