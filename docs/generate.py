@@ -12,7 +12,7 @@ from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import ForwarderConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
-from nsm.services.nsc.main import NscConfig, NscInitConfig
+from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig

@@ -20,6 +20,8 @@ VIRTUAL = (
     "tests/chains/registry",
     "tests/chains/testing",
     "tests/services/dns/test_steps",
+    "tests/services/test_services",
+    "tests/services/test_wires",
 )
 """Where time is virtual: what tests no sockets."""
 

@@ -30,7 +30,7 @@ from nsm.services.dns.resolv_conf import read_original
 from nsm.services.identity.cgroups import DRIVERS, Layout, Recogniser
 from nsm.services.identity.entries import Entries
 from nsm.services.identity.main import IdentityConfig
-from nsm.services.nsc.main import NscConfig, NscInitConfig
+from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig

@@ -18,7 +18,8 @@ from nsm.chains.config import ConfigError, load
 from nsm.chains.core import Element, InvalidRequest, RegistryCall
 from nsm.chains.elements import refresh
 from nsm.chains.registry.descriptors import SendUrl
-from nsm.services.nsc.main import NscConfig, NscInitConfig, _connect_once, _keep
+from nsm.services.nsc.config import NscConfig, NscInitConfig
+from nsm.services.nsc.main import connect_once, keep
 from tests.services.test_local_mesh_in_process import NOTHING, Mesh
 
 
@@ -86,8 +87,8 @@ THREE = "kernel://icmp/nsm-1,kernel://icmp/nsm-2?app=web,kernel://icmp/nsm-3?app
 
 async def test_several_wires_are_asked_for_together_and_closed_together(tmp_path, monkeypatch):
     """The endpoint answers none before all three are there; then the client says that it is ready, once."""
-    monkeypatch.setattr("nsm.services.nsc.main._HEAD_START", 0.01)
-    start = client(tmp_path, monkeypatch, _keep, NscConfig, THREE, extra=[AllAtOnce(3)])
+    monkeypatch.setattr("nsm.services.nsc.wires._HEAD_START", 0.01)
+    start = client(tmp_path, monkeypatch, keep, NscConfig, THREE, extra=[AllAtOnce(3)])
     async with start as (mesh, runtime, running, logs):
         await until(lambda: told(logs, "ready"))
         assert sorted(line["connection"] for line in told(logs, "wire up")) == ["client-0", "client-1", "client-2"]
@@ -112,7 +113,7 @@ class Slow(Element):
 
 async def test_wires_get_their_addresses_in_their_order_and_not_by_chance(tmp_path, monkeypatch):
     """As upstream's `exclude-prefixes-client` has it: endpoints with one prefix give the first wire the first ones."""
-    start = client(tmp_path, monkeypatch, _keep, NscConfig, THREE, extra=[Slow([0.2, 0.1, 0])])
+    start = client(tmp_path, monkeypatch, keep, NscConfig, THREE, extra=[Slow([0.2, 0.1, 0])])
     async with start as (_, _, _, logs):
         await until(lambda: told(logs, "ready"))
         assert [line["connection"] for line in told(logs, "wire up")] == ["client-0", "client-1", "client-2"]
@@ -121,7 +122,7 @@ async def test_wires_get_their_addresses_in_their_order_and_not_by_chance(tmp_pa
 async def test_a_wire_that_cannot_be_had_holds_up_no_other(tmp_path, monkeypatch):
     """Only the client's `ready` waits for it; it comes when the service does."""
     services = "kernel://icmp/nsm-1,kernel://missing/nsm-2,kernel://icmp/nsm-3"
-    async with client(tmp_path, monkeypatch, _keep, NscConfig, services) as (mesh, _, _, logs):
+    async with client(tmp_path, monkeypatch, keep, NscConfig, services) as (mesh, _, _, logs):
         await until(lambda: len(told(logs, "wire up")) == 2)
         assert {line["service"] for line in told(logs, "no wire yet")} <= {"missing"}
         assert told(logs, "ready") == []
@@ -139,7 +140,7 @@ async def test_a_client_whose_tokens_are_of_the_past_says_that_it_is_denied(tmp_
         async with mesh_of(tmp_path, monkeypatch) as mesh:
             mesh.identities["client"].token_lifetime = -60.0
             runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
-            running = asyncio.ensure_future(_keep(configuration(mesh, NscConfig, "kernel://icmp"), runtime))
+            running = asyncio.ensure_future(keep(configuration(mesh, NscConfig, "kernel://icmp"), runtime))
             await until(lambda: told(logs, "no wire yet"))
             runtime.stopping.set()
             await asyncio.wait_for(running, 8)
@@ -153,7 +154,7 @@ async def test_a_file_says_that_all_wires_are_up_while_they_are(tmp_path, monkey
     file.parent.mkdir()
     file.touch()
     start = client(
-        tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp/nsm-1,kernel://missing/nsm-2", NSM_READY_FILE=str(file)
+        tmp_path, monkeypatch, keep, NscConfig, "kernel://icmp/nsm-1,kernel://missing/nsm-2", NSM_READY_FILE=str(file)
     )
     async with start as (mesh, runtime, running, logs):
         await until(lambda: told(logs, "wire up") and told(logs, "no wire yet"))
@@ -175,7 +176,7 @@ async def test_the_file_is_away_while_a_wire_is_whose_endpoint_comes_back_under_
     """As the next pod of a Deployment does, whose name is the endpoint's."""
     monkeypatch.setattr(refresh, "GRACE", 0.1)
     file = tmp_path / "has-wires"
-    async with client(tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp/nsm-1", NSM_READY_FILE=str(file)) as (
+    async with client(tmp_path, monkeypatch, keep, NscConfig, "kernel://icmp/nsm-1", NSM_READY_FILE=str(file)) as (
         mesh,
         runtime,
         _,
@@ -195,7 +196,7 @@ async def test_the_file_is_away_while_a_wire_is_whose_endpoint_comes_back_under_
 
 
 async def test_a_ready_file_in_no_folder_is_one_line_and_the_client_ends(tmp_path, monkeypatch):
-    start = client(tmp_path, monkeypatch, _keep, NscConfig, "kernel://icmp", NSM_READY_FILE=str(tmp_path / "no/file"))
+    start = client(tmp_path, monkeypatch, keep, NscConfig, "kernel://icmp", NSM_READY_FILE=str(tmp_path / "no/file"))
     async with start as (_, _, running, _):
         with pytest.raises(InvalidRequest, match="NSM_READY_FILE='.*/no/file' cannot be written: No such file"):
             await asyncio.wait_for(running, 8)
@@ -203,7 +204,7 @@ async def test_a_ready_file_in_no_folder_is_one_line_and_the_client_ends(tmp_pat
 
 async def test_a_client_that_is_stopped_before_all_wires_are_there_closes_those_that_are(tmp_path, monkeypatch):
     services = "kernel://icmp/nsm-1,kernel://missing/nsm-2"
-    async with client(tmp_path, monkeypatch, _keep, NscConfig, services) as (mesh, runtime, running, logs):
+    async with client(tmp_path, monkeypatch, keep, NscConfig, services) as (mesh, runtime, running, logs):
         await until(lambda: told(logs, "wire up") and told(logs, "no wire yet"))
         runtime.stopping.set()
         await asyncio.wait_for(running, 8)
@@ -212,7 +213,7 @@ async def test_a_client_that_is_stopped_before_all_wires_are_there_closes_those_
 
 
 async def test_a_client_that_asks_once_ends_when_all_wires_are_there_and_leaves_them(tmp_path, monkeypatch):
-    start = client(tmp_path, monkeypatch, _connect_once, NscInitConfig, THREE, extra=[AllAtOnce(3)])
+    start = client(tmp_path, monkeypatch, connect_once, NscInitConfig, THREE, extra=[AllAtOnce(3)])
     async with start as (mesh, _, running, _):
         await asyncio.wait_for(running, 8)
         assert mesh.left()[1] == 3
@@ -220,11 +221,49 @@ async def test_a_client_that_asks_once_ends_when_all_wires_are_there_and_leaves_
 
 async def test_a_client_that_asks_once_and_is_stopped_too_early_says_so(tmp_path, monkeypatch):
     services = "kernel://icmp/nsm-1,kernel://missing/nsm-2"
-    async with client(tmp_path, monkeypatch, _connect_once, NscInitConfig, services) as (_, runtime, running, logs):
+    async with client(tmp_path, monkeypatch, connect_once, NscInitConfig, services) as (_, runtime, running, logs):
         await until(lambda: told(logs, "wire up"))
         runtime.stopping.set()
         with pytest.raises(InvalidRequest, match="stopped before all wires were there"):
             await asyncio.wait_for(running, 8)
+
+
+async def test_a_client_follows_its_file_of_services(tmp_path, monkeypatch):
+    """What is added appears, what is removed goes, the rest is untouched; the ready file is there while all are."""
+    monkeypatch.setattr("nsm.services.nsc.services.LOOK", 0.01)
+    file, ready = tmp_path / "services", tmp_path / "ready"
+    file.write_text("kernel://icmp/nsm-1\nkernel://icmp/nsm-2  # the second\n")
+    more = {"NSM_NETWORK_SERVICES_FILE": str(file), "NSM_READY_FILE": str(ready)}
+    async with client(tmp_path, monkeypatch, keep, NscConfig, "kernel://icmp/before", **more) as (
+        mesh,
+        _,
+        running,
+        logs,
+    ):
+        await until(lambda: told(logs, "ready"))
+        untouched = next(wire for wire in mesh.kernel.wires.values() if "nsm-2" in str(wire.wire))
+        file.write_text("kernel://icmp/nsm-2\nkernel://missing/nsm-3\nkernel://icmp/nsm-4\n")
+        await until(lambda: told(logs, "wire closed") and len(told(logs, "wire up")) == 3 and not ready.exists())
+        assert {line["connection"]: line["interface"] for line in told(logs, "wire up")} == {
+            "client-0": "nsm-1",
+            "client-1": "nsm-2",
+            "client-2": "nsm-4",
+        }
+        assert told(logs, "wire closed")[0]["connection"] == "client-0"
+        assert untouched in mesh.kernel.wires.values()
+        file.write_text("kernel://icmp/nsm-2\nkernel://icmp/nsm-4?\n")
+        await until(lambda: told(logs, "the file of services cannot be used; wires stay as they are"))
+        assert len(mesh.kernel.wires) == 2
+        file.write_text("kernel://icmp/nsm-2,kernel://icmp/nsm-4")
+        await until(ready.exists)
+        assert [
+            (line["added"], line["removed"], line["kept"]) for line in told(logs, "the list of services has changed")
+        ] == [
+            (2, 1, 1),
+            (0, 1, 2),
+        ]
+        assert untouched in mesh.kernel.wires.values()
+        assert not running.done()
 
 
 @pytest.mark.parametrize(
@@ -246,12 +285,12 @@ async def test_a_client_that_comes_back_keeps_its_wire_if_it_asks_for_the_same_a
         both = services_client(mesh.url("nsmgr"), mesh.pools["nse"])
         await both.register(RegistryCall(NetworkService(name="other", payload="IP")))
         runtime = Runtime(mesh.identities["client"], mesh.pools["client"], asyncio.Event())
-        await _connect_once(configuration(mesh, NscInitConfig, "kernel://icmp/nsm-1"), runtime)
+        await connect_once(configuration(mesh, NscInitConfig, "kernel://icmp/nsm-1"), runtime)
         (before,) = mesh.kernel.wires.values()
         if "other" in services:
             await mesh.register("nse", "other", {})
         with capture_logs() as logs:
-            await _connect_once(configuration(mesh, NscInitConfig, services, **more), runtime)
+            await connect_once(configuration(mesh, NscInitConfig, services, **more), runtime)
         (after,) = mesh.kernel.wires.values()
         assert (after is before) == same
         (up,) = told(logs, "wire up")

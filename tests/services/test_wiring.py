@@ -10,7 +10,8 @@ from nsm.chains.core import Begin, Call, Chain
 from nsm.chains.elements.policy_routing import PolicyRouting
 from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.serving.provided import endpoint_record
-from nsm.services.nsc.main import NscConfig, NscInitConfig, _request
+from nsm.services.nsc.config import NscConfig, NscInitConfig
+from nsm.services.nsc.wires import request_for
 from nsm.services.nse.main import NseConfig, icmp_responder
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig, vlan_server
 
@@ -63,10 +64,10 @@ async def test_a_wire_has_the_client_s_labels_and_those_of_its_url_win(kind):
         kind,
         {"NSM_LABELS": "app:web,tier:front", "NSM_NETWORK_SERVICES": "kernel://a/nsm-1?app=db,kernel://b?color=red"},
     ).config
-    one, two = (_request(config, wish, "c", None) for wish in config.network_services)
+    one, two = (request_for(wish, "c", config.labels) for wish in config.network_services)
     assert one.connection.labels == {"app": "db", "tier": "front"}
     assert two.connection.labels == {"app": "web", "tier": "front", "color": "red"}
-    assert one.request.mechanism_preferences[0].parameters == {INTERFACE_NAME: "nsm-1"}
+    assert one.mechanism_preferences[0].parameters == {INTERFACE_NAME: "nsm-1"}
 
 
 def test_awareness_groups_name_wires():

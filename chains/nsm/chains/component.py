@@ -46,6 +46,17 @@ class Runtime:
         """Do what may take for ever, such as waiting for another component; ends the process if it is to stop."""
         return await unless_set(self.stopping, work)
 
+    async def ends(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether `work` comes to its end before the component is asked to stop, which cancels it."""
+        tasks = asyncio.ensure_future(work), asyncio.ensure_future(self.stopping.wait())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].done() and tasks[0].result() is None
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
 
 def run(
     name: str,

@@ -30,7 +30,7 @@ from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.registry.memory import Memory
 from nsm.chains.registry.refresh import RegistryRefresh
-from nsm.chains.registry.retry import Retry
+from nsm.chains.registry.retry import RegistryRetry
 from nsm.chains.registry.set_payload import SetPayload
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.testing.identity import identity_of
@@ -413,7 +413,7 @@ async def test_an_endpoint_with_short_tokens_stays_registered_at_a_manager_that_
 ):
     """A first call knows nothing of lifetimes: where they are shorter than its deadline it is out, and in again at once."""
     manager = Impatient(lifetime)
-    chain = RegistryChain([RegistryBegin(), Retry(), RegistryRefresh(), manager])
+    chain = RegistryChain([RegistryBegin(), RegistryRetry(), RegistryRefresh(), manager])
     await chain.register(RegistryCall(nse("a")))
     await asyncio.sleep(20 * lifetime)
     assert len(manager.taken_out) <= lost
@@ -440,7 +440,7 @@ async def test_a_registration_is_made_anew_when_the_registry_comes_back():
 
 async def test_a_call_is_tried_again_until_its_deadline_and_not_if_that_cannot_help():
     probe = Probe(*[Unavailable("down")] * 3)
-    chain = RegistryChain([RegistryBegin(), Retry(), probe])
+    chain = RegistryChain([RegistryBegin(), RegistryRetry(), probe])
     await chain.register(RegistryCall(nse("a")))
     assert len(probe.registered) == 4
     probe.failures = [Unavailable("down")] * 1000
@@ -472,7 +472,7 @@ async def test_a_last_try_that_the_deadline_cuts_short_tells_why_the_ones_before
             raise TimedOut("the manager did not answer in time")
 
     down = Down()
-    chain = RegistryChain([RegistryBegin(), Retry(), down])
+    chain = RegistryChain([RegistryBegin(), RegistryRetry(), down])
     call = RegistryCall(nse("a"), deadline=asyncio.get_running_loop().time() + 0.35)
     with pytest.raises(Unavailable, match="cannot reach the registry"):
         if method == "find":
@@ -503,7 +503,7 @@ async def test_an_endpoint_whose_first_registration_failed_sends_its_socket_agai
                 raise Unavailable("not there yet")
             return call.record
 
-    chain = RegistryChain([Retry(), SendUrl(), Manager()])
+    chain = RegistryChain([RegistryRetry(), SendUrl(), Manager()])
     for _ in range(2):
         assert (await chain.register(RegistryCall(nse(url=url)))).url == url
     assert tries == [("inode:", [f"{tmp_path}/s.sock"])] * 3

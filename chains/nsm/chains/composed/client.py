@@ -18,6 +18,7 @@ def client(
     elements: Sequence[Element],
     end: Handler,
     *,
+    first: Sequence[Element] = (),
     url: str | None = None,
     refresh: bool = False,
     heal: Element | None = None,
@@ -27,12 +28,14 @@ def client(
 ) -> Chain:
     """A client called `name` whose own part is `elements`; `end` sends what comes out: a `RemoteNetworkService`.
 
-    Behind a server's chain of the same name it shares that one's path segment and `Begin`. `url` is whom to ask if
-    nobody before chose; `refresh` is for those that ask on their own behalf; `heal` is what restores a connection
-    that broke. No answer may hold more than `limits`.
+    Behind a server's chain of the same name it shares that one's path segment and `Begin`. `first` sees calls before
+    they have a path: it may repeat them, or continue what an earlier process had. `url` is whom to ask if nobody before
+    chose; `refresh` is for those that ask on their own behalf; `heal` is what restores a connection that broke. No
+    answer may hold more than `limits`.
     """
     return Chain(
         [
+            *first,
             UpdatePath(name, asks=True),
             Begin(merge=merge_with_returned) if begin is None else begin,
             *([Refresh()] if refresh else []),

@@ -14,7 +14,7 @@ from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.heal import Heal
 from nsm.chains.registry.refresh import RegistryRefresh
-from nsm.chains.registry.retry import TRY_TIMEOUT, Retry
+from nsm.chains.registry.retry import TRY_TIMEOUT, RegistryRetry
 from nsm.chains.transport import Pool, RemoteRegistry
 
 _LOOK_TIMEOUT = 2.0
@@ -28,7 +28,7 @@ def services_client(
     return RegistryChain(
         [
             RegistryBegin(),
-            Retry(timeout=timeout),
+            RegistryRetry(timeout=timeout),
             RegistryAuthorizeClient(policies),
             Heal(SERVICES),
             RegistryClientUrl(url),
@@ -52,7 +52,7 @@ def endpoints_client(
     return RegistryChain(
         [
             RegistryBegin(),
-            Retry(timeout=timeout),
+            RegistryRetry(timeout=timeout),
             Heal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
             RegistryRefresh(),
             RegistryAuthorizeClient(policies),

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Handler
 
+LABELS = ("nodeName", "podName", "clusterName")
+"""The node, the pod and the cluster that a client runs in."""
+
 
 class ClientInfo(Element):
     """Add the labels (`nodeName`, `podName`, `clusterName`) that the connection does not have yet."""

@@ -32,7 +32,7 @@ _FINAL = (InvalidRequest, Refused, Unsupported)
 """Asking again does not help."""
 
 
-class Retry(RegistryElement[R]):
+class RegistryRetry(RegistryElement[R]):
     """Try again after a failure, with growing pauses, each try at most `timeout` seconds, until the deadline."""
 
     def __init__(self, *, timeout: float = TRY_TIMEOUT) -> None:

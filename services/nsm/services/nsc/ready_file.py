@@ -66,6 +66,13 @@ class ReadyFile:
             self._missing[what] = why
             self._show()
 
+    def tell(self, what: str, why: str) -> None:
+        """`what` is away for the reason that is given, or there if none is."""
+        if why:
+            self.lacks(what, why)
+        else:
+            self.has(what)
+
     def still_lacks(self, what: str, why: str) -> None:
         """If `what` is away that is why now."""
         if what in self._missing:

@@ -1,0 +1,147 @@
+"""A client that starts again takes over the connections of its earlier process, and their addresses with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from nsm.apis import codec
+from nsm.apis.connection import (
+    Connection,
+    ConnectionEvent,
+    ConnectionEventType,
+    MonitorScopeSelector,
+    PathSegment,
+    State,
+)
+from nsm.apis.mechanisms import INTERFACE_NAME
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import (
+    DEFAULT_LIMITS,
+    DEFAULT_TIMEOUT,
+    Call,
+    Element,
+    Handler,
+    InvalidRequest,
+    Limits,
+    MeshError,
+    TimedOut,
+    Unavailable,
+    reselect_everything,
+)
+from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
+
+from .client_info import LABELS
+from .liveness import Liveness
+from .retry import attempt_of
+
+Events = Callable[[MonitorScopeSelector], AsyncIterator[ConnectionEvent]]
+"""The monitor of the peer that is asked."""
+
+
+class Recover(Element):
+    """Ask for what an earlier process of the client `name` had, as the peer still reports it, where it is still wanted.
+
+    It stands between `Retry` and the chain's `UpdatePath`, so each attempt goes by what the peer has then; only calls
+    without a path, which nobody has answered yet, are looked up. A connection that is down is chosen anew, unless
+    `liveness` finds that packets pass. So is one that the peer refuses to continue. A connection that was for something
+    else is closed, and replaced by what is wanted now.
+    """
+
+    def __init__(
+        self, name: str, events: Events, *, liveness: Liveness | None = None, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._name, self._events, self._liveness, self._limits = name, events, liveness, limits
+
+    async def standing(self, timeout: float) -> list[Connection]:
+        """All connections of the client, as its own segment sees them; empty if the peer reports none in time."""
+        return await self._ask(PathSegment(name=self._name), timeout)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Continue the connection of the call's id if there is one; else have it chosen anew; else ask afresh."""
+        earlier = await self._earlier(call) if call.connection.path is None else None
+        if earlier is None:
+            return await rest.request(call)
+        remaining = call.remaining()
+        timeout = DEFAULT_TIMEOUT if remaining is None else remaining
+        for anew in [False, True] if await self._can_go_on(call, earlier) else [True]:
+            attempt = attempt_of(call, timeout)
+            _continue(attempt.request, earlier, anew=anew)
+            try:
+                return await rest.request(attempt)
+            except MeshError as error:
+                if isinstance(error, Unavailable | TimedOut) and (anew or await self._is_alive(earlier)):
+                    raise
+                log.warning("the earlier connection cannot be continued", connection=earlier.id, error=str(error))
+        return await rest.request(attempt_of(call, timeout))
+
+    async def _earlier(self, call: Call) -> Connection | None:
+        remaining = call.remaining()
+        timeout = (DEFAULT_TIMEOUT if remaining is None else remaining) / 2
+        kinds = {mechanism.type for mechanism in call.request.mechanism_preferences}
+        for connection in await self._ask(PathSegment(id=call.connection.id), timeout):
+            if connection.id == call.connection.id and _kind(connection) in kinds:
+                return connection
+        return None
+
+    async def _can_go_on(self, call: Call, earlier: Connection) -> bool:
+        is_up = earlier.state != State.DOWN or await self._is_alive(earlier)
+        return is_up and is_same_wire(earlier, call.request)
+
+    async def _is_alive(self, connection: Connection) -> bool:
+        return self._liveness is not None and await self._liveness.is_alive(connection)
+
+    async def _ask(self, segment: PathSegment, timeout: float) -> list[Connection]:
+        try:
+            async with asyncio.timeout(timeout):
+                async for event in self._events(MonitorScopeSelector(path_segments=[segment])):
+                    if event.type == ConnectionEventType.INITIAL_STATE_TRANSFER:
+                        return [each for each in map(self._as_ours, event.connections.values()) if each is not None]
+        except (MeshError, TimeoutError) as error:
+            log.info("the manager cannot be asked yet", error=str(error))
+        return []
+
+    def _as_ours(self, connection: Connection) -> Connection | None:
+        """The peer's view of a connection, as this client sees it; None if it does not begin here or cannot be."""
+        path = connection.path
+        if path is None or path.index != 1 or path.path_segments[0].name != self._name:
+            return None
+        try:
+            check_connection(connection, self._limits)
+        except InvalidRequest as error:
+            log.info("the manager reports what no connection can be", reason=str(error))
+            return None
+        connection.id, path.index = path.path_segments[0].id, 0
+        return connection
+
+
+def _continue(request: NetworkServiceRequest, earlier: Connection, *, anew: bool) -> None:
+    """Have `request` ask for `earlier`, or for `anew` what takes its place; with its addresses if it is as wanted."""
+    wanted, is_same = request.connection or Connection(), is_same_wire(earlier, request)
+    connection = request.connection = codec.clone(earlier)
+    connection.state = State.UP
+    if anew:
+        reselect_everything(request)
+        connection.context = connection.context if is_same else None
+    connection.network_service, connection.labels = wanted.network_service, wanted.labels
+
+
+def _kind(connection: Connection) -> str:
+    return connection.mechanism.type if connection.mechanism is not None else ""
+
+
+def is_same_wire(earlier: Connection, request: NetworkServiceRequest) -> bool:
+    """Whether an earlier process asked for just what `request` does: service, labels, mechanism, interface's name."""
+    wanted, mechanism = request.connection or Connection(), earlier.mechanism
+    before = {key: value for key, value in earlier.labels.items() if key in wanted.labels or key not in LABELS}
+    return (
+        mechanism is not None
+        and earlier.network_service == wanted.network_service
+        and before == wanted.labels
+        and any(
+            preference.type == mechanism.type
+            and preference.parameters.get(INTERFACE_NAME, "") in {"", mechanism.parameters.get(INTERFACE_NAME)}
+            for preference in request.mechanism_preferences
+        )
+    )

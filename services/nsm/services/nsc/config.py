@@ -1,0 +1,96 @@
+"""The variables of `nsm nsc` and `nsm nsc-init`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nsm.apis.mechanisms import KERNEL
+from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.elements.accept_dns import AcceptedDns
+from nsm.chains.model.dns import is_server
+from nsm.chains.model.networks import Networks
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_wish
+from nsm.chains.model.values import read_number
+from nsm.chains.policy import ClientPolicies
+from nsm.services.networks import EVERYTHING, accepted
+
+_LARGEST_PORT = 65535
+
+
+def _wishes(value: str) -> tuple[NsUrl, ...]:
+    wishes = tuple(parse_wish(item) for item in items(value))
+    check_mechanisms(wishes, {KERNEL})
+    check_interfaces(wishes)
+    return wishes
+
+
+def _address(value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not is_server(host) or (number := read_number(port, _LARGEST_PORT)) is None:
+        raise ValueError("expected an address and a port such as 127.0.0.1:53 or [::1]:53")
+    return host, number
+
+
+def _accepted_dns(value: str) -> AcceptedDns:
+    return AcceptedDns.parse(items(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NscConfig(ClientPolicies):
+    """What to ask for, and whom."""
+
+    name: str = variable("nsc", text, "the name of this client's path segment; unique in the mesh")
+    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
+    request_timeout: float = variable("15s", duration, "how long one request may take")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
+    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
+    network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    network_services_file: str = variable(
+        "", text, "a file of such URLs, one or several a line, that is followed; once it can be read it counts alone"
+    )
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
+    accept_routes: Networks = variable(
+        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+    )
+    accept_dns: AcceptedDns = variable(
+        "*",
+        _accepted_dns,
+        "DNS that endpoints may tell: servers by prefixes, search domains with all below them; *: any",
+    )
+    local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
+    local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
+    ready_file: str = variable(
+        "", text, "a file that is there while the client has all its wires, and their names; empty: none"
+    )
+    liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
+    liveness_check_interval: str = not_yet("200ms", "healing")
+    liveness_check_timeout: str = not_yet("1s", "healing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NscInitConfig(ClientPolicies):
+    """What to ask for, and whom."""
+
+    name: str = variable("cmd-nsc-init", text, "the name of this client's path segment; unique in the mesh")
+    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
+    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
+    request_timeout: float = variable("15s", duration, "how long one request may take")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
+    network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
+    network_services_file: str = variable(
+        "", text, "a file of such URLs, one or several a line, that counts alone once it can be read"
+    )
+    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
+        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
+    )
+    accept_routes: Networks = variable(
+        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+    )
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the next variable's file is copied to")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")

@@ -1,0 +1,108 @@
+"""The services that a client asks for: listed once, or in a file that may change while the client runs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+from nsm.apis.mechanisms import KERNEL
+from nsm.chains.config import items
+from nsm.chains.config.watched_file import Watch
+from nsm.chains.logs import log
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_wish
+
+LOOK = 0.5
+"""Seconds between two looks at the file: each is a `stat`."""
+_COMMENT = re.compile(r"(?:^|\s)#")
+_LARGEST = 1 << 20
+
+
+class Services:
+    """What a client is to ask for: what it was `listed`, or what the file at `path` lists, as it is at any time.
+
+    A file has a URL a line, or several that commas separate, and comments behind a ``#``. As long as it cannot be used,
+    which is one warning, what was known before counts: at first what was `listed`, if that is anything; else `tell`
+    hears why there is nothing yet. A file cannot be used that is not there, cannot be read, has a line that is wrong,
+    or is empty, as files are that are being written; one with comments alone asks for no wires.
+    """
+
+    def __init__(self, listed: Sequence[NsUrl], path: str = "", tell: Callable[[str], None] = lambda _: None) -> None:
+        self._listed, self._path, self._tell = listed, path, tell
+        self._watch, self._fault = Watch(path), ""
+
+    async def lists(self) -> AsyncIterator[Sequence[NsUrl]]:
+        """What to ask for, whenever that changes; the last one where no file is followed."""
+        if not self._path:
+            if not self._listed:
+                log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
+            yield self._listed
+            return
+        wanted = self._changed()
+        if wanted is None and self._listed:
+            yield self._listed
+        elif wanted is None:
+            self._tell(f"NSM_NETWORK_SERVICES_FILE={self._path!r}: {self._fault}")
+        while True:
+            if wanted is not None:
+                self._tell("")
+                yield wanted
+            await asyncio.sleep(LOOK)
+            wanted = self._changed()
+
+    def _changed(self) -> Sequence[NsUrl] | None:
+        """What the file lists; None if it is as it was, or cannot be used."""
+        if not self._watch.has_changed():
+            return None
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                found = parse(file.read(_LARGEST + 1))
+        except FileNotFoundError:
+            fault = "there is no such file"
+        except UnicodeDecodeError:
+            fault = "it is not a text in UTF-8"
+        except OSError as error:
+            fault = error.strerror or str(error)
+        except ValueError as error:
+            fault = str(error)
+        else:
+            if self._fault:
+                log.info("the file of services can be used again", file=self._path)
+            self._fault = ""
+            return found
+        if fault != self._fault:
+            log.warning("the file of services cannot be used; wires stay as they are", file=self._path, error=fault)
+        self._fault = fault
+        return None
+
+
+def parse(text: str) -> tuple[NsUrl, ...]:
+    """The URLs that `text` has, in their order. Raises ValueError that names the line and what is wrong with it."""
+    if len(text) > _LARGEST:
+        raise ValueError(f"it has more than {_LARGEST} characters")
+    if not text.strip():
+        raise ValueError("it is empty; write a line that begins with # to have no wires")
+    found: list[NsUrl] = []
+    lines: dict[str, int] = {}
+    for number, url in _urls(text):
+        try:
+            wanted = parse_wish(url)
+            check_mechanisms([wanted], {KERNEL})
+            check_interfaces([wanted])
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if (before := lines.get(wanted.interface)) is not None:
+            raise ValueError(
+                f"line {number}: interface {wanted.interface!r} is asked for twice, first in line {before}"
+            )
+        if wanted.interface:
+            lines[wanted.interface] = number
+        found.append(wanted)
+    return tuple(found)
+
+
+def _urls(text: str) -> Iterator[tuple[int, str]]:
+    """Each URL with the number of its line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        for url in items(_COMMENT.split(line, maxsplit=1)[0]):
+            yield number, url
