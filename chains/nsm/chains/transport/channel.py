@@ -66,6 +66,7 @@ from .headers import TIMEOUT
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
+from .tls import connect_tls
 from .turns import Turns
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
@@ -302,21 +303,23 @@ class Channel(GrpclibChannel):
             async with asyncio.timeout(self._dial_timeout):
                 protocol = await self._dial()
         except (OSError, TimeoutError) as error:
-            failure = not_reached(error, self.target)
-            self._failed(failure.detail)
-            raise failure from error
+            raise self._failed(not_reached(error, self.target)) from error
         self._backoff.reset()
         self._retry_at = 0.0
         return protocol
 
-    def _failed(self, failure: str) -> None:
-        self._failures, self._failure = self._failures + 1, failure
+    def _failed(self, failure: Unavailable) -> Unavailable:
+        self._failures, self._failure = self._failures + 1, failure.detail
         if self.on_lost is not None:
             self.on_lost()
         self._retry_at = self._loop.time() + self._backoff.next()
+        return failure
 
-    def _lost(self) -> None:
-        if self.on_lost is not None:
+    def _lost(self, protocol: _Protocol) -> None:
+        """A connection is gone, and held no longer. Nobody ended it, unless it was about to be left."""
+        if self._protocol is protocol:
+            self._protocol = None
+        if self.on_lost is not None and not protocol.leaving:
             self.on_lost()
 
     def _leave(self, protocol: _Protocol) -> None:
@@ -335,6 +338,7 @@ class Channel(GrpclibChannel):
     async def _dial(self) -> H2Protocol:
         protocol = _Protocol(self, self._identity, self._lost, self._leave)
         context = self._ssl
+        assert context is not None
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
@@ -347,12 +351,8 @@ class Channel(GrpclibChannel):
             )
         else:
             host = self.address.host or "localhost"
-            transport, _ = await self._loop.create_connection(
-                lambda: protocol, host, self.address.port, ssl=context, server_hostname=host
-            )
-            keep_alive(transport.get_extra_info("socket"))
-        if protocol.refusal is not None:
-            raise protocol.refusal
+            await connect_tls(host, self.address.port, protocol, context, handshake_timeout=self._dial_timeout)
+        protocol.raise_refusal()
         return protocol
 
 
@@ -377,7 +377,7 @@ class _Protocol(Http2Protocol):
         self,
         channel: Channel,
         identity: Identity,
-        lost: Callable[[], None],
+        lost: Callable[[_Protocol], None],
         leave: Callable[[_Protocol], None],
     ) -> None:
         super().__init__(ClientHandler(), CONFIGURATION, _H2_CONFIGURATION)
@@ -403,7 +403,7 @@ class _Protocol(Http2Protocol):
         try:
             self.peer = self._identity.verify(tls)
         except MeshError as error:
-            self.refusal = error
+            self.refusal = error.with_traceback(None)  # which holds this object
         self.files = transport.get_extra_info("descriptors")
         self.inbox = self.files.inbox if self.files else None
         limits = self._limits
@@ -433,8 +433,18 @@ class _Protocol(Http2Protocol):
         self._turns.leave(self.share)
         if self._lifetime is not None:
             self._lifetime.close()
-        if not self.leaving:
-            self._lost()
+            self._lifetime = None
+        self._lost(self)
+        del self._lost, self._leave
+        self.processor.let_go()
+
+    def raise_refusal(self) -> None:
+        """Raise why the peer was not accepted, if it was not."""
+        if self.refusal is not None:
+            try:
+                raise self.refusal
+            finally:
+                self.refusal = None  # its traceback holds this object
 
     # --- as many streams as the peer takes, in the order in which they were wanted
 
@@ -505,6 +515,11 @@ class _AnswerEvents(Events):
         super().__init__(protocol.handler, protocol.connection)
         self._protocol = protocol
 
+    def let_go(self) -> None:
+        """Nothing comes any more."""
+        super().let_go()
+        del self._protocol
+
     def process_data_received(self, event: DataReceived) -> None:
         """Refuse what is longer than an answer may be: nobody takes it, so the peer could not go on either."""
         super().process_data_received(event)
@@ -567,7 +582,7 @@ class _Exchange:
     ) -> None:
         self._channel.calls -= 1
         if self.stream.id is None:
-            return
+            return  # it was not begun
         if self.stream.is_open and self.stream.closable:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
@@ -575,6 +590,7 @@ class _Exchange:
         self._protocol.h2.forget(self.stream.id)
         self._protocol.next_in_line()
         self._protocol.close_if_left()
+        del self.stream.ended  # it holds the error, the traceback of which holds the stream
 
 
 def _decoded(kind: type[M], data: bytes) -> M:
@@ -597,15 +613,6 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     code = int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 2
     message = decode_grpc_message(cut(last.get("grpc-message", ""), _LONGEST_STATUS))
     raise from_status(code, message, peer.spiffe_id)
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Let TCP notice a peer that is gone: after about 20 seconds of silence, or of data not acknowledged."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)
 
 
 class Pool:

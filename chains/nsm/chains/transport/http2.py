@@ -311,6 +311,10 @@ class Events(EventsProcessor):
         for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
             self.processors[event] = _pass_over  # what grpclib knows nothing of (RFC 9113 5.5, 8.1)
 
+    def let_go(self) -> None:
+        """Hold nothing of the connection's other parts, which hold this: nothing comes any more."""
+        self.handler = _NOBODY
+
     def process_stream_ended(self, event: StreamEnded) -> None:
         """Drop the stream if we have ended it too."""
         super().process_stream_ended(event)
@@ -322,6 +326,24 @@ class Events(EventsProcessor):
         self.connection._connection.forget(event.stream_id)  # type: ignore[attr-defined]
 
 
+class _Nobody(AbstractHandler):
+    """Handles no calls, since there are none."""
+
+    connection_lost = True
+
+    def accept(self, stream: Any, headers: Any, release_stream: Any) -> None:
+        """Nothing is accepted."""
+
+    def cancel(self, stream: Any) -> None:
+        """Nothing runs."""
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+_NOBODY = _Nobody()
+
+
 def _pass_over(_event: Event) -> None:
     """Do nothing."""
 
@@ -331,6 +353,7 @@ class Http2Protocol(H2Protocol):
 
     share: Share
     h2: Http2
+    processor: Events
 
     def begin(
         self, transport: asyncio.Transport, *, streams: int, frames: int, window: int, stream_window: int

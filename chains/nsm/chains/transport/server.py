@@ -45,7 +45,6 @@ from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
-from .channel import keep_alive
 from .credentials import Credentials, credentials_of
 from .disposal import hang_up
 from .door import PATIENCE, Door
@@ -278,7 +277,6 @@ class Server:
                     takes_descriptors=self._takes_descriptors,
                 )
             else:
-                keep_alive(sock)
                 await accept_tls(sock, protocol, self.identity.server_context(), handshake_timeout=PATIENCE)
         except (OSError, MeshError, TimeoutError) as error:
             hang_up(sock) if address.is_unix else sock.close()
@@ -290,8 +288,7 @@ class _Connection(Http2Protocol):
     """One peer's connection: who it is, and the calls on it."""
 
     def __init__(self, server: Server) -> None:
-        self.running = _Calls(server, self)
-        super().__init__(self.running, None, _H2_CONFIGURATION)  # type: ignore[arg-type]  # `begin` needs none
+        super().__init__(None, None, _H2_CONFIGURATION)  # type: ignore[arg-type]  # `begin` needs no configuration
         self._server = server
         self.peer: Peer | None = None
         self.credentials: Credentials | None = None
@@ -316,6 +313,7 @@ class _Connection(Http2Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         server, identity = self._server, self._server.identity
+        self.handler = self.running = _Calls(server, self)
         limits = server.limits
         longest = max(_longest(limits, name) for name in ("request", "record_bytes", "selector", "workload"))
         self.begin(
@@ -380,10 +378,13 @@ class _Connection(Http2Protocol):
         self._server.turns.leave(self.share)
         if self._lifetime is not None:
             self._lifetime.close()
+            self._lifetime = None
         if self._idle is not None:
             self._idle.cancel()
         if self.credentials is not None:
             self.credentials.close()
+        del self.handler, self.running
+        self.processor.let_go()
 
     def say_goodbye(self) -> None:
         """Tell a peer that waits for nothing to open no further streams here."""

@@ -1,4 +1,4 @@
-"""TLS with buffers of a size that fits what is sent, and over an accepted TCP connection."""
+"""TLS with buffers of a size that fits what is sent, over TCP connections that are made or accepted."""
 
 from __future__ import annotations
 
@@ -6,16 +6,53 @@ import asyncio
 import socket
 import ssl
 from asyncio import sslproto
-from typing import Any
+from typing import Any, cast
 
 SHUTDOWN_TIMEOUT = 2.0
 """Seconds for which a connection that ends waits for its peer."""
+_OF_ITSELF = ("_read_ready_cb", "_write_ready")
+"""Where asyncio's own transport keeps methods of itself, and with them itself, beyond its end."""
 
 
 class Tls(sslproto.SSLProtocol):
-    """asyncio's, which reads 256 KiB at once and has that much of memory for each connection."""
+    """asyncio's, which reads 256 KiB at once and has that much of memory for each connection.
+
+    When the connection is lost, nothing of it is left in a reference cycle: what it took is free at once.
+    """
 
     max_size = 32 * 1024
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: asyncio.Protocol,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        handshake_timeout: float,
+        server_hostname: str | None = None,
+    ) -> None:
+        self._shaken: asyncio.Future[None] = loop.create_future()
+        seconds: dict[str, Any] = {"ssl_handshake_timeout": handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
+        super().__init__(loop, protocol, context, self._shaken, server_side, server_hostname, **seconds)
+
+    async def shake_hands(self) -> None:
+        """Return after the handshake, or raise what it failed with; the connection is aborted then."""
+        try:
+            await self._shaken
+        except BaseException as error:
+            if (transport := self._transport) is not None:
+                cast(asyncio.Transport, transport).abort()
+            raise error.with_traceback(None)  # noqa: B904  # asyncio's frames hold the error, and it holds them
+        finally:
+            del self._shaken
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        transport = self._transport
+        super().connection_lost(exc)
+        for name in _OF_ITSELF:
+            vars(transport).pop(name, None)
 
 
 async def accept_tls(
@@ -23,12 +60,38 @@ async def accept_tls(
 ) -> None:
     """Run TLS for `protocol` over an accepted socket; returns after the handshake, or raises what it failed with."""
     loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-    seconds: dict[str, Any] = {"ssl_handshake_timeout": handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
-    tls = Tls(loop, protocol, context, waiter, server_side=True, **seconds)
-    transport, _ = await loop.connect_accepted_socket(lambda: tls, sock)
-    try:
-        await waiter
-    except BaseException:
-        transport.abort()
-        raise
+    _keep_alive(sock)
+    _, tls = await loop.connect_accepted_socket(
+        lambda: Tls(loop, protocol, context, server_side=True, handshake_timeout=handshake_timeout), sock
+    )
+    await tls.shake_hands()
+
+
+async def connect_tls(
+    host: str, port: int, protocol: asyncio.Protocol, context: ssl.SSLContext, *, handshake_timeout: float
+) -> None:
+    """Connect, and run TLS for `protocol`; returns after the handshake, or raises what it failed with."""
+    loop = asyncio.get_running_loop()
+    transport, tls = await loop.create_connection(
+        lambda: Tls(
+            loop,
+            protocol,
+            context,
+            server_side=False,
+            handshake_timeout=handshake_timeout,
+            server_hostname=host,
+        ),
+        host,
+        port,
+    )
+    _keep_alive(transport.get_extra_info("socket"))
+    await tls.shake_hands()
+
+
+def _keep_alive(sock: socket.socket) -> None:
+    """Let TCP notice a peer that is gone: after about 20 seconds of silence, or of data not acknowledged."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000)

@@ -23,7 +23,7 @@ from nsm.chains.core import Limits
 from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind, peer_uid
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
-from .tls import SHUTDOWN_TIMEOUT, Tls
+from .tls import Tls
 
 _SO_PASSRIGHTS = 83
 _PLAIN_READ = 64 * 1024
@@ -45,7 +45,7 @@ class DescriptorTransport(asyncio.Transport):
         inbox: FileInbox | None,
     ) -> None:
         self.inbox = inbox
-        super().__init__({"socket": sock, "descriptors": self})
+        super().__init__({"socket": sock})
         self._loop, self._sock, self._protocol = loop, sock, protocol
         self._outgoing: deque[int] = deque()
         self._buffer = bytearray()
@@ -53,6 +53,10 @@ class DescriptorTransport(asyncio.Transport):
         self._limits = _LOW_WATER, _HIGH_WATER
         loop.call_soon(protocol.connection_made, self)
         loop.call_soon(self.resume_reading)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """As of any transport; `descriptors` is this one itself, which does not hold itself in memory for that."""
+        return self if name == "descriptors" else super().get_extra_info(name, default)
 
     def send_file(self, path: str) -> None:
         """Queue a descriptor of the file at `path` for the next write. Raises `InvalidRequest`."""
@@ -236,6 +240,7 @@ class DescriptorTransport(asyncio.Transport):
         try:
             self._protocol.connection_lost(cast("Exception | None", error))
         finally:
+            self._protocol = _NOBODY
             hang_up(self._sock)
             if self.inbox is not None:
                 self.inbox.close()
@@ -259,25 +264,11 @@ async def start_tls(
     verified the peer.
     """
     loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-    tls = Tls(
-        loop,
-        protocol,
-        context,
-        waiter,
-        server_side=server_side,
-        server_hostname=None,
-        ssl_handshake_timeout=handshake_timeout,  # type: ignore[arg-type]  # seconds, a float is fine
-        ssl_shutdown_timeout=SHUTDOWN_TIMEOUT,
-    )
+    tls = Tls(loop, protocol, context, server_side=server_side, handshake_timeout=handshake_timeout)
     giver = Giver(sock, accepted=server_side)
     inbox = FileInbox(giver, limits, is_verified=False) if takes_descriptors else None
-    transport = DescriptorTransport(loop, sock, tls, inbox)
-    try:
-        await waiter
-    except BaseException:
-        transport.abort()
-        raise
+    DescriptorTransport(loop, sock, tls, inbox)
+    await tls.shake_hands()
 
 
 def start_plain(sock: socket.socket, protocol: asyncio.Protocol) -> None:
@@ -289,6 +280,9 @@ def refuse_descriptors(listening: socket.socket) -> None:
     """Have nobody who connects to a unix socket send descriptors there, where the kernel can see to it (Linux 6.16)."""
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+
+
+_NOBODY = asyncio.BufferedProtocol()
 
 
 class _Plain(asyncio.BufferedProtocol):
