@@ -19,6 +19,7 @@ VIRTUAL = (
     "tests/chains/elements",
     "tests/chains/registry",
     "tests/chains/testing",
+    "tests/chains/transport/test_monitors",
     "tests/services/dns/test_steps",
     "tests/services/test_services",
     "tests/services/test_wires",

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from nsm.apis import jsonform
 from nsm.apis.connection import Connection, MonitorScopeSelector, State
 from nsm.apis.mechanisms import INTERFACE_NAME, VLAN
+from nsm.chains.composed import monitors
 from nsm.chains.core import MeshError
 from nsm.chains.model.nsurl import parse_nsurl
-from nsm.chains.transport import Pool, RemoteMonitor
+from nsm.chains.transport import Pool
 
 from .model import ClientSpec
 
@@ -36,7 +36,7 @@ async def known_to(pool: Pool, target: str, index: int) -> Known:
     """What the component at `target` knows; those whose path is at `index` there begin at its clients."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
-            return await _first_event(pool, target, index)
+            return await _all_of_it(pool, target, index)
     except TimeoutError:
         return Known(fault=f"{target} does not answer")
     except MeshError as error:
@@ -77,14 +77,10 @@ def _wanted(client: str, url: str) -> dict[str, Any]:
     }
 
 
-async def _first_event(pool: Pool, target: str, index: int) -> Known:
-    """The first event of a monitor has all its connections."""
-    events, known = RemoteMonitor(pool, target).monitor(MonitorScopeSelector()), Known()
-    async with aclosing(cast(Any, events)) as stream:
-        async for event in stream:
-            for connection in event.connections.values():
-                _sort_in(known, connection, index)
-            break
+async def _all_of_it(pool: Pool, target: str, index: int) -> Known:
+    known = Known()
+    for connection in await monitors(pool).present(target, MonitorScopeSelector()):
+        _sort_in(known, connection, index)
     return known
 
 

@@ -9,6 +9,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
 from nsm.chains.elements.dial import Dial
 from nsm.chains.elements.monitor import Monitor
+from nsm.chains.transport import Monitors
 
 HERE, THERE = "unix:///proc/1/fd/7", "unix:///proc/1/fd/9"
 
@@ -55,7 +56,7 @@ def asking(target, endpoint=""):
 )
 async def test_who_was_asked_before_is_told_unless_it_was_the_same_one_and_is_gone(is_heard, endpoint, closed):
     peers, events = Peers(), Events()
-    chain = Chain([Begin(), Monitor(events), Dial(), peers])
+    chain = Chain([Begin(), Monitor(Monitors(events)), Dial(), peers])
     try:
         await chain.request(asking(HERE))
         if not is_heard:
@@ -71,7 +72,7 @@ async def test_who_was_asked_before_is_told_unless_it_was_the_same_one_and_is_go
 
 async def test_who_is_heard_again_is_told_when_somebody_else_takes_over():
     peers, events = Peers(), Events()
-    chain = Chain([Begin(), Monitor(events), Dial(), peers])
+    chain = Chain([Begin(), Monitor(Monitors(events)), Dial(), peers])
     try:
         await chain.request(asking(HERE))
         events.ended[HERE].set()

@@ -52,6 +52,7 @@ from nsm.chains.elements.timeout import Timeout
 from nsm.chains.elements.trim_path import TrimPath
 from nsm.chains.model.interface_name import generate
 from nsm.chains.testing import Fail, Record, call
+from nsm.chains.transport import Monitors
 from tests.chains.elements.records import SERVICE, nse, registry_of
 
 EXPIRY = 600
@@ -544,13 +545,19 @@ class GoesOn(Element):
 async def test_events_from_further_on_are_passed_on_as_our_own():
     """One stream serves all connections that went there; when it breaks they are down."""
     downstream = Downstream()
-    monitor = Monitor(downstream)
+    monitor = Monitor(Monitors(downstream))
     chain = Chain([Begin(), monitor, GoesOn()])
+
+    def our_path(own_id, *behind, index=1):
+        ours = path("client", own_id, *behind, index=index)
+        ours.path_segments[1].name = "me"
+        return ours
+
     for name in ("x", "y"):
-        await chain.request(call(f"id-{name}", path=path("client", name, index=1)))
+        await chain.request(call(f"id-{name}", path=our_path(name)))
     await asyncio.sleep(1)
-    assert downstream.opened == [("tcp://next:1", "x")]
-    theirs = Connection(id="id-next", state=State.DOWN, path=path("client", "x", "next", index=2))
+    assert downstream.opened == [("tcp://next:1", "me")]
+    theirs = Connection(id="id-next", state=State.DOWN, path=our_path("x", "next", index=2))
     events = monitor.monitor(MonitorScopeSelector())
     await anext(events)
     await downstream.queue.put(ConnectionEvent(type=ConnectionEventType.UPDATE, connections={"id-next": theirs}))
@@ -558,10 +565,10 @@ async def test_events_from_further_on_are_passed_on_as_our_own():
     assert event.type == ConnectionEventType.UPDATE
     own = event.connections["id-x"]
     assert (own.id, own.path.index, own.state) == ("id-x", 1, State.DOWN)
-    assert [s.name for s in own.path.path_segments] == ["client", "x", "next"]
+    assert [s.name for s in own.path.path_segments] == ["client", "me", "next"]
     await downstream.queue.put(None)
     assert (await anext(events)).connections["id-y"].state == State.DOWN
-    await chain.request(call("id-y", path=path("client", "y", index=1)))
+    await chain.request(call("id-y", path=our_path("y")))
     await asyncio.sleep(1)
     assert len(downstream.opened) == 2
     await events.aclose()
@@ -570,7 +577,7 @@ async def test_events_from_further_on_are_passed_on_as_our_own():
 
 async def test_a_refresh_that_fails_is_told_as_down():
     downstream, fail = Downstream(), Fail()
-    monitor = Monitor(downstream)
+    monitor = Monitor(Monitors(downstream))
     chain = Chain([Begin(), monitor, GoesOn(), fail])
     await chain.request(call("a", path=path("client", "me", index=1)))
     fail.errors = [Unavailable("no")]

@@ -1,7 +1,7 @@
 """Whole chains, as the services of the mesh and endpoints of your own are made of them."""
 
 from .client import client
-from .endpoint import Endpoint, endpoint
+from .endpoint import Endpoint, endpoint, monitors
 from .nsmgr import Nsmgr, nsmgr
 from .registry import Registry, RegistrySettings, memory_registry, stored_registry
 from .registry_client import endpoints_client, learned_intermediaries, services_client
@@ -16,6 +16,7 @@ __all__ = [
     "endpoints_client",
     "learned_intermediaries",
     "memory_registry",
+    "monitors",
     "nsmgr",
     "services_client",
     "stored_registry",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, RegistryChain
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.limit_connections import LimitConnections
-from nsm.chains.elements.monitor import Monitor, RemoteEvents
+from nsm.chains.elements.monitor import Monitor
 from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
@@ -22,7 +23,7 @@ from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Identity
 from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.policy import NO_TRUST, SERVER_MASKS, Trust
-from nsm.chains.transport import Methods, Pool, RemoteMonitor, monitor, network_service
+from nsm.chains.transport import Methods, Monitors, Pool, RemoteMonitor, monitor, network_service
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def endpoint(
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
-    events = Monitor(_remote_events(pool, trust) if pool is not None else None, trust, limits)
+    events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
         [
             CheckRequest(limits),  # first: nobody works with what cannot be
@@ -92,5 +93,14 @@ def endpoint(
     return Endpoint(chain, begin, events, asked)
 
 
-def _remote_events(pool: Pool, trust: Trust) -> RemoteEvents:
-    return lambda target, selector: RemoteMonitor(pool, target, trust.matches, knows_answers=True).monitor(selector)
+def monitors(pool: Pool, trust: Trust | None = None) -> Monitors:
+    """The monitor streams of a component that reaches others by `pool`.
+
+    `trust` says who may report of many connections at once; without it, whoever is asked may.
+    """
+    trusts = trust.matches if trust is not None else None
+
+    def events(target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
+        return RemoteMonitor(pool, target, trusts, knows_answers=True, in_parts=True).monitor(selector)
+
+    return Monitors(events)

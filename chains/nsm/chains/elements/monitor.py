@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -13,7 +13,6 @@ from nsm.apis.connection import (
     ConnectionEvent,
     ConnectionEventType,
     MonitorScopeSelector,
-    PathSegment,
     State,
 )
 from nsm.apis.mechanisms import INODE_URL
@@ -25,45 +24,38 @@ from nsm.chains.core import (
     InvalidRequest,
     Key,
     Limits,
-    MeshError,
     Peer,
     Store,
-    Tasks,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NO_TRUST, Trust, claims_of
+from nsm.chains.transport import Monitors, Subscription
 
 from .idle import close_now
 
-
-class RemoteEvents(Protocol):
-    """Opens the monitor of the component at a target."""
-
-    def __call__(self, target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
-        """Its events for `selector`."""
-        ...
-
-
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
-_MOST_SERVICES, _MOST_SEGMENTS = 64, 16
-"""Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
-_A_WHILE = 5.0
-"""Seconds that somebody has to be heard to be listened to again: who ends each stream at once gets no others."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
+REPORTER: Key[Reporter] = Key("reporter of states")
+"""What an element of a server has a state of the connection reported by."""
+_MOST_SERVICES, _MOST_SEGMENTS = 64, 16
+"""Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
+_PART = 3 / 4
+"""How much of the longest message that anybody takes (`Limits.request`) a part of the first state fills."""
 
 
 class Monitor(Element):
     """Serve the events of this component's connections, and relay those from further on.
 
     A listener gets the connections that its selector means as INITIAL_STATE_TRANSFER, also if there are none, then
-    UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. If the
-    connection went on to another component, that one is listened to in turn, and what it says of path, context and
-    state is passed on as an UPDATE of our own connection; if it cannot be heard any more the state is DOWN. What no
-    connection can be, by `limits`, is not passed on.
+    UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. More than one
+    message takes comes in parts, the rest of them as UPDATE; to whoever asks for parts as INITIAL_STATE_TRANSFER, and
+    an empty one at the end. If the connection went on to another component, that one is listened to in turn, and what
+    it says of path, context and state is passed on as an UPDATE of our own connection; if it cannot be heard any more
+    the state is DOWN. What no connection can be, by `limits`, is not passed on.
 
     A peer hears of the connections whose path it is on, as far as that is verified: who called and who answered, and
     who is further away if those may vouch for others by `trust`. So nobody has another one hear of what is not its own.
@@ -75,15 +67,14 @@ class Monitor(Element):
     """
 
     def __init__(
-        self, remote: RemoteEvents | None = None, trust: Trust = NO_TRUST, limits: Limits = DEFAULT_LIMITS
+        self, monitors: Monitors | None = None, trust: Trust = NO_TRUST, limits: Limits = DEFAULT_LIMITS
     ) -> None:
-        self._remote, self._trust, self._limits = remote, trust, limits
+        self._monitors, self._trust, self._limits = monitors, trust, limits
         self._connections: dict[str, Connection] = {}
+        self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
-        self._relays = Tasks("relays of events")
-        self._downstream: dict[str, dict[str, Store]] = {}
-        self._went_to: Key[str] = Key("relayed from")
+        self._went_to: Key[Subscription] = Key("relayed from")
         self._callers: Key[frozenset[str]] = Key("who called, and those that they may vouch for")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -98,6 +89,7 @@ class Monitor(Element):
         connection.state = State.UP  # a request to reselect is not any more what it was
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
+            call.live.put(REPORTER, self)
         self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
@@ -113,29 +105,69 @@ class Monitor(Element):
 
     async def aclose(self) -> None:
         """Stop listening to others."""
-        await self._relays.aclose()
+        if self._monitors is not None:
+            await self._monitors.aclose()
 
-    def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
+    def report(self, connection_id: str, state: State) -> None:
+        """Have whoever listens told of a state that is to stand until the next request; for a known connection."""
+        connection = self._connections.get(connection_id)
+        if connection is not None and connection.state != state:
+            changed = codec.clone(connection)
+            changed.state = state
+            self._update(changed)
+
+    def monitor(
+        self, selector: MonitorScopeSelector, peer: Peer | None = None, *, in_parts: bool = False
+    ) -> AsyncIterator[ConnectionEvent]:
         """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself.
 
         Raises `InvalidRequest` for a selector that names more than anybody asks for.
         """
-        return self._events(_Listener(selector, self._sight(peer)))
+        return self._events(_Listener(selector, self._sight(peer)), in_parts)
 
-    def monitor_others(self, selector: MonitorScopeSelector, peer: Peer) -> AsyncIterator[ConnectionEvent]:
+    def monitor_others(
+        self, selector: MonitorScopeSelector, peer: Peer, *, in_parts: bool = False
+    ) -> AsyncIterator[ConnectionEvent]:
         """Likewise, but for what the answers to its own calls tell `peer`: those that it makes by a selected name."""
-        return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id))
+        return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id), in_parts)
 
-    async def _events(self, listener: _Listener) -> AsyncIterator[ConnectionEvent]:
+    async def _events(self, listener: _Listener, in_parts: bool) -> AsyncIterator[ConnectionEvent]:
         self._listeners.add(listener)
         try:
-            present = {key: shown for key, c in self._connections.items() if (shown := listener.shown(c)) is not None}
-            yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER, connections=present)
+            kind = ConnectionEventType.INITIAL_STATE_TRANSFER
+            for part in self._first_state(listener):
+                yield ConnectionEvent(type=kind, connections=part)
+                kind = kind if in_parts else ConnectionEventType.UPDATE
+            if in_parts:
+                yield ConnectionEvent(type=kind)
             while True:
-                for event in await listener.next():
-                    yield event
+                yield await listener.next()
         finally:
             self._listeners.discard(listener)
+
+    def _first_state(self, listener: _Listener) -> Iterable[dict[str, Connection]]:
+        """What `listener` is shown, each connection as it is when its part is sent; one part at least."""
+        part: dict[str, Connection] = {}
+        size, most, parts = 0, int(_PART * self._limits.request), 0
+        for connection_id in [*self._connections]:
+            if (connection := self._connections.get(connection_id)) is None:
+                continue
+            if (shown := listener.shown(connection)) is None:
+                continue
+            if part and size + self._size(connection) > most:
+                yield part
+                part, size, parts = {}, 0, parts + 1
+            part[connection_id] = shown
+            size += self._size(connection)
+            listener.forget(connection)
+        if part or not parts:
+            yield part
+
+    def _size(self, connection: Connection) -> int:
+        """Its bytes in an event."""
+        if connection.id not in self._sizes:
+            self._sizes[connection.id] = len(codec.encode(connection)) + len(connection.id) + 16
+        return self._sizes[connection.id]
 
     def _sight(self, peer: Peer | None) -> Sight:
         """What `peer` sees of a connection."""
@@ -169,12 +201,14 @@ class Monitor(Element):
 
     def _update(self, connection: Connection, caller: _Caller | None = None) -> None:
         kept = self._connections[connection.id] = _without_tokens(connection)
+        self._sizes.pop(connection.id, None)
         self._tell(ConnectionEventType.UPDATE, kept, caller)
 
     def _delete(self, store: Store, caller: _Caller | None = None) -> None:
-        if (target := store.pop(self._went_to)) is not None:
-            self._downstream.get(target, {}).pop(store.connection_id, None)
+        if (subscription := store.pop(self._went_to)) is not None:
+            subscription.end()
         connection = self._connections.pop(store.connection_id, None)
+        self._sizes.pop(store.connection_id, None)
         if connection is not None:
             self._tell(ConnectionEventType.DELETE, connection, caller)
         self._on_path.pop(store.connection_id, None)
@@ -187,63 +221,29 @@ class Monitor(Element):
                 listener.hear(kind, connection)
 
     def _set_down(self, connection_id: str) -> None:
-        connection = self._connections.get(connection_id)
-        if connection is not None and connection.state != State.DOWN:
-            changed = codec.clone(connection)
-            changed.state = State.DOWN
-            self._update(changed)
+        self.report(connection_id, State.DOWN)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
-        """Listen to the component that the connection went on to: once, however many connections went there."""
-        target, former = store.get(DOWNSTREAM), store.pop(self._went_to)
-        if former is not None and former != target:
-            self._downstream.get(former, {}).pop(connection.id, None)
-        if self._remote is None or target is None:
+        """Listen to the component that the connection went on to."""
+        target, former = store.get(DOWNSTREAM), store.get(self._went_to)
+        if former is not None and former.is_live and former.target == target:
             return
-        store.put(self._went_to, target)
-        store.pop(UNHEARD)
-        if target not in self._downstream:
-            self._downstream[target] = {}
-            work = self._relay(self._remote, target, _segment(connection).name)
-            self._relays.spawn(work, name=f"relay of {target}")
-        self._downstream[target][connection.id] = store
+        if former is not None:
+            former.end()
+            store.pop(self._went_to)
+        if self._monitors is not None and target is not None:
+            store.pop(UNHEARD)
+            store.put(self._went_to, self._monitors.listen(target, connection, _Relay(self, store, target)))
 
-    async def _relay(self, remote: RemoteEvents, target: str, own_name: str) -> None:
-        """Pass on what the component at `target` tells of connections with our segment, until it is heard no more.
+    def lost(self, store: Store, target: str) -> None:
+        """What the connection went on to is heard no more."""
+        store.put(UNHEARD, target)
+        self._set_down(store.connection_id)
+        close_now(store)
 
-        A connection to it ends with the SVIDs that it was made with. One that was heard for a while is listened to
-        again: what it has is as before, and what it does not have, since it is another process, is down.
-        """
-        clock, is_again = asyncio.get_running_loop().time, False
-        selector = MonitorScopeSelector(path_segments=[PathSegment(name=own_name)])
-        while True:
-            former, heard_since = set(self._downstream[target]) if is_again else set[str](), None
-            try:
-                async for event in remote(target, selector):
-                    if heard_since is None:
-                        heard_since = clock()
-                        self._is_unheard(target, former - _segment_ids(event))
-                    for connection in event.connections.values():
-                        self._relay_event(target, event.type, connection)
-                reason = "it has no more to tell"
-            except MeshError as error:
-                reason = str(error)
-            if heard_since is None or clock() - heard_since < _A_WHILE or not self._downstream[target]:
-                break
-            is_again = True
-        log.info("a peer is not heard any more", target=target, reason=reason)
-        self._is_unheard(target, set(self._downstream[target]))
-        del self._downstream[target]
-
-    def _is_unheard(self, target: str, connection_ids: set[str]) -> None:
-        for connection_id in connection_ids:
-            if (store := self._downstream[target].pop(connection_id, None)) is not None:
-                store.put(UNHEARD, target)
-                self._set_down(connection_id)
-                close_now(store)
-
-    def _relay_event(self, target: str, kind: ConnectionEventType, theirs: Connection) -> None:
-        known = self._concerned(target, theirs)
+    def relay(self, store: Store, kind: ConnectionEventType, theirs: Connection) -> None:
+        """Pass on what the component that the connection went on to reports of it."""
+        known = self._connections.get(store.connection_id)
         if known is None:
             return
         if kind == ConnectionEventType.INITIAL_STATE_TRANSFER and theirs.state == known.state:
@@ -258,14 +258,29 @@ class Monitor(Element):
             changed.path.path_segments[behind:] = theirs.path.path_segments[behind:]
         self._update(changed)
 
-    def _concerned(self, target: str, theirs: Connection) -> Connection | None:
-        """Our connection that an event from further on is about: a path with several endpoints may pass here twice."""
-        for segment in theirs.path.path_segments if theirs.path is not None else ():
-            if segment.id in self._downstream.get(target, ()):
-                known = self._connections.get(segment.id)
-                if known is not None and _concerns(known, theirs):
-                    return known
-        return None
+
+class Reporter(Protocol):
+    """Reports states of connections to whoever listens."""
+
+    def report(self, connection_id: str, state: State) -> None:
+        """Have a state stand until the next request of the connection, if there is such a one."""
+        ...
+
+
+class _Relay:
+    """Listens to the component that one connection went on to."""
+
+    __slots__ = ("_monitor", "_store", "_target")
+
+    def __init__(self, monitor: Monitor, store: Store, target: str) -> None:
+        self._monitor, self._store, self._target = monitor, store, target
+
+    def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
+        self._monitor.relay(self._store, kind, theirs)
+
+    def lost(self, reason: str) -> None:
+        del reason  # the log has it
+        self._monitor.lost(self._store, self._target)
 
 
 _Caller = tuple[str, str]
@@ -277,25 +292,6 @@ def _caller(call: Call, connection: Connection) -> _Caller | None:
     if call.peer is None or path is None or not 0 < path.index <= len(path.path_segments):
         return None
     return call.peer.spiffe_id, path.path_segments[path.index - 1].name
-
-
-def _segment_ids(event: ConnectionEvent) -> set[str]:
-    """Of all connections that it is about."""
-    paths = [connection.path for connection in event.connections.values() if connection.path is not None]
-    return {segment.id for path in paths for segment in path.path_segments}
-
-
-def _segment(connection: Connection) -> PathSegment:
-    assert connection.path is not None
-    return connection.path.path_segments[connection.path.index]
-
-
-def _concerns(own: Connection, theirs: Connection) -> bool:
-    """Whether an event from further on is about our connection: our segment is in its path, and it is one behind us."""
-    if own.path is None or theirs.path is None:
-        return False
-    index, segments = own.path.index, theirs.path.path_segments
-    return len(segments) > index and segments[index].id == own.id and theirs.path.index in (index, index + 1)
 
 
 def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bool:
@@ -368,20 +364,18 @@ class _Listener:
         self._part = MonitorScopeSelector(path_segments=selector.path_segments)
         self._services, self._sight = frozenset(selector.network_services), sight
         self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
-        self._news: dict[str, tuple[ConnectionEventType, Connection]] = {}
+        self._news: dict[str, tuple[ConnectionEventType, Connection, Show]] = {}
         self._wake = asyncio.Event()
 
     def shown(self, connection: Connection) -> Connection | None:
         """The connection as this listener sees it; None if it is not meant, or not to be seen."""
-        if self._services and connection.network_service not in self._services:
-            return None
-        show = self._sight(connection)
-        return show(connection) if show is not None and selects(self._part, connection) else None
+        show = self._show(connection)
+        return None if show is None else show(connection)
 
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
-        if (shown := self.shown(connection)) is not None:
+        if (show := self._show(connection)) is not None:
             self._news.pop(connection.id, None)
-            self._news[connection.id] = kind, shown
+            self._news[connection.id] = kind, connection, show
             self._wake.set()
 
     def is_told(self, caller: _Caller) -> bool:
@@ -392,8 +386,16 @@ class _Listener:
         """What was not told yet of a connection is not true any more."""
         self._news.pop(connection.id, None)
 
-    async def next(self) -> list[ConnectionEvent]:
-        await self._wake.wait()
-        self._wake.clear()
-        news, self._news = self._news, {}
-        return [ConnectionEvent(type=kind, connections={key: c}) for key, (kind, c) in news.items()]
+    async def next(self) -> ConnectionEvent:
+        """The oldest of what is new; how that connection is by then."""
+        while not self._news:
+            self._wake.clear()
+            await self._wake.wait()
+        kind, connection, show = self._news.pop(next(iter(self._news)))
+        return ConnectionEvent(type=kind, connections={connection.id: show(connection)})
+
+    def _show(self, connection: Connection) -> Show | None:
+        if self._services and connection.network_service not in self._services:
+            return None
+        show = self._sight(connection)
+        return show if show is not None and selects(self._part, connection) else None

@@ -2,6 +2,7 @@
 
 from .channel import DIAL_TIMEOUT, Channel, Pool
 from .credentials import Credentials
+from .monitors import Listener, Monitors, RemoteEvents, Subscription
 from .rpc import (
     Health,
     MonitorHandler,
@@ -25,15 +26,19 @@ __all__ = [
     "Credentials",
     "Health",
     "Incoming",
+    "Listener",
     "Method",
     "Methods",
     "MonitorHandler",
+    "Monitors",
     "Pool",
+    "RemoteEvents",
     "RemoteMonitor",
     "RemoteNetworkService",
     "RemoteRegistry",
     "SocketAccess",
     "Streaming",
+    "Subscription",
     "Unary",
     "check_health",
     "monitor",

@@ -56,6 +56,8 @@ TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
 EVENTS, OF_OTHERS = "nsm-events", "of-others"
 """With a MonitorConnections: leave out what the answers to the caller's own calls tell it. Not known upstream."""
+FIRST_STATE, IN_PARTS = "nsm-first-state", "in-parts"
+"""With a MonitorConnections: give the first state in as many parts as it takes, and an empty one. Nor is this."""
 _PAUSE = 9.0
 """How many times as long as reading an event of somebody who is not trusted takes nothing more of him is read."""
 
@@ -92,7 +94,11 @@ def network_service(handler: Handler) -> Methods:
 
 
 class MonitorHandler(Protocol):
-    """Answers MonitorConnections. One with a `monitor_others` does so for who asks for no events of its own calls."""
+    """Answers MonitorConnections.
+
+    One with a `monitor_others` does so for whoever asks for no events of its own calls; both of them take `in_parts`
+    then, for whoever asks for the first state in parts.
+    """
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
         """The present state, then events, for as long as the caller listens."""
@@ -101,12 +107,16 @@ class MonitorHandler(Protocol):
 
 def monitor(handler: MonitorHandler) -> Methods:
     """The Monitor API, answered by `handler`."""
-    others = getattr(handler, "monitor_others", None)
+    others: Any = getattr(handler, "monitor_others", None)
 
     async def connections(selector: MonitorScopeSelector, incoming: Incoming) -> AsyncIterator[list[ConnectionEvent]]:
-        wants_others = incoming.metadata.get(EVENTS) == OF_OTHERS
-        events = others if others is not None and incoming.peer is not None and wants_others else handler.monitor
-        async for event in events(selector, incoming.peer):
+        if others is None:
+            events = handler.monitor(selector, incoming.peer)
+        else:
+            wants_others = incoming.peer is not None and incoming.metadata.get(EVENTS) == OF_OTHERS
+            answer: Any = others if wants_others else handler.monitor
+            events = answer(selector, incoming.peer, in_parts=incoming.metadata.get(FIRST_STATE) == IN_PARTS)
+        async for event in events:
             yield [event]
 
     return {MONITOR: Streaming(MonitorScopeSelector, connections, limit="selector")}
@@ -265,14 +275,22 @@ class RemoteMonitor:
 
     One that `trusts` answers for others may tell of many connections at once; of anybody else an event is as long as a
     request at most, and reading its events leaves others most of the time. Who `knows_answers` asks for no events of
-    its own calls; it may get them all the same.
+    its own calls; it may get them all the same. With `in_parts` a first state that is long may come in several events
+    of the kind, with an empty one at the end; else what does not fit into one follows as updates.
     """
 
     def __init__(
-        self, pool: Pool, target: str, trusts: Callable[[str], bool] | None = None, *, knows_answers: bool = False
+        self,
+        pool: Pool,
+        target: str,
+        trusts: Callable[[str], bool] | None = None,
+        *,
+        knows_answers: bool = False,
+        in_parts: bool = False,
     ) -> None:
         self._pool, self._target, self._trusts = pool, target, trusts
-        self._metadata = [(EVENTS, OF_OTHERS)] if knows_answers else []
+        wanted = [(EVENTS, OF_OTHERS, knows_answers), (FIRST_STATE, IN_PARTS, in_parts)]
+        self._metadata = [(name, value) for name, value, is_wanted in wanted if is_wanted]
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
         """Its present state, then its events. Raises `Unavailable` when the peer goes away."""

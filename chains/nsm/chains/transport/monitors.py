@@ -1,0 +1,432 @@
+"""What peers report of connections: one stream for each peer, whoever in this process listens.
+
+A stream is selected by the name of our own path segment, which every connection has that went to the peer by way of
+us. Upstream's default policy for monitors wants the id of a connection in the selector instead. A peer that refuses
+the name, or shows by name nothing of what went there and does so by id, gets one stream for each connection, and that
+is remembered.
+
+A stream that ends is opened again at once if it was heard for a while: channels end with the SVIDs that they were made
+with. If that fails, or a stream ends soon, whoever listens is told that the peer is lost, and listens again when a
+request went there anew. A peer that ends each stream at once is asked ever less often.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, Protocol, cast
+
+from nsm.apis.connection import (
+    Connection,
+    ConnectionEvent,
+    ConnectionEventType,
+    MonitorScopeSelector,
+    PathSegment,
+    State,
+)
+from nsm.chains.core import Backoff, MeshError, Refused, Tasks, Unsupported
+from nsm.chains.logs import log
+
+A_WHILE = 5.0
+"""Seconds after which a stream that ends is opened again at once."""
+SETTLING = 0.5
+"""Seconds without more of it after which the first state is complete, of a peer that does not mark its end."""
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds before a stream to a peer is opened whose last two ended soon, growing with each that does."""
+LINGER = 10.0
+"""Seconds that a stream by name stays after the last connection has gone: the next one needs it again."""
+PATIENCE = 3.0
+"""Seconds within which a peer that was heard has to begin when it is listened to again."""
+_MOST_REMEMBERED = 16_384
+"""Peers and connections of which it is remembered how they are asked, and when they may be asked again."""
+_INITIAL = ConnectionEventType.INITIAL_STATE_TRANSFER
+
+
+class RemoteEvents(Protocol):
+    """Opens the monitor of the component at a target."""
+
+    def __call__(self, target: str, selector: MonitorScopeSelector) -> AsyncIterator[ConnectionEvent]:
+        """Its events for `selector`."""
+        ...
+
+
+class Listener(Protocol):
+    """Whoever follows one connection."""
+
+    def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
+        """What the peer reports of it: the connection as the peer has it."""
+        ...
+
+    def lost(self, reason: str) -> None:
+        """The peer is not heard any more, or does not have the connection: nothing follows."""
+        ...
+
+
+class Subscription:
+    """One listener to one connection at one peer."""
+
+    __slots__ = ("_peer", "connection_id", "index", "is_expected", "listener", "target")
+
+    def __init__(self, peer: _Peer, connection: Connection, listener: Listener) -> None:
+        assert connection.path is not None
+        self._peer: _Peer | None = peer
+        self.target, self.connection_id, self.index = peer.target, connection.id, connection.path.index
+        self.listener, self.is_expected = listener, False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether anything may still be heard."""
+        return self._peer is not None
+
+    def end(self) -> None:
+        """Listen no more."""
+        if self._peer is not None:
+            self._peer.leave(self)
+            self._peer = None
+
+    def lose(self, reason: str) -> None:
+        """End it because the peer is lost, and tell the listener."""
+        if self._peer is not None:
+            self.end()
+            self.listener.lost(reason)
+
+
+class Monitors:
+    """The monitor streams of this process, by peer.
+
+    Events are checked before anybody hears of them: they have to be of a connection that somebody listens to, at a
+    place of its path where it can be, of a kind and with a state that are known.
+    """
+
+    def __init__(self, remote: RemoteEvents) -> None:
+        self._remote, self._streams = remote, _Streams(remote)
+
+    def __len__(self) -> int:
+        """How many streams there are, or are to be."""
+        return len(self._streams.tasks)
+
+    def listen(self, target: str, connection: Connection, listener: Listener) -> Subscription:
+        """Have `listener` hear what the component at `target` reports of `connection`, which went there.
+
+        The connection is as this component has it: its path's index points at our own segment.
+        """
+        return self._streams.of(target, _own_segment(connection).name).join(connection, listener)
+
+    async def present(self, target: str, selector: MonitorScopeSelector) -> list[Connection]:
+        """All connections that the component at `target` shows for `selector` now.
+
+        Raises what the peer answers, and `Unavailable`; it has no time limit.
+        """
+        return await _present(self._remote, target, selector)
+
+    async def aclose(self) -> None:
+        """End all streams; nobody is told."""
+        await self._streams.tasks.aclose()
+
+
+async def _present(remote: RemoteEvents, target: str, selector: MonitorScopeSelector) -> list[Connection]:
+    found: dict[str, Connection] = {}
+    is_exact = any(segment.id for segment in selector.path_segments)
+    async with aclosing(cast(Any, remote(target, selector))) as events:
+        while True:
+            try:
+                async with asyncio.timeout(SETTLING if found else None):
+                    event = await anext(events, None)
+            except TimeoutError:
+                break
+            if event is None or event.type != _INITIAL or not event.connections:
+                break
+            found |= event.connections
+            if is_exact:
+                break
+    return [*found.values()]
+
+
+class _Streams:
+    """The peers, what is remembered of them, and the tasks that hear them."""
+
+    def __init__(self, open_events: RemoteEvents) -> None:
+        self.open, self.tasks = open_events, Tasks("monitors of peers")
+        self._peers: dict[tuple[str, str], _Peer] = {}
+        self._by_id: dict[str, None] = {}
+        self._rests: dict[tuple[str, str, str], _Rest] = {}
+
+    def of(self, target: str, name: str) -> _Peer:
+        if (peer := self._peers.get((target, name))) is None:
+            peer = self._peers[target, name] = _Peer(self, target, name)
+        return peer
+
+    def forget(self, peer: _Peer) -> None:
+        if self._peers.get((peer.target, peer.name)) is peer:
+            del self._peers[peer.target, peer.name]
+
+    def start(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        return self.tasks.spawn(work, name=f"monitor of {what}")
+
+    def wants_ids(self, target: str) -> bool:
+        return target in self._by_id
+
+    def use_ids(self, target: str) -> None:
+        self._by_id[target] = None
+        _trim(self._by_id)
+        log.info("a peer is monitored by the ids of connections: it shows nothing by name", target=target)
+
+    def rest_of(self, stream: tuple[str, str, str]) -> _Rest:
+        if stream not in self._rests:
+            self._rests[stream] = _Rest()
+            _trim(self._rests)
+        return self._rests[stream]
+
+
+class _Rest:
+    """When a peer may be asked for a stream again, after how its last ones ended."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._soon, self._until = 0, 0.0
+
+    async def over(self) -> None:
+        await asyncio.sleep(max(0.0, self._until - _now()))
+
+    def was_heard(self) -> None:
+        self._soon = 0
+        self._backoff.reset()
+
+    def ended_soon(self) -> None:
+        self._soon += 1
+        if self._soon > 1:
+            self._until = _now() + self._backoff.next()
+
+
+class _Peer:
+    """What this process hears of one component: who listens, and the streams, one or one for each connection."""
+
+    def __init__(self, streams: _Streams, target: str, name: str) -> None:
+        self.streams, self.target, self.name = streams, target, name
+        self._listening: dict[str, list[Subscription]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._lingering: asyncio.TimerHandle | None = None
+        self._is_told = False
+
+    def join(self, connection: Connection, listener: Listener) -> Subscription:
+        subscription = Subscription(self, connection, listener)
+        self._listening.setdefault(connection.id, []).append(subscription)
+        self._stream_for(connection.id)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """The stream by name stays for others, and until the last one has left; one by id ends."""
+        left = self._listening.get(subscription.connection_id, [])
+        if subscription in left:
+            left.remove(subscription)
+        if not left:
+            self._listening.pop(subscription.connection_id, None)
+            self._end(subscription.connection_id)
+        if not self._listening and self._lingering is None:
+            self._lingering = asyncio.get_running_loop().call_later(LINGER, self._end_if_left)
+
+    def _end_if_left(self) -> None:
+        self._lingering = None
+        if not self._listening:
+            self.streams.forget(self)
+            self._end("")
+
+    def ended(self, key: str) -> None:
+        """A stream has ended by itself: who joins now needs a new one."""
+        self._tasks.pop(key, None)
+
+    def by_id(self) -> None:
+        """From now on one stream for each connection."""
+        self.streams.use_ids(self.target)
+        for connection_id in [*self._listening]:
+            self._stream_for(connection_id)
+        self._end("")
+
+    def try_id(self, connection_id: str) -> None:
+        """Find out whether a peer that shows nothing by name does so by id."""
+        self.streams.start(self._try_id(connection_id), f"{connection_id} at {self.target}")
+
+    async def _try_id(self, connection_id: str) -> None:
+        selector = MonitorScopeSelector(path_segments=[PathSegment(name=self.name, id=connection_id)])
+        with suppress(MeshError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                if await _present(self.streams.open, self.target, selector):
+                    self.by_id()
+
+    def subscriptions(self, connection_id: str) -> list[Subscription]:
+        """Of the connection, or all of them for an empty id."""
+        if connection_id:
+            return [*self._listening.get(connection_id, ())]
+        return [each for found in self._listening.values() for each in found]
+
+    def concerned(self, theirs: Connection) -> Iterator[Subscription]:
+        """Who is meant by an event: a path with several endpoints may pass here twice."""
+        if theirs.path is None:
+            return
+        segments, place = theirs.path.path_segments, theirs.path.index
+        for index, segment in enumerate(segments):
+            if place in (index, index + 1):
+                for each in self._listening.get(segment.id, ()):
+                    if each.index == index:
+                        yield each
+
+    def tell_once(self, what: str, **values: Any) -> None:
+        """Log what is strange of this peer, the first time."""
+        if not self._is_told:
+            self._is_told = True
+            log.warning("a monitor event is ignored", target=self.target, reason=what, **values)
+
+    def _stream_for(self, connection_id: str) -> None:
+        key = connection_id if self.streams.wants_ids(self.target) else ""
+        if key not in self._tasks:
+            selector = MonitorScopeSelector(path_segments=[PathSegment(name=self.name, id=key)])
+            what = f"{key} at {self.target}" if key else self.target
+            self._tasks[key] = self.streams.start(_Feed(self, key, selector).run(), what)
+
+    def _end(self, key: str) -> None:
+        if (task := self._tasks.pop(key, None)) is not None and task is not asyncio.current_task():
+            task.cancel()
+
+
+class _Feed:
+    """One stream to a peer, opened again as often as it ought to be: by the id of a connection, or for none by name."""
+
+    def __init__(self, peer: _Peer, connection_id: str, selector: MonitorScopeSelector) -> None:
+        self._peer, self._id, self._selector = peer, connection_id, selector
+        self._rest = peer.streams.rest_of((peer.target, peer.name, connection_id))
+        self._shown: set[str] | None = set()
+        self._settling: asyncio.TimerHandle | None = None
+        self._is_again = False
+
+    async def run(self) -> None:
+        """Hear, until the peer is lost or nobody listens any more."""
+        await self._rest.over()
+        while True:
+            heard_since, reason = await self._hear()
+            if self._is_left_to_others():
+                return
+            if heard_since is None or _now() - heard_since < A_WHILE or not self._peer.subscriptions(self._id):
+                break
+            self._rest.was_heard()
+            self._is_again = True
+        self._rest.ended_soon()
+        self._peer.ended(self._id)
+        subscriptions = self._peer.subscriptions(self._id)
+        if subscriptions:
+            count, target = len(subscriptions), self._peer.target
+            log.info("a peer is not heard any more", target=target, reason=reason, connections=count)
+        for each in subscriptions:
+            each.lose(reason)
+
+    def _is_left_to_others(self) -> bool:
+        """Whether the connections are heard by their ids now."""
+        return not self._id and self._peer.streams.wants_ids(self._peer.target)
+
+    async def _hear(self) -> tuple[float | None, str]:
+        """One stream from its beginning to its end: since when something was heard, and why it ended."""
+        heard_since: float | None = None
+        expected = self._peer.subscriptions(self._id)
+        for each in expected:
+            each.is_expected = True
+        self._shown = set()
+        try:
+            async with aclosing(cast(Any, self._peer.streams.open(self._peer.target, self._selector))) as events:
+                async with asyncio.timeout(PATIENCE if self._is_again else None):
+                    event: ConnectionEvent | None = await anext(events, None)
+                while event is not None and not self._is_left_to_others():
+                    heard_since = _now() if heard_since is None else heard_since
+                    self._take(event)
+                    event = await anext(events, None)
+            return heard_since, "it has no more to tell"
+        except TimeoutError:
+            return None, f"it does not begin to tell within {PATIENCE} s"
+        except Refused as error:
+            return await self._refused(heard_since, error)
+        except Unsupported as error:
+            return await self._not_monitored(error)
+        except MeshError as error:
+            return heard_since, str(error)
+        finally:
+            self._settle_later(None)
+
+    async def _refused(self, heard_since: float | None, error: Refused) -> tuple[float | None, str]:
+        """By name: ask by ids. By id: a peer that was started again knows of none; one that never told will not."""
+        if not self._id:
+            self._peer.by_id()
+        elif not self._is_again:
+            return await self._not_monitored(error)
+        return heard_since, str(error)
+
+    async def _not_monitored(self, error: MeshError) -> tuple[float | None, str]:
+        """It says nothing, which is no reason to take anything for lost; wait until nobody is interested."""
+        self._peer.tell_once("it cannot be monitored", error=str(error))
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    def _take(self, event: ConnectionEvent) -> None:
+        if event.type not in _KINDS:
+            self._peer.tell_once(f"its kind is unknown: {event.type}")
+            return
+        if self._shown is not None:
+            self._first_state(event)
+        for theirs in event.connections.values():
+            if _is_known(theirs):
+                for each in [*self._peer.concerned(theirs)]:
+                    each.listener.heard(event.type, theirs)
+            else:
+                self._peer.tell_once(f"its state is unknown: {theirs.state}", connection=theirs.id)
+
+    def _first_state(self, event: ConnectionEvent) -> None:
+        """Collect what is shown, until it is complete."""
+        assert self._shown is not None
+        if event.type == _INITIAL and event.connections:
+            paths = [each.path for each in event.connections.values() if each.path is not None]
+            self._shown.update(segment.id for path in paths for segment in path.path_segments)
+            if self._id:
+                self._judge()
+            else:
+                self._settle_later(SETTLING)
+        else:
+            self._judge(may_want_ids=event.type == _INITIAL)
+
+    def _settle_later(self, delay: float | None) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+        loop = asyncio.get_running_loop()
+        self._settling = None if delay is None else loop.call_later(delay, self._judge)
+
+    def _judge(self, *, may_want_ids: bool = True) -> None:
+        """The first state is complete: what a peer had when it was heard before, and has no more, is lost."""
+        shown, self._shown = self._shown, None
+        self._settle_later(None)
+        if shown is None:
+            return
+        expected = [each for each in self._peer.subscriptions(self._id) if each.is_expected]
+        missing = [each for each in expected if each.connection_id not in shown]
+        if self._is_again:
+            for each in missing:
+                each.lose("the peer does not have the connection any more")
+        elif may_want_ids and not self._id and missing and len(missing) == len(expected):
+            self._peer.try_id(missing[0].connection_id)
+
+
+_KINDS, _STATES = frozenset(ConnectionEventType), frozenset(State)
+
+
+def _is_known(theirs: Connection) -> bool:
+    return theirs.state in _STATES
+
+
+def _own_segment(connection: Connection) -> PathSegment:
+    assert connection.path is not None
+    return connection.path.path_segments[connection.path.index]
+
+
+def _trim(remembered: dict[Any, Any]) -> None:
+    while len(remembered) > _MOST_REMEMBERED:
+        del remembered[next(iter(remembered))]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
