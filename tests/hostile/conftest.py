@@ -85,15 +85,21 @@ def bystander_of_composed(composed, tmp_path_factory):
 
 
 @pytest.fixture
-async def attacker(mesh):
-    async with Attacker(mesh) as found:
+def attacked(mesh):
+    """What `attacker` and `victim` meet; a file whose attacks are tried on both meshes has it be `target`."""
+    return mesh
+
+
+@pytest.fixture
+async def attacker(attacked):
+    async with Attacker(attacked) as found:
         yield found
 
 
 @pytest.fixture
-async def victim(mesh):
+async def victim(attacked):
     """Another workload, for what it does itself and for what is done in its name."""
-    async with Attacker(mesh, "victim") as found:
+    async with Attacker(attacked, "victim") as found:
         yield found
 
 

@@ -14,15 +14,8 @@ from .endpoints import like_others, serving
 
 
 @pytest.fixture
-async def attacker(target):
-    async with Attacker(target) as found:
-        yield found
-
-
-@pytest.fixture
-async def victim(target):
-    async with Attacker(target, "victim") as found:
-        yield found
+def attacked(target):
+    return target
 
 
 @pytest.fixture

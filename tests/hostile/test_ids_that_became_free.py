@@ -7,19 +7,10 @@ import pytest
 from nsm.apis.connection import Path, PathSegment
 from nsm.chains.core import MeshError
 
-from .attacker import Attacker
-
 
 @pytest.fixture
-async def attacker(target):
-    async with Attacker(target) as found:
-        yield found
-
-
-@pytest.fixture
-async def victim(target):
-    async with Attacker(target, "victim") as found:
-        yield found
+def attacked(target):
+    return target
 
 
 def ids_of(connection):

@@ -7,13 +7,12 @@ import pytest
 from nsm.chains.core import InvalidRequest, inode_url
 from nsm.chains.transport import parse_address
 
-from .attacker import Attacker, endpoint_record, service_record
+from .attacker import endpoint_record, service_record
 
 
 @pytest.fixture
-async def attacker(target):
-    async with Attacker(target) as found:
-        yield found
+def attacked(target):
+    return target
 
 
 @pytest.mark.parametrize(

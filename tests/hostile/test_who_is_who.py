@@ -10,22 +10,15 @@ from nsm.apis.connection import Path, PathSegment, State
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from nsm.chains.core import InvalidRequest, MeshError, NotFound, Refused, RegistryPath
 
-from .attacker import Attacker, endpoint_record, seconds_from_now, service_record
+from .attacker import endpoint_record, seconds_from_now, service_record
 
 FAR = "9999-12-31T23:59:59Z"
 DAY = 24 * 3600
 
 
 @pytest.fixture
-async def attacker(target):
-    async with Attacker(target) as found:
-        yield found
-
-
-@pytest.fixture
-async def victim(target):
-    async with Attacker(target, "victim") as found:
-        yield found
+def attacked(target):
+    return target
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from nsm.apis.registry import NetworkService
 from nsm.chains.composed import RegistrySettings
-from nsm.chains.core import MeshError, Refused, Unavailable
+from nsm.chains.core import InvalidRequest, MeshError, Refused, Unavailable
 from nsm.services.registry.etcd import backend, etcd_registry
 from nsm.services.registry.store_url import store_url
 from tests.cluster import identities
@@ -253,6 +253,13 @@ async def test_a_user_needs_the_right_password_and_a_role_and_a_new_session_afte
         async with client:
             with pytest.raises(MeshError, match=said):
                 await client.range(backend.RangeRequest(key=b"/nsm/registry/x"))
+    async with backend.Etcd(store_url(f"{own.url}?user=nsm&password-file={right}")) as client:
+        for _ in range(2):  # with a new session, and with one that stays
+            with pytest.raises(InvalidRequest, match="does not take the request: .*key is not provided"):
+                await client.range(backend.RangeRequest())
+    with pytest.raises(MeshError, match=r"does not accept our user and password: .*user name is empty"):
+        async with backend.Etcd(store_url(own.url)) as client:
+            await client.range(backend.RangeRequest(key=b"/nsm/registry/x"))
 
 
 async def test_tls_with_an_authority_of_ones_own(tmp_path):

@@ -29,13 +29,15 @@ from nsm.apis.etcd import (
     WatchRequest,
     WatchResponse,
 )
-from nsm.chains.core import MeshError, Unavailable
+from nsm.chains.core import InvalidRequest, MeshError, Unavailable
 from nsm.services.registry.store_url import EtcdStore
 
 T = TypeVar("T", bound=Message)
 
 _PATIENCE = 3.0
 """Seconds for one member to answer, before the next one is tried."""
+_OF_A_LOGIN = ("auth", "user")
+"""Words of every error in which etcd, with the status of any request that cannot be, means who asks."""
 _CLOSED = (OSError, ProtocolError, StreamTerminatedError, TimeoutError)
 
 
@@ -51,7 +53,7 @@ class Etcd:
     """A cluster of etcd; one channel, to the member that answered last.
 
     Each call raises `Unavailable` if no member answers or the cluster has no leader, `Denied` for wrong credentials or
-    a missing role.
+    a missing role, `InvalidRequest` for what etcd does not take from anybody.
     """
 
     def __init__(self, store: EtcdStore) -> None:
@@ -88,7 +90,7 @@ class Etcd:
         return await self._call("/etcdserverpb.Lease/LeaseGrant", request, LeaseGrantResponse)
 
     async def watch(self, create: WatchCreateRequest) -> AsyncIterator[WatchResponse]:
-        """What changes, until the stream breaks (`Unavailable`). Raises `Compacted`, `Denied`."""
+        """What changes, until the stream breaks (`Unavailable`). Raises `Compacted`, `Denied`, `InvalidRequest`."""
         channel = self._opened()
         method = StreamStreamMethod(channel, "/etcdserverpb.Watch/Watch", WatchRequest, WatchResponse)
         try:
@@ -123,7 +125,7 @@ class Etcd:
                     break
             except GRPCError as error:
                 fault = self._said(error, channel)
-                if isinstance(fault, Denied):
+                if not isinstance(fault, Unavailable):
                     break
         assert fault is not None
         raise fault
@@ -151,7 +153,10 @@ class Etcd:
         if error.status is Status.PERMISSION_DENIED:
             who = f"the user {self._store.user!r}" if self._store.user else "a caller without user"
             return Denied(f"{self} denies it to {who}: {told}; grant a role with readwrite on {self._store.prefix}/")
-        if error.status in {Status.UNAUTHENTICATED, Status.INVALID_ARGUMENT}:
+        is_invalid = error.status is Status.INVALID_ARGUMENT
+        if is_invalid and not any(word in told for word in _OF_A_LOGIN):
+            return InvalidRequest(f"{self} does not take the request: {told}")
+        if is_invalid or error.status is Status.UNAUTHENTICATED:
             expired, self._token = self._token is not None, None
             if expired:  # etcd forgets tokens, by default after five minutes
                 return Unavailable(f"{self} does not accept the session any more: {told}")
