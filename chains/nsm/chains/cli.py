@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from nsm.chains.terminal import columns
 
-from .importing import without_garbage
+from .importing import without_garbage_collection
 
 GROUP = "nsm.commands"
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     point = commands[words[0]]
     try:
-        with without_garbage():
+        with without_garbage_collection():
             command = point.load()
         result: int = command(words[1:])
     except ModuleNotFoundError as error:

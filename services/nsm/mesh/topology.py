@@ -16,7 +16,7 @@ from typing import Any
 from nsm.apis.mechanisms import KERNEL
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
 
 from .model import (
@@ -272,7 +272,7 @@ class _File:
         if "," in url:
             self._reader.fault(node, f"{url!r} has a comma; write one wire an item")
         try:
-            wish = parse_wish(url)
+            wish = parse_strict_nsurl(url)
             check_mechanisms([wish], {KERNEL})
         except ValueError as error:
             self._reader.fault(node, str(error))

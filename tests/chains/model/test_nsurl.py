@@ -3,7 +3,7 @@
 import pytest
 
 from nsm.chains.model.interface_name import fault
-from nsm.chains.model.nsurl import parse_nsurl, parse_wish
+from nsm.chains.model.nsurl import parse_nsurl, parse_strict_nsurl
 
 
 def interface(url):
@@ -73,7 +73,7 @@ def test_a_url_that_upstream_would_not_take_is_refused(url):
 def test_a_label_that_would_be_dropped_is_told_where_somebody_wrote_it(url, told):
     """Without it the wire leads to another endpoint."""
     with pytest.raises(ValueError) as caught:
-        parse_wish(url)
+        parse_strict_nsurl(url)
     assert told in str(caught.value)
 
 
@@ -81,7 +81,7 @@ def test_a_label_that_would_be_dropped_is_told_where_somebody_wrote_it(url, told
     "url", ["kernel://ns", "kernel://ns/nsm-1?a=b&c=", "kernel://a@b/i?x=%20y", "memif://ns?a=b+c"]
 )
 def test_what_is_well_is_read_as_upstream_reads_it(url):
-    assert parse_wish(url) == parse_nsurl(url)
+    assert parse_strict_nsurl(url) == parse_nsurl(url)
 
 
 @pytest.mark.parametrize("name", ["lo", "all", "default", ".", "..", "gre0", "sit0", "ip6_vti0", "bonding_masters"])

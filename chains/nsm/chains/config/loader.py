@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from nsm.chains.core import Limits
 
-from .names import PREFIX, is_another_s, is_service_link, meant
+from .names import PREFIX, belongs_to_another, is_service_link, meant
 from .parse import flag, level, limits_from, octal, signed_duration, text
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def _unknown(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
             continue
         if (near := meant(name, known)) is not None:
             yield f"{name} is not a variable of this component{_HINT}{near}?"
-        elif is_another_s(name):
+        elif belongs_to_another(name):
             yield f"{name} is a variable of other components and has no effect on this one"
         else:
             yield f"{name} is not a variable of this component"

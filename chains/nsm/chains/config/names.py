@@ -62,14 +62,14 @@ def meant(name: str, known: Collection[str]) -> str | None:
     return nearest(name, known, alike=_ALIKE)
 
 
-def is_upstream_s(name: str) -> bool:
+def belongs_to_upstream(name: str) -> bool:
     """Whether a component of upstream has a variable of this name, and none here."""
     return name in _UPSTREAM or name.startswith(_UPSTREAM_BEGIN)
 
 
-def is_another_s(name: str) -> bool:
+def belongs_to_another(name: str) -> bool:
     """Whether any component has a variable of this name, here or upstream."""
-    return is_upstream_s(name) or any(name in names for names in variables_by_component().values())
+    return belongs_to_upstream(name) or any(name in names for names in variables_by_component().values())
 
 
 @cache
@@ -85,7 +85,7 @@ def fault_of(name: str, component: str) -> str | None:
     One of upstream's is no fault: it may stay in what was written for upstream's component.
     """
     known = variables_by_component()[component]
-    if name in known or is_upstream_s(name) or not name.upper().startswith(PREFIX):
+    if name in known or belongs_to_upstream(name) or not name.upper().startswith(PREFIX):
         return None
     near = meant(name, known)
     hint = f"did you mean {near}?" if near is not None else f"`nsm {component} --help` lists those that there are"

@@ -60,7 +60,7 @@ class NsUrl:
         return mechanism.type == self.mechanism.type and self.interface in ("", name)
 
 
-def parse_wish(url: str) -> NsUrl:
+def parse_strict_nsurl(url: str) -> NsUrl:
     """Read the URL of a wire that somebody wrote. Raises ValueError also for what `parse_nsurl` passes over.
 
     That is a label without ``=``, without a name, given with a semicolon or with a % that means nothing, and what
@@ -119,7 +119,7 @@ def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
     flat = [item for group in groups for item in group]
     if twice := [item for item, times in Counter(flat).items() if times > 1]:
         raise ValueError(f"{min(twice)!r} is there twice")
-    return tuple(tuple(parse_wish(item) for item in group) for group in groups if group)
+    return tuple(tuple(parse_strict_nsurl(item) for item in group) for group in groups if group)
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")

@@ -13,7 +13,7 @@ from .trust import Trust
 _USUAL = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
 
 
-def comes_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
+def acts_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
     """Whether a peer, by its SPIFFE ID, is a manager or a forwarder, for a component whose SPIFFE ID is `own_id`.
 
     It is if `trust` lets it vouch for others or, where nobody is listed, if it is of the component's own trust domain

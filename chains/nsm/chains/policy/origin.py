@@ -53,7 +53,7 @@ async def owner_of(tokens: Sequence[str], index: int, peer: Peer, trust: Trust) 
     return owner
 
 
-def told(owner: tuple[str, ...]) -> str:
+def owner_name(owner: tuple[str, ...]) -> str:
     """An owner as an error names it, and what would have it believed."""
     if len(owner) == 1:
         return owner[0]

@@ -55,7 +55,7 @@ class Trust:
     viewers: IdPatterns = NOBODY
     """Who may watch connections whose path it is not on."""
 
-    def knows_somebody(self) -> bool:
+    def has_vouchers(self) -> bool:
         """Whether anybody may vouch for others: then clients that come by way of them are told apart."""
         return bool(self.intermediaries) or (self.learned is not None and len(self.learned) > 0)
 

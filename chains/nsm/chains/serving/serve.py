@@ -13,7 +13,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
 from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
-from nsm.chains.policy import Trust, comes_for_many
+from nsm.chains.policy import Trust, acts_for_many
 from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -83,7 +83,7 @@ async def serve_registered(
             name=config.name,
             access=runtime.access(config),
             limits=config.limits,
-            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
+            is_intermediary=acts_for_many(trust, runtime.identity.spiffe_id),
         )
         (public,) = await stack.enter_async_context(serving)
         services = provided if register_services else []

@@ -39,7 +39,7 @@ from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.networks import Networks
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_strict_nsurl
 from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
@@ -57,7 +57,7 @@ INFO_LABELS = ("nodeName", "podName", "clusterName")
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
-    wishes = tuple(parse_wish(item) for item in items(value))
+    wishes = tuple(parse_strict_nsurl(item) for item in items(value))
     check_mechanisms(wishes, {KERNEL})
     check_interfaces(wishes)
     return wishes
