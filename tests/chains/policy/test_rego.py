@@ -266,10 +266,10 @@ def test_bytes_that_are_no_text_and_files_that_are_none(tmp_path):
     (tmp_path / "device.rego").symlink_to("/dev/zero")
     for name, told in {
         "bytes.rego": "bytes.rego:2: it is not UTF-8",
-        "fifo.rego": "is no regular file",
+        "fifo.rego": "is not a regular file",
         "loop.rego": "cannot be read: Too many levels of symbolic links",
         "gone.rego": "cannot be read: No such file",
-        "device.rego": "is no regular file",
+        "device.rego": "is not a regular file",
     }.items():
         for mask in (f"{tmp_path}/{name}", f"{tmp_path}/{name[:-2]}.*"):
             with pytest.raises(ValueError, match=told):

@@ -28,7 +28,7 @@ class Hosts:
             except ValueError as error:
                 if not _NAME.fullmatch(item) or _is_numeric(item):
                     raise ValueError(
-                        f"{item!r} is no host: {error}; expected a prefix such as 10.0.0.0/8, or a name such as "
+                        f"{item!r} is not a host: {error}; expected a prefix such as 10.0.0.0/8, or a name such as "
                         "gw.example.org or *.example.org"
                     ) from None
                 names.append(item.lower())

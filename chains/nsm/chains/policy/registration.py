@@ -50,7 +50,7 @@ class Registration:
         for rule in filter(None, map(str.strip, value.split(","))):
             service, equals, patterns = (part.strip() for part in rule.partition("="))
             if not equals or not service:
-                raise ValueError(f"{rule!r} is no rule; expected SERVICE=PATTERN|PATTERN, such as {_EXAMPLE}")
+                raise ValueError(f"{rule!r} is not a rule; expected SERVICE=PATTERN|PATTERN, such as {_EXAMPLE}")
             if service in rules:
                 raise ValueError(f"{service!r} has two rules; put | between the patterns of one")
             rules[service] = _patterns(service, patterns)

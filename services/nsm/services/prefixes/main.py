@@ -33,7 +33,7 @@ def _prefixes(value: str) -> tuple[Network, ...]:
 
 def _prefix(value: str) -> Network:
     if (interface := read_interface(value)) is None:
-        raise ValueError(f"{value!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+        raise ValueError(f"{value!r} is not a prefix; expected one such as 10.96.0.0/12 or fd00::/64")
     return interface.network
 
 
