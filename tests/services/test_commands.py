@@ -60,7 +60,7 @@ def test_every_component_describes_its_variables(component):
     ("component", "variable", "value", "told"),
     [
         ("nsmgr", "NSM_DIAL_TIMEOUT", "soon", "expected a duration"),
-        ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "'mine.rego' selects no file, and none of"),
+        ("nsmgr", "NSM_REGISTRY_SERVER_POLICIES", "mine.rego", "'mine.rego' selects neither a file nor any of"),
         ("nse", "NSM_CIDR_PREFIX", "10.0.0.0/99", "'10.0.0.0/99' is not a prefix"),
         ("nse", "NSM_PAYLOAD", "FRAMES", "expected IP or ETHERNET"),
         ("nse", "NSM_DNS_CONFIGS", "[5]", "5 is not a DNS configuration"),

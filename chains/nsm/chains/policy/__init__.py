@@ -1,4 +1,4 @@
-"""Who may do what: the policies of NSM as native functions over the tokens of a path."""
+"""Authorization: NSM's policies as native functions over the tokens of a path."""
 
 from . import documents
 from .hosts import NO_HOSTS, Hosts
