@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         fresh = Path(folder) / "_generated"
         fresh.mkdir()
         _compile(fresh)
-        _mend(fresh)
+        _keep_timestamps(fresh)
         if "--check" in arguments:
             return _compare(fresh)
         shutil.rmtree(TARGET, ignore_errors=True)
@@ -50,7 +50,7 @@ def _compile(out: Path) -> None:
     )
 
 
-def _mend(out: Path) -> None:
+def _keep_timestamps(out: Path) -> None:
     """Keep timestamps as messages: the wire has nanoseconds, which datetime would lose."""
     (out / "google" / "protobuf" / "__init__.py").write_text(_WELL_KNOWN)
     for file in out.rglob("*.py"):

@@ -189,10 +189,10 @@ def test_groups_of_prefixes(value, groups):
         ("[10.0.0.0/24][10.1.0.0/24]", "expected prefixes such as"),
         ("[[10.0.0.0/24]]", "expected prefixes such as"),
         ("10.0.0.0/24]", "expected prefixes such as"),
-        ("10.0.0.0/33", "'10.0.0.0/33' is no prefix"),
+        ("10.0.0.0/33", "'10.0.0.0/33' is not a prefix"),
         (
             "10.0.0.0/24,10.0.0.128/25",
-            "10.0.0.0/24 and 10.0.0.128/25 overlap; their addresses would be given out twice",
+            "10.0.0.0/24 and 10.0.0.128/25 overlap; their addresses would be assigned twice",
         ),
         ("[10.0.0.0/16,10.0.7.0/24]", "10.0.0.0/16 and 10.0.7.0/24 overlap"),
         ("[fd00::/64],[fd01::/64,fd00::/64]", "fd00::/64 and fd00::/64 overlap"),

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from nsm.chains.importing import without_garbage
+from nsm.chains.importing import without_garbage_collection
 
 
 @pytest.fixture(autouse=True)
@@ -14,12 +14,12 @@ def _thawed():
 
 
 def test_garbage_is_looked_for_again_when_all_is_imported():
-    with without_garbage():
+    with without_garbage_collection():
         assert not gc.isenabled()
     assert gc.isenabled()
 
 
 def test_garbage_is_looked_for_again_when_something_cannot_be_imported():
-    with pytest.raises(ModuleNotFoundError), without_garbage():
+    with pytest.raises(ModuleNotFoundError), without_garbage_collection():
         import nsm.nothing  # noqa: F401
     assert gc.isenabled()

@@ -60,9 +60,9 @@ def test_every_way_to_change_a_file_is_seen_at_once(path, tmp_path):
         (b"[a, b", "while parsing a flow sequence"),
         (b"\xff\xfe\xfd", "can't decode"),
         (b"!!python/object:os.system {}", "could not determine a constructor"),
-        (b"[!!bool x]", "a value is not what its tag says"),
-        (b"[!!timestamp x]", "a value is not what its tag says"),
-        (b"[!!int '']", "a value is not what its tag says"),
+        (b"[!!bool x]", "a value does not match its tag"),
+        (b"[!!timestamp x]", "a value does not match its tag"),
+        (b"[!!int '']", "a value does not match its tag"),
     ],
 )
 def test_content_that_cannot_be_used_is_told_once_and_the_last_good_one_stays(path, content, told):

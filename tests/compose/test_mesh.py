@@ -50,7 +50,7 @@ def test_a_service_reaches_no_identity_but_its_own(mesh):
     expected = {"client": "local.mesh/node-1/client", "forwarder-2": "local.mesh/node-2/forwarder"}
     for service, name in expected.items():
         socket = "unix:///run/spire/sockets/agent.sock"
-        assert mesh.run(service, "nsm", "health", socket) == f"{socket}: gives spiffe://{name}\n"
+        assert mesh.run(service, "nsm", "health", socket) == f"{socket}: issues spiffe://{name}\n"
         assert (
             mesh.run(service, "sh", "-c", "ls /run/spire/sockets; ls -d /run/identity", check=False).split("\n")[0]
             == "agent.sock"

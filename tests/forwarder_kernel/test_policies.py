@@ -67,13 +67,13 @@ def test_protocol_0_is_any():
 
 @pytest.mark.parametrize("text", ["²", "-1", "+6", " 6", "6.0", "999999", "0x6"])
 def test_what_is_no_protocol(text):
-    with pytest.raises(InvalidRequest, match="is no IP protocol"):
+    with pytest.raises(InvalidRequest, match="is not an IP protocol"):
         policies(PolicyRoute(proto=text))
 
 
 @pytest.mark.parametrize("text", ["-", "80-", "-80", "80-90-100", "80,90", "http", "²", "70000", "0-5"])
 def test_what_is_no_range_of_ports(text):
-    with pytest.raises(InvalidRequest, match="is no range of ports"):
+    with pytest.raises(InvalidRequest, match="is not a port or range of ports"):
         policies(PolicyRoute(src_port=text))
 
 

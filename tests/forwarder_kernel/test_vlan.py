@@ -114,21 +114,21 @@ def test_the_file_is_read_as_upstreams(tmp_path):
     ("content", "told"),
     [
         ("interfaces: {", "it is no YAML"),
-        ("interfaces: !!bool x", "it is no YAML: a value is not what its tag says"),
+        ("interfaces: !!bool x", "it is no YAML: a value does not match its tag"),
         ("[]", "the file needs a list 'interfaces'"),
         ("interfaces: [{}]", "each of its interfaces needs a name"),
         ("interfaces: [{name: eth1}]", "interface eth1 needs a list 'matches'"),
         ("interfaces: [{name: eth1, matches: [{}]}]", "a match of interface eth1 needs a list 'labelSelector'"),
         ("interfaces: [{name: eth1, matches: [{labelSelector: [via]}]}]", "of interface eth1 is no label such as via:"),
-        ("interfaces: []\nbridges: []", "bridges is no field of the file; expected interfaces"),
-        ("interface: []", "interface is no field of the file; expected interfaces"),
+        ("interfaces: []\nbridges: []", "bridges is not a field of the file; expected interfaces"),
+        ("interface: []", "interface is not a field of the file; expected interfaces"),
         (
             "interfaces: [{name: eth1, match: [], matches: []}]",
-            r"interfaces\[0\].match is no field of interface eth1; expected matches",
+            r"interfaces\[0\].match is not a field of interface eth1; expected matches",
         ),
         (
             "interfaces: [{name: eth1, matches: [{labelSelectors: [], labelSelector: []}]}]",
-            r"matches\[0\].labelSelectors is no field of a match of interface eth1; expected labelSelector",
+            r"matches\[0\].labelSelectors is not a field of a match of interface eth1; expected labelSelector",
         ),
         (
             "interfaces: [{name: eth1, matches: [{labelSelector: [{via: yes}]}]}]",

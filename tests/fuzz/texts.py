@@ -18,7 +18,7 @@ from nsm.chains.model.addresses import read_address, read_interface
 from nsm.chains.model.dns import parse_dns_configs
 from nsm.chains.model.interface_name import LENGTH, fault, generate
 from nsm.chains.model.matching import match_endpoints, selects, weigh_endpoints
-from nsm.chains.model.nsurl import parse_groups, parse_nsurl, parse_wish
+from nsm.chains.model.nsurl import parse_groups, parse_nsurl, parse_strict_nsurl
 from nsm.chains.model.policies import check
 from nsm.chains.model.templates import compile_template
 from nsm.chains.model.vlans import parse_vlan_services
@@ -59,7 +59,7 @@ def nsurl(text):
 @of_text
 @raises(ValueError)
 def wish(text):
-    assert parse_wish(text) == parse_nsurl(text)
+    assert parse_strict_nsurl(text) == parse_nsurl(text)
 
 
 @of_text

@@ -316,7 +316,7 @@ def kind_of(record):
 @pytest.mark.parametrize(("record", "limit"), TOO_LARGE)
 async def test_what_is_too_large_is_neither_stored_nor_asked_for(doors, door, record, limit):
     with pytest.raises(
-        InvalidRequest, match=rf"too large: {limit} is \d+, at most \d+ can be (here )?\(NSM_LIMITS={limit}:"
+        InvalidRequest, match=rf"too large: {limit} is \d+, at most \d+ are allowed (here )?\(NSM_LIMITS={limit}:"
     ):
         await doors.register("mallory", door, record, kind_of(record))
     with pytest.raises(InvalidRequest, match="too large"):

@@ -249,7 +249,7 @@ async def test_a_client_or_its_manager_says_which_networks_wires_may_reach(given
         if is_fine:
             await chain.request(call)
         else:
-            with pytest.raises(Refused, match=r"is not of 10.0.0.0/8; NSM_ACCEPT_ROUTES"):
+            with pytest.raises(Refused, match=r"is not in 10.0.0.0/8; NSM_ACCEPT_ROUTES"):
                 await chain.request(call)
 
 

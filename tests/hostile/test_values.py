@@ -176,7 +176,9 @@ MANY = {
 @pytest.mark.parametrize("limit", MANY)
 async def test_too_many_of_something_name_the_limit_and_how_to_change_it(composed, limit):
     async with Attacker(composed) as attacker:
-        with pytest.raises(InvalidRequest, match=rf"are too many; at most \d+ will do \(NSM_LIMITS={limit}:") as raised:
+        with pytest.raises(
+            InvalidRequest, match=rf"are too many; at most \d+ are allowed \(NSM_LIMITS={limit}:"
+        ) as raised:
             await attacker.request(attacker.connection("evil", **MANY[limit]), attacker.kernel())
     assert len(str(raised.value)) < 300
 

@@ -370,7 +370,7 @@ async def test_what_the_schema_lets_through_is_a_record_or_has_an_unknown_field(
             else:
                 await api.delete(form.resource, "x", NAMESPACE)
                 if fault := fault_in(form, made):
-                    assert "is no field of" in fault, (path, new)
+                    assert "is not a field of" in fault, (path, new)
                 else:
                     assert form.from_object(made).name == "x" or path == ("name",), (path, new)
                 taken += 1
@@ -401,7 +401,7 @@ async def test_a_misspelt_selector_is_kept_by_the_api_server_and_leaves_the_serv
         try:
             stored = json.loads(cluster.kubectl("get", "netsvc", "web", "-n", NAMESPACE, "-o", "json").stdout)["spec"]
             assert stored == spec
-            told = "matches[0].source_selectors is no field of a match; expected source_selector"
+            told = "matches[0].source_selectors is not a field of a match; expected source_selector"
             wait_until(lambda: told in cluster.kubectl("get", "events", "-n", NAMESPACE).stdout)
             for at in range(2):
                 assert await services.find(at, NetworkService(name="web")) == []
@@ -582,7 +582,7 @@ async def test_an_object_that_is_nested_beyond_reason_hides_no_other(registries,
         for at in range(2):
             await services.found(at, NetworkService(), lambda found: len(found) == 2)
             with pytest.raises(
-                MeshError, match=r"'deep' of that name cannot be read, .* spec.x is no field of the spec"
+                MeshError, match=r"'deep' of that name cannot be read, .* spec.x is not a field of the spec"
             ):
                 await services.register(at, NetworkService(name="deep"))
 

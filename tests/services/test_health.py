@@ -38,7 +38,7 @@ def workload_api(tmp_path):
 
 def test_the_workload_api_is_asked_for_an_identity(workload_api):
     done = health(workload_api, workload_api)
-    assert (done.returncode, done.stdout) == (0, f"{workload_api}: gives spiffe://local.mesh/x\n")
+    assert (done.returncode, done.stdout) == (0, f"{workload_api}: issues spiffe://local.mesh/x\n")
 
 
 def test_a_component_that_does_not_answer_is_not_healthy(workload_api, tmp_path):
@@ -87,7 +87,7 @@ async def test_probes_of_upstreams_manifests_work(tmp_path):
         done = await asyncio.to_thread(probe, "-spiffe", f"-addr={url}", "-connect-timeout", "5s")
         assert (done.returncode, done.stdout) == (0, "status: SERVING\n"), done.stderr
     done = await asyncio.to_thread(probe, "-spiffe", f"-addr={url}")
-    assert (done.returncode, done.stderr) == (2, f"{url} does not answer: No such file or directory\n")
+    assert (done.returncode, done.stderr) == (2, f"{url} does not respond: No such file or directory\n")
     assert (await asyncio.to_thread(probe, "-addr=nonsense")).returncode == 1
 
 
@@ -109,7 +109,7 @@ async def test_who_has_no_identity_sees_that_a_component_answers_while_its_own_l
         asked = [asyncio.to_thread(health, url, f"unix://{tmp_path}/no-agent") for url in urls]
         for done in await asyncio.gather(*asked):
             assert done.returncode == code, done.stderr
-            assert ("ended at" in done.stderr) == (lifetime < 0)
+            assert ("expired at" in done.stderr) == (lifetime < 0)
 
 
 async def test_a_component_that_hangs_does_not_answer_who_has_no_identity(tmp_path):
@@ -137,7 +137,7 @@ def test_an_endpoint_listens_where_it_is_told(workload_api, tmp_path):
         done = health(url, workload_api)
         assert (done.returncode, done.stdout) == (0, f"{url} (spiffe://local.mesh/x): serving\n")
         done = health(url, f"unix://{tmp_path}/no-agent")
-        assert (done.returncode, done.stdout.partition(", ")[0]) == (0, f"{url}: answers; not asked more")
+        assert (done.returncode, done.stdout.partition(", ")[0]) == (0, f"{url}: responds; no further check")
     finally:
         endpoint.kill()
         endpoint.communicate()

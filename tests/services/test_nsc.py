@@ -302,7 +302,7 @@ async def test_a_client_that_comes_back_keeps_its_wire_if_it_asks_for_the_same_a
 
 @pytest.mark.parametrize("kind", [NscConfig, NscInitConfig])
 def test_one_interface_name_for_two_wires_is_an_error_before_anything_is_asked(kind):
-    with pytest.raises(ConfigError, match="interface 'nsm-1' is asked for twice; each wire needs a name of its own"):
+    with pytest.raises(ConfigError, match="interface 'nsm-1' is requested twice; each wire needs its own name"):
         load(kind, {"NSM_NETWORK_SERVICES": "kernel://a/nsm-1,kernel://b/nsm-2?x=y,kernel://b/nsm-1?x=y"})
 
 

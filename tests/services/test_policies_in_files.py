@@ -241,7 +241,7 @@ def test_a_fifo_among_the_policies_stops_the_start_and_not_for_ever(tmp_path):
     os.mkfifo(tmp_path / "etc/nsm/opa/common/tokens_valid.rego")
     done = run("registry", cwd=tmp_path)
     assert done.returncode == 2
-    assert "tokens_valid.rego is no regular file" in done.stderr
+    assert "tokens_valid.rego is not a regular file" in done.stderr
 
 
 def test_the_processes_that_evaluate_end_with_the_component(tmp_path):

@@ -6,7 +6,7 @@ import os
 import pytest
 from structlog.testing import capture_logs
 
-from nsm.chains.model.nsurl import parse_wish
+from nsm.chains.model.nsurl import parse_strict_nsurl
 from nsm.services.nsc.services import Services, parse
 
 
@@ -71,19 +71,19 @@ def warnings(logs):
 
 
 async def test_without_a_file_the_list_is_what_it_is():
-    listed = [parse_wish("kernel://a")]
+    listed = [parse_strict_nsurl("kernel://a")]
     assert [wanted async for wanted in Services(listed).lists()] == [listed]
 
 
 async def test_a_file_counts_alone_as_soon_as_it_can_be_used(file):
     """The environment of a pod's containers has what the annotation was when the pod was made."""
     with capture_logs() as logs:
-        lists = Services([parse_wish("kernel://old")], str(file)).lists()
+        lists = Services([parse_strict_nsurl("kernel://old")], str(file)).lists()
         assert names(await anext(lists)) == ["old/"]
         write(file, "kernel://new")
         assert names(await anext(lists)) == ["new/"]
     assert warnings(logs) == ["there is no such file"]
-    assert names(await anext(Services([parse_wish("kernel://old")], str(file)).lists())) == ["new/"]
+    assert names(await anext(Services([parse_strict_nsurl("kernel://old")], str(file)).lists())) == ["new/"]
 
 
 async def test_a_client_that_knows_of_no_service_yet_says_why_and_waits(file):

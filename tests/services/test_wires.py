@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from nsm.apis.connection import Connection, Mechanism
 from nsm.chains.core import Begin, Chain, Element, NotFound, Unavailable
 from nsm.chains.elements.retry import Retry
-from nsm.chains.model.nsurl import parse_wish
+from nsm.chains.model.nsurl import parse_strict_nsurl
 from nsm.services.nsc.wires import _HEAD_START, Wires
 
 A, B, C, D = (f"kernel://{name}/if-{name}" for name in "abcd")
@@ -58,7 +58,7 @@ async def wires(mesh):
 
 
 def wanted(*urls):
-    return [parse_wish(url) for url in urls]
+    return [parse_strict_nsurl(url) for url in urls]
 
 
 async def settle(wires):
@@ -177,7 +177,7 @@ async def test_a_wire_that_takes_long_holds_the_next_one_up_for_a_moment_only(me
 
 
 def standing(connection_id, url):
-    wish = parse_wish(url)
+    wish = parse_strict_nsurl(url)
     mechanism = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": wish.interface})
     labels = {"app": "web", "nodeName": "n", **wish.labels}
     return Connection(id=connection_id, network_service=wish.network_service, labels=labels, mechanism=mechanism)

@@ -196,7 +196,7 @@ def test_wires_outlive_agents_that_are_replaced(wires, spire):
         is_renewed = renewed(wires, "near", "far")
         spire.restart_agents()
         assert eventually(is_renewed), "no SVID of the new agents"
-    assert told(wires, "near", "nsc", "the Workload API went away")
+    assert told(wires, "near", "nsc", "the Workload API is gone")
     assert refreshed(wires)
     one_more_wire(wires)
 

@@ -14,7 +14,7 @@ from nsm.chains.transport.frames import not_reached
 pytestmark = pytest.mark.system
 
 USER = 65532
-OPENED = "have whoever serves it open it: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes the component open-socket"
+OPENED = "grant access on the server's side: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes by open-socket"
 
 
 @pytest.fixture

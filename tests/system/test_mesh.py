@@ -270,7 +270,7 @@ def test_the_demo_runs_as_an_ordinary_user(nodes):
         (("payload:", "pay:"), "unknown key 'pay' in an endpoint; there are command, environment, labels"),
         (("name: two", "name: one"), "the name 'one' is given twice"),
         (("node: node-1, services", "node: node-9, services"), "there is no node 'node-9'; there are node-1"),
-        (("10.1.0.0/24", "10.1.0.0/99"), "'10.1.0.0/99' is no prefix"),
+        (("10.1.0.0/24", "10.1.0.0/99"), "'10.1.0.0/99' is not a prefix"),
         (("payload: ETHERNET", "payload: FRAMES"), "neither IP nor ETHERNET"),
         (("kernel://icmp-responder/nsm-2", "nsm-2"), "names no service"),
         (("services: [icmp-responder]", "services: []"), "the key 'services' is missing or empty"),

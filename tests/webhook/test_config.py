@@ -127,7 +127,11 @@ def test_images_of_both_kinds_need_names_of_their_own_where_both_are_injected():
     [
         ("NSM_MECHANISMS", "kernel,memfi", "NSM_MECHANISMS='kernel,memfi': expected some of kernel, memif, vfio"),
         ("NSM_MECHANISMS", "", "expected some of kernel, memif, vfio"),
-        ("NSM_ENVS", "NSM_LOG_LEVL=DEBUG", "NSM_ENVS: NSM_LOG_LEVL is no variable of nsm nsc; did you mean NSM_LOG_LE"),
+        (
+            "NSM_ENVS",
+            "NSM_LOG_LEVL=DEBUG",
+            "NSM_ENVS: NSM_LOG_LEVL is not a variable of nsm nsc; did you mean NSM_LOG_LE",
+        ),
     ],
 )
 def test_what_clients_cannot_have_is_told_when_the_webhook_starts(variable, value, told):

@@ -471,8 +471,8 @@ async def test_a_template_whose_pods_would_all_be_refused_is_refused_itself():
 
 async def test_a_refusal_says_whose_annotation_it_is_and_what_is_wrong():
     assert await Cluster().refusal(pod("kernel://a/nsm-1,kernel://b/nsm-1")) == (
-        "annotation networkservicemesh.io of Pod default/web: interface 'nsm-1' is asked for twice; "
-        "each wire needs a name of its own"
+        "annotation networkservicemesh.io of Pod default/web: interface 'nsm-1' is requested twice; "
+        "each wire needs its own name"
     )
     made = pod("memif://", generateName="web-")
     del made["metadata"]["name"]

@@ -1,8 +1,8 @@
 """The `nsm` command: finds components and tools by the entry points of what is installed.
 
 An image that has only the forwarder has only `nsm forwarder-kernel`. An entry point of group ``nsm.commands`` is a
-function ``main(arguments: list[str]) -> int``; its docstring's first line is the help. It names the extras that it
-needs, as in ``nsm.mesh.cli:main [mesh]``; without them the command says what to install.
+function ``main(arguments: list[str]) -> int``; the first line of its docstring is the help. It names the extras that it
+needs, as in ``nsm.mesh.cli:main [mesh]``; if they are missing, the command prints what to install.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from nsm.chains.terminal import columns
 
-from .importing import without_garbage
+from .importing import without_garbage_collection
 
 GROUP = "nsm.commands"
 
@@ -25,11 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(_usage(commands))
         return 0 if words else 2
     if words[0] not in commands:
-        print(f"nsm: there is no command {words[0]!r}; {_hint(words[0], commands)}", file=sys.stderr)
+        print(f"nsm: unknown command {words[0]!r}; {_hint(words[0], commands)}", file=sys.stderr)
         return 2
     point = commands[words[0]]
     try:
-        with without_garbage():
+        with without_garbage_collection():
             command = point.load()
         result: int = command(words[1:])
     except ModuleNotFoundError as error:
@@ -50,12 +50,13 @@ def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
     near = difflib.get_close_matches(word, commands, n=1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return f"there are: {', '.join(sorted(commands))}; nsm-services, nsm-forwarder-kernel and nsm-webhook have more"
+    names = ", ".join(sorted(commands))
+    return f"the commands are {names}; nsm-services, nsm-forwarder-kernel and nsm-webhook add more"
 
 
 def _usage(commands: dict[str, EntryPoint]) -> str:
     lines = columns([(f"nsm {name}", _about(point)) for name, point in sorted(commands.items())])
-    return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help says more of one."])
+    return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help explains a command."])
 
 
 def _about(point: EntryPoint) -> str:

@@ -36,14 +36,14 @@ class Runtime:
     identity: Identity
     pool: Pool
     stopping: asyncio.Event
-    """Set when the process was asked to end."""
+    """Set when the process is asked to stop."""
 
     def access(self, config: Common) -> SocketAccess:
         """Who may connect to the component's unix sockets."""
         return SocketAccess(mode=config.socket_mode, group=config.socket_group)
 
     async def unless_stopped(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do what may take for ever, such as waiting for another component; ends the process if it is to stop."""
+        """Run `work`, which may wait forever, such as for another component; exits if the process is asked to stop."""
         return await unless_set(self.stopping, work)
 
     async def ends(self, work: Coroutine[Any, Any, None]) -> bool:
@@ -66,10 +66,10 @@ def run(
     *,
     waits: Callable[[C, str], None] = lambda *_: None,
 ) -> int:
-    """Run the component `name` until it is done or asked to end; returns the exit code.
+    """Run the component `name` until it is done or asked to stop; returns the exit code.
 
-    0: it did what it was for; 1: it failed; 2: its configuration cannot work. `waits` hears why it has no identity
-    yet, without which nothing can begin.
+    0: success; 1: failure; 2: invalid configuration. `waits` is called with the reason while the component has no
+    identity yet, without which nothing can start.
     """
 
     async def with_identity(config: C, stopping: asyncio.Event) -> None:
@@ -89,7 +89,7 @@ def run(
 
 
 def _of_own_domain(config: C, trust_domain: str) -> C:
-    """The configuration, with patterns of identities that name no trust domain being of our own."""
+    """The configuration, with patterns that name no trust domain completed with our own."""
     found = {each.name: getattr(config, each.name) for each in fields(config)}
     return replace(
         config, **{name: value.within(trust_domain) for name, value in found.items() if hasattr(value, "within")}
@@ -99,12 +99,12 @@ def _of_own_domain(config: C, trust_domain: str) -> C:
 def run_plain(
     name: str, kind: type[C], main: Callable[[C, asyncio.Event], Awaitable[None]], arguments: list[str]
 ) -> int:
-    """Like `run`, for what needs no identity."""
+    """Like `run`, for a component without an identity."""
     if arguments and arguments[0] in {"-h", "--help"}:
         print(_help(name, kind))
         return 0
     if arguments:
-        told = f"{arguments[0]!r} is no argument: its variables configure it, which `nsm {name} --help` lists"
+        told = f"unexpected argument {arguments[0]!r}: environment variables configure it; see `nsm {name} --help`"
         print(escaped(f"nsm {name}: {told}"), file=sys.stderr)
         return 2
     try:
@@ -127,7 +127,7 @@ def run_plain(
 
 
 def prepare_codec() -> None:
-    """Compile the codec of what every component sends and receives, so that the first call is like any other."""
+    """Compile the codec for the messages that every component uses, so that the first call is as fast as any other."""
     codec.prepare(
         networkservice.NetworkServiceRequest,
         connection.ConnectionEvent,
@@ -140,7 +140,7 @@ def prepare_codec() -> None:
 
 
 async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`; it is cancelled, and so is the caller, when `stopping` is set before it is done."""
+    """The result of `work`. If `stopping` is set first, `work` is cancelled, and so is the caller."""
     task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -154,7 +154,7 @@ async def unless_set(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
 
 async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], config: C) -> None:
-    """Run `main`; the first signal asks it to end, the second one ends it."""
+    """Run `main`; the first signal asks it to stop, the second one cancels it."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
     work = asyncio.ensure_future(main(config, stopping))
 
@@ -165,7 +165,7 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         loop.add_signal_handler(number, stop)
-    gc.freeze()  # what the imports made lives as long as the process
+    gc.freeze()  # imported objects live as long as the process
     gc.set_threshold(*_GC_THRESHOLD)
     waiting = asyncio.ensure_future(stopping.wait())
     try:
@@ -182,11 +182,11 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
 
 
 _GC_THRESHOLD = 20_000, 20, 20
-"""A call makes some thousands of objects and few cycles: the default of 700 looks for them several times a call."""
+"""A call creates thousands of objects and few cycles; the default of 700 would trigger several collections a call."""
 _GRACE = 20.0
-"""Seconds that a component may take to end cleanly."""
+"""Seconds that a component may take to stop cleanly."""
 
 
 def _help(name: str, kind: type[Common]) -> str:
     rows = [(variable, f"{about} [{default}]" if default else about) for variable, default, about in describe(kind)]
-    return "\n".join([f"nsm {name}: configured by its environment. Defaults are in brackets.", "", *columns(rows)])
+    return "\n".join([f"nsm {name}: configured by environment variables; defaults in brackets.", "", *columns(rows)])

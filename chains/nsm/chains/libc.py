@@ -1,4 +1,4 @@
-"""Calls of the kernel that Python's library has no function for: namespaces, mounts, facts of files.
+"""System calls that Python's standard library does not wrap: namespaces, mounts, details of files.
 
 Each raises OSError. With a `what`, its text reads ``cannot <what>: <the kernel's reason>``.
 """
@@ -9,7 +9,7 @@ import ctypes
 import os
 
 CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x200, 0x20000, 0x10000000, 0x40000000
-"""What `unshare` makes, and `setns` enters: root and working directory, mounts, users, network (clone(2))."""
+"""Kinds for `unshare` and `setns`: root and working directory, mounts, users, network (clone(2))."""
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 0x2, 0x4, 0x8, 0x1000, 0x4000, 0x40000
 """Flags of `mount` (mount(2))."""
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
@@ -19,37 +19,37 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 AT_FDCWD, AT_EMPTY_PATH, AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
 _libc = ctypes.CDLL(None, use_errno=True)
 _Statx = ctypes.c_char * 256
-"""The size of struct statx; made once, since files are looked at with every request."""
+"""The size of struct statx; computed once, since every request inspects files."""
 
 
 def unshare(kinds: int, what: str = "") -> None:
-    """Leave the present namespaces of `kinds` for new ones; this thread only."""
+    """Move this thread into new namespaces of `kinds`."""
     _check(_libc.unshare(kinds), what)
 
 
 def setns(descriptor: int, kind: int, what: str = "") -> None:
-    """Enter the namespace of `descriptor`, which is of `kind`; this thread only."""
+    """Move this thread into the namespace of `descriptor`, which is of `kind`."""
     _check(_libc.setns(descriptor, kind), what)
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "", what: str = "") -> None:
-    """Mount `source` at `target`; `kind` is the file system's, empty where `flags` say that there is none."""
+    """Mount `source` at `target`; `kind` is the file system type, empty if `flags` imply that there is none."""
     texts = os.fsencode(source), os.fsencode(target), kind.encode() or None
     _check(_libc.mount(*texts, ctypes.c_ulong(flags), data.encode() or None), what)
 
 
 def unmount(target: str, flags: int = 0, what: str = "") -> None:
-    """Take away what is mounted at `target`."""
+    """Unmount `target`."""
     _check(_libc.umount2(os.fsencode(target), flags), what)
 
 
 def prctl(option: int, value: int | bytes, what: str = "") -> None:
-    """Change what `option` says of this process (or thread)."""
+    """Set `option` of this process (or thread)."""
     _check(_libc.prctl(option, value, 0, 0, 0), what)
 
 
 def statx(file: int | str, mask: int) -> bytes:
-    """The kernel's struct statx of an open descriptor, or of a path with links followed, from what it has at hand."""
+    """The struct statx of an open descriptor, or of a path with links followed, from the kernel's cached attributes."""
     buffer = _Statx()
     at, path = (file, b"") if isinstance(file, int) else (AT_FDCWD, os.fsencode(file))
     flags = AT_STATX_DONT_SYNC | (0 if path else AT_EMPTY_PATH)
@@ -58,7 +58,7 @@ def statx(file: int | str, mask: int) -> bytes:
 
 
 def syscall(number: int, *arguments: object, what: str = "") -> int:
-    """What system call `number` returns: for those that the C library does not name. Bytes are passed by address."""
+    """The result of system call `number`, for calls that the C library does not name. Bytes are passed by address."""
     result = int(_libc.syscall(ctypes.c_long(number), *arguments))
     _check(min(result, 0), what)
     return result

@@ -1,7 +1,7 @@
 """Logs: one readable line per event, JSON when the output is not a terminal.
 
-Every line has the time, the level, the component, the event, and its values; the connection id where there is one.
-Tokens and keys are never values. On a terminal, texts of others are shown escaped; JSON escapes them by itself.
+Every line has the time, level, component, event and its values, with the connection id if there is one.
+Tokens and keys are never logged. On a terminal, text from other components is escaped; JSON escapes it by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from typing import TextIO
 
 if "structlog" not in sys.modules:
-    # Tracebacks by rich would cost every component 30 ms of its start, and show local variables: tokens among them.
+    # Tracebacks by rich would add 30 ms to every start, and show local variables, including tokens.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     import structlog.dev
 
@@ -26,19 +26,19 @@ from structlog.typing import EventDict, ExcInfo, FilteringBoundLogger, WrappedLo
 from .terminal import escaped, escaped_lines
 
 log: FilteringBoundLogger = structlog.get_logger()
-"""The logger of every component."""
+"""The logger that all components share."""
 
 
 def named(name: str) -> FilteringBoundLogger:
-    """A logger of a part."""
+    """The logger for one part of a component."""
     logger: FilteringBoundLogger = structlog.get_logger(name)
     return logger
 
 
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
-    """Configure logging of this process; `level` is a name of `logging`. `NO_COLOR` is honoured."""
+    """Configure logging for this process; `level` is a level name of `logging`. `NO_COLOR` is honoured."""
     out = stream or sys.stderr
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each write to a peer that has just gone
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about each write to a peer that has just left
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -67,7 +67,7 @@ def _readable() -> list[structlog.typing.Processor]:
 
 
 def _escaped(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Other values than texts are shown as Python writes them, which escapes what is in them."""
+    """Escape strings; other values are shown by `repr`, which escapes them already."""
     return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 

@@ -1,14 +1,14 @@
 """Traces by OpenTelemetry: a span per RPC and per element, W3C context across processes.
 
-Off unless the environment says where traces go; then the SDK is imported, and not before:
+Off unless the environment names a destination; the OpenTelemetry SDK is imported only then:
 
-| variable | traces go |
+| variable | destination |
 | --- | --- |
-| `OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318` | by OTLP over HTTP to that collector |
-| `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` | into a file of this component in that folder, a JSON object a line |
-| `TELEMETRY=true` | by OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT` (extra `otlp-grpc`) |
+| `OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318` | that collector, by OTLP over HTTP |
+| `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` | one file per component in that folder, one JSON object per line |
+| `TELEMETRY=true` | `NSM_OPEN_TELEMETRY_ENDPOINT`, by OTLP over gRPC (extra `otlp-grpc`) |
 
-Spans of elements and of servers say what they are about by the attributes that `attributes_of` gives.
+Spans of elements and servers carry the attributes that `attributes_of` returns.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from nsm.chains.core.tracing import enable
 
 _FILE = "file://"
 _EXPORT_TIMEOUT = 3
-"""Seconds for one export, retries included: what a component waits for at its end if the collector is not there."""
+"""Seconds for one export, retries included: how long a component waits when it stops if the collector is down."""
 
 
 @contextmanager
 def traces(component: str, config: Common) -> Iterator[None]:
-    """Trace what happens inside, if `config` says where to. Raises `InvalidRequest` without the exporter's package."""
+    """Trace the body if `config` names a destination. Raises `InvalidRequest` if the exporter's package is missing."""
     if not (config.otlp_endpoint or config.telemetry):
         yield
         return
@@ -64,16 +64,14 @@ def _exporter(component: str, config: Common) -> Any:
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found]  # noqa: PLC0415
     except ImportError as error:
         extra = "otlp" if config.otlp_endpoint else "otlp-grpc"
-        raise InvalidRequest(
-            f"traces are asked for, but {error.name} is missing: install nsm-chains[{extra}]"
-        ) from None
+        raise InvalidRequest(f"tracing is enabled, but {error.name} is missing: install nsm-chains[{extra}]") from None
     return trace_exporter.OTLPSpanExporter(endpoint=config.open_telemetry_endpoint, insecure=True)
 
 
 def attributes_of(call: Any, answer: Any = None) -> dict[str, str]:
-    """What a span says of a Request or a Close, or of a call of the registry; what is not known is left out.
+    """The attributes of a span for a Request, a Close or a registry call; unknown ones are left out.
 
-    The connection's id is that at this component; its endpoint and its mechanism are the chosen ones.
+    The connection's id is this component's; its endpoint and its mechanism are the chosen ones.
     """
     if isinstance(call, RegistryCall):
         return {"nsm.record": call.record.name} if call.record.name else {}
@@ -122,7 +120,7 @@ class _Hooks:
 
 
 class _FileExporter:
-    """Writes spans as lines of JSON; what the local mesh's `--trace` reads."""
+    """Writes spans as lines of JSON, which the local mesh reads for `--trace`."""
 
     def __init__(self, folder: Path, component: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)

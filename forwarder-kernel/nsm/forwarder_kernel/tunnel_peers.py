@@ -27,7 +27,7 @@ class AskedByForwarders(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Look who asks."""
-        if self._trust.knows_somebody() and (who := self._stranger(call)) is not None:
+        if self._trust.has_vouchers() and (who := self._stranger(call)) is not None:
             raise Refused(f"{who} may not name the other end of a tunnel, {_HINT}")
         return await rest.request(call)
 
@@ -61,7 +61,7 @@ class AnsweredByManagers(Element):
             chosen is not None
             and chosen.type in _TUNNELS
             and peer is not None
-            and self._trust.knows_somebody()
+            and self._trust.has_vouchers()
             and not self._trust.matches(peer.spiffe_id)
         ):
             raise Refused(f"{peer.spiffe_id} may not name the other end of a tunnel, {_HINT}")

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 from lightkube.core.exceptions import ConfigError
 
-from .errors import Rejected, Unauthorized, Unreachable, Wish, error_of, error_of_status
+from .errors import Action, Rejected, Unauthorized, Unreachable, error_of, error_of_status
 from .parsing import parsed
 from .resources import Object, Resource
 
@@ -59,18 +59,18 @@ class Api:
 
     async def get(self, resource: Resource, name: str, namespace: str = "") -> Object:
         """The object of that name."""
-        return await self._ask("GET", Wish("get", resource, namespace, name))
+        return await self._ask("GET", Action("get", resource, namespace, name))
 
     async def create(self, resource: Resource, body: Object, namespace: str = "") -> Object:
         """Make an object; returns it as it now stands. Raises `ObjectConflict` if there is one of that name."""
         typed = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
-        return await self._ask("POST", Wish("create", resource, namespace), body=typed)
+        return await self._ask("POST", Action("create", resource, namespace), body=typed)
 
     async def replace(self, resource: Resource, body: Object) -> Object:
         """Write `body` over the object of its name; with a resourceVersion in it only over that very version."""
         metadata = body["metadata"]
-        wish = Wish("update", resource, metadata.get("namespace", ""), metadata["name"])
-        return await self._ask("PUT", wish, body=body)
+        action = Action("update", resource, metadata.get("namespace", ""), metadata["name"])
+        return await self._ask("PUT", action, body=body)
 
     async def patch(
         self,
@@ -84,9 +84,9 @@ class Api:
         manager: str = "",
     ) -> Object:
         """Change parts of an object; `manager` names who owns the fields (a must for `PatchType.APPLY`)."""
-        wish = Wish("patch", resource, namespace, name, subresource)
+        action = Action("patch", resource, namespace, name, subresource)
         params = {"fieldManager": manager} if manager else {}
-        return await self._ask("PATCH", wish, params=params, body=patch, content_type=kind)
+        return await self._ask("PATCH", action, params=params, body=patch, content_type=kind)
 
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", *, uid: str = "", version: str = ""
@@ -94,15 +94,15 @@ class Api:
         """Delete an object; with `uid` or `version` only that very one, else `ObjectConflict`."""
         preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", version)) if v}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        await self._ask("DELETE", Wish("delete", resource, namespace, name), body=options if preconditions else None)
+        await self._ask("DELETE", Action("delete", resource, namespace, name), body=options if preconditions else None)
 
     async def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
         """All objects, in the namespace or in all of them, that the selectors choose."""
-        wish = Wish("list", resource, namespace)
+        action = Action("list", resource, namespace)
         params = {"limit": str(_PAGE), **_selectors(labels, fields)}
         objects: list[Object] = []
         while True:
-            page = await self._ask("GET", wish, params=params)
+            page = await self._ask("GET", action, params=params)
             objects += page.get("items") or []
             metadata = page.get("metadata") or {}
             if not metadata.get("continue"):
@@ -112,7 +112,7 @@ class Api:
     async def newest(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> str:
         """The version that a list would have now; hardly any object is sent for it."""
         params = {"limit": "1", **_selectors(labels, fields)}
-        page = await self._ask("GET", Wish("list", resource, namespace), params=params)
+        page = await self._ask("GET", Action("list", resource, namespace), params=params)
         return str((page.get("metadata") or {}).get("resourceVersion", ""))
 
     @asynccontextmanager
@@ -131,7 +131,7 @@ class Api:
         Raises `Gone`, at once or in the middle, if it does not remember that version, and `Unreachable` if it is silent
         beyond that time: what stands between us may keep a connection open whose other end is no more.
         """
-        wish = Wish("watch", resource, namespace)
+        action = Action("watch", resource, namespace)
         params = {
             "watch": "true",
             "allowWatchBookmarks": "true",
@@ -140,11 +140,11 @@ class Api:
             **_selectors(labels, fields),
         }
         timeout = httpx2.Timeout(self._client.timeout.connect, read=seconds + _LATE)
-        with _translated(wish):
+        with _translated(action):
             async with self._client.stream("GET", resource.path(namespace), params=params, timeout=timeout) as response:
                 if response.is_error:
-                    raise error_of(response.status_code, await response.aread(), wish)
-                yield _events(response, wish)
+                    raise error_of(response.status_code, await response.aread(), action)
+                yield _events(response, action)
 
     async def version(self) -> Object:
         """What the API server says of itself: `gitVersion`, `major`, `minor`."""
@@ -155,69 +155,69 @@ class Api:
     async def _ask(
         self,
         method: str,
-        wish: Wish,
+        action: Action,
         *,
         params: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
     ) -> Object:
-        path = wish.resource.path(wish.namespace, wish.name, wish.subresource)
-        content = None if body is None else _encoded(body, wish)
+        path = action.resource.path(action.namespace, action.name, action.subresource)
+        content = None if body is None else _encoded(body, action)
         headers = {} if body is None else {"Content-Type": content_type}
-        with _translated(wish):
+        with _translated(action):
             response = await self._client.request(method, path, params=params, content=content, headers=headers)
-            return _decoded(response, wish)
+            return _decoded(response, action)
 
 
-_VERSION = Wish("get", Resource("", "v1", "version", "Info", namespaced=False))
+_VERSION = Action("get", Resource("", "v1", "version", "Info", namespaced=False))
 
 
-def _encoded(body: Any, wish: Wish) -> bytes:
+def _encoded(body: Any, action: Action) -> bytes:
     try:
         return json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
-        raise Rejected(f"cannot {wish}: what somebody wrote into it is nested too deep; delete the object") from None
+        raise Rejected(f"cannot {action}: what somebody wrote into it is nested too deep; delete the object") from None
 
 
-def _decoded(response: httpx2.Response, wish: Wish) -> Object:
+def _decoded(response: httpx2.Response, action: Action) -> Object:
     if response.is_error:
-        raise error_of(response.status_code, response.content, wish)
-    return _parsed(response.content, wish)
+        raise error_of(response.status_code, response.content, action)
+    return _parsed(response.content, action)
 
 
-def _parsed(text: bytes, wish: Wish) -> Object:
+def _parsed(text: bytes, action: Action) -> Object:
     try:
         found = parsed(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Unreachable(f"what answers is no API server, to {wish}: {text[:80]!r}")
+        raise Unreachable(f"what answers is no API server, to {action}: {text[:80]!r}")
     return found
 
 
-async def _events(response: httpx2.Response, wish: Wish) -> AsyncIterator[WatchEvent]:
+async def _events(response: httpx2.Response, action: Action) -> AsyncIterator[WatchEvent]:
     """One event a line. Lines end with a line feed and nothing else: values may hold other breaks."""
     rest = b""
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            event = _parsed(line, wish)
+            event = _parsed(line, action)
             if event["type"] == "ERROR":
-                raise error_of_status(event["object"].get("code", 500), event["object"], wish)
+                raise error_of_status(event["object"].get("code", 500), event["object"], action)
             yield WatchEvent(event["type"], event["object"])
 
 
 @contextmanager
-def _translated(wish: Wish) -> Iterator[None]:
+def _translated(action: Action) -> Iterator[None]:
     """Turn what goes wrong below HTTP into the errors of this package."""
     try:
         yield
     except httpx2.TimeoutException as error:
-        raise Unreachable(f"the API server did not answer in time, to {wish}") from error
+        raise Unreachable(f"the API server did not answer in time, to {action}") from error
     except httpx2.TransportError as error:
-        raise Unreachable(f"the API server cannot be reached, to {wish}: {_reason(error)}") from error
+        raise Unreachable(f"the API server cannot be reached, to {action}: {_reason(error)}") from error
     except ConfigError as error:
-        raise Unauthorized(f"no token, to {wish}: {error}") from error
+        raise Unauthorized(f"no token, to {action}: {error}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -64,7 +64,7 @@ class Rejected(InvalidRequest):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Action:
     """What was asked of the API server; `verb` as RBAC names it."""
 
     verb: str
@@ -92,39 +92,39 @@ class Wish:
         return f"{self.verb} {self.noun}{name} {self.where}"
 
 
-def error_of(code: int, body: bytes, wish: Wish) -> MeshError:
+def error_of(code: int, body: bytes, action: Action) -> MeshError:
     """The error for an answer of the API server with the status `code` (HTTP's) and `body`."""
     try:
         status = json.loads(body)
     except ValueError:
         status = {}
-    return error_of_status(code, status if isinstance(status, dict) else {}, wish)
+    return error_of_status(code, status if isinstance(status, dict) else {}, action)
 
 
-def error_of_status(code: int, status: dict[str, Any], wish: Wish) -> MeshError:  # noqa: PLR0911 - one kind a line
+def error_of_status(code: int, status: dict[str, Any], action: Action) -> MeshError:  # noqa: PLR0911 - one kind a line
     """The error for a `Status` object; `code` is HTTP's."""
     said = str(status.get("message") or f"status {code}")
     if code == 401:
-        return Unauthorized(f"the API server does not accept our token or certificate, to {wish}: {said}")
+        return Unauthorized(f"the API server does not accept our token or certificate, to {action}: {said}")
     if code == 403:
-        return Forbidden(_forbidden(said, wish))
+        return Forbidden(_forbidden(said, action))
     if code == 404 and not status:
-        return ObjectMissing(f"the API server knows no {wish.resource}; is its definition (CRD) applied?")
+        return ObjectMissing(f"the API server knows no {action.resource}; is its definition (CRD) applied?")
     if code == 404:
-        return ObjectMissing(f"cannot {wish}: {said}")
+        return ObjectMissing(f"cannot {action}: {said}")
     if code == 409:
-        return ObjectConflict(f"cannot {wish}: {said}")
+        return ObjectConflict(f"cannot {action}: {said}")
     if code == 410:
-        return Gone(f"cannot {wish}: {said}")
+        return Gone(f"cannot {action}: {said}")
     if code == 429 or (code >= 500 and not _TOO_LARGE.search(said)):
-        return Unreachable(f"the API server cannot {wish} now: {said}")
-    return Rejected(f"the API server refuses to {wish}: {said}")
+        return Unreachable(f"the API server cannot {action} now: {said}")
+    return Rejected(f"the API server refuses to {action}: {said}")
 
 
-def _forbidden(said: str, wish: Wish) -> str:
+def _forbidden(said: str, action: Action) -> str:
     """What permission is missing, and where to grant it; what is no matter of RBAC (a quota, an admission) as it is."""
     denied = _DENIED.search(said)
     if denied is None:
-        return f"the API server forbids to {wish}: {said}"
-    role = "Role" if wish.resource.namespaced and wish.namespace else "ClusterRole"
-    return f"{denied['user']} may not {wish}: grant it the verb {wish.verb!r} on {wish.noun} by a {role}"
+        return f"the API server forbids to {action}: {said}"
+    role = "Role" if action.resource.namespaced and action.namespace else "ClusterRole"
+    return f"{denied['user']} may not {action}: grant it the verb {action.verb!r} on {action.noun} by a {role}"

@@ -38,7 +38,7 @@ class Change:
         return key_of(found)
 
 
-Hear = Callable[[Change], None]
+Listener = Callable[[Change], None]
 
 
 class Reflector:
@@ -59,7 +59,7 @@ class Reflector:
         self._objects: dict[Key, Object] = {}
         self._version = ""
         self._listed = asyncio.Event()
-        self._hear: list[Hear] = []
+        self._listeners: list[Listener] = []
         self._tasks = Tasks(f"reflector of {resource}")
 
     @property
@@ -79,13 +79,13 @@ class Reflector:
         """Wait until the objects have been listed once."""
         await self._listed.wait()
 
-    def on_change(self, hear: Hear) -> Callable[[], None]:
-        """Call `hear` for each change from now on, in the order in which they came; returns what ends it.
+    def on_change(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` for each change from now on, in the order in which they came; returns what ends it.
 
         It must not block. What it raises is logged; who else reads hears of the change all the same.
         """
-        self._hear.append(hear)
-        return lambda: self._hear.remove(hear)
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     async def changes(self) -> AsyncIterator[Change]:
         """What is there now, one by one, and then each change, without end.
@@ -95,14 +95,14 @@ class Reflector:
         news: dict[Key, Change] = {key: Change(None, found) for key, found in self._objects.items()}
         wake = asyncio.Event()
 
-        def hear(change: Change) -> None:
+        def listener(change: Change) -> None:
             earlier = news.pop(change.key, None)
             merged = Change(earlier.before if earlier else change.before, change.now)
             if not (merged.before is None and merged.now is None):
                 news[change.key] = merged
             wake.set()
 
-        stop = self.on_change(hear)
+        stop = self.on_change(listener)
         try:
             while True:
                 while news:
@@ -185,13 +185,13 @@ class Reflector:
             now["metadata"].pop("managedFields", None)
             self._objects[key] = now
         if _version_of(before) != _version_of(now):
-            for hear in tuple(self._hear):
-                self._tell(hear, Change(before, now))
+            for listener in tuple(self._listeners):
+                self._notify(listener, Change(before, now))
 
-    def _tell(self, hear: Hear, change: Change) -> None:
+    def _notify(self, listener: Listener, change: Change) -> None:
         """It is told once and never again, so a reader's defect must not keep it from the others."""
         try:
-            hear(change)
+            listener(change)
         except Exception as error:
             _log.error("reader failed", resource=str(self.resource), object=change.key[1], exc_info=error)
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from nsm.chains.importing import without_garbage
+from nsm.chains.importing import without_garbage_collection
 from nsm.chains.terminal import escaped, escaped_lines
 from nsm.chains.tools.arguments import Parser, seconds
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         ("cut", "take down the first node's port at the link between two nodes"),
         ("mend", "take up the ports of both nodes at the link between them"),
     ):
-        _command(commands, name, _cut_or_mend, about).add_argument(
+        _command(commands, name, _cut_or_restore, about).add_argument(
             "nodes", nargs=2, metavar="NODE", help="a node's name"
         )
     _command(commands, "schema", _schema, "print the JSON schema of the topology file")
@@ -121,7 +121,7 @@ def _said(event: Mapping[str, Any]) -> str | None:
 
 
 def _up(run: RunDir, parsed: argparse.Namespace) -> int:
-    with without_garbage():  # only this command needs all that a supervisor needs
+    with without_garbage_collection():  # only this command needs all that a supervisor needs
         from .launch import put_off_interruptions, up  # noqa: PLC0415
         from .topology import TopologyError, read  # noqa: PLC0415
 
@@ -157,7 +157,7 @@ def _kill(run: RunDir, parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _cut_or_mend(run: RunDir, parsed: argparse.Namespace) -> int:
+def _cut_or_restore(run: RunDir, parsed: argparse.Namespace) -> int:
     reply = ask(run, {"command": parsed.command_name, "nodes": parsed.nodes})
     one, other = parsed.nodes
     done = f"{one} is cut from" if parsed.command_name == "cut" else f"{one} and {other} are mended at"

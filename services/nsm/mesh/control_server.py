@@ -61,13 +61,13 @@ class Commands:
 
 async def up_or_stopped(supervisor: Supervisor, topology: Topology | None, timeout: float | None, tell: Tell) -> bool:
     """Bring the mesh up, unless it is to end meanwhile; whether it is up. `tell` hears all, also why it is not."""
-    supervisor.hearers.append(tell)
+    supervisor.listeners.append(tell)
     starting = asyncio.ensure_future(supervisor.up(topology, timeout))
     stopping = asyncio.ensure_future(supervisor.stopping.wait())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        supervisor.hearers.remove(tell)
+        supervisor.listeners.remove(tell)
         stopping.cancel()
         if not starting.done():
             starting.cancel()

@@ -154,9 +154,9 @@ class Processes:
                     return
                 said = parsed(line)
                 log.append(line, said)
-                self._hear(process, line, said)
+                self._handle(process, line, said)
 
-    def _hear(self, process: Process, line: bytes, said: dict[str, Any] | None) -> None:
+    def _handle(self, process: Process, line: bytes, said: dict[str, Any] | None) -> None:
         if said is None:
             process.last = line.decode(errors="replace").strip() or process.last
             return

@@ -48,7 +48,7 @@ class Supervisor:
     """Makes a mesh as a topology describes it, keeps it, and takes it down again without leaving anything.
 
     `environment` is that of the one who asked for the mesh: its log level and its settings of tracing are passed on.
-    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on. `hearers` are
+    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on. `listeners` are
     told what happens, as it happens.
     """
 
@@ -58,7 +58,7 @@ class Supervisor:
         self._collector = Collector(environment)
         self._common = {**_common(environment, log_level), **self._collector.variables}
         self.stopping = asyncio.Event()
-        self.hearers: list[Tell] = []
+        self.listeners: list[Tell] = []
         self._places = Places(run, zygote)
         self._processes = Processes(run, zygote, self._tell, self.stopping, log_level)
         self._topology = Topology(())
@@ -219,7 +219,7 @@ class Supervisor:
         if self._links is not None:
             networks = {node.name: self._places.networks[node.name] for node in topology.nodes}
             self._links.change(topology.links, topology.uplinks, networks)
-            self._links.mend_all()
+            self._links.restore_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:
         """Say who gets which identity; the issuer reads it when it starts, or when it is told to."""
@@ -337,7 +337,7 @@ class Supervisor:
         )
 
     def _tell(self, event: Mapping[str, Any]) -> None:
-        for tell in list(self.hearers):
+        for tell in list(self.listeners):
             tell(event)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from nsm.apis.mechanisms import KERNEL
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
 
 from .model import (
@@ -161,7 +161,7 @@ class _File:
         try:
             network = ipaddress.ip_network(text, strict=False)
         except ValueError:
-            self._reader.fault(node, f"{text!r} is no network; expected one such as 172.16.1.0/24 or fd00:1::/64")
+            self._reader.fault(node, f"{text!r} is not a network; expected one such as 172.16.1.0/24 or fd00:1::/64")
             return None
         if str(network.network_address) != str(ipaddress.ip_interface(text).ip):
             self._reader.fault(node, f"{text!r} is an address in a network; write {str(network)!r}")
@@ -272,7 +272,7 @@ class _File:
         if "," in url:
             self._reader.fault(node, f"{url!r} has a comma; write one wire an item")
         try:
-            wish = parse_wish(url)
+            wish = parse_strict_nsurl(url)
             check_mechanisms([wish], {KERNEL})
         except ValueError as error:
             self._reader.fault(node, str(error))
@@ -312,7 +312,7 @@ class _File:
         try:
             ipaddress.ip_network(text, strict=False)
         except ValueError:
-            self._reader.fault(node, f"{text!r} is no prefix; expected one such as 10.0.0.0/24")
+            self._reader.fault(node, f"{text!r} is not a prefix; expected one such as 10.0.0.0/24")
         return text
 
     def _labels(self, node: Any) -> dict[str, str]:
@@ -343,7 +343,7 @@ def _wrong_label(key: str, value: str) -> str | None:
 
 def _wrong_variable(key: str, component: str | None) -> str | None:
     if not _VARIABLE.fullmatch(key):
-        return f"{key!r} is no name of a variable"
+        return f"{key!r} is not the name of a variable"
     if key in _OWN:
         return f"{key} is set by the mesh itself"
     return fault_of(key, component) if component is not None else None

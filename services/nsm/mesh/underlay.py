@@ -113,7 +113,7 @@ class Underlay:
                 self._set_cut(cable, cut=cut)
         return sorted({cable.port.segment.name for cable in shared})
 
-    def mend_all(self) -> None:
+    def restore_all(self) -> None:
         """Take up every port."""
         for cable in self._cables.values():
             if cable.is_cut:

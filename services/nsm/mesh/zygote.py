@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from nsm.chains.importing import without_garbage
+from nsm.chains.importing import without_garbage_collection
 
 from . import namespaces
 from .rundir import MeshCommandError, RunDir
@@ -182,7 +182,7 @@ def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Mai
     namespaces.call_self("nsm-zygote")
     forks = _Forks(sock, lock)
     try:
-        with without_garbage():
+        with without_garbage_collection():
             mains = load()
         forks.serve(mains)
     finally:

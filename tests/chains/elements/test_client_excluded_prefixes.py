@@ -256,7 +256,7 @@ def test_groups_are_read():
         ("[kernel://a][kernel://b]", "expected groups of URLs"),
         ("[kernel://a", "expected groups of URLs"),
         ("[a]", "'a' names no service"),
-        ("[kernel://a],[kernel://a]", "'kernel://a' is there twice"),
+        ("[kernel://a],[kernel://a]", "'kernel://a' is given twice"),
     ],
 )
 def test_what_are_no_groups(value, told):

@@ -465,7 +465,7 @@ async def test_an_address_is_given_back_once_and_never_to_two():
 
 
 def test_a_malformed_prefix_is_named():
-    with pytest.raises(InvalidRequest, match="'10.0.0.0/99' is no prefix"):
+    with pytest.raises(InvalidRequest, match="'10.0.0.0/99' is not a prefix"):
         Point2PointIpam(["10.0.0.0/99"])
 
 

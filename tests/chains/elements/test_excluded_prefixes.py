@@ -113,7 +113,7 @@ async def test_a_misspelt_key_is_told_with_the_right_one_and_lets_no_prefix_go(f
         with structlog.testing.capture_logs() as logs:
             assert (await ask(chain, text)).excluded_prefixes == ["10.0.0.0/8"]
         assert logs[0]["error"] in {
-            "prefixs is no field of the file; expected prefixes",
+            "prefixs is not a field of the file; expected prefixes",
             "line 2: the key 'prefixes' is given twice",
         }
 
@@ -121,7 +121,7 @@ async def test_a_misspelt_key_is_told_with_the_right_one_and_lets_no_prefix_go(f
 def test_a_file_that_was_named_and_is_not_there_is_a_warning(tmp_path):
     with structlog.testing.capture_logs() as logs:
         ExcludedPrefixes(str(tmp_path / "misspelt.yaml"))
-    assert logs[0]["event"] == "there is no such configuration file yet"
+    assert logs[0]["event"] == "the configuration file does not exist yet"
 
 
 @pytest.mark.parametrize("most", [list, lambda inner: dict(enumerate(inner))])

@@ -157,5 +157,5 @@ async def test_an_address_of_a_segment_is_kept_recovered_replaced_and_given_back
 
 
 def test_a_malformed_prefix_of_a_segment_is_named():
-    with pytest.raises(InvalidRequest, match="'10.0.0.0/99' is no prefix"):
+    with pytest.raises(InvalidRequest, match="'10.0.0.0/99' is not a prefix"):
         SinglePointIpam(["10.0.0.0/99"])

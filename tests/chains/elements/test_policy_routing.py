@@ -69,7 +69,7 @@ async def test_a_policy_that_cannot_be_is_told_and_the_last_good_ones_stay(file)
     file.write_text(f"[{ONE}, {{dstport: 99999}}]")
     with structlog.testing.capture_logs() as logs:
         assert (await ask(chain, "b")).policies == [POLICY_ONE]
-    assert "policy 2: '99999' is no range of ports" in logs[0]["error"]
+    assert "policy 2: '99999' is not a port or range of ports" in logs[0]["error"]
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,18 @@ async def test_a_policy_that_cannot_be_is_told_and_the_last_good_ones_stay(file)
     [
         ({"from": "10.0.0.1/32"}, r"expected a list such as \["),
         (["10.0.0.1/32"], r"policy 1: expected a list such as \["),
-        ([{"dport": 80}], "policy 1: dport is no field of a policy; expected dstport"),
+        ([{"dport": 80}], "policy 1: dport is not a field of a policy; expected dstport"),
         (
             [{"colour": 80}],
-            "policy 1: colour is no field of a policy; expected dstport, from, proto, routes or srcport",
+            "policy 1: colour is not a field of a policy; expected dstport, from, proto, routes or srcport",
         ),
-        ([{"routes": [{"prefix": "10.0.0.0/8", "next_hop": ""}]}], r"routes\[0\].next_hop is no field .* nexthop"),
+        ([{"routes": [{"prefix": "10.0.0.0/8", "next_hop": ""}]}], r"routes\[0\].next_hop is not a field .* nexthop"),
         ([{"routes": {"prefix": "10.0.0.0/8"}}], "policy 1: routes is {.*}; expected a list"),
         ([{"routes": ["10.0.0.0/8"]}], "policy 1: expected a list such as"),
-        ([{}, {"proto": "tcp"}], "policy 2: 'tcp' is no IP protocol"),
+        ([{}, {"proto": "tcp"}], "policy 2: 'tcp' is not an IP protocol"),
         ([{"proto": True}], "policy 1: proto is True; expected a text or a number"),
-        ([{"from": "10.0.0.300/32"}], "policy 1: '10.0.0.300/32' is no prefix"),
-        ([{"routes": [{"nexthop": "10.0.0.1"}]}], "policy 1: '' is no prefix"),
+        ([{"from": "10.0.0.300/32"}], "policy 1: '10.0.0.300/32' is not a prefix"),
+        ([{"routes": [{"nexthop": "10.0.0.1"}]}], "policy 1: '' is not a prefix"),
         ([{"routes": [{"prefix": "10.0.0.0/8", "nexthop": "fd00::1"}]}], "both must be IPv4 or both IPv6"),
         ([{"from": "10.0.0.1/32", "routes": [{"prefix": "fd00::/8"}]}], "must be both IPv4 or both IPv6"),
     ],

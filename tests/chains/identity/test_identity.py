@@ -238,7 +238,7 @@ async def test_an_issuer_that_comes_late_or_back_is_waited_for(tmp_path, capsys)
     await source.__aexit__(None, None, None)
 
 
-@pytest.mark.parametrize("fault", ["names no SPIFFE ID", "private key is encrypted"])
+@pytest.mark.parametrize("fault", ["contains no SPIFFE ID", "private key is encrypted"])
 async def test_an_svid_that_cannot_be_used_is_told_and_the_next_one_is_taken(tmp_path, capsys, fault):
     from nsm.apis.workload import X509Svid, X509SvidRequest, X509SvidResponse
     from nsm.chains.identity.source import identity_from
@@ -252,7 +252,7 @@ async def test_an_svid_that_cannot_be_used_is_told_and_the_next_one_is_taken(tmp
 
     good, nameless = OURS.issue("spiffe://ours.mesh/x"), authorized(OURS, "ours.mesh")
     faulty = {
-        "names no SPIFFE ID": told(nameless.certificate, nameless.key),
+        "contains no SPIFFE ID": told(nameless.certificate, nameless.key),
         "private key is encrypted": told(good.leaf, good.key, BestAvailableEncryption(b"words")),
     }
     answers = [told(good.leaf, good.key), faulty[fault]]

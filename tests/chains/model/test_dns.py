@@ -22,21 +22,21 @@ def test_none(value):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("10.0.0.1", "this is no JSON"),
+        ("10.0.0.1", "not valid JSON"),
         ('{"dns_server_ips": []}', "expected an array such as"),
         ('[{"search_domains": []}, {"search_domains": [], "search_domains": ["a"]}]', "is given twice"),
-        ("[5]", "5 is no DNS configuration"),
-        ("[{}]", "{} is no DNS configuration"),
+        ("[5]", "5 is not a DNS configuration"),
+        ("[{}]", "{} is not a DNS configuration"),
         (
             '[{"dnsServerIps": ["10.0.0.1"]}]',
-            "dnsServerIps is no field of a DNS configuration; expected dns_server_ips",
+            "dnsServerIps is not a field of a DNS configuration; expected dns_server_ips",
         ),
         ('[{"dns_server_ips": "10.0.0.1"}]', "dns_server_ips is '10.0.0.1'; expected a list"),
         ('[{"search_domains": [1]}]', "search_domains[0] is 1; expected text"),
-        ('[{"dns_server_ips": ["10.0.0.1:53"]}]', "'10.0.0.1:53' in dns_server_ips is no IP address"),
-        ('[{"dns_server_ips": ["0.0.0.0"]}]', "'0.0.0.0' in dns_server_ips is no IP address"),
-        ('[{"search_domains": ["a b"]}]', "'a b' in search_domains is no domain name"),
-        ('[{"search_domains": ["a..b"]}]', "'a..b' in search_domains is no domain name"),
+        ('[{"dns_server_ips": ["10.0.0.1:53"]}]', "'10.0.0.1:53' in dns_server_ips is not an IP address"),
+        ('[{"dns_server_ips": ["0.0.0.0"]}]', "'0.0.0.0' in dns_server_ips is not an IP address"),
+        ('[{"search_domains": ["a b"]}]', "'a b' in search_domains is not a domain name"),
+        ('[{"search_domains": ["a..b"]}]', "'a..b' in search_domains is not a domain name"),
     ],
 )
 def test_what_is_wrong_is_named(value, told):

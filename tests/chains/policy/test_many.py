@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsm.chains.policy import NO_TRUST, IdPatterns, Trust, comes_for_many
+from nsm.chains.policy import NO_TRUST, IdPatterns, Trust, acts_for_many
 
 OWN = "spiffe://a.mesh/registry"
 LISTED = Trust(intermediaries=IdPatterns(["spiffe://a.mesh/gate-*"]))
@@ -21,4 +21,4 @@ LISTED = Trust(intermediaries=IdPatterns(["spiffe://a.mesh/gate-*"]))
     ],
 )
 def test_managers_and_forwarders_are_those_that_are_listed_or_else_named_so(trust, spiffe_id, expected):
-    assert comes_for_many(trust, OWN)(spiffe_id) is expected
+    assert acts_for_many(trust, OWN)(spiffe_id) is expected

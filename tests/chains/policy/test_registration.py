@@ -38,8 +38,8 @@ def test_a_rule_says_who_may_register_for_a_service(rules, spiffe_id, services, 
 @pytest.mark.parametrize(
     ("rules", "fault"),
     [
-        ("svc", "'svc' is no rule; expected SERVICE=PATTERN"),
-        ("=spiffe://a.org/one", "is no rule"),
+        ("svc", "'svc' is not a rule; expected SERVICE=PATTERN"),
+        ("=spiffe://a.org/one", "is not a rule"),
         ("svc=/one,svc=/two", "'svc' has two rules; put | between"),
         ("svc=one", "rule of 'svc': 'one' is not a pattern of SPIFFE IDs"),
         ("svc=/**/x", r"rule of 'svc': .* comes last"),
@@ -83,5 +83,5 @@ def test_hosts_are_prefixes_and_names(hosts, inside, outside):
 
 @pytest.mark.parametrize("hosts", ["10.0.0.1/8", "10.0.0.0/33", "tcp://a:1", "a b", "*", "10.1", "*.*.org", "a,-b"])
 def test_what_is_no_host_is_named(hosts):
-    with pytest.raises(ValueError, match="is no host"):
+    with pytest.raises(ValueError, match="is not a host"):
         Hosts.parse(hosts)

@@ -15,13 +15,13 @@ def read(value, **options):
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ({"nmae": "x"}, "routes[0].nmae is no field of a route; expected name"),
-        ({"colour": "x"}, "routes[0].colour is no field of a route; expected labels, name or weight"),
-        ({"Weight": 1}, "routes[0].Weight is no field of a route; expected weight"),
-        ({"old": 1}, "routes[0].old is a spelling of NSM before 1.0; expected name"),
-        ({7: 1}, "routes[0] has the key 7, which is no field of a route; expected text"),
+        ({"nmae": "x"}, "routes[0].nmae is not a field of a route; expected name"),
+        ({"colour": "x"}, "routes[0].colour is not a field of a route; expected labels, name or weight"),
+        ({"Weight": 1}, "routes[0].Weight is not a field of a route; expected weight"),
+        ({"old": 1}, "routes[0].old is the spelling from before NSM 1.0; expected name"),
+        ({7: 1}, "routes[0] has the key 7, which is not a field of a route; expected text"),
         ({"x" * 90: 1}, "routes[0].'xxxxxx"),
-        ({"a\nb": 1}, "routes[0].'a\\nb' is no field of a route"),
+        ({"a\nb": 1}, "routes[0].'a\\nb' is not a field of a route"),
         ([], "routes[0] is []; expected an object"),
         (None, "routes[0] is None; expected an object"),
     ],
@@ -36,7 +36,7 @@ def test_what_may_be_extended_may_have_more_fields_but_none_that_is_like_ours():
     assert read({"colour": 1, "name": "x"}, extensible=True)["name"].text() == "x"
     for key in ("nmae", "label", "LABELS", "route_weight"):
         assert not is_foreign(key, KNOWN)
-        with pytest.raises(ValueError, match="is no field of a route"):
+        with pytest.raises(ValueError, match="is not a field of a route"):
             read({key: 1}, extensible=True)
 
 

@@ -13,7 +13,7 @@ from nsm.chains.reading import read_json, read_yaml
         ("{a: 1, a: 2}", "line 1: the key 'a' is given twice"),
         ("a: [", "while parsing"),
         ("[" * 5000, "it is nested too deep"),
-        ("!!bool x", "a value is not what its tag says"),
+        ("!!bool x", "a value does not match its tag"),
         ("!!python/name:os.system x", "could not determine a constructor"),
     ],
 )
@@ -35,7 +35,7 @@ def test_yaml_is_read_with_its_merges():
     [
         ('{"a": 1, "a": 2}', "the key 'a' is given twice"),
         ('[{"b": {"a": 1, "a": 2}}]', "the key 'a' is given twice"),
-        ("{\n,", "line 2: this is no JSON"),
+        ("{\n,", "line 2: not valid JSON"),
         ("[" * 100_000, "it is nested too deep"),
     ],
 )

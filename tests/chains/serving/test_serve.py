@@ -113,7 +113,7 @@ async def test_a_service_of_somebody_else_is_refused_with_what_to_set_and_left_a
             with pytest.raises(Refused) as raised:
                 await task
         assert "'bread' was registered by spiffe://test.mesh/operator" in str(raised.value)
-        assert "NSM_REGISTER_SERVICE=false leaves the service to who registered it" in str(raised.value)
+        assert "set NSM_REGISTER_SERVICE=false to provide the service as it is registered" in str(raised.value)
         async with serving(mesh, NSM_SERVICE_NAMES="bread", NSM_REGISTER_SERVICE="false"):
             assert [each.name for each in await mesh.endpoints()] == ["shop"]
         assert [each.matches for each in await mesh.found(SERVICES, NetworkService())] == [matches]

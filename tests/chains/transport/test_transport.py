@@ -713,7 +713,7 @@ def test_addresses(url, read):
 
 @pytest.mark.parametrize("url", ["", "unix:", "tcp://host", "host", "http://x:1", "tcp://host:port", "tcp://h:99999"])
 def test_what_is_no_address_is_named_with_what_would_do(url):
-    with pytest.raises(InvalidRequest, match="is no address.*write unix"):
+    with pytest.raises(InvalidRequest, match="is not an address.*write unix"):
         parse_address(url)
 
 

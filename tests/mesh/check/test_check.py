@@ -237,7 +237,7 @@ def test_a_socket_that_was_left_a_file_and_nothing_at_all(tmp_path):
         sock.bind(str(tmp_path / "s"))
     assert "nobody listens at" in found_at(tmp_path / "s").detail
     (tmp_path / "f").touch()
-    assert "is no socket" in found_at(tmp_path / "f").detail
+    assert "is not a socket" in found_at(tmp_path / "f").detail
     assert "there is no socket at" in found_at(tmp_path / "n").detail
     for name in "sfn":
         assert found_at(tmp_path / name).state is State.ERROR

@@ -60,7 +60,7 @@ SHAPE = [
     ("mtu: 9000", "mtu: 65536", "11: MTU '65536': expected a number"),
     ("mtu: 9000", "mtu: large", "11: MTU 'large': expected a number"),
     (", network: 172.16.2.0/30", "", "12: the key 'network' is missing"),
-    ("172.16.2.0/30", "everywhere", "12: 'everywhere' is no network; expected one such as 172.16.1.0/24"),
+    ("172.16.2.0/30", "everywhere", "12: 'everywhere' is not a network; expected one such as 172.16.1.0/24"),
     ("[node-2, node-3]", "[node-2]", "12: the link joins 'node-2' with no other node"),
     ("[node-2, node-3]", "[node-2, node-3, node-3]", "12: the link joins 'node-3' with itself"),
     ("[node-2, node-3]", "[]", "12: the key 'nodes' is missing or empty"),
@@ -74,9 +74,9 @@ SHAPE = [
     ("level: 1", "level: [1]", "22: labels: expected a name and one value"),
     ("[web, mail]", "[]", "22: the key 'services' is missing or empty"),
     ("[web, mail]", '["web,mail"]', "22: service 'web,mail': expected a name without commas"),
-    ("[10.1.0.0/24", "[10.1.0.0/24/24", "22: '10.1.0.0/24/24' is no prefix"),
+    ("[10.1.0.0/24", "[10.1.0.0/24/24", "22: '10.1.0.0/24/24' is not a prefix"),
     ("[python, own.py]", "[]", "23: the key 'command' is missing or empty"),
-    ("OWN: yes", "2OWN: yes", "23: '2OWN' is no name of a variable"),
+    ("OWN: yes", "2OWN: yes", "23: '2OWN' is not the name of a variable"),
     ("OWN: yes", "NSM_NAME: other", "23: NSM_NAME is set by the mesh itself"),
     (", command: [python, own.py]", "", "23: the key 'services' is missing or empty"),
     ("kernel://mail", "mail", "26: 'mail' names no service"),
@@ -170,10 +170,10 @@ clients:
         ("memif://web", "6: mechanism memif is not supported by this client; use kernel://"),
         ("vfio://web", "6: mechanism vfio is not supported by this client; use kernel://"),
         ("'kernel://web?app'", "6: 'kernel://web?app': label 'app' has no =; expected ?label=value&label=value"),
-        ("kernel://web/lo", "6: 'lo' is a name that the kernel keeps for itself; choose another, such as nsm-1"),
-        ("kernel://web/all", "6: 'all' is no interface name; choose another, such as nsm-1"),
-        ("kernel://web/default", "6: 'default' is no interface name"),
-        ('"kernel://web/nsm-1", "kernel://mail/nsm-1"', "6: interface 'nsm-1' is asked for twice"),
+        ("kernel://web/lo", "6: 'lo' is a name that the kernel reserves; choose another, such as nsm-1"),
+        ("kernel://web/all", "6: 'all' is not an interface name; choose another, such as nsm-1"),
+        ("kernel://web/default", "6: 'default' is not an interface name"),
+        ('"kernel://web/nsm-1", "kernel://mail/nsm-1"', "6: interface 'nsm-1' is requested twice"),
     ],
 )
 def test_a_wire_that_can_never_be_is_told_before_anything_is_started(wire, told):
@@ -191,24 +191,28 @@ def test_what_a_program_of_one_s_own_provides_is_not_known_before_it_runs():
 @pytest.mark.parametrize(
     ("endpoint", "client", "told"),
     [
-        ("NSM_IPAM_POLCY: strict", "", "4: NSM_IPAM_POLCY is no variable of nsm nse; did you mean NSM_IPAM_POLICY?"),
+        ("NSM_IPAM_POLCY: strict", "", "4: NSM_IPAM_POLCY is not a variable of nsm nse; did you mean NSM_IPAM_POLICY?"),
         (
             "NSM_NETWORK_SERVICE: web",
             "",
-            "4: NSM_NETWORK_SERVICE is no variable of nsm nse; did you mean NSM_SERVICE_NAMES?",
+            "4: NSM_NETWORK_SERVICE is not a variable of nsm nse; did you mean NSM_SERVICE_NAMES?",
         ),
         (
             "NSM_NETWORK_SERVICES: web",
             "",
-            "4: NSM_NETWORK_SERVICES is no variable of nsm nse; did you mean NSM_SERVICE_NA",
+            "4: NSM_NETWORK_SERVICES is not a variable of nsm nse; did you mean NSM_SERVICE_NA",
         ),
-        ("", "NSM_SERVICE_NAMES: web", "6: NSM_SERVICE_NAMES is no variable of nsm nsc; did you mean NSM_NETWORK_SERV"),
-        ("NSM_COLOUR: red", "", "4: NSM_COLOUR is no variable of nsm nse; `nsm nse --help` lists those that there are"),
-        ("", "nsm_log_level: DEBUG", "6: nsm_log_level is no variable of nsm nsc; did you mean NSM_LOG_LEVEL?"),
+        (
+            "",
+            "NSM_SERVICE_NAMES: web",
+            "6: NSM_SERVICE_NAMES is not a variable of nsm nsc; did you mean NSM_NETWORK_SERV",
+        ),
+        ("NSM_COLOUR: red", "", "4: NSM_COLOUR is not a variable of nsm nse; `nsm nse --help` lists its variables"),
+        ("", "nsm_log_level: DEBUG", "6: nsm_log_level is not a variable of nsm nsc; did you mean NSM_LOG_LEVEL?"),
         (
             "",
             "NSM_REQUEST_TIMEOUTS: 1s",
-            "6: NSM_REQUEST_TIMEOUTS is no variable of nsm nsc; did you mean NSM_REQUEST_TIMEOUT?",
+            "6: NSM_REQUEST_TIMEOUTS is not a variable of nsm nsc; did you mean NSM_REQUEST_TIMEOUT?",
         ),
     ],
 )
@@ -273,7 +277,7 @@ def test_a_fault_is_told_with_its_line(old, new, told):
 @pytest.mark.parametrize(("old", "new", "told"), SHAPE, ids=[case[2][:60] for case in SHAPE])
 def test_the_schema_refuses_what_has_a_wrong_shape(old, new, told):
     """All but keys that are given twice and prefixes in detail, which JSON schema cannot say."""
-    if "given twice" in told or "is no prefix" in told:
+    if "given twice" in told or "is not a prefix" in told:
         return
     assert schema_refuses(changed(old, new))
 

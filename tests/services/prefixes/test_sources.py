@@ -81,20 +81,20 @@ def test_a_user_names_what_else_is_excluded():
     [
         (
             lambda: of_user({"data": {"k": "prefixs: [10.0.0.0/8]"}}, "k"),
-            "prefixs is no field of the file; expected pre",
+            "prefixs is not a field of the file; expected pre",
         ),
         (lambda: of_user({"data": {"k": "prefixes: [10.0.0.0]"}}, "k"), "'10.0.0.0' is no prefix"),
         (lambda: of_user({"data": {"k": "prefixes: {a: b}"}}, "k"), "expected a list under `prefixes`"),
         (lambda: of_user({"data": {"k": "prefixes: ["}}, "k"), "k: while parsing"),
         (lambda: of_user({"data": {"k": "[" * 5000}}, "k"), "k: it is nested too deep"),
-        (lambda: of_user({"data": {"k": "prefixes: !!bool x"}}, "k"), "k: a value is not what its tag says"),
-        (lambda: of_user({"data": {"k": "prefixes: !!timestamp x"}}, "k"), "k: a value is not what its tag says"),
-        (lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: [1]"}}), "networking is no mapping"),
+        (lambda: of_user({"data": {"k": "prefixes: !!bool x"}}, "k"), "k: a value does not match its tag"),
+        (lambda: of_user({"data": {"k": "prefixes: !!timestamp x"}}, "k"), "k: a value does not match its tag"),
+        (lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: [1]"}}), "networking is not a mapping"),
         (
             lambda: of_kubeadm({"data": {"ClusterConfiguration": "networking: {podSubnet: here}"}}),
-            "'here' is no prefix",
+            "'here' is not a prefix",
         ),
-        (lambda: of_node({"spec": {"podCIDR": "10.0.0.0/40"}}), "'10.0.0.0/40' is no prefix"),
+        (lambda: of_node({"spec": {"podCIDR": "10.0.0.0/40"}}), "'10.0.0.0/40' is not a prefix"),
     ],
 )
 def test_what_cannot_be_read_says_what_would_do(read, told):

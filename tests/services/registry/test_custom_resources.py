@@ -367,7 +367,7 @@ async def test_a_misspelt_selector_leaves_the_service_out_with_an_event_and_no_e
     events = "/api/v1/namespaces/nsm-system/events/"
     await eventually(lambda: sum(path.startswith(events) for path in server.paths()) == 1)
     (event,) = (server.at(path) for path in server.paths() if path.startswith(events))
-    told = "matches[0].routes[0].destinationSelector is a spelling of NSM before 1.0; expected destination_selector"
+    told = "matches[0].routes[0].destinationSelector is the spelling from before NSM 1.0; expected destination_selector"
     assert event["message"] == f"this is no NetworkService and is ignored: {told}"
     assert await names(registry.services, NetworkService()) == []
     with pytest.raises(

@@ -117,29 +117,33 @@ ROUTE = "matches[0].routes[0]."
         (
             ("matches", 0, "routes", 0),
             "destinationSelector",
-            f"{ROUTE}destinationSelector is a spelling of NSM before 1.0; expected destination_selector",
+            f"{ROUTE}destinationSelector is the spelling from before NSM 1.0; expected destination_selector",
         ),
         (
             ("matches", 0),
             "sourceSelector",
-            "matches[0].sourceSelector is a spelling of NSM before 1.0; expected source_selector",
+            "matches[0].sourceSelector is the spelling from before NSM 1.0; expected source_selector",
         ),
-        (("matches", 0), "route", "matches[0].route is a spelling of NSM before 1.0; expected routes"),
+        (("matches", 0), "route", "matches[0].route is the spelling from before NSM 1.0; expected routes"),
         (
             ("matches", 0, "routes", 0),
             "destination_selectors",
-            f"{ROUTE}destination_selectors is no field of a route; expected destination_selector",
+            f"{ROUTE}destination_selectors is not a field of a route; expected destination_selector",
         ),
-        (("matches", 0, "routes", 0), "wieght", f"{ROUTE}wieght is no field of a route; expected weight"),
+        (("matches", 0, "routes", 0), "wieght", f"{ROUTE}wieght is not a field of a route; expected weight"),
         (
             ("matches", 0, "routes", 0),
             "colour",
-            f"{ROUTE}colour is no field of a route; expected destination_selector or weight",
+            f"{ROUTE}colour is not a field of a route; expected destination_selector or weight",
         ),
-        (("matches", 0), "fall_through", "matches[0].fall_through is no field of a match; expected fallthrough"),
-        (("matches", 0, "metadata"), "lables", "matches[0].metadata.lables is no field of metadata; expected labels"),
-        ((), "macthes", "spec.macthes is no field of the spec; expected matches"),
-        ((), "newer", "spec.newer is no field of the spec; expected matches, name, path_ids or payload"),
+        (("matches", 0), "fall_through", "matches[0].fall_through is not a field of a match; expected fallthrough"),
+        (
+            ("matches", 0, "metadata"),
+            "lables",
+            "matches[0].metadata.lables is not a field of metadata; expected labels",
+        ),
+        ((), "macthes", "spec.macthes is not a field of the spec; expected matches"),
+        ((), "newer", "spec.newer is not a field of the spec; expected matches, name, path_ids or payload"),
     ],
 )
 def test_a_misspelt_key_of_a_service_is_told_by_its_path_with_the_right_one(path, key, told):
@@ -151,15 +155,23 @@ def test_a_misspelt_key_of_a_service_is_told_by_its_path_with_the_right_one(path
 @pytest.mark.parametrize(
     ("path", "key", "told"),
     [
-        ((), "networkServiceNames", "spec.networkServiceNames is a spelling of NSM before 1.0; expected network_serv"),
-        ((), "labels", "spec.labels is no field of the spec; expected"),
-        ((), "network_service_label", "spec.network_service_label is no field of the spec; expected network_service_"),
+        (
+            (),
+            "networkServiceNames",
+            "spec.networkServiceNames is the spelling from before NSM 1.0; expected network_serv",
+        ),
+        ((), "labels", "spec.labels is not a field of the spec; expected"),
+        (
+            (),
+            "network_service_label",
+            "spec.network_service_label is not a field of the spec; expected network_service_",
+        ),
         (
             ("network_service_labels", "svc"),
             "label",
-            "network_service_labels.svc.label is no field of a service's labels; expected labels",
+            "network_service_labels.svc.label is not a field of a service's labels; expected labels",
         ),
-        (("expiration_time",), "second", "expiration_time.second is no field of a time; expected seconds"),
+        (("expiration_time",), "second", "expiration_time.second is not a field of a time; expected seconds"),
     ],
 )
 def test_a_misspelt_key_of_an_endpoint_is_told_by_its_path(path, key, told):
@@ -177,7 +189,7 @@ def test_an_endpoint_of_a_later_version_may_have_more_fields_that_stay():
 @pytest.mark.parametrize("form", [SERVICE_FORM, ENDPOINT_FORM])
 def test_what_stands_beside_the_spec_by_mistake_is_told(form):
     with pytest.raises(
-        ValueError, match=r"^matches is no field of the object; expected apiVersion, kind, metadata, sp"
+        ValueError, match=r"^matches is not a field of the object; expected apiVersion, kind, metadata, sp"
     ):
         form.from_object({"metadata": {"name": "x"}, "spec": {}, "matches": []})
 

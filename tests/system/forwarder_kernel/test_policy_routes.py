@@ -399,18 +399,21 @@ async def test_rules_go_with_the_connection_also_when_the_wire_is_gone_before(me
 @pytest.mark.parametrize(
     ("policy", "told"),
     [
-        (PolicyRoute(proto="tcp"), r"policy route 2 \(proto tcp\) cannot be: 'tcp' is no IP protocol"),
-        (PolicyRoute(proto="300"), "'300' is no IP protocol; expected a number up to 255"),
-        (PolicyRoute(dst_port="90-80"), "'90-80' is no range of ports"),
-        (PolicyRoute(dst_port="0"), "'0' is no range of ports"),
-        (PolicyRoute(src_port="1-65536"), "'1-65536' is no range of ports; expected 80 or 8000-8010, from 1 to 65535"),
-        (PolicyRoute(from_="10.0.0.300/32"), "'10.0.0.300/32' is no prefix"),
-        (PolicyRoute(routes=[Route(prefix="everywhere")]), "'everywhere' is no prefix"),
+        (PolicyRoute(proto="tcp"), r"policy route 2 \(proto tcp\) cannot be: 'tcp' is not an IP protocol"),
+        (PolicyRoute(proto="300"), "'300' is not an IP protocol; expected a number up to 255"),
+        (PolicyRoute(dst_port="90-80"), "'90-80' is not a port or range of ports"),
+        (PolicyRoute(dst_port="0"), "'0' is not a port or range of ports"),
+        (
+            PolicyRoute(src_port="1-65536"),
+            "'1-65536' is not a port or range of ports; expected 80 or 8000-8010, from 1 to 65535",
+        ),
+        (PolicyRoute(from_="10.0.0.300/32"), "'10.0.0.300/32' is not a prefix"),
+        (PolicyRoute(routes=[Route(prefix="everywhere")]), "'everywhere' is not a prefix"),
         (
             PolicyRoute(routes=[Route(prefix="10.0.0.0/8", next_hop="fd00::2")]),
             "must be both IPv4 or both IPv6|both must",
         ),
-        (PolicyRoute(routes=[Route(prefix="fd00::/8", next_hop="there")]), "next hop 'there' is no IP address"),
+        (PolicyRoute(routes=[Route(prefix="fd00::/8", next_hop="there")]), "next hop 'there' is not an IP address"),
         (PolicyRoute(from_="10.0.0.3/32", routes=[Route(prefix="fd00::/8")]), "must be both IPv4 or both IPv6"),
     ],
 )

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from nsm.apis.mechanisms import KERNEL, MEMIF, VFIO
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, parse_strict_nsurl
 from nsm.chains.reading import any_of
 
 MECHANISMS = frozenset({KERNEL, MEMIF, VFIO})
@@ -48,7 +48,7 @@ def read(value: str, served: Served = EVERYTHING) -> Asked | None:
 
 
 def _wish(url: str, served: Served) -> NsUrl:
-    wish = parse_wish(url)
+    wish = parse_strict_nsurl(url)
     kind = wish.mechanism.type
     if kind not in served.mechanisms:
         use = any_of(f"{each.lower()}://" for each in served.mechanisms)

@@ -8,7 +8,7 @@
     config = load(NsmgrConfig, os.environ)
 
 The variable of a field is ``NSM_`` and the field's name in upper case, unless `env=` names another. All faults are
-reported at once, each with variable, value and what would do.
+reported at once, each with the variable, its value and what to write instead.
 """
 
 from .loader import Common, ConfigError, Loaded, load, not_yet, variable

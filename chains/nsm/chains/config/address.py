@@ -1,10 +1,10 @@
-"""Where to listen and whom to dial, as URLs.
+"""Addresses to listen on or to dial, as URLs.
 
 | form | meaning |
 | --- | --- |
 | `unix:///path`, `unix:path` | a unix socket |
-| `tcp://host:port`, `tcp://[::1]:port`, `tcp://:port` | TCP; without a host: every address, when listening |
-| `tcp://[10.0.0.1]:port` | the same as without brackets: who writes an address in need not know its family |
+| `tcp://host:port`, `tcp://[::1]:port`, `tcp://:port` | TCP; without a host: listen on all addresses |
+| `tcp://[10.0.0.1]:port` | the same as without brackets, for templates that do not know the address family |
 | `registry:5002` | a gRPC target: host and port |
 """
 
@@ -19,7 +19,7 @@ from nsm.chains.core.errors import cut
 
 _LONGEST = 1024
 _LONGEST_PATH = 107
-"""Bytes: what the kernel has room for, beside the one that ends it (unix(7))."""
+"""Bytes that the kernel allows, without the terminating one (unix(7))."""
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{0,253}")
 """A name or an address of either family; a zone may follow an IPv6 address."""
 _IPV4_IN_BRACKETS = re.compile(r"^tcp://\[([\d.]+)\]:")
@@ -27,7 +27,7 @@ _IPV4_IN_BRACKETS = re.compile(r"^tcp://\[([\d.]+)\]:")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A place on the network: a path of a unix socket, or host and port."""
+    """A network address: the path of a unix socket, or host and port."""
 
     path: str = ""
     host: str = ""
@@ -35,7 +35,7 @@ class Address:
 
     @property
     def is_unix(self) -> bool:
-        """Whether it is a unix socket: then descriptors can be passed."""
+        """Whether it is a unix socket, which can carry descriptors."""
         return bool(self.path)
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class Address:
 
 
 def parse_address(url: str) -> Address:
-    """Read a URL or a gRPC target. Raises `InvalidRequest` with what would do."""
+    """Read a URL or a gRPC target. Raises `InvalidRequest` that shows valid forms."""
     if len(url) > _LONGEST:
         raise _invalid(url, f"it has more than {_LONGEST} characters")
     scheme, _, rest = url.partition(":")
@@ -83,4 +83,5 @@ def _host_and_port(url: str, full: str) -> Address:
 
 
 def _invalid(url: str, why: str) -> InvalidRequest:
-    return InvalidRequest(f"{cut(url, 256)!r} is no address: {why}; write unix:///path, tcp://host:port or host:port")
+    forms = "unix:///path, tcp://host:port or host:port"
+    return InvalidRequest(f"{cut(url, 256)!r} is not an address: {why}; write {forms}")

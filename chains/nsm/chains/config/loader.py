@@ -1,4 +1,4 @@
-"""From an environment to a frozen object, with every fault named."""
+"""Loads configuration from the environment into a frozen object, and reports every fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from nsm.chains.core import Limits
 
-from .names import PREFIX, is_another_s, is_service_link, meant
+from .names import PREFIX, belongs_to_another, is_service_link, meant
 from .parse import flag, level, limits_from, octal, signed_duration, text
 
 T = TypeVar("T")
@@ -17,7 +17,7 @@ _HINT = "; did you mean "
 
 
 class ConfigError(Exception):
-    """One or several variables have values that cannot work, or not together; the text has a line for each."""
+    """Variables have invalid or conflicting values; the text has a line for each fault."""
 
     def __init__(self, faults: list[str]) -> None:
         super().__init__("\n".join(faults))
@@ -25,13 +25,13 @@ class ConfigError(Exception):
 
 
 def variable(default: str, parse: Callable[[str], Any], about: str, *, env: str = "") -> Any:
-    """A field that is read from the environment; `default` is written as a user would write it."""
+    """A field that is read from the environment; `default` is in the form that a user would write."""
     meta = {"parse": parse, "about": about, "env": env, "default": default}
     return dataclasses.field(default_factory=lambda: parse(default), metadata=meta)
 
 
 def not_yet(default: str, feature: str, *, env: str = "") -> Any:
-    """A variable of upstream whose feature is not here: anything but its default is refused."""
+    """A variable of upstream for a feature that is not supported: any value but its default is rejected."""
 
     def refuse(value: str) -> str:
         if value != default:
@@ -43,11 +43,13 @@ def not_yet(default: str, feature: str, *, env: str = "") -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every component reads."""
+    """The variables that every component reads."""
 
     log_level: str = variable("INFO", level, "TRACE, DEBUG, INFO, WARN or ERROR")
     max_token_lifetime: float = variable(
-        "10m", signed_duration, "how long a token is valid; one that is not, such as -1m, shows who checks"
+        "10m",
+        signed_duration,
+        "how long a token is valid; a negative value, such as -1m, tests who rejects it",
     )
     telemetry: bool = variable("false", flag, "export traces over OTLP", env="TELEMETRY")
     open_telemetry_endpoint: str = variable(
@@ -58,7 +60,7 @@ class Common:
     pprof_enabled: str = not_yet("false", "pprof is a profiler of Go programs; it")
     pprof_listen_on: str = not_yet("localhost:6060", "pprof is a profiler of Go programs; it")
     socket_mode: int = variable("0660", octal, "file mode of unix sockets")
-    socket_group: str = variable("", text, "group of unix sockets; empty: that of the process")
+    socket_group: str = variable("", text, "group of unix sockets; empty: the group of the process")
     workload_api: str = variable(
         "unix:///run/spire/sockets/agent.sock", text, "the SPIFFE Workload API", env="SPIFFE_ENDPOINT_SOCKET"
     )
@@ -70,7 +72,7 @@ class Common:
     cluster_name: str = variable("", text, "label clusterName", env="CLUSTER_NAME")
 
     def misfits(self) -> Iterator[str]:
-        """What cannot work although each value can, a line for each; who adds to it begins with its parent's."""
+        """Conflicts between values that are valid by themselves, a line each; overrides yield their parent's first."""
         return iter(())
 
 
@@ -79,16 +81,16 @@ C = TypeVar("C", bound=Common)
 
 @dataclass(frozen=True)
 class Loaded(Generic[C]):
-    """The configuration, and a warning for each `NSM_*` that nothing here reads."""
+    """The configuration, and a warning for each `NSM_*` variable that this component does not read."""
 
     config: C
     warnings: tuple[str, ...]
 
 
 def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
-    """Read `kind` from `environ`. Raises `ConfigError` with a line for each bad value, or each misfit.
+    """Read `kind` from `environ`. Raises `ConfigError` with a line for each invalid value, or each conflict.
 
-    A variable that has to be set is one whose default is a bad value.
+    A required variable is one whose default is invalid.
     """
     values, faults, known = {}, [], set()
     for field in dataclasses.fields(kind):
@@ -112,13 +114,13 @@ def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
 
 
 def _unknown(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
-    """A line for each variable that seems to be for this component; those that Kubernetes sets for Services are not."""
+    """A warning for each unknown `NSM_*` variable, except those that Kubernetes sets for Services."""
     for name in sorted(set(environ) - known):
         if not name.upper().startswith(PREFIX) or is_service_link(name, environ[name]):
             continue
         if (near := meant(name, known)) is not None:
             yield f"{name} is not a variable of this component{_HINT}{near}?"
-        elif is_another_s(name):
+        elif belongs_to_another(name):
             yield f"{name} is a variable of other components and has no effect on this one"
         else:
             yield f"{name} is not a variable of this component"

@@ -1,4 +1,4 @@
-"""Names of variables that a component does not know: whose they are, and which ones were meant."""
+"""Unknown variable names: which component they belong to, and which variable was meant."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MEANINGS = (
     _named("LISTEN_ON LISTEN LISTEN_URL"),
     _named("EXCLUDED_PREFIXES_FILE EXCLUDED_PREFIXES"),
 )
-"""Names that mean the same to different components; the first that a component has is meant."""
+"""Names with the same meaning in different components; the first one that a component has is the one meant."""
 
 _LINK = re.compile(
     r"NSM_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
@@ -47,46 +47,46 @@ _ALIKE = 0.8
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes has set this for a Service of the pod's namespace whose name begins with ``nsm-``.
+    """Whether Kubernetes set this variable for a Service in the pod's namespace whose name begins with ``nsm-``.
 
-    For one that is called `nsm-vxlan` it sets NSM_VXLAN_PORT=tcp://10.96.7.7:4789.
+    For a Service called `nsm-vxlan` it sets NSM_VXLAN_PORT=tcp://10.96.7.7:4789.
     """
     return bool(_LINK.fullmatch(name)) or (name.endswith("_PORT") and bool(_LINK_VALUE.fullmatch(value)))
 
 
 def meant(name: str, known: Collection[str]) -> str | None:
-    """The variable of `known` that was meant by `name`; None if that cannot be told."""
+    """The variable of `known` that `name` was meant to be; None if that is not clear."""
     for same in _MEANINGS:
         if name in same and (found := next((each for each in same if each in known), None)) is not None:
             return found
     return nearest(name, known, alike=_ALIKE)
 
 
-def is_upstream_s(name: str) -> bool:
-    """Whether a component of upstream has a variable of this name, and none here."""
+def belongs_to_upstream(name: str) -> bool:
+    """Whether this name is a variable of an upstream component, but of no component here."""
     return name in _UPSTREAM or name.startswith(_UPSTREAM_BEGIN)
 
 
-def is_another_s(name: str) -> bool:
+def belongs_to_another(name: str) -> bool:
     """Whether any component has a variable of this name, here or upstream."""
-    return is_upstream_s(name) or any(name in names for names in variables_by_component().values())
+    return belongs_to_upstream(name) or any(name in names for names in variables_by_component().values())
 
 
 @cache
 def variables_by_component() -> Mapping[str, frozenset[str]]:
-    """The variables of each component by its command; `make docs` writes them out of the components' code."""
+    """The variables of each component, by its command; `make docs` generates them from the components' code."""
     text = (files(__package__) / "variables.json").read_text()
     return {command: frozenset(names) for command, names in json.loads(text).items()}
 
 
 def fault_of(name: str, component: str) -> str | None:
-    """Why nobody can mean a variable `name` that is set for one component of ours alone; None if somebody can.
+    """Why the variable `name` makes no sense for this component; None if it does.
 
-    One of upstream's is no fault: it may stay in what was written for upstream's component.
+    A variable of upstream is accepted: it may remain in a manifest that was written for upstream's component.
     """
     known = variables_by_component()[component]
-    if name in known or is_upstream_s(name) or not name.upper().startswith(PREFIX):
+    if name in known or belongs_to_upstream(name) or not name.upper().startswith(PREFIX):
         return None
     near = meant(name, known)
-    hint = f"did you mean {near}?" if near is not None else f"`nsm {component} --help` lists those that there are"
-    return f"{name} is no variable of nsm {component}; {hint}"
+    hint = f"did you mean {near}?" if near is not None else f"`nsm {component} --help` lists its variables"
+    return f"{name} is not a variable of nsm {component}; {hint}"

@@ -1,4 +1,4 @@
-"""Readers of single values. Each raises ValueError with a text that says what would do."""
+"""Parsers for single values. Each raises ValueError with a text that says what to write instead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 
 
 def text(value: str) -> str:
-    """The value as it stands."""
+    """The value, unchanged."""
     return value
 
 
@@ -99,12 +99,12 @@ def pairs(value: str) -> dict[str, str]:
 
 
 def limits_from(value: str) -> Limits:
-    """The default limits, with those changed that are named: `name:value,name:value`."""
+    """The default limits, overridden by `name:value,name:value`."""
     return Limits().changed(pairs(value))
 
 
 def url(value: str) -> str:
-    """A place to listen on or to dial: `unix:///path`, `tcp://host:port`, or a gRPC target such as `registry:5002`."""
+    """An address to listen on or dial: `unix:///path`, `tcp://host:port`, or a gRPC target such as `registry:5002`."""
     if value:
         try:
             parse_address(value)
@@ -121,7 +121,7 @@ def urls(value: str) -> tuple[str, ...]:
 def address_groups(value: str) -> tuple[tuple[str, ...], ...]:
     """Groups of prefixes: `p1,p2` is two groups of one, `[p1,p2],[p3]` one of two and one of one.
 
-    No two of them may overlap: their addresses would be given out twice.
+    They must not overlap: their addresses would be assigned twice.
     """
     if not _GROUPS.fullmatch(value):
         raise ValueError("expected prefixes such as 10.0.0.0/24,fd00::/64 or [10.0.0.0/24,10.1.0.0/24],[fd00::/64]")
@@ -139,10 +139,10 @@ def _prefix(value: str) -> Network:
     try:
         return ipaddress.ip_interface(value).network
     except ValueError:
-        raise ValueError(f"{value!r} is no prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
+        raise ValueError(f"{value!r} is not a prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
 
 
 def _check_overlaps(prefixes: list[Network]) -> None:
     for one, other in itertools.combinations(prefixes, 2):
         if one.overlaps(other):
-            raise ValueError(f"{one} and {other} overlap; their addresses would be given out twice")
+            raise ValueError(f"{one} and {other} overlap; their addresses would be assigned twice")

@@ -1,8 +1,8 @@
 """A YAML file whose content may change while the component runs.
 
-The file is looked at whenever its value is asked for: that costs one `stat` (2 µs), needs no task and no descriptor,
-and misses nothing, whether the file is written in place, replaced, or a symbolic link that is switched, as
-Kubernetes does. What inotify would give beyond that, a wake-up while nobody asks, nobody needs.
+The file is checked whenever its value is read: that costs one `stat` (2 µs), needs no task and no descriptor,
+and misses no change, whether the file is written in place, replaced, or a symbolic link that is switched, as
+Kubernetes does. inotify would add only a wake-up between reads, which is not needed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from nsm.chains.reading import read_yaml
 T = TypeVar("T")
 
 _SETTLED = 0.1
-"""Seconds after its last change when a file's time stamps tell any further one: clocks of file systems are coarse."""
+"""Seconds after a change until the file's time stamps reveal another one: clocks of file systems are coarse."""
 
 _Stamp = tuple[int, ...]
 _NEVER: _Stamp = ()
 
 
 class Watch:
-    """Whether a file has changed since it was asked for last; the first time it has."""
+    """Whether a file has changed since the last check; true at the first check."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._seen: _Stamp | None = _NEVER
 
     def has_changed(self) -> bool:
-        """Also if it changed so shortly ago that another change would not show."""
+        """True also if it changed so recently that a further change would not show."""
         stamp = self._stamp()
         if stamp == self._seen:
             return False
@@ -51,7 +51,7 @@ class Watch:
 
 
 class PartlyRead(ValueError, Generic[T]):
-    """A part of a document cannot be used; `value` is what the rest of it says."""
+    """A part of a document cannot be used; `value` is made from the rest."""
 
     def __init__(self, fault: str, value: T) -> None:
         super().__init__(fault)
@@ -61,12 +61,12 @@ class PartlyRead(ValueError, Generic[T]):
 class WatchedFile(Generic[T]):
     """The value of a file, read again when it has changed.
 
-    `parse` makes the value of what the document holds; it raises ValueError with what is wrong. A file that is not
-    there is like one that holds nothing, None; that is a warning where its path is not the `usual` one: somebody named
-    it. Content that cannot be used is a warning, once, and the last good value stays.
+    `parse` makes the value from the document; it raises ValueError with what is wrong. A missing file is like an empty
+    one, None; that is logged as a warning if its path is not the `usual` one. Content that cannot be used is logged as
+    a warning, once, and the last good value stays in force.
 
-    Of a document that can be used in part `parse` raises `PartlyRead`, and `joined` says what is in force then: made of
-    the last value and of what can be read.
+    For a document that can be used in part, `parse` raises `PartlyRead`, and `joined` combines the last value with what
+    can be read.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class WatchedFile(Generic[T]):
         self._watch = Watch(path)
         self._refused = ""
         if usual not in (None, path) and not os.path.exists(path):
-            log.warning("there is no such configuration file yet", path=path)
+            log.warning("the configuration file does not exist yet", path=path)
 
     def value(self) -> T:
-        """The value as of now."""
+        """The current value."""
         if self._watch.has_changed():
             self._read()
         return self._value
@@ -115,7 +115,7 @@ class WatchedFile(Generic[T]):
             log.info("configuration file read", path=self.path)
         self._value, self._refused = value, ""
 
-    def _refuse(self, error: str, what: str = "configuration file cannot be used; what it said before stays") -> None:
+    def _refuse(self, error: str, what: str = "configuration file cannot be used; the last good one stays") -> None:
         if error != self._refused:
             log.warning(what, path=self.path, error=error)
         self._refused = error

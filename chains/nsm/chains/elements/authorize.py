@@ -16,9 +16,9 @@ from nsm.chains.policy import (
     PolicySet,
     Trust,
     documents,
+    owner_name,
     owner_of,
     refusal_of_answer,
-    told,
 )
 
 
@@ -73,10 +73,10 @@ class Authorize(Element):
     def _foreign(self, call: Call) -> str | None:
         owner, own_id = call.live.get(self._owner), call.live.connection_id
         if owner is None and is_bound(own_id) and not is_made_for(call.owner, own_id):  # it was closed just now
-            return f"the id {own_id} was made for somebody else; this call is of {told(call.owner)}"
+            return f"the id {own_id} was made for somebody else; this call is of {owner_name(call.owner)}"
         if owner is None or owner == call.owner:
             return None
-        return f"the connection {own_id} belongs to {told(owner)}; this call is of {told(call.owner)}"
+        return f"the connection {own_id} belongs to {owner_name(owner)}; this call is of {owner_name(call.owner)}"
 
 
 class AuthorizeClient(Element):

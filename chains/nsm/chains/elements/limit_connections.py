@@ -72,7 +72,7 @@ class LimitConnections(Element):
         return turns
 
     def _is_told_apart(self, call: Call) -> bool:
-        return len(call.owner) == 1 or self._trust.knows_somebody()
+        return len(call.owner) == 1 or self._trust.has_vouchers()
 
     def _count(self, call: Call) -> None:
         client = call.origin

@@ -187,7 +187,7 @@ class Monitor(Element):
         if call.peer is None:
             known = call.live.get(self._callers)
             return known if known is not None else frozenset(subjects)
-        verified = max(len(call.owner) - 1, 0) if self._trust.knows_somebody() else 0
+        verified = max(len(call.owner) - 1, 0) if self._trust.has_vouchers() else 0
         return call.live.put(self._callers, frozenset([*subjects[verified:], call.peer.spiffe_id]))
 
     def _answerers_of(self, connection: Connection) -> frozenset[str]:

@@ -69,7 +69,7 @@ class Refresh(Element):
         try:
             await store.events.request()
         except NotFound as error:
-            if not says_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
+            if not means_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
                 raise
             log.warning(
                 "endpoint or forwarder not found: asking the mesh to choose again",
@@ -79,7 +79,7 @@ class Refresh(Element):
             await store.events.request(reselect=_reselect)
 
 
-def says_gone(error: MeshError) -> bool:
+def means_gone(error: MeshError) -> bool:
     """Whether an answer to a refresh says that the endpoint or the forwarder of the connection is not there."""
     return isinstance(error, NotFound) and not error.detail.startswith(_OF_A_SERVICE)
 

@@ -1,4 +1,4 @@
-"""A certificate authority of one trust domain: what `nsm identity` and the tests issue SVIDs with."""
+"""A certificate authority for one trust domain; `nsm identity` and the tests issue SVIDs with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .certificate_builder import certificate_builder
 from .svid import Svid, trust_domain_of
 
 _SKEW = datetime.timedelta(minutes=1)
-"""SVIDs are valid from a little before now, for clocks that differ."""
+"""SVIDs are valid from slightly before now, to allow for clock skew."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Authority:
 
     @classmethod
     def create(cls, trust_domain: str, *, lifetime: datetime.timedelta = datetime.timedelta(days=3650)) -> Authority:
-        """A new self-signed authority. Raises `Refused` if `trust_domain` is no name of one."""
+        """A new self-signed authority. Raises `Refused` if `trust_domain` is not a valid name."""
         trust_domain_of(f"spiffe://{trust_domain}")
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, trust_domain)])
@@ -37,7 +37,7 @@ class Authority:
         return cls(trust_domain, builder.sign(key, hashes.SHA256()), key)
 
     def issue(self, spiffe_id: str, *, lifetime: datetime.timedelta = datetime.timedelta(hours=1)) -> Svid:
-        """A new key and a leaf for it that names `spiffe_id`. Raises `Refused` if that is no SPIFFE ID."""
+        """A new key and a leaf certificate for `spiffe_id`. Raises `Refused` if that is not a SPIFFE ID."""
         trust_domain_of(spiffe_id)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Network Service Mesh")])
@@ -50,7 +50,7 @@ class Authority:
         return Svid(spiffe_id, (builder.sign(self.key, hashes.SHA256()),), key)
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
-        """What the certificate calls our key, however that was made up: verifiers compare (RFC 5280 4.2.1.1)."""
+        """The key identifier from our certificate, however it was computed: verifiers compare it (RFC 5280 4.2.1.1)."""
         try:
             called = self.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         except x509.ExtensionNotFound:

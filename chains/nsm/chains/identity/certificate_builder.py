@@ -1,4 +1,4 @@
-"""What certificates begin with, whoever signs them and for whom."""
+"""The fields that all certificates share, whoever signs them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def certificate_builder(
     *,
     is_authority: bool,
 ) -> x509.CertificateBuilder:
-    """A certificate for `key`, valid from `begin` to `end`: an authority signs certificates, others anything else."""
+    """A certificate for `key`, valid from `begin` to `end`; an authority may sign certificates, a leaf may not."""
     usage = x509.KeyUsage(
         digital_signature=not is_authority,
         content_commitment=False,

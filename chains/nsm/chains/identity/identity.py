@@ -1,4 +1,4 @@
-"""Who this process is, as everything else sees it: TLS contexts, verified peers, tokens."""
+"""The identity of this process: TLS contexts, verified peers, tokens."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .pem import load_chain
 from .svid import Svid, spiffe_id_of, trust_domain_of
 
 Bundles = Mapping[str, Sequence[x509.Certificate]]
-"""The authorities of each trust domain that we trust, our own included."""
+"""The authorities of each trusted trust domain, including our own."""
 
 _REUSE = 20
-"""A token serves for this part of its lifetime before a fresh one is signed."""
+"""A token is used for this part of its lifetime; then a new one is signed."""
 
 
 @dataclass(frozen=True)
 class _Current:
-    """One generation of the identity: an SVID, bundles, and the TLS contexts made of them."""
+    """One generation of the identity: an SVID, bundles, and the TLS contexts made from them."""
 
     svid: Svid
     bundles: Bundles
@@ -38,7 +38,7 @@ class _Current:
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """A token of ours, when it ends, and when a fresh one is signed (seconds since the epoch)."""
+    """One of our tokens, when it expires, and when a new one is signed (seconds since the epoch)."""
 
     token: ClientToken
     expires: float
@@ -46,17 +46,17 @@ class _Signed:
 
 
 class Identity:
-    """The identity of this process; `update` rotates it while others use it.
+    """The identity of this process; `update` rotates it while it is in use.
 
-    New connections use the newest generation. A connection that was made with an older one stays valid: peers were
+    New connections use the newest generation. A connection that was made with an older one stays valid: the peer was
     verified when it was made, and its tokens are signed with that generation's key, which is the one that the peer
-    knows. Its SVID ends some day, so the transport goes over to new connections after a rotation.
+    knows. That SVID expires eventually, so the transport switches to new connections after a rotation.
     """
 
     def __init__(self, *, token_lifetime: float = 600.0) -> None:
         self.generation = 0
         self.token_lifetime = token_lifetime
-        """Seconds that a token of ours lasts at most, and that one of a peer counts."""
+        """The longest lifetime of our tokens, and the longest that is accepted from peers, in seconds."""
         self.watchers: set[Callable[[], None]] = set()
         """Called after each rotation."""
         self._current: _Current | None = None
@@ -92,7 +92,7 @@ class Identity:
             watcher()
 
     def server_context(self) -> ssl.SSLContext:
-        """For accepting connections; demands a certificate of the peer."""
+        """For accepting connections; requires a certificate from the peer."""
         return self._now.server
 
     def client_context(self) -> ssl.SSLContext:
@@ -100,7 +100,7 @@ class Identity:
         return self._now.client
 
     def verify(self, connection: ssl.SSLObject) -> Peer:
-        """Who is at the other end, after the handshake. Raises `Refused`.
+        """The peer, after the handshake. Raises `Refused`.
 
         TLS accepts the authorities of all trust domains. The chain is verified once more against those of the
         peer's own domain, so that no domain can issue identities of another.
@@ -109,7 +109,7 @@ class Identity:
             chain = _presented_chain(connection)
             spiffe_id = spiffe_id_of(chain[0])
         except ValueError as error:
-            raise Refused(f"the peer's certificate cannot be read: {error}") from None
+            raise Refused(f"the peer's certificate cannot be parsed: {error}") from None
         domain = trust_domain_of(spiffe_id)
         bundle = self.bundles.get(domain)
         if not bundle:
@@ -118,14 +118,14 @@ class Identity:
         return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER), self._shown.get(connection.context))
 
     def has_rotated_since(self, peer: Peer | None) -> bool:
-        """Whether `peer` saw an SVID of ours that is not the newest one any more."""
+        """Whether our SVID has been rotated since `peer` saw it."""
         return peer is not None and isinstance(peer.seen, Svid) and peer.seen is not self.svid
 
     def token(self, peer: Peer | None = None, *, audience: str = "") -> ClientToken:
-        """A token (JWT, ES256) for `peer`: it names us, its audience, and when it expires.
+        """A token (JWT, ES256) for `peer`: its subject is us, its audience the peer, and it has an expiry.
 
-        Signed with the key that `peer` saw when its connection was made, or with the newest one. `audience` is who
-        it is for if that is not `peer` itself.
+        It is signed with the key that `peer` saw when its connection was made, or with the newest one. `audience` is
+        set if the token is for a component other than `peer`.
         """
         now, svid = time.time(), self.svid
         if peer is not None and isinstance(peer.seen, Svid):
@@ -179,14 +179,14 @@ def _presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
         certificates = connection._sslobj.get_unverified_chain() or []  # type: ignore[attr-defined]
         sent = [ssl.PEM_cert_to_DER_cert(certificate.public_bytes()) for certificate in certificates]
     if not sent:
-        raise Refused("the peer showed no certificate")
+        raise Refused("the peer presented no certificate")
     return [x509.load_der_x509_certificate(der) for der in sent]
 
 
 def _verify_chain(chain: Sequence[x509.Certificate], bundle: Sequence[x509.Certificate], spiffe_id: str) -> None:
     leaf, *intermediates = chain
     if _is_authority(leaf):
-        raise Refused(f"{spiffe_id}: the certificate is that of an authority; an SVID of a workload is a leaf")
+        raise Refused(f"{spiffe_id}: the certificate is an authority's; a workload's SVID is a leaf")
     any_extension = verification.ExtensionPolicy.permit_all()
     authority = any_extension.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
     builder = verification.PolicyBuilder().store(verification.Store(list(bundle)))

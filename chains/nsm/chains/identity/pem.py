@@ -1,4 +1,4 @@
-"""Certificates and keys for OpenSSL, which reads files only: they are in memory and never on a disk."""
+"""Loads certificates and keys into OpenSSL, which reads only files, through a file in memory, never on disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ssl
 
 
 def load_chain(context: ssl.SSLContext, pem: bytes) -> None:
-    """Have `context` show the certificates of `pem` and use its key. Raises `ssl.SSLError` if they do not fit."""
+    """Have `context` present the certificates in `pem` and use its key. Raises `ssl.SSLError` if they do not match."""
     descriptor = os.memfd_create("chain", os.MFD_CLOEXEC)
     try:
         os.write(descriptor, pem)

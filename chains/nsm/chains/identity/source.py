@@ -1,4 +1,4 @@
-"""Where identities come from: the SPIFFE Workload API, watched for as long as the process lives."""
+"""The source of identities: the SPIFFE Workload API, watched for as long as the process lives."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .identity import Identity
 from .svid import Svid, split_certificates, trust_domain_of
 
 SECURITY_HEADER = {"workload.spiffe.io": "true"}
-"""Proves that the call was made by a program that knows what it asks, not by a browser (SPIFFE Workload Endpoint 3)."""
+"""Required metadata, which shows that the caller is not a browser (SPIFFE Workload Endpoint 3)."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 5.0, 1.25
-"""Asked again soon: SPIRE knows a new pod some seconds after it has started, and nothing can begin before."""
+"""Short pauses: SPIRE learns of a new pod seconds after it started, and nothing can start before."""
 
 
 @asynccontextmanager
 async def identity_from(
     workload_api: str, *, token_lifetime: float, tell: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[Identity]:
-    """The identity that the Workload API at `workload_api` gives to this process, kept up to date.
+    """The identity that the Workload API at `workload_api` issues to this process, kept up to date.
 
-    Waits, and says so in the log and to `tell`, until there is one. Raises `InvalidRequest` if `workload_api` is no
-    URL of a socket.
+    Waits until there is one, and reports the reason in the log and to `tell`. Raises `InvalidRequest` if
+    `workload_api` is not the URL of a socket.
     """
     channel = _channel(workload_api)
     identity = Identity(token_lifetime=token_lifetime)
@@ -54,7 +54,9 @@ def _channel(url: str) -> Channel:
     host, _, port = rest.rpartition(":")
     if scheme == "tcp" and host and port.isdigit():
         return Channel(host.strip("[]"), int(port), codec=codec.Codec())
-    raise InvalidRequest(f"SPIFFE_ENDPOINT_SOCKET={url!r} is no URL of a socket; write unix:///path or tcp://ip:port")
+    raise InvalidRequest(
+        f"SPIFFE_ENDPOINT_SOCKET={url!r} is not the URL of a socket; write unix:///path or tcp://ip:port"
+    )
 
 
 async def _follow(
@@ -76,8 +78,8 @@ async def _follow(
         except (OSError, StreamTerminatedError, ValueError, Refused) as error:
             barred = denied(url.removeprefix("unix://")) if isinstance(error, PermissionError) else ""
             reason = barred or str(error) or type(error).__name__
-        if reason != told:  # and not each time: it is asked again and again
-            event = "the Workload API went away" if ready.is_set() else "no identity from the Workload API"
+        if reason != told:  # log each reason once, not with every retry
+            event = "the Workload API is gone" if ready.is_set() else "no identity from the Workload API"
             log.warning(event, socket=url, reason=reason)
             if not ready.is_set():
                 tell(f"{event}: {reason}")
@@ -87,7 +89,7 @@ async def _follow(
 
 def _reason(error: GRPCError) -> str:
     if error.status is Status.PERMISSION_DENIED:
-        return f"it refuses: {error.message}; is there an entry for this process?"
+        return f"denied: {error.message}; is there an entry for this process?"
     return f"{error.status.name}: {error.message}"
 
 

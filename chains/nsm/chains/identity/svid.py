@@ -18,7 +18,7 @@ _MAX_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Svid:
-    """What proves who we are. `chain` is the leaf and its intermediates."""
+    """An SVID and its key. `chain` is the leaf and its intermediates."""
 
     spiffe_id: str
     chain: tuple[x509.Certificate, ...]
@@ -26,12 +26,12 @@ class Svid:
 
     @property
     def leaf(self) -> x509.Certificate:
-        """The certificate that names us."""
+        """The certificate with our SPIFFE ID."""
         return self.chain[0]
 
     @property
     def expires(self) -> float:
-        """When the leaf ends, in seconds since the epoch."""
+        """When the leaf expires, in seconds since the epoch."""
         return self.leaf.not_valid_after_utc.timestamp()
 
     def pem(self) -> bytes:
@@ -41,14 +41,14 @@ class Svid:
 
     @classmethod
     def from_der(cls, chain: bytes, key: bytes) -> Svid:
-        """From the Workload API's form: certificates one behind the other, the key as PKCS#8.
+        """From the form of the Workload API: concatenated certificates, and the key as PKCS#8.
 
-        Raises ValueError if the parts do not fit each other or the key is not ECDSA, `Refused` for no SPIFFE ID.
+        Raises ValueError if key and certificate do not match or the key is not ECDSA, `Refused` without a SPIFFE ID.
         """
         certificates = split_certificates(chain)
         try:
             private = load_der_private_key(key, password=None)
-        except (TypeError, UnsupportedAlgorithm) as error:  # it is encrypted, or of a kind that is not known here
+        except (TypeError, UnsupportedAlgorithm) as error:  # encrypted, or of an unknown kind
             raise ValueError(f"the SVID's key cannot be used: {error}") from None
         if not isinstance(private, EllipticCurvePrivateKey):
             raise ValueError("the SVID's key is not ECDSA; tokens of the mesh are ES256, so issue P-256 keys")
@@ -68,9 +68,9 @@ def split_certificates(der: bytes) -> list[x509.Certificate]:
 
 
 def _der_size(der: bytes) -> int:
-    """How many bytes the first ASN.1 value takes, header included (X.690 8.1.3)."""
+    """The size of the first ASN.1 value in bytes, including its header (X.690 8.1.3)."""
     if len(der) < 2:
-        raise ValueError("the certificates are cut off")
+        raise ValueError("the certificates are truncated")
     first = der[1]
     if first < 0x80:
         return 2 + first
@@ -83,7 +83,7 @@ def spiffe_id_of(certificate: x509.Certificate) -> str:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise Refused("the peer's certificate names no SPIFFE ID") from None
+        raise Refused("the peer's certificate contains no SPIFFE ID") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
         raise Refused(f"the peer's certificate has {len(uris)} URI names; an SVID has exactly one")

@@ -1,4 +1,4 @@
-"""Metrics of a component for Prometheus, at ``/metrics``: `exporter` serves them, with the extra `prometheus`."""
+"""A component's metrics for Prometheus, at ``/metrics``: `exporter` serves them, with the extra `prometheus`."""
 
 from .config import PrometheusConfig, host_and_port
 from .served import metrics

@@ -1,4 +1,4 @@
-"""Keeps those who connect to ``/metrics`` and say nothing from keeping others out."""
+"""Limits on connections to ``/metrics``, so that idle clients cannot keep others out."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from wsgiref.simple_server import WSGIServer
 from nsm.chains.logs import log
 
 _TIME = 5.0
-"""Seconds that each read of a request, or the handshake before it, may take."""
+"""Timeout in seconds for each read of a request, and for the handshake before it."""
 _MOST, _MOST_BY_ADDRESS = 32, 8
-"""Requests at once: each has a thread of its own."""
+"""Concurrent requests: each has a thread."""
 _BACKLOG = 128
-"""Connections that wait to be accepted: the 5 that Python means are full at once, and the kernel drops others then."""
+"""The listen backlog: Python's default of 5 fills up at once, and the kernel then drops connections."""
 
 
 class _Visits:
-    """Who is being answered."""
+    """The requests that are being served, by address."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -28,7 +28,7 @@ class _Visits:
         self._by_address: Counter[str] = Counter()
 
     def begin(self, request: socket.socket, address: str) -> bool:
-        """Count one more; False if that is one too many."""
+        """Count a request; False if it exceeds the limit."""
         with self._lock:
             if len(self._by_request) >= _MOST or self._by_address[address] >= _MOST_BY_ADDRESS:
                 return False
@@ -37,20 +37,20 @@ class _Visits:
             return True
 
     def end(self, request: socket.socket) -> None:
-        """It was answered, or went away."""
+        """A request was answered, or its client left."""
         with self._lock:
             address = self._by_request.pop(id(request), None)
             if address is not None:
                 self._by_address[address] -= 1
-                self._by_address += Counter()  # without those that have none
+                self._by_address += Counter()  # drops addresses with a count of zero
 
 
 def bound(server: WSGIServer) -> None:
-    """Have `server` shake hands in each request's thread, in bounded time, and with few threads at once."""
+    """Have `server` do each TLS handshake in the request's own thread, with a timeout and a limit on threads."""
     visits, process, shut_down = _Visits(), server.process_request, server.shutdown_request
     server.socket.listen(_BACKLOG)
     if isinstance(server.socket, ssl.SSLSocket):
-        # else one who is silent stops the thread that accepts; typeshed lacks the attribute
+        # otherwise a silent client blocks the accepting thread; typeshed does not declare the attribute
         setattr(server.socket, "do_handshake_on_connect", False)  # noqa: B010
 
     def process_request(request: Any, client_address: Any) -> None:
@@ -64,7 +64,7 @@ def bound(server: WSGIServer) -> None:
         shut_down(request)
 
     def handle_error(_request: Any, client_address: Any) -> None:
-        log.debug("somebody was not told the metrics", address=str(client_address[0]))
+        log.debug("a request for metrics failed", address=str(client_address[0]))
 
     handler: Any = server.RequestHandlerClass
     changes = {

@@ -1,4 +1,4 @@
-"""The variables of a component's metrics, by upstream's names."""
+"""The variables for a component's metrics, with upstream's names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nsm.chains.config import Common, duration, flag, number, text, variable
 
 
 def host_and_port(value: str) -> tuple[str, int]:
-    """Host and port of `host:port`; no host: everywhere. Raises ValueError."""
+    """Host and port from `host:port`; without a host: all addresses. Raises ValueError."""
     host, colon, port = value.rpartition(":")
     if not colon or not port.isdigit() or not 0 <= number(port) <= 65535:
         raise ValueError("expected host:port, such as :8081 or 127.0.0.1:8081")
@@ -18,20 +18,20 @@ def host_and_port(value: str) -> tuple[str, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusConfig(Common):
-    """Whether, where and to whom metrics are served."""
+    """Whether and where metrics are served, and who may read them."""
 
     prometheus: bool = variable("false", flag, "serve metrics for Prometheus at /metrics", env="PROMETHEUS")
     prometheus_metrics_prefix: str = variable(
-        "", text, "what the names of metrics begin with", env="PROMETHEUS_METRICS_PREFIX"
+        "", text, "prefix of the names of metrics", env="PROMETHEUS_METRICS_PREFIX"
     )
     prometheus_listen_on: tuple[str, int] = variable(":8081", host_and_port, "where to serve metrics")
-    prometheus_cert_file: str = variable("", text, "certificate for TLS; with none it is plain HTTP")
+    prometheus_cert_file: str = variable("", text, "certificate for TLS; empty: plain HTTP")
     prometheus_key_file: str = variable("", text, "key of that certificate")
-    prometheus_ca_file: str = variable("", text, "authorities of who may ask; empty: anybody")
-    prometheus_max_bind_threshold: float = variable("120s", duration, "how long to wait between tries to bind, at most")
+    prometheus_ca_file: str = variable("", text, "authorities of clients that may read metrics; empty: anyone")
+    prometheus_max_bind_threshold: float = variable("120s", duration, "longest pause between attempts to bind")
 
     def misfits(self) -> Iterator[str]:
-        """Files that need each other."""
+        """Files that must be set together."""
         yield from super().misfits()
         if bool(self.prometheus_cert_file) != bool(self.prometheus_key_file):
             yield "NSM_PROMETHEUS_CERT_FILE and NSM_PROMETHEUS_KEY_FILE go together: set both or neither"

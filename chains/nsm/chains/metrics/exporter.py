@@ -1,4 +1,4 @@
-"""Serves a component's figures for Prometheus, at ``/metrics``: its own, and those that every component has."""
+"""Serves a component's metrics for Prometheus at ``/metrics``: its own, and those that every component has."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .bounded import bound
 from .config import PrometheusConfig
 
 Read = Callable[[str], Awaitable[Iterable[Metric]]]
-"""Gives the figures as they are now; their names begin with its argument. Called in the component's own loop."""
+"""Returns the current metrics, with the argument as prefix of their names. Called in the component's event loop."""
 _PATIENCE = 5.0
-"""Seconds that a reading may take."""
+"""Timeout of one reading, in seconds."""
 _FIRST_PAUSE = 0.5
 
 
 @asynccontextmanager
 async def exported(read: Read, config: PrometheusConfig) -> AsyncIterator[None]:
-    """Serve what `read` gives, and what every component counts, while the context is open.
+    """Serve the metrics from `read`, and those of every component, while the context is open.
 
-    A port that is taken, or a certificate that is not there, is tried for again. Meanwhile the component does its
-    work: nothing waits for this.
+    If the port is taken or the certificate is missing, it tries again. The component does not wait for this.
+
     """
     served: list[WSGIServer] = []
     try:
@@ -71,7 +71,7 @@ async def _serve(read: Read, config: PrometheusConfig, served: list[WSGIServer])
 
 
 class _InLoop(Collector):
-    """Reads when it is asked, which is in the server's thread."""
+    """Collects metrics from the event loop when the server's thread requests them."""
 
     def __init__(self, read: Read, prefix: str, loop: asyncio.AbstractEventLoop) -> None:
         self._read, self._prefix, self._loop = read, prefix, loop
@@ -84,7 +84,7 @@ class _InLoop(Collector):
 
 
 def _counted(prefix: str) -> Iterable[Metric]:
-    """What every component counts of itself (see `nsm.chains.core.counts`)."""
+    """The counters that every component has (see `nsm.chains.core.counts`)."""
     for count in counts.ALL:
         kind = GaugeMetricFamily if count.goes_down else CounterMetricFamily
         family = kind(f"{prefix}{count.name}", count.about, labels=[count.label] if count.label else [])

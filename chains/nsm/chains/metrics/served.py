@@ -1,4 +1,4 @@
-"""Metrics of a component that has no figures of its own beside what every component counts."""
+"""Metrics for a component that has none of its own beyond those of every component."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def metrics(config: PrometheusConfig) -> AsyncIterator[None]:
-    """Serve while the context is open, if the configuration asks for it; only then is Prometheus's library imported.
+    """Serve metrics while the context is open, if configured; Prometheus's library is imported only then.
 
-    Raises `MeshError` if it is not there.
+    Raises `MeshError` if the library is missing.
     """
     if not config.prometheus:
         yield

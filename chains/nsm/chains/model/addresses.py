@@ -1,7 +1,7 @@
-"""Addresses and prefixes as they stand in messages: what every program of the mesh reads, and nothing else.
+"""Parsing of addresses and prefixes in messages: only forms that every program of the mesh accepts.
 
-Python reads more than Go does (netmasks, zones, a prefix without a length); a text that only one side of a wire can
-read must count as missing on both. An IPv4 address that is mapped into IPv6 is an IPv4 address.
+Python accepts more than Go does (netmasks, zones, a prefix without a length); text that only one side of a wire can
+parse must count as missing on both. An IPv4-mapped IPv6 address counts as an IPv4 address.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LONGEST = 64
-"""Characters: more than any address with its prefix length has; what is longer is not read, nor remembered."""
+"""More characters than any address with a prefix length has; longer text is neither parsed nor cached."""
 _LENGTH = re.compile(r"0*(?P<length>[0-9]{1,3})")
 
 
 def read_address(text: str) -> Address | None:
-    """The address that `text` is, or None."""
+    """The address in `text`, or None."""
     return _read_address(text) if len(text) <= _LONGEST else None
 
 
@@ -31,11 +31,11 @@ def _read_address(text: str) -> Address | None:
 
 
 def read_interface(text: str) -> Interface | None:
-    """The address with its prefix length that `text` is (``10.0.0.1/24``), or None."""
+    """The address with prefix length in `text` (``10.0.0.1/24``), or None."""
     return _read_interface(text) if len(text) <= _LONGEST else None
 
 
-@lru_cache(maxsize=4096)  # each refresh of a wire brings the same texts
+@lru_cache(maxsize=4096)  # each refresh of a wire repeats the same texts
 def _read_interface(text: str) -> Interface | None:
     address, _, rest = text.partition("/")
     ip, length = _as_written(address), _LENGTH.fullmatch(rest)

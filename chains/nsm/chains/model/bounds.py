@@ -1,7 +1,7 @@
-"""What a connection may hold, whoever sends it: how much of everything, and of which form.
+"""Limits on the content of a connection, from any sender: how many items of each kind, and in which form.
 
-A Request is as hostile as an answer; both are looked at before anybody works with them. Most of them are refreshes, and
-nearly all are well: what is well is found to be so without making any text.
+Requests and answers are equally untrusted; both are checked before use. Most of them are refreshes, and nearly all are
+valid: a valid one is accepted without building any text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from . import policies, values
 from .values import FREE, KEY, NAME, Rule, Text
 
 MIN_MTU, MAX_MTU = 68, 65535
-"""What IPv4 needs (RFC 791), and the longest packet that it has."""
+"""The smallest MTU for IPv4 (RFC 791), and its longest packet."""
 _FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
-"""The years 1 (what Go sends in place of no time) to 9999."""
+"""The years 1 (which Go sends for an unset time) to 9999."""
 _LARGEST_VLAN, _LARGEST_VNI = 4095, (1 << 24) - 1
 _LARGEST_PREFIX, _MOST_EXTRA = 128, 1 << 16
 _STATES = frozenset(int(state) for state in State)
@@ -51,11 +51,11 @@ PARAMETERS: Mapping[str, Rule] = MappingProxyType(
         **dict.fromkeys((names.SRC_HARDWARE_ADDRESS, names.DST_HARDWARE_ADDRESS), values.MAC_OR_NONE),
     }
 )
-"""What the parameters of mechanisms are that the API names; others are texts of one line."""
+"""Rules for the parameters of mechanisms that the API defines; others are texts of one line."""
 
 
 def check_request(request: NetworkServiceRequest, limits: Limits) -> None:
-    """Raise `InvalidRequest` that names the field of a Request that cannot be, its number, and what is wrong."""
+    """Raise `InvalidRequest` if a field of a Request is invalid, with the field, its number and the fault."""
     if request.connection is not None:
         check_connection(request.connection, limits)
     _check_count(
@@ -69,14 +69,14 @@ def check_request(request: NetworkServiceRequest, limits: Limits) -> None:
 
 
 def check_connection(connection: Connection, limits: Limits) -> None:
-    """Raise `InvalidRequest` likewise for a connection: in a Request, an answer, a Close or an event."""
+    """The same check for a connection in a Request, an answer, a Close or an event."""
     if not _are_names(connection.id, connection.network_service, connection.network_service_endpoint_name):
         values.check(NAME, connection.id, "the connection's id")
         values.check(NAME, connection.network_service, "network_service")
         values.check(NAME, connection.network_service_endpoint_name, "network_service_endpoint_name")
     values.check(_KIND, connection.payload, "payload")
     if connection.state not in _STATES:
-        raise InvalidRequest("the connection's state is none that there is")
+        raise InvalidRequest("the connection's state is unknown")
     _check_map(connection.labels, limits.connection_labels, values.LABEL, "labels", "connection_labels")
     if connection.path is not None:
         _check_path(connection.path.path_segments, limits)
@@ -87,7 +87,7 @@ def check_connection(connection: Connection, limits: Limits) -> None:
 
 
 def _are_names(*texts: str) -> bool:
-    """Whether all of them can be, found out at once; an id of 512 characters and no name is looked at more closely."""
+    """Whether all of them are valid, checked at once; a long id without a name is checked individually."""
     together = "".join(texts)
     return len(together) <= NAME.longest and together.isprintable()
 
@@ -109,7 +109,7 @@ def _check_path(segments: Sequence[PathSegment], limits: Limits) -> None:
 
 def _check_time(time: Timestamp | None) -> None:
     if time is not None and not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 1_000_000_000):
-        raise InvalidRequest("expires is no time between the years 1 and 9999")
+        raise InvalidRequest("expires is not a time between the years 1 and 9999")
 
 
 def _check_mechanism(mechanism: Mechanism, limits: Limits) -> None:
@@ -156,7 +156,7 @@ def _check_ip(ip: IpContext, limits: Limits) -> None:
     _check_count(ip.extra_prefix_request, limits.addresses, "extra_prefix_request", "addresses")
     for wanted in ip.extra_prefix_request:
         if wanted.prefix_len > _LARGEST_PREFIX or max(wanted.required_number, wanted.requested_number) > _MOST_EXTRA:
-            raise InvalidRequest(f"extra_prefix_request wants more than {_MOST_EXTRA} prefixes, or longer than /128")
+            raise InvalidRequest(f"extra_prefix_request: more than {_MOST_EXTRA} prefixes, or one longer than /128")
     _check_policies(ip.policies, limits)
 
 
@@ -219,5 +219,5 @@ def _check_map(found: Mapping[str, str], most: int, rule: Rule, field: str, limi
 
 def _check_count(found: Sequence[object] | Mapping[str, object], most: int, field: str, limit: str) -> None:
     if len(found) > most:
-        said = f"{field}: {len(found)} are too many; at most {most} will do (NSM_LIMITS={limit}:…)"
+        said = f"{field}: {len(found)} are too many; at most {most} are allowed (NSM_LIMITS={limit}:…)"
         raise InvalidRequest(said, limit=limit)

@@ -1,4 +1,4 @@
-"""Why the kernel denies a process a unix socket, in words that say what to set."""
+"""Explains why the kernel denies access to a unix socket, and what to set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def denied(path: str) -> str:
-    """Who we are, what bars us from the socket at `path`, and what would let us in; empty if nothing does any more."""
+    """Our user, what denies access to the socket at `path`, and how to allow it; empty if access is allowed by now."""
     socket = Path(path)
     for barrier in [*reversed(socket.absolute().parents), socket]:
         wanted = os.W_OK if barrier == socket else os.X_OK
@@ -33,9 +33,7 @@ def _of(path: Path, found: os.stat_result) -> str:
 
 
 def _remedy(found: os.stat_result, wanted: int) -> str:
-    opened = (
-        "have whoever serves it open it: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes the component open-socket"
-    )
+    opened = "grant access on the server's side: NSM_SOCKET_GROUP, NSM_SOCKET_MODE; in Kubernetes by open-socket"
     if not found.st_mode >> 3 & wanted:
         return opened
     group = found.st_gid

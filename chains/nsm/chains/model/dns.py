@@ -1,4 +1,4 @@
-"""What a wire says of DNS: servers by address, and the domains in which names are searched."""
+"""The DNS configuration of a wire: server addresses, and search domains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EXAMPLE = '[{"dns_server_ips": ["10.0.0.53"], "search_domains": ["example.org"]
 def parse_dns_configs(value: str) -> tuple[DnsConfig, ...]:
     """Read a JSON array of objects with the keys `dns_server_ips` and `search_domains`, either of which may be missing.
 
-    Raises ValueError with what is wrong and what would do.
+    Raises ValueError with what is wrong and what to write instead.
     """
     try:
         read = read_json(value or "[]")
@@ -31,20 +31,20 @@ def parse_dns_configs(value: str) -> tuple[DnsConfig, ...]:
 
 def _config(item: Field) -> DnsConfig:
     if not isinstance(item.value, dict) or not item.value:
-        raise ValueError(f"{json.dumps(item.value)} is no DNS configuration; expected an array such as {_EXAMPLE}")
+        raise ValueError(f"{json.dumps(item.value)} is not a DNS configuration; expected an array such as {_EXAMPLE}")
     fields = item.fields({_SERVERS, _DOMAINS}, "a DNS configuration")
     servers, domains = fields[_SERVERS].texts(), fields[_DOMAINS].texts()
     for server in servers:
         if not is_server(server):
-            raise ValueError(f"{server!r} in {_SERVERS} is no IP address")
+            raise ValueError(f"{server!r} in {_SERVERS} is not an IP address")
     for domain in domains:
         if not is_domain(domain):
-            raise ValueError(f"{domain!r} in {_DOMAINS} is no domain name")
+            raise ValueError(f"{domain!r} in {_DOMAINS} is not a domain name")
     return DnsConfig(dns_server_ips=servers, search_domains=domains)
 
 
 def is_server(text: str) -> bool:
-    """Whether `text` is an address that a server can have; a link-local one may have a zone."""
+    """Whether `text` is a valid address of a server; a link-local one may have a zone."""
     if len(text) > _LONGEST_ADDRESS:
         return False
     try:
@@ -55,6 +55,6 @@ def is_server(text: str) -> bool:
 
 
 def is_domain(text: str) -> bool:
-    """Whether `text` is a domain name, with or without the dot at its end."""
+    """Whether `text` is a domain name, with or without a trailing dot."""
     name = text.removesuffix(".")
     return len(name) <= _LONGEST_NAME and all(_LABEL.fullmatch(label) for label in name.split("."))

@@ -1,4 +1,4 @@
-"""The URLs under which endpoints are registered: descriptors, unix sockets, places on TCP, and nothing else."""
+"""The URLs under which endpoints may be registered: descriptors, unix sockets and TCP addresses only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REMEMBERED = 1_024
 
 @dataclass(frozen=True, slots=True)
 class EndpointUrl:
-    """Where an endpoint is: a descriptor that comes along, the `path` of a unix socket, or a `host` on TCP."""
+    """An endpoint's address: a descriptor that is passed along, the `path` of a unix socket, or a `host` on TCP."""
 
     is_descriptor: bool = False
     path: str = ""
@@ -32,7 +32,7 @@ class EndpointUrl:
 
 @lru_cache(maxsize=_REMEMBERED)
 def read_endpoint_url(url: str) -> EndpointUrl | None:
-    """What `url` says; None for every other kind of URL, and for what is malformed."""
+    """The address in `url`; None for any other kind of URL, and for a malformed one."""
     if (tcp := _TCP.fullmatch(url)) is not None:
         host = _host(tcp["bracketed"], tcp["host"])
         return None if host is None or int(tcp["port"]) > 65535 else EndpointUrl(host=host)
@@ -43,7 +43,7 @@ def read_endpoint_url(url: str) -> EndpointUrl | None:
 
 @lru_cache(maxsize=_REMEMBERED)
 def address_in(text: str) -> IpAddress | None:
-    """The IP address that `text` is; an IPv4 address in an IPv6 one is that."""
+    """The IP address in `text`; an IPv4-mapped IPv6 address is returned as IPv4."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -52,7 +52,7 @@ def address_in(text: str) -> IpAddress | None:
 
 
 def is_nowhere(address: IpAddress) -> bool:
-    """Whether `address` means nothing to another host: unspecified, multicast, broadcast, link-local."""
+    """Whether `address` has no meaning on another host: unspecified, multicast, broadcast, link-local."""
     return (
         address.is_unspecified
         or address.is_multicast
@@ -62,7 +62,7 @@ def is_nowhere(address: IpAddress) -> bool:
 
 
 def is_of_this_host(address: IpAddress) -> bool:
-    """Whether the host of this process has `address`: then something can be bound to it."""
+    """Whether the host of this process has `address`: whether a socket can be bound to it."""
     if address.is_loopback:
         return True
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -86,4 +86,4 @@ def _host(bracketed: str | None, host: str | None) -> IpAddress | str | None:
     last = host.rstrip(".").rpartition(".")[2]
     return (
         None if last.isdigit() or last[:2].lower() == "0x" else host
-    )  # resolvers take 127.1 and 0x7f000001 for addresses
+    )  # resolvers treat 127.1 and 0x7f000001 as addresses

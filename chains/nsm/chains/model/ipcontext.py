@@ -1,6 +1,6 @@
-"""What the addresses of a connection mean for routes at either end. `src` is the client's end, `dst` the endpoint's.
+"""The routes that follow from a connection's addresses at either end. `src` is the client's end, `dst` the endpoint's.
 
-What does not parse is passed over, as every dataplane of NSM does.
+Text that does not parse is skipped, as in every dataplane of NSM.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .networks import Networks
 
 
 def context_of(connection: Connection) -> ConnectionContext:
-    """The connection's context; made if there is none."""
+    """The connection's context; created if missing."""
     if connection.context is None:
         connection.context = ConnectionContext()
     return connection.context
 
 
 def ip_context_of(connection: Connection) -> IpContext:
-    """The connection's IP context; made if there is none."""
+    """The connection's IP context; created if missing."""
     context = context_of(connection)
     if context.ip_context is None:
         context.ip_context = IpContext()
@@ -31,24 +31,24 @@ def ip_context_of(connection: Connection) -> IpContext:
 
 
 def add_address(addresses: list[str], address: str) -> None:
-    """Add an address, unless it is there."""
+    """Add an address unless it is present."""
     if address not in addresses:
         addresses.append(address)
 
 
 def add_route(routes: list[Route], prefix: str) -> None:
-    """Add a route without a next hop, unless there is one to that prefix."""
+    """Add a route without a next hop, unless there is a route to that prefix."""
     if all(route.prefix != prefix for route in routes):
         routes.append(Route(prefix=prefix))
 
 
 def host_prefix(address: Address) -> str:
-    """The address as a prefix that holds nothing else: /32 or /128."""
+    """The address as a prefix of its own: /32 or /128."""
     return f"{address}/{address.max_prefixlen}"
 
 
 def interfaces(addresses: Iterable[str]) -> list[Interface]:
-    """The addresses that are CIDRs, each with its own address kept."""
+    """The addresses that have a prefix length."""
     return [parsed for text in addresses if (parsed := read_interface(text)) is not None]
 
 

@@ -1,4 +1,4 @@
-"""Which endpoints, services and connections a selector, a query or a monitor means."""
+"""Matching of endpoints, services and connections by selectors, queries and monitors."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Labels = Mapping[str, str]
 
 
 def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
-    """Whether `labels` has all that `selector` wants; its values may be templates over `values`."""
+    """Whether `labels` has everything in `selector`; the selector's values may be templates over `values`."""
     return _has(labels, _rendered(selector, values))
 
 
 _Wanted = Sequence[tuple[str, str, str]]
-"""A label's name, the value that a selector wants of it as it is written, and as it is rendered."""
+"""A label's name, the value that a selector requires as written, and as rendered."""
 
 
 def _rendered(selector: Labels, values: Labels) -> _Wanted:
-    """What a selector wants, its templates rendered once, to be compared with many labels."""
+    """The requirements of a selector, with its templates rendered once, for comparison with many labels."""
     return [(key, wanted, _render(wanted, values)) for key, wanted in selector.items()]
 
 
@@ -49,8 +49,8 @@ def match_endpoints(
 ) -> list[NetworkServiceEndpoint]:
     """The endpoints of `service` for a client with the labels `client`, best first.
 
-    Without matches all endpoints fit. The first match whose source selector fits decides; one with `fallthrough`
-    that leads nowhere is passed over. A match with metadata and no routes means all endpoints.
+    Without matches, all endpoints fit. The first match whose source selector fits decides; one with `fallthrough`
+    that selects no endpoint is skipped. A match with metadata and no routes selects all endpoints.
     """
     return [endpoint for _, group in _destinations(client, service, endpoints) for endpoint in group]
 
@@ -58,10 +58,10 @@ def match_endpoints(
 def weigh_endpoints(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> list[tuple[NetworkServiceEndpoint, int]]:
-    """The endpoints of `match_endpoints`, each once, with what share of the client's calls it gets.
+    """The endpoints of `match_endpoints`, each once, with its share of the client's calls.
 
-    A destination gets its weight's share, and its endpoints share that equally. Where a match gives no weight at all,
-    its endpoints get equal shares; otherwise a destination of weight 0 gets nothing, and its endpoints are left out.
+    A destination's share is given by its weight, and its endpoints divide it equally. If a match sets no weights,
+    its endpoints get equal shares; otherwise a destination of weight 0 gets no calls, and its endpoints are left out.
     """
     destinations = _destinations(client, service, endpoints)
     if not any(weight for weight, _ in destinations):
@@ -77,13 +77,13 @@ def weigh_endpoints(
 
 
 _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
-"""A weight, and the endpoints that have it together."""
+"""A weight, and the endpoints that share it."""
 
 
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> list[_Destination]:
-    """Where the matches of a service lead, as `match_endpoints` says."""
+    """The destinations of a service for a client, as described at `match_endpoints`."""
     if not service.matches:
         return [(0, endpoints)]
     for match in service.matches:
@@ -109,7 +109,7 @@ def _routed(
 
 
 def service_matches(query: NetworkService, service: NetworkService) -> bool:
-    """Whether a Find of services with `query` answers with `service`."""
+    """Whether a Find of services with `query` returns `service`."""
     return (
         query.name in ("", service.name)
         and query.payload in ("", service.payload)
@@ -118,7 +118,7 @@ def service_matches(query: NetworkService, service: NetworkService) -> bool:
 
 
 def endpoint_matches(query: NetworkServiceEndpoint, endpoint: NetworkServiceEndpoint) -> bool:
-    """Whether a Find of endpoints with `query` answers with `endpoint`."""
+    """Whether a Find of endpoints with `query` returns `endpoint`."""
     return (
         query.name in ("", endpoint.name)
         and query.url in endpoint.url
@@ -142,10 +142,10 @@ def _has_labels(query: NetworkServiceEndpoint, endpoint: NetworkServiceEndpoint)
 
 
 def selects(selector: MonitorScopeSelector, connection: Connection) -> bool:
-    """Whether a monitor with `selector` gets the events of `connection`.
+    """Whether a monitor with `selector` receives the events of `connection`.
 
-    Its services must contain the connection's, its segments must be a part of the path without a gap; what a
-    segment of the selector leaves empty is not compared.
+    Its services must contain the connection's, and its segments must be a contiguous part of the path; fields that a
+    segment of the selector leaves empty are not compared.
     """
     if selector.network_services and connection.network_service not in selector.network_services:
         return False

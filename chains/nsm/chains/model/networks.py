@@ -1,4 +1,4 @@
-"""Sets of networks: whether an address or a prefix is of one of them, in the same time however many there are."""
+"""Sets of networks, with lookups of addresses and prefixes in constant time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .addresses import Address, Network, read_interface
 
 
 class Networks:
-    """Some networks. Asking is one look for each length of prefix that is there."""
+    """A set of networks. A lookup takes one step for each prefix length in the set."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._by_length: dict[int, dict[int, set[int]]] = {4: {}, 6: {}}
@@ -20,17 +20,17 @@ class Networks:
 
     @classmethod
     def parse(cls, prefixes: Iterable[str]) -> Networks:
-        """From texts. Raises ValueError for one that is no prefix."""
+        """From texts. Raises ValueError if one is not a prefix."""
         found = []
         for text in prefixes:
             if (interface := read_interface(text)) is None:
-                raise ValueError(f"{text[:64]!r} is no prefix; expected one such as 10.0.0.0/8 or fd00::/8")
+                raise ValueError(f"{text[:64]!r} is not a prefix; expected one such as 10.0.0.0/8 or fd00::/8")
             found.append(interface.network)
         return cls(found)
 
     @classmethod
     def of_all(cls, several: Iterable[Networks]) -> Networks:
-        """What any of `several` has."""
+        """The union of `several`."""
         return cls(network for networks in several for network in networks._listed)
 
     def __bool__(self) -> bool:
@@ -38,7 +38,7 @@ class Networks:
 
     @property
     def size(self) -> int:
-        """How many addresses they have, those that are in two of them twice."""
+        """The number of addresses; one that is in two of the networks counts twice."""
         return sum(network.num_addresses for network in self._listed)
 
     def __str__(self) -> str:
@@ -52,7 +52,7 @@ class Networks:
         return False
 
     def cover(self, network: Network) -> bool:
-        """Whether all of `network` is in one of these."""
+        """Whether one of these networks contains all of `network`."""
         number, shortest = int(network.network_address), network.max_prefixlen - network.prefixlen
         for shift, numbers in self._by_length[network.version].items():
             if shift >= shortest and number >> shift in numbers:
@@ -60,11 +60,11 @@ class Networks:
         return False
 
     def around(self, address: Address) -> Networks:
-        """Those of these that `address` is of; the default network is none of them."""
+        """Those networks that contain `address`, without the default network."""
         return Networks(each for each in self._listed if each.prefixlen and address in each)
 
     def overlap(self, network: Network) -> bool:
-        """Whether any of these has an address in common with `network`."""
+        """Whether any of these networks shares an address with `network`."""
         return self.cover(network) or any(
             each.version == network.version and each.overlaps(network) for each in self._listed
         )
@@ -77,7 +77,7 @@ MULTICAST = Networks([ipaddress.ip_network("224.0.0.0/4"), ipaddress.ip_network(
 UNSPECIFIED = Networks(
     [ipaddress.ip_network("0.0.0.0/8"), ipaddress.ip_network("::/128"), ipaddress.ip_network("255.255.255.255/32")]
 )
-"""What no host has: this network, the unspecified address, and everybody's (RFC 1122)."""
+"""Addresses that no host has: this network, the unspecified address, and broadcast (RFC 1122)."""
 LINK_LOCAL = Networks([ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10")])
 METADATA = Networks(
     [
@@ -87,20 +87,20 @@ METADATA = Networks(
         ipaddress.ip_network("fd00:ec2::/32"),
     ]
 )
-"""Of link-local addresses, those at which clouds answer machines, and what IPv6 gives to each link itself."""
+"""The link-local addresses of cloud metadata services, and IPv6's link-local network."""
 
 
 def host_fault(address: Address) -> str | None:
-    """Why no end of a wire may have `address`, or None: not even an IPv4 link-local one, which endpoints do give."""
+    """Why no end of a wire may have `address`, or None. IPv4 link-local is allowed: some endpoints assign it."""
     if address not in _ANY_NO_HOST:
         return None
     return next(what for networks, what in _NO_HOST if address in networks)
 
 
 def route_fault(network: Network) -> str | None:
-    """Why no route of a wire may lead to `network`, or None: it is of a kind that is every machine's own.
+    """Why no route of a wire may lead to `network`, or None: it is of a kind that every machine has itself.
 
-    A default route, or another one that is wider than what is a machine's own, takes nothing from that.
+    A default route, or another route wider than a machine's own networks, is allowed: the narrower ones win.
     """
     if not _ANY_NO_ROUTE.cover(network):
         return None
@@ -115,4 +115,4 @@ _NO_HOST = (
 )
 _NO_ROUTE = (*_NO_HOST, (LINK_LOCAL, "link-local"))
 _ANY_NO_HOST, _ANY_NO_ROUTE = (Networks.of_all(networks for networks, _ in each) for each in (_NO_HOST, _NO_ROUTE))
-"""One look for what is nearly always neither; which of them it is matters only then."""
+"""One lookup that nearly always finds nothing; only if it does, the reason is determined."""

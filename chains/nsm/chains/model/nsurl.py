@@ -1,4 +1,4 @@
-"""The URLs by which a client says what it wants: ``kernel://service@domain/interface?label=value``."""
+"""The URLs of requested wires: ``kernel://service@domain/interface?label=value``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STRAY_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 @dataclass(frozen=True)
 class NsUrl:
-    """One wish: a service, by which mechanism, with which labels."""
+    """A requested wire: a service, the mechanism and labels."""
 
     network_service: str
     mechanism: Mechanism
@@ -42,11 +42,11 @@ class NsUrl:
 
     @property
     def interface(self) -> str:
-        """The interface's name; empty if one is to be made."""
+        """The interface's name; empty if it is to be generated."""
         return self.mechanism.parameters.get(INTERFACE_NAME, "")
 
     def means(self, request: NetworkServiceRequest) -> bool:
-        """Whether `request` is for this wish: it may have more labels, and an interface's name where this has none."""
+        """Whether `request` is for this wire: it may have more labels, and an interface name if this has none."""
         connection = request.connection or Connection()
         asked = [*request.mechanism_preferences, *([connection.mechanism] if connection.mechanism else [])]
         return (
@@ -60,21 +60,21 @@ class NsUrl:
         return mechanism.type == self.mechanism.type and self.interface in ("", name)
 
 
-def parse_wish(url: str) -> NsUrl:
-    """Read the URL of a wire that somebody wrote. Raises ValueError also for what `parse_nsurl` passes over.
+def parse_strict_nsurl(url: str) -> NsUrl:
+    """Parse the URL of a wire from a configuration. Raises ValueError also for parts that `parse_nsurl` ignores.
 
-    That is a label without ``=``, without a name, given with a semicolon or with a % that means nothing, and what
-    stands behind a ``#``: a label that is dropped leads to another endpoint.
+    Those are a label without ``=``, without a name, with a semicolon or with an incomplete % escape, and anything
+    after a ``#``: ignoring a label would select another endpoint.
     """
-    wish = parse_nsurl(url)
+    parsed = parse_nsurl(url)
     address, hash_sign, _ = url.partition("#")
     if hash_sign:
-        raise ValueError(f"{url[:_SHOWN]!r} has a #, behind which nothing is read; write %23 for it in a label")
+        raise ValueError(f"{url[:_SHOWN]!r} has a #, which would hide the rest; write %23 for it in a label")
     _, question_mark, query = address.partition("?")
     for pair in query.split("&") if question_mark else ():
         if (why := _fault_of_label(pair)) is not None:
             raise ValueError(f"{url[:_SHOWN]!r}: label {pair[:_SHOWN]!r} {why}; expected ?label=value&label=value")
-    return wish
+    return parsed
 
 
 def _fault_of_label(pair: str) -> str | None:
@@ -84,31 +84,29 @@ def _fault_of_label(pair: str) -> str | None:
     if not name:
         return "has no name"
     if ";" in pair:
-        return "has a semicolon (%3B, if it is meant)"
+        return "has a semicolon (write %3B for it)"
     return "has a % without two hexadecimal digits" if _STRAY_PERCENT.search(pair) else None
 
 
-def check_mechanisms(wishes: Sequence[NsUrl], known: Collection[str]) -> None:
-    """Whether all of `wishes` are for `known` mechanisms. Raises ValueError that names one that is not."""
-    for wish in wishes:
-        if (kind := wish.mechanism.type) not in known:
+def check_mechanisms(urls: Sequence[NsUrl], known: Collection[str]) -> None:
+    """Check that all `urls` are for `known` mechanisms. Raises ValueError that names one that is not."""
+    for url in urls:
+        if (kind := url.mechanism.type) not in known:
             there = any_of(f"{each.lower()}://" for each in known)
             raise ValueError(f"mechanism {kind.lower()} is not supported by this client; use {there}")
 
 
-def check_interfaces(wishes: Sequence[NsUrl]) -> None:
-    """Whether one workload can have all of `wishes`.
+def check_interfaces(urls: Sequence[NsUrl]) -> None:
+    """Check that one workload can have all of `urls`.
 
-    Raises ValueError that names an interface that Linux would not take, or that is there twice.
+    Raises ValueError that names an interface that Linux would reject, or that occurs twice.
     """
-    names = [wish.interface for wish in wishes if wish.interface]
+    names = [url.interface for url in urls if url.interface]
     for name in names:
         if (wrong := fault(name)) is not None:
             raise ValueError(wrong)
     if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise ValueError(
-            f"interface {', '.join(map(repr, twice))} is asked for twice; each wire needs a name of its own"
-        )
+        raise ValueError(f"interface {', '.join(map(repr, twice))} is requested twice; each wire needs its own name")
 
 
 def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
@@ -118,8 +116,8 @@ def parse_groups(value: str) -> tuple[tuple[NsUrl, ...], ...]:
     groups = [[item.strip() for item in group.split(",") if item.strip()] for group in _GROUP.findall(value)]
     flat = [item for group in groups for item in group]
     if twice := [item for item, times in Counter(flat).items() if times > 1]:
-        raise ValueError(f"{min(twice)!r} is there twice")
-    return tuple(tuple(parse_wish(item) for item in group) for group in groups if group)
+        raise ValueError(f"{min(twice)!r} is given twice")
+    return tuple(tuple(parse_strict_nsurl(item) for item in group) for group in groups if group)
 
 
 _GROUP = re.compile(r"\[([^\[\]]*)\]")
@@ -127,9 +125,9 @@ _GROUPS = re.compile(rf"\s*+(?:{_GROUP.pattern}\s*+)?+(?:,\s*+(?:{_GROUP.pattern
 
 
 def parse_nsurl(url: str) -> NsUrl:
-    """Read a URL; a label that is given several times has its values joined by commas.
+    """Parse a URL; if a label is given several times, its values are joined by commas.
 
-    Raises ValueError with what would do.
+    Raises ValueError with what to write instead.
     """
     parts = _URL.fullmatch(url)
     host = _host(parts["host"]) if parts is not None else ""
@@ -138,7 +136,7 @@ def parse_nsurl(url: str) -> NsUrl:
     broken = [text for text in (parts["user"], parts["path"], parts["fragment"]) if _STRAY_PERCENT.search(text or "")]
     if broken or _CONTROL.search(url.partition("#")[0]):
         raise ValueError(
-            f"{url[:_SHOWN]!r} cannot be read: it has a control character, or a % without two hexadecimal digits"
+            f"{url[:_SHOWN]!r} cannot be parsed: it has a control character, or a % without two hexadecimal digits"
         )
     user = unquote((parts["user"] or "").partition(":")[0])
     mechanism = Mechanism(cls=LOCAL, type=parts["scheme"].upper())
@@ -148,7 +146,7 @@ def parse_nsurl(url: str) -> NsUrl:
 
 
 def _host(text: str) -> str:
-    """The host without its port, unescaped; empty if it is none."""
+    """The host without its port, unescaped; empty if it is invalid."""
     host = _HOST.fullmatch(text)
     if host is None or (host["ipv6"] and read_address(host["ipv6"]) is None):
         return ""
@@ -156,7 +154,7 @@ def _host(text: str) -> str:
 
 
 def _labels(query: str) -> dict[str, str]:
-    """Labels of a query; a pair that has a semicolon or cannot be unescaped is passed over."""
+    """The labels in a query; a pair that has a semicolon or cannot be unescaped is skipped."""
     labels: dict[str, list[str]] = {}
     for pair in query.split("&"):
         if pair and ";" not in pair and not _STRAY_PERCENT.search(pair):

@@ -1,4 +1,4 @@
-"""How policy routes are written: protocols and ports as text, as they travel in a connection."""
+"""Parsing of policy routes: protocols and ports as text, as in a connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Ports = tuple[int, int]
 
 
 def check(policy: PolicyRoute) -> None:
-    """Raise ValueError that says what is wrong with a policy, if anything is."""
+    """Raise ValueError if a policy is invalid, with the reason."""
     source = network(policy.from_) if policy.from_ else None
     protocol(policy.proto)
     ports(policy.dst_port)
@@ -23,7 +23,7 @@ def check(policy: PolicyRoute) -> None:
 
 
 def is_to_the_link(policy: PolicyRoute) -> bool:
-    """Whether a policy of a wire of frames leads to the link itself, as upstream has it: one of IPv4 without routes."""
+    """Whether a policy of an ETHERNET wire routes to the link itself, as upstream does: an IPv4 one without routes."""
     if policy.routes:
         return False
     source = read_interface(policy.from_) if policy.from_ else None
@@ -31,27 +31,27 @@ def is_to_the_link(policy: PolicyRoute) -> bool:
 
 
 def protocol(text: str) -> int:
-    """An IP protocol number; 0, or nothing, is any."""
+    """An IP protocol number; 0 or empty means any."""
     if text and not (_is_number(text) and int(text) <= 255):
-        raise ValueError(f"{text!r} is no IP protocol; expected a number up to 255, such as 6 for TCP")
+        raise ValueError(f"{text!r} is not an IP protocol; expected a number up to 255, such as 6 for TCP")
     return int(text or 0)
 
 
 def ports(text: str) -> Ports | None:
-    """A port, or a range of ports; nothing is any."""
+    """A port, or a range of ports; empty means any."""
     if not text:
         return None
     first, dash, last = text.partition("-")
     last = last if dash else first
     if not (_is_number(first) and _is_number(last) and 1 <= int(first) <= int(last) <= 65535):
-        raise ValueError(f"{text!r} is no range of ports; expected 80 or 8000-8010, from 1 to 65535")
+        raise ValueError(f"{text!r} is not a port or range of ports; expected 80 or 8000-8010, from 1 to 65535")
     return int(first), int(last)
 
 
 def network(text: str) -> Network:
     """A prefix, host bits allowed."""
     if (interface := read_interface(text)) is None:
-        raise ValueError(f"{text!r} is no prefix; expected one such as 10.0.0.1/32 or fd00::/64")
+        raise ValueError(f"{text!r} is not a prefix; expected one such as 10.0.0.1/32 or fd00::/64")
     return interface.network
 
 
@@ -61,7 +61,7 @@ def next_hop(route: Route) -> Address | None:
     if not route.next_hop:
         return None
     if (address := read_address(route.next_hop)) is None:
-        raise ValueError(f"next hop {route.next_hop!r} is no IP address")
+        raise ValueError(f"next hop {route.next_hop!r} is not an IP address")
     if address.version != prefix.version:
         raise ValueError(f"route {route.prefix} via {route.next_hop}: both must be IPv4 or both IPv6")
     return address

@@ -1,6 +1,6 @@
-"""A pool of single addresses out of one prefix, lowest first.
+"""A pool of the addresses of one prefix, lowest first.
 
-Addresses are counted as numbers of 128 bits; an IPv4 address has the number of the IPv6 address that it is mapped to.
+Addresses are treated as 128-bit numbers; an IPv4 address has the number of the IPv6 address that it is mapped to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def parse_network(text: str) -> Network:
     try:
         return ipaddress.ip_interface(text).network
     except ValueError:
-        raise InvalidRequest(f"{text!r} is no prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
+        raise InvalidRequest(f"{text!r} is not a prefix; expected one such as 10.0.0.0/24 or fd00::/64") from None
 
 
 def _number(address: Address) -> int:
@@ -35,7 +35,7 @@ def _span(network: Network) -> tuple[int, int]:
 
 
 class Excluded:
-    """Prefixes that no address may be of; what does not parse excludes nothing.
+    """Prefixes whose addresses are excluded; text that does not parse excludes nothing.
 
     ``::/0`` excludes IPv4 addresses too: they are mapped into it.
     """
@@ -80,7 +80,7 @@ class PrefixPool:
         self._free = [_span(self.network)]
 
     def pull(self, excluded: Excluded) -> Address | None:
-        """Take the lowest free address outside of `excluded`; None if there is none."""
+        """Take the lowest free address that is not `excluded`; None if there is none."""
         for low, high in self._free:
             candidate = excluded.above(low)
             if candidate <= high:
@@ -89,11 +89,11 @@ class PrefixPool:
         return None
 
     def claim(self, address: Address, excluded: Excluded) -> bool:
-        """Take this very address; says whether it was free, of this prefix, and outside of `excluded`."""
+        """Take this address; False if it is taken, not in this prefix, or `excluded`."""
         return address not in excluded and self._take(_number(address))
 
     def give(self, address: Address) -> None:
-        """Put an address back; one that is free or not of this prefix is left alone."""
+        """Return an address to the pool; one that is free or not in this prefix is ignored."""
         value = _number(address)
         position = bisect.bisect(self._free, (value, value))
         touching = self._free[max(0, position - 1) : position + 1]

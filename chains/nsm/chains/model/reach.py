@@ -1,6 +1,6 @@
-"""What a wire takes over at either of its ends: where packets go by it that went elsewhere before.
+"""Which destinations a wire takes over at either end: packets to them go over the wire, not where they went before.
 
-The same few texts come with every refresh, so what one of them means is remembered.
+The same few texts occur in every refresh, so their meaning is cached.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from .networks import EVERYTHING, NO_NETWORKS, Networks, host_fault, route_fault
 
 _DEFAULTS = ("0.0.0.0/0", "::/0")
 _Field = tuple[str, Sequence[str], Sequence[str]]
-"""Its name, the prefixes in it, and those that are single addresses of the wire itself, all as texts."""
+"""A field's name, its prefixes, and those that are single addresses of the wire itself, all as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """What a prefix means for whoever reaches it."""
+    """What a prefix means for the end that reaches it."""
 
     network: Network
     text: str
-    """As everybody writes it."""
+    """The prefix in canonical form."""
     is_single: bool
     as_end: str | None
-    """Why it may not be an address of a wire, if it may not."""
+    """Why it may not be an address of a wire, if so."""
     as_route: str | None
-    """Why no route may lead there, if none may."""
+    """Why no route may lead there, if so."""
 
 
 def client_fault(ip: IpContext, *, accepted: Networks = EVERYTHING, never: Networks = NO_NETWORKS) -> str | None:
-    """What the client's end may not reach: by its addresses' networks, the endpoint's addresses, routes and policies.
+    """Which destination of the client's end is not allowed: networks of addresses, the peer's, routes and policies.
 
-    That is every machine's own, what is of networks that are `never` taken, and what is not `accepted`; None if all
-    is well.
+    Not allowed are every machine's own networks, those in `never`, and those not `accepted`. Returns None if all are
+    allowed.
     """
     return _fault(_of_client(ip), accepted, never)
 
 
 def endpoint_fault(ip: IpContext, *, never: Networks = NO_NETWORKS) -> str | None:
-    """What the endpoint's end may not reach, likewise."""
+    """Which destination of the endpoint's end is not allowed, likewise."""
     return _fault(_of_endpoint(ip), EVERYTHING, never)
 
 
 def policy_fault(policies: Sequence[PolicyRoute], never: Networks) -> str | None:
-    """Which policy takes all packets to a network of `never`: it comes before all routes, however wide its own are."""
+    """Which policy takes over packets to a network in `never`: policies precede all routes, even narrower ones."""
     for number, policy in enumerate(policies, 1):
         if policy.from_ or policy.dst_port or policy.src_port or policy.proto not in ("", "0"):
             continue
         routes = [route.prefix for route in policy.routes] or _DEFAULTS
         if any(never.overlap(meant.network) for meant in map(_meaning, routes) if meant is not None):
-            return f"policy {number} takes all packets, also those to networks that are there without the mesh"
+            return f"policy {number} takes over all packets, also those to networks outside the mesh"
     return None
 
 
@@ -85,9 +85,9 @@ def _fault_of(meant: _Meaning, is_end: bool, accepted: Networks, never: Networks
     if (own := meant.as_end if is_end else meant.as_route) is not None:
         return own
     if never and never.cover(meant.network):
-        return "of a network that is there without the mesh"
+        return "in a network outside the mesh"
     if accepted is not EVERYTHING and not accepted.cover(meant.network):
-        return f"not of {accepted}"
+        return f"not in {accepted}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""How large the records of a registry may be, and the queries for them."""
+"""Size limits for records of a registry and for queries."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nsm.chains.core import Limits
 Record = NetworkService | NetworkServiceEndpoint
 
 MOST_HOPS = 2
-"""Components that may have added something of their own: the one beside the endpoint, and its manager."""
+"""Components that may add to a record: the endpoint's own process, and its manager."""
 _ADDED_LABELS = 3
 """Labels that each of them may add to each service of an endpoint: node, pod and cluster."""
 _OF_A_CLIENT = 0.75
-"""The part of the largest size that a record may have as it comes from a client: the rest is for what others add."""
+"""The share of the largest size that a client's record may use; the rest is for additions by other components."""
 
 
 class Excess(NamedTuple):
-    """The name of a limit, and by how much it is exceeded and how to change it, as an error says it."""
+    """The name of an exceeded limit, and the text of the error: by how much, and how to change it."""
 
     limit: str
     text: str
@@ -30,34 +30,35 @@ _HOW = "(NSM_LIMITS=%s:..)"
 
 
 def encoded_size(record: Record) -> int:
-    """Bytes of the record on the wire."""
+    """The encoded size of the record in bytes."""
     return len(codec.encode(record))
 
 
 def excess(record: Record, limits: Limits, *, hops: int = 0) -> Excess | None:
-    """The limit that `record` exceeds; None if it fits.
+    """The limit that `record` exceeds, or None.
 
-    `hops` is how many components it has passed: each may have added something, which must not make it too large.
+    `hops` is the number of components that it passed: each may have added something, which must not exceed the limit.
     """
     size, largest = encoded_size(record), limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes)
     if size > largest:
-        return Excess("record_bytes", f"record_bytes is {size}, at most {largest} can be here {_HOW % 'record_bytes'}")
+        text = f"record_bytes is {size}, at most {largest} are allowed here {_HOW % 'record_bytes'}"
+        return Excess("record_bytes", text)
     measured = _counted(record)
     if size > _surely_fits(limits):
         measured += _of_endpoint(record) if isinstance(record, NetworkServiceEndpoint) else _of_service(record)
     for name, found, added in measured:
         most = int(getattr(limits, name)) + min(hops, MOST_HOPS) * added
         if found > most:
-            return Excess(name, f"{name} is {found}, at most {most} can be {_HOW % name}")
+            return Excess(name, f"{name} is {found}, at most {most} are allowed {_HOW % name}")
     return None
 
 
 _Measured = list[tuple[str, int, int]]
-"""The name of a limit, what a record has, and what a hop may add to it."""
+"""The name of a limit, the record's value, and what a hop may add to it."""
 
 
 def _surely_fits(limits: Limits) -> int:
-    """Bytes of a record in which no text can be too long, and no more labels can be: one takes two bytes at least."""
+    """A size in bytes below which no other limit can be exceeded: a label takes at least two bytes."""
     return min(limits.name_length, limits.url_length, limits.label_length, 2 * limits.labels)
 
 

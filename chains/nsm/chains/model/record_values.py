@@ -1,4 +1,4 @@
-"""What the texts of a record may be: names, labels, templates and URLs, as everywhere else in the mesh."""
+"""Rules for the texts of a record: names, labels, templates and URLs, as everywhere else in the mesh."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from .values import FREE, KEY, NAME, URL, Rule, check
 
 _Text = tuple[str, Rule, str]
-"""Where it is, what it has to be, and itself."""
+"""A text's field, its rule, and the text."""
 
 
 def check_record(record: object) -> None:
-    """Raise `InvalidRequest` that names the field of a service or an endpoint whose text cannot be."""
+    """Raise `InvalidRequest` that names the invalid field of a service or an endpoint."""
     texts = _of_service(record) if isinstance(record, NetworkService) else _of_endpoint(record)
     for where, rule, text in texts:
         if not rule.fits(text):

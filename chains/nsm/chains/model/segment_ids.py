@@ -1,9 +1,9 @@
-"""Ids of path segments that say for whom they were made.
+"""Ids of path segments that are bound to an owner.
 
-A component finds a connection again by the id of its segment, and others learn that id: who is on the path, and who
-watches. So an id is bound to the owner of its connection: a UUID of version 8 (RFC 9562 5.8) whose second half is a
-digest of the owner and of the first half. Everybody can check it, nobody needs a secret or a memory for it, and an
-identity cannot make an id of its own that is one of another's.
+A component finds a connection by the id of its segment, and others learn that id: components on the path, and
+monitors. So an id is bound to the owner of its connection: a UUID of version 8 (RFC 9562 5.8) whose second half is a
+digest of the owner and of the first half. Anyone can verify it without a secret or any state, and an identity cannot
+create an id that belongs to another.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _LOW_62, _LOW_12 = (1 << 62) - 1, (1 << 12) - 1
 
 
 def make_id(owner: Sequence[str], proposal: str = "") -> str:
-    """An id for a connection of `owner` (see `Call.owner`): for the same `proposal` the same, else a new one."""
+    """An id for a connection of `owner` (see `Call.owner`); the same for the same `proposal`, random without one."""
     nonce = _digest(proposal) >> 4 if proposal else secrets.randbits(60)
     return _id_of(nonce, owner)
 
 
 def is_bound(segment_id: str) -> bool:
-    """Whether it looks like an id that was made for somebody."""
+    """Whether it looks like an id that is bound to an owner."""
     return len(segment_id) == _LENGTH and segment_id[14] == "8" and all(segment_id[at] == "-" for at in _DASHES)
 
 
 def is_made_for(owner: Sequence[str], segment_id: str) -> bool:
-    """Whether it was made for `owner`."""
+    """Whether it is bound to `owner`."""
     if not is_bound(segment_id):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The functions of label templates, with the meanings that Go gives them."""
+"""The functions of label templates, as defined by Go."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping
 
 MOST_OUTPUT = 4_096
-"""Characters that a template, and each value in it, may come to: no label is as long."""
+"""The longest output of a template, and of each value in it, in characters: longer than any label."""
 
 Value = str | bool | int | Mapping[str, str] | None
-"""None is what a missing label is."""
+"""None stands for a missing label."""
 
 
 class TemplateError(Exception):
@@ -17,7 +17,7 @@ class TemplateError(Exception):
 
 
 def truth(value: Value) -> bool:
-    """Whether ``{{if}}`` takes it: neither missing, empty, 0 nor false."""
+    """Whether ``{{if}}`` treats it as true: neither missing, empty, 0 nor false."""
     return bool(value)
 
 
@@ -29,7 +29,7 @@ def bounded(text: str) -> str:
 
 
 def shown(value: Value) -> str:
-    """The value as text. Raises `TemplateError` for labels that come to too much."""
+    """The value as text. Raises `TemplateError` if labels are too long together."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -48,7 +48,7 @@ _ESCAPE = re.compile(
 
 
 def unquoted(literal: str) -> str:
-    """What a string literal stands for."""
+    """The value of a string literal."""
     if literal.startswith("`"):
         return literal[1:-1].replace("\r", "")
     return _ESCAPE.sub(_unescaped, literal[1:-1]).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
@@ -57,12 +57,12 @@ def unquoted(literal: str) -> str:
 def _unescaped(escape: re.Match[str]) -> str:
     if escape["plain"]:
         if escape["plain"] not in _PLAIN_ESCAPES:
-            raise TemplateError(f"{escape[0]} is no escape")
+            raise TemplateError(f"{escape[0]} is not an escape")
         return _PLAIN_ESCAPES[escape["plain"]]
     if (rune := escape["rune"] or escape["long"]) is not None:
         number = int(rune, 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise TemplateError(f"{escape[0]} is no character")
+            raise TemplateError(f"{escape[0]} is not a character")
         return chr(number)
     byte = int(escape["octal"], 8) if escape["octal"] else int(escape["hex"], 16)
     return chr(byte) if byte < 0x80 else chr(0xDC00 + byte)
@@ -135,7 +135,7 @@ def _index(item: Value, *keys: Value) -> Value:
 
 
 def _print(*values: Value) -> str:
-    """The values, with a space between two neighbours that are both no text."""
+    """The values, with a space between neighbours of which neither is text."""
     text = ""
     for number, value in enumerate(values):
         if number and not isinstance(value, str) and not isinstance(values[number - 1], str):
@@ -195,4 +195,4 @@ FUNCTIONS: dict[str, Callable[..., Value]] = {
     "or": lambda *values: None,
 }
 LAZY = {"and": False, "or": True}
-"""Which truth of an argument decides; those behind it are not rendered."""
+"""The truth value at which evaluation stops; later arguments are not rendered."""

@@ -1,10 +1,10 @@
 """Label templates: the part of Go's text/template that selectors can use, over a map of labels.
 
 ``{{.key}}``, ``{{index . "key"}}``, pipelines, ``{{if}}``, ``{{with}}``, comments, trimming (``{{-``, ``-}}``) and the
-functions of `template_functions`. What does not compile (variables, ``{{range}}``, ``{{define}}``, numbers that are
-not whole) or fails when it is rendered stands for itself, as a template with a mistake does. So does one that is
-longer than `MOST_TEXT`, is nested deeper than `DEEPEST`, or comes to more than `MOST_OUTPUT` at any place: each action
-is rendered once at most, so these bound the work too.
+functions of `template_functions`. A template that does not compile (variables, ``{{range}}``, ``{{define}}``, numbers
+that are not whole) or fails when rendered is taken literally. So is one that is longer than
+`MOST_TEXT`, is nested deeper than `DEEPEST`, or produces more than `MOST_OUTPUT` anywhere: each action is rendered at
+most once, so these limits bound the work too.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from functools import lru_cache
 from .template_functions import FUNCTIONS, LAZY, MOST_OUTPUT, TemplateError, Value, bounded, shown, truth, unquoted
 
 MOST_TEXT = 1_024
-"""Characters of a template."""
+"""The longest template, in characters."""
 DEEPEST = 64
-"""Conditions and parentheses inside each other."""
+"""The deepest nesting of conditions and parentheses."""
 NO_VALUE = "<no value>"
-"""What a field that is missing renders as."""
+"""The output for a missing field."""
 
 Template = Callable[[Mapping[str, str]], str]
 Expression = Callable[[Value, Value], Value]
-"""Gives a value from what ``.`` and ``$`` stand for."""
+"""Computes a value from ``.`` and ``$``."""
 Block = Callable[[Value, Value], str]
 
 _SPACE = " \t\r\n"
@@ -44,7 +44,7 @@ _KEYWORDS = {"block", "break", "continue", "define", "else", "end", "if", "range
 
 @lru_cache(maxsize=1024)
 def compile_template(text: str) -> Template | None:
-    """The template, compiled once; None if it has no action or does not compile."""
+    """The template, compiled and cached; None if it has no action or does not compile."""
     if len(text) > MOST_TEXT or "{{" not in text:
         return None
     try:
@@ -62,7 +62,7 @@ def compile_template(text: str) -> Template | None:
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:
-    """Kind and text of each token; between actions, one of kind `text`."""
+    """Kind and text of each token; text between actions is a token of kind `text`."""
     tokens, position, trim = [], 0, False
     while (opening := _OPEN.search(text, position)) is not None:
         tokens.append(("text", _trimmed(text[position : opening.start()], trim, opening["trim"] is not None)))
@@ -80,7 +80,7 @@ def _action(text: str, position: int, tokens: list[tuple[str, str]]) -> tuple[in
         tokens.append((token["word"] if token["word"] in _KEYWORDS else kind, token[kind]))
         if kind == "close":
             return position, token["trim"] is not None
-    raise TemplateError("an action does not end, or has a character that has no meaning there")
+    raise TemplateError("an action is not closed, or has an unexpected character")
 
 
 def _trimmed(text: str, left: bool, right: bool) -> str:
@@ -161,7 +161,7 @@ class _Parser:
     @contextmanager
     def _deeper(self) -> Iterator[None]:
         if self._depth == DEEPEST:
-            raise TemplateError("it is nested too deep")
+            raise TemplateError("it is nested too deeply")
         self._depth += 1
         yield
         self._depth -= 1
@@ -180,14 +180,14 @@ class _Parser:
         return value if len(stages) > 1 else stages[0]
 
     def _command(self, *, is_first: bool) -> Callable[..., Value]:
-        """Gives a value from ``.``, ``$`` and, but for the first of a pipeline, what the pipeline has so far."""
+        """Computes a value from ``.``, ``$`` and, except for the first command of a pipeline, the previous result."""
         self._take("space")
         kind, name = self._tokens[self._next] if self._peek() != "eof" else ("eof", "")
         operands = [self._operand()]
         while self._take("space") is not None and self._peek() not in {"bar", "right", "close"}:
             operands.append(self._operand())
         if self._peek() not in {"bar", "right", "close"}:
-            raise TemplateError("operands are apart by spaces")
+            raise TemplateError("operands must be separated by spaces")
         if kind == "word" and name in FUNCTIONS:
             return lambda dot, root, *given: _call(name, operands[1:], dot, root, given)
         if not (is_first or kind in {"field", "root", "left"}):
@@ -232,7 +232,7 @@ def _constant(kind: str, text: str) -> Expression:
     elif kind == "word" and text in _WORDS:
         value = _WORDS[text]
     else:
-        raise TemplateError(f"{text!r} has no meaning here")
+        raise TemplateError(f"{text!r} is unexpected here")
     return lambda dot, root: value
 
 
@@ -254,7 +254,7 @@ def _joined(parts: Sequence[Block], dot: Value, root: Value) -> str:
         texts.append(part(dot, root))
         left -= len(texts[-1])
         if left < 0:
-            raise TemplateError("it comes to too much text")
+            raise TemplateError("it produces too much text")
     return "".join(texts)
 
 
@@ -267,7 +267,7 @@ def _text(text: str) -> Block:
 
 
 def _no_function(dot: Value, root: Value, *given: Value) -> Value:
-    raise TemplateError("what is no function has no arguments, and nil is no value")
+    raise TemplateError("only functions take arguments, and nil is not a value")
 
 
 def _label(key: str) -> Expression:
@@ -296,7 +296,7 @@ def _choose(value: Expression, then: Block, otherwise: Block, is_with: bool, dot
 
 
 def _call(name: str, arguments: Sequence[Expression], dot: Value, root: Value, given: Sequence[Value]) -> Value:
-    """Call a function; what the pipeline has so far is its last argument."""
+    """Call a function; the previous result of the pipeline is its last argument."""
     if name in LAZY:
         return _first_that_decides(LAZY[name], arguments, dot, root, given)
     values = [*(argument(dot, root) for argument in arguments), *given]

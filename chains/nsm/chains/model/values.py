@@ -1,8 +1,8 @@
-"""What a text from outside may be: one rule for each kind of value.
+"""Rules for text from outside: one for each kind of value.
 
-Names, labels, addresses and texts of peers end up in file names, kernel objects, logs and terminals, so none of them
-has control, bidirectional or format characters, line breaks, or a length without bound. A fault says what is wrong with
-a value and never repeats it; whoever raises it says which value it is.
+Names, labels, addresses and other text from peers end up in file names, kernel objects, logs and terminals. So none of
+it may have control, bidirectional or format characters, line breaks, or unlimited length. A fault says what is wrong
+with a value and never repeats it; the caller names the value.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ _LONGEST_NUMBER, _LONGEST_ADDRESS = 20, 64
 
 
 class Rule(Protocol):
-    """What values of one kind may be."""
+    """The rule for one kind of value."""
 
     def fits(self, value: str) -> bool:
         """Whether `value` may be one."""
         ...
 
     def fault(self, value: str) -> str:
-        """Why it may not, without repeating it: ``has 70000 characters; at most 512 are possible``."""
+        """Why it may not, without repeating it: ``has 70000 characters; at most 512 are allowed``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """At most `longest` printable characters, as Unicode has it; without `spaces` not even those."""
+    """At most `longest` characters that Unicode calls printable; spaces only with `spaces`."""
 
     longest: int
     spaces: bool = True
@@ -48,9 +48,9 @@ class Text:
         return len(value) <= self.longest and value.isprintable() and (self.spaces or " " not in value)
 
     def fault(self, value: str) -> str:
-        """What is too much, or which character cannot be and where it is."""
+        """The length if it is too long, or the first invalid character and its position."""
         if len(value) > self.longest:
-            return f"has {len(value)} characters; at most {self.longest} are possible"
+            return f"has {len(value)} characters; at most {self.longest} are allowed"
         place, character = next(
             (place, each)
             for place, each in enumerate(value, 1)
@@ -62,7 +62,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What `is_one` says it is, or nothing at all if it may be `empty`; at most `longest` characters."""
+    """Text that `is_one` accepts, of at most `longest` characters; empty text only if `empty` is set."""
 
     about: str
     longest: int
@@ -74,7 +74,7 @@ class Form:
         return bool(self.is_one(value)) if 0 < len(value) <= self.longest else self.empty and not value
 
     def fault(self, value: str) -> str:
-        """What it should be."""
+        """What was expected."""
         if len(value) > self.longest:
             return f"has {len(value)} characters; expected {self.about}"
         return f"is not {self.about}" if value else f"is empty; expected {self.about}"
@@ -82,7 +82,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class _Interface:
-    """The name of an interface, or none yet."""
+    """The name of an interface, or empty."""
 
     def fits(self, value: str) -> bool:
         return not value or interface_name.fault(value) is None
@@ -92,13 +92,13 @@ class _Interface:
 
 
 def number_up_to(most: int) -> Form:
-    """A number in decimal, from 0 to `most`, or nothing."""
+    """A decimal number from 0 to `most`, or empty."""
     about = f"a number from 0 to {most}"
     return Form(about, _LONGEST_NUMBER, lambda value: read_number(value, most) is not None, empty=True)
 
 
 def read_number(text: str, most: int) -> int | None:
-    """The number that `text` is in decimal, from 0 to `most`, or None; of any length, in bounded time."""
+    """The decimal number in `text`, from 0 to `most`, or None; takes bounded time for any length."""
     if len(text) > _LONGEST_NUMBER or not (text.isascii() and text.isdigit()):
         return None
     number = int(text)
@@ -106,7 +106,7 @@ def read_number(text: str, most: int) -> int | None:
 
 
 def check(rule: Rule, value: str, where: str) -> None:
-    """Raise `InvalidRequest` that begins with `where` if `value` is not of the kind that `rule` describes."""
+    """Raise `InvalidRequest` that begins with `where` if `value` breaks the `rule`."""
     if not rule.fits(value):
         raise InvalidRequest(f"{where} {rule.fault(value)}")
 
@@ -118,17 +118,17 @@ KEY = Text(512)
 LABEL = Text(1024)
 """The value of a label."""
 URL = Text(1024, spaces=False)
-"""Where somebody listens, or a file that was passed."""
+"""The URL of a listening component, or of a passed file."""
 FREE = Text(4096)
 """Any other text of one line."""
 TOKEN = Text(8192, spaces=False)
 """A JWT."""
 INTERFACE: Rule = _Interface()
-"""The name of an interface as Linux takes it, or nothing: one is made then."""
+"""The name of an interface that Linux accepts, or empty: then one is generated."""
 INTERFACE_ADDRESS = Form("an address with a prefix length, such as 10.0.0.1/32", _LONGEST_ADDRESS, read_interface)
 PREFIX = Form("a prefix, such as 10.0.0.0/24 or fd00::/64", _LONGEST_ADDRESS, read_interface)
 EXCLUDED_PREFIX = Text(_LONGEST_ADDRESS, spaces=False)
-"""What should be a prefix: a text that is none excludes nothing."""
+"""Supposed to be a prefix; other text excludes nothing."""
 ADDRESS = Form("an IP address", _LONGEST_ADDRESS, read_address)
 NEXT_HOP = Form("an IP address", _LONGEST_ADDRESS, read_address, empty=True)
 MAC = Form("a hardware address, such as 02:00:00:00:00:01", 17, _MAC.fullmatch)
@@ -138,5 +138,5 @@ FLAG = Form("true or false", 5, _FLAGS.__contains__, empty=True)
 PORT = number_up_to(65535)
 DNS_SERVER = Form("the IP address of a DNS server", _LONGEST_ADDRESS, is_server)
 DNS_DOMAIN = Text(255, spaces=False)
-"""What should be a domain name: upstream's endpoints make some out of the names of services, and who looks names up
-leaves out what is none."""
+"""Supposed to be a domain name: upstream's endpoints derive some from the names of services. The resolver ignores
+invalid ones."""

@@ -1,4 +1,4 @@
-"""Network services that are VLANs behind the nodes' uplinks, and how they are written: as upstream writes them."""
+"""Network services that are VLANs behind the nodes' uplinks, in upstream's notation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nsm.chains.reading import nearest
 
 LARGEST_VLAN = 4094
-"""What IEEE 802.1Q has for use; 4095 is reserved."""
+"""The largest VLAN id of IEEE 802.1Q; 4095 is reserved."""
 
 _LONGEST_NUMBER = 20
 _SERVICE = re.compile(r"\s*(?P<name>[^\s{},;]+)\s*\{(?P<fields>[^{}]*)\}\s*(?:,|$)")
@@ -21,7 +21,7 @@ _SUCH_AS = "expected one such as 'finance { vlan: 100; via: gw-1 }'"
 class VlanService:
     """A network service: `vlan` of the uplink that a node has for the label `via`.
 
-    Raises ValueError for an id that is none, and without a `via`.
+    Raises ValueError for an invalid id, and without a `via`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class VlanService:
     vlan: int = 0
     """From 1 to 4094; 0: frames without a tag."""
     labels: Mapping[str, str] = field(default_factory=dict)
-    """By which a service's matches select it."""
+    """The endpoint's labels, which a service's matches can select."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.vlan <= LARGEST_VLAN:
@@ -38,20 +38,20 @@ class VlanService:
             raise ValueError(f"service {self.name!r}: via is missing; it names the uplink, as in via: gw-1")
 
     def __str__(self) -> str:
-        """As `parse_vlan_services` reads it."""
+        """In the form that `parse_vlan_services` reads."""
         labels = "&".join(f"{key}={value}" for key, value in self.labels.items())
         return f"{self.name} {{ vlan: {self.vlan}; via: {self.via};{f' labels: {labels};' if labels else ''} }}"
 
 
 def vlan_fault(vlan: object) -> str:
-    """What to say of something that is no VLAN id."""
-    return f"{vlan} is no VLAN id; expected 1 to {LARGEST_VLAN}, or 0 for frames without a tag"
+    """The error text for an invalid VLAN id."""
+    return f"{vlan} is not a VLAN id; expected 1 to {LARGEST_VLAN}, or 0 for frames without a tag"
 
 
 def parse_vlan_services(text: str) -> tuple[VlanService, ...]:
-    """Read a list of `NAME { vlan: ID; via: LABEL; labels: KEY=VALUE&KEY=VALUE }`, without a vlan it is untagged.
+    """Parse a list of `NAME { vlan: ID; via: LABEL; labels: KEY=VALUE&KEY=VALUE }`; without `vlan` it is untagged.
 
-    Upstream's `domain: NAME` may be there and means nothing, as it does upstream. Raises ValueError.
+    Upstream's `domain: NAME` is accepted and ignored, as it is upstream. Raises ValueError.
     """
     services = tuple(_services(text.strip()))
     names = [service.name for service in services]
@@ -65,7 +65,7 @@ def _services(text: str) -> Iterable[VlanService]:
     while position < len(text) or not position:
         found = _SERVICE.match(text, position)
         if found is None:
-            raise ValueError(f"{text[position:].strip()!r} is no service; {_SUCH_AS}" if text else _SUCH_AS)
+            raise ValueError(f"{text[position:].strip()!r} is not a service; {_SUCH_AS}" if text else _SUCH_AS)
         yield _service(found["name"], found["fields"])
         position = found.end()
 
@@ -78,7 +78,7 @@ def _service(name: str, text: str) -> VlanService:
             near = nearest(key, _FIELDS)
             hint = f"; did you mean {near}: …?" if near else ""
             there = ", ".join(f"{each}: …" for each in _FIELDS)
-            raise ValueError(f"service {name!r}: {part!r} is none of {there}{hint}")
+            raise ValueError(f"service {name!r}: unknown field {part!r}; expected {there}{hint}")
         if key in fields:
             raise ValueError(f"service {name!r}: {key} is given twice")
         fields[key] = value
@@ -97,7 +97,7 @@ def _labels(name: str, text: str) -> dict[str, str]:
     for pair in text.split("&"):
         key, sign, value = (each.strip() for each in pair.partition("="))
         if not key or not sign:
-            raise ValueError(f"service {name!r}: {pair!r} is no label; expected labels: key=value&key=value")
+            raise ValueError(f"service {name!r}: {pair!r} is not a label; expected labels: key=value&key=value")
         if key in labels:
             raise ValueError(f"service {name!r}: the label {key!r} is given twice")
         labels[key] = value

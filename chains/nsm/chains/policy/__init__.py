@@ -1,9 +1,9 @@
-"""Who may do what: the policies of NSM as native functions over the tokens of a path."""
+"""Authorization: NSM's policies as native functions over the tokens of a path."""
 
 from . import documents
 from .hosts import NO_HOSTS, Hosts
-from .many import comes_for_many
-from .origin import owner_of, told, verified_chain, verified_origin, vouched_chain
+from .many import acts_for_many
+from .origin import owner_name, owner_of, verified_chain, verified_origin, vouched_chain
 from .patterns import NOBODY, IdPatterns
 from .policies import (
     CLIENT_MASKS,
@@ -52,23 +52,23 @@ __all__ = [
     "ServerPolicies",
     "Trust",
     "Trusting",
+    "acts_for_many",
     "answerer_is_named",
     "caller_is_named",
     "certificate_is_valid",
     "claims_of",
-    "comes_for_many",
     "documents",
     "is_signed_by",
     "latest_expiry",
     "masks",
     "next_token_signed",
+    "owner_name",
     "owner_of",
     "prev_token_signed",
     "refusal_of_answer",
     "tokens_chained",
     "tokens_expired",
     "tokens_valid",
-    "told",
     "verified_chain",
     "verified_origin",
     "vouched_chain",

@@ -1,4 +1,4 @@
-"""What a policy in a file is given as `input`: the shapes that NSM's policies are written for (reference 5.2)."""
+"""The `input` documents for policies in files, in the shapes that NSM's policies expect."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Document = dict[str, Any]
 
 
 def of_path(path: connection.Path | None, peer: Peer | None, *, whole: bool) -> Document:
-    """A connection's path and the peer's certificate; up to the path's index, or the `whole` of an answer.
+    """A connection's path and the peer's certificate; the path up to its index, or the `whole` path of an answer.
 
     ``{"index", "path_segments": [{"name", "id", "token", "expires": {"seconds", "nanos"}, "metrics"}], "auth_info":
-    {"certificate": PEM}}``; what is empty or zero is left out, but for the certificate.
+    {"certificate": PEM}}``; empty and zero values are left out, except the certificate.
     """
     path = connection.Path() if path is None else path
     segments = path.path_segments if whole else path.path_segments[: path.index + 1]
@@ -29,7 +29,7 @@ def of_path(path: connection.Path | None, peer: Peer | None, *, whole: bool) -> 
 def of_registration(
     name: str, tokens: Sequence[str], index: int, peer: Peer | None, *, owner: str, owners: Mapping[str, Sequence[str]]
 ) -> Document:
-    """A Register or Unregister of the record `name` by `owner`; `owners` has the path ids of names that are taken.
+    """A Register or Unregister of the record `name` by `owner`; `owners` has the path ids of registered names.
 
     ``{"resource_id", "resource_name", "resource_path_ids_map": {name: [SPIFFE ID, ...]}, "path_segments": [{"token"}],
     "index", "auth_info": {"certificate": PEM}}``.
@@ -45,7 +45,7 @@ def of_registration(
 
 
 def of_monitor(peer: Peer, selected: Sequence[str], connections: Mapping[str, Sequence[str]]) -> Document:
-    """A monitor by `peer` of the connections `selected`; `connections` are the ids of each client's.
+    """A monitor by `peer` of the connections `selected`; `connections` has the connection ids of each client.
 
     ``{"service_spiffe_id", "selector_connection_ids": [id, ...], "spiffe_id_connection_map": {SPIFFE ID: [id, ...]}}``.
     """
@@ -57,7 +57,7 @@ def of_monitor(peer: Peer, selected: Sequence[str], connections: Mapping[str, Se
 
 
 def path_ids(tokens: Sequence[str]) -> list[str]:
-    """Who made the tokens of a path, by their own word; one that cannot be read is left out."""
+    """The subjects that the tokens of a path claim; unreadable tokens are skipped."""
     return [claims.subject for token in tokens if (claims := claims_of(token)) is not None and claims.subject]
 
 

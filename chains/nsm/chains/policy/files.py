@@ -1,4 +1,4 @@
-"""Which policy files a mask means."""
+"""Finds the policy files that a mask selects."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from itertools import islice
 _MOST_ENTRIES = 10_000
 _EXPRESSION = re.compile(r"[\\^$*+?()\[\]{}|]")
 OWN_FOLDER = "etc/nsm/opa/"
-"""Where NSM's policies are by name: looked for in the root folder too, wherever the component runs."""
+"""The folder of NSM's named policies: searched below the root folder too, whatever the working directory."""
 
 
 def found_files(mask: str) -> dict[str, str]:
-    """The files that `mask` means, itself or what it fits as a regular expression: absolute paths, by name.
+    """The files that `mask` selects, as a path or as a regular expression: absolute paths, by name.
 
-    The name of one below `OWN_FOLDER` is as that of a native policy, that of any other is its path. Files are looked
-    for below the folder that the mask begins with, as far as there is no expression in it. What is relative is
-    relative to the working directory. Raises re.error, and ValueError for a mask that looks through too much, or a
-    file that somebody else may have put there.
+    A file below `OWN_FOLDER` is named like a native policy, any other by its path. Files are searched below the folder
+    that the mask begins with, up to the first part with an expression. Relative masks are relative to the working
+    directory. Raises re.error, and ValueError for a mask that searches too many files, or for a file that another
+    user may have put there.
     """
     bases = ["/"] if os.path.isabs(mask) else [os.getcwd()]
     rest = mask.lstrip("/").removeprefix("./")
@@ -31,7 +31,7 @@ def found_files(mask: str) -> dict[str, str]:
         if os.path.lexists(path) and not os.path.isdir(path):
             return {_name(base, rest): path}
     if not _EXPRESSION.search(rest):
-        return {}  # the path of a file that is not there, and no mask
+        return {}  # the path of a missing file, not a mask
     found: dict[str, str] = {}
     for base in bases:
         for path in _fitting(base, rest):
@@ -48,33 +48,33 @@ def _name(base: str, path: str) -> str:
 
 
 def _check_place(base: str, path: str) -> None:
-    """Who may write where a component was started makes no policies for it: neither the file, nor a folder of it."""
+    """Refuse files that other users can write: whoever may write to the working directory must not set policies."""
     parts = path.split("/")
     for length in range(len(parts) + 1):
         place = os.path.join(base, *parts[:length])
         found = os.lstat(place)
         is_open = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX and not stat.S_ISLNK(found.st_mode)
         if found.st_uid not in (0, os.geteuid()) or is_open:
-            whose = "everybody may write to it" if is_open else f"it belongs to uid {found.st_uid}"
-            raise ValueError(f"policies below {base} are not safe, {place}: {whose}; take them away or start elsewhere")
+            whose = "all users may write to it" if is_open else f"it belongs to uid {found.st_uid}"
+            raise ValueError(f"policies below {base} are not safe, {place}: {whose}; remove them or start elsewhere")
 
 
 def _fitting(base: str, mask: str) -> Iterator[str]:
     expression, folder = re.compile(mask), os.path.join(base, _fixed_folder(mask))
     seen = list(islice(_below(folder), _MOST_ENTRIES))
     if len(seen) == _MOST_ENTRIES:
-        raise ValueError(f"policy {mask!r} has {_MOST_ENTRIES} files to look at in {folder}; name a folder of them")
+        raise ValueError(f"policy {mask!r} has {_MOST_ENTRIES} files to search in {folder}; name a subfolder")
     return (path for path in seen if expression.fullmatch(os.path.relpath(path, base)))
 
 
 def _below(folder: str) -> Iterator[str]:
     for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".."))  # versions that a ConfigMap keeps
+        folders[:] = sorted(name for name in folders if not name.startswith(".."))  # versions of a mounted ConfigMap
         yield from (os.path.join(place, name) for name in sorted(names))
 
 
 def _fixed_folder(mask: str) -> str:
-    """What a mask begins with, up to the first part with an expression in it."""
+    """The beginning of a mask, up to the first part with an expression."""
     parts = mask.split("/")[:-1]
     fixed = next((number for number, part in enumerate(parts) if _EXPRESSION.search(part)), len(parts))
     return "/".join(parts[:fixed])

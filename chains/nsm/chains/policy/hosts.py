@@ -1,4 +1,4 @@
-"""Hosts by prefix or name: how a configuration says at which addresses something may be."""
+"""Sets of hosts by prefix or name, for configuration."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _NAME = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*)(\.[A-Za-z0
 
 
 class Hosts:
-    """Which hosts are meant: prefixes (``10.0.0.0/8``, ``fd00::1``) and names (``gw.example.org``, ``*.example.org``).
+    """A set of hosts: prefixes (``10.0.0.0/8``, ``fd00::1``) and names (``gw.example.org``, ``*.example.org``).
 
-    An address is never meant by a name, nor a name by a prefix. Immutable; none means no host at all.
+    Names never match addresses, nor prefixes names. Immutable; an empty set matches no host.
     """
 
     def __init__(self, items: Iterable[str] = ()) -> None:
-        """Raises ValueError for what is neither."""
+        """Raises ValueError for an item that is neither."""
         networks: list[Network] = []
         names: list[str] = []
         for item in items:
@@ -28,14 +28,14 @@ class Hosts:
             except ValueError as error:
                 if not _NAME.fullmatch(item) or _is_numeric(item):
                     raise ValueError(
-                        f"{item!r} is no host: {error}; expected a prefix such as 10.0.0.0/8, or a name such as "
+                        f"{item!r} is not a host: {error}; expected a prefix such as 10.0.0.0/8, or a name such as "
                         "gw.example.org or *.example.org"
                     ) from None
                 names.append(item.lower())
         self._networks, self._names = tuple(networks), tuple(names)
 
     def have(self, host: IpAddress | str) -> bool:
-        """Whether an address, or a name, is meant."""
+        """Whether an address or a name is in the set."""
         if isinstance(host, str):
             name = host.lower()
             return any(name.endswith(each[1:]) if each.startswith("*") else name == each for each in self._names)

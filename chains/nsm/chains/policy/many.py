@@ -1,4 +1,4 @@
-"""Which peers come with the calls of many others, and so need more of a component than one client does."""
+"""Which peers make calls on behalf of many clients, and so need higher limits than one client."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .trust import Trust
 _USUAL = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
 
 
-def comes_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
+def acts_for_many(trust: Trust, own_id: str) -> Callable[[str], bool]:
     """Whether a peer, by its SPIFFE ID, is a manager or a forwarder, for a component whose SPIFFE ID is `own_id`.
 
-    It is if `trust` lets it vouch for others or, where nobody is listed, if it is of the component's own trust domain
-    and named as managers and forwarders usually are.
+    It does if `trust` lets it vouch for others or, if no vouchers are listed, if it is in the component's own trust
+    domain and named as managers and forwarders usually are.
     """
     usual = _USUAL.within(trust_domain_of(own_id))
     return lambda spiffe_id: trust.matches(spiffe_id) or (not trust.intermediaries and usual.matches(spiffe_id))

@@ -1,4 +1,4 @@
-"""Patterns of SPIFFE IDs: how a configuration says who may do something."""
+"""Patterns of SPIFFE IDs, for configuration."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _REMEMBERED = 4096
 
 
 class IdPatterns:
-    """Which SPIFFE IDs are meant: exact ones, or patterns with `*` (within a segment) and `**` (any rest of the path).
+    """A set of SPIFFE IDs: exact ones, or patterns with `*` (within a segment) and `**` (any rest of the path).
 
-    ``spiffe://example.org/ns/nsm-system/pod/nsmgr-*`` means every pod of that namespace whose name begins so.
-    ``spiffe://example.org/**`` means everybody of the trust domain. A pattern that begins with its path, such as
-    ``/ns/nsm-system/pod/nsmgr-*``, is of our own trust domain: it means nobody until `within` says which that is.
-    Immutable; no patterns mean nobody.
+    ``spiffe://example.org/ns/nsm-system/pod/nsmgr-*`` matches every pod of that namespace whose name begins so.
+    ``spiffe://example.org/**`` matches the whole trust domain. A pattern that begins with its path, such as
+    ``/ns/nsm-system/pod/nsmgr-*``, is for our own trust domain: it matches nothing until `within` sets the domain.
+    Immutable; an empty set matches nothing.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
-        """Raises ValueError for what cannot be a pattern."""
+        """Raises ValueError for an invalid pattern."""
         self.patterns = tuple(dict.fromkeys(patterns))
         self._compiled = re.compile("|".join(f"(?:{_expression(each)})" for each in self.patterns) or "(?!)")
         self.matches = lru_cache(maxsize=_REMEMBERED)(self._matches)
 
     def __bool__(self) -> bool:
-        """Whether anybody is meant."""
+        """Whether there are any patterns."""
         return bool(self.patterns)
 
     def __eq__(self, other: object) -> bool:
@@ -47,7 +47,7 @@ class IdPatterns:
         return self._compiled.fullmatch(spiffe_id) is not None
 
     def within(self, trust_domain: str) -> IdPatterns:
-        """The same patterns, those that name no trust domain being of this one."""
+        """The same patterns; those that name no trust domain are completed with this one."""
         return IdPatterns(f"spiffe://{trust_domain}{each}" if each.startswith("/") else each for each in self.patterns)
 
     @classmethod
@@ -63,7 +63,7 @@ def _expression(pattern: str) -> str:
     if not pattern or not _PATTERN.fullmatch(pattern) or "***" in pattern:
         raise ValueError(
             f"{pattern!r} is not a pattern of SPIFFE IDs; expected one such as spiffe://example.org/ns/nsm/pod/nsmgr-* "
-            "or, of the own trust domain, /ns/nsm/pod/nsmgr-*"
+            "or, in the own trust domain, /ns/nsm/pod/nsmgr-*"
         )
     if "**" in pattern and pattern.index("**") != len(pattern) - 2:
         raise ValueError(f"{pattern!r}: ** stands for the rest of the path, so it comes last")
@@ -76,7 +76,7 @@ def _expression(pattern: str) -> str:
 
 
 def _segment(pattern: str) -> str:
-    """One segment of a pattern, in time linear in what it is compared with: what stars once took they keep."""
+    """One segment of a pattern as a regular expression without backtracking, so that matching takes linear time."""
     first, *others = map(re.escape, pattern.split("*"))
     if not others:
         return first

@@ -1,6 +1,6 @@
-"""The policies, by the names that NSM knows them by.
+"""The policies, by their NSM names.
 
-Each looks at the tokens of a path and says why it refuses, or nothing. They never show a token.
+Each examines the tokens of a path and returns the reason to refuse, or None. Reasons never contain a token.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """What a policy looks at: the tokens of a path, where it is, and the verified peer of this hop."""
+    """The input of a policy: the tokens of a path, its index, and the verified peer of this hop."""
 
     tokens: Sequence[str]
     index: int
@@ -32,20 +32,20 @@ class Path:
 
 
 Policy = Callable[[Path], str | None]
-"""Gives the reason to refuse, or None."""
+"""Returns the reason to refuse, or None."""
 
 
 def tokens_valid(path: Path) -> str | None:
     """Every token is a JWT."""
     for position, token in enumerate(path.tokens):
         if claims_of(token) is None:
-            fault = "is no JWT whose `exp` and `nbf` are times"
+            fault = "is not a JWT whose `exp` and `nbf` are times"
             return f"segment {position} has no token" if not token else f"the token of segment {position} {fault}"
     return None
 
 
 def tokens_expired(path: Path) -> str | None:
-    """No token has expired, and none is of the future."""
+    """No token has expired, and all are valid already."""
     now = time.time()
     for position, token in enumerate(path.tokens):
         claims = claims_of(token)
@@ -57,11 +57,11 @@ def tokens_expired(path: Path) -> str | None:
 
 
 def tokens_chained(path: Path) -> str | None:
-    """Each token was made for the one who made the next."""
+    """Each token was issued for the component that issued the next one."""
     chain = [claims_of(token) for token in path.tokens]
     for position, (one, following) in enumerate(itertools.pairwise(chain)):
         if one is None or following is None or one.audience is None or following.subject not in one.audience:
-            return f"the token of segment {position} was not made for that of segment {position + 1}"
+            return f"the token of segment {position} was not issued for the component of segment {position + 1}"
     return None
 
 
@@ -70,35 +70,35 @@ def prev_token_signed(path: Path) -> str | None:
     if not 0 < path.index <= len(path.tokens):
         return "the path has no segment of the caller"
     if path.peer is None or not is_signed_by(path.tokens[path.index - 1], path.peer):
-        return "the caller's token is not signed with the key that it showed"
+        return "the caller's token is not signed with the key of its certificate"
     return None
 
 
 def next_token_signed(path: Path) -> str | None:
-    """Who answered signed the token of its own segment."""
+    """The peer that answered signed the token of its own segment."""
     if len(path.tokens) <= path.index + 1:
-        return "the answer has no segment of who answered"
+        return "the answer has no segment of the peer"
     if path.peer is None or not is_signed_by(path.tokens[path.index + 1], path.peer):
-        return "the answer's token is not signed with the key that the peer showed"
+        return "the answer's token is not signed with the key of the peer's certificate"
     return None
 
 
 def caller_is_named(path: Path) -> str | None:
-    """The caller's token names the identity that the caller showed; in force whichever policies are selected."""
+    """The caller's token names the identity in its certificate; always in force, whichever policies are selected."""
     if not 0 < path.index <= len(path.tokens):
         return "caller_is_named: the path has no segment of the caller"
     return _names(path.tokens[path.index - 1], path.peer, "caller")
 
 
 def answerer_is_named(path: Path) -> str | None:
-    """The token of who answered names the identity that it showed; in force whichever policies are selected."""
+    """The answering peer's token names the identity in its certificate; always in force."""
     if len(path.tokens) <= path.index + 1:
-        return "answerer_is_named: the answer has no segment of who answered"
+        return "answerer_is_named: the answer has no segment of the peer"
     return _names(path.tokens[path.index + 1], path.peer, "answerer")
 
 
 def certificate_is_valid(path: Path) -> str | None:
-    """The peer's certificate has not ended since it connected; in force whichever policies are selected."""
+    """The peer's certificate has not expired since it connected; always in force."""
     if path.peer is None or path.peer.expires > time.time():
         return None
     return f"certificate_is_valid: the certificate of {path.peer.spiffe_id} has expired"
@@ -109,7 +109,7 @@ def _names(token: str, peer: Peer | None, role: str) -> str | None:
     if claims is None or peer is None:
         return f"{role}_is_named: the {role}'s token cannot be read"
     if claims.subject != peer.spiffe_id:
-        return f"{role}_is_named: the token of {peer.spiffe_id} is that of somebody else"
+        return f"{role}_is_named: the token of {peer.spiffe_id} names another identity"
     return None
 
 
@@ -121,7 +121,7 @@ POLICIES: dict[str, Policy] = {
     "etc/nsm/opa/client/next_token_signed.rego": next_token_signed,
 }
 CLIENT_ALLOWED = "etc/nsm/opa/registry/client_allowed.rego"
-"""Only who registered a name may register it again or take it out: checked by the registry's Authorize itself."""
+"""Only the owner of a name may register it again or remove it; the registry's Authorize checks this itself."""
 
 SERVER_MASKS = ("etc/nsm/opa/common/.*.rego", "etc/nsm/opa/server/.*.rego")
 CLIENT_MASKS = ("etc/nsm/opa/common/.*.rego", "etc/nsm/opa/client/.*.rego")
@@ -131,20 +131,20 @@ REGISTRY_CLIENT_MASKS = (CLIENT_MASKS[0], "etc/nsm/opa/registry/.*.rego", CLIENT
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """The policies that masks select, in their order: native ones, and those in files."""
+    """The policies that masks select, in order: native ones, and those in files."""
 
     policies: tuple[tuple[str, Policy], ...]
     client_allowed: bool
     files: tuple[PolicyFile, ...] = ()
     variable: str = ""
-    """What configures them: a refusal names it."""
+    """The variable that configures them, which refusals name."""
 
     @classmethod
     def select(cls, masks: Iterable[str], variable: str = "") -> PolicySet:
-        """Masks are regular expressions over names and files, such as ``etc/nsm/opa/common/.*.rego``; or a file's path.
+        """Masks are regular expressions over names and files, such as ``etc/nsm/opa/common/.*.rego``, or file paths.
 
-        A file with the name of a native policy replaces it. Raises ValueError for a mask that selects nothing or is no
-        regular expression, and for a file that cannot be used, with its path and line.
+        A file with the name of a native policy replaces it. Raises ValueError for a mask that selects nothing or is not
+        a regular expression, and for a file that cannot be used, with its path and line.
         """
         names: list[str] = []
         paths: dict[str, str] = {}
@@ -161,7 +161,7 @@ class PolicySet:
         return bool(self.policies) or self.client_allowed or bool(self.files)
 
     def refusal(self, path: Path, *, closing: bool = False) -> str | None:
-        """Why a native policy refuses `path`, as ``policy: reason``, or None. A Close may have expired tokens."""
+        """Why a native policy refuses `path`, as ``policy: reason``, or None. Tokens of a Close may have expired."""
         for name, policy in self.policies:
             if closing and policy is tokens_expired:
                 continue
@@ -170,16 +170,16 @@ class PolicySet:
         return None
 
     def refusal_of_caller(self, path: Path, *, closing: bool) -> str | None:
-        """Why the caller at the end of `path` is refused: by a native policy, or by what holds beside all of them."""
+        """Why a native policy, or a rule that always holds, refuses the caller at the end of `path`, or None."""
         reason = self.refusal(path, closing=closing) or caller_is_named(path)
         return reason or (None if closing else certificate_is_valid(path))
 
     async def refusal_by_files(
         self, document: Document, peer: Peer | None, *, origin: str = "", closing: bool = False
     ) -> str | None:
-        """Why a policy in a file refuses `document`, likewise. Calls of one `origin` are evaluated one by one.
+        """Why a policy in a file refuses `document`, or None. Calls of one `origin` are evaluated one at a time.
 
-        Shapes are in `documents`. A policy that cannot be evaluated, or not in time, refuses.
+        For shapes see `documents`. A policy that cannot be evaluated in time refuses.
         """
         from .rego import refusal_by_files  # noqa: PLC0415 - only where there are files
 
@@ -189,7 +189,7 @@ class PolicySet:
         return self.described(reason, peer) if reason is not None else None
 
     def described(self, reason: str, peer: Peer | None) -> str:
-        """A policy's reason to refuse, with whose identity that was about and what to look at; it is counted, too."""
+        """A policy's reason to refuse, with the refused identity and the variable to check. Counts the refusal."""
         counts.POLICIES.add(reason.partition(":")[0])
         if not self.variable or peer is None:
             return reason
@@ -203,9 +203,9 @@ def _matching(mask: str) -> tuple[list[str], dict[str, str]]:
         native = [name for name in known if re.fullmatch(mask.lstrip("/"), name)]
         files = found_files(mask)
     except re.error as error:
-        raise ValueError(f"policy {mask!r} is no regular expression, and no file: {error}") from None
+        raise ValueError(f"policy {mask!r} is neither a regular expression nor a file: {error}") from None
     if not native and not files:
-        raise ValueError(f"policy {mask!r} selects no file, and none of {', '.join(known)}")
+        raise ValueError(f"policy {mask!r} selects neither a file nor any of {', '.join(known)}")
     return native, files
 
 

@@ -1,4 +1,4 @@
-"""Reading tokens: what they claim, and whether a key signed them. Both are remembered, since paths repeat."""
+"""Parses and verifies tokens. Results are cached, since paths repeat."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ import jwt
 from nsm.chains.core import Peer
 
 MAX_TOKEN = 8 * 1024
-"""Characters; a longer token is none. A real one has some 300."""
+"""The longest valid token, in characters. A real one has about 300."""
 LEEWAY = 60.0
 """Seconds that a token's `nbf` may be ahead of our clock."""
 _YEAR_9999 = 253370764800.0
 _REMEMBERED = 4096
 _REMEMBERED_LENGTH = 2048
-"""A longer token is read each time: whoever sends many may cost time, but not memory."""
+"""Longer tokens are not cached: a sender of many may cost time, but not memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a token claims: who made it, for whom, from when and until when (seconds since the epoch)."""
+    """The claims of a token: subject, audience, and validity (seconds since the epoch)."""
 
     subject: str
     audience: tuple[str, ...] | None
-    """None if the claim is missing or no array of strings."""
+    """None if the claim is missing or not an array of strings."""
     expires: float
     not_before: float = 0.0
 
 
 def claims_of(token: str) -> Claims | None:
-    """The claims of a JWT, not verified; None if it is none, or if its times cannot be times."""
+    """The claims of a JWT, not verified; None if it is not a JWT, or if its times are invalid."""
     return _remembered_claims(token) if len(token) <= _REMEMBERED_LENGTH else _claims(token)
 
 
 def is_signed_by(token: str, peer: Peer) -> bool:
-    """Whether `peer`'s key made the ES256 signature of `token`."""
+    """Whether the ES256 signature of `token` was made with `peer`'s key."""
     if len(token) > _REMEMBERED_LENGTH:
         return len(token) <= MAX_TOKEN and _is_signed(token, peer)
     return _remembered_signature(token, peer.certificate_der, _Key(peer))
 
 
 def latest_expiry(token: str, peer: Peer | None, lifetime: float) -> float:
-    """Until when (seconds since the epoch) anything that `peer` gets by `token` may last at most.
+    """The latest expiry (seconds since the epoch) of anything that `peer` obtains with `token`.
 
-    That is the token's own end, the certificate's, and `lifetime` seconds from now, whichever comes first.
+    That is the earliest of the token's expiry, the certificate's, and `lifetime` seconds from now.
     """
     ends = [time.time() + lifetime]
     if (claims := claims_of(token)) is not None:
@@ -81,7 +81,7 @@ def _audience(claim: Any) -> tuple[str, ...] | None:
 
 
 def _time(claim: Any) -> float | None:
-    """A NumericDate (RFC 7519 2) as seconds since the epoch; None for what is no moment before the year 9999."""
+    """A NumericDate (RFC 7519 2) as seconds since the epoch; None if it is not a time before the year 9999."""
     if isinstance(claim, bool) or not isinstance(claim, int | float):
         return None
     if not 0 <= claim < _YEAR_9999 or (isinstance(claim, float) and not math.isfinite(claim)):
@@ -104,12 +104,12 @@ def _is_signed(token: str, peer: Peer) -> bool:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _remembered_signature(token: str, certificate_der: bytes, key: _Key) -> bool:
-    del certificate_der  # what the answer depends on, beside the token
+    del certificate_der  # only part of the cache key
     return _is_signed(token, key.peer)
 
 
 class _Key:
-    """A peer that the cache does not look at: its certificate is part of the cache's key already."""
+    """A peer that is equal to any other in the cache key, which contains its certificate already."""
 
     __slots__ = ("peer",)
 

@@ -1,4 +1,4 @@
-"""Whom a component believes, and what it shows to whom, beyond who is at the other end of a connection."""
+"""Which identities a component trusts beyond the peer of a connection, and which may see more."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from nsm.chains.config import Common, variable
 from .patterns import NOBODY, IdPatterns
 
 _PAUSE = 1.0
-"""Seconds between two looks at who may vouch, however many calls there are from those who may not."""
+"""The shortest interval between refreshes of the vouchers, in seconds, however many calls need one."""
 
 
 class Learned:
-    """SPIFFE IDs that somebody trusted names, asked for when they are needed.
+    """SPIFFE IDs that a trusted component provides, requested on demand.
 
-    `ask` gives all of them. What it raises means that nobody new is known.
+    `ask` returns all of them. If it raises, the known ones stay.
     """
 
     def __init__(self, ask: Callable[[], Awaitable[Iterable[str]]]) -> None:
@@ -34,7 +34,7 @@ class Learned:
         return len(self._known)
 
     async def learn(self) -> bool:
-        """Ask, unless that was done a moment ago; returns whether what is known changed."""
+        """Request them, unless that happened a moment ago; returns whether they changed."""
         before = self._known
         async with self._asking:
             now = asyncio.get_running_loop().time()
@@ -46,17 +46,17 @@ class Learned:
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """The identities that have a part in a mesh beyond their own connections. By default nobody has one."""
+    """The identities that may do more than manage their own connections. Empty by default."""
 
     intermediaries: IdPatterns = NOBODY
-    """Who may vouch for others further back in a path: managers, forwarders, registries, proxies."""
+    """Identities that may vouch for others further back in a path: managers, forwarders, registries, proxies."""
     learned: Learned | None = None
-    """More of those; for who has nobody to configure them."""
+    """More vouchers, learned at run time if none are configured."""
     viewers: IdPatterns = NOBODY
-    """Who may watch connections whose path it is not on."""
+    """Identities that may watch connections whose path they are not on."""
 
-    def knows_somebody(self) -> bool:
-        """Whether anybody may vouch for others: then clients that come by way of them are told apart."""
+    def has_vouchers(self) -> bool:
+        """Whether anyone may vouch for others: only then can clients behind them be told apart."""
         return bool(self.intermediaries) or (self.learned is not None and len(self.learned) > 0)
 
     def matches(self, spiffe_id: str) -> bool:
@@ -69,7 +69,7 @@ NO_TRUST = Trust()
 
 @dataclass(frozen=True, kw_only=True)
 class Trusting(Common):
-    """What every component reads that serves others."""
+    """Variables of every component that serves others."""
 
     intermediaries: IdPatterns = variable(
         "", IdPatterns.parse, "SPIFFE IDs that may vouch for others in a path: managers, forwarders; patterns, a,b"

@@ -1,4 +1,4 @@
-"""The variables that say by which policies a component goes."""
+"""The variables that select a component's policies."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from .registration import Registration
 
 
 def masks(value: str) -> tuple[str, ...]:
-    """Masks of policies or paths of policy files, comma separated; none switches the checks off. Raises ValueError."""
+    """Masks of policies or paths of policy files, comma separated; empty disables the checks. Raises ValueError."""
     chosen = items(value)
     if value and not chosen:
-        raise ValueError("expected masks of policies, comma separated; only an empty value switches all checks off")
+        raise ValueError("expected masks of policies, comma separated; only an empty value disables all checks")
     PolicySet.select(chosen)
     return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerPolicies(Common):
-    """What every component reads that is asked for connections."""
+    """Variables of every component that serves connections."""
 
     server_policies: tuple[str, ...] = variable(
-        ",".join(SERVER_MASKS), masks, "policies for those who ask for connections"
+        ",".join(SERVER_MASKS), masks, "policies for callers that request connections"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientPolicies(Common):
-    """What every component reads that asks others for connections."""
+    """Variables of every component that requests connections."""
 
     client_policies: tuple[str, ...] = variable(
-        ",".join(CLIENT_MASKS), masks, "policies for who answers that there is a connection"
+        ",".join(CLIENT_MASKS), masks, "policies for peers that answer requests for connections"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryServerPolicies(Common):
-    """What every component reads at which others register."""
+    """Variables of every component that accepts registrations."""
 
     registry_server_policies: tuple[str, ...] = variable(
-        ",".join(REGISTRY_SERVER_MASKS), masks, "policies for those who register"
+        ",".join(REGISTRY_SERVER_MASKS), masks, "policies for callers that register"
     )
     registration_policy: Registration = variable(
-        "", Registration.parse, "who may register for which service: SERVICE=PATTERN|PATTERN,..; `*`: for any not named"
+        "", Registration.parse, "who may register for which service: SERVICE=PATTERN|PATTERN,..; `*`: all others"
     )
     registration_hosts: Hosts = variable(
         "",
         Hosts.parse,
-        "where endpoints may be beside the address that they register from: prefixes, names of hosts",
+        "allowed addresses of endpoints besides the one that they register from: prefixes, host names",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryClientPolicies(Common):
-    """What every component reads that registers something at a manager or a registry, or asks who did."""
+    """Variables of every component that calls a manager's or a registry's registry API."""
 
     registry_client_policies: tuple[str, ...] = variable(
-        ",".join(REGISTRY_CLIENT_MASKS), masks, "policies for the answers of the manager or registry"
+        ",".join(REGISTRY_CLIENT_MASKS), masks, "policies for answers of the manager or registry"
     )

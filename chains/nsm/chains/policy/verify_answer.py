@@ -1,4 +1,4 @@
-"""Whether an answer comes from who answered."""
+"""Verifies that an answer was signed by the peer that sent it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .policies import Path, PolicySet, answerer_is_named
 async def refusal_of_answer(
     policies: PolicySet, call: Hop, tokens: Sequence[str], index: int, document: Callable[[Peer], Document]
 ) -> str | None:
-    """Why the answer to `call` is refused, or None; `tokens` and `index` are those of the path that came back.
+    """Why the answer to `call` is refused, or None; `tokens` and `index` are those of the returned path.
 
-    `document` is what policies in files are given, for who answered.
+    `document` makes the input of policies in files for a peer.
 
-    Who answered may have rotated its identity since the connection to it was made, and then have signed with a key
-    that we have not seen: it is asked for it over a new connection before the answer is refused.
+    The peer may have rotated its identity since the connection was made, and so have signed with a key that we have not
+    seen: its new certificate is obtained over a new connection before the answer is refused.
     """
     seen = call.server_peer
     reason = await _refusal(policies, Path(tokens, index, seen), document)

@@ -1,7 +1,7 @@
-"""Reads what people write, strictly: files, objects of an API server, and variables whose values are documents.
+"""Strict parsing of what people write: files, objects of an API server, and variables whose values are documents.
 
-A key that is not known, or a value of another type, is an error that names the path of the field and the nearest key
-that there is: a misspelt key must never count as one that was left out.
+An unknown key, or a value of the wrong type, is an error that names the path of the field and the most similar known
+key: a misspelt key must never be treated like a missing one.
 """
 
 from .fields import Field, Fields

@@ -1,4 +1,4 @@
-"""The values of a document, each with the path of its field: what is wrong is told by that."""
+"""The values of a document, each with the path of its field, which errors name."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _SHORT = Repr()
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxlong, _SHORT.maxother = 2, 60, 60, 60
 _LONGEST_KEY = 64
 _HALF = re.compile("[\ud800-\udfff]")
-"""JSON may have one half of a pair of UTF-16, which no message can carry."""
+"""An unpaired UTF-16 surrogate, which JSON allows and messages cannot carry."""
 
 
 class Field:
-    """A value as JSON or YAML has it, and where it stands, such as ``matches[0].routes[0].weight``.
+    """A value from JSON or YAML, and its path, such as ``matches[0].routes[0].weight``.
 
-    Null is as good as nothing, as it is for Go. Each method gives the value in the shape of its name, the empty one of
-    that shape where there is nothing, and raises ValueError ``PATH is VALUE; expected SHAPE`` for all else.
+    Null counts as missing, as it does in Go. Each method returns the value in the shape that its name says, empty if
+    it is missing, and raises ValueError ``PATH is VALUE; expected SHAPE`` for anything else.
     """
 
     __slots__ = ("path", "value")
@@ -33,7 +33,7 @@ class Field:
         return self.value is not None
 
     def fault(self, expected: str) -> ValueError:
-        """The error that says what was expected instead of this value."""
+        """The error that states what was expected instead of this value."""
         return ValueError(f"{self.path} is {shown(self.value)}; expected {expected}")
 
     def fields(
@@ -45,11 +45,11 @@ class Field:
         is_root: bool = False,
         extensible: bool = False,
     ) -> Fields:
-        """The fields of an object, none but those that are `known`.
+        """The fields of an object; all must be `known`.
 
-        `what` says what the object is. `former` has names that fields had before, with what is to be written now.
-        The paths of a root's fields begin with their names. Where it is `extensible`, a name that is like none that is
-        known may be there: of a later version.
+        `what` describes the object. `former` maps old names of fields to what to write now. The paths of a root's
+        fields begin with their names. With `extensible`, unknown names that resemble no known one are accepted: a
+        later version may have added them.
         """
         if not isinstance(self.value, Mapping):
             raise self.fault("an object")
@@ -59,7 +59,7 @@ class Field:
         return Fields(self.value, "" if is_root else self.path)
 
     def items(self) -> Iterator[tuple[str, Field]]:
-        """The entries of an object whose keys are free."""
+        """The entries of an object that may have any keys."""
         if self.value is None:
             return
         if not isinstance(self.value, Mapping):
@@ -68,7 +68,7 @@ class Field:
             if not isinstance(key, str):
                 raise ValueError(f"{self.path} has the key {shown(key)}; expected text, in quotes if need be")
             if _HALF.search(key):
-                raise ValueError(f"{self.path} has the key {shown(key)}, with half a character in it")
+                raise ValueError(f"{self.path} has the key {shown(key)}, which contains half a character")
             yield key, Field(value, f"{self.path}.{key}")
 
     def each(self) -> list[Field]:
@@ -84,7 +84,7 @@ class Field:
         return "" if self.value is None else self.must_be_text()
 
     def must_be_text(self) -> str:
-        """A text that has to be there."""
+        """A text that must not be missing."""
         if not isinstance(self.value, str):
             raise self.fault("text")
         if _HALF.search(self.value):
@@ -92,7 +92,7 @@ class Field:
         return self.value
 
     def text_or_number(self) -> str:
-        """A text, or a whole number, which needs no quotes."""
+        """A text, or a whole number without quotes."""
         if isinstance(self.value, int) and not isinstance(self.value, bool):
             return str(self.value)
         return self.text() if self.value is None or isinstance(self.value, str) else self._no_text_or_number()
@@ -105,7 +105,7 @@ class Field:
         return [item.must_be_text() for item in self.each()]
 
     def labels(self) -> dict[str, str]:
-        """Texts by free keys."""
+        """Texts by any keys."""
         return {key: value.must_be_text() for key, value in self.items()}
 
     def flag(self) -> bool:
@@ -128,16 +128,16 @@ class Field:
 
     def _unknown(self, key: object, known: Collection[str], what: str, former: Mapping[str, str]) -> ValueError:
         if not isinstance(key, str):
-            return ValueError(f"{self.path} has the key {shown(key)}, which is no field of {what}; expected text")
+            return ValueError(f"{self.path} has the key {shown(key)}, which is not a field of {what}; expected text")
         name = key if len(key) <= _LONGEST_KEY and key.isprintable() else shown(key)
         where = f"{self.path}.{name}" if self.path else name
         if key in former:
-            return ValueError(f"{where} is a spelling of NSM before 1.0; expected {former[key]}")
-        return ValueError(f"{where} is no field of {what}; expected {instead_of(key[:_LONGEST_KEY], known)}")
+            return ValueError(f"{where} is the spelling from before NSM 1.0; expected {former[key]}")
+        return ValueError(f"{where} is not a field of {what}; expected {instead_of(key[:_LONGEST_KEY], known)}")
 
 
 class Fields:
-    """The fields of one object by their names; one that is not there has no value."""
+    """The fields of one object by their names; a missing one has no value."""
 
     __slots__ = ("_path", "_values")
 
@@ -152,12 +152,12 @@ class Fields:
 
 
 def is_foreign(key: object, known: Collection[str], former: Mapping[str, str] | None = None) -> bool:
-    """Whether `key` is none of the `known` and like none of them: not misspelt, but of somebody else."""
+    """Whether `key` is neither `known` nor similar to a known one: not a misspelling, but another component's key."""
     if not isinstance(key, str) or key in known or key in (former or {}):
         return False
     return nearest(key, known) is None and is_part_of(key, known) is None
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value: it may be long, and nested too deep for `repr`."""
+    """The beginning of a value, which may be long, or nested too deeply for `repr`."""
     return _SHORT.repr(value)

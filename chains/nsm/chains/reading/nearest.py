@@ -1,4 +1,4 @@
-"""The name that somebody meant who wrote one that there is not."""
+"""Suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import difflib
 from collections.abc import Collection, Iterable
 
 _ALIKE = 0.6
-"""Of the ratio that difflib gives."""
+"""The lowest similarity, as a ratio of difflib."""
 _SHORTEST_PART = 4
 
 
 def nearest(word: str, known: Collection[str], *, alike: float = _ALIKE) -> str | None:
-    """The one of `known` that is most like `word`; None if none is.
+    """The most similar one of `known`; None if none is similar enough.
 
-    Upper case, ``_`` and ``-`` make no difference: `destinationSelector` is most like `destination_selector`.
+    Case, ``_`` and ``-`` are ignored: the nearest name to `destinationSelector` is `destination_selector`.
     """
     plain = {_plain(each): each for each in sorted(known)}
     if (same := plain.get(_plain(word))) is not None:
@@ -24,7 +24,7 @@ def nearest(word: str, known: Collection[str], *, alike: float = _ALIKE) -> str 
 
 
 def is_part_of(word: str, known: Collection[str]) -> str | None:
-    """The one of `known` that has `word` in it, or is a part of it: `labels` for `network_service_labels`."""
+    """The one of `known` that contains `word`, or is contained in it: `network_service_labels` for `labels`."""
     plain = _plain(word)
     if len(plain) < _SHORTEST_PART:
         return None
@@ -32,7 +32,7 @@ def is_part_of(word: str, known: Collection[str]) -> str | None:
 
 
 def instead_of(word: str, known: Collection[str]) -> str:
-    """What an error proposes for `word`: the nearest name, or all that there are."""
+    """What an error suggests instead of `word`: the nearest name, or all known names."""
     near = nearest(word, known)
     return near if near is not None else any_of(known)
 

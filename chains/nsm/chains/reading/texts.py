@@ -1,4 +1,4 @@
-"""From the text of a document to its values: JSON and YAML in which no key is given twice."""
+"""Parses JSON and YAML; duplicate keys are errors."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functools import cache
 from typing import Any
 
 _LONGEST = 500
-"""Characters of a fault: it quotes the document."""
+"""Longest text of a fault, in characters: it quotes the document."""
 
 
 def read_json(text: str) -> Any:
-    """The values of a JSON document. Raises ValueError of one line."""
+    """The values of a JSON document. Raises ValueError with a message of one line."""
     try:
         return json.loads(text, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}: this is no JSON ({error.msg})") from None
+        raise ValueError(f"line {error.lineno}: not valid JSON ({error.msg})") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
 
 def read_yaml(text: str) -> Any:
-    """The values of a YAML document. Raises ValueError of one line, which names the line of the document."""
+    """The values of a YAML document. Raises ValueError with a message of one line that names the document's line."""
     import yaml  # noqa: PLC0415 - most components never read any
 
     with yaml_faults():
@@ -32,7 +32,7 @@ def read_yaml(text: str) -> Any:
 
 @contextmanager
 def yaml_faults() -> Iterator[None]:
-    """Around a call of PyYAML: whatever that raises of a document becomes a ValueError of one line."""
+    """Turn whatever PyYAML raises into a ValueError with a message of one line."""
     import yaml  # noqa: PLC0415 - as above
 
     try:
@@ -43,7 +43,7 @@ def yaml_faults() -> Iterator[None]:
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except (AttributeError, LookupError):  # of PyYAML, for a value such as `!!bool x`
-        raise ValueError("a value is not what its tag says") from None
+        raise ValueError("a value does not match its tag") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @cache
 def _loader() -> Any:
-    """PyYAML's safe loader, the fast one if it is there, which refuses a key that is given twice."""
+    """PyYAML's safe loader, the fast one if available, that rejects duplicate keys."""
     import yaml  # noqa: PLC0415 - as above
 
     class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

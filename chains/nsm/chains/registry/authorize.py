@@ -19,9 +19,9 @@ from nsm.chains.policy import (
     PolicySet,
     Trust,
     documents,
+    owner_name,
     owner_of,
     refusal_of_answer,
-    told,
 )
 
 from .provided import is_provided
@@ -130,11 +130,13 @@ class RegistryAuthorize(RegistryElement[R]):
             if not is_bound and not await self._is_provided(call.record.name):
                 return None
         if other:
-            taken = taken_service(call.record.name, told(owner.identities), f"{told(call.owner)} says {other}")
+            taken = taken_service(
+                call.record.name, owner_name(owner.identities), f"{owner_name(call.owner)} says {other}"
+            )
             return taken + how_to_provide(owner.record)
         return (
-            f"client_allowed: {call.record.name!r} was registered by {told(owner.identities)}; "
-            f"this call is of {told(call.owner)}{'' if closing else how_to_provide(owner.record)}"
+            f"client_allowed: {call.record.name!r} was registered by {owner_name(owner.identities)}; "
+            f"this call is of {owner_name(call.owner)}{'' if closing else how_to_provide(owner.record)}"
         )
 
     async def _is_provided(self, service: str) -> bool:

@@ -36,7 +36,7 @@ class Records(Generic[R]):
         return self._by_name.get(name)
 
     def put(self, record: R) -> None:
-        """Store `record` under its name; watchers that it matches hear of it."""
+        """Store `record` under its name; watchers whose query it matches are notified."""
         before = self._by_name.get(record.name)
         if before is not None:
             self._unindex(before)
@@ -46,7 +46,7 @@ class Records(Generic[R]):
         self._tell(Found(record))
 
     def pop(self, name: str) -> R | None:
-        """Take a record out; watchers hear of it."""
+        """Remove a record; watchers are notified."""
         record = self._by_name.pop(name, None)
         if record is not None:
             self._unindex(record)
@@ -106,7 +106,7 @@ class Records(Generic[R]):
         for listener in self._listeners:
             listener(found)
         for watcher in self._watchers:
-            watcher.hear(found)
+            watcher.notify(found)
 
 
 class Memory(RegistryElement[R]):
@@ -154,7 +154,7 @@ class _Watcher(Generic[R]):
         self._ended = why
         self._wake.set()
 
-    def hear(self, found: Found[R]) -> None:
+    def notify(self, found: Found[R]) -> None:
         name = found.record.name
         if not found.deleted and matches(self._query, found.record):
             self._matching.add(name)

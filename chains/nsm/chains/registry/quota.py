@@ -36,7 +36,7 @@ class Quotas:
 
         `is_peer` if nobody vouches for it: at a registry that may be a manager, which registers for a whole node.
         """
-        is_peer = is_peer and (not self._trust.knows_somebody() or self._trust.matches(spiffe_id))
+        is_peer = is_peer and (not self._trust.has_vouchers() or self._trust.matches(spiffe_id))
         held = self._held.get(spiffe_id, _NOTHING)
         limits = _OF_PEERS if is_peer and self._is_registry else _OF_CLIENTS
         for limit, more, would in zip(limits, (records, size), (held.records + records, held.size + size), strict=True):

@@ -1,4 +1,4 @@
-"""The variables of what registers itself as an endpoint: names, meanings and defaults are upstream's."""
+"""Variables of components that register themselves as endpoints, with upstream's names, meanings and defaults."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def _networks(value: str) -> Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class RegisteredConfig(ServerPolicies, RegistryClientPolicies, Trusting):
-    """What every component reads that serves connections and registers itself: endpoints and forwarders."""
+    """Variables of every component that serves connections and registers itself: endpoints and forwarders."""
 
     name: str = variable("endpoint", text, "the endpoint's name; unique in the mesh")
     connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
-    listen_on: str = variable("", url, "where to listen; empty: a socket in a folder of its own")
-    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
-    request_timeout: float = variable("15s", duration, "how long one try to register or to unregister may take")
+    listen_on: str = variable("", url, "where to listen; empty: a socket in a temporary folder")
+    dial_timeout: float = variable("5s", duration, "timeout for connecting to the manager")
+    request_timeout: float = variable("15s", duration, "timeout for one attempt to register or to unregister")
     unregister_itself: bool = variable("false", flag, "unregister when stopping")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderConfig(RegisteredConfig):
-    """What every endpoint reads; what it provides is for a subclass to say."""
+    """Variables of every endpoint; subclasses define what it provides."""
 
     intermediaries: IdPatterns = variable(
         "",
         IdPatterns.parse,
-        "SPIFFE IDs that may vouch for clients, patterns a,b; empty: the mesh's forwarders and managers, as registered",
+        "SPIFFE IDs that may vouch for clients, patterns a,b; empty: all registered forwarders and managers",
     )
-    register_service: bool = variable("true", flag, "register the services themselves too")
+    register_service: bool = variable("true", flag, "also register the services themselves")
     accept_prefixes: Networks = variable(
-        "", _networks, "of which clients may bring any addresses and routes along, besides single private addresses"
+        "", _networks, "from which clients may bring addresses and routes, besides single private addresses"
     )
 
     def provided(self) -> Sequence[Provided]:
@@ -64,7 +64,7 @@ class ProviderConfig(RegisteredConfig):
         raise NotImplementedError
 
     def trust_by(self, pool: Pool) -> Trust:
-        """Whom to believe: who is listed, or with nobody listed the forwarders and managers that the manager knows."""
+        """Who may vouch for others: those listed or, if the list is empty, the managers and forwarders of the mesh."""
         if self.intermediaries:
             return self.trust
         return replace(self.trust, learned=learned_intermediaries(self.connect_to, pool))
@@ -72,7 +72,7 @@ class ProviderConfig(RegisteredConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig(ProviderConfig):
-    """What an endpoint reads whose services differ by their names alone. A subclass has defaults, and more."""
+    """Variables of an endpoint whose services differ only by name. Subclasses set defaults and add variables."""
 
     service_names: tuple[str, ...] = variable("", services, "the services to provide")
     payload: str = variable(IP, payload, "what a wire carries: IP or ETHERNET")

@@ -1,4 +1,4 @@
-"""What an endpoint provides, as it registers that."""
+"""The services that an endpoint provides, as records."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkSer
 
 @dataclass(frozen=True)
 class Provided:
-    """One network service that an endpoint provides: what its wires carry, and the endpoint's labels for it."""
+    """One network service that an endpoint provides: its payload, and the endpoint's labels for it."""
 
     service: str
     payload: str = IP
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def service_record(self) -> NetworkService:
-        """The service as it is registered."""
+        """The record of the service."""
         return NetworkService(name=self.service, payload=self.payload)
 
 
 def endpoint_record(name: str, url: str, provided: Iterable[Provided]) -> NetworkServiceEndpoint:
-    """The endpoint `name` as it is registered: at `url`, with the labels that it has for each service."""
+    """The record of the endpoint `name` at `url`, with its labels for each service."""
     services = list(provided)
     return NetworkServiceEndpoint(
         name=name,

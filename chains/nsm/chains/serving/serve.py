@@ -13,7 +13,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
 from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
 from nsm.chains.logs import log
-from nsm.chains.policy import Trust, comes_for_many
+from nsm.chains.policy import Trust, acts_for_many
 from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.transport import Health, serve
@@ -24,11 +24,11 @@ from .provided import Provided, endpoint_record
 P = TypeVar("P", bound=ProviderConfig)
 
 _SERVED = "networkservice.NetworkService", "connection.MonitorConnection"
-_REMEDY = "NSM_REGISTER_SERVICE=false leaves the service to who registered it"
+_REMEDY = "set NSM_REGISTER_SERVICE=false to provide the service as it is registered"
 
 
 def run_endpoint(command: str, kind: type[P], chain: Callable[[P], Sequence[Element]], arguments: list[str]) -> int:
-    """Run the component `command`, an endpoint whose own elements are `chain` of its configuration; the exit code.
+    """Run the endpoint `command`; `chain` makes its own elements from its configuration. Returns the exit code.
 
     See `nsm.chains.component.run`.
     """
@@ -40,9 +40,9 @@ def run_endpoint(command: str, kind: type[P], chain: Callable[[P], Sequence[Elem
 
 
 async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Sequence[Element]) -> None:
-    """Serve the endpoint whose own part is `elements`, registered as `config` says, until the process is to stop.
+    """Serve an endpoint with the given `elements`, registered as configured, until the process is asked to stop.
 
-    Raises `MeshError` where it cannot listen, or where the manager refuses what it provides for good.
+    Raises `MeshError` if it cannot listen, or if the manager permanently refuses its registration.
     """
     trust = config.trust_by(runtime.pool)
     server = endpoint(
@@ -69,9 +69,9 @@ async def serve_registered(
     trust: Trust | None = None,
     register_services: bool = False,
 ) -> None:
-    """Serve `server`, registered for what is `provided`, until the process is to stop; its elements stay the caller's.
+    """Serve `server`, registered for `provided`, until the process is asked to stop; the caller closes its elements.
 
-    The record has labels of where the process runs. `trust` is that of `config` unless the caller has more of it.
+    The record carries labels that say where the process runs. `trust` defaults to that of `config`.
     With `register_services` the services are registered first. Raises as `serve_endpoint` does.
     """
     trust = config.trust if trust is None else trust
@@ -83,7 +83,7 @@ async def serve_registered(
             name=config.name,
             access=runtime.access(config),
             limits=config.limits,
-            is_intermediary=comes_for_many(trust, runtime.identity.spiffe_id),
+            is_intermediary=acts_for_many(trust, runtime.identity.spiffe_id),
         )
         (public,) = await stack.enter_async_context(serving)
         services = provided if register_services else []
@@ -101,7 +101,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 async def _registered(
     config: RegisteredConfig, runtime: Runtime, record: NetworkServiceEndpoint, services: Sequence[Provided]
 ) -> AsyncIterator[None]:
-    """Stay registered as `record` while the context is open, and keep the services registered."""
+    """Keep `record` and the services registered while the context is open."""
     where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
     to, policies, timeout = config.connect_to, config.registry_client_policies, config.request_timeout
     elements = [RegistryClientInfo(where), SendUrl()]
@@ -122,7 +122,7 @@ async def _registered(
 
 
 async def _unregister(endpoints: RegistryHandler[NetworkServiceEndpoint], name: str, timeout: float) -> None:
-    """As far as it can be done in time: what stays ends by itself."""
+    """Unregister if there is time; otherwise the registration expires."""
     deadline = asyncio.get_running_loop().time() + timeout
     try:
         await endpoints.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=deadline))

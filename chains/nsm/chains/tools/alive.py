@@ -1,7 +1,7 @@
-"""Whether whoever serves at a URL is alive: it sees that a caller has nothing to say, and hangs up.
+"""Liveness check: a component is alive if it closes a connection on which the caller sends nothing.
 
-That is its event loop at work, and nothing else: no identity is needed, nothing is asked, nobody logs it. A probe is a
-process of its own, so only the standard library is imported.
+This shows that its event loop runs, and nothing else: it needs no identity, makes no call and leaves no log line. A
+probe is a process of its own, so only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import socket
 
 
 def check_alive(url: str, seconds: float) -> None:
-    """Return if who serves at `url` hangs up in time. Raises OSError, or ValueError if `url` is none."""
-    with _connected(url, seconds) as sock, contextlib.suppress(ConnectionResetError):  # it hung up, if rudely
+    """Return if the component at `url` closes the connection in time. Raises OSError, or ValueError for a bad `url`."""
+    with _connected(url, seconds) as sock, contextlib.suppress(ConnectionResetError):  # closed by a reset, which counts
         sock.shutdown(socket.SHUT_WR)
         while sock.recv(4096):
             pass
@@ -31,5 +31,5 @@ def _connected(url: str, seconds: float) -> socket.socket:
         return sock
     host, colon, port = rest.rpartition(":")
     if not colon or not port.isdigit() or scheme not in {"", "tcp"}:
-        raise ValueError(f"{url!r} is no URL of a component; write unix:///path, tcp://host:port or host:port")
+        raise ValueError(f"{url!r} is not the URL of a component; write unix:///path, tcp://host:port or host:port")
     return socket.create_connection((host.strip("[]") or "localhost", int(port)), seconds)

@@ -1,4 +1,4 @@
-"""The arguments of commands: what each may be, and a proposal for what was misspelt."""
+"""Parsing of command-line arguments, with suggestions for misspelt ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST = 64
 
 
 class Parser(argparse.ArgumentParser):
-    """As argparse's, but an error proposes the nearest command or option."""
+    """An argument parser whose errors suggest the nearest command or option."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and `message` to standard error, and exit with 2."""
@@ -33,22 +33,22 @@ class Parser(argparse.ArgumentParser):
 
 
 def seconds(text: str) -> float:
-    """A number of seconds, not below 0."""
+    """A number of seconds, at least 0."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; expected one such as 30 or 0.5")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds; expected one such as 30 or 0.5")
     return value
 
 
 def count(least: int) -> Callable[[str], int]:
-    """Whole numbers from `least` on."""
+    """A parser for whole numbers that are at least `least`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number; expected {least} or more")
         return int(text)
 
     return read
@@ -56,7 +56,7 @@ def count(least: int) -> Callable[[str], int]:
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
     """The options of a parser and of its commands."""
-    for action in parser._actions:  # argparse has no other way to them
+    for action in parser._actions:  # argparse offers no public access
         yield from action.option_strings
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():

@@ -1,4 +1,4 @@
-"""Asking a component whether it serves, by the identity of this process."""
+"""Queries a component's health, with the identity of this process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .session import NoIdentity, run, session, workload_api
 
 
 def ask(url: str, service: str) -> int:
-    """The exit code of `nsm health`: 0 if what is at `url` serves, or answers somebody without an identity."""
+    """The exit code of `nsm health`: 0 if `url` serves or, if this process has no identity, if it responds."""
 
     async def work() -> int:
         try:
@@ -29,14 +29,14 @@ def ask(url: str, service: str) -> int:
 async def _answers(url: str, error: NoIdentity) -> None:
     shown = await shown_certificate(url)
     if time.time() >= shown.not_valid_after_utc.timestamp():
-        raise Unavailable(f"the identity of {url} ended at {shown.not_valid_after_utc}, and {error}")
-    print(escaped(f"{url}: answers; not asked more, since {error}"))
+        raise Unavailable(f"the identity of {url} expired at {shown.not_valid_after_utc}, and {error}")
+    print(escaped(f"{url}: responds; no further check, because {error}"))
 
 
 async def _serves(url: str, service: str) -> int:
     async with session() as pool:
         if url == workload_api():
-            print(f"{url}: gives {pool.identity.spiffe_id}")
+            print(f"{url}: issues {pool.identity.spiffe_id}")
             return 0
         serves = await check_health(pool, url, service)
         peer = await pool.channel(url).peer()

@@ -1,7 +1,7 @@
-"""`grpc-health-probe`, as manifests of upstream's call it in their probes: whether a component is alive.
+"""`grpc-health-probe`, as upstream's manifests call it in their probes: whether a component is alive.
 
-It says so within the second that such a probe has, which a whole call over mTLS would not. With `-service` it is
-`nsm health` that asks. Exit codes are those of the program of that name: 1 for arguments, 2 if nobody is there.
+It finishes within the one second that such a probe has; a whole call over mTLS would not. With `-service` it runs
+`nsm health`. Exit codes are those of the original program: 1 for invalid arguments, 2 if nothing responds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SECONDS = 10.0
 
 
 def main(arguments: list[str]) -> int:
-    """Exits 0 if who serves at `-addr` is alive. Options about TLS and time are accepted, and change nothing."""
+    """Exits 0 if the component at `-addr` is alive. Options for TLS and timeouts are accepted and ignored."""
     parser = argparse.ArgumentParser(prog="grpc-health-probe", description=__doc__, allow_abbrev=False)
     parser.add_argument("-addr", required=True, help="unix:///path, host:port or tcp://host:port")
     parser.add_argument("-service", default="", help="one of its services")
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{parsed.addr} does not answer: {error.strerror or error}", file=sys.stderr)
+        print(f"{parsed.addr} does not respond: {error.strerror or error}", file=sys.stderr)
         return _UNREACHABLE
     print("status: SERVING")
     return 0

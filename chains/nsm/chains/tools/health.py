@@ -11,17 +11,17 @@ _SECONDS = 10.0
 
 
 def main(arguments: list[str]) -> int:
-    """Asks a component whether it serves; exits 0 if it does, 1 if not.
+    """Checks whether a component serves; exits 0 if it does, 1 if not.
 
-    Who is given no identity cannot ask; for him it serves if it answers, by an identity that has not expired.
+    If this process has no identity, it checks only that the component responds, with a certificate that is valid.
     """
     parser = Parser(prog="nsm health", description=main.__doc__)
     parser.add_argument("url", help="unix:///path, tcp://host:port or host:port; also that of the Workload API")
-    parser.add_argument("--service", default="", help="one of its services; without: the whole component")
+    parser.add_argument("--service", default="", help="one of its services; default: the whole component")
     parser.add_argument(
         "--alive",
         action="store_true",
-        help="only whether it is there and does its work: nobody is asked for an identity, which may be missing",
+        help="only check that it is alive, which works without an identity",
     )
     parsed = parser.parse_args(arguments)
     if parsed.alive:

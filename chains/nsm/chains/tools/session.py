@@ -1,4 +1,4 @@
-"""What a command needs to talk to components: an identity from the Workload API, and a pool."""
+"""What a command needs to call components: an identity from the Workload API, and a pool."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _IDENTITY_TIMEOUT = 10.0
 
 
 class NoIdentity(Unavailable):
-    """The Workload API gives none: nobody was asked anything."""
+    """The Workload API issues no identity, so no component was called."""
 
 
 def workload_api() -> str:
-    """Where this process asks for its identity."""
+    """The URL of the Workload API for this process."""
     return os.environ.get("SPIFFE_ENDPOINT_SOCKET", "unix:///run/spire/sockets/agent.sock")
 
 
 @asynccontextmanager
 async def session(*, dial_timeout: float = 5.0) -> AsyncIterator[Pool]:
-    """A pool with the identity that `SPIFFE_ENDPOINT_SOCKET` gives. Raises `NoIdentity` if it gives none."""
+    """A pool with the identity from `SPIFFE_ENDPOINT_SOCKET`. Raises `NoIdentity` if there is none."""
     asked = workload_api()
     source = identity_from(asked, token_lifetime=600)
     try:
         async with asyncio.timeout(_IDENTITY_TIMEOUT):
             identity = await source.__aenter__()
     except TimeoutError:
-        raise NoIdentity(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={asked!r} gives no identity") from None
+        raise NoIdentity(f"the Workload API at SPIFFE_ENDPOINT_SOCKET={asked!r} issues no identity") from None
     try:
         async with Pool(identity, dial_timeout=dial_timeout) as pool:
             yield pool
@@ -44,7 +44,7 @@ async def session(*, dial_timeout: float = 5.0) -> AsyncIterator[Pool]:
 
 
 def run(command: str, work: Callable[[], Awaitable[int]]) -> int:
-    """Run a command to its exit code; an error is one line."""
+    """Run a command and return its exit code; an error is printed on one line."""
     logs.set_up(command, "WARNING")
 
     async def main() -> int:

@@ -31,7 +31,7 @@ def _socket(path: Path, *, is_told: bool) -> Finding:
     except OSError as failure:
         return error("manager", f"{path} cannot be reached: {failure.strerror}", _open_folders(path))
     if not stat.S_ISSOCK(found.st_mode):
-        return error("manager", f"{path} is no socket", "remove it, or set NSM_CONNECT_TO to the manager's socket")
+        return error("manager", f"{path} is not a socket", "remove it, or set NSM_CONNECT_TO to the manager's socket")
     return _connect(path, found)
 
 

@@ -12,6 +12,6 @@ MOST_DOMAINS = 32
 
 
 def searched(configs: Iterable[DnsConfig]) -> tuple[str, ...]:
-    """The search domains of `configs`, each once, in their order; what is no domain name is left out."""
+    """The search domains of `configs`, each once, in their order; what is not a domain name is left out."""
     domains = dict.fromkeys(d.lower().removesuffix(".") for config in configs for d in config.search_domains)
     return tuple(filter(is_domain, domains))[:MOST_DOMAINS]

@@ -159,7 +159,7 @@ class ResolvConf:
             raise self._refused(error) from None
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise ResolvConfError(f"{self.path} cannot be changed: it is no regular file")
+                raise ResolvConfError(f"{self.path} cannot be changed: it is not a regular file")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)

@@ -126,7 +126,7 @@ def layout_around(own: Own) -> Layout | None:
     return None
 
 
-def looks_like_a_pod_s(cgroup: str) -> bool:
+def looks_like_pod_group(cgroup: str) -> bool:
     """Whether a group above the process is named as one of a pod, wherever that is."""
     return re.search(r"pod[0-9a-f]{8}[-_0-9a-f]{24,}", cgroup) is not None
 

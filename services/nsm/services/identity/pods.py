@@ -25,7 +25,7 @@ from .cgroups import (
     is_at_the_root,
     is_own_container,
     layout_around,
-    looks_like_a_pod_s,
+    looks_like_pod_group,
 )
 
 _PATIENCE = 10.0
@@ -189,7 +189,7 @@ class PodIdentities:
             if is_root:
                 raise Refused("`nsm identity` sees control groups from its own container; it needs POD_NAME for that")
             return Recogniser(layouts)
-        if not is_root and (self._is_told or not looks_like_a_pod_s(cgroup)):
+        if not is_root and (self._is_told or not looks_like_pod_group(cgroup)):
             if not self._is_told:
                 log.warning(
                     "this process is in no pod, so those of this node are expected at the root of the control groups; "

@@ -9,7 +9,7 @@ from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, 
 from nsm.chains.elements.accept_dns import AcceptedDns
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.networks import Networks
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_groups, parse_strict_nsurl
 from nsm.chains.model.values import read_number
 from nsm.chains.policy import ClientPolicies
 from nsm.services.networks import EVERYTHING, accepted
@@ -18,7 +18,7 @@ _LARGEST_PORT = 65535
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
-    wishes = tuple(parse_wish(item) for item in items(value))
+    wishes = tuple(parse_strict_nsurl(item) for item in items(value))
     check_mechanisms(wishes, {KERNEL})
     check_interfaces(wishes)
     return wishes

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Handler, InvalidRequest, MeshError
-from nsm.chains.elements.refresh import says_gone
+from nsm.chains.elements.refresh import means_gone
 from nsm.chains.logs import log
 
 WHY = ".why"
@@ -142,7 +142,7 @@ class TellReady(Element):
         try:
             connection = await rest.request(call)
         except MeshError as error:
-            (self._file.lacks if says_gone(error) else self._file.still_lacks)(wire, _line(service, error))
+            (self._file.lacks if means_gone(error) else self._file.still_lacks)(wire, _line(service, error))
             raise
         self._file.has(wire)
         return connection

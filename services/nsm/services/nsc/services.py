@@ -10,7 +10,7 @@ from nsm.apis.mechanisms import KERNEL
 from nsm.chains.config import items
 from nsm.chains.config.watched_file import Watch
 from nsm.chains.logs import log
-from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_wish
+from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 
 LOOK = 0.5
 """Seconds between two looks at the file: each is a `stat`."""
@@ -86,7 +86,7 @@ def parse(text: str) -> tuple[NsUrl, ...]:
     lines: dict[str, int] = {}
     for number, url in _urls(text):
         try:
-            wanted = parse_wish(url)
+            wanted = parse_strict_nsurl(url)
             check_mechanisms([wanted], {KERNEL})
             check_interfaces([wanted])
         except ValueError as error:

@@ -18,7 +18,7 @@ from nsm.chains.policy import (
     RegistryServerPolicies,
     ServerPolicies,
     Trusting,
-    comes_for_many,
+    acts_for_many,
 )
 from nsm.chains.transport import Health, Method, serve
 from nsm.services.networks import EVERYTHING, accepted
@@ -69,7 +69,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
         name=config.name,
         access=access,
         limits=config.limits,
-        is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
+        is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
     )
     async with metrics(config), serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])

@@ -24,8 +24,8 @@ _SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", "ServiceCID
 class Collector:
     """Watches a cluster's nodes, services, kubeadm's ConfigMap and that of the user; an async context manager.
 
-    ServiceCIDRs too where the API server has them. `hear` is called when something may have changed. `before` is what
-    was excluded when this began: it stays as long as an object of that time cannot be read.
+    ServiceCIDRs too where the API server has them. `on_change` is called when something may have changed. `before` is
+    what was excluded at the start: it stays in force while an object from that time cannot be read.
     """
 
     def __init__(
@@ -36,9 +36,9 @@ class Collector:
         before: Iterable[Network],
         user: Key,
         user_key: str,
-        hear: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
-        self._api, self._always, self._before, self._hear = api, list(always), list(before), hear
+        self._api, self._always, self._before, self._on_change = api, list(always), list(before), on_change
         self._sources = [
             _Source(Reflector(api, NODES), of_node),
             _Source(Reflector(api, SERVICES), of_service),
@@ -61,7 +61,7 @@ class Collector:
         if await _has(self._api, _SERVICE_CIDRS):
             self._sources.append(_Source(Reflector(self._api, _SERVICE_CIDRS), of_service_cidr))
         for source in self._sources:
-            source.reflector.on_change(lambda _change: self._hear())
+            source.reflector.on_change(lambda _change: self._on_change())
             await self._running.enter_async_context(source.reflector)
         return self
 

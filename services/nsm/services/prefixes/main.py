@@ -33,7 +33,7 @@ def _prefixes(value: str) -> tuple[Network, ...]:
 
 def _prefix(value: str) -> Network:
     if (interface := read_interface(value)) is None:
-        raise ValueError(f"{value!r} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64")
+        raise ValueError(f"{value!r} is not a prefix; expected one such as 10.96.0.0/12 or fd00::/64")
     return interface.network
 
 
@@ -79,7 +79,7 @@ async def collect(config: PrefixesConfig, api: Api) -> None:
             before=await _present(output),
             user=(config.config_map_namespace, config.config_map_name),
             user_key=config.config_map_key,
-            hear=news.set,
+            on_change=news.set,
         )
         await stack.enter_async_context(collector)
         await collector.synced()
@@ -93,10 +93,10 @@ async def collect(config: PrefixesConfig, api: Api) -> None:
             await asyncio.sleep(_SETTLED)
 
 
-async def _output(config: PrefixesConfig, api: Api, stack: AsyncExitStack, hear: Callable[[], None]) -> Output:
+async def _output(config: PrefixesConfig, api: Api, stack: AsyncExitStack, on_change: Callable[[], None]) -> Output:
     if config.prefixes_output_type == "file":
         return File(config.output_file_path)
-    config_map = ConfigMap(api, config.output_config_map_name, config.output_config_map_key, hear=hear)
+    config_map = ConfigMap(api, config.output_config_map_name, config.output_config_map_key, on_change=on_change)
     return await stack.enter_async_context(config_map)
 
 

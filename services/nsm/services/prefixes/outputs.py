@@ -68,13 +68,13 @@ class File:
 class ConfigMap:
     """One entry of a ConfigMap of our namespace; an async context manager that watches it.
 
-    `hear` is called when somebody changed it: the next `write` puts it right.
+    `on_change` is called when somebody changed it: the next `write` puts it right.
     """
 
-    def __init__(self, api: Api, name: str, key: str, *, hear: Callable[[], None]) -> None:
+    def __init__(self, api: Api, name: str, key: str, *, on_change: Callable[[], None]) -> None:
         self._api, self._name, self._key = api, name, key
         self._watched = Reflector(api, CONFIG_MAPS, api.namespace, fields=f"metadata.name={name}")
-        self._watched.on_change(lambda _change: hear())
+        self._watched.on_change(lambda _change: on_change())
 
     async def read(self) -> str:
         """The entry's text, once the API server tells it."""

@@ -47,7 +47,7 @@ def of_kubeadm(config_map: Object) -> list[Network]:
     if document is None or networking is None:
         return []
     if not isinstance(networking, dict):
-        raise ValueError("ClusterConfiguration: networking is no mapping")
+        raise ValueError("ClusterConfiguration: networking is not a mapping")
     subnets = [_word(networking.get(name) or "").split(",") for name in ("podSubnet", "serviceSubnet")]
     return _networks(subnet.strip() for both in subnets for subnet in both)
 
@@ -109,13 +109,13 @@ def _networks(texts: Iterable[Any]) -> list[Network]:
 
 def _network(text: str) -> Network:
     if (interface := read_interface(text)) is None:
-        raise ValueError(f"{text[:80]!r} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+        raise ValueError(f"{text[:80]!r} is not a prefix; expected one such as 10.244.0.0/16 or fd00::/64")
     return interface.network
 
 
 def _word(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"a {type(value).__name__} is no prefix; expected one such as 10.244.0.0/16 or fd00::/64")
+        raise ValueError(f"a {type(value).__name__} is not a prefix; expected one such as 10.244.0.0/16 or fd00::/64")
     return value
 
 
@@ -130,12 +130,12 @@ def _mapping(item: Object, key: str) -> Object:
     """The mapping under `key`, empty if there is none. Raises ValueError if it is something else."""
     value = item.get(key) or {}
     if not isinstance(value, dict):
-        raise ValueError(f"{key} is no mapping")
+        raise ValueError(f"{key} is not a mapping")
     return value
 
 
 def _listed(item: Object, key: str) -> list[Any]:
     value = item.get(key) or []
     if not isinstance(value, list):
-        raise ValueError(f"{key} is no list")
+        raise ValueError(f"{key} is not a list")
     return value

@@ -11,7 +11,7 @@ from nsm.chains.composed.registry import Registry, RegistrySettings
 from nsm.chains.config import duration, not_yet, text, urls, variable
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
-from nsm.chains.policy import RegistryServerPolicies, Trusting, comes_for_many
+from nsm.chains.policy import RegistryServerPolicies, Trusting, acts_for_many
 from nsm.chains.transport import Health, serve
 
 from .opened import open_registry
@@ -69,7 +69,7 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
             access=access,
             limits=config.limits,
             takes_descriptors=False,
-            is_intermediary=comes_for_many(config.trust, runtime.identity.spiffe_id),
+            is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
         )
         async with metrics(config), serving as bound:
             log.info("ready", listen_on=bound)

@@ -66,7 +66,7 @@ def store_url(value: str) -> StoreUrl:
 def _custom_resources(namespace: str) -> CustomResourceStore:
     if namespace and not _NAMESPACE.fullmatch(namespace):
         raise ValueError(
-            f"{namespace!r} is no name of a namespace; expected lower-case letters, digits and -, at most 63"
+            f"{namespace!r} is not the name of a namespace; expected lower-case letters, digits and -, at most 63"
         )
     return CustomResourceStore(namespace)
 
@@ -93,7 +93,7 @@ def _etcd(value: str) -> EtcdStore:
     for name, of in given:
         if name not in _PARAMETERS or not of or _PARAMETERS[name] in options:
             raise ValueError(
-                f"{name}={of} is no parameter of etcd:// URLs; expected each once of {', '.join(_PARAMETERS)}"
+                f"{name}={of} is not a parameter of etcd:// URLs; expected each once of {', '.join(_PARAMETERS)}"
             )
         options[_PARAMETERS[name]] = of
     store = EtcdStore(members, **({"prefix": parts.path.rstrip("/")} if parts.path.strip("/") else {}), **options)
@@ -113,5 +113,5 @@ def _member(text: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or parts.path:
-        raise ValueError(f"{text!r} is no member of an etcd cluster; expected HOST:PORT")
+        raise ValueError(f"{text!r} is not a member of an etcd cluster; expected HOST:PORT")
     return host, port or _ETCD_PORT

@@ -1,4 +1,4 @@
-"""Policies in files, in Rego. The engine is an optional library, loaded where a file is named and nowhere else."""
+"""Policies in files, in Rego. The engine is an optional library, loaded only if a file is configured."""
 
 from .file import PolicyFile, refusal_by_files
 

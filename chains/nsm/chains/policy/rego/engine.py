@@ -1,4 +1,4 @@
-"""Evaluates policies in Rego for all of this process: off the event loop, bounded, each identity in its turn."""
+"""Evaluates Rego policies for this process: off the event loop, with limits, one call per identity at a time."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ T = TypeVar("T")
 
 PROCESSES = 2
 SECONDS = 1.0
-"""What all policies of a call together may take."""
+"""Time limit for all policies of a call, in seconds."""
 LOAD_SECONDS = 3.0
 WAITING = 256
-"""Calls of one identity that may wait for their turn; one of them is evaluated at a time."""
+"""Calls of one identity that may wait; one of them is evaluated at a time."""
 PAUSE = 1.0
-"""Seconds that an identity's next call waits after one that took too long or brought a process down."""
+"""Seconds that an identity's next call waits after one that timed out or crashed a process."""
 MOST_INPUT = 1 << 20
 
 _REASONS = {
     "false": "its rule `valid` is false",
     "undefined": "its rule `valid` is undefined",
-    "other": "its rule `valid` gives neither true nor false",
+    "other": "its rule `valid` is neither true nor false",
 }
 
 
 class Engine:
-    """Loads and evaluates policies in `PROCESSES` processes of their own, started when they are needed.
+    """Loads and evaluates policies in `PROCESSES` separate processes, started on demand.
 
-    One identity is evaluated for once at a time, so one whose calls make a policy run into its time limit holds up
-    its own calls and no others, as long as fewer than `PROCESSES` do so together.
+    One call per identity is evaluated at a time. An identity whose calls make a policy run into its time limit delays
+    only its own calls, as long as fewer than `PROCESSES` identities do so at once.
     """
 
     def __init__(self) -> None:
@@ -49,19 +49,19 @@ class Engine:
         self._turns: dict[str, _Turn] = {}
 
     def load(self, source: Source) -> None:
-        """Whether it can be evaluated. Blocks. Raises ValueError with the place of the fault, ``FILE:LINE: what``."""
+        """Check that `source` can be evaluated. Blocks. Raises ValueError with the location, ``FILE:LINE: fault``."""
         self._with_process(lambda process: _load(process, source))
 
     async def refusal(self, sources: Sequence[Source], document: Mapping[str, Any], whose: str) -> str | None:
-        """Why the first of `sources` that does not allow it refuses `document`, as ``policy: reason``, or None.
+        """Why the first of `sources` that does not allow `document` refuses it, as ``policy: reason``, or None.
 
-        What cannot be evaluated in time, or at all, is refused. `whose` is the identity that the call comes from.
+        A document that cannot be evaluated in time is refused. `whose` is the identity that makes the call.
         """
         if not _fits(document):
-            return f"{sources[0].title}: the call cannot be handed to the engine: a text in it is too long, or no text"
+            return f"{sources[0].title}: the call cannot be passed to the engine: a text in it is too long or not valid"
         turn = self._turn(whose)
         if turn.calls >= WAITING:
-            return f"{sources[0].title}: {WAITING} calls of {whose} wait to be decided already"
+            return f"{sources[0].title}: {WAITING} calls of {whose} are already waiting for a decision"
         turn.calls += 1
         try:
             await turn.lock.acquire()
@@ -69,7 +69,7 @@ class Engine:
             self._leave(whose, turn)
             raise
         work = self._threads.submit(self._with_process, lambda process: _refusal(process, sources, document))
-        work.add_done_callback(self._ending(whose, turn))  # also if nobody waits for it any more by then
+        work.add_done_callback(self._ending(whose, turn))  # even if the caller has stopped waiting
         return (await asyncio.wrap_future(work)).refusal
 
     def _turn(self, whose: str) -> _Turn:
@@ -85,7 +85,7 @@ class Engine:
 
         def ended(work: Future[_Outcome]) -> None:
             pause = PAUSE if not work.cancelled() and work.exception() is None and work.result().is_costly else 0.0
-            with suppress(RuntimeError):  # the loop is closed, and nobody's turn comes any more
+            with suppress(RuntimeError):  # the loop is closed, so no call is waiting
                 turn.loop.call_soon_threadsafe(turn.loop.call_later, pause, end)
 
         return ended
@@ -108,7 +108,7 @@ class Engine:
 
 @cache
 def engine() -> Engine:
-    """That of this process. Raises ValueError if the library is not installed."""
+    """The engine of this process. Raises ValueError if the library is not installed."""
     if find_spec("regorus") is None:
         raise ValueError("policies in files need the extra nsm-chains[rego]")
     return Engine()
@@ -116,14 +116,14 @@ def engine() -> Engine:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What became of a call, and whether it cost a process."""
+    """The result of a call, and whether it crashed or blocked a process."""
 
     refusal: str | None
     is_costly: bool = False
 
 
 class _Turn:
-    """The calls of one identity: evaluated one by one."""
+    """The calls of one identity, evaluated one at a time."""
 
     def __init__(self) -> None:
         self.loop, self.lock = asyncio.get_running_loop(), asyncio.Lock()
@@ -142,7 +142,7 @@ def _load(process: Process, source: Source) -> None:
 
 
 def _revive(process: Process, sources: Sequence[Source]) -> None:
-    """Start it again, with what it knew: that takes the time of who brought it down, and not that of who comes next."""
+    """Restart a process and reload its policies, on the time of the call that crashed it, not of the next one."""
     with suppress(ValueError):
         for source in sources:
             _load(process, source)
@@ -164,7 +164,7 @@ def _refusal(process: Process, sources: Sequence[Source], document: Mapping[str,
 
 
 def _fits(document: Mapping[str, Any]) -> bool:
-    """Whether the engine reads it as it is: a NUL would end a text, half of a pair of surrogates is no text."""
+    """Whether the engine reads the document unchanged: a NUL would end a text, a lone surrogate is not valid text."""
     return _measured(document) < MOST_INPUT
 
 

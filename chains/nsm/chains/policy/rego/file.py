@@ -1,4 +1,4 @@
-"""A policy in a file, followed while the component runs."""
+"""A policy in a file, reloaded when it changes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .source import Source, read_source
 
 
 class PolicyFile:
-    """A policy that a file holds, as of its last content that can be used.
+    """The policy in a file, as of its last valid content.
 
-    The file is looked at with each call. Content that cannot be used is a warning, and the policy before
-    stays in force.
+    The file is checked at each call. Invalid content is logged as a warning, and the previous policy stays in force.
+
     """
 
     def __init__(self, path: str) -> None:
-        """Raises ValueError that begins with the path, and the line where one is at fault."""
+        """Raises ValueError that begins with the path, and the line if one is at fault."""
         self.path = path
         self.name = PurePath(path).stem
         self._watch = Watch(path)
@@ -37,14 +37,14 @@ class PolicyFile:
 
     @classmethod
     def at(cls, path: str) -> PolicyFile:
-        """The one for `path`: all that name it share it. Raises ValueError."""
+        """The shared instance for `path`. Raises ValueError."""
         file = _file(path)
         if file._watch.has_changed():
             file._use(file._read())
         return file
 
     async def current(self) -> Source:
-        """What is in force now."""
+        """The policy that is in force now."""
         if self._watch.has_changed():
             try:
                 self._use(await asyncio.to_thread(self._read))
@@ -66,7 +66,7 @@ class PolicyFile:
 
     def _refuse(self, error: str) -> None:
         if error != self._refused:
-            log.warning("policy file cannot be used; the policy before stays in force", path=self.path, error=error)
+            log.warning("policy file cannot be used; the previous policy stays in force", path=self.path, error=error)
         self._refused = error
 
 
@@ -74,6 +74,6 @@ _file = cache(PolicyFile)
 
 
 async def refusal_by_files(files: Sequence[PolicyFile], document: Mapping[str, Any], whose: str) -> str | None:
-    """Why the first of `files` that does not allow it refuses `document`, as ``policy: reason``, or None."""
+    """Why the first of `files` that does not allow `document` refuses it, as ``policy: reason``, or None."""
     sources = [await file.current() for file in files]
     return await engine().refusal(sources, document, whose)

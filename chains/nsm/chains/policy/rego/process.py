@@ -1,4 +1,4 @@
-"""The process that evaluates Rego, as the one that asks it sees it."""
+"""The client side of the process that evaluates Rego."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from .source import Source
 _WORKER = Path(__file__).with_name("worker.py")
 _START_SECONDS = 20.0
 _MOST_ANSWERED = 1 << 16
-_FAILED = "the engine failed on it: it recurs without end, or needs too much memory"
+_FAILED = "the engine failed on it: endless recursion, or too much memory"
 
 
 class Unanswered(Exception):
-    """A question got no answer: the text says why. The process is gone, the next question starts another one."""
+    """A request got no response, and the process is gone; the text says why."""
 
 
 class Process:
-    """Asks a process of its own, one question at a time, each with a time limit. Blocks: for a thread of a pool.
+    """Sends requests to a separate process, one at a time, each with a time limit. Blocks: call it from a thread pool.
 
-    Rego is evaluated by a library that nothing can interrupt and that a policy may bring down. So it runs where it can
-    be ended, with no part in this process's memory, descriptors or environment.
+    The library that evaluates Rego cannot be interrupted, and a policy may crash it. So it runs in a process that can
+    be killed, and that shares no memory, descriptors or environment with this one.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self.knows: dict[str, Source] = {}
-        """What was loaded, by name: forgotten with the process."""
+        """Loaded policies by name; cleared when the process ends."""
 
     def ask(self, question: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The answer. Raises `Unanswered` if there is none in time, or the process ends over it."""
+        """The response. Raises `Unanswered` if there is none in time, or if the process ends."""
         try:
             if self._socket is None:
                 self._read(self._start(), _START_SECONDS, "the engine did not start")
             assert self._socket is not None
             self._socket.settimeout(seconds)
             self._socket.sendall(json.dumps(question).encode() + b"\n")
-            return self._read(self._socket, seconds, f"it was not decided within {seconds:g} s")
+            return self._read(self._socket, seconds, f"no decision within {seconds:g} s")
         except OSError:
             self.end()
             raise Unanswered(_FAILED) from None
@@ -71,7 +71,7 @@ class Process:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={"RUST_BACKTRACE": "0", "RUST_LIB_BACKTRACE": "0"},  # they take half a second and nobody reads them
+                env={"RUST_BACKTRACE": "0", "RUST_LIB_BACKTRACE": "0"},  # backtraces take half a second
             )
         self._socket = ours
         return ours

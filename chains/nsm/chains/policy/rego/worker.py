@@ -1,16 +1,16 @@
-"""The process that evaluates Rego: run by its path, with no other part of NSM loaded, and ended at any time.
+"""The process that evaluates Rego: started by its path, without the rest of NSM, and killed at any time.
 
-Standard input is a socket. A question is a line of JSON, and so is its answer:
+Standard input is a socket. Requests and responses are lines of JSON:
 
-| question | answer |
+| request | response |
 | --- | --- |
 | `{"load": NAME, "text": TEXT, "package": PACKAGE}` | `{}`, or `{"error": TEXT, "line": LINE or null}` |
 | `{"ask": [NAME, ...], "input": DOCUMENT}` | `{"values": [VALUE, ...]}`, up to the first that is not `true` |
 
-A value is `true`, `false`, `undefined`, `other` (neither), or what the engine gave up at. What a policy prints, or
-gives beside that, goes nowhere: it may be a token.
+A value is `true`, `false`, `undefined`, `other` (anything else), or where the engine gave up. What a policy prints or
+returns beyond that is discarded: it may contain a token.
 
-The engine is regorus. It has no functions for tokens and certificates: those that policies of NSM need are here.
+The engine is regorus. It has no functions for tokens and certificates; this module adds those that NSM's policies use.
 """
 
 import base64
@@ -24,9 +24,9 @@ import sys
 from typing import Any
 
 MEMORY = 512 << 20
-"""Bytes: a policy that wants more ends this process, and does not take the node's memory."""
+"""Memory limit in bytes: a policy that exceeds it ends this process instead of exhausting the node's memory."""
 _LONGEST = 10.0
-"""Seconds after which this process ends itself, should nobody be left to do that."""
+"""Seconds after which this process ends itself if its parent is gone."""
 MOST_TOKEN = 64 << 10
 
 _TOKENS = """package nsm__tokens
@@ -34,9 +34,9 @@ decode(token) = parts { parts := nsm__tokens.decode(token); parts != null }
 verify_es256(token, key) = valid { valid := nsm__tokens.verify(token, key); valid != null }
 parse_certificates(pem) = found { found := nsm__tokens.certificates(pem); found != null }
 """
-"""What a function gives up on is undefined, which a function of Python cannot say."""
+"""Makes a failing function undefined in Rego, which a Python function cannot express."""
 _WORDS = re.compile(
-    r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*'  # what is no code
+    r'"(?:\\.|[^"\\\n])*"|`[^`]*`|#[^\n]*'  # strings and comments
     r"|\b(?:io\.jwt|crypto\.x509)\.(?P<function>decode|verify_es256|parse_certificates)(?=\()"
     r"|\b(?P<missing>io\.jwt\.\w+|crypto\.x509\.\w+|http\.send|net\.lookup_ip_addr|providers\.[\w.]+)(?=\()|(?<![.\w])(?P<keyword>if|contains|every|in)(?![.\w(])"
 )
@@ -44,7 +44,7 @@ _KEYWORDS_ARE_IMPORTED = re.compile(r"^[ \t]*import[ \t]+(?:future\.keywords|reg
 _PLACE = re.compile(r"--> policy:(\d+):")
 _FAULT = re.compile(r"^error: ([^\n]*)", re.MULTILINE)
 _OF_THE_POLICY = ("could not find function", "recursion detected", "not a valid rule path", "rule conflicts")
-"""Faults that have nothing to do with what a policy is asked about, beside those with the word `unsafe`."""
+"""Faults that do not depend on the input, besides those with the word `unsafe`."""
 
 
 class _Fault(Exception):
@@ -56,7 +56,7 @@ class _Fault(Exception):
 
 
 class _Policy:
-    """One compiled module, with nothing else beside it."""
+    """One compiled module, isolated from others."""
 
     def __init__(self, text: str, package: str) -> None:
         self._rule = f"data.{package}.valid"
@@ -77,7 +77,7 @@ class _Policy:
                 raise
 
     def value(self, document: Any) -> str:
-        """What the rule `valid` is for `document`. Raises `_Fault`."""
+        """The value of the rule `valid` for `document`. Raises `_Fault`."""
         try:
             self._engine.set_input(document)
             value = self._engine.eval_rule(self._rule)
@@ -103,17 +103,17 @@ def _engine(code: str, *, v0: bool) -> Any:
 
 
 def _check_functions(text: str) -> None:
-    """The engine tells of a function that it has not when it comes there, which may be a call of another day."""
+    """Find unknown functions at load time: the engine reports one only when it is called, which may be much later."""
     for found in _WORDS.finditer(text):
         if found["missing"]:
             line = text.count("\n", 0, found.start()) + 1
-            raise _Fault(f"there is no function {found['missing']} here", line)
+            raise _Fault(f"the function {found['missing']} is not available", line)
         if found["function"] in {"verify_es256", "parse_certificates"}:
-            _is_signed("", "")  # its libraries are loaded now, not on a call's time
+            _is_signed("", "")  # loads its libraries now instead of during a call
 
 
 def _check_keywords(text: str, of_v1: RuntimeError) -> None:
-    """Without their import the engine takes them for names in the older syntax, and a rule `valid if {..}` for true."""
+    """In the older syntax, keywords without their import are names, and a rule `valid if {..}` would be true."""
     if _KEYWORDS_ARE_IMPORTED.search(text) is None:
         for found in _WORDS.finditer(text):
             if found["keyword"]:
@@ -122,7 +122,7 @@ def _check_keywords(text: str, of_v1: RuntimeError) -> None:
 
 
 def _fault(error: RuntimeError) -> _Fault:
-    """What the engine says, and where; none of the values that it was about."""
+    """The engine's message and line, without the values involved."""
     text = str(error)
     fault, place = _FAULT.search(text), _PLACE.search(text)
     what = fault[1] if fault else text.partition("\n")[0]
@@ -130,7 +130,7 @@ def _fault(error: RuntimeError) -> _Fault:
 
 
 def _decode(token: Any) -> Any:
-    """Header, claims and signature (in hex) of a JWT; None if it is none."""
+    """Header, claims and signature (in hex) of a JWT; None if it is not one."""
     if not isinstance(token, str) or len(token) > MOST_TOKEN:
         return None
     try:
@@ -142,14 +142,14 @@ def _decode(token: Any) -> Any:
 
 
 def _bytes(part: str) -> bytes:
-    """Base64 of URLs without padding: as it is, nothing skipped."""
+    """Decode unpadded base64url strictly."""
     if "=" in part:
         raise binascii.Error("padded")
     return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
 
 
 def _object(content: bytes) -> Any:
-    """JSON, but none of what JSON does not have: infinite numbers, numbers that are not told in a text, half texts."""
+    """Parse strict JSON: no infinite or huge numbers, no lone surrogates."""
     value = json.loads(content.decode(), parse_constant=_no_number, parse_float=_number)
     json.dumps(value, ensure_ascii=False).encode()
     return value
@@ -161,11 +161,11 @@ def _number(text: str) -> float:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text[:20]} is no number")
+    raise ValueError(f"{text[:20]} is not a number")
 
 
 def _is_signed(token: Any, key: Any) -> bool | None:
-    """Whether the ES256 signature is that of `key`, a certificate or public key (PEM); None if one of them is none."""
+    """Whether `key`, a certificate or public key (PEM), made the ES256 signature; None if either is invalid."""
     import jwt  # noqa: PLC0415 - few policies look at signatures
     from cryptography import x509  # noqa: PLC0415
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
@@ -179,19 +179,19 @@ def _is_signed(token: Any, key: Any) -> bool | None:
         jwt.api_jws.decode(token, public, algorithms=["ES256"])  # type: ignore[arg-type]
     except jwt.InvalidTokenError:
         return False
-    except Exception:  # of a certificate or a key that is none
+    except Exception:  # an invalid certificate or key
         return None
     return True
 
 
 def _certificates(pem: Any) -> list[dict[str, Any]] | None:
-    """What policies may ask of certificates (PEM): names, of which a URI is the SPIFFE ID, and times; or None."""
+    """The fields of certificates (PEM) that policies can read: names, with the SPIFFE ID as URI, and times; or None."""
     from cryptography import x509  # noqa: PLC0415
 
     try:
         found = x509.load_pem_x509_certificates(pem.encode()) if len(pem) <= MOST_TOKEN else []
         return [_certificate(each) for each in found] or None
-    except Exception:  # of a certificate that is none
+    except Exception:  # an invalid certificate
         return None
 
 
@@ -220,7 +220,7 @@ def _values(policies: dict[str, _Policy], question: dict[str, Any]) -> list[str]
     for name in question["ask"]:
         try:
             values.append(policies[name].value(question["input"]))
-        except _Fault as fault:  # what it is may name a value, so only where it is goes on
+        except _Fault as fault:  # the message may contain a value, so only the line is reported
             values.append(f"it cannot be evaluated: line {fault.line}")
         if values[-1] != "true":
             break
@@ -237,9 +237,9 @@ def _limit_memory() -> None:
 
 def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no file of any kind
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # no files
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
-        signal.signal(ignored, signal.SIG_IGN)  # of a terminal: this process ends with the one that started it
+        signal.signal(ignored, signal.SIG_IGN)  # signals of a terminal; this process ends with its parent
     import regorus  # noqa: PLC0415, F401 - before the first question: it takes a while
 
     _limit_memory()

@@ -15,7 +15,7 @@ from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
-from nsm.chains.policy import NO_TRUST, Trust, told
+from nsm.chains.policy import NO_TRUST, Trust, owner_name
 from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
 
 from .owners import owners_of
@@ -101,8 +101,8 @@ class ServiceRules(Rules[NetworkService]):
             )
         keeps = wanted.matches == held.matches
         if self._is_taken(record, held, keeps_matches=keeps):
-            says = f"{told(owners_of(record, self._trust))} says {difference(wanted, held)}"
-            reason = taken_service(held.name, told(owners_of(held, self._trust)), says)
+            says = f"{owner_name(owners_of(record, self._trust))} says {difference(wanted, held)}"
+            reason = taken_service(held.name, owner_name(owners_of(held, self._trust)), says)
             raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
         if held.matches and _is_foreign(record, held, self._trust):
             wanted.path_ids = list(held.path_ids)  # who wrote the matches decides on them
@@ -128,5 +128,5 @@ def _is_foreign(record: Record, held: Record, trust: Trust) -> bool:
 
 
 def _foreign(held: Record, trust: Trust) -> Refused:
-    owner = told(owners_of(held, trust))
+    owner = owner_name(owners_of(held, trust))
     return Refused(f"no sufficient privileges: client_allowed: {held.name!r} was registered by {owner}")
