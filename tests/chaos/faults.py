@@ -272,6 +272,8 @@ async def _edit(fault, chaos):
     wires = [wire for wire in chaos.mesh.wires() if chaos.mesh.service_of(wire) == service]
     chaos.mesh.chosen = {**chaos.mesh.chosen, service: None if chaos.mesh.chosen.get(service) else endpoint}
     await chaos.mesh.up()
+    if chaos.mesh.chosen[service] is not None:
+        await chaos.expect_moved(wires, endpoint, 5.0)
     return Effect(wires, 5.0)
 
 

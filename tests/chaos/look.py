@@ -95,8 +95,14 @@ def _at_endpoints(view, clients):
         for link in view.links[endpoint]:
             reached.update(link.hosts)
             if len(link.hosts) != 1 or not link.hosts <= clients.keys():
-                found.append(f"{endpoint} has {link.name} ({link.alias}) to {', '.join(sorted(link.hosts)) or 'nobody'}")
-    found += [f"{whose} ({address}) has {reached[address]} ends at endpoints" for address, whose in clients.items() if reached[address] != 1]
+                found.append(
+                    f"{endpoint} has {link.name} ({link.alias}) to {', '.join(sorted(link.hosts)) or 'nobody'}"
+                )
+    found += [
+        f"{whose} ({address}) has {reached[address]} ends at endpoints"
+        for address, whose in clients.items()
+        if reached[address] != 1
+    ]
     return found
 
 

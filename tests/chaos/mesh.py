@@ -137,7 +137,10 @@ class Mesh:
     async def _nsm(self, *words):
         command = [*NSM, "mesh", "--name", self.run.name, *words]
         process = await asyncio.create_subprocess_exec(
-            *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "NSM_LOG_LEVEL": "INFO"}
+            *command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NSM_LOG_LEVEL": os.environ.get("NSM_LOG_LEVEL", "INFO")},
         )
         told, _ = await process.communicate()
         assert process.returncode == 0, f"{' '.join(command[2:])}: {told.decode()}"

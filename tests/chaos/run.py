@@ -28,7 +28,7 @@ class Chaos:
     """A mesh under traffic. `told` hears one line for each fault."""
 
     def __init__(self, mesh, told=print):
-        self.mesh, self.traffic, self._told = mesh, Traffic(mesh, RATE), told
+        self.mesh, self.traffic, self._told = mesh, Traffic(mesh.ask, RATE), told
         self.heals = []
         self._tables = {}
 
@@ -153,6 +153,15 @@ class Chaos:
         while any(link.name == interface for link in (await look(self.mesh)).links[client]):
             if time.monotonic() > deadline:
                 raise Broken(f"{client} still has {interface} {bound} s after it is not wanted any more")
+            await asyncio.sleep(0.1)
+
+    async def expect_moved(self, wires, endpoint, bound):
+        """Wait until packets pass to `endpoint` on all of `wires`. Raises `Broken`."""
+        since = time.monotonic()
+        while elsewhere := [wire for wire in wires if self.endpoint_of(wire) != endpoint]:
+            if time.monotonic() > since + bound:
+                told = ", ".join(" ".join(wire) for wire in elsewhere)
+                raise Broken(f"not at {endpoint} {bound} s after the service was edited: {told}")
             await asyncio.sleep(0.1)
 
     def summary(self):

@@ -14,22 +14,41 @@ PROGRAM = Path(__file__).with_name("pinger.py")
 
 
 class Traffic:
-    """Pings on all wires of the clients of `mesh`, `rate` a second each; `reports` by wire (client, interface)."""
+    """Pings on all wires of clients, `rate` a second each; `reports` by wire (client, interface), a slot each.
 
-    def __init__(self, mesh, rate):
-        self._mesh, self._rate = mesh, rate
+    `ask` has the supervisor of their mesh do something.
+    """
+
+    def __init__(self, ask, rate, slot=0.1):
+        self._ask, self._rate, self._slot = ask, rate, slot
         self.reports = defaultdict(list)
         self._news = asyncio.Condition()
         self._pingers = {}
 
     async def start(self, client):
-        """Ping from the namespace that a client has now."""
-        place = await self._mesh.ask({"command": "place", "workload": client})
-        namespace = f"/proc/{place['supervisor']}/fd/{place['network']}"
+        """Ping from the namespace that a client has now, in which the pings end with everything else."""
+        await self._start(client, ["nsenter", f"--net={await self._place(client)}"], [])
+
+    async def start_all(self, clients):
+        """Ping from the namespaces that all these have now, by one process, which keeps the namespaces."""
+        await self._start("", [], [f"{client}={await self._place(client)}" for client in clients])
+
+    async def _place(self, client):
+        place = await self._ask({"command": "place", "workload": client})
+        return f"/proc/{place['supervisor']}/fd/{place['network']}"
+
+    async def _start(self, client, where, places):
         process = await asyncio.create_subprocess_exec(
-            "nsenter", f"--net={namespace}", sys.executable, "-I", str(PROGRAM), str(self._rate),
+            *where,
+            sys.executable,
+            "-I",
+            str(PROGRAM),
+            str(self._rate),
+            str(self._slot),
+            *places,
             stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+            limit=1 << 20,
+        )
         self._pingers[client] = process, asyncio.create_task(self._read(client, process.stdout))
 
     async def stop(self, client=None):
@@ -44,12 +63,12 @@ class Traffic:
     async def _read(self, client, lines):
         async for line in lines:
             report = json.loads(line)
-            self.reports[client, report["wire"]].append(report)
+            self.reports[client or report["name"], report["wire"]].append(report)
             async with self._news:
                 self._news.notify_all()
 
     async def until_passing(self, wires, since, bound):
-        """Wait until each of `wires` has had a tenth of a second without loss after `since`.
+        """Wait until each of `wires` has had a slot without loss after `since`.
 
         Returns the seconds that each took; those that are not back `bound` seconds after `since` are missing.
         """
@@ -58,7 +77,7 @@ class Traffic:
         while len(back) < len(wires):
             for wire in wires:
                 if wire not in back and (report := self._first_good(wire, since)) is not None:
-                    back[wire] = report["at"] - since
+                    back[wire] = report["at"] + self._slot - since
             if len(back) == len(wires):
                 break
             remaining = deadline + 1 - time.monotonic()  # what was sent in time is reported a little later
@@ -83,4 +102,10 @@ class Traffic:
         await asyncio.sleep(0.8)
 
     def _first_good(self, wire, since):
-        return next((r for r in self.reports[wire] if r["at"] >= since and r["sent"] and not r["lost"]), None)
+        good = (r for r in reversed(self.reports[wire]) if r["sent"] and not r["lost"])
+        found = None
+        for report in good:
+            if report["at"] < since:
+                break
+            found = report
+        return found
