@@ -22,7 +22,7 @@ _CANNOT_RUN = 127
 
 
 def main(arguments: list[str]) -> int:
-    """A whole mesh on this machine: up, status, exec, logs, kill, cut, mend, down."""
+    """A whole mesh on this machine: up, status, exec, logs, kill, start, cut, mend, down."""
     words, dashes, command = _split(arguments)
     parsed = _parser().parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -65,10 +65,18 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "logs", _logs, "show what components logged").add_argument(
         "component", nargs="?", metavar="COMPONENT|WORKLOAD", help="only this one's; of the whole mesh without it"
     )
-    kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `up` brings it back")
+    kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `start` and `up` bring it back")
     kill.add_argument("component", metavar="COMPONENT|WORKLOAD", help="its name, as `nsm mesh status` shows it")
     kill.add_argument(
         "--signal", type=_signal, default=signal.SIGKILL, metavar="NAME", help="KILL, TERM, STOP, .. [KILL]"
+    )
+    kill.add_argument(
+        "--namespaces",
+        action="store_true",
+        help="end the workload's network namespace too, as when a pod is deleted",
+    )
+    _command(commands, "start", _start, "start components or workloads that have ended, and nothing else").add_argument(
+        "components", nargs="+", metavar="COMPONENT|WORKLOAD", help="their names, as `nsm mesh status` shows them"
     )
     for name, about in (
         ("cut", "take down the first node's port at the link between two nodes"),
@@ -152,8 +160,17 @@ def _status(run: RunDir, parsed: argparse.Namespace) -> int:
 
 
 def _kill(run: RunDir, parsed: argparse.Namespace) -> int:
-    reply = ask(run, {"command": "kill", "component": parsed.component, "signal": int(parsed.signal)})
+    request = {"command": "kill", "component": parsed.component, "signal": int(parsed.signal)}
+    if parsed.namespaces and parsed.signal == signal.SIGSTOP:
+        raise MeshCommandError("--namespaces goes with a signal that ends the workload")
+    reply = ask(run, {**request, "namespaces": parsed.namespaces})
     print(f"{parsed.component} {'has ended' if reply['ended'] else f'got {parsed.signal.name}'}")
+    return 0
+
+
+def _start(run: RunDir, parsed: argparse.Namespace) -> int:
+    ask(run, {"command": "start", "components": parsed.components})
+    print(f"{', '.join(parsed.components)} started")
     return 0
 
 

@@ -40,7 +40,11 @@ class Commands:
             await supervisor.stop(request["component"])
             tell({"stopped": request["component"]})
         elif command == "kill":
-            tell({"ended": await supervisor.kill(request["component"], signal.Signals(request["signal"]))})
+            number, namespaces = signal.Signals(request["signal"]), request.get("namespaces", False)
+            tell({"ended": await supervisor.kill(request["component"], number, namespaces=namespaces)})
+        elif command == "start":
+            await supervisor.start(request["components"])
+            tell({"started": request["components"]})
         elif command in {"cut", "mend"}:
             tell({"links": supervisor.set_cut(*request["nodes"], cut=command == "cut")})
         elif command == "up":

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -102,13 +102,35 @@ class Supervisor:
         """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
         await self._processes.stop(name)
 
-    async def kill(self, name: str, number: signal.Signals) -> bool:
-        """Send a signal to a component; whether it has ended. Raises `MeshCommandError` if it does not run."""
+    async def kill(self, name: str, number: signal.Signals, *, namespaces: bool = False) -> bool:
+        """Send a signal to a component, and report whether it has ended.
+
+        With `namespaces`, the network namespace of a workload goes with it and all that runs there, as a pod's does
+        when it is deleted. Raises `MeshCommandError` if the component does not run, or has no namespace of its own.
+        """
         process = self._processes.named(name)
-        if not process.runs:
+        if namespaces and name not in self._places.mounts:
+            raise MeshCommandError(f"{name} has no namespaces of its own: only endpoints and clients have")
+        if not process.runs and not namespaces:
             raise MeshCommandError(f"{name} does not run: it {process.state}")
         self._processes.signal(process, number)
-        return number in _ENDING and await self._processes.until_ended(process, _END_TIMEOUT)
+        has_ended = number in _ENDING and await self._processes.until_ended(process, _END_TIMEOUT)
+        if namespaces and has_ended:
+            await self._places.remove([name])
+        return has_ended
+
+    async def start(self, names: Sequence[str]) -> None:
+        """Start components that have ended, and touch nothing else; returns when they are ready.
+
+        Raises `MeshCommandError` if there is no such component or one ends before it is ready.
+        """
+        async with self._changing:
+            for name in names:
+                self._processes.named(name)
+            parts = [self._wanted[name] for name in names if name in self._wanted and not self._is_running(name)]
+            self._places.make([], [part.name for part in parts if part.is_workload])
+            await self._collector.listen_in(self._places.networks.values())
+            await self._start_all(parts)
 
     def set_cut(self, one: str, other: str, *, cut: bool) -> list[str]:
         """Cut or mend the links between two nodes; returns their networks.

@@ -1,0 +1,173 @@
+"""A run of chaos: break something, see that everything comes back as it has to, break the next thing."""
+
+import asyncio
+import statistics
+import subprocess
+import tempfile
+import time
+from contextlib import asynccontextmanager
+
+from .faults import break_it, schedule
+from .look import faults as faults_of
+from .look import look
+from .mesh import CLIENTS, ENDPOINTS, Mesh
+from .traffic import Traffic
+
+RATE = 50
+"""Packets a second on each wire."""
+CLEAN = 32.0
+"""Seconds after a fault within which nothing may be left of what it ended: tokens live 20."""
+RESTART = 60.0
+
+
+class Broken(AssertionError):
+    """The mesh did not come back as it had to; the text says what is wrong, and after which fault."""
+
+
+class Chaos:
+    """A mesh under traffic. `told` hears one line for each fault."""
+
+    def __init__(self, mesh, told=print):
+        self.mesh, self.traffic, self._told = mesh, Traffic(mesh.ask, RATE), told
+        self.heals = []
+        self._tables = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def begun(cls, name, told=print):
+        """With the mesh up and all wires passing; taken down afterwards, which leaves nothing."""
+        with tempfile.TemporaryDirectory(prefix="nsm-chaos-") as folder:
+            chaos = cls(Mesh(name, folder), told)
+            try:
+                await chaos.mesh.up()
+                await asyncio.gather(*(chaos.traffic.start(client) for client in CLIENTS))
+                await chaos._until_passing(chaos.mesh.wires(), time.monotonic(), 5.0, "the start")
+                chaos._tables = (await look(chaos.mesh)).rules
+                await chaos._until_clean("the start")
+                yield chaos
+            finally:
+                await chaos.traffic.stop()
+                await chaos.mesh.down()
+
+    async def go(self, seed, seconds, kinds=None):
+        """Faults of `seed` for `seconds`; returns how many. Raises `Broken`."""
+        end = time.monotonic() + seconds
+        for count, fault in enumerate(schedule(seed, kinds)):
+            if time.monotonic() >= end:
+                return count
+            await self.round(fault, f"fault {count + 1} of seed {seed}")
+        raise AssertionError("a schedule has no end")
+
+    async def round(self, fault, called):
+        """One fault and what has to be true after it. Raises `Broken`."""
+        before = await look(self.mesh)
+        begin = time.monotonic()
+        after = f"{called} ({fault})"
+        effect = await asyncio.wait_for(break_it(fault, self), RESTART + fault.pause)
+        done = time.monotonic()
+        since = done if effect.since is None else effect.since
+        back = await self._until_passing(effect.wires, since, effect.bound, after)
+        await self.traffic.settle()
+        self._check_losses(effect, begin, after)
+        await self._until_clean(after)
+        await self._check_kept(before, effect, after)
+        worst = f", back after {max(back.values()):.1f} s" if back else ""
+        self._told(f"{called}: {fault}: {time.monotonic() - begin:.1f} s{worst}")
+
+    def _check_losses(self, effect, begin, after):
+        lossless = [wire for wire in self.mesh.wires() if wire not in effect.wires]
+        end = time.monotonic() - 0.7
+        lost = {wire: self.traffic.lost(wire, begin, end) for wire in lossless}
+        if bad := {wire: numbers for wire, numbers in lost.items() if numbers[0]}:
+            told = ", ".join(f"{' '.join(wire)} {lost} of {sent}" for wire, (lost, sent) in bad.items())
+            raise Broken(f"packets were lost after {after} on wires that it does not concern: {told}")
+
+    async def _until_passing(self, wires, since, bound, after):
+        back = await self.traffic.until_passing(wires, since, bound)
+        if missing := [wire for wire in wires if wire not in back]:
+            wires_now = (await self.mesh.status())["wires"]
+            told = [f"{w['client']} {w['interface']} {w['state']} {w.get('reason', '')}" for w in wires_now]
+            gone = ", ".join(" ".join(wire) for wire in missing)
+            raise Broken(f"no packets {bound} s after {after}: {gone}; status: {'; '.join(told)}")
+        return back
+
+    async def _until_clean(self, after):
+        deadline = time.monotonic() + CLEAN
+        while found := faults_of(await look(self.mesh), self.mesh, self._tables):
+            if time.monotonic() > deadline:
+                raise Broken(f"still wrong {CLEAN:.0f} s after {after}: {'; '.join(found)}")
+            await asyncio.sleep(0.5)
+
+    async def _check_kept(self, before, effect, after):
+        """A wire that the fault does not concern has kept its interface and its addresses."""
+        now = await look(self.mesh)
+        for wire in self.mesh.wires():
+            if wire in effect.wires or wire in effect.remade:
+                continue
+            was, is_now = (
+                [(link.index, link.addresses) for link in view.links[wire[0]] if link.name == wire[1]]
+                for view in (before, now)
+            )
+            if was and was != is_now:
+                raise Broken(f"{' '.join(wire)} was {was} and is {is_now} after {after}")
+
+    def now(self):
+        """The clock of all reports."""
+        return time.monotonic()
+
+    def healed(self, seconds):
+        """Note how long wires were away that found another endpoint."""
+        self.heals += seconds
+
+    def endpoint_of(self, wire):
+        """The endpoint at the other end of a wire."""
+        target = self.traffic.target(wire) or ""
+        prefixes = {prefix.rpartition(".")[0] + ".": name for name, (_, _, prefix) in ENDPOINTS.items()}
+        return next((name for prefix, name in prefixes.items() if target.startswith(prefix)), None)
+
+    def crossing(self):
+        """The wires between nodes."""
+        nodes = {wire: (CLIENTS[wire[0]][0], self.endpoint_of(wire)) for wire in self.mesh.wires()}
+        return [wire for wire, (node, endpoint) in nodes.items() if endpoint and ENDPOINTS[endpoint][0] != node]
+
+    async def far_end(self, wire):
+        """Where the other end of a wire is: the endpoint, and the interface there."""
+        endpoint = self.endpoint_of(wire)
+        view = await look(self.mesh)
+        own = next(link for link in view.links[wire[0]] if link.name == wire[1])
+        link = next(link for link in view.links[endpoint] if link.hosts & set(own.addresses))
+        return endpoint, link.name
+
+    async def run_in(self, workload, script):
+        """A shell command in the network namespace of a workload."""
+        place = await self.mesh.ask({"command": "place", "workload": workload})
+        namespace = f"--net=/proc/{place['supervisor']}/fd/{place['network']}"
+        process = await asyncio.create_subprocess_exec("nsenter", namespace, "sh", "-c", script, stderr=subprocess.PIPE)
+        _, told = await process.communicate()
+        return process.returncode, told.decode()
+
+    async def expect_gone(self, client, interface, bound):
+        """Wait until a client has an interface no more. Raises `Broken`."""
+        deadline = time.monotonic() + bound
+        while any(link.name == interface for link in (await look(self.mesh)).links[client]):
+            if time.monotonic() > deadline:
+                raise Broken(f"{client} still has {interface} {bound} s after it is not wanted any more")
+            await asyncio.sleep(0.1)
+
+    async def expect_moved(self, wires, endpoint, bound):
+        """Wait until packets pass to `endpoint` on all of `wires`. Raises `Broken`."""
+        since = time.monotonic()
+        while elsewhere := [wire for wire in wires if self.endpoint_of(wire) != endpoint]:
+            if time.monotonic() > since + bound:
+                told = ", ".join(" ".join(wire) for wire in elsewhere)
+                raise Broken(f"not at {endpoint} {bound} s after the service was edited: {told}")
+            await asyncio.sleep(0.1)
+
+    def summary(self):
+        """One line about how long wires took to find another endpoint."""
+        if not self.heals:
+            return "no wire had to find another endpoint"
+        return (
+            f"{len(self.heals)} wires found another endpoint: median {statistics.median(self.heals):.2f} s, "
+            f"longest {max(self.heals):.2f} s"
+        )
