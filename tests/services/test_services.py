@@ -39,7 +39,7 @@ def test_a_file_has_a_url_a_line_or_the_text_of_an_annotation(text, expected):
             "line 3: 'kernel://b?app': label 'app' has no =; expected ?label=value&label=value",
         ),
         ("kernel://a\nb", "line 2: 'b' names no service; expected one such as kernel://my-service/nsm-1?app=web"),
-        ("kernel://a#b", "line 1: 'kernel://a#b' has a #, behind which nothing is read; write %23 for it in a label"),
+        ("kernel://a#b", "line 1: 'kernel://a#b' has a #, which would hide the rest; write %23 for it in a label"),
         ("memif://a", "line 1: mechanism memif is not supported by this client; use kernel://"),
         (
             "kernel://a/much-too-long-a-name",

@@ -174,3 +174,10 @@ async def test_a_path_that_is_refused_twice_is_forgotten():
     assert [(each.path.path_segments[1].id == "m") for each in sent[:2]] == [True, True]
     assert len(sent[2].path.path_segments) == 1
     assert (answer.id, answer.context) == ("nsc-0", None)
+
+
+async def test_a_client_of_two_wires_that_starts_again_after_a_refresh_keeps_the_addresses_of_both():
+    """The prefixes that its earlier process excluded for one wire are the addresses of the other."""
+    context = ConnectionContext(ip_context=IpContext(src_ip_addrs=[ADDRESS], excluded_prefixes=["10.0.0.3/32"]))
+    (sent,), _ = await ask(Manager(earlier(context=context)))
+    assert sent.context.ip_context == IpContext(src_ip_addrs=[ADDRESS])

@@ -360,7 +360,7 @@ def test_no_descriptor_is_left(file):
     with pytest.raises(ResolvConfError):
         ResolvConf(str(file)).change("127.0.0.1")
     conf.restore()
-    with pytest.raises(ResolvConfError, match="no regular file"):
+    with pytest.raises(ResolvConfError, match="not a regular file"):
         ResolvConf("/dev/null").change("127.0.0.1")
     with pytest.raises(ResolvConfError, match="cannot be changed"):
         ResolvConf(str(file.parent)).change("127.0.0.1")

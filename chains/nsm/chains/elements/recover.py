@@ -124,6 +124,8 @@ def _continue(request: NetworkServiceRequest, earlier: Connection, *, anew: bool
     if anew:
         reselect_everything(request)
         connection.context = connection.context if is_same else None
+    if connection.context is not None and connection.context.ip_context is not None:
+        connection.context.ip_context.excluded_prefixes = []  # among them this wire's own, on behalf of the others
     connection.network_service, connection.labels = wanted.network_service, wanted.labels
 
 
