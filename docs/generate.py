@@ -95,20 +95,22 @@ SERVICES = """\
 
 `NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL a line. The client reads it again
 whenever it changes: services that were added get wires, the wires of those that were removed are closed, and all others
-carry on untouched. A wire keeps its connection's id for as long as its URL is listed. The log has a line for each change:
+carry on untouched. A wire keeps its connection's id for as long as its URL is listed. The log has a line for each:
 
     # services of the shop
     kernel://web/nsm-1?app=shop
     kernel://db/nsm-2          # read-only
 
-Several URLs may share a line, separated by commas, so the file can also hold the text of a pod's annotation: this is how
-[injected clients follow it](webhook.md#services-that-change-while-a-pod-runs).
+Several URLs may share a line, separated by commas, so the file can also hold the text of a pod's annotation: this is
+how [injected clients follow it](webhook.md#services-that-change-while-a-pod-runs).
 
 | the file | what the client does |
 | --- | --- |
-| can be read | it counts alone, and `NSM_NETWORK_SERVICES` is ignored: after a restart, that may be older than the file |
-| is missing, unreadable, or empty, or has a bad line | existing wires stay as they are; one warning says why, with the number of the line |
-| is any of these when the client starts | it uses `NSM_NETWORK_SERVICES`; if that is empty, it waits for the file, and the [ready file](webhook.md#what-is-injected) says why |
+| can be read | it counts alone; `NSM_NETWORK_SERVICES`, which may be older after a restart, is ignored |
+| is missing, unreadable, or empty, or has a bad line | existing wires stay as they are; one warning says why, \
+with the number of the line |
+| is any of these when the client starts | it uses `NSM_NETWORK_SERVICES`; if that is empty, it waits for the file, \
+and the [ready file](webhook.md#what-is-injected) says why |
 | has only comments | it closes all wires |
 
 An empty file changes nothing because that is what a file looks like while somebody writes it. Write `# none` to have no
