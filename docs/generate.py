@@ -67,6 +67,8 @@ passed over.
 around an IPv4 address too), `registry:5002`; \
 `tcp://:port` listens on every address |
 | wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
+| wires in a file | a URL a line, or several with commas between them, and comments behind `#`: \
+[below](#services-that-change-while-a-client-runs) |
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
 brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
 | services in VLANs | `NAME { vlan: 100; via: gw-1; labels: key=value&key=value }, NAME { … }` |
@@ -88,6 +90,33 @@ SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `ns
 reads that again at SIGHUP.
 """
 
+SERVICES = """\
+## Services that change while a client runs
+
+`NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL a line. The client reads it again
+whenever it changes: services that were added get wires, the wires of those that were removed are closed, and all others
+carry on untouched. A wire keeps its connection's id for as long as its URL is listed. The log has a line for each:
+
+    # services of the shop
+    kernel://web/nsm-1?app=shop
+    kernel://db/nsm-2          # read-only
+
+Several URLs may share a line, separated by commas, so the file can also hold the text of a pod's annotation: this is
+how [injected clients follow it](webhook.md#services-that-change-while-a-pod-runs).
+
+| the file | what the client does |
+| --- | --- |
+| can be read | it counts alone; `NSM_NETWORK_SERVICES`, which may be older after a restart, is ignored |
+| is missing, unreadable, or empty, or has a bad line | existing wires stay as they are; one warning says why, \
+with the number of the line |
+| is any of these when the client starts | it uses `NSM_NETWORK_SERVICES`; if that is empty, it waits for the file, \
+and the [ready file](webhook.md#what-is-injected) says why |
+| has only comments | it closes all wires |
+
+An empty file changes nothing because that is what a file looks like while somebody writes it. Write `# none` to have no
+wires. `nsm nsc-init` reads the same file until all wires are there.
+"""
+
 LIMITS = """\
 ## Limits
 
@@ -101,7 +130,7 @@ characters.
 def page() -> str:
     """The whole page."""
     common = describe(Common)
-    parts = [INTRODUCTION, "## Every component\n", _tables(common)]
+    parts = [INTRODUCTION, SERVICES, "## Every component\n", _tables(common)]
     for command, kind in COMPONENTS.items():
         own = [row for row in describe(kind) if row not in common]
         parts += [f"## nsm {command}\n", f"{_about(kind)}\n", _tables(own)]

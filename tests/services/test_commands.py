@@ -84,6 +84,9 @@ def test_every_component_describes_its_variables(component):
         ("nsc-init", "NSM_NETWORK_SERVICES", "kernel://a?app=b;c=d", "label 'app=b;c=d' has a semicolon"),
         ("nsc", "NSM_AWARENESS_GROUPS", "[a]", "names no service"),
         ("nsc", "NSM_AWARENESS_GROUPS", "[kernel://a?b]", "label 'b' has no ="),
+        ("nsc", "NSM_LIVENESS_CHECK_INTERVAL", "0", "expected 10ms or more"),
+        ("nsc", "NSM_LIVENESS_CHECK_TIMEOUT", "-1s", "expected a duration"),
+        ("nsc", "NSM_LIVENESS_CHECK_TIMEOUT", "1ms", "expected 10ms or more"),
         ("nsc", "NSM_LABELS", "app:a,app:b", "'app' is given twice"),
         ("nsmgr", "NSM_LIMITS", "adresses:3", "there is no limit 'adresses'; did you mean 'addresses'?"),
         (

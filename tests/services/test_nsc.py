@@ -306,6 +306,14 @@ def test_one_interface_name_for_two_wires_is_an_error_before_anything_is_asked(k
         load(kind, {"NSM_NETWORK_SERVICES": "kernel://a/nsm-1,kernel://b/nsm-2?x=y,kernel://b/nsm-1?x=y"})
 
 
+def test_checks_that_take_longer_than_a_request_are_an_error_before_anything_is_asked():
+    given = {"NSM_LIVENESS_CHECK_TIMEOUT": "20s"}
+    with pytest.raises(ConfigError, match="a check of 20 seconds does not end within a request of 15: lower NSM_LIVE"):
+        load(NscConfig, given)
+    assert load(NscConfig, {**given, "NSM_LIVENESS_CHECK_ENABLED": "false"}).config.liveness_check_timeout == 20
+    assert load(NscConfig, {**given, "NSM_REQUEST_TIMEOUT": "30s"}).config.liveness_check_interval == 0.2
+
+
 def test_wires_without_a_name_get_one_each_and_may_be_of_one_service():
     wishes = load(NscConfig, {"NSM_NETWORK_SERVICES": "kernel://a,kernel://a,kernel://a/if1,kernel://b/if2?x=y"}).config
     assert [wish.network_service for wish in wishes.network_services] == ["a", "a", "a", "b"]

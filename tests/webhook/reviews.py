@@ -17,7 +17,7 @@ GROUPS = {"Pod": "", "Namespace": "", "Job": "batch", "CronJob": "batch"}
 
 
 def recipe(**more):
-    """What a cluster injects unless the test says otherwise: the classic way, and nothing for names."""
+    """What a cluster injects unless the test says otherwise: the classic way, nothing for names or changes."""
     values = {
         "annotation": KEY,
         "url_variable": "NSM_NETWORK_SERVICES",
@@ -29,6 +29,7 @@ def recipe(**more):
         "identity_driver": "csi.spiffe.io",
         "native": False,
         "names": False,
+        "follows": False,
     }
     return Recipe(**{**values, **more})
 

@@ -570,3 +570,60 @@ def test_containers_are_called_like_their_images(value, names):
 def test_images_that_give_no_name_are_refused(value):
     with pytest.raises(ValueError, match="gives no name of a container|several images are called 'nsc'"):
         images(value)
+
+
+SERVICES = {
+    "name": "nsm-services",
+    "downwardAPI": {
+        "defaultMode": 420,
+        "items": [
+            {
+                "path": "services",
+                "fieldRef": {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{KEY}']"},
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_clients_follow_the_annotation_of_their_pod_by_a_file_beside_upstream_s_variable(native):
+    """All else is as without it; the volume is written in full, so that an update knows it for its own."""
+    with_file = (await Cluster(native=native, follows=True).store(pod(URLS)))["spec"]
+    without = (await Cluster(native=native).store(pod(URLS)))["spec"]
+    clients = [each for each in _all(with_file) if each["name"] != "app"]
+    assert len(clients) == (1 if native else 2)
+    for client in clients:
+        assert variables(client)["NSM_NETWORK_SERVICES"] == URLS
+        assert variables(client)["NSM_NETWORK_SERVICES_FILE"] == "/run/nsm-services/services"
+        mount = {"name": "nsm-services", "mountPath": "/run/nsm-services", "readOnly": True}
+        assert client["volumeMounts"].count(mount) == 1
+        client["volumeMounts"].remove(mount)
+        client["env"] = [each for each in client["env"] if each["name"] != "NSM_NETWORK_SERVICES_FILE"]
+    assert with_file["volumes"].count(SERVICES) == 1
+    with_file["volumes"].remove(SERVICES)
+    for client in [*_all(with_file), *_all(without)]:
+        client["env"] = [each for each in client.get("env", []) if each["name"] != "NSM_NAME"]  # is made up
+    assert with_file == without
+
+
+def _all(spec):
+    return [*spec.get("initContainers", []), *spec["containers"]]
+
+
+async def test_what_follows_the_annotation_goes_with_the_client():
+    cluster = Cluster(follows=True)
+    stored = await cluster.store(workload("Deployment", URLS))
+    assert SERVICES in template_of(stored)["spec"]["volumes"]
+    stored["metadata"]["annotations"][KEY] = "kernel://other"
+    stored = await cluster.store(stored, "UPDATE")
+    assert template_of(stored)["spec"]["volumes"].count(SERVICES) == 1
+    del stored["metadata"]["annotations"]
+    stored = await cluster.store(stored, "UPDATE")
+    assert "volumes" not in template_of(stored)["spec"]
+
+
+@pytest.mark.parametrize("other", [{"tells_ready": False}, {"url_variable": "OTHER_URLS"}, {"follows": False}])
+async def test_clients_that_do_not_know_the_file_get_none(other):
+    spec = (await Cluster(**{"follows": True, **other}).store(pod(URLS)))["spec"]
+    assert "nsm-services" not in str(spec)

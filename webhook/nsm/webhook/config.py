@@ -123,6 +123,9 @@ class WebhookConfig(PrometheusConfig):
     sidecars_names: bool = variable(
         "true", flag, "have names of wires found in pods whose client is not root: it gets a resolv.conf to write"
     )
+    sidecars_follow: bool = variable(
+        "true", flag, "have clients follow the annotation of their running pod: kubectl annotate changes its wires"
+    )
     sidecar_user: Json = variable(
         "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
     )
@@ -204,4 +207,5 @@ class WebhookConfig(PrometheusConfig):
             served=Served(self.mechanisms, self.domains),
             readiness_probe=self.sidecars_readiness_probe,
             names=self.sidecars_names,
+            follows=self.sidecars_follow,
         )

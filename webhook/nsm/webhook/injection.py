@@ -28,6 +28,9 @@ from .recipe import Recipe
 READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
 _READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
 _READY_MOUNT: Json = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
+SERVICES_VOLUME, _SERVICES_FOLDER, _SERVICES = "nsm-services", "/run/nsm-services", "services"
+_SERVICES_MOUNT: Json = {"name": SERVICES_VOLUME, "mountPath": _SERVICES_FOLDER, "readOnly": True}
+_SERVICES_FILE: Json = {"name": "NSM_NETWORK_SERVICES_FILE", "value": f"{_SERVICES_FOLDER}/{_SERVICES}"}
 _PATIENCE = 7 * 24 * 3600
 """Seconds after which a client that has no wires yet is started again."""
 _TRY = 3
@@ -94,7 +97,8 @@ def withdraw(template: Json, recipe: Recipe) -> Json:
         if key in spec:
             _put(spec, key, [each for each in listing(spec, key) if _name(each) not in gone])
     used = {_name(mount) for each in _containers({"spec": spec}) for mount in listing(each, "volumeMounts")}
-    _put(spec, "volumes", [each for each in listing(spec, "volumes") if _name(each) in used or not _is_made(each)])
+    volumes = listing(spec, "volumes")
+    _put(spec, "volumes", [each for each in volumes if _name(each) in used or not _is_made(each, recipe)])
     kept = {key: value for key, value in annotations_of(template).items() if key != recipe.marker}
     _put(metadata, "annotations", kept)
     return {**template, "metadata": metadata, "spec": spec}
@@ -124,7 +128,8 @@ class _Clients:
         """What they mount."""
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
-        return [*sockets, *([_READY] if self._tells or self.keeps_names else [])]
+        ready = [_READY] if self._tells or self.keeps_names else []
+        return [*sockets, *ready, *([_services(recipe)] if recipe.follows_pods else [])]
 
     def _keeping(self, image: Image) -> Json:
         takes = () if self._recipe.init_images and not self._is_probed else self._recipe.images
@@ -156,7 +161,11 @@ class _Clients:
             "imagePullPolicy": "IfNotPresent",
             "env": self._variables(),
             "resources": {"limits": limits, "requests": dict(self._recipe.requests)},
-            "volumeMounts": [*socket_mounts(), *([_READY_MOUNT] if self.keeps_names else [])],
+            "volumeMounts": [
+                *socket_mounts(),
+                *([_READY_MOUNT] if self.keeps_names else []),
+                *([_SERVICES_MOUNT] if self._recipe.follows_pods else []),
+            ],
             **({"securityContext": context} if context else {}),
         }
 
@@ -169,6 +178,7 @@ class _Clients:
             {"name": self._recipe.url_variable, "value": self._asked.value},
             {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
             *(names_variables(READY_FOLDER) if self.keeps_names else []),
+            *([_SERVICES_FILE] if self._recipe.follows_pods else []),
         ]
         return [*configured, *(variable for variable in own if variable["name"] not in names)]
 
@@ -191,9 +201,16 @@ def _containers(template: Json) -> Iterable[Json]:
     return [each for key in _LISTS for each in listing(spec, key)]
 
 
-def _is_made(volume: Json) -> bool:
+def _services(recipe: Recipe) -> Json:
+    """A volume with the pod's annotation as it is at any time; in full, as the API server stores it."""
+    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{recipe.annotation}']"}
+    items = [{"path": _SERVICES, "fieldRef": field}]
+    return {"name": SERVICES_VOLUME, "downwardAPI": {"defaultMode": 0o644, "items": items}}
+
+
+def _is_made(volume: Json, recipe: Recipe) -> bool:
     """Whether an injection makes `volume` so; a pod may have one of its own under the name."""
-    return volume == _READY or is_socket_volume(volume)
+    return volume in (_READY, _services(recipe)) or is_socket_volume(volume)
 
 
 def _name(item: Json) -> str:

@@ -45,6 +45,14 @@ class Recipe:
     names: bool = True
     """Whether pods get a resolv.conf that their clients may write (``NSM_RESOLV_CONF_FROM``)."""
 
+    follows: bool = True
+    """Whether clients follow the annotation of their running pod (``NSM_NETWORK_SERVICES_FILE``)."""
+
+    @property
+    def follows_pods(self) -> bool:
+        """Whether clients get the file: it has to be our own that are injected."""
+        return self.follows and self.tells_ready and self.url_variable == "NSM_NETWORK_SERVICES"
+
     @property
     def keeps_names(self) -> bool:
         """Whether clients need help with names: root does not, and it has to be our own that ask first."""

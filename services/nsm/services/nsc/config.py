@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.apis.mechanisms import KERNEL
-from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, pairs, text, url, variable
 from nsm.chains.elements.accept_dns import AcceptedDns
 from nsm.chains.model.dns import is_server
 from nsm.chains.model.networks import Networks
@@ -15,6 +16,7 @@ from nsm.chains.policy import ClientPolicies
 from nsm.services.networks import EVERYTHING, accepted
 
 _LARGEST_PORT = 65535
+_SHORTEST_CHECK = 0.01
 
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
@@ -30,6 +32,13 @@ def _address(value: str) -> tuple[str, int]:
     if not is_server(host) or (number := read_number(port, _LARGEST_PORT)) is None:
         raise ValueError("expected an address and a port such as 127.0.0.1:53 or [::1]:53")
     return host, number
+
+
+def _pause(value: str) -> float:
+    seconds = duration(value)
+    if seconds < _SHORTEST_CHECK:
+        raise ValueError("expected 10ms or more: a check takes a round trip at least, and each costs a packet")
+    return seconds
 
 
 def _accepted_dns(value: str) -> AcceptedDns:
@@ -68,9 +77,18 @@ class NscConfig(ClientPolicies):
     ready_file: str = variable(
         "", text, "a file that is there while the client has all its wires, and their names; empty: none"
     )
-    liveness_check_enabled: bool = variable("true", flag, "accepted; there is no healing yet")
-    liveness_check_interval: str = not_yet("200ms", "healing")
-    liveness_check_timeout: str = not_yet("1s", "healing")
+    liveness_check_enabled: bool = variable("true", flag, "find out by pings, and by its link, whether a wire works")
+    liveness_check_interval: float = variable("200ms", _pause, "the time from a check to the next one")
+    liveness_check_timeout: float = variable("1s", _pause, "how long one check waits for answers to its four pings")
+
+    def misfits(self) -> Iterator[str]:
+        """Checks that end after the request that waits for them."""
+        yield from super().misfits()
+        if self.liveness_check_enabled and self.liveness_check_timeout >= self.request_timeout:
+            yield (
+                f"a check of {self.liveness_check_timeout:g} seconds does not end within a request of "
+                f"{self.request_timeout:g}: lower NSM_LIVENESS_CHECK_TIMEOUT, or raise NSM_REQUEST_TIMEOUT"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from nsm.chains.elements.client_info import LABELS, ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.dns_context import DnsContextClient
 from nsm.chains.elements.kernel import KernelClient
+from nsm.chains.elements.kernel_liveness import KernelLiveness
+from nsm.chains.elements.liveness import Liveness
 from nsm.chains.elements.recover import Recover
 from nsm.chains.elements.retry import Retry
 from nsm.chains.elements.underlay import Underlay
@@ -44,7 +46,8 @@ async def keep(config: NscConfig, runtime: Runtime) -> None:
     """Have the wires, and the names that they bring, until it is time to stop."""
     with ReadyFile(config.ready_file) as ready_file:
         more = [TellReady(ready_file), *_dns(config, ready_file)]
-        async with _wires(config, runtime, ready_file, more, refresh=True) as wires:
+        liveness = KernelLiveness(config.liveness_check_timeout) if config.liveness_check_enabled else None
+        async with _wires(config, runtime, ready_file, more, refresh=True, liveness=liveness) as wires:
             if await runtime.ends(wires.all_up()):
                 ready_file.begin()
                 log.info("ready", connections=len(wires))
@@ -67,12 +70,14 @@ async def _wires(
     more: Sequence[Element],
     *,
     refresh: bool,
+    liveness: Liveness | None = None,
 ) -> AsyncIterator[Wires]:
     """The wires that are wanted, being asked for; they stay when this ends."""
     copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     wires, kernel = Wires(config.name, config.labels, ready_file), KernelClient()
     services = Services(config.network_services, config.network_services_file, partial(ready_file.tell, "services"))
-    recover = Recover(config.name, RemoteMonitor(runtime.pool, config.connect_to).monitor, limits=config.limits)
+    monitor = RemoteMonitor(runtime.pool, config.connect_to).monitor
+    recover = Recover(config.name, monitor, liveness=liveness, limits=config.limits)
     chain = client(
         config.name,
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.config import items
@@ -16,6 +16,10 @@ LOOK = 0.5
 """Seconds between two looks at the file: each is a `stat`."""
 _COMMENT = re.compile(r"(?:^|\s)#")
 _LARGEST = 1 << 20
+_MISSING = "there is no such file"
+_EMPTY = "it is empty; write a line that begins with # to have no wires"
+_BEFORE = _MISSING, _EMPTY
+"""How a file is that nobody has written yet."""
 
 
 class Services:
@@ -38,8 +42,9 @@ class Services:
                 log.warning("there is nothing to do: NSM_NETWORK_SERVICES is empty")
             yield self._listed
             return
-        wanted = self._changed()
+        wanted = self._changed(_BEFORE if self._listed else ())
         if wanted is None and self._listed:
+            log.info("NSM_NETWORK_SERVICES counts until the file of services can be used", file=self._path)
             yield self._listed
         elif wanted is None:
             self._tell(f"NSM_NETWORK_SERVICES_FILE={self._path!r}: {self._fault}")
@@ -50,30 +55,32 @@ class Services:
             await asyncio.sleep(LOOK)
             wanted = self._changed()
 
-    def _changed(self) -> Sequence[NsUrl] | None:
-        """What the file lists; None if it is as it was, or cannot be used."""
+    def _changed(self, expected: Container[str] = ()) -> Sequence[NsUrl] | None:
+        """What the file lists; None if it is as it was, or cannot be used, which is a warning if it is not expected."""
         if not self._watch.has_changed():
             return None
-        try:
-            with open(self._path, encoding="utf-8") as file:
-                found = parse(file.read(_LARGEST + 1))
-        except FileNotFoundError:
-            fault = "there is no such file"
-        except UnicodeDecodeError:
-            fault = "it is not a text in UTF-8"
-        except OSError as error:
-            fault = error.strerror or str(error)
-        except ValueError as error:
-            fault = str(error)
-        else:
-            if self._fault:
-                log.info("the file of services can be used again", file=self._path)
-            self._fault = ""
-            return found
-        if fault != self._fault:
+        found, fault = _read(self._path)
+        if fault and fault != self._fault and fault not in expected:
             log.warning("the file of services cannot be used; wires stay as they are", file=self._path, error=fault)
+        if self._fault and not fault:
+            log.info("the file of services can be used", file=self._path)
         self._fault = fault
-        return None
+        return found
+
+
+def _read(path: str) -> tuple[Sequence[NsUrl] | None, str]:
+    """What the file lists, or None and why it cannot be used."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read(_LARGEST + 1)), ""
+    except FileNotFoundError:
+        return None, _MISSING
+    except UnicodeDecodeError:
+        return None, "it is not a text in UTF-8"
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except ValueError as error:
+        return None, str(error)
 
 
 def parse(text: str) -> tuple[NsUrl, ...]:
@@ -81,7 +88,7 @@ def parse(text: str) -> tuple[NsUrl, ...]:
     if len(text) > _LARGEST:
         raise ValueError(f"it has more than {_LARGEST} characters")
     if not text.strip():
-        raise ValueError("it is empty; write a line that begins with # to have no wires")
+        raise ValueError(_EMPTY)
     found: list[NsUrl] = []
     lines: dict[str, int] = {}
     for number, url in _urls(text):
