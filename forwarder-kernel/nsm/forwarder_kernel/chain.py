@@ -24,7 +24,7 @@ from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls
-from nsm.chains.transport import Pool, RemoteNetworkService, RemoteRegistry
+from nsm.chains.transport import CLOSE_PATIENCE, Pool, RemoteNetworkService, RemoteRegistry
 
 from .dataplane import Dataplane
 from .kernel_wire import KernelWire
@@ -116,7 +116,7 @@ def forwarder(
                         ReceiveReturned(unchecked=unchecked_namespaces, far_side=far_side),
                         SendDescriptors(),
                     ],
-                    RemoteNetworkService(pool),
+                    RemoteNetworkService(pool, patience=CLOSE_PATIENCE),
                     policies=answer_policies,
                     limits=limits,
                 )

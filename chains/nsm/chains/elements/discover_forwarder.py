@@ -17,6 +17,8 @@ from .try_candidates import first_success, was_not_reached
 POINT_TO_POINT = {"p2p": "true"}
 """What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""
 
+_STARTING = 5.0
+"""Seconds after the first request of all within which the forwarders of a node register again, if it has restarted."""
 _REMEMBERED = 60.0
 """Seconds for which a failure counts: by then the record of a forwarder that is dead has ended."""
 
@@ -25,7 +27,8 @@ class DiscoverForwarder(Element):
     """Pass a request on to a forwarder of this node: the connection's own, else the first that works.
 
     Forwarders are endpoints of the service `forwarder_service` that were published under `own_url`. A match of the
-    requested service may select among them by labels in its metadata. Raises `NotFound` if there is none.
+    requested service may select among them by labels in its metadata. A manager that has just started waits for the
+    forwarder of a connection that stood before. Raises `NotFound` if there is none.
     """
 
     def __init__(
@@ -40,16 +43,21 @@ class DiscoverForwarder(Element):
         self._forwarder_service, self._own_url = forwarder_service, own_url
         self._chosen: Key[str] = Key("forwarder")
         self._unreached = _Unreached()
+        self._began: float | None = None
+        """When the first request came."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the target."""
         reselecting = call.connection.state == State.RESELECT_REQUESTED
         chosen = None if reselecting else call.live.get(self._chosen)
         service = await find_service(self._services, call)
-        candidates = self._fitting(service, call, await self._find(chosen or "", call))
-        if not candidates:
-            raise NotFound(self._missing(service, chosen))
+        found = await self._find(chosen or "", call)
+        candidates = self._fitting(service, call, found)
         preferred = "" if reselecting else chosen or _next_in_path(call.connection)
+        if preferred and chosen is None and self._is_starting() and all(each.name != preferred for each in found):
+            raise NotFound(f"forwarder {preferred!r} has not registered again yet")
+        if not candidates:
+            raise NotFound(self._missing(service, chosen, found))
         candidates = self._unreached.behind(sorted(candidates, key=lambda each: each.name != preferred))
         asking = self._unreached.asking(rest)
         forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, asking)
@@ -65,6 +73,11 @@ class DiscoverForwarder(Element):
         except MeshError as error:
             log.info("closing without the forwarder", connection=call.connection.id, error=str(error))
         await rest.close(call)
+
+    def _is_starting(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._began = now if self._began is None else self._began
+        return now < self._began + _STARTING
 
     async def _find(self, name: str, call: Call) -> list[NetworkServiceEndpoint]:
         query = NetworkServiceEndpoint(name=name, network_service_names=[self._forwarder_service], url=self._own_url)
@@ -88,7 +101,9 @@ class DiscoverForwarder(Element):
         has = labels_of(forwarder, self._forwarder_service)
         return bool(has) and is_subset(has, wanted, labels)
 
-    def _missing(self, service: NetworkService, chosen: str | None) -> str:
+    def _missing(self, service: NetworkService, chosen: str | None, found: Sequence[NetworkServiceEndpoint]) -> str:
+        if chosen is not None and found:
+            return f"forwarder {chosen!r} is not one that network service {service.name!r} asks for any more"
         if chosen is not None:
             return f"forwarder {chosen!r} is not available"
         return f"no forwarder of this node fits network service {service.name!r}; is one running and registered?"

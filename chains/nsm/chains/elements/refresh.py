@@ -16,6 +16,8 @@ GRACE = 6.0
 """Seconds for which the endpoint, or the forwarder, has to be unknown: after a restart of the registry all that is
 there registers again within that time (`nsm.chains.registry.heal`)."""
 
+HEALING: Key[bool] = Key("being healed")
+"""Set while somebody asks for the connection anew, again and again."""
 _OF_A_SERVICE = "network service '"
 """Begins what is said of a service that is not there: its endpoint may be, and the wire with it."""
 
@@ -56,6 +58,9 @@ class Refresh(Element):
         store.schedule(self._timer, when, lambda: self._refresh(store, backoff or Backoff(RETRY_INTERVAL, RETRY_LIMIT)))
 
     async def _refresh(self, store: Store, backoff: Backoff) -> None:
+        if store.get(HEALING):
+            self._schedule(store, backoff.next(), backoff)
+            return
         try:
             await self._request(store)
         except MeshError as error:
@@ -76,7 +81,7 @@ class Refresh(Element):
                 connection=store.connection_id,
                 error=str(error),
             )
-            await store.events.request(reselect=_reselect)
+            await store.events.request(reselect=choose_anew)
 
 
 def means_gone(error: MeshError) -> bool:
@@ -84,8 +89,8 @@ def means_gone(error: MeshError) -> bool:
     return isinstance(error, NotFound) and not error.detail.startswith(_OF_A_SERVICE)
 
 
-def _reselect(request: NetworkServiceRequest) -> None:
-    """Choose anew, and leave out whom the endpoint that is gone had asked for names."""
+def choose_anew(request: NetworkServiceRequest) -> None:
+    """Choose mechanism and endpoint anew, and leave out whom the endpoint that is gone had asked for names."""
     reselect_everything(request)
     if request.connection is not None and request.connection.context is not None:
         request.connection.context.dns_context = None

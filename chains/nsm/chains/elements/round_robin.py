@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, State
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import Call, Element, Handler, MeshError, TimedOut, Unavailable
 
@@ -13,6 +13,8 @@ from .try_candidates import first_success
 
 _LONGEST_REST = 8
 _REMEMBERED = 1000
+_MOST_CLIENTS = 10_000
+"""Connections of which it is remembered who provided them last."""
 _PATIENCE = 0.5
 """Seconds without an answer that say something of a candidate; a client may give it less."""
 _NOBODY = hash(())
@@ -25,12 +27,15 @@ class RoundRobin(Element):
     Turns are a smooth weighted round robin: of any few requests in a row each candidate gets its share, evenly mixed,
     and the same requests always go the same ways. A candidate that failed lets some requests pass before it is tried
     first again, and one that hangs leaves time to try others; see `first_success` for what is raised. What it
-    answered one client, be it that it is full, says nothing to others.
+    answered one client, be it that it is full, says nothing to others. Who has another one chosen, since the one that
+    it had is gone or does not answer, gets that one last.
     """
 
     def __init__(self) -> None:
         self._turns: dict[str, Turns] = {}
         """By network service, the one asked for last at the end."""
+        self._providers: dict[tuple[str, ...], str] = {}
+        """Who provided a client's connection last, the latest at the end."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set target and endpoint name."""
@@ -38,16 +43,24 @@ class RoundRobin(Element):
             return await rest.request(call)
         weights = call.weights or [1] * len(call.candidates)
         turns, by_name = self._turns_of(call.connection.network_service), {each.name: each for each in call.candidates}
-        asking, client = _Asking(rest), hash(call.owner)
+        asking, client, wire = _Asking(rest), hash(call.owner), (*call.owner, _origin_id(call.connection))
         order = turns.order(
             {each.name: weight for each, weight in zip(call.candidates, weights, strict=True)},
             client,
             asking.answered,
+            left=self._providers.get(wire, "") if call.connection.state == State.RESELECT_REQUESTED else "",
         )
         picked = self._named(call, (by_name[name] for name in order))
         candidate, connection = await first_success("candidates", picked, len(by_name), call, asking)
         turns.succeeded(candidate.name, client)
+        self._provides(wire, candidate.name)
         return connection
+
+    def _provides(self, wire: tuple[str, ...], name: str) -> None:
+        self._providers.pop(wire, None)
+        self._providers[wire] = name
+        while len(self._providers) > _MOST_CLIENTS:
+            del self._providers[next(iter(self._providers))]
 
     def _turns_of(self, service: str) -> Turns:
         """Those of a service; of services that come and go the latest are remembered."""
@@ -83,6 +96,11 @@ class _Asking:
             raise
 
 
+def _origin_id(connection: Connection) -> str:
+    path = connection.path
+    return path.path_segments[0].id if path is not None and path.path_segments else ""
+
+
 def _now() -> float:
     return asyncio.get_running_loop().time()
 
@@ -100,19 +118,27 @@ class Turns:
         self._rests: dict[tuple[str, int], int] = {}
         """By candidate, and by client where it is one's own."""
 
-    def order(self, weights: Mapping[str, int], client: int = _NOBODY, answered: Collection[str] = ()) -> Iterator[str]:
-        """The candidates for `client`, best first. `weights` are above 0.
+    def order(
+        self,
+        weights: Mapping[str, int],
+        client: int = _NOBODY,
+        answered: Collection[str] = (),
+        *,
+        left: str = "",
+    ) -> Iterator[str]:
+        """The candidates for `client`, best first; the one that it has `left` last. `weights` are above 0.
 
         Asking for another one says that the one before failed; for that client alone if it has `answered` by then.
         """
         self._forget_others(weights)
-        resting = {name: weight for name, weight in weights.items() if self._passes(name, client)}
-        ready = {name: weight for name, weight in weights.items() if name not in resting}
-        for group in (ready, resting):
-            left = list(group)
-            while left:
-                chosen = self._turn(group, left)
-                left.remove(chosen)
+        behind = {name: weight for name, weight in weights.items() if name == left}
+        resting = {name: weight for name, weight in weights.items() if name != left and self._passes(name, client)}
+        ready = {name: weight for name, weight in weights.items() if name not in resting and name != left}
+        for group in (ready, resting, behind):
+            remaining = list(group)
+            while remaining:
+                chosen = self._turn(group, remaining)
+                remaining.remove(chosen)
                 yield chosen
                 self._failed((chosen, client if chosen in answered else _NOBODY))
 

@@ -184,6 +184,7 @@ class MemoryChannel:
                     await batches.put([codec.clone(each) for each in batch])
 
         feeding = asyncio.ensure_future(line.server.run(feed(), line, deadline))
+        getting: asyncio.Task[list[M]] | None = None
         try:
             while not (feeding.done() and batches.empty()):
                 getting = asyncio.ensure_future(batches.get())
@@ -194,8 +195,10 @@ class MemoryChannel:
                     getting.cancel()
             feeding.result()
         finally:
-            feeding.cancel()
-            await asyncio.gather(feeding, return_exceptions=True)
+            for task in (feeding, getting):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
 
     def close(self) -> None:
         """Let go of the descriptors that came."""

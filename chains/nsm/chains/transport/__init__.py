@@ -4,6 +4,7 @@ from .channel import DIAL_TIMEOUT, Channel, Pool
 from .credentials import Credentials
 from .monitors import Listener, Monitors, RemoteEvents, Subscription
 from .rpc import (
+    CLOSE_PATIENCE,
     Health,
     MonitorHandler,
     RemoteMonitor,
@@ -20,6 +21,7 @@ from .sockets import SocketAccess
 from .urls import Address, parse_address, publishable
 
 __all__ = [
+    "CLOSE_PATIENCE",
     "DIAL_TIMEOUT",
     "Address",
     "Channel",

@@ -31,6 +31,7 @@ from nsm.chains.core import (
     RegistryCall,
     RegistryHandler,
     RegistryPath,
+    Tasks,
     TimedOut,
     Unavailable,
     file_key,
@@ -39,6 +40,7 @@ from nsm.chains.core import (
 from nsm.chains.core.call import Hop
 from nsm.chains.core.kinds import Kind
 from nsm.chains.core.named_files import is_path, mechanisms_of, refuse_paths
+from nsm.chains.logs import log
 
 from .channel import Answer, Channel, Pool
 from .server import Incoming, Methods, Streaming, Unary
@@ -58,6 +60,8 @@ EVENTS, OF_OTHERS = "nsm-events", "of-others"
 """With a MonitorConnections: leave out what the answers to the caller's own calls tell it. Not known upstream."""
 FIRST_STATE, IN_PARTS = "nsm-first-state", "in-parts"
 """With a MonitorConnections: give the first state in as many parts as it takes, and an empty one. Nor is this."""
+CLOSE_PATIENCE = 0.3
+"""Seconds that a forwarder waits for the answer to a Close: it asks endpoints, any of which may hang."""
 _PAUSE = 9.0
 """How many times as long as reading an event of somebody who is not trusted takes nothing more of him is read."""
 
@@ -217,11 +221,13 @@ def _token(metadata: dict[str, str]) -> ClientToken | None:
 class RemoteNetworkService:
     """The component at a call's target, as the end of a client chain.
 
-    `timeout` is how long a call may take whose caller named no deadline, in seconds.
+    `timeout` is how long a call may take whose caller named no deadline, in seconds. A Close that is not answered
+    within `patience` seconds goes on by itself: a peer that hangs does not keep its connections from being moved.
     """
 
-    def __init__(self, pool: Pool, *, timeout: float = DEFAULT_TIMEOUT) -> None:
-        self._pool, self._timeout = pool, timeout
+    def __init__(self, pool: Pool, *, timeout: float = DEFAULT_TIMEOUT, patience: float | None = None) -> None:
+        self._pool, self._timeout, self._patience = pool, timeout, patience
+        self._closes = Tasks("closes that are not answered yet")
         self._known: Key[bool] = Key("known to the peer")
 
     async def request(self, call: Call) -> Connection:
@@ -260,6 +266,18 @@ class RemoteNetworkService:
     async def close(self, call: Call) -> None:
         """Send the Close."""
         call.live.pop(self._known)
+        if self._patience is None:
+            await self._close(call)
+            return
+        closing = self._closes.start(self._close(call), name=f"close of {call.connection.id}")
+        await asyncio.wait([closing], timeout=self._patience)
+        if closing.done():
+            closing.result()
+        else:
+            call.outgoing.clear()  # the caller holds those files open no longer
+            log.info("a close is not answered yet", connection=call.connection.id, target=call.target)
+
+    async def _close(self, call: Call) -> None:
         send = await self._connected(call)
         await send(CLOSE, call.connection, Empty, files=call.outgoing)
 

@@ -1,0 +1,261 @@
+"""A client's connection comes back by itself: whatever on its way went away, and whether or not packets still pass.
+
+| control plane | data plane | what is done |
+| --- | --- | --- |
+| up | up | nothing |
+| down | up | a Request as it stands: same endpoint, same interface, no packet lost |
+| up or down | down | a Request with reselection: endpoint and mechanism are chosen anew |
+
+The control plane is down when the peer reports the connection as down or gone, or is not heard any more; the data
+plane when a check of the wire fails or its own end goes down. Without checks of the wire nobody knows whether packets
+pass, and a control plane that is down means reselection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection, ConnectionEventType, State
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, Store
+from nsm.chains.logs import log
+from nsm.chains.transport import Monitors, Subscription
+
+from .liveness import Liveness
+from .monitor import DOWNSTREAM, UNHEARD
+from .refresh import HEALING, choose_anew
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two rounds: after the first one that failed, and at most."""
+SPREAD = 0.1
+"""Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
+STEADY = 10.0
+"""Seconds for which a healed connection has to stand before the next pause is a short one again."""
+
+
+class Heal(Element):
+    """Restore a connection whose control plane or data plane broke, in rounds until that succeeds or it is closed.
+
+    `liveness` checks the wire every `interval` seconds; `quick` is one that gives up sooner, for when the peer has
+    reported that something further on is gone. With `timeout` the rounds of one healing end after so many seconds; what
+    else asks for the connection goes on, and if it comes back so it is watched again. Rounds follow one another with
+    growing pauses.
+
+    It also asks at once when the mesh reports that a refresh, or a reselection, is wanted.
+    """
+
+    def __init__(
+        self,
+        monitors: Monitors,
+        liveness: Liveness | None = None,
+        *,
+        quick: Liveness | None = None,
+        interval: float = 0.2,
+        timeout: float | None = None,
+    ) -> None:
+        self.monitors, self.liveness, self.quick = monitors, liveness, quick or liveness
+        self.interval, self.timeout = interval, timeout
+        self._watched: Key[_Watched] = Key("healing")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Watch what came back. While a Request fails, what was watched before still is."""
+        connection = await rest.request(call)
+        store = call.live
+        store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Watch no more; a healing that has the connection closed to choose anew goes on, and closes it once."""
+        watched = call.live.get(self._watched)
+        if watched is not None and watched.is_let_go:
+            return
+        if watched is not None:
+            watched.rests()
+        await rest.close(call)
+        if watched is not None:
+            watched.is_let_go = True
+
+    async def aclose(self) -> None:
+        """Listen to nobody any more."""
+        await self.monitors.aclose()
+
+
+class _Watched:
+    """One connection: what it is watched by, and its healing."""
+
+    def __init__(self, heal: Heal, store: Store) -> None:
+        self._heal, self._store = heal, store
+        self._connection = Connection()
+        self._is_watched = False
+        self._subscription: Subscription | None = None
+        self._unwatch: Callable[[], None] | None = None
+        self._poll: Key[None] = Key("check of the wire")
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        self._healed_at = -STEADY
+        self._healing: _Healing | None = None
+        self.is_let_go = False
+        """It was closed, and nobody has answered since: there is nothing to close."""
+        store.on_end(self.rests)
+
+    # --- watching
+
+    def stands(self, connection: Connection) -> None:
+        """The connection was answered: watch it as it is now."""
+        self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
+        self._listen(self._store.get(DOWNSTREAM))
+        if (liveness := self._heal.liveness) is not None:
+            self._stop_watching_link()
+            self._check_later()
+            self._unwatch = liveness.watch(self._connection, self._data_down)
+
+    def rests(self) -> None:
+        """The connection is closed: nothing of it is watched."""
+        self._is_watched = False
+        self._store.unschedule(self._poll)
+        self._stop_watching_link()
+        self._listen(None)
+
+    def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
+        """What the peer reports of the connection."""
+        if theirs.state == State.RESELECT_REQUESTED:
+            self._begin(_Healing("the mesh asks for another endpoint", reselects=True))
+        elif theirs.state == State.REFRESH_REQUESTED:
+            self._begin(_Healing("the mesh asks for a refresh"))
+        elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
+            self._control_down("a component on the path reports the connection as down", self._heal.quick)
+
+    def lost(self, reason: str) -> None:
+        """The peer is not heard any more."""
+        self._store.put(UNHEARD, self._subscription.target if self._subscription is not None else "")
+        self._control_down(reason, self._heal.liveness)
+
+    def _listen(self, target: str | None) -> None:
+        former = self._subscription
+        if former is not None and not (former.is_live and former.target == target):
+            former.end()
+            former = self._subscription = None
+        if former is None and target is not None:
+            self._store.pop(UNHEARD)
+            self._subscription = self._heal.monitors.listen(target, self._connection, self)
+
+    def _stop_watching_link(self) -> None:
+        if self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+
+    def _check_later(self) -> None:
+        self._store.schedule(self._poll, _now() + self._heal.interval, self._check)
+
+    async def _check(self) -> None:
+        liveness, checked = self._heal.liveness, self._connection
+        assert liveness is not None
+        is_alive = await liveness.is_alive(checked)
+        if not self._is_watched or checked is not self._connection:
+            return  # it was closed, or answered anew, meanwhile
+        if is_alive:
+            self._check_later()
+        else:
+            self._data_down("no packets come back")
+
+    def _control_down(self, cause: str, check: Liveness | None) -> None:
+        self._begin(_Healing(cause, reselects=self._heal.liveness is None, check=check))
+
+    def _data_down(self, cause: str) -> None:
+        self._begin(_Healing(cause, reselects=True))
+
+    # --- healing
+
+    def _begin(self, healing: _Healing) -> None:
+        """Heal, unless that is under way; that packets do not pass is news also then."""
+        if not self._is_watched and self._healing is None:
+            return
+        if self._healing is None:
+            self._healing = healing
+            self._store.spawn(self._heal_it(healing), name="healing")
+        elif healing.reselects:
+            self._healing.reselect()
+
+    async def _heal_it(self, healing: _Healing) -> None:
+        self._store.put(HEALING, True)
+        try:
+            if not await self._is_answered_meanwhile():
+                await self._in_rounds(healing)
+        finally:
+            self._healing = None
+            self._store.pop(HEALING)
+
+    async def _is_answered_meanwhile(self) -> bool:
+        """Let a call that is under way end; if it succeeds, what was seen before says nothing any more."""
+        connection = self._connection
+        await self._store.events.run(_nothing)
+        return connection is not self._connection
+
+    async def _in_rounds(self, healing: _Healing) -> None:
+        begun = _now()
+        log.warning("a connection broke and is being healed", cause=healing.cause, **self._about())
+        if begun - self._healed_at < STEADY:
+            await healing.pause(self._backoff.next())
+        else:
+            self._backoff.reset()
+        while not await self._succeeds(healing):
+            pause = self._backoff.next()
+            if self._heal.timeout is not None and _now() + pause >= begun + self._heal.timeout:
+                log.warning("healing ends: it takes too long", timeout_s=self._heal.timeout, **self._about())
+                return
+            await healing.pause(pause)
+        self._healed_at = _now()
+        log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
+
+    async def _succeeds(self, healing: _Healing) -> bool:
+        """One round."""
+        if not healing.reselects and healing.check is not None and not await healing.check.is_alive(self._connection):
+            healing.reselects = True
+        healing.check = self._heal.liveness
+        if healing.reselects:
+            await asyncio.sleep(random.uniform(0.0, SPREAD))  # noqa: S311 - no secret
+        try:
+            await self._store.events.request(reselect=choose_anew if healing.reselects else None)
+        except MeshError as error:
+            if str(error) != healing.told:
+                healing.told = str(error)
+                log.warning("a connection is not healed yet", error=str(error), **self._about())
+            return False
+        return True
+
+    def _about(self) -> dict[str, str]:
+        known = self._connection
+        endpoint = known.network_service_endpoint_name
+        return {"connection": self._store.connection_id, "service": known.network_service, "endpoint": endpoint}
+
+
+class _Healing:
+    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass."""
+
+    def __init__(self, cause: str, *, reselects: bool = False, check: Liveness | None = None) -> None:
+        self.cause, self.reselects, self.check = cause, reselects, check
+        self.told = ""
+        self._wake = asyncio.Event()
+
+    def reselect(self) -> None:
+        """Packets do not pass: reselect from now on, and do not wait."""
+        if not self.reselects:
+            self.reselects = True
+            self._wake.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before a round."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        self._wake.clear()
+
+
+async def _nothing() -> None:
+    """Any work."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
