@@ -12,6 +12,8 @@ from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import (
     Endpoint,
+    Nsmgr,
+    Registry,
     RegistrySettings,
     client,
     endpoint,
@@ -42,7 +44,7 @@ from nsm.chains.identity import Authority, Identity
 from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
-from nsm.chains.transport import Methods, RemoteNetworkService, RemoteRegistry
+from nsm.chains.transport import RemoteNetworkService, RemoteRegistry
 
 from .calls import endpoint_record
 from .identity import identity_of
@@ -78,21 +80,8 @@ class Mesh:
 
     async def __aenter__(self) -> Mesh:
         self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
-        registry = memory_registry(self.identity(REGISTRY), RegistrySettings(trust=self.trust))
-        self._stack.push_async_callback(registry.aclose)
-        await self._serve(REGISTRY, registry.methods())
-        manager = nsmgr(
-            MANAGER,
-            self.identity(MANAGER),
-            self.pool(MANAGER),
-            own_url=self.url(MANAGER),
-            registry_url=self.url(REGISTRY),
-            trust=self.trust,
-        )
-        self._stack.push_async_callback(manager.aclose)
-        self.begins[MANAGER] = manager.connections.begin
-        await self._serve(MANAGER, manager.methods())
-        await self._run(FORWARDER, _forwarder(self), [FORWARDER], {"p2p": "true"})
+        for name in (REGISTRY, MANAGER, FORWARDER):
+            await self.start(name)
         return self
 
     async def __aexit__(
@@ -138,10 +127,37 @@ class Mesh:
         await self._run(name, server, services, labels)
         return server
 
+    async def start(self, name: str) -> None:
+        """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
+        if name == FORWARDER:
+            await self._run(FORWARDER, _forwarder(self), [FORWARDER], {"p2p": "true"})
+            return
+        async with AsyncExitStack() as starting:
+            component = self._manager() if name == MANAGER else self._registry()
+            starting.push_async_callback(component.aclose)
+            listening = self.network.serve(self.url(name), component.methods(), self.identity(name), name=name)
+            await starting.enter_async_context(listening)
+            if isinstance(component, Nsmgr):
+                self.begins[name] = component.connections.begin
+            self._running[name] = starting.pop_all()
+
     async def remove(self, name: str) -> None:
-        """Have the endpoint `name` die: it does not unregister, and what it holds is gone."""
+        """Have the component `name` die: it does not unregister, and what it holds is gone."""
         self.begins.pop(name, None)
         await self._running.pop(name).aclose()
+
+    def _registry(self) -> Registry:
+        return memory_registry(self.identity(REGISTRY), RegistrySettings(trust=self.trust))
+
+    def _manager(self) -> Nsmgr:
+        return nsmgr(
+            MANAGER,
+            self.identity(MANAGER),
+            self.pool(MANAGER),
+            own_url=self.url(MANAGER),
+            registry_url=self.url(REGISTRY),
+            trust=self.trust,
+        )
 
     def add_client(self, name: str = "client", elements: Sequence[Element] = (), *, refresh: bool = False) -> Chain:
         """A client; with `refresh` it keeps its connections alive. `elements` are its own part, besides a kernel's."""
@@ -160,11 +176,6 @@ class Mesh:
     def connections(self) -> dict[str, int]:
         """How many connections each component holds, without those that hold none: what a leak test counts."""
         return {name: len(begin) for name, begin in self.begins.items() if len(begin)}
-
-    async def _serve(self, name: str, methods: Methods) -> None:
-        await self._stack.enter_async_context(
-            self.network.serve(self.url(name), methods, self.identity(name), name=name)
-        )
 
     async def _run(self, name: str, server: Endpoint, services: Sequence[str], labels: dict[str, str]) -> None:
         async with AsyncExitStack() as starting:
