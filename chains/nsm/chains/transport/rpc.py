@@ -73,6 +73,7 @@ def network_service(handler: Handler) -> Methods:
             connection = await handler.request(call)
         finally:
             _settle(incoming.inbox, keys)
+        incoming.not_delivered = call.not_delivered
         if tracing.hooks is not None:
             tracing.hooks.describe(call, connection)
         incoming.files.extend(call.outgoing)
