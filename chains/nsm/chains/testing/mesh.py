@@ -65,7 +65,9 @@ class Mesh:
     virtual time and real time alike.
     """
 
-    def __init__(self, trust_domain: str = "test.mesh") -> None:
+    def __init__(self, trust_domain: str = "test.mesh", *, observers: Sequence[Element] = ()) -> None:
+        """`observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered."""
+        self._observers = observers
         self.network = Network()
         self.begins: dict[str, Begin] = {}
         """By a component's name: what holds its connections."""
@@ -130,7 +132,7 @@ class Mesh:
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
         if name == FORWARDER:
-            await self._run(FORWARDER, _forwarder(self), [FORWARDER], {"p2p": "true"})
+            await self._run(FORWARDER, _forwarder(self, self._observers), [FORWARDER], {"p2p": "true"})
             return
         async with AsyncExitStack() as starting:
             component = self._manager() if name == MANAGER else self._registry()
@@ -188,7 +190,7 @@ class Mesh:
             self.begins[name], self._running[name] = server.begin, starting.pop_all()
 
 
-def _forwarder(mesh: Mesh) -> Endpoint:
+def _forwarder(mesh: Mesh, observers: Sequence[Element]) -> Endpoint:
     """A forwarder of kernel interfaces that leaves the kernel alone."""
     pool, manager = mesh.pool(FORWARDER), mesh.url(MANAGER)
     services: RegistryChain[NetworkService] = RegistryChain(
@@ -207,6 +209,7 @@ def _forwarder(mesh: Mesh) -> Endpoint:
             Discover(services, endpoints),
             RoundRobin(),
             Mechanisms({KERNEL: []}),
+            *observers,
             Connect(
                 client(
                     FORWARDER,
