@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, State
+from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import (
@@ -152,10 +152,63 @@ async def test_closing_uses_the_connection_as_it_was_last_returned():
     assert probe.seen[-1] == ("close", "c", "chosen")
 
 
-async def test_closing_what_is_not_there_does_nothing():
-    probe = Probe()
-    await Chain([Begin(), probe]).close(call())
-    assert probe.seen == []
+async def test_closing_what_is_not_known_here_passes_with_what_the_caller_says_of_it():
+    """This process may have started since: those behind find nothing in the store, and nothing of it stays."""
+    begin, probe = Begin(), Probe()
+    closing = call(network_service_endpoint_name="as the caller has it")
+    await Chain([begin, probe]).close(closing)
+    assert probe.seen == [("close", "c", "as the caller has it")]
+    assert closing.is_unknown
+    assert len(probe.stores[0]) == len(begin) == 0
+
+
+async def test_a_close_behind_a_request_that_fails_is_one_of_what_is_not_known():
+    begin, probe = Begin(), Probe()
+    probe.gate, probe.fails = asyncio.Event(), [Unavailable("no")]
+    chain = Chain([begin, probe])
+    request, close = asyncio.ensure_future(chain.request(call())), asyncio.ensure_future(chain.close(call()))
+    await asyncio.sleep(0.1)
+    probe.gate.set()
+    with pytest.raises(Unavailable):
+        await request
+    await close
+    assert [what for what, _, _ in probe.seen] == ["request", "close"]
+    assert len(begin) == 0
+
+
+async def test_an_answer_that_nobody_got_is_taken_back():
+    begin, probe = Begin(), Probe()
+    request = call()
+    await Chain([begin, probe]).request(request)
+    request.not_delivered()
+    await asyncio.sleep(1)
+    assert [what for what, _, _ in probe.seen] == ["request", "close"]
+    assert len(begin) == 0
+
+
+async def test_but_not_if_the_caller_has_asked_for_it_again():
+    begin, probe = Begin(), Probe()
+    chain, request = Chain([begin, probe]), call()
+    await chain.request(request)
+    probe.gate = asyncio.Event()
+    again = call()
+    asking = asyncio.ensure_future(chain.request(again))
+    await asyncio.sleep(0.1)
+    request.not_delivered()
+    probe.gate.set()
+    await asking
+    await asyncio.sleep(1)
+    assert [what for what, _, _ in probe.seen] == ["request", "request"]
+    assert again.not_delivered is None, "what stood before stays, whoever got the answer to a refresh"
+
+
+async def test_nor_what_the_caller_shows_to_have_stood_before_we_started():
+    request = call()
+    request.connection.path = Path(
+        index=0, path_segments=[PathSegment(id="c", name="a"), PathSegment(id="n", name="b")]
+    )
+    await Chain([Begin(), Probe()]).request(request)
+    assert request.not_delivered is None
 
 
 async def test_a_close_that_fails_still_ends_the_connection():

@@ -7,17 +7,22 @@ Contract:
 the call on and share the store.
 
 *Exclusivity and order.* At most one event of a connection runs behind `Begin` at a time; waiting events run in the
-order in which they came. Events are Requests and Closes of callers, and those that the mesh itself starts through
-the `EventFactory` (refresh, heal, expiry). Different connections do not wait for each other.
+order in which they came (see `turns`). Events are Requests and Closes of callers, and those that the mesh itself
+starts through the `EventFactory` (refresh, heal, expiry). Different connections do not wait for each other.
 
 *Close correctness.* A Close always runs with the connection that the last successful Request returned, whatever the
-caller passes; only the path up to here is the caller's, and it is judged by that. Closing what is not there succeeds
-and does nothing. After a Close the store is disposed of, also when the Close failed behind `Begin`: elements clean up
+caller passes; only the path up to here is the caller's, and it is judged by that. A Close of what is not known here
+(this process may have started since) runs with what the caller passes, and an empty store: ``call.is_unknown``. Its
+caller is judged like any other, each element cleans up what it finds of that id, and the components that the path
+names are told. After a Close the store is disposed of, also when the Close failed behind `Begin`: elements clean up
 locally in any case. Only a Close that its caller was not entitled to (`CloseRefused`) changes nothing.
 
 *Failure and cancellation.* What a failed or cancelled call has registered with `call.undo` is taken back, shielded,
 before the next event may begin. If the connection had not been established before, its store is disposed of and
 nothing of it is left. A connection that was established stays as it was.
+
+An answer that did not reach its caller is a request that failed: ``call.not_delivered`` takes back a connection that it
+established. A connection that the caller shows to have stood before (`Stood`) is never closed by that.
 
 *Reselection.* A Request whose connection says RESELECT_REQUESTED first closes what was established, on behalf of its
 caller, then starts afresh; errors of that Close do not stop it, but that its caller was not entitled to it. When the
@@ -28,10 +33,10 @@ own entries out.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Path, State
@@ -42,7 +47,8 @@ from .chain import Element, Handler
 from .errors import CloseRefused, InvalidRequest
 from .events import Reselect
 from .store import Store
-from .tasks import Tasks, log_event, shielded
+from .tasks import log_event, shielded
+from .turns import Entries, Entry
 
 Merge = Callable[[Connection, Connection, Connection], Connection]
 """What a client's new request means for a connection that is established.
@@ -57,8 +63,7 @@ class Begin(Element):
 
     def __init__(self, *, merge: Merge | None = None) -> None:
         self._merge = merge
-        self._entries: dict[str, _Entry] = {}
-        self._events = Tasks("begin")
+        self._entries: Entries[_Entry] = Entries("begin")
 
     def __len__(self) -> int:
         """How many connections there are."""
@@ -70,13 +75,13 @@ class Begin(Element):
 
     def stores(self) -> list[Store]:
         """The stores of all connections: what a leak test counts."""
-        return [entry.store for entry in self._entries.values()]
+        return [entry.store for entry in self._entries.all()]
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Run a Request when it is its turn."""
         if call.store is not None:
             return await rest.request(call)
-        async with self._turn(_id_of(call), rest) as entry:
+        async with self._turn(call, rest) as entry:
             if self._merge is not None and entry.wanted is not None and entry.returned is not None:
                 current = codec.clone(entry.wanted.connection)
                 call.connection = self._merge(entry.returned, call.connection, current)
@@ -88,71 +93,50 @@ class Begin(Element):
         """Run a Close when it is its turn, with the connection as it was last returned."""
         if call.store is not None:
             await rest.close(call)
-        elif _id_of(call) in self._entries:
-            async with self._turn(_id_of(call), rest) as entry:
-                await entry.close(call)
+            return
+        async with self._turn(call, rest) as entry:
+            await entry.close(call)
 
     async def close_all(self) -> list[BaseException]:
         """Close every connection, all at once; returns what went wrong."""
-        events = [entry.store.events.close() for entry in self._entries.values()]
+        events = [entry.store.events.close() for entry in self._entries.all()]
         results = await asyncio.gather(*events, return_exceptions=True)
         return [result for result in results if isinstance(result, BaseException)]
 
     async def aclose(self) -> None:
         """End all stores without closing the connections: wires outlive the process that made them."""
-        await self._events.aclose()
-        for entry in list(self._entries.values()):
-            await entry.store.dispose()
-        self._entries.clear()
+        await self._entries.aclose()
 
-    def run_event(self, entry: _Entry, event: Callable[[_Entry], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
-        """Start an event of the mesh itself: a task of Begin's own, since the event may end its starter's store."""
-        return self._events.start(self._in_turn(entry, event), name=f"event of {entry.connection_id}")
-
-    async def _in_turn(self, entry: _Entry, event: Callable[[_Entry], Coroutine[Any, Any, None]]) -> None:
-        if self._entries.get(entry.connection_id) is not entry:
-            return
-        async with self._turn(entry.connection_id, entry.rest):
-            await event(entry)
-
-    @asynccontextmanager
-    async def _turn(self, connection_id: str, rest: Handler) -> AsyncIterator[_Entry]:
-        entry = self._entries.get(connection_id)
-        if entry is None:
-            entry = self._entries[connection_id] = _Entry(self, connection_id, rest)
-        entry.waiting += 1
-        try:
-            async with entry.lock:
-                yield entry
-        finally:
-            entry.waiting -= 1
-            if entry.wanted is None and not entry.waiting:
-                self._entries.pop(connection_id, None)
+    def _turn(self, call: Call, rest: Handler) -> AbstractAsyncContextManager[_Entry]:
+        connection_id = _id_of(call)
+        return self._entries.turn(connection_id, lambda: _Entry(self._entries, connection_id, rest))
 
 
-class _Entry:
+class _Entry(Entry):
     """One connection: its turn, its store, and the call that established it."""
 
-    def __init__(self, begin: Begin, connection_id: str, rest: Handler) -> None:
-        self.begin, self.connection_id, self.rest = begin, connection_id, rest
-        self.lock = asyncio.Lock()
-        self.waiting = 0
-        self.store = Store(connection_id, _Events(self))
+    def __init__(self, entries: Entries[_Entry], connection_id: str, rest: Handler) -> None:
+        super().__init__(entries, connection_id)
+        self.rest = rest
         self.wanted: Call | None = None
         self.returned: Connection | None = None
         self._timeout = DEFAULT_TIMEOUT
+
+    @property
+    def stands(self) -> bool:
+        return self.wanted is not None
 
     async def request(self, call: Call) -> Connection:
         """A caller's Request."""
         if self.wanted is not None and call.connection.state == State.RESELECT_REQUESTED:
             await self._close_to_reselect(call)
-            await self._forget()
+            await self.forget()
         timeout = call.remaining()
         connection = await self._attempt(call)
         self._timeout = DEFAULT_TIMEOUT if timeout is None else timeout
         return connection
 
-    async def request_again(self, reselect: Reselect | None) -> None:
+    async def repeat(self, reselect: Reselect | None) -> None:
         """The mesh's own Request; if it fails the connection stays wanted, so that it may be tried again."""
         if self.wanted is None:
             return
@@ -162,26 +146,49 @@ class _Entry:
             reselect(call.request)
         await self._attempt(call)
 
-    async def close(self, call: Call | None = None) -> None:
-        """End the connection; with the identity and the deadline of `call`, if a caller asks for it."""
+    async def close(self, call: Call) -> None:
+        """A caller's Close."""
         if self.wanted is None:
-            return
-        closing = self._closing(call)
-        await shielded(self._close(closing), name=f"close of {self.connection_id}")
+            call.store, call.is_unknown = self.store, True
+            await shielded(self._close_unknown(call), name=f"close of {self.key}, which is not known here")
+        else:
+            await shielded(self._close(self._closing(call)), name=f"close of {self.key}")
+
+    async def end(self) -> None:
+        """The mesh's own Close."""
+        if self.wanted is not None:
+            await shielded(self._close(self._closing(None)), name=f"close of {self.key}")
+
+    async def forget(self) -> None:
+        """Nothing is established any more."""
+        self.wanted = self.returned = None
+        await super().forget()
 
     async def _attempt(self, call: Call) -> Connection:
-        call.store = self.store
+        call.store, is_new = self.store, self.wanted is None and not call.stood_behind()
         try:
             async with call.undo.attempt():
                 connection = await self.rest.request(call)
         except BaseException:
             if self.wanted is None:
-                await shielded(self._forget(), name=f"end of {self.connection_id}")
+                await shielded(self.forget(), name=f"end of {self.key}")
             raise
         connection.state = State.UP
         request = replace(codec.clone(call.request), connection=codec.clone(connection))
-        self.wanted = Call(request, target=call.target)
+        self.wanted = wanted = Call(request, target=call.target)
+        if is_new:
+            call.not_delivered = partial(self._take_back, wanted)
         return connection
+
+    def _take_back(self, wanted: Call) -> None:
+        """Close what `wanted` established, which nobody knows of, unless it was asked for again meanwhile."""
+
+        async def close_it() -> None:
+            if self.wanted is wanted:
+                log_event("the caller went away before it was answered: closing its connection", connection=self.key)
+                await self.end()
+
+        self.start_event(close_it)
 
     async def _close(self, call: Call) -> None:
         try:
@@ -189,9 +196,15 @@ class _Entry:
         except CloseRefused:
             raise
         except BaseException:
-            await self._forget()
+            await self.forget()
             raise
-        await self._forget()
+        await self.forget()
+
+    async def _close_unknown(self, call: Call) -> None:
+        try:
+            await self.rest.close(call)
+        finally:
+            await self.forget()
 
     def _closing(self, call: Call | None) -> Call:
         """What ends the connection; with the identity and the deadline of `call`, if a caller asks for it."""
@@ -206,46 +219,17 @@ class _Entry:
     async def _close_to_reselect(self, call: Call | None = None) -> None:
         closing = self._closing(call)
         try:
-            await shielded(self.rest.close(closing), name=f"close of {self.connection_id} to reselect")
+            await shielded(self.rest.close(closing), name=f"close of {self.key} to reselect")
         except CloseRefused:
             raise
         except Exception as error:
-            log_event("close before reselection failed", connection=self.connection_id, error=str(error))
-
-    async def _forget(self) -> None:
-        self.wanted = self.returned = None
-        ended, self.store = self.store, Store(self.connection_id, _Events(self))
-        await ended.dispose()
+            log_event("close before reselection failed", connection=self.key, error=str(error))
 
     def _same_call(self) -> Call:
         """A new call like the one that established the connection, with as much time as that one had."""
         assert self.wanted is not None
         deadline = asyncio.get_running_loop().time() + self._timeout
         return Call(codec.clone(self.wanted.request), deadline=deadline, target=self.wanted.target, store=self.store)
-
-
-class _Events:
-    """The `EventFactory` of one entry. Whoever awaits an event may be cancelled by it; the event runs on."""
-
-    def __init__(self, entry: _Entry) -> None:
-        self._entry = entry
-
-    async def request(self, *, reselect: Reselect | None = None) -> None:
-        entry = self._entry
-        await asyncio.shield(entry.begin.run_event(entry, lambda entry: entry.request_again(reselect)))
-
-    async def close(self) -> None:
-        entry = self._entry
-        await asyncio.shield(entry.begin.run_event(entry, lambda entry: entry.close()))
-
-    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        entry = self._entry
-
-        async def in_turn(entry: _Entry) -> None:
-            if entry.wanted is not None:
-                await work()
-
-        await asyncio.shield(entry.begin.run_event(entry, in_turn))
 
 
 def merge_with_returned(returned: Connection, requested: Connection, current: Connection) -> Connection:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
@@ -116,6 +116,30 @@ class Hop:
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
 
+@dataclass(frozen=True, slots=True)
+class Stood:
+    """Where a caller says that its connection stood before: this process may have started since, and not know.
+
+    What stood is not to be ended by a request that fails. True if it stood anywhere: not a new connection, nor one that
+    is to be made anew.
+    """
+
+    index: int
+    """Of the next component's segment in the path."""
+    segment_id: str
+
+    def __bool__(self) -> bool:
+        return bool(self.segment_id)
+
+    def goes_on(self, answer: Connection) -> bool:
+        """Whether `answer` is of who had it before."""
+        segments = answer.path.path_segments if answer.path is not None else ()
+        return bool(self) and self.index < len(segments) and segments[self.index].id == self.segment_id
+
+
+_NOWHERE = Stood(0, "")
+
+
 @dataclass(slots=True)
 class Call(Hop):
     """One Request or Close on its way through a chain; for a Close, `request` holds nothing but the connection.
@@ -124,6 +148,13 @@ class Call(Hop):
     """
 
     request: NetworkServiceRequest
+    not_delivered: Callable[[], None] | None = None
+    """To be called if the caller did not get the answer: takes back what it made, unless somebody asked for it since.
+
+    Set by the begin element for the answer that establishes a connection.
+    """
+    is_unknown: bool = False
+    """For a Close: nothing is known here of the connection. What the call names is cleaned up, and passed on."""
     continued: bool = False
     """A client chain went on from here: this component is not the last one of the path."""
     candidates: Sequence[NetworkServiceEndpoint] = ()
@@ -142,6 +173,15 @@ class Call(Hop):
     def connection(self, connection: Connection) -> None:
         self.request.connection = connection
 
+    def stood_behind(self) -> Stood:
+        """Where the connection stood before behind this component, as the caller shows it."""
+        connection = self.request.connection
+        if connection is None or connection.path is None or connection.state == State.RESELECT_REQUESTED:
+            return _NOWHERE
+        index = connection.path.index + 1
+        behind = connection.path.path_segments[index : index + 1]
+        return Stood(index, behind[0].id) if behind and behind[0].name else _NOWHERE
+
     def onward(self) -> Call:
         """The call that a client chain makes on behalf of this one: a copy of the message, the same store and undo."""
         return Call(
@@ -150,6 +190,7 @@ class Call(Hop):
             target=self.target,
             store=self.store,
             undo=self.undo,
+            is_unknown=self.is_unknown,
         )
 
     def postponed(self) -> Call:

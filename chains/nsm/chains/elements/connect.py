@@ -16,7 +16,9 @@ class Connect(Element):
     """Ask `client` first and let the rest of the server's chain work on what it returned.
 
     The client chain's call is one of its own (`Call.onward`). If the rest of the server's chain, or anything that
-    stands before this element, then fails, the connection that `client` made is closed again.
+    stands before this element, then fails, the connection that `client` made is closed again; not one that stood there
+    before, for a component that was started since. A Close of a connection that is not known here is passed on if its
+    path names a component behind this one.
     """
 
     def __init__(self, client: Handler) -> None:
@@ -25,9 +27,9 @@ class Connect(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Request from the client chain, then from the rest."""
-        call.continued = True
+        call.continued, stood = True, call.stood_behind()
         connection = await self._ask(call.onward())
-        if call.live.get(self._open) is None:
+        if call.live.get(self._open) is None and not stood.goes_on(connection):
             call.undo.add(lambda: self._close_again(call, connection))
         call.live.put(self._open, True)
         call.connection = connection
@@ -36,14 +38,21 @@ class Connect(Element):
     async def close(self, call: Call, rest: Handler) -> None:
         """Close both; raises what the client chain raised if the rest of the server's chain is fine."""
         try:
-            if call.live.pop(self._open):
-                await self._client.close(call.onward())
+            if call.live.pop(self._open) or (call.is_unknown and call.stood_behind()):
+                await self._tell(call.onward())
         finally:
             await rest.close(call)
 
     async def _ask(self, onward: Call) -> Connection:
         try:
             return await self._client.request(onward)
+        except Unavailable as error:
+            _keep_the_reason(error)
+            raise
+
+    async def _tell(self, onward: Call) -> None:
+        try:
+            await self._client.close(onward)
         except Unavailable as error:
             _keep_the_reason(error)
             raise

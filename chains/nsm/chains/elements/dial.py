@@ -51,6 +51,9 @@ class Dial(Element):
         call.live.pop(DOWNSTREAM)
         asked = call.live.pop(self._asked)
         call.target = call.target or (asked and asked[0])
+        if call.target is None and call.is_unknown:
+            log.info("closing without who is next in the path", connection=call.live.connection_id)
+            return
         await rest.close(call)
 
     def _has_moved(self, call: Call, target: str) -> bool:

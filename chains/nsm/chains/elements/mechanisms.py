@@ -27,15 +27,19 @@ class Mechanisms(Element):
         if (mechanism := call.connection.mechanism) is not None:
             return await self._with(mechanism, call, rest)
         failures: list[MeshError] = []
-        for preference in call.request.mechanism_preferences:
-            if preference.type in self._supported:
-                try:
-                    async with call.undo.attempt():
-                        call.connection.mechanism = codec.clone(preference)
-                        return await self._with(preference, call, rest)
-                except MeshError as error:
-                    failures.append(error)
-        raise failures[0] if failures else self._unsupported(call.request.mechanism_preferences)
+        wanted = call.request.mechanism_preferences
+        fitting = [preference for preference in wanted if preference.type in self._supported]
+        asked = codec.clone(call.connection) if len(fitting) > 1 else call.connection
+        for preference in fitting:
+            if failures:
+                call.connection = codec.clone(asked)  # and not what the failed try answered
+            try:
+                async with call.undo.attempt():
+                    call.connection.mechanism = codec.clone(preference)
+                    return await self._with(preference, call, rest)
+            except MeshError as error:
+                failures.append(error)
+        raise failures[0] if failures else self._unsupported(wanted)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Let the elements of the connection's mechanism close it."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import TRANSPORT, Call, Handler, MeshError, TimedOut, Unavailable
@@ -21,10 +22,12 @@ async def first_success(
 ) -> tuple[NetworkServiceEndpoint, Connection]:
     """Ask the `count` candidates until one succeeds; returns it and its answer. One at least must be there.
 
-    What a failed try did is undone before the next one, and none may take the time of all. Raises the error of a
-    single candidate, with its name if it could not be asked; of several, one of the last one's kind that tells of all.
+    What a failed try did is undone before the next one, who is asked what the caller asked and not what the failed one
+    answered, and none may take the time of all. Raises the error of a single candidate, with its name if it could not
+    be asked; of several, one of the last one's kind that tells of all.
     """
-    asked = call.connection.network_service_endpoint_name
+    asked = codec.clone(call.request) if count > 1 else call.request
+    named = call.connection.network_service_endpoint_name
     failures: list[tuple[str, MeshError]] = []
     for tried, candidate in enumerate(candidates):
         try:
@@ -33,7 +36,8 @@ async def first_success(
                 return candidate, await rest.request(call)
         except MeshError as error:
             failures.append((candidate.name, error))
-            call.connection.network_service_endpoint_name = asked
+            call.request = codec.clone(asked) if tried + 1 < count else asked
+            call.connection.network_service_endpoint_name = named
     raise all_failed(what, failures)
 
 

@@ -9,9 +9,8 @@ registration here also if it fails further on, where it will expire; only a call
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any, Generic
+from contextlib import AbstractAsyncContextManager
+from typing import Generic
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -24,18 +23,16 @@ from nsm.chains.core import (
     RegistryElement,
     RegistryHandler,
     Reselect,
-    Store,
-    Tasks,
     shielded,
 )
+from nsm.chains.core.turns import Entries, Entry
 
 
 class RegistryBegin(RegistryElement[R]):
     """Serialise the events of each name, own their stores."""
 
     def __init__(self) -> None:
-        self._entries: dict[str, _Entry[R]] = {}
-        self._events = Tasks("registry begin")
+        self._entries: Entries[_Entry[R]] = Entries("registry begin")
 
     def __len__(self) -> int:
         """How many registrations there are."""
@@ -45,7 +42,7 @@ class RegistryBegin(RegistryElement[R]):
         """Run a Register when it is its turn."""
         if call.store is not None:
             return await rest.register(call)
-        async with self._turn(_name_of(call), rest) as entry:
+        async with self._turn(call, rest) as entry:
             return await entry.register(call)
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
@@ -53,54 +50,32 @@ class RegistryBegin(RegistryElement[R]):
         if call.store is not None:
             await rest.unregister(call)
             return
-        async with self._turn(_name_of(call), rest) as entry:
+        async with self._turn(call, rest) as entry:
             await entry.unregister(call)
 
     async def aclose(self) -> None:
         """End all stores without unregistering."""
-        await self._events.aclose()
-        for entry in list(self._entries.values()):
-            await entry.store.dispose()
-        self._entries.clear()
+        await self._entries.aclose()
 
-    def run_event(
-        self, entry: _Entry[R], event: Callable[[_Entry[R]], Coroutine[Any, Any, None]]
-    ) -> asyncio.Task[None]:
-        """Start an event of the mesh itself."""
-        return self._events.start(self._in_turn(entry, event), name=f"event of {entry.name}")
-
-    async def _in_turn(self, entry: _Entry[R], event: Callable[[_Entry[R]], Coroutine[Any, Any, None]]) -> None:
-        if self._entries.get(entry.name) is not entry:
-            return
-        async with self._turn(entry.name, entry.rest):
-            await event(entry)
-
-    @asynccontextmanager
-    async def _turn(self, name: str, rest: RegistryHandler[R]) -> AsyncIterator[_Entry[R]]:
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._entries[name] = _Entry(self, name, rest)
-        entry.waiting += 1
-        try:
-            async with entry.lock:
-                yield entry
-        finally:
-            entry.waiting -= 1
-            if entry.wanted is None and not entry.waiting:
-                self._entries.pop(name, None)
+    def _turn(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AbstractAsyncContextManager[_Entry[R]]:
+        name = _name_of(call)
+        return self._entries.turn(name, lambda: _Entry(self._entries, name, rest))
 
 
-class _Entry(Generic[R]):
+class _Entry(Entry, Generic[R]):
     """One name: its turn, its store, and the Register that succeeded last."""
 
-    def __init__(self, begin: RegistryBegin[R], name: str, rest: RegistryHandler[R]) -> None:
-        self.begin, self.name, self.rest = begin, name, rest
-        self.lock = asyncio.Lock()
-        self.waiting = 0
-        self.store = Store(name, _Events(self))
+    def __init__(self, entries: Entries[_Entry[R]], name: str, rest: RegistryHandler[R]) -> None:
+        super().__init__(entries, name)
+        self.rest = rest
         self.wanted: RegistryCall[R] | None = None
 
+    @property
+    def stands(self) -> bool:
+        return self.wanted is not None
+
     async def register(self, call: RegistryCall[R]) -> R:
+        """A caller's Register."""
         call.store = self.store
         path = call.path.copy()
         try:
@@ -108,66 +83,51 @@ class _Entry(Generic[R]):
                 record = await self.rest.register(call)
         except BaseException:
             if self.wanted is None:
-                await shielded(self._forget(), name=f"end of {self.name}")
+                await shielded(self.forget(), name=f"end of {self.key}")
             raise
-        self.wanted = RegistryCall(_to_repeat(record, self.name), path=path, target=call.target)
+        self.wanted = RegistryCall(_to_repeat(record, self.key), path=path, target=call.target)
         return record
 
-    async def register_again(self) -> None:
+    async def repeat(self, reselect: Reselect | None) -> None:
+        """The mesh's own Register; there is nothing to choose anew."""
+        del reselect
         if self.wanted is not None:
             await self.register(self._same_call(self.wanted))
 
-    async def unregister(self, call: RegistryCall[R] | None = None) -> None:
-        is_ours = call is None
-        if call is None:
-            if self.wanted is None:
-                return
-            call = self._same_call(self.wanted)
-        elif self.wanted is not None:
+    async def unregister(self, call: RegistryCall[R]) -> None:
+        """A caller's Unregister."""
+        if self.wanted is not None:
             call.record = codec.clone(self.wanted.record)
+        await self._end(call, is_ours=False)
+
+    async def end(self) -> None:
+        """The mesh's own Unregister."""
+        if self.wanted is not None:
+            await self._end(self._same_call(self.wanted), is_ours=True)
+
+    async def forget(self) -> None:
+        """Nothing is registered any more."""
+        self.wanted = None
+        await super().forget()
+
+    async def _end(self, call: RegistryCall[R], *, is_ours: bool) -> None:
         call.store = self.store
-        await shielded(self._unregister(call, is_ours=is_ours), name=f"unregister {self.name}")
+        await shielded(self._unregister(call, is_ours=is_ours), name=f"unregister {self.key}")
 
     async def _unregister(self, call: RegistryCall[R], *, is_ours: bool) -> None:
         try:
             await self.rest.unregister(call)
         except BaseException as error:
             if is_ours or not isinstance(error, Refused):
-                await self._forget()
+                await self.forget()
             raise
-        await self._forget()
-
-    async def _forget(self) -> None:
-        self.wanted = None
-        ended, self.store = self.store, Store(self.name, _Events(self))
-        await ended.dispose()
+        await self.forget()
 
     def _same_call(self, wanted: RegistryCall[R]) -> RegistryCall[R]:
         deadline = asyncio.get_running_loop().time() + DEFAULT_TIMEOUT
         return RegistryCall(
             codec.clone(wanted.record), path=wanted.path.copy(), deadline=deadline, target=wanted.target
         )
-
-
-class _Events(Generic[R]):
-    """The `EventFactory` of one registration."""
-
-    def __init__(self, entry: _Entry[R]) -> None:
-        self._entry = entry
-
-    async def request(self, *, reselect: Reselect | None = None) -> None:
-        del reselect  # there is nothing to choose anew
-        await asyncio.shield(self._entry.begin.run_event(self._entry, lambda entry: entry.register_again()))
-
-    async def close(self) -> None:
-        await asyncio.shield(self._entry.begin.run_event(self._entry, lambda entry: entry.unregister()))
-
-    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        async def in_turn(entry: _Entry[R]) -> None:
-            if entry.wanted is not None:
-                await work()
-
-        await asyncio.shield(self._entry.begin.run_event(self._entry, in_turn))
 
 
 def _to_repeat(record: R, name: str) -> R:

@@ -65,7 +65,9 @@ class Mesh:
     virtual time and real time alike.
     """
 
-    def __init__(self, trust_domain: str = "test.mesh") -> None:
+    def __init__(self, trust_domain: str = "test.mesh", *, observers: Sequence[Element] = ()) -> None:
+        """`observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered."""
+        self._observers = observers
         self.network = Network()
         self.begins: dict[str, Begin] = {}
         """By a component's name: what holds its connections."""
@@ -130,7 +132,7 @@ class Mesh:
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
         if name == FORWARDER:
-            await self._run(FORWARDER, _forwarder(self, FORWARDER), [FORWARDER], {"p2p": "true"})
+            await self._run(FORWARDER, _forwarder(self, FORWARDER, self._observers), [FORWARDER], {"p2p": "true"})
             return
         async with AsyncExitStack() as starting:
             component = self._manager() if name == MANAGER else self._registry()
@@ -161,7 +163,7 @@ class Mesh:
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
-        await self._run(name, _forwarder(self, name), [FORWARDER], {"p2p": "true"})
+        await self._run(name, _forwarder(self, name, self._observers), [FORWARDER], {"p2p": "true"})
 
     def add_client(
         self,
@@ -203,7 +205,7 @@ class Mesh:
             self.begins[name], self._running[name] = server.begin, starting.pop_all()
 
 
-def _forwarder(mesh: Mesh, name: str) -> Endpoint:
+def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
     """A forwarder of kernel interfaces that leaves the kernel alone."""
     pool, manager = mesh.pool(name), mesh.url(MANAGER)
     services: RegistryChain[NetworkService] = RegistryChain(
@@ -222,6 +224,7 @@ def _forwarder(mesh: Mesh, name: str) -> Endpoint:
             Discover(services, endpoints),
             RoundRobin(),
             Mechanisms({KERNEL: []}),
+            *observers,
             Connect(
                 client(
                     name,

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -330,8 +330,11 @@ class Channel(GrpclibChannel):
 
     def close(self) -> None:
         """Close the connection, and those that were left and still have calls."""
+        if isinstance(self._protocol, _Protocol):
+            self._protocol.say_goodbye()
         super().close()
         for protocol in list(self._left):
+            protocol.say_goodbye()
             protocol.processor.close()
         self._left.clear()
 
@@ -484,7 +487,15 @@ class _Protocol(Http2Protocol):
     def close_if_left(self) -> None:
         """Close a connection that the peer wants to end, when its last call is over."""
         if self.leaving and not self.processor.streams:
+            self.say_goodbye()
             self.connection.close()
+
+    def say_goodbye(self) -> None:
+        """Tell the peer that this is an end in good order: who is killed does not (see `Server`)."""
+        if not self.connection.is_closing():
+            with suppress(ProtocolError):
+                self.h2.close_connection()
+                self.connection.flush()
 
     def _told_to_leave(self, end_all: Callable[[GoAwayFrame], Any], frame: GoAwayFrame) -> Any:
         """The calls that the peer took may finish (RFC 9113 6.8); h2 would end them at once."""

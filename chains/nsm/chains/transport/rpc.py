@@ -79,6 +79,7 @@ def network_service(handler: Handler) -> Methods:
             connection = await handler.request(call)
         finally:
             _settle(incoming.inbox, keys)
+        incoming.not_delivered = call.not_delivered
         if tracing.hooks is not None:
             tracing.hooks.describe(call, connection)
         incoming.files.extend(call.outgoing)
@@ -231,8 +232,11 @@ class RemoteNetworkService:
         self._known: Key[bool] = Key("known to the peer")
 
     async def request(self, call: Call) -> Connection:
-        """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close."""
-        files = list(call.outgoing)
+        """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close.
+
+        Not one that had the connection before, as the caller shows.
+        """
+        files, stood = list(call.outgoing), call.stood_behind()
         send = await self._connected(call)  # if this fails, nobody has heard of the connection
         connection: Connection
         try:
@@ -240,10 +244,10 @@ class RemoteNetworkService:
                 REQUEST, call.request, Connection, files=files, longest=self._pool.limits.request
             )
         except (asyncio.CancelledError, TimedOut, Unavailable):
-            if not call.live.get(self._known):
+            if not call.live.get(self._known) and not stood:
                 call.undo.add(lambda: self.close(call.postponed()))
             raise
-        if not call.live.get(self._known):
+        if not call.live.get(self._known) and not stood.goes_on(connection):
             call.undo.add(lambda: self._close_if_known(call))  # what the answer names may be refused
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox

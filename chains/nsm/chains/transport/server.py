@@ -49,7 +49,7 @@ from .credentials import Credentials, credentials_of
 from .disposal import hang_up
 from .door import PATIENCE, Door
 from .folded import Folded
-from .frames import CONTENT_TYPE, Headers, frame, pieces, size_of, write_all
+from .frames import CONTENT_TYPE, USER_AGENT, Headers, frame, pieces, size_of, write_all
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
@@ -65,6 +65,8 @@ BODY_TIMEOUT = 10.0
 """Seconds in which the one message of a call has to come."""
 IDLE = 60.0
 """Seconds after which a connection without calls ends, where no identity is shown."""
+_UNREAD = 1.0
+"""Seconds for which the answer to a call counts as unread, if the caller says nothing more and breaks off."""
 _BACKLOG = 1024
 _AT_ONCE = 32
 """Connections to accept before other work gets its turn."""
@@ -96,6 +98,8 @@ class Incoming:
     """Initial metadata of the answer."""
     files: list[str] = field(default_factory=list)
     """Paths of files whose descriptors go ahead of the answer."""
+    not_delivered: Callable[[], None] | None = None
+    """Called if the caller did not get the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +299,8 @@ class _Connection(Http2Protocol):
         self.files: DescriptorTransport | None = None
         self.refuses = ""
         """Why new calls are refused, if they are."""
+        self.unread_answers: list[tuple[float, Callable[[], None]]] = []
+        """When answers were written that the peer may not know of yet, and what takes back what they tell of."""
         self._lifetime: Lifetime | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -370,10 +376,16 @@ class _Connection(Http2Protocol):
         self._server.folded.warn("a peer was refused", error=cut(text, 512))
         self.abort(reason)
 
+    def data_received(self, data: bytes) -> None:
+        if self.unread_answers:  # who goes on has read them
+            self.unread_answers.clear()
+        super().data_received(data)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._server.connections.discard(self)
         counts.CONNECTIONS.add(by=-1)
         super().connection_lost(exc)
+        self._take_back_unread()
         self.running.forget_all()
         self._server.turns.leave(self.share)
         if self._lifetime is not None:
@@ -385,6 +397,21 @@ class _Connection(Http2Protocol):
             self.credentials.close()
         del self.handler, self.running
         self.processor.let_go()
+
+    def says_goodbye(self, stream: _ServedStream) -> bool:
+        """Whether the caller is a client that does not end without a word, as others' do, unless it is killed.
+
+        Who comes for many may have told its caller already.
+        """
+        is_ours = stream.fields.get("user-agent", "").startswith(USER_AGENT)
+        return is_ours and self.peer is not None and not self._server.is_intermediary(self.peer.spiffe_id)
+
+    def _take_back_unread(self) -> None:
+        """The peer broke off right after answers: it was killed before it could do anything with them."""
+        since = monotonic() - _UNREAD
+        for written, not_delivered in self.unread_answers:
+            if written >= since:
+                not_delivered()
 
     def say_goodbye(self) -> None:
         """Tell a peer that waits for nothing to open no further streams here."""
@@ -699,17 +726,27 @@ class _Calls(AbstractHandler):
         incoming.size = len(data)
         if isinstance(method, Unary):
             answer = await method.answer(message, incoming)
-            headers = [*_OK_HEADERS, *incoming.headers]
-            self._check_size(headers)
-            self._send_files(incoming)
-            body, share = frame(answer), self._connection.share
-            share.unread += len(body)
             try:
-                await write_all(stream, headers, body, _OK_TRAILERS)
-            finally:
-                share.has_written(len(body))
+                await self._send_answer(stream, answer, incoming)
+            except BaseException:
+                if incoming.not_delivered is not None:
+                    incoming.not_delivered()
+                raise
         else:
             await self._stream(stream, method, message, incoming)
+
+    async def _send_answer(self, stream: _ServedStream, answer: Any, incoming: Incoming) -> None:
+        headers = [*_OK_HEADERS, *incoming.headers]
+        self._check_size(headers)
+        self._send_files(incoming)
+        body, share = frame(answer), self._connection.share
+        share.unread += len(body)
+        try:
+            await write_all(stream, headers, body, _OK_TRAILERS)
+        finally:
+            share.has_written(len(body))
+        if incoming.not_delivered is not None and self._connection.says_goodbye(stream):
+            self._connection.unread_answers.append((monotonic(), incoming.not_delivered))
 
     async def _stream(self, stream: H2Stream, method: Streaming, message: Any, incoming: Incoming) -> None:
         started, share = False, self._connection.share
