@@ -118,6 +118,9 @@ async def shielded(work: Coroutine[Any, Any, T], *, name: str) -> T:
             cancelled = error
         except Exception:
             break
-    if cancelled is not None:
-        raise cancelled
-    return task.result()
+    try:
+        if cancelled is not None:
+            raise cancelled
+        return task.result()
+    finally:
+        del task, cancelled  # an error's traceback holds this frame, and the frame must not hold the error

@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Generic, TypeVar
+from weakref import ref
 
 from .events import Reselect
 from .store import Store, run_cleanup
@@ -116,20 +118,24 @@ class Entries(Generic[E]):
 
 
 class _Events:
-    """The `EventFactory` of one entry."""
+    """The `EventFactory` of one entry, which is not held by it: it is free as soon as nothing stands, and has no events."""
 
     def __init__(self, entries: Entries[E], entry: Entry) -> None:
-        self._entries, self._entry = entries, entry
+        self._entries, self._entry = entries, ref(entry)
 
     async def request(self, *, reselect: Reselect | None = None) -> None:
-        await self._entries.run_event(self._entry, lambda: self._entry.repeat(reselect))
+        await self._run(lambda entry: entry.repeat(reselect))
 
     async def close(self) -> None:
-        await self._entries.run_event(self._entry, self._entry.end)
+        await self._run(lambda entry: entry.end())
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        async def in_turn() -> None:
-            if self._entry.stands:
+        async def in_turn(entry: Entry) -> None:
+            if entry.stands:
                 await work()
 
-        await self._entries.run_event(self._entry, in_turn)
+        await self._run(in_turn)
+
+    async def _run(self, event: Callable[[Entry], Awaitable[None]]) -> None:
+        if (entry := self._entry()) is not None:
+            await self._entries.run_event(entry, partial(event, entry))

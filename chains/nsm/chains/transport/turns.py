@@ -95,7 +95,8 @@ class Share:
         self.readers: deque[Callable[[], None]] = deque()
         self._turns, self._busy_until = turns, 0.0
         self._waiting: deque[Callable[[Place], bool]] = deque()
-        self._places: deque[Place] = deque()
+        self._places: dict[Place, None] = {}
+        """Those that are held, the one that was taken first before the others."""
         self._running = 0
         self._timer: asyncio.TimerHandle | None = None
         self._news: deque[asyncio.Future[None]] = deque()
@@ -167,14 +168,13 @@ class Share:
         place = Place(self)
         if start(place):
             self._running += 1
-            self._places.append(place)
+            self._places[place] = None
 
     def leave_place(self, place: Place) -> None:
         """A call ended, or has held its place for long enough."""
         place.is_held = False
         self._running -= 1
-        while self._places and not self._places[0].is_held:
-            self._places.popleft()
+        del self._places[place]
         self._start_waiting()
 
     def _start_waiting(self) -> None:
@@ -188,13 +188,13 @@ class Share:
     def _wait_for_oldest(self) -> None:
         self._timer = None
         if self._waiting and self._places:
-            delay = self._places[0].since + HELD - monotonic()
+            delay = next(iter(self._places)).since + HELD - monotonic()
             self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._let_others)
 
     def _let_others(self) -> None:
         self._timer, long_ago = None, monotonic() - HELD + 0.001
-        while self._waiting and self._places and self._places[0].since <= long_ago:
-            self._places[0].leave()
+        while self._waiting and self._places and (oldest := next(iter(self._places))).since <= long_ago:
+            oldest.leave()
         if self._timer is None:
             self._wait_for_oldest()
 
