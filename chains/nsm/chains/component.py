@@ -21,6 +21,7 @@ from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
 from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
+from nsm.chains.memory import give_back
 from nsm.chains.terminal import columns, escaped
 from nsm.chains.tracing import traces
 from nsm.chains.transport import DIAL_TIMEOUT, Pool, SocketAccess
@@ -167,7 +168,7 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
         loop.add_signal_handler(number, stop)
     gc.freeze()  # imported objects live as long as the process
     gc.set_threshold(*_GC_THRESHOLD)
-    waiting = asyncio.ensure_future(stopping.wait())
+    waiting, trimming = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(give_back())
     try:
         await asyncio.wait([work, waiting], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
@@ -179,6 +180,7 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
         log.info("stopped")
     finally:
         waiting.cancel()
+        trimming.cancel()
 
 
 _GC_THRESHOLD = 20_000, 20, 20

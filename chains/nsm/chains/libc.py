@@ -57,6 +57,12 @@ def statx(file: int | str, mask: int) -> bytes:
     return buffer.raw
 
 
+def malloc_trim() -> None:
+    """Give back the whole pages of what was freed; does nothing with a C library that cannot."""
+    if (trim := getattr(_libc, "malloc_trim", None)) is not None:
+        trim(0)
+
+
 def syscall(number: int, *arguments: object, what: str = "") -> int:
     """The result of system call `number`, for calls that the C library does not name. Bytes are passed by address."""
     result = int(_libc.syscall(ctypes.c_long(number), *arguments))
