@@ -7,11 +7,14 @@ import asyncio
 import gc
 from contextlib import suppress
 
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import Begin, Call, Chain, Element, MeshError, Refused, RegistryCall, RegistryChain, Store
 from nsm.chains.core.registry import RegistryElement
+from nsm.chains.core.tasks import both_to_the_end, together
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.try_candidates import first_success
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.transport.turns import Place, Turns
 
@@ -30,11 +33,12 @@ class Slow(Element):
 
     async def request(self, call, rest):
         async def take_back():
+            assert call.connection
             self.is_taking_back.set()
             await self.may_take_back.wait()
 
         call.undo.add(take_back)
-        if call.connection.id == "refused":
+        if call.connection.id in ("refused", "tried"):
             self.may_take_back.set()
             raise Refused("no")
         if call.connection.id == "given-up":
@@ -42,13 +46,30 @@ class Slow(Element):
         return await rest.request(call)
 
 
-class Refuses(RegistryElement):
+class Registers(RegistryElement):
     async def register(self, call, rest):
-        raise Refused("no")
+        call.undo.add(lambda: call.record and None)
+        if call.record.name == "refused":
+            raise Refused("no")
+        return await rest.register(call)
+
+
+class Tries(Element):
+    """Asks two that refuse, one after the other, if it is to be tried."""
+
+    async def request(self, call, rest):
+        if call.connection.id != "tried":
+            return await rest.request(call)
+        return (await first_success("tries", [NetworkServiceEndpoint(name="a")] * 2, 2, call, rest))[1]
+
+
+async def refuse():
+    raise Refused("no")
 
 
 def request(name):
-    return Call(NetworkServiceRequest(connection=Connection(id=name, network_service="s")))
+    connection, preferences = Connection(id=name, network_service="s"), [Mechanism(cls="LOCAL", type="KERNEL")]
+    return Call(NetworkServiceRequest(connection=connection, mechanism_preferences=preferences))
 
 
 async def given_up(chain, slow):
@@ -66,14 +87,23 @@ async def given_up(chain, slow):
 
 async def each_once():
     slow = Slow()
-    chain, registry = Chain([Begin(), slow]), RegistryChain([RegistryBegin(), Refuses()])
+    wanted = Mechanisms({"KERNEL": [slow]})
+    chain, registry = Chain([Begin(), Tries(), slow, wanted]), RegistryChain([RegistryBegin(), Registers()])
     await given_up(chain, slow)
+    for name in ("refused", "tried"):
+        with suppress(MeshError):
+            await chain.request(request(name))
     with suppress(MeshError):
-        await chain.request(request("refused"))
+        await Chain([Begin(), wanted]).request(request("refused"))
     await chain.request(request("made"))
     await chain.close(request("made"))
-    with suppress(MeshError):
-        await registry.register(RegistryCall(NetworkServiceEndpoint(name="refused")))
+    for name in ("refused", "made"):
+        with suppress(MeshError):
+            await registry.register(RegistryCall(NetworkServiceEndpoint(name=name)))
+    await registry.unregister(RegistryCall(NetworkServiceEndpoint(name="made")))
+    for both in (together, both_to_the_end):
+        with suppress(MeshError):
+            await both(refuse(), asyncio.sleep(0))
 
 
 async def test_calls_that_were_given_up_refused_or_closed_leave_nothing_in_reference_cycles():

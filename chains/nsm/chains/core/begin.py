@@ -173,6 +173,7 @@ class _Entry(Entry):
             if self.wanted is None:
                 await shielded(self.forget(), name=f"end of {self.key}")
             raise
+        call.undo.forget()
         connection.state = State.UP
         request = replace(codec.clone(call.request), connection=codec.clone(connection))
         self.wanted = wanted = Call(request, target=call.target)

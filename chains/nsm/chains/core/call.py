@@ -42,6 +42,10 @@ class Undo:
         """Remember how to take back what was just done (or is about to be)."""
         self._steps.append(step)
 
+    def forget(self) -> None:
+        """What was done stays: nothing of it will be taken back."""
+        self._steps.clear()
+
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
         """Take back, last first and shielded, whatever was done inside if the body raises or is cancelled."""

@@ -96,13 +96,18 @@ async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        del tasks, task  # they hold their errors, whose tracebacks hold this frame
 
 
 async def both_to_the_end(one: Awaitable[object], other: Awaitable[object]) -> None:
     """Run both at once and to their end, whatever the other does; raises the first one's error, else the other's."""
-    for error in await asyncio.gather(one, other, return_exceptions=True):
-        if isinstance(error, BaseException):
+    results = await asyncio.gather(one, other, return_exceptions=True)
+    error = next((each for each in results if isinstance(each, BaseException)), None)
+    try:
+        if error is not None:
             raise error
+    finally:
+        del results, error  # an error's traceback holds this frame
 
 
 async def shielded(work: Coroutine[Any, Any, T], *, name: str) -> T:

@@ -118,7 +118,7 @@ class Entries(Generic[E]):
 
 
 class _Events:
-    """The `EventFactory` of one entry, which is not held by it: it is free as soon as nothing stands, and has no events."""
+    """The `EventFactory` of one entry, which it does not hold: that is free as soon as it is over."""
 
     def __init__(self, entries: Entries[E], entry: Entry) -> None:
         self._entries, self._entry = entries, ref(entry)

@@ -39,7 +39,10 @@ class Mechanisms(Element):
                     return await self._with(preference, call, rest)
             except MeshError as error:
                 failures.append(error)
-        raise failures[0] if failures else self._unsupported(wanted)
+        try:
+            raise failures[0] if failures else self._unsupported(wanted)
+        finally:
+            failures.clear()  # their tracebacks hold this frame
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Let the elements of the connection's mechanism close it."""

@@ -38,7 +38,10 @@ async def first_success(
             failures.append((candidate.name, error))
             call.request = codec.clone(asked) if tried + 1 < count else asked
             call.connection.network_service_endpoint_name = named
-    raise all_failed(what, failures)
+    try:
+        raise all_failed(what, failures)
+    finally:
+        failures.clear()  # their tracebacks hold this frame
 
 
 def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:

@@ -85,6 +85,7 @@ class _Entry(Entry, Generic[R]):
             if self.wanted is None:
                 await shielded(self.forget(), name=f"end of {self.key}")
             raise
+        call.undo.forget()
         self.wanted = RegistryCall(_to_repeat(record, self.key), path=path, target=call.target)
         return record
 
