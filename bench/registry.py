@@ -28,6 +28,7 @@ from nsm.services.registry.store_url import store_url
 
 ENDPOINT_COUNT, SERVICES_COUNT, LAST = 10_000, 111, 1_000
 """111 services share 10,000 endpoints: 90 each."""
+FINDS = 200
 CLIENTS = 8
 LIFETIME = 3600.0
 
@@ -44,7 +45,10 @@ async def measure(store: str = "memory:", kubeconfig: str = "") -> list[tuple[st
         await _forged_token_is_refused(authority, url)
         by_name = await _find(pools[0], url, lambda number: NetworkServiceEndpoint(name=f"endpoint-{number * 7}"), 1)
         by_service = await _find(
-            pools[0], url, lambda number: NetworkServiceEndpoint(network_service_names=[f"service-{number % 100}"]), 90
+            pools[0],
+            url,
+            lambda number: NetworkServiceEndpoint(network_service_names=[f"service-{number % SERVICES_COUNT}"]),
+            ENDPOINT_COUNT // SERVICES_COUNT,
         )
     return [
         ("register_10k_per_s", [rate], "/s"),
@@ -111,7 +115,7 @@ async def _register(pools: list[Pool], url: str) -> float:
 
 async def _find(pool: Pool, url: str, query: Any, hits: int) -> list[float]:
     remote, taken = RemoteRegistry(ENDPOINTS, pool), []
-    for number in range(200):
+    for number in range(FINDS):
         begin = time.perf_counter()
         found = [one async for batch in remote.find(RegistryCall(query(number), target=url)) for one in batch]
         taken.append((time.perf_counter() - begin) * 1000)
