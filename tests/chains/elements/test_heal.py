@@ -79,7 +79,7 @@ class World:
 
     async def refresh(self, connection_id="c"):
         """The client asks for what it has."""
-        (wanted,) = [e.wanted for e in self.mesh.begins["client"]._entries.values() if e.connection_id == connection_id]
+        (wanted,) = [e.wanted for e in self.mesh.begins["client"]._entries.all() if e.key == connection_id]
         asked = call(connection_id, timeout=5)
         asked.connection = codec.clone(wanted.connection)
         return await self.client.request(asked)
