@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, codec, hostile, nodes, policies, registry, start, throughput, webhook
+from bench import against, channels, codec, hostile, nodes, policies, registry, start, throughput, webhook
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -49,6 +49,10 @@ MARKS = {
     "find_10k_service": "6 ms",
     "wire_throughput_ratio": "0.98",
     "webhook_100_per_s": "p99 20 ms",
+    "channel_kib": "64 KiB, or 1.5 bare ones",
+    "bare_channel_kib": "",
+    "channels_left_mib": "5 MiB",
+    "setup_1000_channels_s": "8 s",
     "codec_ratio": "5",
     "start_s": "1 s",
     "nsc_connect_s": "1 s",
@@ -217,6 +221,8 @@ def everything() -> int:
     for measure in (registry.measure, webhook.measure):
         for name, values, unit in asyncio.run(measure()):
             bench.note(name, values, unit)
+    for name, value, unit in channels.measure():
+        bench.note(name, value, unit)
     for name, values, unit in policies.measure():
         bench.note(name, values, unit)
     for name, value, unit in hostile.measure():

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from random import random
 from time import monotonic
 from types import TracebackType
 from typing import Any, TypeVar
@@ -81,6 +82,8 @@ _WINDOW = 4 * 1024 * 1024
 _BATCH = 256 * 1024
 """Bytes of answers of a stream that are handed on together, about."""
 _LONGEST_STATUS = 64 * 1024
+_ACCEPTED_SOON = 0.01
+"""Seconds until there may be room again where connections wait to be accepted."""
 _TO_ANSWER = 0.05
 """Seconds that a caller is left with, to say before his deadline that an attempt failed."""
 
@@ -345,7 +348,7 @@ class Channel(GrpclibChannel):
         if self.address.is_unix:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
             try:
-                await self._loop.sock_connect(sock, self.address.path)
+                await _connect(sock, self.address.path)
             except BaseException:
                 sock.close()
                 raise
@@ -357,6 +360,17 @@ class Channel(GrpclibChannel):
             await connect_tls(host, self.address.port, protocol, context, handshake_timeout=self._dial_timeout)
         protocol.raise_refusal()
         return protocol
+
+
+async def _connect(sock: socket.socket, path: str) -> None:
+    """Connect a non-blocking unix socket; where more wait to be accepted than the kernel keeps, wait for those."""
+    while True:
+        try:
+            sock.connect(path)
+        except BlockingIOError:  # the kernel does not tell when to try again
+            await asyncio.sleep(_ACCEPTED_SOON * (1 + random()))  # noqa: S311 - nobody gains by guessing it
+        else:
+            return
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The door of a component: peers that have not shown yet who they are.
 
 A connection costs next to nothing until its peer has said all of what begins a handshake. Then it is one of a few
-handshakes at once. Addresses (processes, on a unix socket) take turns, none gets more than its part, and where there
-are too many, those that came first and are still here give way: who means it is through before that.
+handshakes at once. Addresses (processes, on a unix socket) take turns, none gets more than its part, and where nobody
+gets through, those that came first and are still here give way to as many as wait: who means it is through before that,
+unless it is us whom they wait for, or others get through and all have their turn.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ from .urls import Address
 
 PATIENCE = 10.0
 """Seconds that a peer has for its first byte, and then once more for its handshake."""
-_GIVES_WAY = 0.1
-"""Seconds that a handshake has at least, however many others wait for one."""
+_STANDS_STILL = 0.1
+"""Seconds without a handshake that ends well, after which those that have not ended for as long give way to others."""
+_LATE = 0.03
+"""Seconds by which this process is behind with its work: then it may be us who are slow."""
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
 """Seconds until it is looked again whether the rest of a beginning has come."""
 _LONGEST_BEGIN = 4096
@@ -45,8 +48,8 @@ class _Visitor:
     looks: asyncio.TimerHandle | None = None
 
 
-Handshake = Callable[[socket.socket, Address], Awaitable[None]]
-"""Shakes hands over an accepted socket; it closes the socket if that fails, and logs why."""
+Handshake = Callable[[socket.socket, Address], Awaitable[bool]]
+"""Shakes hands over an accepted socket, and says whether that went well; if not, it closes the socket and logs why."""
 
 
 class Door:
@@ -61,6 +64,10 @@ class Door:
         self._waiting: dict[str, deque[_Visitor]] = {}
         self._shaking: dict[_Visitor, None] = {}
         self._here: dict[str, int] = {}
+        self._moved = 0.0
+        """When a handshake ended well (`time.monotonic`)."""
+        self._looked = 0.0
+        """When it was looked last for those that give way."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
 
@@ -147,7 +154,8 @@ class Door:
 
     async def _shake(self, visitor: _Visitor) -> None:
         try:
-            await self._shake_hands(visitor.sock, visitor.address)
+            if await self._shake_hands(visitor.sock, visitor.address):
+                self._moved = monotonic()
         finally:
             visitor.task = None  # its traceback would keep all that the handshake took, until cycles are looked for
             self._shaking.pop(visitor, None)
@@ -170,13 +178,10 @@ class Door:
         oldest = [next(iter(self._silent), None), *(line[0] for line in self._waiting.values())]
         times = [visitor.since + PATIENCE for visitor in oldest if visitor is not None]
         if (shaking := next((one for one in self._shaking if not one.is_ending), None)) is not None:
-            times.append(shaking.since + self._patience)
+            times.append(shaking.since + PATIENCE)
+            if self._waiting:
+                times.append(max(shaking.since, self._moved, self._looked) + _STANDS_STILL)
         return min(times, default=None)
-
-    @property
-    def _patience(self) -> float:
-        """Seconds that a handshake may take."""
-        return _GIVES_WAY if self._waiting else PATIENCE
 
     def _look(self) -> None:
         self._timer, now = None, monotonic() + 0.01
@@ -185,13 +190,23 @@ class Door:
         for line in [*self._waiting.values()]:
             for visitor in _until(line, now - PATIENCE):
                 self._send_away(visitor, "handshakes", "too many at once")
-        for visitor in _until(self._shaking, now - self._patience):
-            if visitor.task is not None and not visitor.is_ending:
-                visitor.is_ending = True
-                counts.LIMITS.add("handshakes")
-                self._warn(visitor, "its handshake takes too long")
-                visitor.task.cancel()
+        for visitor in _until(self._shaking, now - PATIENCE):
+            self._end(visitor)
+        if self._waiting and now > self._due_at + _LATE:
+            self._looked = now
+        elif self._waiting and self._moved <= now - _STANDS_STILL:
+            self._looked, wait = now, sum(map(len, self._waiting.values()))
+            stuck = [one for one in _until(self._shaking, now - _STANDS_STILL) if not _is_for_us(one.sock)]
+            for visitor in stuck[:wait]:
+                self._end(visitor)
         self._watch()
+
+    def _end(self, visitor: _Visitor) -> None:
+        if visitor.task is not None and not visitor.is_ending:
+            visitor.is_ending = True
+            counts.LIMITS.add("handshakes")
+            self._warn(visitor, "its handshake takes too long")
+            visitor.task.cancel()
 
     # --- the end
 
@@ -240,7 +255,19 @@ def _is_whole(sock: socket.socket, begin: bytes) -> bool:
     if len(begin) < _HEADER:
         return False
     size = min(_HEADER + int.from_bytes(begin[3:5], "big"), _LONGEST_BEGIN)
-    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4), sys.byteorder) >= size
+    return _unread(sock) >= size
+
+
+def _is_for_us(sock: socket.socket) -> bool:
+    """Whether it is our turn to read."""
+    try:
+        return _unread(sock) > 0
+    except (OSError, ValueError):  # it is closed already
+        return False
+
+
+def _unread(sock: socket.socket) -> int:
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 def _until(visitors: dict[_Visitor, None] | deque[_Visitor], since: float) -> list[_Visitor]:

@@ -48,6 +48,7 @@ from nsm.chains.core.tasks import log_defect
 
 from .frames import CONFIGURATION, MAX_METADATA
 from .headers import Decoder, Encoder
+from .released import RELEASED
 from .turns import Share
 
 SLICE = 0.002
@@ -98,8 +99,8 @@ class Http2(H2Connection):
             SettingCodes.ENABLE_PUSH: 0,
         }
         before = {SettingCodes.MAX_CONCURRENT_STREAMS: _BEFORE_SETTINGS}
-        self.local_settings = Settings(client=config.client_side, initial_values=settings)
-        self.remote_settings = Settings(client=not config.client_side, initial_values=before)
+        self.local_settings = _settings(config.client_side, settings)
+        self.remote_settings = _settings(not config.client_side, before)
         self.encoder, self.decoder = Encoder(), Decoder()
         self.decoder.max_header_list_size = _BLOCK
         self._most_streams, self._is_client = streams, config.client_side
@@ -291,6 +292,22 @@ class Http2(H2Connection):
         return super()._handle_data_on_closed_stream(events, exc, frame)
 
 
+def _settings(client: bool, values: dict[SettingCodes, int]) -> Settings:
+    settings = Settings(client=client, initial_values=values)
+    settings._settings = {code: _Values(each) for code, each in settings._settings.items()}  # type: ignore[misc]
+    return settings
+
+
+class _Values(list[int]):
+    """The values of a setting, of which there is one nearly always: h2's queue for them takes ten times as much."""
+
+    __slots__ = ()
+
+    def popleft(self) -> int:
+        """Take the first."""
+        return self.pop(0)
+
+
 _KNOWN = frozenset(
     (
         SettingCodes.HEADER_TABLE_SIZE,
@@ -354,6 +371,11 @@ class Http2Protocol(H2Protocol):
     share: Share
     h2: Http2
     processor: Events
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        RELEASED.ended()
 
     def begin(
         self, transport: asyncio.Transport, *, streams: int, frames: int, window: int, stream_window: int

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections import deque
 from typing import ClassVar
 
 from nsm.chains.core import InvalidRequest, Limits, Received
@@ -52,7 +51,7 @@ class FileInbox:
         self._idle: dict[FileKey, None] = {}
         """Those that nobody uses, the one that came first before the others."""
         self._waiting: dict[FileKey, list[asyncio.Future[None]]] = {}
-        self._refused: deque[tuple[FileKey, str]] = deque(maxlen=_REMEMBERED)
+        self._refused: list[tuple[FileKey, str]] = []
         self._closed = False
 
     def __len__(self) -> int:
@@ -173,7 +172,7 @@ class FileInbox:
             raise TooManyFiles("it goes on sending descriptors that are neither namespaces nor sockets")
 
     def _refuse(self, facts: FileFacts) -> None:
-        self._refused.append((facts.key, _kind(facts)))
+        self._refused = [*self._refused[1 - _REMEMBERED :], (facts.key, _kind(facts))]
         self._wake(facts.key)
 
     def _tell_if_refused(self, key: FileKey) -> None:

@@ -67,7 +67,8 @@ IDLE = 60.0
 """Seconds after which a connection without calls ends, where no identity is shown."""
 _UNREAD = 1.0
 """Seconds for which the answer to a call counts as unread, if the caller says nothing more and breaks off."""
-_BACKLOG = 1024
+_BACKLOG = 4096
+"""Connections that the kernel keeps for us until they are accepted, if the system allows as many."""
 _AT_ONCE = 32
 """Connections to accept before other work gets its turn."""
 _ACCEPT_PAUSE = 0.5
@@ -265,7 +266,7 @@ class Server:
         if listening.fileno() >= 0:
             self._loop.add_reader(listening.fileno(), self._accept, listening, address)
 
-    async def _shake_hands(self, sock: socket.socket, address: Address) -> None:
+    async def _shake_hands(self, sock: socket.socket, address: Address) -> bool:
         protocol = _Connection(self)
         try:
             if self.identity is None:
@@ -286,6 +287,8 @@ class Server:
             hang_up(sock) if address.is_unix else sock.close()
             counts.HANDSHAKES.add("its handshake failed")
             self.folded.warn("a peer was refused", on=str(address), error=str(error) or type(error).__name__)
+            return False
+        return True
 
 
 class _Connection(Http2Protocol):

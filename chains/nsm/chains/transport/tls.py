@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import threading
 from asyncio import sslproto
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ _OF_ITSELF = ("_read_ready_cb", "_write_ready")
 
 
 class Tls(sslproto.SSLProtocol):
-    """asyncio's, which reads 256 KiB at once and has that much of memory for each connection.
+    """asyncio's, where each connection has 256 KiB of memory for what a read brings: ours have one piece together.
 
     When the connection is lost, nothing of it is left in a reference cycle: what it took is free at once.
     """
@@ -35,6 +36,7 @@ class Tls(sslproto.SSLProtocol):
         self._shaken: asyncio.Future[None] = loop.create_future()
         seconds: dict[str, Any] = {"ssl_handshake_timeout": handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
         super().__init__(loop, protocol, context, self._shaken, server_side, server_hostname, **seconds)
+        self._ssl_buffer_view = self._ssl_buffer = read_buffer()  # no bytearray, but used as one
 
     async def shake_hands(self) -> None:
         """Return after the handshake, or raise what it failed with; the connection is aborted then."""
@@ -53,6 +55,17 @@ class Tls(sslproto.SSLProtocol):
         super().connection_lost(exc)
         for name in _OF_ITSELF:
             vars(transport).pop(name, None)
+
+
+def read_buffer() -> memoryview:
+    """Where this thread's connections read to, one after the other: none keeps anything there from one to the next."""
+    if not hasattr(_thread, "buffer"):
+        _thread.buffer = memoryview(bytearray(Tls.max_size))
+    buffer: memoryview = _thread.buffer
+    return buffer
+
+
+_thread = threading.local()
 
 
 async def accept_tls(

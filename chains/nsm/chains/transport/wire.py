@@ -23,10 +23,9 @@ from nsm.chains.core import Limits
 from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind, peer_uid
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
-from .tls import Tls
+from .tls import Tls, read_buffer
 
 _SO_PASSRIGHTS = 83
-_PLAIN_READ = 64 * 1024
 _HIGH_WATER = 256 * 1024
 _LOW_WATER = 64 * 1024
 
@@ -289,12 +288,12 @@ class _Plain(asyncio.BufferedProtocol):
     """Feeds a protocol that has no buffer of its own."""
 
     def __init__(self, protocol: asyncio.Protocol) -> None:
-        self._protocol, self._buffer = protocol, bytearray(_PLAIN_READ)
+        self._protocol, self._buffer = protocol, read_buffer()
         self.connection_made, self.connection_lost = protocol.connection_made, protocol.connection_lost  # type: ignore[method-assign]
         self.pause_writing, self.resume_writing = protocol.pause_writing, protocol.resume_writing  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:

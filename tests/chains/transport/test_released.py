@@ -1,0 +1,65 @@
+"""Memory goes back to the system when many connections have ended, and not for each of them."""
+
+import asyncio
+
+import pytest
+
+from nsm.chains.transport import released
+
+
+@pytest.fixture
+def given_back(monkeypatch):
+    """How often memory was given back; nothing is waited for long."""
+    times = []
+    for name in ("_QUIET", "_AGAIN"):
+        monkeypatch.setattr(released, name, 0.01)
+    monkeypatch.setattr(released, "give_back", lambda: times.append(1))
+    return times
+
+
+async def test_it_is_given_back_once_for_many(given_back):
+    connections = released.Released()
+    for _ in range(127):
+        connections.ended()
+    await asyncio.sleep(0.03)
+    assert not given_back
+    for _ in range(300):
+        connections.ended()
+        await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        while not given_back:
+            await asyncio.sleep(0.01)
+    assert given_back == [1]
+
+
+async def test_it_is_given_back_again_when_as_many_more_have_ended(given_back):
+    connections = released.Released()
+    async with asyncio.timeout(5):
+        for wanted in (1, 2):
+            for _ in range(128):
+                connections.ended()
+            while len(given_back) < wanted:
+                await asyncio.sleep(0.01)
+
+
+def test_a_loop_that_ends_before_does_not_keep_the_next_one_from_it(given_back, monkeypatch):
+    monkeypatch.setattr(released, "_LONGEST", -1.0)
+    connections = released.Released()
+
+    async def many():
+        for _ in range(128):
+            connections.ended()
+
+    async def many_and_wait():
+        await asyncio.sleep(0.02)
+        await many()
+        async with asyncio.timeout(5):
+            while not given_back:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(many())
+    asyncio.run(many_and_wait())
+
+
+def test_what_is_free_is_given_back_for_real():
+    released.give_back()
