@@ -43,6 +43,25 @@ def test_a_killed_component_that_starts_again_finds_its_place(tmp_path, victim):
         assert node.links() == {}
 
 
+@pytest.mark.parametrize("others", [["nsmgr"], ["forwarder"], ["registry", "nsmgr", "forwarder"]], ids=" ".join)
+def test_a_client_that_is_killed_together_with_others_has_its_wire_back_as_it_was(tmp_path, others):
+    """Its interface, its address, its endpoint: nobody of those that know is left, but what it wrote down itself."""
+    with ExitStack() as stack:
+        of = {"client": {"NSM_STATE_FOLDER": str(tmp_path / "state")}}
+        node = Node(stack, tmp_path, of=of)
+        node.start_all()
+        links, addresses = node.links(), node.host.run("ip", "-br", "address")
+        for name in ("client", *others):
+            node.kill(name)
+        for name in others:
+            node.start(name)
+        node.start("client")
+        assert (node.links(), node.host.run("ip", "-br", "address")) == (links, addresses)
+        assert node.host.pings("10.0.0.0")
+        node.stop("client")
+        assert node.links() == {}
+
+
 def test_an_endpoint_that_dies_with_its_namespace_does_not_answer_pings_any_more(tmp_path):
     """The forwarder, which had its namespace too, does not keep it."""
     with ExitStack() as stack:

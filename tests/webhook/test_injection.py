@@ -136,6 +136,7 @@ async def test_a_native_sidecar_is_first_and_lets_the_next_one_start_when_its_wi
     assert "readinessProbe" not in client
     folder = next(mount for mount in client["volumeMounts"] if file.startswith(mount["mountPath"]))
     assert not folder.get("readOnly")
+    assert variables(client)["NSM_STATE_FOLDER"].startswith(f"{folder['mountPath']}/")
     assert {"name": folder["name"], "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}} in spec["volumes"]
 
 

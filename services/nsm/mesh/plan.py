@@ -226,6 +226,7 @@ def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
         "NSM_CONNECT_TO": manager_of(run, client.node),
         "NSM_NETWORK_SERVICES": ",".join(client.wires),
         "NSM_LABELS": _labels(client.labels),
+        "NSM_STATE_FOLDER": str(run.temporary / f"{client.name}.state"),
         **client.environment,
     }
     folder = _folder(topology, client.environment)

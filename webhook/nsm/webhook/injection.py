@@ -28,6 +28,8 @@ from .recipe import Recipe
 READY_VOLUME, READY_FOLDER = "nsm-ready", "/run/nsm"
 _READY: Json = {"name": READY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
 _READY_MOUNT: Json = {"name": READY_VOLUME, "mountPath": READY_FOLDER}
+_STATE: Json = {"name": "NSM_STATE_FOLDER", "value": f"{READY_FOLDER}/state"}
+"""Where a client that starts again finds what it had: it lives as long as the pod's network namespace."""
 SERVICES_VOLUME, _SERVICES_FOLDER, _SERVICES = "nsm-services", "/run/nsm-services", "services"
 _SERVICES_MOUNT: Json = {"name": SERVICES_VOLUME, "mountPath": _SERVICES_FOLDER, "readOnly": True}
 _SERVICES_FILE: Json = {"name": "NSM_NETWORK_SERVICES_FILE", "value": f"{_SERVICES_FOLDER}/{_SERVICES}"}
@@ -137,6 +139,7 @@ class _Clients:
         if self._tells:
             container["env"] = [*container["env"], {"name": "NSM_READY_FILE", "value": _file(image)}]
         if self._tells and not self.keeps_names:
+            container["env"] = [*container["env"], _STATE]
             container["volumeMounts"] = [*container["volumeMounts"], _READY_MOUNT]
         if self._tells and self._recipe.readiness_probe:
             container["readinessProbe"] = {**_looks_for(image, seconds=0), "periodSeconds": 5, "timeoutSeconds": 5}
@@ -177,7 +180,7 @@ class _Clients:
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": self._recipe.url_variable, "value": self._asked.value},
             {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
-            *(names_variables(READY_FOLDER) if self.keeps_names else []),
+            *([_STATE, *names_variables(READY_FOLDER)] if self.keeps_names else []),
             *([_SERVICES_FILE] if self._recipe.follows_pods else []),
         ]
         return [*configured, *(variable for variable in own if variable["name"] not in names)]

@@ -20,15 +20,14 @@ _LONGEST = 1500
 
 
 async def answers(source: Address, target: Address, interface: str, timeout: float) -> bool:
-    """Whether `target` answers an echo from `source` through `interface` within `timeout` seconds.
+    """Whether `target` answers an echo from `source` within `timeout` seconds; link-local ones are on `interface`.
 
-    Raises OSError if this process cannot send any: EACCES or EPERM if it may not.
+    Routes choose the way: both may be in this namespace. Raises OSError if this process cannot send any: EACCES or
+    EPERM if it may not.
     """
     family, protocol, request, reply = _KINDS[target.version]
     with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol) as sock:
         try:
-            with contextlib.suppress(OSError):  # one that was renamed is found by its routes
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
             sock.bind(_place(source, interface))
             sock.connect(_place(target, interface))
             for number in range(ECHOES):

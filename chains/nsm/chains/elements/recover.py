@@ -34,6 +34,7 @@ from nsm.chains.model.bounds import check_connection
 
 from .client_info import LABELS
 from .liveness import Liveness
+from .remember import Memory
 from .retry import attempt_of
 
 Events = Callable[[MonitorScopeSelector], AsyncIterator[ConnectionEvent]]
@@ -44,19 +45,32 @@ class Recover(Element):
     """Ask for what an earlier process of the client `name` had, as the peer still reports it, where it is still wanted.
 
     It stands between `Retry` and the chain's `UpdatePath`, so each attempt goes by what the peer has then; only calls
-    without a path, which nobody has answered yet, are looked up. A connection that is down is chosen anew, unless
+    without a path, which nobody has answered yet, are looked up. What the peer does not report, since it was started
+    again too, may be in `memory`. A connection that is down is chosen anew, unless
     `liveness` finds that packets pass. So is one that the peer refuses to continue. A connection that was for something
     else is closed, and replaced by what is wanted now.
     """
 
     def __init__(
-        self, name: str, events: Events, *, liveness: Liveness | None = None, limits: Limits = DEFAULT_LIMITS
+        self,
+        name: str,
+        events: Events,
+        *,
+        liveness: Liveness | None = None,
+        memory: Memory | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._name, self._events, self._liveness, self._limits = name, events, liveness, limits
+        self._memory = memory
 
     async def standing(self, timeout: float) -> list[Connection]:
-        """All connections of the client, as its own segment sees them; empty if the peer reports none in time."""
-        return await self._ask(PathSegment(name=self._name), timeout)
+        """All connections of the client that are known, as its own segment sees them."""
+        reported = await self._ask(PathSegment(name=self._name), timeout)
+        ids = {each.id for each in reported}
+        return [*reported, *(each for each in self._remembered() if each.id not in ids)]
+
+    def _remembered(self) -> list[Connection]:
+        return self._memory.all() if self._memory is not None else []
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Continue the connection of the call's id if there is one; else have it chosen anew; else ask afresh."""
@@ -80,8 +94,11 @@ class Recover(Element):
         remaining = call.remaining()
         timeout = (DEFAULT_TIMEOUT if remaining is None else remaining) / 2
         kinds = {mechanism.type for mechanism in call.request.mechanism_preferences}
-        for connection in await self._ask(PathSegment(id=call.connection.id), timeout):
-            if connection.id == call.connection.id and _kind(connection) in kinds:
+        wanted = call.connection.id
+        reported = await self._ask(PathSegment(id=wanted), timeout)
+        remembered = self._memory.recall(wanted) if self._memory is not None else None
+        for connection in (*reported, *([remembered] if remembered is not None else [])):
+            if connection.id == wanted and _kind(connection) in kinds:
                 return connection
         return None
 

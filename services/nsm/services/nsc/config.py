@@ -74,6 +74,9 @@ class NscConfig(ClientPolicies):
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
     resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
+    state_folder: str = variable(
+        "", text, "where connections are remembered, so that a client that starts again continues them; empty: nowhere"
+    )
     ready_file: str = variable(
         "", text, "a file that is there while the client has all its wires, and their names; empty: none"
     )
@@ -109,6 +112,9 @@ class NscInitConfig(ClientPolicies):
     )
     accept_routes: Networks = variable(
         EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+    )
+    state_folder: str = variable(
+        "", text, "where connections are remembered, so that a client that starts again continues them; empty: nowhere"
     )
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the next variable's file is copied to")
     resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")

@@ -19,6 +19,7 @@ from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.kernel_liveness import KernelLiveness
 from nsm.chains.elements.liveness import Liveness
 from nsm.chains.elements.recover import Recover
+from nsm.chains.elements.remember import Memory, Remember
 from nsm.chains.elements.retry import Retry
 from nsm.chains.elements.underlay import Underlay
 from nsm.chains.logs import log
@@ -77,10 +78,12 @@ async def _wires(
     wires, kernel = Wires(config.name, config.labels, ready_file), KernelClient()
     services = Services(config.network_services, config.network_services_file, partial(ready_file.tell, "services"))
     monitor = RemoteMonitor(runtime.pool, config.connect_to).monitor
-    recover = Recover(config.name, monitor, liveness=liveness, limits=config.limits)
+    memory = Memory(config.state_folder, config.limits) if config.state_folder else None
+    recover = Recover(config.name, monitor, liveness=liveness, memory=memory, limits=config.limits)
     chain = client(
         config.name,
         [
+            *([Remember(memory)] if memory is not None else []),
             ClientInfo(dict(zip(LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))),
             kernel,
             ClientExcludedPrefixes(config.awareness_groups),

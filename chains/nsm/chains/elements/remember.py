@@ -1,0 +1,117 @@
+"""A client's connections outlive it: each is written to a file, from which the next process continues it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from nsm.apis import codec
+from nsm.apis.connection import Connection
+from nsm.chains.core import DEFAULT_LIMITS, Call, Element, Handler, InvalidRequest, Limits
+from nsm.chains.logs import log
+from nsm.chains.model.bounds import check_connection
+
+_SUFFIX = ".connection"
+_LARGEST = 1 << 20
+
+
+class Memory:
+    """The connections of a client in `folder`, a file each, without tokens.
+
+    One counts until the first token of its path expires: that long everybody on the path has it, even who was started
+    again meanwhile and knows of it by its next Request only. What cannot be written or read is a warning, once.
+    """
+
+    def __init__(self, folder: str, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._folder, self._limits, self._is_told = Path(folder), limits, False
+
+    def keep(self, connection: Connection) -> None:
+        """Write it, in place of what was written of it before."""
+        copy = codec.clone(connection)
+        for segment in copy.path.path_segments if copy.path is not None else ():
+            segment.token = ""
+        file = self._file(_id(copy))
+        fresh = file.with_suffix(".new")
+        with self._told("written"):
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            fresh.write_bytes(codec.encode(copy))
+            fresh.replace(file)
+
+    def forget(self, connection_id: str) -> None:
+        """Remove it."""
+        with self._told("removed"):
+            self._file(connection_id).unlink(missing_ok=True)
+
+    def recall(self, connection_id: str) -> Connection | None:
+        """The connection as its client sees it; None if there is none that counts."""
+        return next((each for each in self._read(self._file(connection_id)) if each.id == connection_id), None)
+
+    def all(self) -> list[Connection]:
+        """All that count."""
+        found: list[Connection] = []
+        with self._told("read"):
+            for file in sorted(self._folder.glob(f"*{_SUFFIX}")):
+                found.extend(self._read(file))
+        return found
+
+    def _read(self, file: Path) -> Iterator[Connection]:
+        try:
+            with file.open("rb") as opened:
+                connection = codec.decode(Connection, opened.read(_LARGEST))
+            check_connection(connection, self._limits)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except (OSError, ValueError, InvalidRequest) as error:
+            log.info("a connection of an earlier process cannot be read", file=str(file), error=str(error))
+            return
+        if connection.path is not None and connection.path.path_segments and not _is_over(connection):
+            connection.id, connection.path.index = _id(connection), 0
+            yield connection
+
+    def _file(self, connection_id: str) -> Path:
+        return self._folder / (hashlib.sha256(connection_id.encode()).hexdigest()[:32] + _SUFFIX)
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self._is_told:
+                event = f"connections cannot be {what} in NSM_STATE_FOLDER; a client that starts again asks its manager"
+                log.warning(event, folder=str(self._folder), error=error.strerror)
+            self._is_told = True
+
+
+class Remember(Element):
+    """Keep in `memory` what each Request of the client brought, until it is closed."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Write it down."""
+        connection = await rest.request(call)
+        self._memory.keep(connection)
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Forget it, however the Close ends."""
+        try:
+            await rest.close(call)
+        finally:
+            self._memory.forget(call.live.connection_id)
+
+
+def _id(connection: Connection) -> str:
+    """What its client calls it."""
+    segments = connection.path.path_segments if connection.path is not None else []
+    return segments[0].id if segments else connection.id
+
+
+def _is_over(connection: Connection) -> bool:
+    segments = connection.path.path_segments if connection.path is not None else []
+    ends = [segment.expires.to_seconds() for segment in segments if segment.expires is not None]
+    return min(ends, default=0.0) <= time.time()
