@@ -67,6 +67,7 @@ def configuration(mesh, kind, services, **more):
         "NSM_CONNECT_TO": mesh.url("nsmgr"),
         "NSM_NETWORK_SERVICES": services,
         "NSM_REQUEST_TIMEOUT": "10s",
+        **({"NSM_LIVENESS_CHECK_ENABLED": "false"} if kind is NscConfig else {}),  # there are no interfaces to check
         **more,
     }
     return load(kind, environment).config

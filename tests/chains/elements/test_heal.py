@@ -52,7 +52,9 @@ class World:
         if quick is not None:
             quick.is_alive = self._quick
         self.heal = Heal(monitors(mesh.pool("client")), packets, quick=quick, **options)
-        self.client = mesh.add_client(elements=[self.client_record], refresh=True, heal=self.heal)
+        self.answers = {}
+        note = Check(after=lambda answer: self.answers.update({answer.id: codec.clone(answer)}))
+        self.client = mesh.add_client(elements=[note, self.client_record], refresh=True, heal=self.heal)
 
     async def _quick(self, connection):
         if not self.packets.pass_:
@@ -79,9 +81,8 @@ class World:
 
     async def refresh(self, connection_id="c"):
         """The client asks for what it has."""
-        (wanted,) = [e.wanted for e in self.mesh.begins["client"]._entries.all() if e.key == connection_id]
         asked = call(connection_id, timeout=5)
-        asked.connection = codec.clone(wanted.connection)
+        asked.connection = codec.clone(self.answers[connection_id])
         return await self.client.request(asked)
 
     def clear(self):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nsm.apis.connection import Connection, ConnectionEvent, ConnectionEventType, Mechanism, Path, PathSegment, State
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment, State
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Conflict, Element, Unavailable
@@ -35,13 +35,11 @@ class Manager:
     def __init__(self, *connections, error=None):
         self.connections, self.error, self.selectors = connections, error, []
 
-    async def monitor(self, selector):
+    async def present(self, selector):
         self.selectors.append(selector.path_segments)
         if self.error is not None:
             raise self.error
-        found = {str(number): each for number, each in enumerate(self.connections)}
-        yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER, connections=found)
-        await asyncio.get_running_loop().create_future()
+        return [*self.connections]
 
 
 class Fails(Element):
@@ -71,7 +69,7 @@ class Checks:
 
 async def ask(manager, *errors, liveness=None, connection_id="nsc-0", interface="nsm-1", app="web"):
     """What was sent when the client asks for icmp; and the answer, or the error."""
-    record, recover = Record(), Recover("nsc", manager.monitor, liveness=liveness)
+    record, recover = Record(), Recover("nsc", manager.present, liveness=liveness)
     connection = Connection(id=connection_id, network_service="icmp", labels={"app": app})
     mechanism = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": interface} if interface else {})
     request = NetworkServiceRequest(connection=connection, mechanism_preferences=[mechanism])
@@ -123,9 +121,8 @@ async def test_a_manager_that_cannot_be_asked_is_asked_for_the_wire_all_the_same
 
 async def test_a_monitor_that_says_nothing_takes_half_the_time_of_an_attempt():
     class Silent(Manager):
-        async def monitor(self, selector):
+        async def present(self, selector):
             await asyncio.get_running_loop().create_future()
-            yield
 
     began = asyncio.get_running_loop().time()
     (sent,), _ = await ask(Silent())

@@ -24,6 +24,7 @@ from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
+from nsm.chains.elements.rematch import Rematch
 from nsm.chains.identity import Identity
 from nsm.chains.model.networks import EVERYTHING, Networks
 from nsm.chains.policy import (
@@ -142,6 +143,7 @@ def nsmgr(
         identity,
         [
             ClientInfo(labels or {}),
+            Rematch(known_services, known_endpoints),
             DiscoverForwarder(known_services, known_endpoints, forwarder_service=forwarder_service, own_url=own_url),
             ExcludedPrefixes(excluded_prefixes),
             AcceptRoutes(accept_routes),

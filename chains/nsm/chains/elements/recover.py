@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Awaitable, Callable
 
 from nsm.apis import codec
 from nsm.apis.connection import (
     Connection,
-    ConnectionEvent,
-    ConnectionEventType,
     MonitorScopeSelector,
     PathSegment,
     State,
@@ -37,8 +35,8 @@ from .liveness import Liveness
 from .remember import Memory
 from .retry import attempt_of
 
-Events = Callable[[MonitorScopeSelector], AsyncIterator[ConnectionEvent]]
-"""The monitor of the peer that is asked."""
+Present = Callable[[MonitorScopeSelector], Awaitable[list[Connection]]]
+"""What the peer that is asked shows now (see `Monitors.present`)."""
 
 
 class Recover(Element):
@@ -54,13 +52,13 @@ class Recover(Element):
     def __init__(
         self,
         name: str,
-        events: Events,
+        present: Present,
         *,
         liveness: Liveness | None = None,
         memory: Memory | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._name, self._events, self._liveness, self._limits = name, events, liveness, limits
+        self._name, self._present, self._liveness, self._limits = name, present, liveness, limits
         self._memory = memory
 
     async def standing(self, timeout: float) -> list[Connection]:
@@ -112,9 +110,8 @@ class Recover(Element):
     async def _ask(self, segment: PathSegment, timeout: float) -> list[Connection]:
         try:
             async with asyncio.timeout(timeout):
-                async for event in self._events(MonitorScopeSelector(path_segments=[segment])):
-                    if event.type == ConnectionEventType.INITIAL_STATE_TRANSFER:
-                        return [each for each in map(self._as_ours, event.connections.values()) if each is not None]
+                found = await self._present(MonitorScopeSelector(path_segments=[segment]))
+                return [each for each in map(self._as_ours, found) if each is not None]
         except (MeshError, TimeoutError) as error:
             log.info("the manager cannot be asked yet", error=str(error))
         return []

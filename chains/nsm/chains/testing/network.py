@@ -239,6 +239,8 @@ class _Server:
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        if self._is_over:
+            task.cancel()
         try:
             async with asyncio.timeout_at(deadline):
                 return await task

@@ -83,6 +83,9 @@ class NscConfig(ClientPolicies):
     liveness_check_enabled: bool = variable("true", flag, "find out by pings, and by its link, whether a wire works")
     liveness_check_interval: float = variable("200ms", _pause, "the time from a check to the next one")
     liveness_check_timeout: float = variable("1s", _pause, "how long one check waits for answers to its four pings")
+    heal_timeout: float = variable(
+        "0", duration, "how long a wire that broke is asked for again and again; 0: until it is back"
+    )
 
     def misfits(self) -> Iterator[str]:
         """Checks that end after the request that waits for them."""

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import client
+from nsm.chains.composed import client, monitors
 from nsm.chains.core import Element, InvalidRequest
 from nsm.chains.elements.accept_dns import AcceptDns
 from nsm.chains.elements.accept_routes import AcceptRoutes
@@ -15,6 +15,7 @@ from nsm.chains.elements.client_excluded_prefixes import ClientExcludedPrefixes
 from nsm.chains.elements.client_info import LABELS, ClientInfo
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.dns_context import DnsContextClient
+from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.kernel_liveness import KernelLiveness
 from nsm.chains.elements.liveness import Liveness
@@ -23,7 +24,7 @@ from nsm.chains.elements.remember import Memory, Remember
 from nsm.chains.elements.retry import Retry
 from nsm.chains.elements.underlay import Underlay
 from nsm.chains.logs import log
-from nsm.chains.transport import RemoteMonitor, RemoteNetworkService
+from nsm.chains.transport import Monitors, RemoteNetworkService
 from nsm.services.dns.resolv_conf import copy_if_missing
 from nsm.services.dns.resolver import LocalResolver
 
@@ -31,6 +32,9 @@ from .config import NscConfig, NscInitConfig
 from .ready_file import ReadyFile, TellReady, waits
 from .services import Services
 from .wires import Wires
+
+_QUICK = 0.25
+"""Seconds that a check waits for pings where the mesh has reported already that something on the way is gone."""
 
 
 def main(arguments: list[str]) -> int:
@@ -77,9 +81,10 @@ async def _wires(
     copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     wires, kernel = Wires(config.name, config.labels, ready_file), KernelClient()
     services = Services(config.network_services, config.network_services_file, partial(ready_file.tell, "services"))
-    monitor = RemoteMonitor(runtime.pool, config.connect_to).monitor
+    manager = monitors(runtime.pool)
+    present = partial(manager.present, config.connect_to)
     memory = Memory(config.state_folder, config.limits) if config.state_folder else None
-    recover = Recover(config.name, monitor, liveness=liveness, memory=memory, limits=config.limits)
+    recover = Recover(config.name, present, liveness=liveness, memory=memory, limits=config.limits)
     chain = client(
         config.name,
         [
@@ -95,6 +100,7 @@ async def _wires(
         first=[Retry(timeout=config.request_timeout, tell=wires.failed), recover],
         url=config.connect_to,
         refresh=refresh,
+        heal=_heal(config, manager, liveness) if isinstance(config, NscConfig) else None,
         policies=config.client_policies,
         limits=config.limits,
     )
@@ -104,6 +110,12 @@ async def _wires(
             yield wires
         finally:
             await wires.stop()
+
+
+def _heal(config: NscConfig, manager: Monitors, liveness: Liveness | None) -> Heal:
+    quick = KernelLiveness(min(_QUICK, config.liveness_check_timeout)) if liveness is not None else None
+    interval, timeout = config.liveness_check_interval, config.heal_timeout or None
+    return Heal(manager, liveness, quick=quick, interval=interval, timeout=timeout)
 
 
 def _dns(config: NscConfig, ready_file: ReadyFile) -> list[Element]:

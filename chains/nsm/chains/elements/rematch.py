@@ -1,0 +1,132 @@
+"""Connections move when their network service is edited and does not select their endpoint any more."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, cast
+
+from nsm.apis.connection import Connection, State
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, RegistryCall, RegistryHandler, Store, Tasks
+from nsm.chains.logs import log
+from nsm.chains.model.matching import match_endpoints
+
+from .discover import find_all
+from .monitor import REPORTER
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
+"""Seconds before the registry is watched again: its cache is there again by then."""
+GRACE = 2.0
+"""Seconds that a client has to choose another endpoint itself, before its connection is closed."""
+
+
+class Rematch(Element):
+    """Have those clients choose anew whose endpoint is there, and not one that their network service selects.
+
+    `services` is watched, once for all connections, from the first one on. A client is asked by the state
+    RESELECT_REQUESTED of its connection; one that has not moved within `GRACE` seconds (upstream's do not listen to
+    that) loses the connection, and learns it from that. A network service that is deleted changes nothing: wires that
+    stand need none. Nor does an endpoint that is not found.
+    """
+
+    def __init__(
+        self, services: RegistryHandler[NetworkService], endpoints: RegistryHandler[NetworkServiceEndpoint]
+    ) -> None:
+        self._services, self._endpoints = services, endpoints
+        self._standing: dict[str, dict[str, Store]] = {}
+        """The stores of connections by their network service."""
+        self._went: Key[_Went] = Key("service and endpoint")
+        self._closing: Key[None] = Key("close of what is to move")
+        self._tasks = Tasks("watch of network services")
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Note where the connection went; a request that fails changes nothing."""
+        connection = await rest.request(call)
+        self._note(call.live, connection)
+        if not len(self._tasks):
+            self._tasks.spawn(self._watch(), name="watch of network services")
+        return connection
+
+    async def close(self, call: Call, rest: Handler) -> None:
+        """Forget it."""
+        self._forget(call.live)
+        await rest.close(call)
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        await self._tasks.aclose()
+
+    def _note(self, store: Store, connection: Connection) -> None:
+        went, former = _Went.to(connection), store.get(self._went)
+        if went == former:
+            return
+        if former is None:
+            store.on_end(lambda: self._forget(store))
+        else:
+            self._forget(store)
+        store.put(self._went, went)
+        self._standing.setdefault(went.service, {})[store.connection_id] = store
+
+    def _forget(self, store: Store) -> None:
+        store.unschedule(self._closing)
+        if (went := store.pop(self._went)) is not None:
+            others = self._standing[went.service]
+            others.pop(store.connection_id, None)
+            if not others:
+                del self._standing[went.service]
+
+    async def _watch(self) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            watching: RegistryCall[NetworkService] = RegistryCall(NetworkService(), watch=True)
+            try:
+                async with aclosing(cast(Any, self._services.find(watching))) as batches:
+                    async for batch in batches:
+                        backoff.reset()
+                        for service in [found.record for found in batch if not found.deleted]:
+                            await self._compare(service)
+            except MeshError as error:
+                log.debug("network services are not watched", reason=str(error))
+            await asyncio.sleep(backoff.next())
+
+    async def _compare(self, service: NetworkService) -> None:
+        for store in [*self._standing.get(service.name, {}).values()]:
+            went = store.get(self._went)
+            if went is not None and not await self._is_selected(service, went) and went is store.get(self._went):
+                self._move(store, went)
+
+    async def _is_selected(self, service: NetworkService, went: _Went) -> bool:
+        """Whether the endpoint is still one for the client, or not known at all."""
+        endpoints = await find_all(
+            self._endpoints, NetworkServiceEndpoint(name=went.endpoint), Call(NetworkServiceRequest())
+        )
+        there = [each for each in endpoints if each.name == went.endpoint]
+        return not there or bool(match_endpoints(dict(went.labels), service, there))
+
+    def _move(self, store: Store, went: _Went) -> None:
+        log.info(
+            "a connection is to move: its network service was edited and does not select its endpoint any more",
+            connection=store.connection_id,
+            service=went.service,
+            endpoint=went.endpoint,
+        )
+        if (reporter := store.get(REPORTER)) is not None:
+            reporter.report(store.connection_id, State.RESELECT_REQUESTED)
+        store.schedule(self._closing, asyncio.get_running_loop().time() + GRACE, store.events.close)
+
+
+@dataclass(frozen=True, slots=True)
+class _Went:
+    """Where a connection went, and by which labels."""
+
+    service: str
+    endpoint: str
+    labels: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def to(cls, connection: Connection) -> _Went:
+        labels = tuple(sorted(connection.labels.items()))
+        return cls(connection.network_service, connection.network_service_endpoint_name, labels)

@@ -1,0 +1,155 @@
+"""Editing a network service moves the clients that it does not lead to their endpoint any more."""
+
+import asyncio
+
+import pytest
+
+from nsm.apis.connection import MonitorScopeSelector, State
+from nsm.apis.registry import Destination, Match, NetworkService
+from nsm.chains.composed import monitors, services_client
+from nsm.chains.core import Begin, Chain, NotFound, RegistryCall, RegistryChain, Unavailable
+from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.heal import Heal
+from nsm.chains.elements.kernel import KernelServer
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.elements.rematch import Rematch
+from nsm.chains.registry.memory import Memory
+from nsm.chains.testing import Fail, Mesh, Record, call
+from nsm.chains.transport import RemoteMonitor
+
+ALL = MonitorScopeSelector()
+
+
+class World:
+    """A mesh with the endpoints `red` and `blue` of one service, which leads to `red`."""
+
+    def __init__(self, mesh):
+        self.mesh, self.record, self.fail = mesh, Record(), {}
+
+    async def begin(self):
+        for name, prefix in (("red", "10.1.0.0/24"), ("blue", "10.2.0.0/24")):
+            self.fail[name] = Fail()
+            ipam = Point2PointIpam([prefix])
+            chain = [self.fail[name], ipam, Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
+            await self.mesh.add_endpoint(name, chain, services=["shop"], color=name)
+        await self.lead_to("red")
+        await asyncio.sleep(1)
+
+    async def lead_to(self, color):
+        match = Match(routes=[Destination(destination_selector={"color": color})])
+        await self.edit(NetworkService(name="shop", payload="IP", matches=[match]))
+
+    async def edit(self, service, *, delete=False):
+        async with services_client(self.mesh.url("nsmgr"), self.mesh.pool("red")) as registered:
+            await registered.register(RegistryCall(service))
+            if delete:
+                await registered.unregister(RegistryCall(service))
+
+    def client(self, *, heals=True):
+        heal = Heal(monitors(self.mesh.pool("client"))) if heals else None
+        return self.mesh.add_client(elements=[self.record], refresh=True, heal=heal)
+
+
+@pytest.fixture
+async def world():
+    async with Mesh() as mesh:
+        made = World(mesh)
+        await made.begin()
+        yield made
+
+
+async def test_a_client_whose_endpoint_is_not_meant_any_more_moves_at_once(world):
+    client = world.client()
+    connection = await client.request(call("c", "shop", timeout=5))
+    assert connection.network_service_endpoint_name == "red"
+    await world.lead_to("blue")
+    await asyncio.sleep(1)
+    assert world.mesh.connections() == {"client": 1, "nsmgr": 1, "forwarder": 1, "blue": 1}
+    assert len(world.record.closes) == 1
+
+
+async def test_others_stay(world):
+    client = world.client()
+    await client.request(call("c", "shop", timeout=5))
+    await world.edit(NetworkService(name="shop", payload="IP"))
+    await world.edit(NetworkService(name="other", payload="IP"))
+    await asyncio.sleep(10)
+    assert len(world.record.requests) == 1
+    assert world.mesh.connections() == {"client": 1, "nsmgr": 1, "forwarder": 1, "red": 1}
+
+
+async def test_a_client_that_does_not_listen_loses_the_connection_and_is_told(world):
+    """Upstream's does: it takes the end of the connection for a reason to heal."""
+    client = world.client(heals=False)
+    await client.request(call("c", "shop", timeout=5))
+    heard = []
+
+    async def hear():
+        async for event in RemoteMonitor(world.mesh.pool("client"), world.mesh.url("nsmgr")).monitor(ALL):
+            heard.extend((event.type.name, each.state) for each in event.connections.values())
+
+    hearing = asyncio.ensure_future(hear())
+    await asyncio.sleep(1)
+    await world.lead_to("blue")
+    await asyncio.sleep(1)
+    assert heard[1:] == [("UPDATE", State.RESELECT_REQUESTED)]
+    assert world.mesh.connections()["red"] == 1
+    await asyncio.sleep(2)
+    assert [kind for kind, _ in heard[2:]] == ["DELETE"]
+    assert "red" not in world.mesh.connections()
+    hearing.cancel()
+
+
+async def test_it_also_moves_after_a_refresh_that_failed(world):
+    """Upstream's watch ends with the refresh that fails."""
+    client = world.client()
+    await client.request(call("c", "shop", timeout=5))
+    world.fail["red"].errors = [Unavailable("out of order")]
+    with pytest.raises(Unavailable):
+        await client.request(call("c", "shop", timeout=5, network_service_endpoint_name="red"))
+    await asyncio.sleep(10)
+    await world.lead_to("blue")
+    await asyncio.sleep(3)
+    assert world.mesh.connections() == {"client": 1, "nsmgr": 1, "forwarder": 1, "blue": 1}
+
+
+async def test_it_also_moves_after_the_registry_was_away(world):
+    client = world.client()
+    await client.request(call("c", "shop", timeout=5))
+    await world.mesh.remove("registry")
+    await asyncio.sleep(5)
+    await world.mesh.start("registry")
+    await asyncio.sleep(20)
+    await world.lead_to("blue")
+    await asyncio.sleep(3)
+    assert world.mesh.connections() == {"client": 1, "nsmgr": 1, "forwarder": 1, "blue": 1}
+
+
+async def test_a_wire_stays_when_its_network_service_is_deleted(world):
+    client = world.client()
+    await client.request(call("c", "shop", timeout=5))
+    await world.edit(NetworkService(name="shop", payload="IP"), delete=True)
+    await asyncio.sleep(60)
+    assert world.mesh.connections()["red"] == 1
+
+
+async def test_a_client_for_whom_nothing_is_left_reads_why(world):
+    client = world.client()
+    await client.request(call("c", "shop", timeout=5))
+    await world.lead_to("green")
+    await asyncio.sleep(3)
+    assert "red" not in world.mesh.connections()
+    with pytest.raises(NotFound, match="no endpoint of 'shop' matches labels"):
+        await client.request(call("c", "shop", timeout=5))
+
+
+async def test_nothing_is_left_of_connections_that_ended():
+    rematch = Rematch(RegistryChain([Memory()]), RegistryChain([Memory()]))
+    async with Chain([Begin(), rematch]) as chain:
+        await chain.request(call("c", "shop"))
+        await chain.request(call("d", "gym"))
+        assert set(rematch._standing) == {"shop", "gym"}
+        await chain.close(call("c"))
+        await chain.close(call("d"))
+        assert rematch._standing == {}
