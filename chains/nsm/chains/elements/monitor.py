@@ -55,6 +55,9 @@ _A_WHILE = 5.0
 UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
 
+REPORT: Key[Callable[[State], None]] = Key("report of a state")
+"""Tells whoever listens that the connection has another state: set by the monitor, for what looks after wires."""
+
 
 class Monitor(Element):
     """Serve the events of this component's connections, and relay those from further on.
@@ -98,6 +101,8 @@ class Monitor(Element):
         connection.state = State.UP  # a request to reselect is not any more what it was
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
+            report: Callable[[State], None] = partial(self._report, call.live.connection_id)
+            call.live.put(REPORT, report)
         self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
@@ -187,10 +192,13 @@ class Monitor(Element):
                 listener.hear(kind, connection)
 
     def _set_down(self, connection_id: str) -> None:
+        self._report(connection_id, State.DOWN)
+
+    def _report(self, connection_id: str, state: State) -> None:
         connection = self._connections.get(connection_id)
-        if connection is not None and connection.state != State.DOWN:
+        if connection is not None and connection.state != state:
             changed = codec.clone(connection)
-            changed.state = State.DOWN
+            changed.state = state
             self._update(changed)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
