@@ -73,10 +73,10 @@ def test_wires_outlive_a_forwarder_and_a_manager_that_are_started_again(own_mesh
     ],
 )
 def test_a_forwarder_with_one_capability_less_says_so_and_ends(command, tmp_path, left, told):
-    """Both are used: there is none to take away."""
+    """Without the third one, NET_BROADCAST, it makes wires and does not look after them."""
     text = (CHECKOUT / "docker-compose.yml").read_text()
     file = tmp_path / "docker-compose.yml"
-    file.write_text(text.replace("cap_add: [NET_ADMIN, SYS_ADMIN]", f"cap_add: [{left}]"))
+    file.write_text(text.replace("cap_add: [NET_ADMIN, NET_BROADCAST, SYS_ADMIN]", f"cap_add: [{left}]"))
     project = Project(f"nsmless{os.getpid()}{left[:3].lower()}", command, file)
     try:
         project("up", "--no-build", "--exit-code-from", "forwarder-1", "forwarder-1", check=False)

@@ -10,7 +10,7 @@ from tests.compose.engine import VERSION, call, docker, inspect
 
 FORWARDERS = {"forwarder-1", "forwarder-2"}
 CLIENTS = ["client", "remote-client", "app"]
-NET_ADMIN, SYS_ADMIN = 1 << 12, 1 << 21
+NET_BROADCAST, NET_ADMIN, SYS_ADMIN = 1 << 11, 1 << 12, 1 << 21
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -42,7 +42,7 @@ def test_nobody_is_privileged_or_has_more_capabilities_than_it_uses(mesh):
         assert (host["PidMode"], host["IpcMode"], host["UsernsMode"]) == ("", "private", "")
         assert all(mount["Type"] == "volume" for mount in inspect("container", container)["Mounts"])
         held = mesh.run(service, "sed", "-n", "s/^CapBnd:[[:space:]]*//p", "/proc/1/status")
-        assert int(held, 16) == (NET_ADMIN | SYS_ADMIN if service in FORWARDERS else 0), service
+        assert int(held, 16) == (NET_BROADCAST | NET_ADMIN | SYS_ADMIN if service in FORWARDERS else 0), service
         assert host["ReadonlyRootfs"]
 
 

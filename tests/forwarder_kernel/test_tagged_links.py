@@ -15,7 +15,7 @@ MARK = "nsm forwarder VLAN 100 of eth1"
 
 
 def link(index, name, *, kind="", lower=0, alias="", **details):
-    return Link(index, name, alias, "", 1500, lower, True, kind, details)
+    return Link(index, name, alias, "", 1500, lower, True, True, kind, details)
 
 
 class Kernel:

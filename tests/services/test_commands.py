@@ -100,6 +100,7 @@ def test_every_component_describes_its_variables(component):
         ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0", "expected an IP address of this node"),
         ("forwarder-kernel", "NSM_VXLAN_PORT", "70000", "expected a UDP port from 1 to 65535"),
         ("forwarder-kernel", "NSM_ROUTE_TABLES", "from-2", "expected from-1 or reserved"),
+        ("forwarder-kernel", "NSM_RECONCILE", "fix", "expected repair or report"),
         ("forwarder-kernel", "NSM_DEVICE_SELECTOR_FILE", "/nowhere", "cannot read it: No such file"),
         ("forwarder-kernel", "NSM_MECHANISM_PRIORITY", "GRE,VXLAN", "GRE is not offered by this forwarder"),
         ("identity", "NSM_ENTRIES", "uid:x=spiffe://a/b", "expected socket:/path="),

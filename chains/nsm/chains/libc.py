@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 CLONE_FS, CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x200, 0x20000, 0x10000000, 0x40000000
 """Kinds for `unshare` and `setns`: root and working directory, mounts, users, network (clone(2))."""
@@ -17,6 +18,8 @@ MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME = 1, 4, 15
 """Options of `prctl` (prctl(2))."""
 AT_FDCWD, AT_EMPTY_PATH, AT_STATX_DONT_SYNC = -100, 0x1000, 0x4000
+_HANDLE, _LARGEST_HANDLE = struct.Struct("=Ii"), 128
+"""Size of what follows, and its type."""
 _libc = ctypes.CDLL(None, use_errno=True)
 _Statx = ctypes.c_char * 256
 """The size of struct statx; computed once, since every request inspects files."""
@@ -61,6 +64,22 @@ def malloc_trim() -> None:
     """Give back the whole pages of what was freed; does nothing with a C library that cannot."""
     if (trim := getattr(_libc, "malloc_trim", None)) is not None:
         trim(0)
+
+
+def file_handle(descriptor: int) -> bytes:
+    """What names an open file without holding it (name_to_handle_at(2)); for namespaces since Linux 6.18."""
+    buffer = ctypes.create_string_buffer(_HANDLE.size + _LARGEST_HANDLE)
+    _HANDLE.pack_into(buffer, 0, _LARGEST_HANDLE, 0)
+    mount_id = ctypes.c_int()
+    _check(_libc.name_to_handle_at(descriptor, b"", buffer, ctypes.byref(mount_id), AT_EMPTY_PATH))
+    return buffer.raw[: _HANDLE.size + _HANDLE.unpack_from(buffer)[0]]
+
+
+def open_handle(like: int, handle: bytes, flags: int) -> int:
+    """A descriptor of the file that has `handle`, on the file system of the descriptor `like`."""
+    descriptor = int(_libc.open_by_handle_at(like, handle, flags))
+    _check(min(descriptor, 0))
+    return descriptor
 
 
 def syscall(number: int, *arguments: object, what: str = "") -> int:

@@ -27,6 +27,7 @@ from nsm.chains.registry.descriptors import ReceiveUrls
 from nsm.chains.transport import CLOSE_PATIENCE, Pool, RemoteNetworkService, RemoteRegistry
 
 from .dataplane import Dataplane
+from .keep import REPAIR, Keep
 from .kernel_wire import KernelWire
 from .netlink import Address
 from .policy_routes import PolicyRoutes
@@ -59,6 +60,7 @@ def forwarder(
     observers: Sequence[Element] = (),
     unchecked_namespaces: bool = False,
     route_tables: str = FROM_1,
+    reconcile: str = REPAIR,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
@@ -67,7 +69,7 @@ def forwarder(
     the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
     with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; who else gives one has to
     be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that. `route_tables` says which
-    numbers the tables of policy routes get.
+    numbers the tables of policy routes get, and `reconcile` what is done about wires that others change: see `Keep`.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), RegistryClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -77,6 +79,7 @@ def forwarder(
     )
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
+    policy_routes = PolicyRoutes(dataplane.kernel, route_tables)
     offers: list[Element] = [OfferKernel()]
     served: dict[str, list[Element]] = {KERNEL: []}
     again: list[Element] = []
@@ -97,10 +100,11 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            PolicyRoutes(dataplane.kernel, route_tables),  # before all that makes the interface: it routes by that
+            policy_routes,  # before all that makes the interface: it routes by that
             *again,  # before all that takes part in another try
             Mechanisms(served),
             *observers,
+            Keep(dataplane, policy_routes, reconcile),
             KernelWire(dataplane, far_side),
             ProtectNode(underlay_of(tunnel_ip), far_side),  # behind it: a wire that does harm is not made
             Connect(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 from nsm.chains.core import Conflict, Unavailable, shielded
 
@@ -17,12 +18,15 @@ from .devices import Device, KernelWireguard, Macvlan, UserWireguard, Veth, Vxla
 from .ends import Wire
 from .kernel_thread import KernelThread
 from .live_wire import LiveWire
-from .netlink import Address, Namespaces, NetlinkError, Traffic
+from .mend import Report, mend
+from .netlink import Address, Listener, Namespaces, NetlinkError, Traffic
 from .removal import Removal
 from .tagged_links import TaggedLinks
 from .tunnels import Breakout, Underlay, Vxlan, Wireguard
 from .wire_maker import WireMaker, settle
 from .wireguard_go import Ahead, Process, Programs
+
+T = TypeVar("T")
 
 _SETTLING_TIMEOUT, _SETTLING_PAUSE = 2.0, 0.005
 """Seconds: others wait so long for a wire to come up, and so often it is looked at."""
@@ -108,13 +112,32 @@ class Dataplane:
         end = live.ends[0]
         return await self.kernel.run(lambda: end.namespace.socket.has_link(end.index))
 
+    async def mend(self, live: LiveWire, *, do: bool) -> Report:
+        """Look at a wire; with `do` put right what somebody changed. Raises `NetlinkError`."""
+
+        def look(spaces: Namespaces) -> Report:
+            return mend(spaces, live, do=do) if self._maker.knows(live) else Report()
+
+        return await self._while_open(look, Report())
+
+    async def remake(self, live: LiveWire) -> bool:
+        """Make a wire whose links were deleted anew, with the indexes, names and hardware addresses that they had.
+
+        Says whether that was possible from here; nothing is left if not. Raises what `create` raises.
+        """
+        return await self._while_open(lambda spaces: self._maker.remake(spaces, live), False)
+
+    async def listen(self) -> Listener:
+        """The news of what others change on wires. Raises `Refused` if this process may not have them."""
+        return await self.kernel.in_node(lambda _: Listener())
+
     async def let_go(self, live: LiveWire) -> None:
         """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
 
-        The wire can still be counted and removed; `hold_again` has to come before anything else. One that a process
-        makes stays, and so does an end that has default routes.
+        The wire can still be counted, mended and removed; `hold_again` has to come before anything else. One that a
+        process makes stays.
         """
-        await self.kernel.in_node(lambda spaces: self._maker.let_go(spaces, live))
+        await self._while_open(lambda spaces: self._maker.let_go(spaces, live), None)
 
     async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
         """Have the namespaces of a wire at its places in `wire`, which have other paths; whether the wire is there."""
@@ -141,6 +164,12 @@ class Dataplane:
     def open_namespaces(self) -> int:
         """How many namespaces are held: what a leak test counts."""
         return len(self.kernel)
+
+    async def _while_open(self, work: Callable[[Namespaces], T], otherwise: T) -> T:
+        """What `work` returns, or `otherwise`: timers of connections may fire while this is being closed."""
+        if self.kernel.is_closed:
+            return otherwise
+        return await self.kernel.run(lambda: otherwise if self.kernel.is_closed else work(self.kernel.namespaces))
 
     async def _look(self, own: Address, peer: Address | None) -> Underlay:
         return await self.kernel.in_node(lambda spaces: underlay.look(spaces.own.socket, own, peer))

@@ -28,19 +28,29 @@ FIRST_TABLE = 1 << 31
 """The table of a link is this one and its index."""
 FIRST_PRIORITY = 29000
 _MAIN, _WIRES = FIRST_PRIORITY + 1, FIRST_PRIORITY + 2
-_THERE, _GONE = frozenset({errno.EEXIST}), frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV})
+THERE = frozenset({errno.EEXIST})
+"""What the kernel answers about something that is there already."""
+_GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV})
 
 
 def additions(socket: Socket, index: int, routes: Sequence[Route], order: int) -> list[Message]:
     """What gives a link its default routes, the first of each family; what is there is fine. `order`: see `Wire`."""
-    messages: list[Message] = []
-    own = sorted(reading.addresses_beside_wires(socket), key=int)
+    rules, tables = wanted(reading.addresses_beside_wires(socket), index, routes, order)
+    return [*map(add_table_route, tables), *(add_rule(rule, fine=THERE) for rule in rules)]
+
+
+def wanted(
+    own: Collection[Address], index: int, routes: Sequence[Route], order: int
+) -> tuple[list[Rule], list[TableRoute]]:
+    """The rules and the tables' routes of a link; `own` are the addresses of the workload's other interfaces."""
+    rules: list[Rule] = []
+    tables: list[TableRoute] = []
     for version, (prefix, via) in {route[0].version: route for route in reversed(routes)}.items():
-        shared = [*_as_before(own, version), Rule(Selector(version), TABLE_MAIN, _MAIN, 0)]
-        messages += [add_rule(rule, fine=_THERE) for rule in shared]
-        messages.append(add_table_route(TableRoute(_table(index), index, prefix, via)))
-        messages.append(add_rule(Rule(Selector(version), _table(index), _WIRES + order), fine=_THERE))
-    return messages
+        rules += _as_before(sorted(own, key=int), version)
+        rules.append(Rule(Selector(version), TABLE_MAIN, _MAIN, 0))
+        rules.append(Rule(Selector(version), _table(index), _WIRES + order))
+        tables.append(TableRoute(_table(index), index, prefix, via))
+    return rules, tables
 
 
 def remove(socket: Socket, index: int, routes: Collection[Route]) -> None:

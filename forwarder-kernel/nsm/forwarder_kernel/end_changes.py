@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -23,11 +24,13 @@ from .netlink import (
 )
 
 T = TypeVar("T")
+GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
+"""What the kernel answers about something that is not there any more."""
 
 
 def everything(socket: Socket, index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
     """All that a link has to have; what is there is fine. `mac` is the hardware address of the opposite end."""
-    return [*_additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
+    return [*additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
 
 
 def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tuple[list[Message], list[Route]]:
@@ -41,7 +44,7 @@ def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tupl
         if (each.prefix, each.via) not in settings.routes or each.metric != metric_of(each.prefix, each.via, wire.order)
     ]
     removals = [remove_route(index, each.prefix, each.via, each.metric) for each in routes]
-    addresses = _address_changes(index, reading.addresses(socket, index), settings.addresses)
+    addresses = address_changes(index, reading.addresses(socket, index), settings.addresses)
     return [*removals, *addresses], [(each.prefix, each.via) for each in routes if not each.prefix.prefixlen]
 
 
@@ -57,15 +60,16 @@ def differences(socket: Socket, index: int, wire: Wire, before: Settings, after:
     return [
         *(remove_route(index, prefix, via, metric_of(prefix, via, wire.order)) for prefix, via in gone),
         *(remove_neighbor(index, address) for address in _without(before.neighbors, after.neighbors)),
-        *_address_changes(index, before.addresses, after.addresses),
-        *_additions(index, wire, added, mac),
+        *address_changes(index, before.addresses, after.addresses),
+        *additions(index, wire, added, mac),
         *(_defaults(socket, index, wire, after) if before.defaults != after.defaults else []),
     ]
 
 
-def _additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
+def additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
+    """What gives a link addresses, neighbors and routes; what is there is fine."""
     messages = [
-        *(add_address(index, address) for address in _in_time(settings.addresses)),
+        *(add_address(index, address) for address in in_time(settings.addresses)),
         *(add_neighbor(index, address, mac) for address in settings.neighbors),
         *(add_neighbor(index, address, own, permanent=False) for address, own in settings.known),
         *(add_route(index, prefix, via, order=wire.order) for prefix, via in sorted(settings.routes, key=_links_first)),
@@ -86,7 +90,7 @@ def _links_first(route: Route) -> bool:
     return route[1] is not None
 
 
-def _in_time(addresses: Sequence[Interface]) -> list[Interface]:
+def in_time(addresses: Sequence[Interface]) -> list[Interface]:
     """In which order to add them: the kernel puts a new IPv4 address behind others, and an IPv6 one before them."""
     return [address for address in addresses if address.version == 4] + [
         address for address in reversed(addresses) if address.version == 6
@@ -100,7 +104,7 @@ def _without(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
     return tuple(each for each in some if each not in known)
 
 
-def _address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
+def address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
     """Have the addresses of `after`, in this order; those that stay and keep their place are not touched.
 
     What is new comes before anything goes: with its last IPv4 address a link loses all of its IPv4 routes.
@@ -109,8 +113,8 @@ def _address_changes(index: int, before: Sequence[Interface], after: Sequence[In
         return []
     messages: list[Message] = []
     for version in (4, 6):
-        wanted = [address for address in _in_time(after) if address.version == version]
-        there = [address for address in _in_time(before) if address.version == version]
+        wanted = [address for address in in_time(after) if address.version == version]
+        there = [address for address in in_time(before) if address.version == version]
         kept = [address for address in there if address in wanted]
         same = next((n for n, pair in enumerate(zip(kept, wanted, strict=False)) if pair[0] != pair[1]), len(kept))
         for address in wanted[same:]:

@@ -26,6 +26,8 @@ class KernelThread:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="netlink")
         self._in_node, self._when_opened = in_node, when_opened
         self._namespaces: Namespaces | None = None
+        self.is_closed = False
+        """Whether all namespaces were let go of for good."""
 
     def __len__(self) -> int:
         """How many namespaces are open beside the node's own: what a leak test counts."""
@@ -42,6 +44,8 @@ class KernelThread:
     @property
     def namespaces(self) -> Namespaces:
         """The namespaces that are open. To be used in the thread only."""
+        if self.is_closed:
+            raise RuntimeError("namespaces are used after they were closed")
         if self._namespaces is None:
             self._namespaces = Namespaces(with_own=self._in_node)
             if self._when_opened is not None:
@@ -50,7 +54,12 @@ class KernelThread:
 
     async def aclose(self) -> None:
         """Let go of all namespaces, and stop; a second call does nothing."""
-        if self._namespaces is not None:
-            spaces, self._namespaces = self._namespaces, None
-            await self.run(spaces.close)
+        if not self.is_closed:
+            await self.run(self._close)
         self._executor.shutdown()
+
+    def _close(self) -> None:
+        self.is_closed = True
+        if self._namespaces is not None:
+            self._namespaces.close()
+            self._namespaces = None

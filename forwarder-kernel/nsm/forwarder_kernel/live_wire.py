@@ -18,12 +18,23 @@ class LiveEnd:
     index: int
     mac: str
     number: int | None = None
-    """By which the kernel knows the namespace while it is let go, and `namespace` is not to be used."""
+    """By which the kernel knows the namespace, also while it is let go."""
+    handle: bytes = b""
+    """By which it can be entered again then; empty on a kernel that cannot."""
+    is_loose: bool = False
+    """Whether the namespace is let go, and `namespace` is not to be used."""
+    renamed: str = ""
+    """What somebody else called the link since it was made."""
+
+    @property
+    def name(self) -> str:
+        """What the link is called."""
+        return self.renamed or self.place.name
 
     @property
     def link(self) -> LinkEnd:
         """As it is to be made."""
-        return LinkEnd(self.place.name, self.index, self.mac, self.namespace.descriptor)
+        return LinkEnd(self.name, self.index, self.mac, self.namespace.descriptor)
 
 
 @dataclass(slots=True)
@@ -42,7 +53,7 @@ class LiveWire:
     @property
     def is_loose(self) -> bool:
         """Whether its namespaces were let go."""
-        return any(end.number is not None for end in self.ends)
+        return any(end.is_loose for end in self.ends)
 
     def sides(self, wire: Wire | None = None) -> list[tuple[LiveEnd, str, Settings]]:
         """Each end with the hardware address of the opposite one, and its settings in `wire`, or as they are."""

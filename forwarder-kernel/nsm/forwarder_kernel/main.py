@@ -17,6 +17,7 @@ from .capabilities import check_capabilities
 from .chain import OFFERED, forwarder
 from .counters import Counters
 from .dataplane import Dataplane
+from .keep import REPAIR, REPORT_ONLY
 from .netlink import Address
 from .policy_tables import FROM_1, RESERVED
 from .underlay import check_tunnel_address
@@ -53,6 +54,12 @@ def _tables(value: str) -> str:
     return value
 
 
+def _reconcile(value: str) -> str:
+    if value not in (REPAIR, REPORT_ONLY):
+        raise ValueError(f"expected {REPAIR} or {REPORT_ONLY}")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     """Where to listen, and as what to register."""
@@ -73,6 +80,9 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
     route_tables: str = variable(
         FROM_1, _tables, "numbers of policy routes' tables: from-1, the first free ones, or reserved, 1314062336 and on"
+    )
+    reconcile: str = variable(
+        REPAIR, _reconcile, "what to do about wires that somebody else changes: repair them, or only report it"
     )
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
@@ -112,6 +122,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         observers=[counters],
         unchecked_namespaces=config.unchecked_namespaces,
         route_tables=config.route_tables,
+        reconcile=config.reconcile,
         limits=config.limits,
     )
     provided = [Provided(config.nsname, labels=config.labels)]

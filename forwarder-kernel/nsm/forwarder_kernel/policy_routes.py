@@ -7,19 +7,36 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
 from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.core import Call, Conflict, Element, Handler, Key, MeshError, Refused, both_to_the_end
+from nsm.chains.core import (
+    Call,
+    Conflict,
+    Element,
+    FileKey,
+    Handler,
+    Key,
+    MeshError,
+    Refused,
+    Store,
+    both_to_the_end,
+)
+from nsm.chains.elements.idle import hold
 
 from .ends import order_of
 from .kernel_thread import KernelThread
+from .kernel_wire import LIVE
 from .netlink import Namespace, Namespaces
+from .netlink.rules import Selector
 from .policies import Policies, Routes, policies_of
-from .policy_tables import FROM_1, PolicyLink, has_any, install
+from .policy_tables import FROM_1, PolicyLink, has_any, incomplete, install
 
 
 class PolicyRoutes(Element):
@@ -48,36 +65,60 @@ class PolicyRoutes(Element):
             call.undo.add(lambda: self._remove(call))
         elif not policies and not installed.policies:
             return connection
-        await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, policies))
+        live = call.live.get(LIVE)
+        index = live.ends[0].index if live is not None else 0
+        await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
+        hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove them while those further on close."""
         await both_to_the_end(rest.close(call), self._remove(call))
 
+    def has_any(self, store: Store) -> bool:
+        """Whether a connection has policies."""
+        installed = store.get(self._installed)
+        return installed is not None and bool(installed.policies)
+
+    async def repair(self, store: Store, *, do: bool) -> list[Selector]:
+        """The policies of a connection that somebody took rules or routes from; with `do` they have them again."""
+        installed = store.get(self._installed)
+        if installed is None or not installed.policies or self._kernel.is_closed:
+            return []
+        return await self._kernel.in_node(lambda spaces: self._repair(spaces, installed, do=do))
+
     async def _remove(self, call: Call) -> None:
         if (installed := call.live.pop(self._installed)) is not None:
-            await self._kernel.in_node(lambda spaces: self._uninstall(spaces, installed))
+            await self._kernel.in_node(lambda spaces: _uninstall(spaces, installed))
+
+    async def _let_go(self, store: Store) -> None:
+        if (installed := store.get(self._installed)) is not None and not self._kernel.is_closed:
+            await self._kernel.in_node(lambda spaces: _give(spaces, installed))
 
     # --- in the kernel's thread
 
-    def _install(self, spaces: Namespaces, installed: _Installed, near: Mechanism, policies: Policies) -> None:
-        place = near.parameters.get(INODE_URL, ""), near.parameters.get(INTERFACE_NAME, "")
-        if place != installed.place:
-            self._uninstall(spaces, installed)
-            installed.place = place
-        namespace = installed.namespace = installed.namespace or spaces.take(place[0].removeprefix("file://"))
+    def _install(
+        self, spaces: Namespaces, installed: _Installed, near: Mechanism, index: int, policies: Policies
+    ) -> None:
+        url, name = near.parameters.get(INODE_URL, ""), near.parameters.get(INTERFACE_NAME, "")
+        namespace = spaces.take(url.removeprefix("file://"))
+        if (namespace.key, name) != (installed.key, installed.name):
+            _uninstall(spaces, installed)
+        _give(spaces, installed)
+        installed.namespace, installed.key, installed.name = namespace, namespace.key, name
+        spaces.identify(namespace)
+        installed.handle = namespace.handle
         try:
             _protect_node(spaces, namespace, policies)
             if policies or installed.policies or has_any(namespace.socket):
-                self._keep_in_step(installed, namespace, policies)
+                self._keep_in_step(installed, namespace, index, policies)
         finally:
             if not installed.policies:
-                _let_go(spaces, installed)
+                _forget(spaces, installed)
 
-    def _keep_in_step(self, installed: _Installed, namespace: Namespace, policies: Policies) -> None:
-        name = installed.place[1]
-        link = namespace.socket.link(name=name)
+    def _keep_in_step(self, installed: _Installed, namespace: Namespace, index: int, policies: Policies) -> None:
+        name = installed.name
+        link = namespace.socket.link(index=index) if index else namespace.socket.link(name=name)
         if link is None:
             raise Conflict(f"there is no interface {name!r} in {namespace.where} to route by")
         if (link.index, _in_order(policies)) != (installed.index, _in_order(installed.policies)):
@@ -85,40 +126,77 @@ class PolicyRoutes(Element):
 
     def _change(self, installed: _Installed, namespace: Namespace, index: int, policies: Policies) -> None:
         before = installed.policies if index == installed.index else {}
-        link = PolicyLink(index, installed.place[1], installed.order)
+        link = PolicyLink(index, installed.name, installed.order)
         try:
-            install(namespace, link, policies, self._tables)
+            tables = install(namespace, link, policies, self._tables)
         except MeshError:
             with contextlib.suppress(MeshError):
                 install(namespace, link, before, self._tables)
             raise
-        installed.index, installed.policies = index, policies
+        installed.index, installed.policies, installed.tables = index, policies, tables
 
-    def _uninstall(self, spaces: Namespaces, installed: _Installed) -> None:
-        if installed.namespace is not None:
-            try:
-                install(installed.namespace, PolicyLink(installed.index, installed.place[1], installed.order), {})
-            finally:
-                _let_go(spaces, installed)
+    def _repair(self, spaces: Namespaces, installed: _Installed, *, do: bool) -> list[Selector]:
+        with _entered(spaces, installed) as namespace:
+            if namespace is None or not namespace.socket.has_link(installed.index):
+                return []
+            link = PolicyLink(installed.index, installed.name, installed.order)
+            lost = incomplete(namespace, link, installed.policies, installed.tables)
+            if lost and do:
+                installed.tables = install(namespace, link, installed.policies, self._tables, installed.tables)
+            return lost
 
 
 @dataclass(slots=True)
 class _Installed:
-    """What one connection has; its namespace is held for as long as there are policies."""
+    """What one connection has; its namespace is held while something is asked of the connection."""
 
     order: int
     """The place of its wire among those of its client."""
-    place: tuple[str, str] = "", ""
-    """URL of the namespace, and the interface's name there."""
+    key: FileKey | None = None
+    """Which namespace it is."""
+    handle: bytes = b""
+    """By which that can be entered again."""
+    name: str = ""
+    """What the interface was to be called there."""
     namespace: Namespace | None = None
     index: int = 0
     policies: Policies = field(default_factory=dict)
+    tables: Mapping[Selector, int] = field(default_factory=dict)
 
 
-def _let_go(spaces: Namespaces, installed: _Installed) -> None:
+@contextmanager
+def _entered(spaces: Namespaces, installed: _Installed) -> Iterator[Namespace | None]:
+    if installed.namespace is not None:
+        yield installed.namespace
+        return
+    namespace = spaces.again(installed.handle)
+    try:
+        yield namespace
+    finally:
+        if namespace is not None:
+            spaces.give(namespace)
+
+
+def _uninstall(spaces: Namespaces, installed: _Installed) -> None:
+    """Remove them all. A namespace that cannot be entered keeps rules, which change nothing without their link."""
+    try:
+        if installed.policies:
+            with _entered(spaces, installed) as namespace:
+                if namespace is not None:
+                    install(namespace, PolicyLink(installed.index, installed.name, installed.order), {})
+    finally:
+        _forget(spaces, installed)
+
+
+def _forget(spaces: Namespaces, installed: _Installed) -> None:
+    _give(spaces, installed)
+    installed.index, installed.policies, installed.tables = 0, {}, {}
+
+
+def _give(spaces: Namespaces, installed: _Installed) -> None:
     if installed.namespace is not None:
         spaces.give(installed.namespace)
-    installed.namespace, installed.index, installed.policies = None, 0, {}
+        installed.namespace = None
 
 
 def _protect_node(spaces: Namespaces, namespace: Namespace, policies: Policies) -> None:

@@ -126,6 +126,11 @@ class Found:
             link = self._socket.link(index=index)
             yield [replace(step, wire=(step.wire[0], link.name if link is not None else "")) for step in steps]
 
+    def belongs_to(self, link: PolicyLink, table: int) -> bool:
+        """Whether nobody else has routes in a table."""
+        routes = [*self._routes.get((4, table), ()), *self._routes.get((6, table), ())]
+        return all(route.index == link.index for route in routes)
+
     def is_used(self, table: int, index: int) -> bool:
         """Whether somebody else has routes in a table, now."""
         answers = [data for version in (4, 6) for data in self._socket.dump(ask_for_table_routes(version, 0))]
@@ -154,14 +159,38 @@ def has_any(socket: Socket) -> bool:
     return any(is_of_policy(rule) for rule in rules)
 
 
-def install(namespace: Namespace, link: PolicyLink, policies: Policies, numbers: str = FROM_1) -> None:
-    """Give a link these policies and no others; what is there already is not touched.
+def incomplete(
+    namespace: Namespace, link: PolicyLink, policies: Policies, tables: Mapping[Selector, int]
+) -> list[Selector]:
+    """Those of a link's policies, installed in `tables`, that lack a rule or a route. Raises `NetlinkError`."""
+    found = Found(namespace.socket, link.index)
+    rules = {(rule.selector, rule.table, rule.narrower_than) for rule in found.own}
+    lost = []
+    for selector, routes in policies.items():
+        table = tables.get(selector, 0)
+        steps = _steps(selector, table, {prefix.prefixlen for prefix in routes}, link)
+        has_rules = all((step.selector, step.table, step.narrower_than) in rules for step in steps)
+        if not has_rules or _routes(link, {selector: routes}, {selector: table}) - found.own_routes:
+            lost.append(selector)
+    return lost
 
-    A table is filled before its rules come, and its rules go before it is emptied. Raises `NetlinkError`.
+
+def install(
+    namespace: Namespace,
+    link: PolicyLink,
+    policies: Policies,
+    numbers: str = FROM_1,
+    former: Mapping[Selector, int] | None = None,
+) -> dict[Selector, int]:
+    """Give a link these policies and no others; returns their tables. What is there already is not touched.
+
+    A policy gets the table that it has or, if it lost its rules, the one that it had in `former` unless somebody else
+    uses that. A table is filled before its rules come, and its rules go before it is emptied. Raises `NetlinkError`.
     """
     found = Found(namespace.socket, link.index)
     namespace.socket.apply([remove_rule(rule) for rule in found.lost], ignore=_GONE)
-    there = {rule.selector: rule.table for rule in found.own}
+    there = {selector: table for selector, table in (former or {}).items() if found.belongs_to(link, table)}
+    there |= {rule.selector: rule.table for rule in found.own}
     tables = {selector: there[selector] for selector in policies if selector in there}
     known = _routes(link, policies, tables)
     _apply(namespace, link.name, [add_table_route(route) for route in known - found.own_routes])
@@ -178,6 +207,7 @@ def install(namespace: Namespace, link: PolicyLink, policies: Policies, numbers:
     removals = [remove_rule(rule) for rule in before - wanted]
     namespace.socket.apply(removals, ignore=_GONE)
     _empty(namespace, obsolete)
+    return {**tables, **new}
 
 
 # --- which table

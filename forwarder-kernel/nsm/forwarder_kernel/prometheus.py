@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import fields
+from itertools import chain
 
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
 from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.metrics.exporter import exported as served
+from nsm.chains.metrics.exporter import families as counted
 
 from .counters import CLIENT, SERVER, Count, Counters, Labels
+from .keep import CHANGES
 
 _LABELS = [field.name for field in fields(Labels)]
 
@@ -19,8 +22,8 @@ _LABELS = [field.name for field in fields(Labels)]
 def exported(counters: Counters, config: PrometheusConfig) -> AbstractAsyncContextManager[None]:
     """Serve them at ``/metrics`` while the context is open."""
 
-    async def read(prefix: str) -> Iterator[CounterMetricFamily]:
-        return families(await counters.read(), prefix)
+    async def read(prefix: str) -> Iterator[Metric]:
+        return chain(families(await counters.read(), prefix), counted([CHANGES], prefix))
 
     return served(read, config)
 

@@ -64,18 +64,19 @@ class Removal:
 
 def _to_remove(ends: Sequence[LiveEnd]) -> LiveEnd:
     """The end by which a wire is removed: the last one whose namespace is held, if there is one."""
-    return next((end for end in reversed(ends) if end.number is None), ends[-1])
+    return next((end for end in reversed(ends) if not end.is_loose), ends[-1])
 
 
 def _remove_links(ends: Sequence[LiveEnd], own: Namespace) -> None:
     """Remove links, those of one namespace in one message; what was let go by the numbers that `own` knows."""
     by_namespace: dict[int, list[LiveEnd]] = {}
     for end in ends:
-        if end.number is None:
+        if not end.is_loose:
             by_namespace.setdefault(id(end.namespace), []).append(end)
     for group in by_namespace.values():
         _apply_in(group[0].namespace, _removal([end.index for end in group]))
-    if loose := [delete_link_there(end.index, end.number) for end in ends if end.number is not None]:
+    numbers = [(end.index, end.number) for end in ends if end.is_loose]
+    if loose := [delete_link_there(index, number) for index, number in numbers if number is not None]:
         _apply_in(own, loose)
 
 

@@ -56,6 +56,9 @@ class WireMaker:
             undo.callback(device.give, spaces.own)
             live = self._make(spaces.own, wire, namespaces, alias, device)
             undo.pop_all()
+        for end in live.ends:
+            spaces.identify(end.namespace)
+            end.number, end.handle = end.namespace.number, end.namespace.handle
         self._aliases.add(alias)
         live.seconds = time.perf_counter() - begin
         return live
@@ -79,22 +82,44 @@ class WireMaker:
         live.wire = wire
         settle(live, _SETTLING_AT_ONCE)
 
+    def remake(self, spaces: Namespaces, live: LiveWire) -> bool:
+        """See `Dataplane.remake`."""
+        if live.device.process is not None or not self.knows(live):
+            return False
+        with contextlib.ExitStack() as undo:
+            namespaces = []
+            for end in live.ends:
+                namespace = spaces.again(end.handle) if end.is_loose else end.namespace
+                if namespace is None:
+                    return False
+                if end.is_loose:
+                    undo.callback(spaces.give, namespace)
+                namespaces.append(namespace)
+                end.renamed = ""
+            held = LiveWire(live.wire, tuple(map(_held, live.ends, namespaces)), live.alias, live.device)
+            _protect_node(spaces.own, held.wire, namespaces)
+            for end in held.ends:  # one may be left, or have been moved elsewhere
+                end.namespace.socket.apply([delete_link(end.index)], ignore=GONE)
+            live.device.make(spaces.own, namespaces[0], held.wire, [end.link for end in held.ends])
+            _finish(held)
+        return True
+
     def traffic(self, spaces: Namespaces, live: LiveWire) -> list[Traffic | None]:
         """See `Dataplane.traffic`."""
-        is_there = live.alias in self._aliases  # else its namespaces may be closed by now
+        is_there = self.knows(live)  # else its namespaces may be closed by now
         return [_passed(spaces.own, end) if is_there else None for end in live.ends]
+
+    def knows(self, live: LiveWire) -> bool:
+        """Whether it was not removed meanwhile."""
+        return live.alias in self._aliases
 
     def let_go(self, spaces: Namespaces, live: LiveWire) -> None:
         """See `Dataplane.let_go`."""
         if live.device.process is not None or live.alias not in self._aliases:
             return
-        for end, _, settings in live.sides():
-            if settings.defaults:
-                continue  # rules have to go from there with the wire
-            if end.number is not None or os.path.sameopenfile(end.namespace.descriptor, spaces.own.descriptor):
-                continue
-            with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: the namespace is kept
-                end.number = spaces.own.socket.number_of(end.namespace.descriptor)
+        for end in live.ends:
+            if not end.is_loose and end.number is not None:  # without a number it could not be removed any more
+                end.is_loose = True
                 spaces.give(end.namespace)
 
     def hold_again(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
@@ -104,12 +129,13 @@ class WireMaker:
             return False
         for end, place in zip(live.ends, wire.places, strict=True):
             namespace = spaces.take(place.path)
-            is_there = namespace is end.namespace if end.number is None else _is_end(namespace, end, live.alias)
-            if end.number is None or not is_there:
+            is_there = _is_end(namespace, end, live.alias) if end.is_loose else namespace is end.namespace
+            if not end.is_loose or not is_there:
                 spaces.give(namespace)
             if not is_there:
                 return False
-            end.namespace, end.place, end.number = namespace, place, None
+            end.namespace, end.place, end.is_loose = namespace, place, False
+            namespace.number, namespace.handle = end.number, end.handle
         ends = [replace(each, place=end.place) for each, end in zip(live.wire.ends, live.ends, strict=True)]
         live.wire = replace(live.wire, ends=tuple(ends))
         return True
@@ -119,10 +145,13 @@ class WireMaker:
         self._aliases.discard(live.alias)
         live.device.give(spaces.own)
         for end, _, settings in live.sides():
-            if end.number is None:
-                with contextlib.suppress(NetlinkError):  # rules without their link change nothing
-                    default_routes.remove(end.namespace.socket, end.index, settings.defaults)
-                spaces.give(end.namespace)
+            has_rules = bool(settings.defaults)
+            namespace = end.namespace if not end.is_loose else spaces.again(end.handle) if has_rules else None
+            if namespace is None:
+                continue
+            with contextlib.suppress(NetlinkError):  # rules without their link change nothing
+                default_routes.remove(namespace.socket, end.index, settings.defaults)
+            spaces.give(namespace)
 
     def _make(
         self, own: Namespace, wire: Wire, namespaces: Sequence[Namespace], alias: str, device: Device
@@ -140,13 +169,7 @@ class WireMaker:
                 if not self._remove_leftovers(ends):
                     _explain(error, device, ends)
                 continue
-            try:
-                device.prepare(namespaces[0], wire, ends[0].index)
-                _refuse_advertisements(live)
-                _configure(live)
-            except BaseException:
-                ends[-1].namespace.socket.apply([delete_link(ends[-1].index)], ignore=GONE)
-                raise
+            _finish(live)
             return live
         raise Conflict(f"found no free interface index for {wire.places[0].name}")
 
@@ -197,6 +220,22 @@ def settle(live: LiveWire, timeout: float) -> None:
     live.is_settled = True
 
 
+def _finish(live: LiveWire) -> None:
+    """Give new links what they have to have, or remove them."""
+    first, last = live.ends[0], live.ends[-1]
+    try:
+        live.device.prepare(first.namespace, live.wire, first.index)
+        _refuse_advertisements(live)
+        _configure(live)
+    except BaseException:
+        last.namespace.socket.apply([delete_link(last.index)], ignore=GONE)
+        raise
+
+
+def _held(end: LiveEnd, namespace: Namespace) -> LiveEnd:
+    return replace(end, namespace=namespace, is_loose=False)
+
+
 def _configure(live: LiveWire) -> None:
     for end, mac, settings in live.sides():
         first = set_up(end.index, live.alias, proxy_arp=settings.proxy_arp or None)
@@ -212,7 +251,7 @@ def _apply(live: LiveWire, end: LiveEnd, messages: Sequence[Message]) -> None:
         live.device.explain_down(error)
         if error.errno != errno.EACCES:
             raise
-        end.namespace.enable_ipv6(end.place.name)
+        end.namespace.enable_ipv6(end.name)
         end.namespace.socket.apply(messages)
 
 
@@ -236,21 +275,21 @@ def _explain(error: NetlinkError, device: Device, ends: Sequence[LiveEnd]) -> No
 
 
 def _passed(own: Namespace, end: LiveEnd) -> Traffic | None:
-    if end.number is not None:
+    if end.is_loose:
         return own.socket.traffic(end.index, end.number)
     return end.namespace.socket.traffic(end.index)
 
 
 def _is_end(namespace: Namespace, end: LiveEnd, alias: str) -> bool:
     link = namespace.socket.link(index=end.index)
-    return link is not None and (link.name, link.alias) == (end.place.name, alias)
+    return link is not None and link.alias == alias  # its name may be an administrator's
 
 
 def _refuse_advertisements(live: LiveWire) -> None:
     """An end has the addresses and routes of its connection, and none that somebody on the wire advertises."""
     for number, end in enumerate(live.ends):
         if not (live.wire.accept_ra and number == 0):
-            end.namespace.refuse_advertisements(end.place.name)
+            end.namespace.refuse_advertisements(end.name)
 
 
 def _new_end(namespace: Namespace, place: Place, *, has_mac: bool) -> LiveEnd:

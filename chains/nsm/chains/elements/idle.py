@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from nsm.chains.core import Key, Store
 
-IDLE_AFTER = 10.0
+IDLE_AFTER = 0.1
 """Seconds after the last request."""
 
 LetGo = Callable[[], Awaitable[None]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from wsgiref.simple_server import WSGIServer
 
@@ -80,12 +80,12 @@ class _InLoop(Collector):
         return asyncio.run_coroutine_threadsafe(self._now(), self._loop).result(_PATIENCE)
 
     async def _now(self) -> list[Metric]:
-        return [*await self._read(self._prefix), *_counted(self._prefix)]
+        return [*await self._read(self._prefix), *families(counts.ALL, self._prefix)]
 
 
-def _counted(prefix: str) -> Iterable[Metric]:
-    """The counters that every component has (see `nsm.chains.core.counts`)."""
-    for count in counts.ALL:
+def families(counted: Iterable[counts.Count], prefix: str) -> Iterator[Metric]:
+    """What a component counts of itself (see `nsm.chains.core.counts`)."""
+    for count in counted:
         kind = GaugeMetricFamily if count.goes_down else CounterMetricFamily
         family = kind(f"{prefix}{count.name}", count.about, labels=[count.label] if count.label else [])
         for value, number in count:

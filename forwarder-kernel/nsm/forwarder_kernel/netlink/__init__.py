@@ -27,7 +27,8 @@ from .messages import (
     set_up,
 )
 from .namespaces import Namespace, Namespaces
-from .sockets import Link, NetlinkError, Socket, Traffic
+from .news import Listener, News
+from .sockets import Link, NetlinkError, Socket, Traffic, is_own
 from .wireguard import KEEPALIVE, WireguardSocket
 
 __all__ = [
@@ -37,11 +38,13 @@ __all__ = [
     "Interface",
     "Link",
     "LinkEnd",
+    "Listener",
     "Message",
     "Namespace",
     "Namespaces",
     "NetlinkError",
     "Network",
+    "News",
     "Socket",
     "Traffic",
     "WireguardSocket",
@@ -57,6 +60,7 @@ __all__ = [
     "delete_group",
     "delete_link",
     "delete_link_there",
+    "is_own",
     "keep_asking",
     "metric_of",
     "remove_address",

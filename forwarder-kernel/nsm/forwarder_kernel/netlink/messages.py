@@ -76,13 +76,14 @@ _VETH_INFO_PEER = 1
 _VXLAN_ID, _VXLAN_REMOTE, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PORT = 1, 2, 4, 7, 15
 _VXLAN_REMOTE6, _VXLAN_LOCAL6, _VXLAN_ZERO_CHECKSUM6_RX = 16, 17, 20
 _MACVLAN_MODE, _MACVLAN_BRIDGE, _VLAN_ID = 1, 4, 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
+_IFA_F_MANAGES_OTHERS, _BY_ADVERTISEMENT = 0x100, 2
 _RTA_METRICS, _RTAX_MTU = 8, 2
 _BEFORE_OTHERS, _LAST_BEFORE_OTHERS = 512, 1023
 """The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
 _AFTER_OTHERS = 2_000_000_000
 """The metric of our default routes in the main table, where those of others stay in force: see `default_routes`."""
-_NDA_DST, _NDA_LLADDR, _NDA_PORT = 1, 2, 6
+_NDA_DST, _NDA_LLADDR, _NDA_PORT, _NDA_IFINDEX = 1, 2, 6, 8
 _BRIDGE_FAMILY, _NTF_SELF, _NO_MAC = 7, 2, "00:00:00:00:00:00"
 
 _IFLA_AF_SPEC, _IFLA_INET_CONF, _DEVCONF_PROXY_ARP = 26, 1, 3
@@ -237,11 +238,16 @@ def get_stations(index: int) -> Message:
     return request(_GETNEIGH, DUMP, body, "list the hardware addresses of a link", ack=False)
 
 
-def get_addresses(version: int) -> Message:
-    """Ask for all addresses of IPv4 or IPv6."""
-    return request(
-        _GETADDR, DUMP, _ADDRESS.pack(family_of(version), 0, 0, 0, 0), f"list IPv{version} addresses", ack=False
-    )
+def get_addresses(version: int, index: int = 0) -> Message:
+    """Ask for the addresses of IPv4 or IPv6, of one link or all; kernels before 4.20 answer with all in any case."""
+    body = _ADDRESS.pack(family_of(version), 0, 0, 0, index)
+    return request(_GETADDR, DUMP, body, f"list IPv{version} addresses", ack=False)
+
+
+def get_neighbors(version: int, index: int) -> Message:
+    """Ask for the neighbors that a link has of IPv4 or IPv6; old kernels answer with those of all links."""
+    body = _NEIGHBOR.pack(family_of(version), 0, 0, 0, 0) + number(_NDA_IFINDEX, index)
+    return request(_GETNEIGH, DUMP, body, f"list IPv{version} neighbors", ack=False)
 
 
 def get_route(address: Address) -> Message:
@@ -397,6 +403,35 @@ def scope_in(data: bytes) -> int:
     return int(_ADDRESS.unpack_from(data, HEADER.size)[3])
 
 
+@dataclass(frozen=True, slots=True)
+class AddressFound:
+    """An address of a link, as the kernel has it."""
+
+    index: int
+    interface: Interface
+    is_global: bool
+    """Whether it reaches further than its link."""
+    is_advertised: bool
+    """Whether the kernel made it out of a router advertisement."""
+
+
+def decode_interface(data: bytes) -> AddressFound:
+    """One message of the answer to `get_addresses`, with all that it says."""
+    attributes = attributes_in(data, HEADER.size + _ADDRESS.size)
+    _, length, _, scope, index = _ADDRESS.unpack_from(data, HEADER.size)
+    packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+    by_whom = attributes.get(_IFA_PROTO, b"\0")[0]
+    is_advertised = by_whom == _BY_ADVERTISEMENT or bool(number_in(attributes, _IFA_FLAGS) & _IFA_F_MANAGES_OTHERS)
+    return AddressFound(index, ipaddress.ip_interface((packed, length)), scope == SCOPE_UNIVERSE, is_advertised)
+
+
+def decode_neighbor(data: bytes) -> tuple[int, Address, str]:
+    """The link's index, the address and its hardware address (empty: unknown), of an answer to `get_neighbors`."""
+    attributes = attributes_in(data, HEADER.size + _NEIGHBOR.size)
+    address, mac = ipaddress.ip_address(attributes[_NDA_DST]), attributes.get(_NDA_LLADDR, b"")
+    return _NEIGHBOR.unpack_from(data, HEADER.size)[1], address, mac.hex(":")
+
+
 def decode_station(data: bytes) -> str:
     """The hardware address of one message of the answer to `get_stations`; empty for a multicast one."""
     mac = attributes_in(data, HEADER.size + _NEIGHBOR.size).get(_NDA_LLADDR, b"")
@@ -417,6 +452,7 @@ def decode_link(data: bytes) -> dict[str, Any]:
         "mtu": message.get_attr("IFLA_MTU") or 0,
         "lower": message.get_attr("IFLA_LINK") or 0,
         "is_up": is_up(data),
+        "is_set_up": bool(message["flags"] & IFF_UP),
         "kind": info.get_attr("IFLA_INFO_KIND") if info is not None else "",
         "details": dict(details["attrs"]) if details is not None and details.get("attrs") else {},
     }

@@ -16,7 +16,7 @@ from nsm.chains.core.descriptors import facts_of
 from nsm.chains.logs import log
 
 from . import sysctls
-from .sockets import Socket
+from .sockets import NetlinkError, Socket
 from .wireguard import WireguardSocket
 
 _NS_GET_NSTYPE = 0xB703
@@ -28,7 +28,12 @@ class Namespace:
     def __init__(self, descriptor: int, where: str) -> None:
         self.descriptor = descriptor
         self.where = where
+        self.key = facts_of(descriptor).key
         self.users = 0
+        self.number: int | None = None
+        """By which the kernel knows it in the node's namespace; None if it has none there, or is the node's own."""
+        self.handle = b""
+        """By which it can be opened again; empty on a kernel that cannot, such as those before Linux 6.18."""
         self._wireguard: WireguardSocket | None = None
         with entered(descriptor):
             self.socket = Socket(where)
@@ -101,6 +106,9 @@ class Namespaces:
         if key in self._nodes:
             os.close(descriptor)
             raise Refused("a wire would end in the node's own network namespace; NSM_NODE_NAMESPACE=true allows that")
+        return self._use(descriptor, key)
+
+    def _use(self, descriptor: int, key: FileKey) -> Namespace:
         if key in self._open:
             os.close(descriptor)
         else:
@@ -109,12 +117,30 @@ class Namespaces:
         namespace.users += 1
         return namespace
 
+    def identify(self, namespace: Namespace) -> None:
+        """Have what names a namespace after it was given back. It has its number from now on, and is heard of."""
+        if namespace.number is not None or os.path.sameopenfile(namespace.descriptor, self.own.descriptor):
+            return
+        with contextlib.suppress(NetlinkError):  # a kernel that has no numbers
+            namespace.number = self.own.socket.number_of(namespace.descriptor)
+        with contextlib.suppress(OSError, AttributeError):
+            namespace.handle = libc.file_handle(namespace.descriptor)
+
+    def again(self, handle: bytes) -> Namespace | None:
+        """The namespace of a handle; None if it is gone, or cannot be opened again. Give it back."""
+        if not handle:
+            return None
+        try:
+            descriptor = libc.open_handle(self.own.descriptor, handle, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        return self._use(descriptor, facts_of(descriptor).key)
+
     def give(self, namespace: Namespace) -> None:
         """End one use."""
         namespace.users -= 1
         if not namespace.users:
-            for key in [key for key, known in self._open.items() if known is namespace]:
-                del self._open[key]
+            del self._open[namespace.key]
             namespace.close()
 
     def close(self) -> None:

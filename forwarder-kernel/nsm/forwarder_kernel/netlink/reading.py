@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-import ipaddress
-
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-
 from .encoding import SCOPE_UNIVERSE, TABLE_MAIN, Address, Interface
-from .messages import alias_of, decode_address, get_addresses, get_links, index_in, is_loopback, scope_in
-from .rules import Rule, TableRoute, ask_for_rules, ask_for_table_routes, read_rule, read_table_route
+from .messages import (
+    AddressFound,
+    alias_of,
+    decode_address,
+    decode_interface,
+    decode_neighbor,
+    get_addresses,
+    get_links,
+    get_neighbors,
+    index_in,
+    is_loopback,
+    scope_in,
+)
+from .rules import (
+    Rule,
+    TableRoute,
+    ask_for_rules,
+    ask_for_table_routes,
+    read_any_route,
+    read_rule,
+    read_table_route,
+)
 from .sockets import Socket
 
 WIRES = ("nsm ", "server-", "client-")
@@ -17,9 +33,25 @@ WIRES = ("nsm ", "server-", "client-")
 
 def addresses(sock: Socket, index: int) -> list[Interface]:
     """The addresses of a link, without those that the kernel gave it; the first of each family is used first."""
-    answers = [answer for version in (4, 6) for answer in sock.dump(get_addresses(version))]
-    found = [_read_address(answer, index) for answer in answers]
-    return [address for address in found if address is not None]
+    return [each.interface for each in addresses_found(sock, index) if each.is_global]
+
+
+def addresses_found(sock: Socket, index: int) -> list[AddressFound]:
+    """All addresses of a link, link-local ones too."""
+    answers = [answer for version in (4, 6) for answer in sock.dump(get_addresses(version, index))]
+    return [found for answer in answers if (found := decode_interface(answer)).index == index]
+
+
+def all_routes(sock: Socket, index: int) -> list[TableRoute]:
+    """The routes over a link in all tables, whoever made them. Raises `NetlinkError` if there is no such link."""
+    answers = [answer for version in (4, 6) for answer in sock.dump(ask_for_table_routes(version, 0, index))]
+    return [route for answer in answers if (route := read_any_route(answer)).index == index]
+
+
+def neighbors(sock: Socket, index: int) -> dict[Address, str]:
+    """The hardware addresses that are known on a link; empty for one that is looked for."""
+    answers = [answer for version in (4, 6) for answer in sock.dump(get_neighbors(version, index))]
+    return {address: mac for of, address, mac in map(decode_neighbor, answers) if of == index}
 
 
 def routes(sock: Socket, index: int) -> list[TableRoute]:
@@ -41,13 +73,3 @@ def addresses_beside_wires(sock: Socket) -> set[Address]:
     answers = [answer for version in (4, 6) for answer in sock.dump(get_addresses(version))] if others else []
     found = [(decode_address(answer), scope_in(answer)) for answer in answers]
     return {address for (index, address), scope in found if index in others and scope == SCOPE_UNIVERSE}
-
-
-def _read_address(data: bytes, index: int) -> Interface | None:
-    """An address that was given to the link of that index; link-local ones are the kernel's own."""
-    message = ifaddrmsg(data)
-    message.decode()
-    if message["index"] != index or message["scope"] != SCOPE_UNIVERSE:
-        return None
-    found = dict(message["attrs"])
-    return ipaddress.ip_interface((found.get("IFA_LOCAL") or found["IFA_ADDRESS"], message["prefixlen"]))

@@ -163,9 +163,12 @@ def ask_for_rules(version: int) -> Message:
     return request(_GETRULE, DUMP, body, "list the rules", ack=False)
 
 
-def ask_for_table_routes(version: int, protocol: int = ROUTE_PROTOCOL) -> Message:
-    """Ask for the routes of this mesh, or of another `protocol` (0: any), of a family and of all tables."""
-    body = ROUTE.pack(family_of(version), 0, 0, 0, 0, protocol, 0, 0, 0)
+def ask_for_table_routes(version: int, protocol: int = ROUTE_PROTOCOL, index: int = 0) -> Message:
+    """Ask for the routes of this mesh, or of another `protocol` (0: any), of a family and of all tables.
+
+    With an `index` only for those over that link; kernels before 4.20 answer with all in any case.
+    """
+    body = ROUTE.pack(family_of(version), 0, 0, 0, 0, protocol, 0, 0, 0) + (number(RTA_OIF, index) if index else b"")
     return request(GETROUTE, DUMP, body, "list the routes", ack=False)
 
 

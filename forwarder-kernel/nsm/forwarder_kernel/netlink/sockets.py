@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import secrets
 import socket
 import struct
 import time
@@ -39,6 +41,9 @@ _AT_ONCE = 256
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
 _DUMP_INTERRUPTED = 0x10
+_FIRST_PORT, _PORTS = 1 << 23, (1 << 30)
+"""Above all process ids, which is what the kernel gives, each namespace of processes having its own."""
+_TRIES = 8
 _SOON = 0.0001
 """Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
@@ -68,6 +73,8 @@ class Link:
     """The index of the link that it is on, where that is; 0: none."""
     is_up: bool
     """Whether it was set up and has its carrier."""
+    is_set_up: bool
+    """Whether it was set up; the carrier is the other end's doing."""
     kind: str
     """What it was made as, such as "veth"; empty for a device of the machine."""
     details: Mapping[str, Any]
@@ -95,11 +102,12 @@ class Socket:
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self._sock.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-        self._sock.bind((0, 0))
+        self._port = _bind(self._sock)
         self._sock.settimeout(5.0)
 
     def close(self) -> None:
         """Close the socket."""
+        _own_ports.discard(self._port)
         self._sock.close()
 
     def apply(self, messages: Sequence[Message], *, ignore: frozenset[int] = frozenset()) -> None:
@@ -126,12 +134,17 @@ class Socket:
 
         Raises `NetlinkError` if the kernel gives none.
         """
-        self.apply([give_number(namespace)])
-        answer = self._ask(get_number(namespace))
-        number = number_in(answer) if isinstance(answer, bytes) else -1
+        number = self._number(namespace)
+        if number < 0:
+            self.apply([give_number(namespace)])
+            number = self._number(namespace)
         if number < 0:
             raise NetlinkError("number a namespace", self._where, errno.EOPNOTSUPP)
         return number
+
+    def _number(self, namespace: int) -> int:
+        answer = self._ask(get_number(namespace))
+        return number_in(answer) if isinstance(answer, bytes) else -1
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
@@ -149,6 +162,11 @@ class Socket:
             return None
         rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_drops, tx_drops = statistics_in(data)
         return Traffic(rx_packets, tx_packets, rx_bytes, tx_bytes, rx_drops + tx_drops)
+
+    def is_there(self, index: int, namespace: int) -> bool | None:
+        """Whether there is a link of that index in the namespace of a number; None if that namespace is gone."""
+        answer = self._ask(get_link_there(index, namespace))
+        return None if answer == errno.EINVAL else not isinstance(answer, int)
 
     def links(self, mark: str) -> list[Link]:
         """The links whose alias begins with `mark`."""
@@ -262,6 +280,26 @@ class Socket:
                     answers[sequence] = _errno(data, position)
                 position += (size + 3) & ~3
         return answers
+
+
+_own_ports: set[int] = set()
+
+
+def is_own(port: int) -> bool:
+    """Whether the kernel knows a socket of this process by that number: news of it are of what we did ourselves."""
+    return port in _own_ports
+
+
+def _bind(sock: socket.socket) -> int:
+    """Bind to a number that nobody has, in any namespace."""
+    for _ in range(_TRIES):
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        if port not in _own_ports:
+            with contextlib.suppress(OSError):
+                sock.bind((port, 0))
+                _own_ports.add(port)
+                return port
+    raise NetlinkError("number a socket", "our own namespace", errno.EADDRINUSE)
 
 
 def _errno(data: bytes, position: int) -> int:

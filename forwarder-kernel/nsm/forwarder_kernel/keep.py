@@ -1,0 +1,334 @@
+"""The element that keeps wires as they were made: whatever somebody else changes on them is put right.
+
+The kernel reports what changes, in every namespace that a wire ends in, without anybody holding it. What is reported is
+only a reason to look: then the wire is read, and compared with what it should be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+
+from nsm.apis.connection import Connection, State
+from nsm.apis.mechanisms import KERNEL
+from nsm.chains.core import Call, Element, Handler, Key, MeshError, Refused, Store, Tasks, counts
+from nsm.chains.elements.monitor import REPORT
+from nsm.chains.logs import log
+
+from .dataplane import Dataplane
+from .kernel_wire import LIVE
+from .live_wire import LiveEnd, LiveWire
+from .mend import Report
+from .netlink import Listener, News, is_own
+from .pace import Pace
+from .policy_routes import PolicyRoutes
+from .repair import Repair, mtu_of
+
+REPAIR, REPORT_ONLY = "repair", "report"
+"""What to do about a wire that somebody changed: put it right, or say so."""
+_GATHER = 0.01
+"""Seconds: news that come together are read together."""
+_AT_ONCE = 512
+"""News that are read before anybody else has the event loop."""
+
+CHANGES = counts.Count("wire_changes", "What others changed on wires", label="what")
+"""By the kind of `Repair`, and `deleted`, `renamed`, `namespace`."""
+
+Place = tuple[int | None, int]
+"""A link: the number of its namespace (None: the node's own), and its index."""
+
+
+@dataclass(slots=True, eq=False)
+class _Watched:
+    """A wire that is looked after."""
+
+    store: Store
+    live: LiveWire
+    near_is_first: bool
+    """Whether its first end is the client's."""
+    service: str = ""
+    endpoint: str = ""
+    pace: Pace = field(default_factory=Pace)
+    task: asyncio.Task[None] | None = None
+    is_suspect: bool = False
+    """Whether something was reported of it since it was last looked at."""
+    has_given_up: bool = False
+    """Whether the log says that somebody keeps changing it."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the connection still has this wire: none that is being removed is touched."""
+        return self.store.get(LIVE) is self.live
+
+
+class Keep(Element):
+    """Put right what somebody else changes on a wire, or with `REPORT_ONLY` say what it is.
+
+    A link that is down is set up, what is gone of addresses, neighbors, routes and rules comes back, and so does the
+    MTU. A link that was deleted is made anew as it was. A renamed one is kept. What an administrator added is left
+    alone, and who changes a wire again and again is answered ever more slowly. A wire whose namespace has ended is
+    closed at once. Where this forwarder cannot get at the namespace, the client is asked to send its request again.
+
+    Stands in a forwarder's chain before what makes the wires, and sees the connections that succeed.
+    """
+
+    def __init__(self, dataplane: Dataplane, policy_routes: PolicyRoutes | None = None, mode: str = REPAIR) -> None:
+        self._dataplane, self._policy_routes, self._repairs = dataplane, policy_routes, mode == REPAIR
+        self._by_place: dict[Place, _Watched] = {}
+        self._by_number: dict[int | None, set[_Watched]] = {}
+        self._watched: Key[_Watched] = Key("wire that is looked after")
+        self._tasks = Tasks("changes of wires")
+        self._starting: asyncio.Task[None] | None = None
+        self._listener: Listener | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        """How many links are looked after: what a leak test counts."""
+        return len(self._by_place)
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Look after the wire that the connection has now."""
+        connection = await rest.request(call)
+        if (live := call.live.get(LIVE)) is not None:
+            watched = call.live.get(self._watched)
+            if watched is None or watched.live is not live:
+                watched = await self._watch(call.live, live, connection)
+            watched.service = connection.network_service
+            watched.endpoint = connection.network_service_endpoint_name
+            if watched.is_suspect:  # its namespaces are within reach now
+                self._suspect(watched)
+        return connection
+
+    async def aclose(self) -> None:
+        """Stop; the wires stay."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        await self._tasks.aclose()
+
+    # --- which wires
+
+    async def _watch(self, store: Store, live: LiveWire, connection: Connection) -> _Watched:
+        if self._starting is None:
+            self._starting = self._tasks.spawn(self._listen(), name="listen to the kernel")
+        if self._listener is None:
+            await asyncio.wait([self._starting])
+        self._read()  # what was reported up to now is how the wire was made
+        if (former := store.get(self._watched)) is None:
+            store.on_end(partial(self._forget, store))
+        else:
+            self._remove(former)
+        is_near = connection.mechanism is not None and connection.mechanism.type == KERNEL
+        watched = store.put(self._watched, _Watched(store, live, is_near))
+        for place in _places(live.ends):
+            self._by_place[place] = watched
+            self._by_number.setdefault(place[0], set()).add(watched)
+        return watched
+
+    def _forget(self, store: Store) -> None:
+        if (watched := store.pop(self._watched)) is not None:
+            self._remove(watched)
+
+    def _remove(self, watched: _Watched) -> None:
+        for place in _places(watched.live.ends):
+            if self._by_place.get(place) is watched:
+                del self._by_place[place]
+            of_number = self._by_number.get(place[0], set())
+            of_number.discard(watched)
+            if not of_number:
+                self._by_number.pop(place[0], None)
+        if watched.task is not None:
+            watched.task.cancel()
+
+    # --- what the kernel reports
+
+    async def _listen(self) -> None:
+        try:
+            self._listener = await self._dataplane.listen()
+        except Refused as error:
+            log.warning("wires are not looked after", error=str(error))
+            return
+        asyncio.get_running_loop().add_reader(self._listener, self._is_readable)
+
+    def _is_readable(self) -> None:
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._listener)
+        self._timer = loop.call_later(_GATHER, self._gather)
+
+    def _gather(self) -> None:
+        if self._listener is not None:
+            loop = asyncio.get_running_loop()
+            if self._read() < _AT_ONCE:
+                loop.add_reader(self._listener, self._is_readable)
+            else:
+                self._timer = loop.call_later(0, self._gather)
+
+    def _read(self) -> int:
+        """Take what there is, at most so much; says how much it was."""
+        news = self._listener.read(_AT_ONCE) if self._listener is not None else []
+        if news is None:
+            log.info("more changes than the kernel could report: every wire is looked at", wires=len(self))
+            for watched in set(self._by_place.values()):
+                self._suspect(watched)
+            return _AT_ONCE
+        for each in news:
+            self._hear(each)
+        return len(news)
+
+    def _hear(self, news: News) -> None:
+        if news.is_end_of_namespace:
+            for watched in list(self._by_number.get(news.number, ())):
+                self._namespace_is_gone(watched, [_number_of(watched.live, news.number)])
+        elif is_own(news.port):
+            return
+        elif news.is_rule:
+            for watched in list(self._by_number.get(news.number, ())):
+                if self._has_rules(watched):
+                    self._suspect(watched)
+        elif (prefix := news.replaced()) is not None:
+            for watched in list(self._by_number.get(news.number, ())):
+                if any(prefix == route[0] for end in watched.live.wire.ends for route in end.settings.routes):
+                    self._suspect(watched)
+        elif (found := self._by_place.get((news.number, news.index))) is not None and _is_suspicious(news, found.live):
+            self._suspect(found)
+
+    # --- what is done about it
+
+    def _suspect(self, watched: _Watched) -> None:
+        watched.is_suspect = True
+        if watched.task is None and watched.is_current:
+            watched.task = self._tasks.spawn(self._look(watched), name=f"look at {watched.store.connection_id}")
+
+    async def _look(self, watched: _Watched) -> None:
+        clock = asyncio.get_running_loop().time
+        try:
+            while watched.is_suspect and watched.is_current:
+                if self._repairs:
+                    await self._pause(watched, watched.pace.wait(clock()))
+                watched.is_suspect = False
+                report = await self._dataplane.mend(watched.live, do=self._repairs)
+                report.repairs += await self._repair_policies(watched)
+                if watched.is_current:
+                    await self._act(watched, report)
+        except MeshError as error:
+            self._log(watched, "a wire cannot be put right", error=str(error))
+        finally:
+            watched.task = None
+
+    def _has_rules(self, watched: _Watched) -> bool:
+        has_policies = self._policy_routes is not None and self._policy_routes.has_any(watched.store)
+        return has_policies or any(end.settings.defaults for end in watched.live.wire.ends)
+
+    async def _repair_policies(self, watched: _Watched) -> list[tuple[str, Repair]]:
+        if self._policy_routes is None or not watched.is_current:
+            return []
+        lost = await self._policy_routes.repair(watched.store, do=self._repairs)
+        name = watched.live.ends[0].name
+        return [(name, Repair("rule", f"policy {selector} incomplete", "added", ())) for selector in lost]
+
+    async def _pause(self, watched: _Watched, seconds: float) -> None:
+        if not watched.pace.is_slow(asyncio.get_running_loop().time()):
+            watched.has_given_up = False
+        elif not watched.has_given_up:
+            watched.has_given_up = True
+            self._log(watched, "somebody keeps changing a wire: it is put right less and less often")
+        await asyncio.sleep(seconds)
+
+    async def _act(self, watched: _Watched, report: Report) -> None:
+        for before, after in report.renamed:
+            CHANGES.add("renamed")
+            self._log(watched, "interface renamed", found=f"{before} is {after}", done="kept")
+        if report.repairs:
+            for _, repair in report.repairs:
+                CHANGES.add(repair.kind)
+            self._log_repairs(watched, report)
+        if report.lost:
+            self._namespace_is_gone(watched, report.lost)
+        elif report.is_gone:
+            CHANGES.add("deleted")
+            await self._make_anew(watched)
+        elif report.is_out_of_reach:
+            self._ask(watched)
+
+    def _log_repairs(self, watched: _Watched, report: Report) -> None:
+        by_name: dict[str, list[str]] = {}
+        done: dict[str, None] = {}
+        for name, repair in report.repairs:
+            by_name.setdefault(name, []).append(repair.found)
+            done[repair.done] = None
+        found = "; ".join(f"{name}: {', '.join(what)}" for name, what in by_name.items())
+        if self._repairs:
+            watched.pace.repaired(asyncio.get_running_loop().time())
+            self._log(watched, "wire put right", found=found, done=", ".join(done))
+        else:
+            self._log(watched, "wire is not as it should be", found=found, done="nothing")
+
+    async def _make_anew(self, watched: _Watched) -> None:
+        found = "interface deleted"
+        if not self._repairs:
+            self._log(watched, "wire is not as it should be", found=found, done="nothing")
+            return
+
+        async def remake() -> None:
+            if watched.is_current and await self._dataplane.remake(watched.live):
+                watched.pace.repaired(asyncio.get_running_loop().time())
+                self._log(watched, "wire put right", found=found, done="made anew")
+            elif watched.is_current:
+                self._ask(watched)
+
+        await watched.store.events.run(remake)
+
+    def _ask(self, watched: _Watched) -> None:
+        """Have the client send its request again: with it come the namespaces."""
+        watched.is_suspect = True
+        if self._repairs and (reporter := watched.store.get(REPORTER)) is not None:
+            log.info("the client is asked for a refresh, since a wire changed", connection=watched.store.connection_id)
+            reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED)
+
+    def _namespace_is_gone(self, watched: _Watched, ends: Iterable[int]) -> None:
+        whose = ["client's" if (number == 0) == watched.near_is_first else "endpoint's" for number in ends]
+        CHANGES.add("namespace")
+        self._log(watched, "connection closed", found=f"{' and '.join(whose)} network namespace gone", done="closed")
+        store = watched.store
+        self._forget(store)
+        if (reporter := store.get(REPORTER)) is not None:
+            reporter.report(store.connection_id, State.DOWN)
+        self._tasks.spawn(self._close(store), name=f"close {store.connection_id}")
+
+    async def _close(self, store: Store) -> None:
+        try:
+            await store.events.close()
+        except MeshError as error:
+            log.info("closing failed", connection=store.connection_id, error=str(error))
+
+    def _log(self, watched: _Watched, event: str, **values: str) -> None:
+        about = {"connection": watched.store.connection_id, "service": watched.service, "endpoint": watched.endpoint}
+        log.info(event, **about, **values)
+
+
+def _places(ends: Iterable[LiveEnd]) -> list[Place]:
+    return [(end.number, end.index) for end in ends]
+
+
+def _number_of(live: LiveWire, number: int | None) -> int:
+    return next((place for place, end in enumerate(live.ends) if end.number == number), 0)
+
+
+def _is_suspicious(news: News, live: LiveWire) -> bool:
+    """Whether a change may have taken something from a wire: most of what the kernel tells of links is as wanted."""
+    if news.is_end_of_link:
+        return True
+    if (link := news.link()) is not None:
+        end = next(each for each in live.ends if each.index == news.index)
+        return not link.is_up or link.name != end.name or mtu_of(live.wire) not in (0, link.mtu)
+    if news.is_neighbor:
+        return any(each.settings.neighbors or each.settings.known for each in live.wire.ends)
+    return True

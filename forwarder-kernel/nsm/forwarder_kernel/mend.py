@@ -1,0 +1,100 @@
+"""Looks at a wire in the kernel's thread, and puts right what somebody changed; see `repair` for what that is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from .live_wire import LiveEnd, LiveWire
+from .netlink import Namespace, Namespaces, NetlinkError
+from .removal import GONE
+from .repair import Repair, Wanted, look, repairs
+
+
+@dataclass(slots=True)
+class Report:
+    """How a wire was found."""
+
+    is_gone: bool = False
+    """Whether a link of it is not there any more."""
+    lost: tuple[int, ...] = ()
+    """The ends whose namespaces are gone."""
+    is_out_of_reach: bool = False
+    """Whether there is an end that cannot be looked at, since nobody holds its namespace."""
+    repairs: list[tuple[str, Repair]] = field(default_factory=list)
+    """What is not as it should be, with the link's name; done, if it was to be."""
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    """What links were called, and are called now."""
+
+
+def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
+    """Look at both ends of a wire; with `do` put right what is not as it should be. Raises `NetlinkError`."""
+    report = Report()
+    for number, (end, mac, settings) in enumerate(live.sides()):
+        with _entered(spaces, end) as namespace:
+            if namespace is None:
+                _look_from_outside(spaces, number, end, report)
+                continue
+            follows = live.wire.accept_ra and number == 0
+            wanted = Wanted(end.index, live.alias, live.wire, settings, mac, follows)
+            _mend_end(namespace, end, wanted, report, do=do)
+    return report
+
+
+@contextmanager
+def _entered(spaces: Namespaces, end: LiveEnd) -> Iterator[Namespace | None]:
+    if not end.is_loose:
+        yield end.namespace
+        return
+    namespace = spaces.again(end.handle)
+    try:
+        yield namespace
+    finally:
+        if namespace is not None:
+            spaces.give(namespace)
+
+
+def _look_from_outside(spaces: Namespaces, number: int, end: LiveEnd, report: Report) -> None:
+    is_there = spaces.own.socket.is_there(end.index, end.number) if end.number is not None else False
+    if is_there is None:
+        report.lost = (*report.lost, number)
+    elif is_there:
+        report.is_out_of_reach = True
+    else:
+        report.is_gone = True
+
+
+def _mend_end(namespace: Namespace, end: LiveEnd, wanted: Wanted, report: Report, *, do: bool) -> None:
+    try:
+        seen = look(namespace.socket, wanted)
+    except NetlinkError as error:
+        if error.errno not in GONE:
+            raise
+        seen = None
+    if seen is None:
+        report.is_gone = True
+        return
+    if seen.link.name != end.name:
+        report.renamed.append((end.name, seen.link.name))
+        end.renamed = seen.link.name
+    found = repairs(wanted, seen)
+    report.repairs += [(end.name, repair) for repair in found]
+    if do and found:
+        _do(namespace, end.name, found, follows=wanted.follows_advertisements)
+
+
+def _do(namespace: Namespace, name: str, found: Sequence[Repair], *, follows: bool) -> None:
+    messages = [message for repair in found for message in repair.messages]
+    try:
+        namespace.socket.apply(messages, ignore=GONE)
+    except NetlinkError as error:
+        if error.errno != errno.EACCES:
+            raise
+        with contextlib.suppress(NetlinkError):
+            namespace.enable_ipv6(name)
+        namespace.socket.apply(messages, ignore=GONE)
+    if not follows:
+        namespace.refuse_advertisements(name)  # a link that had lost its IPv6 has the namespace's settings again

@@ -1,0 +1,235 @@
+"""The element that keeps wires, with a kernel that is none: what is said, asked and closed, and how often."""
+
+import asyncio
+import socket
+
+import pytest
+
+from nsm.apis.connection import Connection, Mechanism, State
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Element, Refused
+from nsm.chains.elements.monitor import REPORT
+from nsm.forwarder_kernel import pace
+from nsm.forwarder_kernel.ends import End, Place, Settings, Wire
+from nsm.forwarder_kernel.keep import REPAIR, REPORT_ONLY, Keep
+from nsm.forwarder_kernel.kernel_wire import LIVE
+from nsm.forwarder_kernel.live_wire import LiveEnd, LiveWire
+from nsm.forwarder_kernel.mend import Report
+from nsm.forwarder_kernel.netlink import News
+from nsm.forwarder_kernel.repair import Repair
+
+CLIENTS, ENDPOINTS, INDEX = 3, 4, 1 << 20
+DELETED_LINK, DELETED_ROUTE, END_OF_NAMESPACE = 17, 25, 89
+DOWN = Repair("link", "link down", "set up", ())
+
+
+class Kernel:
+    """Reports what a test says; a stand-in for dataplane and listener."""
+
+    def __init__(self):
+        self.ours, self.theirs = socket.socketpair()
+        self.ours.setblocking(False)
+        self.news, self.reports, self.looks, self.remade = [], [], [], []
+        self.can_remake = True
+        self.looked = asyncio.Event()
+
+    async def listen(self):
+        return self
+
+    def fileno(self):
+        return self.ours.fileno()
+
+    def read(self, most):
+        while self.news_wait():
+            pass
+        news, self.news = self.news, []
+        return news
+
+    def news_wait(self):
+        try:
+            return self.ours.recv(100)
+        except BlockingIOError:
+            return b""
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
+
+    def tell(self, kind, number=CLIENTS, index=INDEX, *reports):
+        self.reports += reports
+        self.news.append(News(number, index, 0, kind, 0, bytes(32)))
+        self.theirs.send(b"!")
+
+    async def mend(self, live, *, do):
+        self.looks.append(do)
+        self.looked.set()
+        return self.reports.pop(0) if self.reports else Report()
+
+    async def remake(self, live):
+        self.remade.append(live)
+        return self.can_remake
+
+
+class Wires(Element):
+    """Gives each connection a wire, and hears which states are reported of it."""
+
+    def __init__(self):
+        self.states, self.closed = [], asyncio.Event()
+
+    async def request(self, call, rest):
+        if call.live.get(LIVE) is None:
+            ends = [
+                LiveEnd(None, Place("/ns", "nsm-1"), INDEX, "", CLIENTS),
+                LiveEnd(None, Place("/ns", "nse-1"), INDEX + 1, "", ENDPOINTS),
+            ]
+            settings = Settings((), (), (), ())
+            wire = Wire(tuple(End(end.place, settings) for end in ends), 0, arp=True)
+            call.live.put(LIVE, LiveWire(wire, tuple(ends), "nsm f c", None))
+            call.live.put(REPORT, self.states.append)
+        return await rest.request(call)
+
+    async def close(self, call, rest):
+        call.live.pop(LIVE)
+        self.closed.set()
+        await rest.close(call)
+
+
+def call():
+    mechanism = Mechanism(cls="LOCAL", type="KERNEL", parameters={"name": "nsm-1"})
+    connection = Connection(
+        id="c", network_service="web", network_service_endpoint_name="nse-1", payload="IP", mechanism=mechanism
+    )
+    return Call(NetworkServiceRequest(connection=connection))
+
+
+class World:
+    def __init__(self, mode=REPAIR):
+        self.kernel, self.wires, self.begin = Kernel(), Wires(), Begin()
+        self.keep = Keep(self.kernel, mode=mode)
+        self.chain = Chain([self.begin, self.keep, self.wires])
+
+    async def __aenter__(self):
+        await self.chain.request(call())
+        return self
+
+    async def __aexit__(self, *_):
+        await self.chain.aclose()
+
+    async def looks(self, count):
+        async with asyncio.timeout(5):
+            while len(self.kernel.looks) < count:
+                self.kernel.looked.clear()
+                await self.kernel.looked.wait()
+
+
+async def test_what_was_reported_while_a_wire_was_made_is_no_reason_to_look_at_it():
+    world = World()
+    world.kernel.tell(DELETED_ROUTE)
+    async with world:
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX)
+        await world.looks(1)
+    assert world.kernel.looks == [True]
+
+
+async def test_a_wire_that_was_changed_is_put_right_with_one_line_in_the_log(capsys):
+    async with World() as world:
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
+        await world.looks(1)
+        await asyncio.sleep(0)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "c" in line]
+    (line,) = [line for line in lines if "wire put right" in line]
+    for part in ("connection=c", "service=web", "endpoint=nse-1", "found='nsm-1: link down'", "done='set up'"):
+        assert part in line
+
+
+async def test_somebody_else_s_links_are_not_looked_at():
+    async with World() as world:
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX + 9)
+        world.kernel.tell(DELETED_ROUTE, CLIENTS + 9, INDEX)
+        world.kernel.tell(DELETED_ROUTE, ENDPOINTS, INDEX + 1)
+        await world.looks(1)
+    assert world.kernel.looks == [True]
+
+
+async def test_who_only_wants_reports_has_nothing_done(capsys):
+    async with World(REPORT_ONLY) as world:
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
+        await world.looks(1)
+        world.kernel.tell(DELETED_LINK, CLIENTS, INDEX, Report(is_gone=True))
+        await world.looks(2)
+        await asyncio.sleep(0)
+    assert world.kernel.looks == [False, False]
+    assert world.kernel.remade == []
+    assert capsys.readouterr().out.count("wire is not as it should be") == 2
+
+
+async def test_a_deleted_link_is_made_anew_or_the_client_is_asked_to_come_back():
+    async with World() as world:
+        for can, states in ((True, []), (False, [State.REFRESH_REQUESTED])):
+            world.kernel.can_remake = can
+            count = len(world.kernel.remade)
+            world.kernel.tell(DELETED_LINK, CLIENTS, INDEX, Report(is_gone=True))
+            async with asyncio.timeout(5):
+                while len(world.kernel.remade) == count or world.wires.states != states:
+                    await asyncio.sleep(0)
+
+
+async def test_a_namespace_out_of_reach_is_entered_with_the_clients_next_request():
+    async with World() as world:
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(is_out_of_reach=True))
+        await world.looks(1)
+        async with asyncio.timeout(5):
+            while world.wires.states != [State.REFRESH_REQUESTED]:
+                await asyncio.sleep(0)
+        world.kernel.reports = [Report(repairs=[("nsm-1", DOWN)])]
+        await world.chain.request(call())
+        await world.looks(2)
+    assert world.kernel.reports == []
+
+
+@pytest.mark.parametrize(("number", "whose"), [(CLIENTS, "client's"), (ENDPOINTS, "endpoint's")])
+async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_side_is_told_first(
+    number, whose, capsys
+):
+    async with World() as world:
+        world.kernel.tell(END_OF_NAMESPACE, number, 0)
+        await asyncio.wait_for(world.wires.closed.wait(), 5)
+        assert world.wires.states == [State.DOWN]
+        assert len(world.keep) == 0
+    assert f"{whose} network namespace gone" in capsys.readouterr().out
+    assert world.kernel.looks == []
+
+
+async def test_a_wire_that_is_being_closed_is_not_fought_for():
+    async with World() as world:
+        await world.chain.close(call())
+        world.kernel.tell(DELETED_LINK, CLIENTS, INDEX)
+        world.kernel.tell(DELETED_LINK, ENDPOINTS, INDEX + 1)
+        async with asyncio.timeout(5):
+            while world.kernel.news:
+                await asyncio.sleep(0.001)
+        assert len(world.keep) == 0
+    assert world.kernel.looks == []
+
+
+async def test_somebody_who_undoes_every_repair_is_answered_less_and_less_often_and_named_once(capsys, monkeypatch):
+    monkeypatch.setattr(pace, "AT_ONCE", 3)
+    monkeypatch.setattr(pace, "_FIRST", 0.01)
+    async with World() as world:
+        for count in range(1, 7):
+            world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
+            await world.looks(count)
+    assert capsys.readouterr().out.count("somebody keeps changing a wire") == 1
+
+
+async def test_a_forwarder_that_may_not_listen_says_so_once_and_makes_wires_anyway(capsys):
+    world = World()
+
+    async def refuse():
+        raise Refused("this forwarder lacks CAP_NET_BROADCAST")
+
+    world.kernel.listen = refuse
+    async with world:
+        await world.chain.request(call())
+    world.kernel.close()
+    assert capsys.readouterr().out.count("wires are not looked after") == 1
