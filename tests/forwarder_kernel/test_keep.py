@@ -8,7 +8,7 @@ import pytest
 from nsm.apis.connection import Connection, Mechanism, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Refused
-from nsm.chains.elements.monitor import REPORT
+from nsm.chains.elements.monitor import REPORTER
 from nsm.forwarder_kernel import pace
 from nsm.forwarder_kernel.ends import End, Place, Settings, Wire
 from nsm.forwarder_kernel.keep import REPAIR, REPORT_ONLY, Keep
@@ -85,8 +85,12 @@ class Wires(Element):
             settings = Settings((), (), (), ())
             wire = Wire(tuple(End(end.place, settings) for end in ends), 0, arp=True)
             call.live.put(LIVE, LiveWire(wire, tuple(ends), "nsm f c", None))
-            call.live.put(REPORT, self.states.append)
+            call.live.put(REPORTER, self)
         return await rest.request(call)
+
+    def report(self, connection_id, state):
+        assert connection_id == "c"
+        self.states.append(state)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)

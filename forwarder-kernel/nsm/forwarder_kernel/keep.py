@@ -14,7 +14,7 @@ from functools import partial
 from nsm.apis.connection import Connection, State
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.core import Call, Element, Handler, Key, MeshError, Refused, Store, Tasks, counts
-from nsm.chains.elements.monitor import REPORT
+from nsm.chains.elements.monitor import REPORTER
 from nsm.chains.logs import log
 
 from .dataplane import Dataplane

@@ -25,6 +25,7 @@ from nsm.apis.registry import (
 )
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import (
+    TRANSPORT,
     Begin,
     Call,
     Chain,
@@ -422,10 +423,14 @@ async def test_the_forwarder_of_the_path_comes_first_and_labels_select():
 
 
 async def test_a_forwarder_that_went_away_is_named_until_the_client_reselects():
-    chain, probe = forwarders(nse("f1", "forwarder", "tcp://me:1"), nse("f2", "forwarder", "tcp://me:1"))
+    fail = Fail()
+    own = [nse(name, "forwarder", "tcp://me:1") for name in ("f1", "f2")]
+    chain, probe = forwarders(*own, fail=fail)
     await chain.request(call(service="svc"))
     endpoints = chain.elements[1]._endpoints.elements[0].records
     endpoints.pop("f1")
+    await chain.request(call(service="svc"))  # it is there, and nobody is asked whether it is
+    fail.errors = [Unavailable("cannot reach it", element=TRANSPORT)]
     with pytest.raises(NotFound, match="forwarder 'f1' is not available"):
         await chain.request(call(service="svc"))
     await chain.request(call(service="svc", state=State.RESELECT_REQUESTED))

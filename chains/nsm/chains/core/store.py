@@ -79,6 +79,10 @@ class Store:
         loop = asyncio.get_running_loop()
         self._timers[key] = loop.call_at(when, self._fire, key, work)
 
+    def is_scheduled(self, key: Key[None]) -> bool:
+        """Whether something under `key` has not begun yet."""
+        return key in self._timers
+
     def unschedule(self, key: Key[None]) -> None:
         """Forget what was scheduled under `key`, if anything was and it has not begun."""
         if (timer := self._timers.pop(key, None)) is not None:

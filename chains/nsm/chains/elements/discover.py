@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler, MeshError, NotFound, R, RegistryCall, RegistryHandler, together
+from nsm.chains.core import (
+    Call,
+    Element,
+    Handler,
+    Key,
+    MeshError,
+    NotFound,
+    R,
+    RegistryCall,
+    RegistryHandler,
+    together,
+)
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
-from .try_candidates import tell_whom
+from .try_candidates import tell_whom, was_not_reached
 
 _SHOWN = 512
 """Characters of labels that an error repeats."""
@@ -35,37 +48,91 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
     raise NotFound(f"network service {wanted.name!r}{payload} is not found")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a component was found, by its name: good for as long as the same socket is there."""
+
+    name: str
+    url: str
+    mark: object
+
+    @classmethod
+    def of(cls, found: NetworkServiceEndpoint) -> Place:
+        """Where a record says that its component is."""
+        return cls(found.name, found.url, _mark(found.url))
+
+    def is_good(self) -> bool:
+        """Whether what was there may still be: a descriptor's number is soon that of another socket."""
+        return self.mark is not None and _mark(self.url) == self.mark
+
+
+def _mark(url: str) -> object:
+    if not url.startswith("unix://"):
+        return url
+    try:
+        found = os.stat(url.removeprefix("unix://"))
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
+
+
 class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
     The candidates are in ``call.candidates``, best first, and what share each of them gets in ``call.weights``; an
     endpoint that was named is the target at once. The connection gets the service's payload. A call that has a target
     already is passed on as it is. Raises `NotFound`.
+
+    Where the endpoint of a connection is, is asked once: a refresh goes there, and asks again only if nobody is there
+    any more. So a connection that stands does not need the registry.
     """
 
     def __init__(
         self, services: RegistryHandler[NetworkService], endpoints: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
         self._services, self._endpoints = services, endpoints
+        self._place: Key[Place] = Key("where the endpoint is")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the candidates, or the target."""
-        if call.target is None:
-            if name := call.connection.network_service_endpoint_name:
-                endpoint = await self._named_for(name, call)
-                if call.connection.network_service not in endpoint.network_service_names:
-                    raise NotFound(f"endpoint {name!r} does not provide {call.connection.network_service!r}")
-                call.target = endpoint.url
-                try:
+        if call.target is not None:
+            return await rest.request(call)
+        if name := call.connection.network_service_endpoint_name:
+            return await self._ask_named(name, call, rest)
+        call.candidates, call.weights = await self._fitting(call)
+        connection = await rest.request(call)
+        chosen = connection.network_service_endpoint_name
+        if (found := next((each for each in call.candidates if each.name == chosen), None)) is not None:
+            call.live.put(self._place, Place.of(found))
+        return connection
+
+    async def _ask_named(self, name: str, call: Call, rest: Handler) -> Connection:
+        place = call.live.get(self._place)
+        if place is not None and place.name == name and place.is_good():
+            call.target = place.url
+            try:
+                async with call.undo.attempt():
                     return await rest.request(call)
-                except MeshError as error:
-                    tell_whom(name, error)
+            except MeshError as error:  # who was not reached has changed nothing of the call
+                if not was_not_reached(error):
                     raise
-            call.candidates, call.weights = await self._fitting(call)
-        return await rest.request(call)
+        endpoint = await self._named_for(name, call)
+        if call.connection.network_service not in endpoint.network_service_names:
+            raise NotFound(f"endpoint {name!r} does not provide {call.connection.network_service!r}")
+        call.target = endpoint.url
+        try:
+            connection = await rest.request(call)
+        except MeshError as error:
+            tell_whom(name, error)
+            raise
+        call.live.put(self._place, Place.of(endpoint))
+        return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Set the target to the connection's endpoint if it can still be found; close in any case."""
+        place = call.live.pop(self._place)
+        if place is not None and place.is_good() and place.name == call.connection.network_service_endpoint_name:
+            call.target = call.target or place.url
         if call.target is None:
             try:
                 call.target = (await self._named(call.connection.network_service_endpoint_name, call)).url

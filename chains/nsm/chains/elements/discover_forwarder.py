@@ -11,7 +11,7 @@ from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, Re
 from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
-from .discover import find_all, find_service
+from .discover import Place, find_all, find_service
 from .try_candidates import first_success, was_not_reached
 
 POINT_TO_POINT = {"p2p": "true"}
@@ -29,6 +29,8 @@ class DiscoverForwarder(Element):
     Forwarders are endpoints of the service `forwarder_service` that were published under `own_url`. A match of the
     requested service may select among them by labels in its metadata. A manager that has just started waits for the
     forwarder of a connection that stood before. Raises `NotFound` if there is none.
+
+    A connection's own forwarder is asked where it was, without a look at the registry as long as it is there.
     """
 
     def __init__(
@@ -41,7 +43,7 @@ class DiscoverForwarder(Element):
     ) -> None:
         self._services, self._endpoints = services, endpoints
         self._forwarder_service, self._own_url = forwarder_service, own_url
-        self._chosen: Key[str] = Key("forwarder")
+        self._chosen: Key[Place] = Key("forwarder")
         self._unreached = _Unreached()
         self._began: float | None = None
         """When the first request came."""
@@ -49,24 +51,46 @@ class DiscoverForwarder(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the target."""
         reselecting = call.connection.state == State.RESELECT_REQUESTED
-        chosen = None if reselecting else call.live.get(self._chosen)
-        service = await find_service(self._services, call)
-        found = await self._find(chosen or "", call)
-        candidates = self._fitting(service, call, found)
-        preferred = "" if reselecting else chosen or _next_in_path(call.connection)
-        if preferred and chosen is None and self._is_starting() and all(each.name != preferred for each in found):
-            raise NotFound(f"forwarder {preferred!r} has not registered again yet")
-        if not candidates:
-            raise NotFound(self._missing(service, chosen, found))
+        chosen, asking = None if reselecting else call.live.get(self._chosen), self._unreached.asking(rest)
+        if chosen is not None and chosen.is_good():
+            call.target = chosen.url
+            try:
+                async with call.undo.attempt():
+                    return await asking.request(call)
+            except MeshError as error:  # who was not reached has changed nothing of the call
+                if not was_not_reached(error):
+                    raise
+        preferred = "" if reselecting else _next_in_path(call.connection)
+        if chosen is not None:
+            candidates: Sequence[NetworkServiceEndpoint] = await self._find(chosen.name, call)
+        else:
+            candidates = await self._candidates(call, preferred)
+        if not candidates and chosen is not None:
+            raise NotFound(f"forwarder {chosen.name!r} is not available")
         candidates = self._unreached.behind(sorted(candidates, key=lambda each: each.name != preferred))
-        asking = self._unreached.asking(rest)
         forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, asking)
-        call.live.put(self._chosen, forwarder.name)
+        call.live.put(self._chosen, Place.of(forwarder))
         return connection
+
+    async def _candidates(self, call: Call, preferred: str) -> Sequence[NetworkServiceEndpoint]:
+        """For a connection that has no forwarder here yet, `preferred` where it stood before. Raises `NotFound`."""
+        service = await find_service(self._services, call)
+        found = await self._find("", call)
+        if preferred and self._is_starting() and all(each.name != preferred for each in found):
+            raise NotFound(f"forwarder {preferred!r} has not registered again yet")
+        if not (candidates := self._fitting(service, call, found)):
+            what = f"no forwarder of this node fits network service {service.name!r}"
+            raise NotFound(f"{what}; is one running and registered?")
+        return candidates
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Close at the forwarder of the connection if it can still be found; close in any case."""
-        name = call.live.pop(self._chosen) or _next_in_path(call.connection)
+        chosen = call.live.pop(self._chosen)
+        if chosen is not None and chosen.is_good():
+            call.target = chosen.url
+            await rest.close(call)
+            return
+        name = chosen.name if chosen is not None else _next_in_path(call.connection)
         try:
             found = await self._find(name, call) if name else []
             call.target = found[0].url if found else None
@@ -100,13 +124,6 @@ class DiscoverForwarder(Element):
     def _has(self, forwarder: NetworkServiceEndpoint, wanted: dict[str, str], labels: dict[str, str]) -> bool:
         has = labels_of(forwarder, self._forwarder_service)
         return bool(has) and is_subset(has, wanted, labels)
-
-    def _missing(self, service: NetworkService, chosen: str | None, found: Sequence[NetworkServiceEndpoint]) -> str:
-        if chosen is not None and found:
-            return f"forwarder {chosen!r} is not one that network service {service.name!r} asks for any more"
-        if chosen is not None:
-            return f"forwarder {chosen!r} is not available"
-        return f"no forwarder of this node fits network service {service.name!r}; is one running and registered?"
 
 
 def _next_in_path(connection: Connection) -> str:

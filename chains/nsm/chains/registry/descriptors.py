@@ -20,6 +20,8 @@ from nsm.chains.core import (
     RegistryElement,
     RegistryHandler,
     Store,
+    TimedOut,
+    Unavailable,
     file_key,
     inode_url,
     shown_url,
@@ -96,7 +98,9 @@ class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
 class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
     """For a server chain: take the socket of an endpoint that registers; it stays open as long as the registration.
 
-    It is in `sockets` that long. `forget` is told the URL when it is no longer good. Raises `Refused` for a path.
+    It is in `sockets` that long. `forget` is told the URL when it is no longer good. A socket that takes the place of
+    another one is kept too if the registry cannot be reached: the endpoint was started again. Raises `Refused` for a
+    path.
     """
 
     def __init__(self, forget: Callable[[str], None], sockets: Sockets) -> None:
@@ -111,16 +115,31 @@ class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
                 raise Refused(f"{shown_url(asked)} is a path of the caller's; a socket is passed as a descriptor")
             return await rest.register(call)
         store, known = call.live, call.live.get(self._known)
-        if known is None or known[0] != asked:
-            if call.inbox is None:
-                raise Refused(f"{shown_url(asked)} names a descriptor, and none can come over this connection")
-            url = self._sockets.hold(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
-            self._release(store)
+        if known is not None and known[0] == asked:
+            return await self._pass_on(call, rest, *known)
+        if call.inbox is None:
+            raise Refused(f"{shown_url(asked)} names a descriptor, and none can come over this connection")
+        url = self._sockets.hold(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
+        if known is None:
+            store.on_end(lambda: self._release(store))
             store.put(self._known, (asked, url))
-            if known is None:
-                store.on_end(lambda: self._release(store))
-        else:
-            url = known[1]
+            return await self._pass_on(call, rest, asked, url)
+        is_new_kept = True
+        try:
+            return await self._pass_on(call, rest, asked, url)
+        except (Unavailable, TimedOut):
+            raise
+        except BaseException:
+            is_new_kept = False
+            raise
+        finally:
+            self._drop(known[1] if is_new_kept else url)
+            if is_new_kept:
+                store.put(self._known, (asked, url))
+
+    async def _pass_on(
+        self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint], asked: str, url: str
+    ) -> Endpoint:
         call.record.url = url
         record = await rest.register(call)
         record.url = asked
@@ -128,8 +147,11 @@ class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
 
     def _release(self, store: Store) -> None:
         if (known := store.pop(self._known)) is not None:
-            self._forget(known[1])
-            self._sockets.release(known[1])
+            self._drop(known[1])
+
+    def _drop(self, url: str) -> None:
+        self._forget(url)
+        self._sockets.release(url)
 
 
 class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):

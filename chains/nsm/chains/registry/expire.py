@@ -6,13 +6,16 @@ import asyncio
 import time
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Key, RegistryCall, RegistryHandler
+from nsm.chains.core import Key, RegistryCall, RegistryHandler, TimedOut, Unavailable
 
 from .set_expiration_time import SetExpirationTime
 
 
 class Expire(SetExpirationTime):
-    """Set the expiration time, and unregister the endpoint then."""
+    """Set the expiration time, and unregister the endpoint then.
+
+    One that registers again is there, also while what is behind this cannot be reached: it stays as it is.
+    """
 
     def __init__(self, lifetime: float = 60.0) -> None:
         super().__init__(lifetime)
@@ -22,7 +25,13 @@ class Expire(SetExpirationTime):
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
         """Set the expiration time, and the clock."""
-        record = await super().register(call, rest)
+        try:
+            record = await super().register(call, rest)
+        except (Unavailable, TimedOut):
+            if call.peer is not None and call.live.is_scheduled(self._timer):
+                when = asyncio.get_running_loop().time() + self._latest(call) - time.time()
+                call.live.schedule(self._timer, when, call.live.events.close)
+            raise
         ends = record.expiration_time or call.record.expiration_time
         assert ends is not None
         when = asyncio.get_running_loop().time() + ends.to_seconds() - time.time()

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Found, InvalidRequest, Key, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.core import (
+    Found,
+    InvalidRequest,
+    Key,
+    RegistryCall,
+    RegistryElement,
+    RegistryHandler,
+    TimedOut,
+    Unavailable,
+)
+from nsm.chains.model.matching import endpoint_matches
 
 Endpoint = NetworkServiceEndpoint
 
@@ -18,6 +28,9 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     An endpoint that is registered under the manager's URL but not known here is a leftover of before a restart and
     is not found. Neither is one of here that the registry says provides another service than it registered here, nor
     one that is elsewhere but not on TCP: nobody of this node has checked that.
+
+    While the registry cannot be reached, endpoints of this node are found as they registered last, also if that was
+    not passed on.
     """
 
     def __init__(self, url: str) -> None:
@@ -31,10 +44,18 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         if ":" not in own:
             raise InvalidRequest(f"endpoint {name!r} has no URL to be reached at, but {own!r}")
         before = self._own.get(name)
-        self._own[name] = _Own(own, frozenset(call.record.network_service_names))
-        call.undo.add(lambda: self._restore(name, before))
+        self._own[name] = _Own(own, frozenset(call.record.network_service_names), codec.clone(call.record))
         call.record.url = self._url
-        record = await rest.register(call)
+        try:
+            record = await rest.register(call)
+        except (Unavailable, TimedOut):
+            if before is None:
+                self._restore(name, None)
+            raise
+        except BaseException:
+            self._restore(name, before)
+            raise
+        call.undo.add(lambda: self._restore(name, before))
         record.url = own
         if call.live.get(self._known) is None:
             call.live.put(self._known, True)
@@ -45,8 +66,13 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
         """Swap the URLs back. A URL in the query is that of a manager: endpoints are published under it."""
-        async for batch in rest.find(call):
-            yield [own for found in batch if (own := self._as_known_here(found)) is not None]
+        try:
+            async for batch in rest.find(call):
+                yield [own for found in batch if (own := self._as_known_here(found)) is not None]
+        except (Unavailable, TimedOut):
+            if call.watch or not (known := self._matching(call.record)):
+                raise
+            yield known
 
     async def unregister(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> None:
         """Unregister what is published."""
@@ -64,6 +90,13 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         record.url = known.url
         return Found(record, found.deleted)
 
+    def _matching(self, query: Endpoint) -> list[Found[Endpoint]]:
+        """Those of this node that `query` means."""
+        if query.url and query.url != self._url:
+            return []
+        wanted = replace(query, url="")
+        return [Found(codec.clone(own.record)) for own in self._own.values() if endpoint_matches(wanted, own.record)]
+
     def _restore(self, name: str, before: _Own | None) -> None:
         if before is None:
             self._own.pop(name, None)
@@ -77,3 +110,4 @@ class _Own:
 
     url: str
     services: frozenset[str]
+    record: Endpoint

@@ -65,8 +65,9 @@ BODY_TIMEOUT = 10.0
 """Seconds in which the one message of a call has to come."""
 IDLE = 60.0
 """Seconds after which a connection without calls ends, where no identity is shown."""
-_UNREAD = 1.0
-"""Seconds for which the answer to a call counts as unread, if the caller says nothing more and breaks off."""
+_UNREAD, _SEEN_UNREAD = 0.1, 10.0
+"""Seconds for which the answer to a call counts as unread if the caller says nothing more and breaks off, and if the
+kernel says that it has left something unread."""
 _BACKLOG = 4096
 """Connections that the kernel keeps for us until they are accepted, if the system allows as many."""
 _AT_ONCE = 32
@@ -388,7 +389,7 @@ class _Connection(Http2Protocol):
         self._server.connections.discard(self)
         counts.CONNECTIONS.add(by=-1)
         super().connection_lost(exc)
-        self._take_back_unread()
+        self._take_back_unread(_SEEN_UNREAD if isinstance(exc, ConnectionError) else _UNREAD)
         self.running.forget_all()
         self._server.turns.leave(self.share)
         if self._lifetime is not None:
@@ -409,9 +410,9 @@ class _Connection(Http2Protocol):
         is_ours = stream.fields.get("user-agent", "").startswith(USER_AGENT)
         return is_ours and self.peer is not None and not self._server.is_intermediary(self.peer.spiffe_id)
 
-    def _take_back_unread(self) -> None:
+    def _take_back_unread(self, seconds: float) -> None:
         """The peer broke off right after answers: it was killed before it could do anything with them."""
-        since = monotonic() - _UNREAD
+        since = monotonic() - seconds
         for written, not_delivered in self.unread_answers:
             if written >= since:
                 not_delivered()
