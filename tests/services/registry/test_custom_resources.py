@@ -430,7 +430,7 @@ async def test_an_object_whose_name_was_edited_says_what_to_do(server, registry)
     server.put(f"{SERVICES}/svc", spec={"name": "other"})
     await found_soon(registry.services, NetworkService(name="svc"), [])
     with pytest.raises(
-        Conflict, match="the object 'svc' is that of 'other', not of 'svc'; delete it, or correct its name"
+        Conflict, match="the object 'svc' is for 'other', not for 'svc'; delete it, or correct its name"
     ):
         await registry.services.register(call(NetworkService(name="svc")))
 
@@ -506,7 +506,7 @@ async def test_a_name_whose_owner_could_not_refresh_is_not_free_when_the_api_ser
 async def test_an_api_server_that_hangs_costs_a_caller_its_own_time_only(server, registry):
     await registry.endpoints.register(call(nse("known")))
     server.delay = 30
-    with pytest.raises(TimedOut, match="did not store 'new' in the caller's time"):
+    with pytest.raises(TimedOut, match="did not store 'new' within the caller's deadline"):
         await registry.endpoints.register(call(nse("new"), deadline=within(0.2)))
     assert await names(registry.endpoints) == ["known"]
 

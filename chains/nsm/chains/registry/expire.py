@@ -1,4 +1,4 @@
-"""An endpoint that is not registered again goes away by itself."""
+"""Removes endpoints that are not registered again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .set_expiration_time import SetExpirationTime
 
 
 class Expire(SetExpirationTime):
-    """Set the expiration time, and unregister the endpoint then."""
+    """Set the expiration time, and unregister the endpoint when it is reached."""
 
     def __init__(self, lifetime: float = 60.0) -> None:
         super().__init__(lifetime)
@@ -21,7 +21,7 @@ class Expire(SetExpirationTime):
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
-        """Set the expiration time, and the clock."""
+        """Set the expiration time and the timer."""
         record = await super().register(call, rest)
         ends = record.expiration_time or call.record.expiration_time
         assert ends is not None
@@ -32,6 +32,6 @@ class Expire(SetExpirationTime):
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
-        """Stop the clock, unless it is refused."""
+        """Stop the timer, unless the call is refused."""
         await rest.unregister(call)
         call.live.unschedule(self._timer)

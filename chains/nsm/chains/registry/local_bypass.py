@@ -1,4 +1,4 @@
-"""Endpoints of a manager's own node: the world sees the manager's URL, the node sees theirs."""
+"""Publishes a node's endpoints under the manager's URL, and finds them under their own."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Endpoint = NetworkServiceEndpoint
 class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     """Publish local endpoints under the manager's `url`, and find them under their own.
 
-    An endpoint that is registered under the manager's URL but not known here is a leftover of before a restart and
-    is not found. Neither is one of here that the registry says provides another service than it registered here, nor
-    one that is elsewhere but not on TCP: nobody of this node has checked that.
+    An endpoint that is registered under the manager's URL but not known here is a leftover from before a restart and is
+    not returned. Nor is a local endpoint for which the registry lists other services than it registered here, or a
+    remote endpoint that is not on TCP: no component of this node has checked those.
     """
 
     def __init__(self, url: str) -> None:
@@ -29,7 +29,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         """Swap the URL on the way out, and back in the answer. Raises `InvalidRequest` for one without a URL."""
         name, own = call.record.name, call.record.url
         if ":" not in own:
-            raise InvalidRequest(f"endpoint {name!r} has no URL to be reached at, but {own!r}")
+            raise InvalidRequest(f"endpoint {name!r} is not reachable at {own!r}; expected a URL")
         before = self._own.get(name)
         self._own[name] = _Own(own, frozenset(call.record.network_service_names))
         call.undo.add(lambda: self._restore(name, before))
@@ -44,12 +44,12 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """Swap the URLs back. A URL in the query is that of a manager: endpoints are published under it."""
+        """Swap the URLs back. A URL in the query is a manager's, because endpoints are published under it."""
         async for batch in rest.find(call):
             yield [own for found in batch if (own := self._as_known_here(found)) is not None]
 
     async def unregister(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> None:
-        """Unregister what is published."""
+        """Unregister the published record."""
         call.record.url = self._url
         await rest.unregister(call)
 
@@ -73,7 +73,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """Where an endpoint of this node is, and what it provides."""
+    """The URL and the services of an endpoint on this node."""
 
     url: str
     services: frozenset[str]
