@@ -133,7 +133,9 @@ async def test_a_service_that_is_provided_is_its_owner_s_at_every_door(doors, do
 async def test_a_workload_is_no_forwarder(doors, door):
     """It would get the requests of all clients of the node, with their namespaces."""
     for services in (["forwarder"], ["svc", "forwarder"], ["forwarder", "forwarder"]):
-        with pytest.raises(Refused, match=r"mallory may not register for .*'forwarder'; NSM_REGISTRATION_POLICY controls"):
+        with pytest.raises(
+            Refused, match=r"mallory may not register for .*'forwarder'; NSM_REGISTRATION_POLICY controls"
+        ):
             await doors.register("mallory", door, nse("mine", *services, url="tcp://127.0.0.1:9"))
     with pytest.raises(Refused, match="NSM_REGISTRATION_POLICY"):
         await doors.register("mallory", door, NetworkService(name="forwarder"), SERVICES)
@@ -316,7 +318,8 @@ def kind_of(record):
 @pytest.mark.parametrize(("record", "limit"), TOO_LARGE)
 async def test_what_is_too_large_is_neither_stored_nor_asked_for(doors, door, record, limit):
     with pytest.raises(
-        InvalidRequest, match=rf"too large: {limit} is \d+, at most \d+ (are allowed|can be) (here )?\(NSM_LIMITS={limit}:"
+        InvalidRequest,
+        match=rf"too large: {limit} is \d+, at most \d+ (are allowed|can be) (here )?\(NSM_LIMITS={limit}:",
     ):
         await doors.register("mallory", door, record, kind_of(record))
     with pytest.raises(InvalidRequest, match="too large"):
@@ -347,7 +350,9 @@ async def test_one_workload_does_not_fill_a_registry(tmp_path, at):
             await doors.register_socket("mallory", nse())
         else:
             await doors.register("mallory", at, nse(url="tcp://127.0.0.1:9"))
-        with pytest.raises(Exhausted, match="mallory has already registered 3 records of .* and (peer_)?registrations is 3"):
+        with pytest.raises(
+            Exhausted, match="mallory has already registered 3 records of .* and (peer_)?registrations is 3"
+        ):
             await doors.register("mallory", at, NetworkService(name="more"), SERVICES)
         await doors.register("victim", at, NetworkService(name="theirs"), SERVICES)
         await doors.register("mallory", at, NetworkService(name="1", payload="IP"), SERVICES)

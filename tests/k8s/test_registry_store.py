@@ -689,7 +689,7 @@ async def test_a_registry_has_no_permission_that_it_does_not_need(cluster):
 
 async def test_a_token_that_is_none(cluster, tmp_path):
     async with connect(str(cluster.kubeconfig_with("no.such.token", tmp_path, "bad"))) as api:
-        with pytest.raises(Unauthorized, match="does not accept our token"):
+        with pytest.raises(Unauthorized, match="rejects our token"):
             await api.list(CONFIG_MAPS, NAMESPACE)
 
 

@@ -214,7 +214,7 @@ def test_what_does_not_go_together_is_one_line_before_anything_is_waited_for(com
     ("environment", "told"),
     [
         ({**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
-        ({**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
+        ({**POD, "KUBECONFIG": "/nowhere"}, "cannot find the API server"),
     ],
 )
 def test_who_cannot_ask_a_cluster_says_where_it_looked(environment, told):

@@ -52,25 +52,25 @@ REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
 
 
 class Mesh:
-    """One node: a registry, a manager, and a forwarder that makes no wires. Endpoints and clients are yours.
+    """One node: a registry, a manager, and a forwarder that creates no wires. You add endpoints and clients.
 
         async with Mesh() as mesh:
             await mesh.add_endpoint("shop", [Point2PointIpam(["10.8.0.0/24"]), ..], services=["shop"])
             client = mesh.add_client()
             connection = await client.request(call("c", "shop"))
 
-    Everything else is as in a real one: paths, tokens, policies, labels, descriptors of network namespaces. It takes
-    virtual time and real time alike.
+    Everything else is as in a real mesh: paths, tokens, policies, labels, descriptors of network namespaces. It works
+    with virtual and with real time.
     """
 
     def __init__(self, trust_domain: str = "test.mesh") -> None:
         self.network = Network()
         self.begins: dict[str, Begin] = {}
-        """By a component's name: what holds its connections."""
+        """The store of connections of each component, by name."""
         self._authority = Authority.create(trust_domain)
         vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER)]
         self.trust = Trust(intermediaries=IdPatterns(vouch))
-        """Manager and forwarder vouch for clients: `call.origin` is the client at an endpoint."""
+        """Manager and forwarder may vouch for clients, so `call.origin` at an endpoint is the client."""
         self._identities: dict[str, Identity] = {}
         self._pools: dict[str, MemoryPool] = {}
         self._stack = AsyncExitStack()
@@ -105,19 +105,19 @@ class Mesh:
             await pool.__aexit__(None, None, None)
 
     def identity(self, name: str) -> Identity:
-        """The identity of the component `name`; the same one each time."""
+        """The identity of the component `name`, always the same one."""
         if name not in self._identities:
             self._identities[name] = identity_of(self._authority, name)
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
-        """What the component `name` reaches others by."""
+        """The pool of channels of the component `name`."""
         if name not in self._pools:
             self._pools[name] = self.network.pool(self.identity(name))
         return self._pools[name]
 
     def url(self, name: str) -> str:
-        """Where the component `name` listens."""
+        """The URL of the component `name`."""
         return f"unix://{self._folder}/{name}.sock"
 
     async def add_endpoint(
@@ -129,7 +129,7 @@ class Mesh:
         payload: str = IP,
         **labels: str,
     ) -> Endpoint:
-        """Start an endpoint whose own part is `elements`, registered for `services` with `labels`."""
+        """Start an endpoint with `elements`, registered for `services` with `labels`."""
         server = endpoint(name, self.identity(name), elements, trust=self.trust)
         registered = services_client(self.url(MANAGER), self.pool(name))
         async with registered:
@@ -139,12 +139,12 @@ class Mesh:
         return server
 
     async def remove(self, name: str) -> None:
-        """Have the endpoint `name` die: it does not unregister, and what it holds is gone."""
+        """Kill the endpoint `name`: it does not unregister, and loses its state."""
         self.begins.pop(name, None)
         await self._running.pop(name).aclose()
 
     def add_client(self, name: str = "client", elements: Sequence[Element] = (), *, refresh: bool = False) -> Chain:
-        """A client; with `refresh` it keeps its connections alive. `elements` are its own part, besides a kernel's."""
+        """A client with `elements`, besides those for kernel interfaces; with `refresh` it keeps connections alive."""
         self.begins[name] = Begin(merge=merge_with_returned)
         chain = client(
             name,
@@ -158,7 +158,7 @@ class Mesh:
         return chain
 
     def connections(self) -> dict[str, int]:
-        """How many connections each component holds, without those that hold none: what a leak test counts."""
+        """The number of connections of each component that has any, for leak tests."""
         return {name: len(begin) for name, begin in self.begins.items() if len(begin)}
 
     async def _serve(self, name: str, methods: Methods) -> None:
@@ -178,7 +178,7 @@ class Mesh:
 
 
 def _forwarder(mesh: Mesh) -> Endpoint:
-    """A forwarder of kernel interfaces that leaves the kernel alone."""
+    """A forwarder for kernel interfaces that does not touch the kernel."""
     pool, manager = mesh.pool(FORWARDER), mesh.url(MANAGER)
     services: RegistryChain[NetworkService] = RegistryChain(
         [RegistryClientUrl(manager)], RemoteRegistry(SERVICES, pool)
