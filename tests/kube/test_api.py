@@ -74,7 +74,9 @@ async def test_no_such_kind_of_object_asks_for_its_definition():
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as bare:
         port = bare.sockets[0].getsockname()[1]
         async with connect(f"http://127.0.0.1:{port}") as api:
-            with pytest.raises(ObjectMissing, match=r"does not know widgets.example.org; is its definition \(CRD\) applied"):
+            with pytest.raises(
+                ObjectMissing, match=r"does not know widgets.example.org; is its definition \(CRD\) applied"
+            ):
                 await api.list(Resource("example.org", "v1", "widgets", "Widget"))
 
 
