@@ -177,7 +177,7 @@ async def test_a_manager_sends_no_file_of_its_own_to_who_asks_for_a_record(compo
 
 async def test_a_namespace_is_not_taken_for_an_endpoints_socket(mesh, attacker):
     record = endpoint_record("thief", "stolen", inode_url_of(attacker.network))
-    with pytest.raises(InvalidRequest, match="what came is a namespace"):
+    with pytest.raises(InvalidRequest, match="received a namespace"):
         await attacker.register(record, files=[attacker.network])
 
 

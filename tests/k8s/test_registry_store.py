@@ -649,7 +649,7 @@ async def test_an_api_server_that_hangs_is_survived(registries, cluster):
         os.kill(cluster.server.pid, signal.SIGSTOP)
         try:
             begin = time.monotonic()
-            with pytest.raises(MeshError, match="in the caller's time|did not answer in time"):
+            with pytest.raises(MeshError, match="within the caller's deadline|did not answer in time"):
                 await endpoints.register(0, nse("new"), timeout=1.0)
             assert time.monotonic() - begin < 2
             assert [record.name for record in await endpoints.find(1, ANY)] == ["nse-1"]
@@ -689,7 +689,7 @@ async def test_a_registry_has_no_permission_that_it_does_not_need(cluster):
 
 async def test_a_token_that_is_none(cluster, tmp_path):
     async with connect(str(cluster.kubeconfig_with("no.such.token", tmp_path, "bad"))) as api:
-        with pytest.raises(Unauthorized, match="does not accept our token"):
+        with pytest.raises(Unauthorized, match="rejects our token"):
             await api.list(CONFIG_MAPS, NAMESPACE)
 
 

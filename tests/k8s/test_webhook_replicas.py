@@ -41,7 +41,7 @@ def test_a_role_that_lacks_a_permission_is_one_line_and_granting_it_is_enough(ku
     restore = ["apply", "-f", str(ROOT / "k8s/webhook/rbac.yaml")]
     try:
         with kube.webhook(told="cannot register") as (_, log):
-            until(lambda: "cannot keep up" in log.read_text())
+            until(lambda: "cannot follow objects" in log.read_text())
             account = "system:serviceaccount:nsm-system:webhook"
             lines = [json.loads(line) for line in log.read_text().splitlines()]
             (error,) = [line["error"] for line in lines if line["event"] == "cannot register"]
@@ -50,14 +50,14 @@ def test_a_role_that_lacks_a_permission_is_one_line_and_granting_it_is_enough(ku
                 "cluster: grant it the verb 'get' on mutatingwebhookconfigurations.admissionregistration.k8s.io by a "
                 "ClusterRole"
             )
-            (error,) = [line["error"] for line in lines if line["event"] == "cannot keep up"]
+            (error,) = [line["error"] for line in lines if line["event"] == "cannot follow objects"]
             assert (
                 error
                 == f"{account} may not list namespaces in the cluster: grant it the verb 'list' on namespaces by a ClusterRole"
             )
             kube(*restore)
             until(lambda: "ready: the API server knows" in log.read_text())
-            until(lambda: "keeps up again" in log.read_text())
+            until(lambda: "following objects again" in log.read_text())
     finally:
         kube(*restore)
 

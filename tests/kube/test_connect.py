@@ -90,7 +90,7 @@ PLUGIN = "client.authentication.k8s.io/v1beta1"
 )
 async def test_what_should_give_a_token_and_does_not(server, tmp_path, user, said):
     async with connect(kubeconfig(tmp_path, server, user)) as api:
-        with pytest.raises(Unauthorized, match=f"no token, to get configmaps 'a' in namespace 'x': .*{said}"):
+        with pytest.raises(Unauthorized, match=f"cannot get configmaps 'a' in namespace 'x': no token: .*{said}"):
             await api.get(CONFIG_MAPS, "a", "x")
 
 
@@ -102,7 +102,7 @@ async def test_a_url_that_is_none(url):
 
 
 async def test_nothing_says_where():
-    with pytest.raises(NoCluster, match="cannot tell where the API server is: not in a pod, KUBECONFIG is not set and"):
+    with pytest.raises(NoCluster, match="cannot find the API server: not in a pod, KUBECONFIG is not set and"):
         async with connect():
             pass
 
@@ -118,9 +118,9 @@ async def test_a_pod_without_a_service_account(monkeypatch):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "lacks a part"),
-        ("[1, 2]", "lacks a part"),
-        ("clusters: []\ncontexts: []\nusers: []\n", "names no current context|No current context"),
+        ("", "is incomplete"),
+        ("[1, 2]", "is incomplete"),
+        ("clusters: []\ncontexts: []\nusers: []\n", "has no current context|No current context"),
         ("current-context: x\nclusters: []\ncontexts: []\n", "Context 'x' not found"),
         ("{", "expected"),
     ],

@@ -146,7 +146,7 @@ async def test_a_server_that_is_down_is_waited_for_and_what_was_known_stays(serv
         await pods.synced()
         await server.stop()
         await eventually(lambda: pods.trouble is not None)
-        assert "cannot be reached, to watch pods in all namespaces" in str(pods.trouble)
+        assert "cannot watch pods in all namespaces: the API server cannot be reached" in str(pods.trouble)
         assert names(pods) == ["a"]
         await server.start()
         server.put(f"{PODS_OF_X}/b")

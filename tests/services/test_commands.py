@@ -218,7 +218,7 @@ def test_what_does_not_go_together_is_one_line_before_anything_is_waited_for(com
     ("environment", "told"),
     [
         ({**POD, "HOME": "/nowhere"}, "not in a pod, KUBECONFIG is not set"),
-        ({**POD, "KUBECONFIG": "/nowhere"}, "cannot tell where the API server is"),
+        ({**POD, "KUBECONFIG": "/nowhere"}, "cannot find the API server"),
     ],
 )
 def test_who_cannot_ask_a_cluster_says_where_it_looked(environment, told):
@@ -291,11 +291,11 @@ COMMON_NEVER = {
     ("component", "told", "needs", "never"),
     [
         ("registry", '"ready"', set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsmgr"}),
-        ("nsmgr", "is not watched", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
-        ("nse", "has to wait", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsc"}),
-        ("nse-remote-vlan", "has to wait", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
+        ("nsmgr", "the watch on the registry failed", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
+        ("nse", "cannot register yet", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nsc"}),
+        ("nse-remote-vlan", "cannot register yet", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
         ("nsc", "no wire yet", set(), {"nsm.mesh", "nsm.forwarder_kernel", "nsm.services.nse"}),
-        ("forwarder-kernel", "has to wait", {"pyroute2"}, {"nsm.mesh", "nsm.services"}),
+        ("forwarder-kernel", "cannot register yet", {"pyroute2"}, {"nsm.mesh", "nsm.services"}),
     ],
 )
 def test_a_component_that_runs_has_imported_what_its_chain_needs_and_nothing_else(

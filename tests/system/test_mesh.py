@@ -241,7 +241,7 @@ def test_a_service_that_leads_a_client_nowhere_is_told_to_it(mesh, tmp_path):
 def test_the_demo_shows_a_ping_and_leaves_nothing(trace):
     done = nsm("demo", *trace)
     assert done.stdout.count("64 bytes from") == 4
-    assert "nothing is left" in done.stdout
+    assert "everything is removed" in done.stdout
     if trace:
         assert "Request" in done.stdout
         assert "nsmgr-node-1" in done.stdout
@@ -250,10 +250,10 @@ def test_the_demo_shows_a_ping_and_leaves_nothing(trace):
 def test_the_demo_of_two_nodes_shows_how_a_wire_crosses():
     done = nsm("demo", "--nodes", "2", "--trace")
     assert "client → nsmgr-node-1 → forwarder-node-1 → nsmgr-node-2 → forwarder-node-2 → endpoint" in done.stdout
-    assert "the wire crosses from node to node by VXLAN, between 172.16.1.1 and 172.16.1.2" in done.stdout
+    assert "the wire runs over VXLAN from 172.16.1.1 to 172.16.1.2" in done.stdout
     assert done.stdout.count("64 bytes from") == 4
     assert re.search("nsmgr-node-2 .*NetworkService/Request", done.stdout)
-    assert "nothing is left" in done.stdout
+    assert "everything is removed" in done.stdout
 
 
 @pytest.mark.parametrize("nodes", ["1", "2"])
@@ -261,7 +261,7 @@ def test_the_demo_runs_as_an_ordinary_user(nodes):
     """In a user namespace, with the same steps."""
     done = nsm("demo", "--nodes", nodes, before=AS_USER)
     assert done.stdout.count("64 bytes from") == 4
-    assert "nothing is left" in done.stdout
+    assert "everything is removed" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -154,11 +154,11 @@ async def test_a_missing_permission_is_one_line_and_the_webhook_is_not_ready(tmp
         api.refuse = lambda request: refuse(request) if request.path.count("/") < 5 else None
         async with webhook(api, tmp_path) as running:
             await running.port()
-            await eventually(lambda: running.told("cannot register") and running.told("cannot keep up"))
+            await eventually(lambda: running.told("cannot register") and running.told("cannot follow objects"))
             (line,) = running.told("cannot register")
             assert "mutatingwebhookconfigurations" in line["error"]
             assert "grant it the verb 'create'" in line["error"]
-            (line,) = running.told("cannot keep up")
+            (line,) = running.told("cannot follow objects")
             assert "grant it the verb 'list' on namespaces by a ClusterRole" in line["error"]
             api.refuse = None
             await eventually(lambda: CONFIGURATION in api.paths())

@@ -1,14 +1,14 @@
-"""The API server of a Kubernetes cluster: connect to it, read and write objects, keep up with their changes.
+"""The API server of a Kubernetes cluster: connect to it, read and write objects, follow their changes.
 
     async with connect() as api, Reflector(api, NODES) as nodes:
         await nodes.synced()
         print(len(nodes.objects))
         async for change in nodes.changes():
-            print(change.key, "went" if change.now is None else "is there")
+            print(change.key, "deleted" if change.now is None else "present")
 
-Objects are plain dicts, as the API server writes them. lightkube knows how to reach a server (kubeconfig, service
-account, tokens that rotate, TLS); its own client cannot ask for bookmarks or set preconditions, and loses what the
-server says when it refuses a watch, so requests are ours.
+Objects are plain dicts, as the API server returns them. lightkube connects to a server (kubeconfig, service account,
+rotating tokens, TLS). Its own client cannot request bookmarks or set preconditions, and drops the server's message when
+a watch is refused, so requests are made here.
 """
 
 from .api import Api, Listing, PatchType, WatchEvent

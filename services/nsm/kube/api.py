@@ -1,4 +1,4 @@
-"""Requests to the API server: objects are plain dicts, and what goes wrong is one line."""
+"""Requests to the API server: objects are plain dicts, and errors are one line."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .parsing import parsed
 from .resources import Object, Resource
 
 _PAGE = 500
-"""Objects that one answer to a list holds at most."""
+"""The most objects in one page of a list."""
 _LATE = 10.0
-"""Seconds by which an API server may be late to end a watch; one that is silent for longer does not live any more."""
+"""Seconds by which an API server may be late to end a watch; if it is silent for longer, it counts as dead."""
 
 
 class PatchType(StrEnum):
-    """How the body of a patch changes the object; its content type."""
+    """The kind of a patch, as its content type."""
 
     MERGE = "application/merge-patch+json"
     JSON = "application/json-patch+json"
@@ -32,7 +32,7 @@ class PatchType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All objects at one moment; a watch goes on from `version`."""
+    """All objects at one moment; a watch continues from `version`."""
 
     objects: list[Object]
     version: str
@@ -40,17 +40,17 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """What a watch tells: `type` is ADDED, MODIFIED, DELETED, or BOOKMARK (only the version of the object counts)."""
+    """An event of a watch: `type` is ADDED, MODIFIED, DELETED, or BOOKMARK (only the version of the object counts)."""
 
     type: str
     object: Object
 
 
 class Api:
-    """An API server. `namespace` is the one that we run in, or that the kubeconfig names.
+    """An API server. `namespace` is the one that this process runs in, or that the kubeconfig names.
 
-    A request that waits 10 s for its answer, or for more of it, fails. Each raises the errors of `nsm.kube.errors`, all
-    of them `MeshError`.
+    A request fails if it receives nothing for 10 s. Each raises the errors of `nsm.kube.errors`, all of them
+    `MeshError`.
     """
 
     def __init__(self, client: httpx2.AsyncClient, *, server: str, namespace: str) -> None:
@@ -62,12 +62,12 @@ class Api:
         return await self._ask("GET", Action("get", resource, namespace, name))
 
     async def create(self, resource: Resource, body: Object, namespace: str = "") -> Object:
-        """Make an object; returns it as it now stands. Raises `ObjectConflict` if there is one of that name."""
+        """Create an object; returns it as stored. Raises `ObjectConflict` if there is one with that name."""
         typed = {"apiVersion": resource.api_version, "kind": resource.kind, **body}
         return await self._ask("POST", Action("create", resource, namespace), body=typed)
 
     async def replace(self, resource: Resource, body: Object) -> Object:
-        """Write `body` over the object of its name; with a resourceVersion in it only over that very version."""
+        """Replace the object of that name by `body`; if `body` has a resourceVersion, only that version."""
         metadata = body["metadata"]
         action = Action("update", resource, metadata.get("namespace", ""), metadata["name"])
         return await self._ask("PUT", action, body=body)
@@ -83,7 +83,7 @@ class Api:
         subresource: str = "",
         manager: str = "",
     ) -> Object:
-        """Change parts of an object; `manager` names who owns the fields (a must for `PatchType.APPLY`)."""
+        """Change parts of an object; `manager` names the owner of the fields (required for `PatchType.APPLY`)."""
         action = Action("patch", resource, namespace, name, subresource)
         params = {"fieldManager": manager} if manager else {}
         return await self._ask("PATCH", action, params=params, body=patch, content_type=kind)
@@ -91,13 +91,13 @@ class Api:
     async def delete(
         self, resource: Resource, name: str, namespace: str = "", *, uid: str = "", version: str = ""
     ) -> None:
-        """Delete an object; with `uid` or `version` only that very one, else `ObjectConflict`."""
+        """Delete an object; with `uid` or `version` only that one, otherwise raises `ObjectConflict`."""
         preconditions = {k: v for k, v in (("uid", uid), ("resourceVersion", version)) if v}
         options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         await self._ask("DELETE", Action("delete", resource, namespace, name), body=options if preconditions else None)
 
     async def list(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> Listing:
-        """All objects, in the namespace or in all of them, that the selectors choose."""
+        """All objects in the namespace, or in all namespaces, that the selectors match."""
         action = Action("list", resource, namespace)
         params = {"limit": str(_PAGE), **_selectors(labels, fields)}
         objects: list[Object] = []
@@ -110,7 +110,7 @@ class Api:
             params = {**params, "continue": metadata["continue"]}
 
     async def newest(self, resource: Resource, namespace: str = "", *, labels: str = "", fields: str = "") -> str:
-        """The version that a list would have now; hardly any object is sent for it."""
+        """The version that a list would return now, obtained with at most one object."""
         params = {"limit": "1", **_selectors(labels, fields)}
         page = await self._ask("GET", Action("list", resource, namespace), params=params)
         return str((page.get("metadata") or {}).get("resourceVersion", ""))
@@ -126,10 +126,10 @@ class Api:
         labels: str = "",
         fields: str = "",
     ) -> AsyncIterator[AsyncIterator[WatchEvent]]:
-        """Changes since `version`, for `seconds` at most; entered once the API server has agreed to it.
+        """Changes since `version`, for at most `seconds`; entered once the API server has accepted the watch.
 
-        Raises `Gone`, at once or in the middle, if it does not remember that version, and `Unreachable` if it is silent
-        beyond that time: what stands between us may keep a connection open whose other end is no more.
+        Raises `Gone`, at once or later, if the version is too old, and `Unreachable` if the server is silent beyond
+        that time: a proxy may keep a connection open whose other end is gone.
         """
         action = Action("watch", resource, namespace)
         params = {
@@ -147,7 +147,7 @@ class Api:
                 yield _events(response, action)
 
     async def version(self) -> Object:
-        """What the API server says of itself: `gitVersion`, `major`, `minor`."""
+        """The API server's version: `gitVersion`, `major`, `minor`."""
         with _translated(_VERSION):
             response = await self._client.get("/version")
             return _decoded(response, _VERSION)
@@ -176,7 +176,7 @@ def _encoded(body: Any, action: Action) -> bytes:
     try:
         return json.dumps(body, separators=(",", ":")).encode()
     except RecursionError:
-        raise Rejected(f"cannot {action}: what somebody wrote into it is nested too deep; delete the object") from None
+        raise Rejected(f"cannot {action}: the object's content is nested too deeply; delete it") from None
 
 
 def _decoded(response: httpx2.Response, action: Action) -> Object:
@@ -191,12 +191,12 @@ def _parsed(text: bytes, action: Action) -> Object:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Unreachable(f"what answers is no API server, to {action}: {text[:80]!r}")
+        raise Unreachable(f"cannot {action}: the response is not from an API server: {text[:80]!r}")
     return found
 
 
 async def _events(response: httpx2.Response, action: Action) -> AsyncIterator[WatchEvent]:
-    """One event a line. Lines end with a line feed and nothing else: values may hold other breaks."""
+    """One event per line. Only a line feed ends a line: values may contain other breaks."""
     rest = b""
     async for chunk in response.aiter_bytes():
         *lines, rest = (rest + chunk).split(b"\n")
@@ -209,19 +209,19 @@ async def _events(response: httpx2.Response, action: Action) -> AsyncIterator[Wa
 
 @contextmanager
 def _translated(action: Action) -> Iterator[None]:
-    """Turn what goes wrong below HTTP into the errors of this package."""
+    """Turn errors below HTTP into the errors of this package."""
     try:
         yield
     except httpx2.TimeoutException as error:
-        raise Unreachable(f"the API server did not answer in time, to {action}") from error
+        raise Unreachable(f"cannot {action}: the API server did not respond in time") from error
     except httpx2.TransportError as error:
-        raise Unreachable(f"the API server cannot be reached, to {action}: {_reason(error)}") from error
+        raise Unreachable(f"cannot {action}: the API server cannot be reached: {_reason(error)}") from error
     except ConfigError as error:
-        raise Unauthorized(f"no token, to {action}: {error}") from error
+        raise Unauthorized(f"cannot {action}: no token: {error}") from error
 
 
 def _reason(error: BaseException) -> str:
-    """What the innermost cause says: the outer ones say only that all attempts failed."""
+    """The message of the innermost cause: outer ones say only that all attempts failed."""
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
     return str(error) or type(error).__name__

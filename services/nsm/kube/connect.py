@@ -1,4 +1,4 @@
-"""Where the API server is, and who we are to it."""
+"""Finds the API server and the credentials for it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _DEAD_AFTER = [
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
 ]
-"""A watch is silent for as long as nothing changes: the kernel finds out within 25 s that its server is no more."""
+"""TCP keep-alive: a watch is silent while nothing changes, so the kernel detects a dead server, within 25 s."""
 
 
 @asynccontextmanager
 async def connect(where: str = "") -> AsyncIterator[Api]:
     """A client of the API server that `where` names: the path of a kubeconfig, or `http://host:port` (a proxy).
 
-    Empty: the file that KUBECONFIG names; in a pod, its service account (the token is read again when it was rotated);
-    else ~/.kube/config. Nothing is sent yet. Raises `NoCluster`.
+    Empty: the file that KUBECONFIG names; in a pod, its service account (a rotated token is read again);
+    otherwise ~/.kube/config. Sends nothing yet. Raises `NoCluster`.
     """
     try:
         config = _config(where)
         client = _client(config)
     except (ConfigError, OSError, ssl.SSLError, yaml.YAMLError, msgspec.ValidationError, httpx2.InvalidURL) as error:
-        raise NoCluster(f"cannot tell where the API server is: {error}") from error
+        raise NoCluster(f"cannot find the API server: {error}") from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise NoCluster(f"the kubeconfig {where or _named()} lacks a part: {error!r}") from error
+        raise NoCluster(f"the kubeconfig {where or _named()} is incomplete: {error!r}") from error
     async with client:
         yield Api(client, server=config.cluster.server, namespace=config.namespace)
 
@@ -62,7 +62,7 @@ def _config(where: str) -> SingleConfig:
         raise ConfigError("not in a pod, KUBECONFIG is not set and there is no ~/.kube/config")
     config = found.get()
     if config is None:
-        raise ConfigError("the kubeconfig names no current context")
+        raise ConfigError("the kubeconfig has no current context")
     return config
 
 
@@ -89,13 +89,13 @@ def _client(config: SingleConfig) -> httpx2.AsyncClient:
 
 
 class _Auth(httpx2.Auth):
-    """Where a token comes from: a plugin or a file that gives none is a ConfigError, whatever is wrong with it."""
+    """The source of tokens: any fault of a plugin or file becomes a ConfigError."""
 
     def __init__(self, auth: httpx2.Auth) -> None:
         self._auth = auth
 
     async def async_auth_flow(self, request: httpx2.Request) -> AsyncGenerator[httpx2.Request, httpx2.Response]:
-        """The request with the token, and once more with another one if it is not accepted."""
+        """Send the request with the token, and once more with a new one if it is rejected."""
         async with aclosing(self._auth.async_auth_flow(request)) as flow:
             try:
                 wanted = await anext(flow)
@@ -104,4 +104,4 @@ class _Auth(httpx2.Auth):
             except StopAsyncIteration:
                 return
             except (OSError, ValueError, LookupError, TypeError) as error:
-                raise ConfigError(f"what should give it says {error!r}") from error
+                raise ConfigError(f"its source failed: {error!r}") from error

@@ -1,18 +1,18 @@
-"""What the API server may answer instead of what was asked, each as one line for a person.
+"""The errors of requests to the API server, each with a text of one line.
 
     MeshError
-    ├── NoCluster            nothing says where an API server is, or what says so cannot be used
+    ├── NoCluster            no API server is configured, or the configuration cannot be used
     ├── Unavailable
-    │   ├── Unreachable      no connection, no answer in time, or it says that it cannot answer now
-    │   ├── Unauthorized     it does not know us: a token that has ended, a certificate of somebody else
-    │   └── Forbidden        we lack a permission; the line names it
+    │   ├── Unreachable      no connection, no response in time, or the server is not able to respond now
+    │   ├── Unauthorized     our credentials are rejected: an expired token, an unknown certificate
+    │   └── Forbidden        a permission is missing; the text names it
     ├── ObjectMissing        no such object, or no such kind of object (NotFound)
-    ├── ObjectConflict       it was changed by somebody else meanwhile, or is there already (Conflict)
-    ├── Gone                 what was asked for is too old to be told (Conflict)
-    └── Rejected             the object breaks the schema of its kind or a rule, or is too large (InvalidRequest)
+    ├── ObjectConflict       the object was changed meanwhile, or exists already (Conflict)
+    ├── Gone                 the requested version is too old (Conflict)
+    └── Rejected             the object violates its schema or an admission rule, or is too large (InvalidRequest)
 
-Unauthorized and Forbidden travel to a caller of ours as Unavailable: it is we who lack the permission, not the caller,
-and it may try again once somebody has granted it.
+Our callers see Unauthorized and Forbidden as Unavailable: the missing permission is ours, not the caller's, and the
+caller may retry once it has been granted.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .resources import Resource
 
 _DENIED = re.compile(r'User "(?P<user>[^"]*)" cannot ')
 _TOO_LARGE = re.compile(r"etcdserver: request is too large|trying to send message larger than max")
-"""What the API server says, with status 500, of an object that it takes but etcd does not: 1.5 MiB is the most."""
+"""The API server's message, with status 500, for an object that is too large for etcd: the limit is 1.5 MiB."""
 
 
 class NoCluster(MeshError):
-    """Nothing says where an API server is, or what says so cannot be used."""
+    """No API server is configured, or the configuration cannot be used."""
 
 
 class Unreachable(Unavailable):
-    """The API server cannot be reached, or cannot answer now."""
+    """The API server is unreachable, or not able to respond now."""
 
 
 class Unauthorized(Unavailable):
@@ -44,28 +44,28 @@ class Unauthorized(Unavailable):
 
 
 class Forbidden(Unavailable):
-    """We may not do this in the cluster."""
+    """This process is not permitted to do this in the cluster."""
 
 
 class ObjectMissing(NotFound):
-    """There is no such object, or no such kind of object."""
+    """The object or its kind does not exist."""
 
 
 class ObjectConflict(Conflict):
-    """Somebody else changed the object meanwhile, or made one of that name."""
+    """The object was changed meanwhile, or exists already."""
 
 
 class Gone(Conflict):
-    """The resource version is older than what the API server remembers: list again."""
+    """The resource version is too old for the API server: list again."""
 
 
 class Rejected(InvalidRequest):
-    """The object breaks the schema of its kind, or an admission rule of the cluster, or is too large."""
+    """The object violates its schema or an admission rule, or is too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What was asked of the API server; `verb` as RBAC names it."""
+    """A request to the API server, for error messages; `verb` as in RBAC."""
 
     verb: str
     resource: Resource
@@ -75,14 +75,14 @@ class Action:
 
     @property
     def noun(self) -> str:
-        """What a Role has to name: `pods`, `networkservices.networkservicemesh.io`, `pods/status`."""
+        """The resource to name in a Role: `pods`, `networkservices.networkservicemesh.io`, `pods/status`."""
         resource, slash = self.resource, "/" if self.subresource else ""
         group = f".{resource.group}" if resource.group else ""
         return f"{resource.plural}{slash}{self.subresource}{group}"
 
     @property
     def where(self) -> str:
-        """The part of the cluster that is meant."""
+        """The scope of the request."""
         if not self.resource.namespaced:
             return "in the cluster"
         return f"in namespace {self.namespace!r}" if self.namespace else "in all namespaces"
@@ -93,7 +93,7 @@ class Action:
 
 
 def error_of(code: int, body: bytes, action: Action) -> MeshError:
-    """The error for an answer of the API server with the status `code` (HTTP's) and `body`."""
+    """The error for a response of the API server with the HTTP status `code` and `body`."""
     try:
         status = json.loads(body)
     except ValueError:
@@ -102,14 +102,14 @@ def error_of(code: int, body: bytes, action: Action) -> MeshError:
 
 
 def error_of_status(code: int, status: dict[str, Any], action: Action) -> MeshError:  # noqa: PLR0911 - one kind a line
-    """The error for a `Status` object; `code` is HTTP's."""
+    """The error for a `Status` object; `code` is the HTTP status."""
     said = str(status.get("message") or f"status {code}")
     if code == 401:
-        return Unauthorized(f"the API server does not accept our token or certificate, to {action}: {said}")
+        return Unauthorized(f"cannot {action}: the API server rejects our token or certificate: {said}")
     if code == 403:
         return Forbidden(_forbidden(said, action))
     if code == 404 and not status:
-        return ObjectMissing(f"the API server knows no {action.resource}; is its definition (CRD) applied?")
+        return ObjectMissing(f"the API server does not know {action.resource}; is its definition (CRD) applied?")
     if code == 404:
         return ObjectMissing(f"cannot {action}: {said}")
     if code == 409:
@@ -122,7 +122,7 @@ def error_of_status(code: int, status: dict[str, Any], action: Action) -> MeshEr
 
 
 def _forbidden(said: str, action: Action) -> str:
-    """What permission is missing, and where to grant it; what is no matter of RBAC (a quota, an admission) as it is."""
+    """Names the missing permission and how to grant it; refusals by quotas or admission are passed on unchanged."""
     denied = _DENIED.search(said)
     if denied is None:
         return f"the API server forbids to {action}: {said}"

@@ -1,4 +1,4 @@
-"""Events that a person sees by `kubectl describe` and `kubectl get events`."""
+"""Events, as shown by `kubectl describe` and `kubectl get events`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _log = named("nsm.kube")
 
 
 async def warn(api: Api, resource: Resource, about: Object, *, component: str, reason: str, message: str) -> None:
-    """Say something of the object `about` that a person has to mend; `reason` is one word in CamelCase.
+    """Report a fault of the object `about` that a person must fix; `reason` is one word in CamelCase.
 
-    Several replicas that see the same make one event. It is a courtesy: what keeps it from being written is logged.
+    Several replicas that report the same create one event. Failures to write it are only logged.
     """
     namespace, name = key_of(about)
     metadata = about["metadata"]

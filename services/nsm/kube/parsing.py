@@ -1,4 +1,4 @@
-"""JSON from the API server, also where somebody has nested it beyond all reason."""
+"""Parses JSON from the API server, including excessively nested objects."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import re
 from typing import Any
 
 _DEEPEST = 100
-"""Nothing that Kubernetes or we define is nested half as deep."""
+"""More than twice as deep as any object that Kubernetes or this project defines."""
 _PIECE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]|[^"\[\]{}]+', re.DOTALL)
 
 
 def parsed(text: bytes) -> Any:
-    """What `text` says. Raises ValueError if it is no JSON.
+    """The value of `text`. Raises ValueError if it is not JSON.
 
-    A definition that lets unknown fields through lets through ten thousand lists in each other too. Python refuses to
-    read those, and then one such object would hide all others from us: what is nested too deep is read as None.
+    A CRD that allows unknown fields also allows ten thousand nested lists. Python refuses to parse those, and one such
+    object would then hide all others. So a part that is nested too deeply is parsed as None.
     """
     try:
         return json.loads(text)

@@ -1,4 +1,4 @@
-"""Keeps up with the objects of one kind: list once, then watch, for ever."""
+"""Follows the objects of one kind: list once, then watch forever."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .resources import Key, Object, Resource, key_of
 _log = named("nsm.kube")
 
 _WATCH_SECONDS = 240.0, 300.0
-"""How long one watch goes on before it is asked for anew, at random between the two: not all at once."""
+"""The lifetime of one watch in seconds, chosen at random between the two to spread the load."""
 _WORKED = 10.0
-"""Seconds of watching after which the next fault is a new one, and is met without delay."""
+"""Seconds of a working watch after which the retry delay is reset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One object before and after: `before` is None if it is new, `now` is None if it went."""
+    """One object before and after: `before` is None if it is new, `now` is None if it was deleted."""
 
     before: Object | None
     now: Object | None
@@ -42,12 +42,12 @@ Listener = Callable[[Change], None]
 
 
 class Reflector:
-    """The objects of `resource` in `namespace` (empty: in all of them) as the API server tells them.
+    """The objects of `resource` in `namespace` (empty: in all namespaces), as the API server reports them.
 
-    Between entering and leaving it keeps up: a watch that ends is taken up where it was, one whose version the server
-    has forgotten begins with a list, and a server that is down, slow or refuses is asked again after 0.1 to 3.6 s. What
-    is known stays known meanwhile, until a server that was restored from a backup is back: that begins with a list too.
-    `trouble` says why nothing new is heard; it is None while all is well.
+    While open, it follows changes: a watch that ends is resumed, one whose version the server has forgotten restarts
+    with a list, and a server that is down, slow or refuses is retried after 0.1 to 3.6 s. Known objects are kept
+    meanwhile; after a restore of the server from a backup, they are listed again. `trouble` says why no changes arrive;
+    it is None while the watch works.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Reflector:
 
     @property
     def objects(self) -> Mapping[Key, Object]:
-        """The objects by namespace and name, without `managedFields` (most of an object's size, and nobody's business).
+        """The objects by namespace and name, without `managedFields` (most of an object's size, and never needed).
 
-        They are shared: copy one before changing it.
+        They are shared: copy an object before changing it.
         """
         return MappingProxyType(self._objects)
 
@@ -80,17 +80,17 @@ class Reflector:
         await self._listed.wait()
 
     def on_change(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for each change from now on, in the order in which they came; returns what ends it.
+        """Call `listener` for each change from now on, in order; returns a function that removes the listener.
 
-        It must not block. What it raises is logged; who else reads hears of the change all the same.
+        It must not block. Exceptions in it are logged; other listeners are notified all the same.
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     async def changes(self) -> AsyncIterator[Change]:
-        """What is there now, one by one, and then each change, without end.
+        """The current objects, one by one, and then each change.
 
-        A slow reader gets for each object what it was when it read last and what it is now, not every step between.
+        A slow reader receives, for each object, its state at the last read and now, not every step between.
         """
         news: dict[Key, Change] = {key: Change(None, found) for key, found in self._objects.items()}
         wake = asyncio.Event()
@@ -135,7 +135,7 @@ class Reflector:
                 self._version = ""
             except MeshError as error:
                 self._fails(error)
-            except Exception as error:  # an object that is none: begin anew
+            except Exception as error:  # a malformed object: start over
                 self._version = ""
                 _log.error("reflector failed", resource=str(self.resource), exc_info=error)
             if clock() - began > _WORKED:
@@ -154,7 +154,7 @@ class Reflector:
         self._listed.set()
 
     async def _is_set_back(self) -> bool:
-        """Whether the server knows less than we do: it would agree to a watch from the future, and tell nothing."""
+        """Whether the server's version is older than ours: it would accept such a watch and send nothing."""
         newest = await self._api.newest(self.resource, self.namespace, labels=self._labels, fields=self._fields)
         return int(newest) < int(self._version)
 
@@ -189,7 +189,7 @@ class Reflector:
                 self._notify(listener, Change(before, now))
 
     def _notify(self, listener: Listener, change: Change) -> None:
-        """It is told once and never again, so a reader's defect must not keep it from the others."""
+        """Notify one listener; its defects must not affect others, because each change is reported only once."""
         try:
             listener(change)
         except Exception as error:
@@ -197,12 +197,12 @@ class Reflector:
 
     def _fails(self, error: MeshError) -> None:
         if self.trouble is None or self.trouble.detail != error.detail:
-            _log.warning("cannot keep up", resource=str(self.resource), error=str(error))
+            _log.warning("cannot follow objects", resource=str(self.resource), error=str(error))
         self.trouble = error
 
     def _works(self) -> None:
         if self.trouble is not None:
-            _log.info("keeps up again", resource=str(self.resource))
+            _log.info("following objects again", resource=str(self.resource))
         self.trouble = None
 
 

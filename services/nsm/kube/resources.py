@@ -1,4 +1,4 @@
-"""Names of the kinds of object that the API server keeps, and of single objects."""
+"""Names of resources and objects of the API server."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 Object = dict[str, Any]
-"""An object as the API server writes it: apiVersion, kind, metadata, and what its kind has beyond that."""
+"""An object as the API server returns it: apiVersion, kind, metadata, and the fields of its kind."""
 
 Key = tuple[str, str]
-"""Namespace and name of an object; the namespace is empty where the kind has none."""
+"""Namespace and name of an object; the namespace is empty for cluster-wide kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One kind of object, by the words that stand in its URL."""
+    """One kind of object, by the parts of its URL."""
 
     group: str
     """The API group; empty for the core one."""
@@ -25,17 +25,17 @@ class Resource:
 
     @property
     def api_version(self) -> str:
-        """The group and the version, as an object has them."""
+        """Group and version, as in an object's apiVersion."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
-        """The URL's path; without a namespace that of all of them, without a name that of the collection."""
+        """The URL's path; without a namespace, for all namespaces; without a name, for the collection."""
         root = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
         within = f"namespaces/{namespace}" if self.namespaced and namespace else ""
         return "/".join(part for part in (root, within, self.plural, name, subresource) if part)
 
     def __str__(self) -> str:
-        """As `kubectl` and the messages of the API server write it: `networkservices.networkservicemesh.io`."""
+        """As in `kubectl` and messages of the API server: `networkservices.networkservicemesh.io`."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
 

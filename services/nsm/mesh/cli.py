@@ -18,7 +18,7 @@ from .logfile import names_in, readable
 from .rundir import MeshCommandError, RunDir
 
 _CANNOT_RUN = 127
-"""What a shell answers, too, when there is no such command."""
+"""The exit code of a shell for an unknown command, too."""
 
 
 def main(arguments: list[str]) -> int:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
-    """What stands before the first ``--``, whether there is one, and what stands behind: that is not ours to read."""
+    """The arguments before the first ``--``, whether there is one, and the arguments after it, which are not parsed."""
     if "--" not in arguments:
         return arguments, False, []
     place = arguments.index("--")
@@ -48,10 +48,12 @@ def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="nsm mesh", description=main.__doc__)
-    parser.add_argument("--name", default="default", help="which mesh; several can live side by side")
+    parser.add_argument("--name", default="default", help="the name of the mesh; several can run at the same time")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = _command(commands, "up", _up, "start a mesh, or change one; returns when every client has its wires")
-    up.add_argument("-f", "--file", help="the topology; without one: as it is, else one node, one endpoint, one client")
+    up = _command(commands, "up", _up, "start or change a mesh; returns when every client has its wires")
+    up.add_argument(
+        "-f", "--file", help="the topology; default: the running one, else one node with an endpoint and a client"
+    )
     up.add_argument(
         "--timeout", type=seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
     )
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("behind", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     run.epilog = "CMD... is the command with its arguments; its exit code is that of exec. No shell reads it."
     _command(commands, "logs", _logs, "show what components logged").add_argument(
-        "component", nargs="?", metavar="COMPONENT|WORKLOAD", help="only this one's; of the whole mesh without it"
+        "component", nargs="?", metavar="COMPONENT|WORKLOAD", help="only this component; default: all"
     )
     kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `start` and `up` bring it back")
     kill.add_argument("component", metavar="COMPONENT|WORKLOAD", help="its name, as `nsm mesh status` shows it")
@@ -79,8 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         "components", nargs="+", metavar="COMPONENT|WORKLOAD", help="their names, as `nsm mesh status` shows them"
     )
     for name, about in (
-        ("cut", "take down the first node's port at the link between two nodes"),
-        ("mend", "take up the ports of both nodes at the link between them"),
+        ("cut", "disconnect the first node from the link between two nodes"),
+        ("mend", "reconnect both nodes to the link between them"),
     ):
         _command(commands, name, _cut_or_restore, about).add_argument(
             "nodes", nargs=2, metavar="NODE", help="a node's name"
@@ -94,7 +96,7 @@ def _signal(text: str) -> signal.Signals:
     try:
         return signal.Signals(int(text)) if text.isdigit() else signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
     except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"there is no signal {text!r}; there are KILL, TERM, STOP, CONT, ..") from None
+        raise argparse.ArgumentTypeError(f"unknown signal {text!r}; expected KILL, TERM, STOP, CONT, ..") from None
 
 
 def _command(commands: Any, name: str, work: Any, about: str) -> argparse.ArgumentParser:
@@ -105,7 +107,7 @@ def _command(commands: Any, name: str, work: Any, about: str) -> argparse.Argume
 
 
 def show(event: Mapping[str, Any]) -> None:
-    """One line for what happened while a mesh came up."""
+    """Print a line for an event while a mesh starts."""
     if (said := _said(event)) is not None:
         where = sys.stderr if event["event"] in {"no wire yet", "ended"} else sys.stdout
         print(escaped(f"  {event.get('component', ''):<24} {said}"), file=where)
@@ -122,14 +124,14 @@ def _said(event: Mapping[str, Any]) -> str | None:
         case "no wire yet" | "ended":
             return f"{event['event']}: {event.get('error') or event.get('reason')}"
         case "again":
-            return f"is started again: {event['reason']}"
+            return f"restarts: {event['reason']}"
         case "taken out":
-            return "is taken out"
+            return "removed"
     return None
 
 
 def _up(run: RunDir, parsed: argparse.Namespace) -> int:
-    with without_garbage_collection():  # only this command needs all that a supervisor needs
+    with without_garbage_collection():  # only this command needs a supervisor's modules
         from .launch import put_off_interruptions, up  # noqa: PLC0415
         from .topology import TopologyError, read  # noqa: PLC0415
 
@@ -137,7 +139,7 @@ def _up(run: RunDir, parsed: argparse.Namespace) -> int:
         topology = read(parsed.file) if parsed.file is not None else None
     except TopologyError as error:
         raise MeshCommandError(str(error)) from None
-    put_off_interruptions()  # an exit code of 0 means that there is a mesh, any other that there is none
+    put_off_interruptions()  # exit code 0 means that the mesh is up, any other that it is not
     up(run, topology, show, timeout=parsed.timeout or None)
     print(f"mesh {run.name!r} is up", flush=True)
     return 0
@@ -177,7 +179,7 @@ def _start(run: RunDir, parsed: argparse.Namespace) -> int:
 def _cut_or_restore(run: RunDir, parsed: argparse.Namespace) -> int:
     reply = ask(run, {"command": parsed.command_name, "nodes": parsed.nodes})
     one, other = parsed.nodes
-    done = f"{one} is cut from" if parsed.command_name == "cut" else f"{one} and {other} are mended at"
+    done = f"{one} is cut from" if parsed.command_name == "cut" else f"{one} and {other} are reconnected at"
     print(f"{done} link {', '.join(reply['links'])}")
     return 0
 
@@ -207,7 +209,7 @@ def _logs(run: RunDir, parsed: argparse.Namespace) -> int:
         folder = run.kept_logs
         if not folder.is_dir():
             raise MeshCommandError(run.absence())
-        print(f"mesh {run.name!r} is not up; it failed, and these are its logs", file=sys.stderr)
+        print(f"mesh {run.name!r} is not up: it failed; these are its logs", file=sys.stderr)
     names = names_in(folder)
     if parsed.component and parsed.component not in names:
         raise MeshCommandError(f"there is no log of {parsed.component!r}; there are {', '.join(names)}")

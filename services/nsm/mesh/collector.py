@@ -1,4 +1,4 @@
-"""A way out of the mesh for traces: the components' namespaces reach nothing but each other."""
+"""Forwards traces out of the mesh: the components' namespaces reach only each other."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .rundir import MeshCommandError
 
 _VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _PORT = 4318
-"""Where a component finds the collector, on its own loopback: the port that OTLP over HTTP usually has."""
+"""The address of the collector for components, on their own loopback: the usual port of OTLP over HTTP."""
 _CHUNK = 64 * 1024
 
 
 class Collector:
-    """Passes on what components send to the collector that the variable `OTEL_EXPORTER_OTLP_ENDPOINT` names.
+    """Forwards traces from components to the collector that the variable `OTEL_EXPORTER_OTLP_ENDPOINT` names.
 
-    It listens on the loopback of every namespace, and is outside itself. Raises `MeshCommandError` for an endpoint
-    that this cannot be done for; one that is a folder (``file://``) needs no way out.
+    It runs outside, and listens on the loopback of every namespace. Raises `MeshCommandError` for an unsupported
+    endpoint; a folder (``file://``) needs no forwarding.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -37,13 +37,13 @@ class Collector:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What components are told."""
+        """The variables for components."""
         if not self._is_outside:
             return {_VARIABLE: self._endpoint} if self._endpoint else {}
         return {_VARIABLE: f"http://127.0.0.1:{_PORT}{self._parts.path}"}
 
     async def listen_in(self, networks: Iterable[int]) -> None:
-        """Listen in the network namespaces with these descriptors and in no others, if the collector is outside."""
+        """Listen in exactly the network namespaces with these descriptors, if the collector is outside."""
         wanted = {namespaces.number_of(network): network for network in networks if self._is_outside}
         for number in self._listening.keys() - wanted.keys():
             self._listening.pop(number).close()  # an open socket would keep the namespace alive
@@ -52,7 +52,7 @@ class Collector:
             self._listening[number] = await asyncio.start_server(self._pass_on, sock=sock)
 
     async def aclose(self) -> None:
-        """Stop listening and passing on."""
+        """Stop listening and forwarding."""
         for server in self._listening.values():
             server.close()
         await self._pumps.aclose()
@@ -62,7 +62,7 @@ class Collector:
         return self._parts.scheme == "http"
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, both ways; a collector that is not there is for the exporter to notice."""
+        """Forward one connection, both ways; the exporter detects a missing collector."""
         with contextlib.closing(writer), contextlib.suppress(OSError):
             there = await asyncio.open_connection(self._parts.hostname, self._parts.port or 80)
             with contextlib.closing(there[1]):

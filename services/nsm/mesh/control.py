@@ -1,4 +1,4 @@
-"""How the commands of a mesh talk to its supervisor: a JSON object a line, each way."""
+"""The protocol between a mesh's commands and its supervisor: one JSON object per line, both ways."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from .rundir import MeshCommandError, RunDir
 
 
 class NoAnswerError(MeshCommandError):
-    """The supervisor is there, but does not answer in time."""
+    """The supervisor exists, but does not respond in time."""
 
 
 class NotThereError(MeshCommandError):
-    """There is no supervisor that could be asked: not yet, or not any more."""
+    """There is no supervisor: not yet, or no longer."""
 
 
 def ask(run: RunDir, request: dict[str, Any], *, timeout: float = 60.0) -> dict[str, Any]:
-    """What the supervisor of a mesh answers.
+    """The response of a mesh's supervisor.
 
-    Raises `NotThereError`, `MeshCommandError` with what it objects, or `NoAnswerError` after `timeout` seconds.
+    Raises `NotThereError`, `MeshCommandError` if it rejects the request, or `NoAnswerError` after `timeout` seconds.
     """
     try:
         reply = next(follow(run, request, timeout=timeout), None)
     except TimeoutError:
-        message = f"the supervisor of mesh {run.name!r} does not answer; `{run.command('down')}` ends it"
+        message = f"the supervisor of mesh {run.name!r} does not respond; `{run.command('down')}` ends it"
         raise NoAnswerError(message) from None
     if reply is None:
-        raise MeshCommandError(f"mesh {run.name!r} went away")
+        raise MeshCommandError(f"mesh {run.name!r} was taken down meanwhile")
     return reply
 
 
 def follow(run: RunDir, request: dict[str, Any], *, timeout: float | None = None) -> Iterator[dict[str, Any]]:
-    """All that the supervisor of a mesh answers, as it comes.
+    """The responses of a mesh's supervisor, as they arrive.
 
-    Raises `NotThereError`, `MeshCommandError` with what it objects, or TimeoutError if a line takes so long.
+    Raises `NotThereError`, `MeshCommandError` if it rejects the request, or TimeoutError if a line takes too long.
     """
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(timeout)
@@ -58,7 +58,7 @@ def follow(run: RunDir, request: dict[str, Any], *, timeout: float | None = None
 
 
 def supervisor_of(run: RunDir) -> int | None:
-    """The pid of a mesh's supervisor, as the kernel knows it: also of one that does not answer any more."""
+    """The pid of a mesh's supervisor, from the kernel: also if it no longer responds."""
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(str(run.control))

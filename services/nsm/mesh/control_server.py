@@ -1,4 +1,4 @@
-"""The server of `control`: a supervisor carries out the commands of its mesh, a JSON object a line each way."""
+"""The server side of `control`: the supervisor executes the commands of its mesh."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .topology import TopologyError, parse
 
 _FAULTS = (MeshError, MeshCommandError, TopologyError, OSError, TimeoutError, ValueError, KeyError)
 _LONGEST_LINE = 16 << 20
-"""A request to come up has the whole topology in it."""
+"""The longest request, in bytes: ``up`` contains the whole topology."""
 
 
 class Commands:
-    """What `supervisor` does for one request, and reports."""
+    """Executes requests on `supervisor`, and reports."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
 
     async def give(self, request: dict[str, Any], tell: Tell) -> None:
-        """Answer by `tell`: once, but for ``up``, which tells all that happens. Raises what `_FAULTS` has."""
+        """Respond through `tell`: once, except for ``up``, which reports every event. Raises errors in `_FAULTS`."""
         supervisor, command = self._supervisor, request["command"]
         if command == "status":
             tell(await supervisor.status())
@@ -64,7 +64,7 @@ class Commands:
 
 
 async def up_or_stopped(supervisor: Supervisor, topology: Topology | None, timeout: float | None, tell: Tell) -> bool:
-    """Bring the mesh up, unless it is to end meanwhile; whether it is up. `tell` hears all, also why it is not."""
+    """Bring the mesh up unless it is stopped meanwhile; returns whether it is up. `tell` receives every event."""
     supervisor.listeners.append(tell)
     starting = asyncio.ensure_future(supervisor.up(topology, timeout))
     stopping = asyncio.ensure_future(supervisor.stopping.wait())
@@ -86,7 +86,7 @@ async def up_or_stopped(supervisor: Supervisor, topology: Topology | None, timeo
 
 
 async def serve_control(path: str, commands: Commands) -> asyncio.AbstractServer:
-    """Answer the commands of the mesh; a command that goes away while it waits is not worked on any more."""
+    """Serve the commands of the mesh; if a command disconnects while it waits, its work is cancelled."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError, asyncio.CancelledError, ValueError):
@@ -112,7 +112,7 @@ async def _answer(commands: Commands, line: bytes, writer: asyncio.StreamWriter)
 
 
 async def _until_left(reader: asyncio.StreamReader, work: Any) -> None:
-    """Work until it is done, or until whoever asked has gone."""
+    """Run `work` until it is done, or until the caller disconnects."""
     working, left = asyncio.ensure_future(work), asyncio.ensure_future(reader.read(1))
     try:
         await asyncio.wait({working, left}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""`nsm demo`: a mesh from nothing, a wire, a ping each way, and nothing left."""
+"""`nsm demo`: starts a mesh, pings over its wire both ways, and removes everything."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def main(arguments: list[str]) -> int:
         default=1,
         choices=range(1, 10),
         metavar="N",
-        help="how many nodes it may cross, 1 to 9 [1]",
+        help="the number of nodes to cross, 1 to 9 [1]",
     )
-    parser.add_argument("--trace", action="store_true", help="show the set-up of the wire as a waterfall of spans")
+    parser.add_argument("--trace", action="store_true", help="show the wire's set-up as a waterfall of spans")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def demo_topology(nodes: int) -> Topology:
-    """The built-in mesh; with several nodes one in which the client is on the first and the endpoint on the last."""
+    """The built-in mesh; with several nodes, the client is on the first and the endpoint on the last."""
     if nodes == 1:
         return read(None)
     names = [f"node-{number}" for number in range(1, nodes + 1)]
@@ -58,8 +58,8 @@ def demo_topology(nodes: int) -> Topology:
 
 def _described(nodes: int) -> str:
     if nodes == 1:
-        return "one node, a client and an endpoint in namespaces of their own"
-    return f"{nodes} nodes with a link, a client on the first and an endpoint on the last, in namespaces of their own"
+        return "one node, a client and an endpoint in their own namespaces"
+    return f"{nodes} linked nodes, a client on the first and an endpoint on the last, in their own namespaces"
 
 
 class _Demo:
@@ -90,7 +90,7 @@ class _Demo:
             if self._run.is_held():
                 down(self._run)
         self._verify_gone(pids)
-        self._say(f"done in {time.perf_counter() - self._began:.1f} s, nothing is left")
+        self._say(f"done in {time.perf_counter() - self._began:.1f} s, everything is removed")
         return 0
 
     def _start(self) -> None:
@@ -107,17 +107,17 @@ class _Demo:
         if event["event"] == "started" and component != CLIENT:
             self._say(f"{component} is ready after {event['ms']} ms")
         elif event["event"] == "wire made":
-            self._say(f"{component} made the wire in the kernel in {event['ms']} ms")
+            self._say(f"{component} created the wire in the kernel in {event['ms']} ms")
         elif event["event"] == "wire up":
-            self._say(f"{component} asked for {event['service']} and has {event['interface']} after {event['ms']} ms")
+            self._say(f"{component} requested {event['service']} and has {event['interface']} after {event['ms']} ms")
         elif event["event"] in {"no wire yet", "ended"}:
             self._say(f"{component}: {event['event']}: {event.get('error') or event.get('reason')}")
 
     def _show_wire(self, wire: Mapping[str, Any]) -> None:
-        self._say(f"who asked whom: {' → '.join(wire['path'])}")
+        self._say(f"path of the request: {' → '.join(wire['path'])}")
         if (tunnel := wire.get("tunnel")) is not None:
-            ends = f"{tunnel['parameters'].get('src_ip')} and {tunnel['parameters'].get('dst_ip')}"
-            self._say(f"the wire crosses from node to node by {tunnel['mechanism']}, between {ends}")
+            ends = f"{tunnel['parameters'].get('src_ip')} to {tunnel['parameters'].get('dst_ip')}"
+            self._say(f"the wire runs over {tunnel['mechanism']} from {ends}")
         self._say(f"addresses: client {', '.join(wire['src_ips'])}, endpoint {', '.join(wire['dst_ips'])}")
 
     def _show_trace(self) -> None:
@@ -132,11 +132,11 @@ class _Demo:
             lines = self._output(workload, command)
             received = [line for line in lines if " bytes from " in line]
             if len(received) != 3:
-                raise MeshCommandError(f"{about}: {len(received)} of 3 answers from {host}: {lines[-1:]}")
+                raise MeshCommandError(f"{about}: {len(received)} of 3 replies from {host}: {lines[-1:]}")
             self._say(f"{about}: {received[-1]}")
 
     def _verify_closed(self) -> None:
-        """The endpoint lives on; its end of the wire must not."""
+        """Check that the endpoint's end of the wire is gone."""
         interfaces = [line.partition(":")[0].strip() for line in self._output(ENDPOINT, ["cat", "/proc/net/dev"])[2:]]
         if interfaces != ["lo"]:
             raise MeshCommandError(f"the wire was closed, but the endpoint still has {interfaces}")
@@ -145,7 +145,7 @@ class _Demo:
     def _verify_gone(self, pids: list[int]) -> None:
         alive = [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
         if alive or self._run.path.exists():
-            raise MeshCommandError(f"something is left: processes {alive}, {self._run.path}")
+            raise MeshCommandError(f"something remains: processes {alive}, {self._run.path}")
 
     def _output(self, workload: str, command: list[str]) -> list[str]:
         words = [sys.executable, "-m", "nsm.chains", "mesh", "--name", self._run.name, "exec", workload, "--", *command]

@@ -1,4 +1,4 @@
-"""Takes a mesh down, and enters its workloads: what needs no more than its folder and its socket."""
+"""Takes a mesh down, and enters its workloads; needs only its folder and its socket."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SOON = 5.0
 
 
 def down(run: RunDir) -> None:
-    """Take a mesh down, and wait until nothing of it is left; also what is left of one that was killed.
+    """Take a mesh down, and wait until everything is removed; also removes leftovers of a killed mesh.
 
-    The logs of one that did not come up go, too. Raises `MeshCommandError` if there is nothing.
+    The logs of a mesh that failed to start are removed too. Raises `MeshCommandError` if there is nothing.
     """
     if not run.is_held():
         if not run.path.exists() and not run.kept_logs.exists():
@@ -33,7 +33,7 @@ def down(run: RunDir) -> None:
 
 
 def _asked(run: RunDir) -> bool:
-    """Whether the supervisor knows that it is to stop; it may be too early or too late to tell it."""
+    """Tell the supervisor to stop; False if it is not listening yet, or no longer."""
     for _ in range(100):
         try:
             ask(run, {"command": "down"}, timeout=_SOON)
@@ -48,7 +48,7 @@ def _asked(run: RunDir) -> bool:
 
 
 def _kill(run: RunDir) -> None:
-    """The supervisor does not listen: end it. What guards the mesh cleans up then."""
+    """Kill an unresponsive supervisor; the process that guards the mesh then cleans up."""
     pid = supervisor_of(run)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -58,9 +58,9 @@ def _kill(run: RunDir) -> None:
 
 
 def become_command(run: RunDir, workload: str, command: list[str]) -> None:
-    """Turn this process into `command` in the namespaces of a workload; returns only by an error.
+    """Replace this process by `command` in the namespaces of a workload; returns only by raising.
 
-    Raises `MeshCommandError` if the workload is not there, or the command cannot be run.
+    Raises `MeshCommandError` if the workload does not exist, or the command cannot be run.
     """
     place = ask(run, {"command": "place", "workload": workload})
     for key, value in place["environment"].items():

@@ -1,4 +1,4 @@
-"""Starts a supervisor in the background and listens to it until the mesh is up."""
+"""Starts a supervisor in the background and follows it until the mesh is up."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def up(
 ) -> None:
     """Bring a mesh up; returns when every client has its wires, and leaves it running.
 
-    One that is up already becomes what `topology` describes: what is there and fits is not touched. Without a
-    topology it is the built-in one, or what the mesh has already. `tell` hears each step.
+    A running mesh is changed to what `topology` describes; parts that already match are not touched. Without a
+    topology, the running one or else the built-in one is used. `tell` is called with each event.
 
-    Raises `MeshCommandError`, also when that takes more than `timeout` seconds. After that, or a KeyboardInterrupt,
-    nothing is left of a mesh that was not up before, but for its logs if it failed; one that was up stays as far as it
-    came.
+    Raises `MeshCommandError`, also if it takes more than `timeout` seconds. After that, or a KeyboardInterrupt, a new
+    mesh is removed, except for its logs if it failed; a mesh that was running before stays as far as it was changed.
+
     """
     with _uninterrupted():
         while (lock := run.claim()) is None:
@@ -68,7 +68,7 @@ def up(
 
 
 def _change(run: RunDir, topology: Topology | None, tell: Tell, timeout: float | None) -> bool:
-    """Have the supervisor that is there make the change; False if it is too early or too late to ask it."""
+    """Let the running supervisor make the change; False if it is not listening yet, or no longer."""
     request: dict[str, Any] = {"command": "up", "timeout": timeout}
     if topology is not None:
         request |= {"text": topology.text, "source": topology.source, "folder": topology.folder}
@@ -83,8 +83,8 @@ def _change(run: RunDir, topology: Topology | None, tell: Tell, timeout: float |
         run.wait_released(_SOON)
         return False
     except TimeoutError:
-        raise MeshCommandError(f"the supervisor of mesh {run.name!r} does not answer") from None
-    raise MeshCommandError("somebody took the mesh down meanwhile")
+        raise MeshCommandError(f"the supervisor of mesh {run.name!r} does not respond") from None
+    raise MeshCommandError("the mesh was taken down by another command")
 
 
 def _follow(events: Any, tell: Tell) -> None:
@@ -95,12 +95,12 @@ def _follow(events: Any, tell: Tell) -> None:
         if event["event"] == "failed":
             raise MeshCommandError(event["reason"])
         tell(event)
-    raise MeshCommandError("somebody took the mesh down while it came up")
+    raise MeshCommandError("the mesh was taken down while it was starting")
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Put signals off, so that none comes between a deed and what takes it back."""
+    """Defer signals, so that none arrives between an action and the registration of its clean-up."""
     before = put_off_interruptions()
     try:
         yield
@@ -109,13 +109,13 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def put_off_interruptions() -> set[signal.Signals | int]:
-    """From now on only the wait in `up` can be interrupted; returns the mask of signals that there was."""
+    """From now on, only the wait in `up` can be interrupted; returns the previous signal mask."""
     return signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTIONS)
 
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Where signals, also those that were put off, may come."""
+    """Allow signals, including deferred ones."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
     try:
         yield
@@ -132,7 +132,7 @@ def _taken_down_unless_done(run: RunDir, pid: int) -> Iterator[None]:
         try:
             with _interruptible():
                 os.waitpid(pid, 0)
-        except KeyboardInterrupt:  # whoever asks twice does not want to wait
+        except KeyboardInterrupt:  # a second Ctrl-C means: do not wait
             _end(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         run.wait_released(_CLEAR_TIMEOUT)
@@ -152,7 +152,7 @@ def _supervise(
     events: int,
     lock: int,
 ) -> int:
-    """The supervisor's process, from its fork to its end; SIGTERM is put off until it is listened to."""
+    """The supervisor's process, from fork to exit; SIGTERM is deferred until it is handled."""
 
     def tell(event: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):
@@ -183,7 +183,7 @@ def _supervise(
 
 
 def _detach(run: RunDir, *kept: int) -> None:
-    """Let go of the terminal, the folder and the files of the command that started us: it returns, we stay."""
+    """Detach from the terminal, folder and files of the command that started us and will exit."""
     os.setsid()
     os.chdir("/")
     os.umask(0o077)
@@ -205,12 +205,12 @@ async def _run(
     environment: Mapping[str, str],
     events: int,
 ) -> set[int]:
-    """Keep a mesh until it is to end; returns the numbers of the network namespaces that it had at last."""
+    """Keep a mesh until it is stopped; returns the numbers of its network namespaces at the end."""
     loop = asyncio.get_running_loop()
     supervisor = Supervisor(run, zygote, environment)
     loop.add_signal_handler(signal.SIGTERM, supervisor.stopping.set)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _INTERRUPTIONS)
-    loop.add_reader(events, supervisor.stopping.set)  # an error on this end: nobody listens at the other one
+    loop.add_reader(events, supervisor.stopping.set)  # an error here means that the reader is gone
     control = await serve_control(str(run.control), Commands(supervisor))
     try:
         came_up = await up_or_stopped(supervisor, topology, timeout, tell)

@@ -1,4 +1,4 @@
-"""Removes what is left of a wire that nobody can ask to be closed any more."""
+"""Removes leftovers of a wire that no component can close any more."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from nsm.forwarder_kernel.netlink import Socket, delete_link
 from . import namespaces
 
 _OURS = "nsm "
-"""How the alias of an interface begins that a forwarder has made."""
+"""The beginning of the alias of every interface that a forwarder created."""
 
 
 def remove_interface(network: int, name: str) -> None:
-    """Remove the interface called `name` from a network namespace if it is a wire's. Raises `NetlinkError`."""
+    """Remove the interface `name` from a network namespace if it belongs to a wire. Raises `NetlinkError`."""
 
     def remove() -> None:
         namespaces.enter(network, namespaces.NEW_NET)

@@ -1,4 +1,4 @@
-"""The log of one component: kept to a size, dropped below a level, read back with everybody's in order."""
+"""The log of one component, limited by size and level; several are merged by time when read."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 8 << 20
-"""Bytes of a log before it becomes the old one; the one that was old goes."""
+"""The size in bytes at which a log is rotated; one old log is kept."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 _NAMES = {"WARN": 30, "WARNING": 30, "ERROR": 40}
 
 
 def component_level(wanted: str) -> str:
-    """The level at which a component must log so that the supervisor hears that it is ready."""
+    """The level at which a component must log, so that the supervisor sees that it is ready."""
     return "INFO" if wanted.upper() in _NAMES else wanted
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """The event in a line of a component's output; None if it is something else, such as a traceback."""
+    """The event in a line of a component's output; None for anything else, such as a traceback."""
     try:
         said = json.loads(line)
     except ValueError:
@@ -29,14 +29,14 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 
 
 class LogFile:
-    """Where one component's output goes."""
+    """The file for one component's output."""
 
     def __init__(self, path: Path, wanted: str) -> None:
         self._path, self._lowest = path, _NAMES.get(wanted.upper(), 0)
         self._file = self._open()
 
     def append(self, line: bytes, said: dict[str, Any] | None) -> None:
-        """Keep `line`, of which `said` is what it says, unless its level is too low."""
+        """Append `line`, with the parsed event `said`, unless its level is too low."""
         if said is not None and _LEVELS.get(said.get("level", ""), self._lowest) < self._lowest:
             return
         self._file.write(line)
@@ -46,12 +46,12 @@ class LogFile:
             self._file = self._open()
 
     def close(self) -> None:
-        """Nothing more is coming."""
+        """Close the file."""
         self._file.close()
 
     @staticmethod
     def remove(path: Path) -> None:
-        """Remove the log at `path`, the old one too."""
+        """Remove the log at `path`, including the old one."""
         path.unlink(missing_ok=True)
         _old(path).unlink(missing_ok=True)
 
@@ -65,7 +65,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def readable(folder: Path, names: Iterable[str]) -> list[str]:
-    """The lines of the components `names`, by time; what is no event stays behind the line that it followed."""
+    """The lines of the components `names`, by time; other output stays behind the event that it followed."""
     lines = [line for name in names for line in _lines(folder / name, name)]
     return [text for _, text in sorted(lines, key=lambda line: line[0])]
 

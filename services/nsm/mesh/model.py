@@ -1,4 +1,4 @@
-"""What a mesh consists of: nodes, links between them, uplinks, network services, endpoints, clients."""
+"""The parts of a mesh: nodes, links between them, uplinks, network services, endpoints, clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 @dataclass(frozen=True)
 class Node:
-    """A machine: a network namespace with a manager and a forwarder; labels and variables beside the mesh's own."""
+    """A machine: a network namespace with a manager and a forwarder, and their additional labels and variables."""
 
     name: str
     forwarder_labels: Mapping[str, str] = field(default_factory=dict)
@@ -27,10 +27,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """A segment that joins nodes: a bridge of its own.
+    """A network segment that joins nodes: a bridge.
 
-    A node's address is the network's plus its place from 1; in a /31 or /127, which has two addresses and both are
-    hosts' (RFC 3021, RFC 6164), from 0.
+    A node's address is the network's address plus its position, from 1. In a /31 or /127, where both addresses are
+    hosts' (RFC 3021, RFC 6164), positions start at 0.
     """
 
     nodes: tuple[str, ...]
@@ -39,7 +39,7 @@ class Link:
 
     @property
     def name(self) -> str:
-        """What tells it from other links and from uplinks."""
+        """Its unique name among links and uplinks."""
         return str(self.network)
 
     @property
@@ -49,22 +49,22 @@ class Link:
 
     @property
     def room(self) -> int:
-        """How many nodes can have an address: the first is no host's, of IPv4 nor is the last, but in a /31 or /127."""
+        """The number of host addresses: without the first, and for IPv4 the last; both count in a /31 or /127."""
         if self.is_point_to_point:
             return 2
         return max(0, self.network.num_addresses - (2 if self.network.version == 4 else 1))
 
     def interface_of(self, node: str) -> Interface:
-        """The address that a node has at this link, with the length of its prefix."""
+        """A node's address at this link, with its prefix length."""
         address = self.network.network_address + self.nodes.index(node) + (not self.is_point_to_point)
         return ipaddress.ip_interface((address, self.network.prefixlen))
 
 
 @dataclass(frozen=True)
 class Uplink:
-    """A network beside the mesh, a bridge of its own: each of its nodes has an interface there, called as it is.
+    """A network outside the mesh, as a bridge: each of its nodes has an interface there, with the uplink's name.
 
-    Nodes have no addresses there. Clients whose endpoint names it by the label `via` are put on it.
+    Nodes have no addresses there. Clients are connected to it if their endpoint's label `via` names it.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Uplink:
 
 @dataclass(frozen=True)
 class Route:
-    """Endpoints that a match leads to, and their share."""
+    """A destination of a match: endpoints by labels, and their weight."""
 
     destination_selector: Mapping[str, str]
     weight: int = 0
@@ -82,7 +82,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Match:
-    """Which clients of a service go where. `labels` are those of its metadata, which choose the forwarder."""
+    """Routes clients of a service to endpoints. `labels` are those of its metadata, which select the forwarder."""
 
     source_selector: Mapping[str, str]
     routes: tuple[Route, ...]
@@ -101,9 +101,9 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """What provides services: the icmp-responder, a `command` of one's own, or a process that gives out `vlans`.
+    """A provider of services: the icmp-responder, your own `command`, or a process that assigns `vlans`.
 
-    The last one needs no dataplane, so it is no workload with namespaces of its own: it runs in those of its node.
+    The last one needs no dataplane, so it is not a workload: it runs in the namespaces of its node.
     """
 
     name: str
@@ -115,12 +115,12 @@ class EndpointSpec:
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     vlans: tuple[VlanService, ...] = ()
-    """Where each of the services is."""
+    """The VLAN of each service."""
 
 
 @dataclass(frozen=True)
 class ClientSpec:
-    """A workload that asks for wires."""
+    """A workload that requests wires."""
 
     name: str
     node: str
@@ -145,9 +145,9 @@ class Topology:
 
     @property
     def workloads(self) -> tuple[EndpointSpec | ClientSpec, ...]:
-        """Endpoints and clients, as far as they have namespaces of their own."""
+        """The endpoints and clients that have their own namespaces."""
         return (*(endpoint for endpoint in self.endpoints if not endpoint.vlans), *self.clients)
 
     def address_of(self, node: str) -> str:
-        """Where the other nodes reach a node: its address at its first link; empty if it has none."""
+        """The address at which other nodes reach a node: that of its first link; empty without a link."""
         return next((str(link.interface_of(node).ip) for link in self.links if node in link.nodes), "")

@@ -1,4 +1,4 @@
-"""Network, mount and user namespaces, made and entered without a program's help."""
+"""Creates and enters network, mount and user namespaces, by system calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 
 
 def unshare(kinds: int, what: str) -> None:
-    """Leave the present namespaces of `kinds` for new ones. Raises OSError that names `what` was wanted."""
+    """Move into new namespaces of `kinds`. Raises OSError with `what` was attempted."""
     libc.unshare(kinds, what)
 
 
@@ -31,7 +31,7 @@ def enter(descriptor: int, kind: int) -> None:
 
 
 def become_root_in_user_namespace() -> None:
-    """Make a user namespace in which this process is root. Raises OSError that says what to do if it may not."""
+    """Create a user namespace in which this process is root. Raises OSError with what to do if that is forbidden."""
     uid, gid = os.getuid(), os.getgid()
     try:
         unshare(NEW_USER, "make a user namespace")
@@ -41,14 +41,14 @@ def become_root_in_user_namespace() -> None:
     except OSError as error:
         raise OSError(
             error.errno,
-            f"{error}; this system does not let ordinary users make user namespaces: run as root, or allow them "
+            f"{error}; this system does not allow ordinary users to create user namespaces: run as root, or allow them "
             "(sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0)",
         ) from None
-    libc.prctl(libc.PR_SET_DUMPABLE, 1)  # so that our own later commands may look into /proc/self/ns
+    libc.prctl(libc.PR_SET_DUMPABLE, 1)  # lets our own later commands read /proc/self/ns
 
 
 def may_make() -> bool:
-    """Whether this process may make namespaces as it is: tried in a child, which takes its attempt with it."""
+    """Whether this process may create namespaces; tried in a child process."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -60,12 +60,12 @@ def may_make() -> bool:
 
 
 def is_own_user(descriptor: int) -> bool:
-    """Whether `descriptor` is of the user namespace that this process is in."""
+    """Whether `descriptor` refers to the user namespace of this process."""
     return os.path.samestat(os.fstat(descriptor), os.stat("/proc/self/ns/user"))
 
 
 def new_network() -> int:
-    """A descriptor of a new network namespace whose loopback is up. It lives as long as somebody holds it."""
+    """A descriptor of a new network namespace with its loopback up. It lives as long as it is held open."""
 
     def make() -> int:
         unshare(NEW_NET, "make a network namespace")
@@ -76,27 +76,27 @@ def new_network() -> int:
 
 
 def forward_packets(network: int) -> None:
-    """Let what lives in a network namespace pass packets on between its interfaces."""
+    """Enable packet forwarding in a network namespace."""
 
     def allow() -> None:
         enter(network, NEW_NET)
         for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            with contextlib.suppress(FileNotFoundError):  # a kernel without that family
+            with contextlib.suppress(FileNotFoundError):  # the kernel has no such family
                 _write(f"/proc/sys/net/{path}", "1")
 
     in_thread(allow)
 
 
 def another(descriptor: int) -> int:
-    """One more descriptor of the same namespace."""
+    """Another descriptor of the same namespace."""
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
 
 
 def new_mounts(resolv_conf: str) -> int:
-    """A descriptor of a new mount namespace in which `resolv_conf` is shown as /etc/resolv.conf.
+    """A descriptor of a new mount namespace with `resolv_conf` as /etc/resolv.conf.
 
-    The machine's own file is never opened. A link that leads nowhere, as a resolver that is not running leaves it, is
-    mounted over itself. Where there is nothing, the workload has nothing either: a mount needs a place.
+    The machine's own file is never opened. A dangling link, as left by a resolver that is not running, is covered by a
+    mount. If there is no file, the workload has none either: a mount needs a mount point.
     """
 
     def make() -> int:
@@ -116,25 +116,25 @@ def new_mounts(resolv_conf: str) -> int:
 
 
 def number_of(network: int) -> int:
-    """What tells one network namespace from another: the inode of its descriptor."""
+    """The number that identifies a network namespace: the inode of its descriptor."""
     return os.fstat(network).st_ino
 
 
 @dataclass(frozen=True)
 class Mark:
-    """By what a process is known that came from a workload: it has either, whichever namespaces it went to since."""
+    """Identifies processes that came from a workload: either part stays with them in any namespace."""
 
     environment: bytes
-    """What a variable begins with; with a zero byte at the end it is all of it."""
+    """The beginning of an environment variable; with a zero byte at the end, all of it."""
     mounts: bytes
-    """What stands in a line of its mounts: the device and the path of a file that is shown to nobody else."""
+    """Part of a line of its mounts: the device and path of a file that only this workload has mounted."""
 
 
 def inhabitants(networks: Collection[int], marks: Collection[Mark] = ()) -> list[int]:
-    """Pids of the processes in the network namespaces with these numbers, as far as this user may know.
+    """Pids of the processes in the network namespaces with these numbers, as far as visible to this user.
 
-    Also of those that have one of `marks`, and of whatever any of them started. This process and those above it are
-    none of them.
+    Includes processes with one of `marks`, and descendants of all these; excludes this process and its ancestors.
+
     """
     parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     above = {os.getpid(), *_line(os.getpid(), parents)}
@@ -143,7 +143,7 @@ def inhabitants(networks: Collection[int], marks: Collection[Mark] = ()) -> list
 
 
 def place_on_device(path: str) -> str:
-    """How the mounts of a process name a file or folder that is shown elsewhere: its device, and the path there."""
+    """A bind-mounted file or folder in the notation of a process's mounts: its device, and the path there."""
     with open("/proc/self/mountinfo") as file:
         mounts = [line.split(" ", 5)[2:5] for line in file]
     written = path.replace("\\", "\\134").replace(" ", "\\040")
@@ -153,7 +153,7 @@ def place_on_device(path: str) -> str:
 
 
 def _parent(pid: int) -> int:
-    """The process that started another, or that has it since; 0 if there is none here, or the other one has ended."""
+    """The parent of a process; 0 if it is not visible here, or the process has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[1])
@@ -162,7 +162,7 @@ def _parent(pid: int) -> int:
 
 
 def _line(pid: int, parents: Mapping[int, int]) -> Iterator[int]:
-    """The processes above one: the one that started it, and so on."""
+    """The ancestors of a process."""
     seen = {pid}
     while (pid := parents.get(pid, 0)) and pid not in seen:
         seen.add(pid)
@@ -187,7 +187,7 @@ def _is_marked(pid: int, marks: Collection[Mark]) -> bool:
 
 
 def _content(path: str) -> bytes:
-    """Nothing if the process ended, or belongs to another user."""
+    """The file's content; empty if the process ended, or belongs to another user."""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -196,7 +196,7 @@ def _content(path: str) -> bytes:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own, which takes the namespaces that it entered with it."""
+    """Run `work` in its own thread, so that the namespaces that it enters do not affect this one."""
     result: list[T] = []
     failure: list[BaseException] = []
 
@@ -215,25 +215,25 @@ def in_thread(work: Callable[[], T]) -> T:
 
 
 def private_mounts() -> None:
-    """A mount namespace of this process's own: what is mounted from now on is seen here only."""
+    """Move this process into its own mount namespace: later mounts are visible only here."""
     unshare(NEW_MOUNT, "make a mount namespace")
     libc.mount("none", "/", flags=libc.MS_REC | libc.MS_PRIVATE, what="make mounts private")
 
 
 def bind(source: str, target: str) -> None:
-    """Show the file `source` at `target`."""
+    """Bind-mount the file `source` at `target`."""
     libc.mount(source, target, flags=libc.MS_BIND, what=f"mount {source} at {target}")
 
 
 def die_with_parent(signal: int, parent: int) -> None:
-    """Get `signal` when the process `parent` ends, however it ends; at once if it has ended already."""
+    """Receive `signal` when the process `parent` ends for any reason; at once if it has ended already."""
     libc.prctl(libc.PR_SET_PDEATHSIG, signal)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal)
 
 
 def call_self(name: str) -> None:
-    """Show `name` (its first 15 bytes) as this process's in `ps` and `top`."""
+    """Set the name of this process in `ps` and `top` to the first 15 bytes of `name`."""
     libc.prctl(libc.PR_SET_NAME, name.encode()[:15])
 
 

@@ -1,4 +1,4 @@
-"""The namespaces of a mesh: one network for each node; a network, and mounts of its own, for each workload."""
+"""The namespaces of a mesh: a network namespace per node; network and mount namespaces per workload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .zygote import Zygote, end_inhabitants
 
 
 class Places:
-    """Namespaces by the name of who lives there; they live as long as this process holds them."""
+    """Namespaces by the name of their node or workload; they live as long as this process holds them."""
 
     def __init__(self, run: RunDir, zygote: Zygote) -> None:
         self._run, self._zygote = run, zygote
@@ -25,7 +25,7 @@ class Places:
         return {namespaces.number_of(network) for network in self.networks.values()}
 
     def make(self, nodes: Iterable[str], workloads: Iterable[str]) -> None:
-        """Make what is missing. Raises OSError."""
+        """Create missing namespaces. Raises OSError."""
         for node in nodes:
             if node not in self.networks:
                 self.networks[node] = namespaces.new_network()
@@ -37,7 +37,7 @@ class Places:
                 self.mounts[workload] = namespaces.new_mounts(str(path))
 
     async def remove(self, names: Collection[str]) -> None:
-        """End whatever still runs there, and let go of the namespaces."""
+        """End all processes in them, and release the namespaces."""
         networks = [self.networks[name] for name in names]
         if not networks:
             return

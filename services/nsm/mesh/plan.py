@@ -1,4 +1,4 @@
-"""What a topology means in processes: every component with its place, its identity and its environment."""
+"""The processes of a topology: every component with its namespaces, its identity and its environment."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from .rundir import RunDir
 
 TRUST_DOMAIN = "local.mesh"
 OPERATOR = "operator"
-"""The identity of the supervisor, when it asks or tells the components something."""
+"""The identity with which the supervisor calls components."""
 _REGISTRY_PORT, _MANAGER_PORT, _VLAN_SERVER_PORT = 5002, 5001, 5003
 _POINT_TO_POINT = {"p2p": "true"}
-"""What a forwarder is labelled with if nobody says otherwise."""
+"""The default labels of a forwarder."""
 
 PROGRAM = "program"
-"""The command of a component that runs a program of the user's own."""
+"""The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 _OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
 START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM), ("nsc",))
-"""The commands that start together, one group after the other."""
+"""Groups of commands, in the order in which they start."""
 STOP_ORDER = ("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
-"""Clients first, so that they close their wires while everybody else is there."""
+"""Clients stop first, so that they close their wires while all other components run."""
 REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
-"""The commands that are told whom to trust."""
+"""The commands that receive NSM_INTERMEDIARIES."""
 _TRUSTED = {
     "NSM_INTERMEDIARIES": f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder",
     "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
 }
-"""The managers and forwarders of all nodes, whichever there will be; no workload may have such a name."""
+"""Patterns for the managers and forwarders of all nodes, including later ones; workloads may not have such names."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A process to run: the `nsm` command, the namespaces (by the name of a node or a workload), the environment.
+    """A process to run: its `nsm` command, its namespaces (by the name of a node or a workload), its environment.
 
-    For `PROGRAM` what runs is `program`. What has variables of the file runs in the file's `folder`: they may be paths.
-    `files` are those that it reads, by their paths.
+    For `PROGRAM`, it runs `program`. Components with variables from the file run in the file's `folder`, since values
+    may be relative paths. `files` are the contents of files that it reads, by path.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Component:
 
     @property
     def identity(self) -> str:
-        """Who it is: the node, and its role there or its name."""
+        """The name in its identity: the node, and its role there or its name."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
         return f"spiffe://{TRUST_DOMAIN}/{self.node}/{path}"
 
 
 def manager_of(run: RunDir, node: str) -> str:
-    """The URL at which the workloads of a node reach its manager."""
+    """The URL of a node's manager for its workloads."""
     return f"unix://{run.socket_of(role_of('nsmgr', node))}"
 
 
 def forwarder_of(run: RunDir, node: str) -> str:
-    """The URL at which the manager of a node reaches its forwarder."""
+    """The URL of a node's forwarder for its manager."""
     return f"unix://{run.socket_of(role_of('forwarder', node))}"
 
 
@@ -79,7 +79,7 @@ def role_of(role: str, node: str) -> str:
 
 
 def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Component]:
-    """The components of a mesh; `common` is part of everybody's environment."""
+    """The components of a mesh; `common` is part of every environment."""
     first = topology.nodes[0].name
     environment = {"NSM_TRUST_DOMAIN": TRUST_DOMAIN, "NSM_ENTRIES_FILE": str(run.entries)}
     environment["NSM_AUTHORITY_FILE"] = str(run.authority)
@@ -92,7 +92,7 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
 
 
 def entries(run: RunDir, parts: Sequence[Component]) -> str:
-    """Who gets which identity: by the socket that it asks."""
+    """The entries for `nsm identity`: identities by socket."""
     named = {OPERATOR: _OPERATOR_ID, **{part.name: part.identity for part in parts[1:]}}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
@@ -103,7 +103,7 @@ def _registry(topology: Topology, node: str) -> Component:
 
 
 def _registration(topology: Topology) -> dict[str, str]:
-    """Who registers forwarders, and the places of endpoints on nodes with several: their calls may leave by another."""
+    """Who may register forwarders, and the addresses of nodes with several, whose calls may come from any of them."""
     services = dict.fromkeys(map(_forwarder_service, topology.nodes))
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
     return {
@@ -148,7 +148,7 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
 
 
 def _selectors(uplinks: Sequence[Uplink]) -> str:
-    """A forwarder's device selector file. The MTU is for nobody to read, but a forwarder starts again if it changes."""
+    """A forwarder's device selector file. The MTU is a comment, so that a forwarder restarts if it changes."""
     interfaces = [{"name": uplink.name, "matches": [{"labelSelector": [{VIA: uplink.name}]}]} for uplink in uplinks]
     comments = "".join(f"# {uplink.name}: MTU {uplink.mtu}\n" for uplink in uplinks)
     return comments + json.dumps({"interfaces": interfaces}, indent=1)
@@ -165,7 +165,7 @@ def _url(topology: Topology, node: str, port: int) -> str:
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
-    told = _as_told(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
+    told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
     command = PROGRAM if endpoint.command else "nse"
     folder = _folder(topology, endpoint.command or endpoint.environment)
@@ -174,7 +174,7 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
 
 
 def _vlan_server(topology: Topology, endpoint: EndpointSpec) -> Component:
-    """It is in the registry itself: what a manager tells other nodes of would be asked through that one's forwarder."""
+    """Registered directly in the registry: through a manager, requests would go to that node's forwarder."""
     position = [each.name for each in topology.endpoints if each.vlans].index(endpoint.name)
     environment = {
         "NSM_CONNECT_TO": _registry_url(topology),
@@ -204,8 +204,8 @@ def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
     }
 
 
-def _as_told(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
-    """A program of the user's own gets what the file says, and nothing else: it may not know these variables."""
+def _as_program(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    """A user's program receives only what the file sets, since it may not know these variables."""
     told = {
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
         "NSM_PAYLOAD": endpoint.payload or "",
@@ -217,7 +217,7 @@ def _as_told(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
 
 
 def _is_described(topology: Topology, endpoint: EndpointSpec) -> bool:
-    """Whether the file describes a service of the endpoint: then the mesh's operator registers all of them."""
+    """Whether the file describes a service of the endpoint: then the mesh's operator registers all its services."""
     return any(service.name in endpoint.services for service in topology.services)
 
 

@@ -1,4 +1,4 @@
-"""A component that runs, and how it is."""
+"""A component's process and its state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .plan import Component
 
 @dataclass
 class Process:
-    """A component, from before its start until after its end."""
+    """A component's process, before, during and after its run."""
 
     what: Component
     pid: int = 0
@@ -19,13 +19,13 @@ class Process:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     output: asyncio.Task[None] | None = None
-    """Reads what it says; done when it has said all."""
+    """The task that reads its output; done at the end of the output."""
     last: str = ""
-    """The last line that it logged as a warning or an error, or that was no event at all."""
+    """The last warning, error, or line that was not an event."""
     awaited: dict[str, asyncio.Event] = field(default_factory=dict)
-    """Events of its log that somebody waits for."""
+    """Events of its log that are awaited."""
     is_dismissed: bool = False
-    """Its end is wanted: there is nothing to tell."""
+    """Its end is intended, and not reported."""
 
     @property
     def name(self) -> str:
@@ -34,12 +34,12 @@ class Process:
 
     @property
     def runs(self) -> bool:
-        """Whether it was started, and has not ended."""
+        """Whether it was started and has not ended."""
         return bool(self.pid) and self.status is None
 
     @property
     def state(self) -> str:
-        """For people: how it is."""
+        """The state, for people."""
         if self.status is not None:
             return f"ended with {self.status}"
         if not self.pid:

@@ -1,4 +1,4 @@
-"""Starts the components of a mesh, hears what they say, and notes when they end."""
+"""Starts the components of a mesh, reads their output, and notices when they end."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from .zygote import Start, Zygote
 
 STOP_TIMEOUT = 10.0
 _LAST_WORDS = 1.0
-"""Seconds to wait for the rest of the output of a component that has ended: a child of it may hold the pipe."""
+"""Seconds to wait for the rest of an ended component's output: a child may keep the pipe open."""
 _TOLD = {"wire up", "wire made", "no wire yet"}
 
 Tell = Callable[[Mapping[str, Any]], None]
-"""Hears what happens, as it happens: objects with `event` and its values."""
+"""Receives events as they happen: objects with `event` and its values."""
 
 
 class Processes:
-    """The components that were started, by name.
+    """The started components, by name.
 
-    `tell` hears what happens; `stopping` is set when the process that starts components is gone: nothing can go on.
+    `tell` receives events; `stopping` is set when the process that starts components is gone.
     """
 
     def __init__(self, run: RunDir, zygote: Zygote, tell: Tell, stopping: asyncio.Event, log_level: str) -> None:
@@ -40,7 +40,7 @@ class Processes:
         asyncio.get_running_loop().add_reader(zygote.fileno(), self._note_ended)
 
     def __iter__(self) -> Iterator[Process]:
-        """All that were started and not forgotten."""
+        """All started components that were not forgotten."""
         return iter(list(self._by_name.values()))
 
     def get(self, name: str) -> Process | None:
@@ -54,7 +54,7 @@ class Processes:
         return self._by_name[name]
 
     def start(self, what: Component, network: int, mounts: int | None) -> Process:
-        """Write the files that a component reads, and start it in its namespaces, in place of an ended one of its name.
+        """Write the component's files, and start it in its namespaces; replaces an ended one with the same name.
 
         Raises `MeshCommandError` or OSError.
         """
@@ -72,7 +72,7 @@ class Processes:
         return process
 
     async def until_ready(self, process: Process) -> None:
-        """Wait until it says that it is ready. Raises `MeshCommandError` if it ends instead."""
+        """Wait until it reports that it is ready. Raises `MeshCommandError` if it ends instead."""
         if process.ready.is_set() and process.runs:
             return
         ready, ended = asyncio.ensure_future(process.ready.wait()), asyncio.ensure_future(process.ended.wait())
@@ -83,7 +83,7 @@ class Processes:
             ended.cancel()
         if not process.ready.is_set():
             how = f"ended with {process.status} before it was ready"
-            raise MeshCommandError(f"{process.name} {how}: {process.last or 'it said nothing'}")
+            raise MeshCommandError(f"{process.name} {how}: {process.last or 'it logged nothing'}")
         seconds = time.perf_counter() - process.began
         self._tell({"event": "started", "component": process.name, "ms": round(seconds * 1000)})
 
@@ -100,13 +100,13 @@ class Processes:
                 each.cancel()
 
     def signal(self, process: Process, number: signal.Signals) -> None:
-        """Send a signal to a component that may have ended."""
+        """Send a signal to a component, unless it has ended."""
         if process.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
     async def stop(self, name: str) -> None:
-        """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
+        """Stop a component: terminated first, then killed. Raises `MeshCommandError` if it does not exist."""
         process = self.named(name)
         if not process.pid or process.ended.is_set():
             return
@@ -118,7 +118,7 @@ class Processes:
             await process.ended.wait()
 
     async def until_ended(self, process: Process, timeout: float) -> bool:
-        """Wait until it has ended; whether it did in time."""
+        """Wait until it has ended; False if that takes too long."""
         try:
             async with asyncio.timeout(timeout):
                 await process.ended.wait()
@@ -127,18 +127,18 @@ class Processes:
         return True
 
     def forget(self, name: str) -> None:
-        """It has ended, and is not wanted any more; its log goes too."""
+        """Forget an ended component, and remove its log."""
         del self._by_name[name]
         LogFile.remove(self._run.log_of(name))
 
     async def aclose(self) -> None:
-        """Nothing runs any more: let the last output be read."""
+        """Read the remaining output, after all components have ended."""
         asyncio.get_running_loop().remove_reader(self._zygote.fileno())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=1)
 
     async def _read(self, process: Process, descriptor: int) -> None:
-        """Copy a component's output to its log, and hear what it says."""
+        """Copy a component's output to its log, and handle its events."""
         reader = asyncio.StreamReader(limit=1 << 20)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
@@ -148,7 +148,7 @@ class Processes:
             while True:
                 try:
                     line = await reader.readline()
-                except ValueError:  # longer than any line should be: what was read of it is gone
+                except ValueError:  # an overlong line is dropped
                     continue
                 if not line:
                     return
@@ -182,7 +182,7 @@ class Processes:
                 self._spawn(self._mark_ended(process), f"end of {process.name}")
 
     async def _mark_ended(self, process: Process) -> None:
-        """Say that a component has ended, once its last words have been read: they tell why."""
+        """Report that a component has ended, after its last output, which tells why."""
         if process.output is not None:
             await asyncio.wait({process.output}, timeout=_LAST_WORDS)
         process.ended.set()

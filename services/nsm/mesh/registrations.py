@@ -1,4 +1,4 @@
-"""What the mesh's operator keeps registered, and takes out of the registry for those who cannot any more."""
+"""Registrations that the mesh's operator maintains, or removes on behalf of killed components."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TOKEN_LIFETIME = 600
 
 
 class Registrations:
-    """The network services of the topology, registered again whenever the registry has lost them."""
+    """Keeps the topology's network services registered, also after a restart of the registry."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -32,7 +32,7 @@ class Registrations:
         self._kept: dict[str, ServiceSpec] = {}
 
     async def keep(self, pool: Pool, url: str, services: Mapping[str, ServiceSpec]) -> None:
-        """Register these services and no others, through the manager at `url`. Raises `MeshError`."""
+        """Register exactly these services, through the manager at `url`. Raises `MeshError`."""
         client = await self._client_of(pool, url)
         for name in self._kept.keys() - services.keys():
             del self._kept[name]
@@ -43,7 +43,7 @@ class Registrations:
                 self._kept[name] = service
 
     async def aclose(self) -> None:
-        """Stop keeping them, without unregistering."""
+        """Stop, without unregistering."""
         await self._stack.aclose()
 
     async def _client_of(self, pool: Pool, url: str) -> RegistryChain[NetworkService]:
@@ -55,9 +55,9 @@ class Registrations:
 
 
 def services_of(topology: Topology) -> dict[str, ServiceSpec]:
-    """The services that the operator registers: those described, and what else the endpoints of these provide.
+    """The services that the operator registers: those in the file, and all others of the endpoints that provide them.
 
-    Such an endpoint registers no services itself: it would contradict what the file says of them.
+    Such an endpoint registers no services itself, because that could contradict the file.
     """
     described = {service.name: service for service in topology.services}
     found = dict(described)
@@ -69,7 +69,7 @@ def services_of(topology: Topology) -> dict[str, ServiceSpec]:
 
 
 def message_of(service: ServiceSpec) -> NetworkService:
-    """What is registered of a service."""
+    """The record of a service."""
     matches = [_match(match) for match in service.matches]
     return NetworkService(name=service.name, payload=service.payload, matches=matches)
 
@@ -85,7 +85,7 @@ def _match(match: Match) -> MatchMessage:
 
 
 async def until_registered(pool: Pool, manager: str, names: Collection[str]) -> None:
-    """Wait until the manager at `manager` knows these endpoints of its node: one that was started again knows none."""
+    """Wait until the manager at `manager` knows these endpoints of its node; after a restart it knows none."""
     registry = RemoteRegistry(ENDPOINTS, pool)
     while True:
         with contextlib.suppress(MeshError):
@@ -97,7 +97,7 @@ async def until_registered(pool: Pool, manager: str, names: Collection[str]) -> 
 
 
 async def unregister_endpoint(workload_api: str, manager: str, name: str) -> None:
-    """Take the endpoint `name` out, as itself: nobody else may. A failure is logged; the registration expires then."""
+    """Unregister the endpoint `name` with its own identity. A failure is logged, and the registration expires."""
     try:
         async with (
             asyncio.timeout(_TIMEOUT),
@@ -107,7 +107,7 @@ async def unregister_endpoint(workload_api: str, manager: str, name: str) -> Non
         ):
             await client.unregister(RegistryCall(NetworkServiceEndpoint(name=name), deadline=_deadline()))
     except (MeshError, TimeoutError) as error:
-        log.warning("still registered until that expires", name=name, error=str(error) or "no answer in time")
+        log.warning("still registered until it expires", name=name, error=str(error) or "no response in time")
 
 
 def _deadline() -> float:

@@ -1,4 +1,4 @@
-"""How the nodes of a mesh reach each other over several links."""
+"""Routes between the nodes of a mesh over several links."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Hop:
-    """The next `node` on the way to a network: reached at `link`, by its address `via`."""
+    """A route to `link`: via the address `via` of the neighbouring `node`."""
 
     network: Network
     link: Link
@@ -22,7 +22,7 @@ class Hop:
 
 
 def neighbours_of(links: Iterable[Link]) -> Mapping[str, dict[str, Link]]:
-    """The nodes next to each node, with the first link that joins them."""
+    """The neighbours of each node, with the first link that joins them."""
     found: dict[str, dict[str, Link]] = {}
     for link in links:
         for name in link.nodes:
@@ -33,7 +33,7 @@ def neighbours_of(links: Iterable[Link]) -> Mapping[str, dict[str, Link]]:
 
 
 def reachable(links: Iterable[Link], start: str) -> dict[str, str]:
-    """The nodes that `start` reaches, each with the first node on the shortest way there; its own is itself."""
+    """The nodes that `start` reaches, each with the first node on the shortest path; itself for `start`."""
     neighbours = neighbours_of(links)
     first, pending = {start: start}, [start]
     for name in pending:
@@ -45,13 +45,15 @@ def reachable(links: Iterable[Link], start: str) -> dict[str, str]:
 
 
 def hops_of(links: Sequence[Link], node: str) -> set[Hop]:
-    """How `node` reaches each link that it is not at."""
+    """The routes of `node` to each link that it is not part of."""
     first, neighbours = reachable(links, node), neighbours_of(links)
     hops: set[Hop] = set()
     for link in links:
         if node in link.nodes:
             continue
-        entrance = next((name for name in first if name in link.nodes), None)  # the nearest: they are in that order
+        entrance = next(
+            (name for name in first if name in link.nodes), None
+        )  # the nearest one, since `first` is ordered by distance
         if entrance is not None:
             way = neighbours[node][first[entrance]]
             hops.add(Hop(link.network, way, first[entrance], way.interface_of(first[entrance]).ip))
@@ -59,7 +61,7 @@ def hops_of(links: Sequence[Link], node: str) -> set[Hop]:
 
 
 def crossings(links: Sequence[Link], start: str, goal: str) -> Iterator[tuple[Link, str, str]]:
-    """The links, each with the node before and behind it, by which packets of `start` come to the address of `goal`."""
+    """The links on the path of packets from `start` to the address of `goal`, each with the nodes before and after."""
     last = next((link for link in links if goal in link.nodes), None)
     while last is not None and start not in last.nodes:
         hop = next(hop for hop in hops_of(links, start) if hop.network == last.network)

@@ -1,4 +1,4 @@
-"""Where a running mesh keeps its sockets and logs, and how its commands find it."""
+"""The folder of a running mesh, with its sockets and logs, by which commands find it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LONGEST_SOCKET_PATH, _LONGEST_SOCKET_NAME = 107, 48
 
 
 class MeshCommandError(Exception):
-    """A command of the local mesh cannot do what was asked; the text says why and what to do."""
+    """A command of the local mesh failed; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The folder of one mesh: only its user may look inside.
+    """The folder of one mesh, accessible only to its user.
 
-    The processes of a mesh hold a lock on it, so that a folder without one is what a mesh that was killed left behind.
+    The processes of a mesh hold a lock on it; a folder without a lock is a leftover of a killed mesh.
     """
 
     name: str
@@ -38,7 +38,7 @@ class RunDir:
 
     @classmethod
     def of(cls, name: str) -> RunDir:
-        """The folder of the mesh `name`. Raises `MeshCommandError` for a name that cannot be one."""
+        """The folder of the mesh `name`. Raises `MeshCommandError` for an invalid name."""
         if not _NAME.fullmatch(name):
             raise MeshCommandError(f"mesh name {name!r}: expected up to 20 letters, digits and -")
         return cls(name, _base() / name)
@@ -50,7 +50,7 @@ class RunDir:
 
     @property
     def traces(self) -> Path:
-        """Where components write their spans, if they do."""
+        """The folder for the components' spans."""
         return self.path / "traces"
 
     @property
@@ -60,20 +60,20 @@ class RunDir:
 
     @property
     def entries(self) -> Path:
-        """Who gets which identity."""
+        """The file of identity entries."""
         return self.path / "entries"
 
     @property
     def authority(self) -> Path:
-        """The authority of the mesh: one that is started again must be the same."""
+        """The file of the mesh's authority, which stays the same if the issuer restarts."""
         return self.path / "authority.pem"
 
     def uplinks_of(self, node: str) -> Path:
-        """Which interfaces a node has for breakouts."""
+        """The file of a node's interfaces for breakouts."""
         return self.path / f"uplinks-{node}.yaml"
 
     def socket_of(self, component: str) -> Path:
-        """Where a component listens."""
+        """The socket of a component."""
         return self.path / f"{component}.sock"
 
     def identity_of(self, component: str) -> Path:
@@ -81,7 +81,7 @@ class RunDir:
         return self.path / "id" / component
 
     def resolv_conf_of(self, workload: str) -> Path:
-        """What a workload sees as /etc/resolv.conf."""
+        """A workload's /etc/resolv.conf."""
         return self.path / "resolv" / workload
 
     def log_of(self, component: str) -> Path:
@@ -90,27 +90,29 @@ class RunDir:
 
     @property
     def kept_logs(self) -> Path:
-        """The logs of a mesh that did not come up, for as long as there is no other of its name."""
+        """The logs of a mesh that failed to start, kept until another mesh of that name starts."""
         return self.path.with_name(f"{self.name}.logs")
 
     def mark_of(self, workload: str) -> tuple[str, str]:
-        """A variable by which the commands in a workload are known, whichever namespaces they go to."""
+        """An environment variable that marks the commands in a workload, whichever namespaces they enter."""
         return _MARK, f"{self.path}:{workload}"
 
     def marks(self, workloads: Iterable[str] | None = None) -> list[Mark]:
-        """By what such commands are known, and all else in the mounts of a workload; None: of all workloads."""
+        """Marks of all processes of workloads: by that variable or by their mounts. None: of all workloads."""
         places = place_on_device(str(self.path / "resolv"))
         if workloads is None:
             return [Mark(f"{_MARK}={self.path}:".encode(), f" {places}/".encode())]
         return [Mark(f"{'='.join(self.mark_of(name))}\0".encode(), f" {places}/{name} ".encode()) for name in workloads]
 
     def claim(self) -> int | None:
-        """Make the folder, and return the descriptor whose lock says that the mesh is there; None if it is already.
+        """Create the folder, and return the descriptor that holds its lock; None if the mesh is running already.
 
-        What a mesh that was killed left in it goes first. Raises `MeshCommandError` if the folder cannot be made.
+        Leftovers of a killed mesh are removed first. Raises `MeshCommandError` if the folder cannot be created.
         """
         if len(str(self.path)) + _LONGEST_SOCKET_NAME > _LONGEST_SOCKET_PATH:
-            raise MeshCommandError(f"{self.path} is too long for the path of a socket; set XDG_RUNTIME_DIR to less")
+            raise MeshCommandError(
+                f"{self.path} is too long for the path of a socket; set XDG_RUNTIME_DIR to a shorter one"
+            )
         try:
             with self._alone():
                 if self.is_held():
@@ -124,10 +126,10 @@ class RunDir:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 return descriptor
         except OSError as error:
-            raise MeshCommandError(f"cannot make {self.path}: {error.strerror}") from None
+            raise MeshCommandError(f"cannot create {self.path}: {error.strerror}") from None
 
     def is_held(self) -> bool:
-        """Whether a process of the mesh is alive, also while it comes up or goes down."""
+        """Whether a process of the mesh is alive, also while it starts or stops."""
         try:
             descriptor = _open_folder(self.path)
         except FileNotFoundError:
@@ -150,33 +152,33 @@ class RunDir:
         return not held
 
     def remove(self) -> None:
-        """Remove the folder, and that of all meshes if this was the last one."""
+        """Remove the folder, and the folder of all meshes if this was the last one."""
         with contextlib.suppress(OSError), self._alone():
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.parent.rmdir()
 
     def keep_logs(self) -> None:
-        """Have the logs stay when the folder goes."""
+        """Keep the logs when the folder is removed."""
         with contextlib.suppress(OSError):
             self.forget_logs()
             os.rename(self.path / "log", self.kept_logs)
 
     def forget_logs(self) -> None:
-        """Remove the logs of a mesh that did not come up."""
+        """Remove the logs of a mesh that failed to start."""
         shutil.rmtree(self.kept_logs, ignore_errors=True)
 
     def absence(self) -> str:
-        """What to say to whoever asks for a mesh that is not up."""
+        """The error text for a mesh that is not up."""
         if self.kept_logs.exists():
             return f"mesh {self.name!r} is not up: it failed; `{self.command('logs')}` shows why"
         return f"mesh {self.name!r} is not up (there is nothing at {self.path})"
 
     def command(self, name: str) -> str:
-        """How to write a command of this mesh."""
+        """The command line of a command for this mesh."""
         return f"nsm mesh {name}" + ("" if self.name == DEFAULT_NAME else f" --name {self.name}")
 
     def is_up(self) -> bool:
-        """Whether a supervisor answers there."""
+        """Whether a supervisor listens there."""
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(self.control))
@@ -186,7 +188,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """While nobody else makes or removes a mesh of this user."""
+        """Hold a lock while a mesh of this user is created or removed."""
         base = self.path.parent
         while True:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -213,10 +215,10 @@ def _base() -> Path:
 
 
 def _check_private(folder: Path) -> None:
-    """In a folder that all may write to, another user may have been here first."""
+    """Refuse a folder that another user may have created first."""
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise MeshCommandError(f"{folder} is not a folder of yours alone; remove it or set XDG_RUNTIME_DIR")
+        raise MeshCommandError(f"{folder} is accessible to other users; remove it or set XDG_RUNTIME_DIR")
 
 
 def _open_folder(path: Path) -> int:

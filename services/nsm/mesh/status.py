@@ -1,4 +1,4 @@
-"""What `nsm mesh status` tells: nodes, links, components, and wires with the cause of those that are not up."""
+"""The output of `nsm mesh status`: nodes, links, components, and wires, with the cause if one is not up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .wires import Known, wires_of
 
 @dataclass(frozen=True)
 class View:
-    """A mesh as it is: what its file says, what runs, and what managers and forwarders know, by their nodes."""
+    """The state of a mesh: its file, its processes, and what managers and forwarders report, by node."""
 
     name: str
     topology: Topology
@@ -23,7 +23,7 @@ class View:
     managers: Mapping[str, Known]
     forwarders: Mapping[str, Known]
     cut: Collection[tuple[str, str]]
-    """Network and node of the ports that are down."""
+    """Network and node of each disconnected port."""
     interfaces: Mapping[tuple[str, str], str]
 
 
@@ -83,7 +83,7 @@ def _wires(view: View) -> list[dict[str, Any]]:
 
 
 def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
-    """A wire that is not up says why; one whose nodes have been cut from each other is not up."""
+    """Add the cause to a wire that is not up; a wire between disconnected nodes is not up."""
     if (ended := _ended(wire, view)) is not None:
         return {**wire, "reason": ended}
     if (between := _cut_between(wire, view)) is not None:
@@ -95,7 +95,7 @@ def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
 
 
 def _ended(wire: Mapping[str, Any], view: View) -> str | None:
-    """Who on the path of a wire has ended; without its client a wire stays up, until its tokens end."""
+    """Which component on the path of a wire has ended; without its client, a wire stays up until its tokens expire."""
     ended = {process.name: process.state for process in view.processes if process.status is not None}
     if wire["client"] in ended:
         return f"the client {ended[wire['client']]}"
@@ -104,18 +104,18 @@ def _ended(wire: Mapping[str, Any], view: View) -> str | None:
 
 
 def _cut_between(wire: Mapping[str, Any], view: View) -> str | None:
-    """Which cut keeps two nodes of the path from each other, in whichever direction."""
+    """Which cut disconnects two nodes of the path, in either direction."""
     nodes = _nodes_of(wire, view) if view.cut else []
     for one, other in itertools.pairwise(nodes):
         ways = [*crossings(view.topology.links, one, other), *crossings(view.topology.links, other, one)]
         for link, before, behind in ways:
             for node in (before, behind):
                 if (str(link.network), node) in view.cut:
-                    return f"{one} and {other} do not reach each other: {node} is cut from link {link.network}"
+                    return f"{one} and {other} cannot reach each other: {node} is cut from link {link.network}"
     return None
 
 
 def _nodes_of(wire: Mapping[str, Any], view: View) -> list[str]:
-    """The nodes that a wire goes through, the client's first."""
+    """The nodes on the path of a wire, starting with the client's."""
     at = {process.name: process.what.node for process in view.processes}
     return list(dict.fromkeys(at[name] for name in [wire["client"], *wire["path"]] if name in at))

@@ -41,15 +41,15 @@ from .zygote import Zygote
 _ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _BEGINS = "the components are not started yet"
 _END_TIMEOUT = 25.0
-"""Seconds to wait for the end of a component that was told to end; it gives itself 20."""
+"""Seconds to wait for a component to stop; it limits itself to 20."""
 
 
 class Supervisor:
-    """Makes a mesh as a topology describes it, keeps it, and takes it down again without leaving anything.
+    """Creates a mesh from a topology, maintains it, and removes it completely.
 
-    `environment` is that of the one who asked for the mesh: its log level and its settings of tracing are passed on.
-    `stopping` is set by whoever wants the mesh to end, and by the supervisor itself if it cannot go on. `listeners` are
-    told what happens, as it happens.
+    `environment` is that of the command that started the mesh: its log level and tracing settings are passed on.
+    `stopping` is set to stop the mesh, also by the supervisor itself if it cannot continue. `listeners` are called with
+    each event.
     """
 
     def __init__(self, run: RunDir, zygote: Zygote, environment: Mapping[str, str]) -> None:
@@ -76,10 +76,10 @@ class Supervisor:
         return self._places.numbers
 
     async def up(self, topology: Topology | None, timeout: float | None) -> None:
-        """Have what `topology` describes, or what was described last: start what is missing, take out what is too much.
+        """Change the mesh to `topology`, or to the last one: start missing components, remove those not listed.
 
         Returns when every client has its wires. Raises `MeshError`, `MeshCommandError` or OSError if a component ends,
-        or something is missing after `timeout` seconds; what is there then stays.
+        or something is missing after `timeout` seconds; what is running then stays.
         """
         async with self._changing:
             self._waits_for.clear()
@@ -99,7 +99,7 @@ class Supervisor:
         await self._collector.aclose()
 
     async def stop(self, name: str) -> None:
-        """Stop one component: asked first, killed if it does not listen. Raises `MeshCommandError` if there is none."""
+        """Stop a component: terminated first, then killed. Raises `MeshCommandError` if it does not exist."""
         await self._processes.stop(name)
 
     async def kill(self, name: str, number: signal.Signals, *, namespaces: bool = False) -> bool:
@@ -133,7 +133,7 @@ class Supervisor:
             await self._start_all(parts)
 
     def set_cut(self, one: str, other: str, *, cut: bool) -> list[str]:
-        """Cut or mend the links between two nodes; returns their networks.
+        """Cut or restore the links between two nodes; returns their networks.
 
         Raises `MeshCommandError` if there is none.
         """
@@ -156,7 +156,7 @@ class Supervisor:
         return describe(view)
 
     def place_of(self, name: str) -> dict[str, Any]:
-        """How to enter a workload: descriptors of this process, and variables. Raises `MeshCommandError`."""
+        """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
         part = self._wanted.get(name)
         if part is None or name not in self._places.mounts:
             known = ", ".join(workload.name for workload in self._topology.workloads)
@@ -192,7 +192,7 @@ class Supervisor:
         await self._restore_wires()
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
-        """End what is not wanted any more, and what is wanted in another way."""
+        """Stop components that are no longer wanted, or have changed."""
         leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
         endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
         leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
@@ -215,7 +215,7 @@ class Supervisor:
         await self._places.remove(gone)
 
     async def _clients_of(self, endpoints: Collection[str]) -> list[Process]:
-        """The running clients that have a wire to one of these; they are to close it while it can be closed."""
+        """The running clients with a wire to one of `endpoints`, which they must close while those still run."""
         if not endpoints:
             return []
         wires = (await self.status())["wires"]
@@ -229,7 +229,7 @@ class Supervisor:
             await unregister_endpoint(workload_api, manager_of(self._run, manager), part.name)
 
     def _managers(self, node: str) -> list[str]:
-        """The nodes whose managers run, that one first."""
+        """The nodes whose managers run, `node` first."""
         running = [process.what.node for process in self._processes if process.what.command == "nsmgr" and process.runs]
         return sorted(running, key=lambda name: name != node)
 
@@ -244,7 +244,7 @@ class Supervisor:
             self._links.restore_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:
-        """Say who gets which identity; the issuer reads it when it starts, or when it is told to."""
+        """Write the identity entries; the issuer reads them at its start, and on SIGHUP."""
         text, file = entries(self._run, parts), self._run.entries
         if file.exists() and file.read_text() == text:
             return
@@ -266,7 +266,7 @@ class Supervisor:
         await self._registrations.keep(self._pool, manager, services_of(topology))
 
     async def _until_registered(self, parts: Iterable[Component]) -> None:
-        """What went on while its manager was away registers again; a program of the user's may have other names."""
+        """Wait for components to register again after their manager restarted; user's programs may use other names."""
         waiting = [
             self._until_known_to(
                 node.name, {part.name for part in parts if part.node == node.name and _registers(part)}
@@ -283,7 +283,7 @@ class Supervisor:
         self._waits_for.discard(waits_for)
 
     async def _start_all(self, parts: Iterable[Component]) -> None:
-        """Start those that do not run; wait until all are ready."""
+        """Start those that are not running; wait until all are ready."""
         wanted = [self._running(part) for part in parts]
         await asyncio.gather(*(self._processes.until_ready(process) for process in wanted))
 
@@ -302,24 +302,24 @@ class Supervisor:
         await asyncio.gather(*(self._processes.stop(process.name) for process in processes))
 
     async def _restore_wires(self) -> None:
-        """Start clients again whose wire is not up: something on its path was, and has forgotten it.
+        """Restart clients whose wire is not up, because a component on its path restarted and has forgotten it.
 
-        Such a client is not asked to stop: it would close the wire. The next one finds it, and keeps its addresses.
+        Such a client is killed: stopping it would close the wire. The next one recovers it, and keeps its addresses.
         """
         lost = [wire for wire in (await self.status())["wires"] if wire["state"] != "UP"]
         clients = [process for process in self._processes if process.name in {wire["client"] for wire in lost}]
         for client in clients:
             client.is_dismissed = True
-            self._tell({"event": "again", "component": client.name, "reason": "a wire of it is not up"})
+            self._tell({"event": "again", "component": client.name, "reason": "one of its wires is not up"})
             self._processes.signal(client, signal.SIGKILL)
             await client.ended.wait()
         await self._clear_leftovers([client.name for client in clients])
         await self._start_all([client.what for client in clients])
 
     async def _clear_leftovers(self, clients: Collection[str]) -> None:
-        """Remove the wires of clients that do not run and would not find them: the manager has forgotten them too.
+        """Remove the wires of clients that are not running and could not recover them: the manager forgot them too.
 
-        What a forwarder still has of such a wire would be in the way of the next one until its tokens end.
+        A forwarder's remaining state of such a wire would block the next one until its tokens expire.
         """
         forwarders = await self._ask_all("forwarder", 2) if clients else {}
         left = [
@@ -336,7 +336,7 @@ class Supervisor:
                 remove_interface(self._places.networks[wire["client"]], wire["interface"])
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
-        """What the managers, or the forwarders, of all nodes know."""
+        """The connections of the managers, or the forwarders, of all nodes."""
         url = manager_of if role == "nsmgr" else forwarder_of
         nodes = [node.name for node in self._topology.nodes]
         answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
@@ -364,12 +364,12 @@ class Supervisor:
 
 
 def _registers(part: Component) -> bool:
-    """Whether it registers under its own name, as far as we know."""
+    """Whether it registers under its own name, as far as is known here."""
     return part.command in REGISTERED and part.command != PROGRAM
 
 
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:
-    """What components get of the environment of whoever started the mesh."""
+    """The part of the starting command's environment that components receive."""
     traces = {key: value for key, value in environment.items() if key.startswith("OTEL_") or key == "TELEMETRY"}
-    path = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"  # where `python` is this one
+    path = f"{os.path.dirname(sys.executable)}:{environment.get('PATH', os.defpath)}"  # `python` is this one
     return {"PATH": path, "NSM_LOG_LEVEL": component_level(log_level), **traces}

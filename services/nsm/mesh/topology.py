@@ -1,6 +1,6 @@
-"""The file that describes a mesh, read with the line of every fault.
+"""Reads the file that describes a mesh, and reports every fault with its line.
 
-`topology.schema.json` says the same of the file's shape, for editors; the tests keep the two in step.
+`topology.schema.json` describes the same structure for editors; tests keep the two in sync.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class TopologyError(Exception):
 
 
 def read(path: str | None) -> Topology:
-    """The mesh that the file at `path` describes; without one, the built-in mesh. Raises `TopologyError`."""
+    """The mesh in the file at `path`; without a path, the built-in mesh. Raises `TopologyError`."""
     if path is None:
         return parse(DEFAULT, BUILT_IN)
     try:
@@ -75,11 +75,11 @@ def read(path: str | None) -> Topology:
     except OSError as error:
         raise TopologyError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise TopologyError(f"{path}: this is no text in UTF-8") from None
+        raise TopologyError(f"{path}: the file is not UTF-8 text") from None
 
 
 def parse(text: str, source: str, *, folder: str = "/") -> Topology:
-    """The mesh that `text` describes; `source` names it in errors, its commands run in `folder`."""
+    """The mesh in `text`; errors name `source`, and its commands run in `folder`."""
     reader = YamlReader(source)
     file = _File(reader)
     topology = file.topology(reader.root(text), source=source, text=text, folder=folder)
@@ -94,7 +94,7 @@ def schema() -> str:
 
 
 class _File:
-    """The parts of the file, each with the keys that it may have."""
+    """Readers for the parts of the file, each with its allowed keys."""
 
     def __init__(self, reader: YamlReader) -> None:
         self._reader = reader
@@ -155,7 +155,7 @@ class _File:
 
     def _network(self, link: Any, node: Any) -> Network | None:
         if node is None:
-            self._reader.fault(link, "the key 'network' is missing; it is one such as 172.16.1.0/24 or fd00:1::/64")
+            self._reader.fault(link, "the key 'network' is missing; expected one such as 172.16.1.0/24 or fd00:1::/64")
             return None
         text = self._reader.text(node)
         try:
@@ -164,9 +164,9 @@ class _File:
             self._reader.fault(node, f"{text!r} is not a network; expected one such as 172.16.1.0/24 or fd00:1::/64")
             return None
         if str(network.network_address) != str(ipaddress.ip_interface(text).ip):
-            self._reader.fault(node, f"{text!r} is an address in a network; write {str(network)!r}")
+            self._reader.fault(node, f"{text!r} is an address within a network; write {str(network)!r}")
         if network.is_multicast or network.is_loopback or network.is_link_local or network.is_unspecified:
-            self._reader.fault(node, f"{text!r} has no addresses that nodes can use")
+            self._reader.fault(node, f"{text!r} has no usable addresses for nodes")
         return network
 
     def _service(self, node: Any) -> ServiceSpec:
@@ -219,7 +219,7 @@ class _File:
             return ()
         for key in ("services", "command", "payload"):
             if key in fields:
-                self._reader.fault(fields[key], f"an endpoint with 'vlans' has no {key!r}: it says where services are")
+                self._reader.fault(fields[key], f"an endpoint with 'vlans' cannot have {key!r}")
         vlans = tuple(self._reader.each(fields["vlans"], lambda each: self._vlan(each, labels)))
         names = [vlan.name for vlan in vlans]
         for name in sorted({name for name in names if names.count(name) > 1}):
@@ -235,9 +235,9 @@ class _File:
             self._check.via(via, fields["via"])
         vlan = self._reader.number(fields.get("vlan"), 0, LARGEST_VLAN, 0, "VLAN")
         service = VlanService(name or "-", via or "-", vlan, labels)
-        if not _can_be_told(service):
+        if not _is_expressible(service):
             self._reader.fault(
-                node, f"service {name!r}: neither it nor its labels may have blanks, or any of , ; & {{ }}"
+                node, f"service {name!r}: its name and labels must not contain blanks or any of , ; & {{ }}"
             )
         return service
 
@@ -257,9 +257,9 @@ class _File:
     def _client(self, node: Any) -> ClientSpec:
         fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
         texts = self._reader.texts(fields.get("wires"))
-        wishes = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
+        wires = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
         try:
-            check_interfaces([wish for wish in wishes if wish is not None])
+            check_interfaces([wire for wire in wires if wire is not None])
         except ValueError as error:
             self._reader.fault(fields.get("wires"), str(error))
         wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
@@ -270,15 +270,15 @@ class _File:
 
     def _wire(self, node: Any, url: str) -> NsUrl | None:
         if "," in url:
-            self._reader.fault(node, f"{url!r} has a comma; write one wire an item")
+            self._reader.fault(node, f"{url!r} has a comma; write each wire as a separate item")
         try:
-            wish = parse_strict_nsurl(url)
-            check_mechanisms([wish], {KERNEL})
+            wire = parse_strict_nsurl(url)
+            check_mechanisms([wire], {KERNEL})
         except ValueError as error:
             self._reader.fault(node, str(error))
             return None
-        self._check.wire(wish.network_service, node)
-        return wish
+        self._check.wire(wire.network_service, node)
+        return wire
 
     def _name(self, node: Any, fields: dict[str, Any]) -> str:
         name = self._reader.text(fields.get("name"))
@@ -319,7 +319,7 @@ class _File:
         return self._reader.pairs(node, "labels", _wrong_label)
 
     def _environment(self, node: Any, component: str | None) -> dict[str, str]:
-        """Variables of a component; None: of a program of the user's own, which may have any."""
+        """Variables of a component; None: of a user's program, which may have any."""
         return self._reader.pairs(node, "environment", lambda key, _: _wrong_variable(key, component))
 
 
@@ -327,8 +327,8 @@ def _items(node: Any) -> Iterable[Any]:
     return node.value if isinstance(getattr(node, "value", None), list) else []
 
 
-def _can_be_told(service: VlanService) -> bool:
-    """Whether the variable that its process reads can say it."""
+def _is_expressible(service: VlanService) -> bool:
+    """Whether the service can be expressed in the variable of its process."""
     try:
         return parse_vlan_services(str(service)) == (service,)
     except ValueError:

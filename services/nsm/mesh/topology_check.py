@@ -1,4 +1,4 @@
-"""What has to fit together in a topology: names, addresses, and that every node reaches every other."""
+"""Consistency checks of a topology: names, addresses, and that every node can reach every other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .yaml_reader import YamlReader, line_of
 
 
 class Checker:
-    """Remembers where things were written, and tells `reader` what does not fit."""
+    """Remembers where things are written, and reports inconsistencies to `reader`."""
 
     def __init__(self, reader: YamlReader) -> None:
         self._reader = reader
@@ -39,11 +39,11 @@ class Checker:
             self._unique(self._services, f"the service {name!r}", name, node)
 
     def uses(self, name: str, node: Any) -> None:
-        """Something stands on the node `name`."""
+        """Something runs on the node `name`."""
         self._used.append((name, node))
 
     def payload(self, endpoint: EndpointSpec, node: Any) -> None:
-        """An endpoint names a payload, or not."""
+        """An endpoint may name a payload."""
         self._payloads.append((endpoint, node))
 
     def link(self, link: Link, network: Any, nodes: Any) -> None:
@@ -52,9 +52,9 @@ class Checker:
             item = nodes.value[position]
             self.uses(name, item)
             if name in link.nodes[:position]:
-                self._reader.fault(item, f"the link joins {name!r} with itself")
+                self._reader.fault(item, f"the link connects {name!r} to itself")
         if len(link.nodes) == 1:
-            self._reader.fault(nodes, f"the link joins {link.nodes[0]!r} with no other node")
+            self._reader.fault(nodes, f"the link connects {link.nodes[0]!r} to no other node")
         if (wanted := len(link.nodes)) > link.room:
             self._reader.fault(network, f"{link.network} is too small: it has {link.room} addresses for {wanted} nodes")
             return
@@ -66,7 +66,7 @@ class Checker:
         self._unique(self._uplinks, f"the uplink {via!r}", via, node)
 
     def at_uplink(self, via: str, names: tuple[str, ...], nodes: Any) -> None:
-        """The uplink `via` was described to be one of these nodes."""
+        """The uplink `via` was described for these nodes."""
         for position, name in enumerate(names):
             self.uses(name, nodes.value[position])
             if name in names[:position]:
@@ -77,11 +77,11 @@ class Checker:
         self._vias.append((via, node))
 
     def wire(self, service: str, node: Any) -> None:
-        """A client asks for a service."""
+        """A client requests a service."""
         self._wires.append((service, node))
 
     def whole(self, topology: Topology, node: Any) -> None:
-        """Check what needs all of it; `node` is where nodes are written."""
+        """Check the whole topology; `node` is the list of nodes."""
         known = [each.name for each in topology.nodes]
         if not known:
             self._reader.fault(node, "there are no nodes; describe at least one")
@@ -107,14 +107,14 @@ class Checker:
     def _overlap(self, link: Link, node: Any) -> None:
         for other, place in self._links:
             if other.network.version != link.network.version:
-                text = f"{other.network} (line {line_of(place)}) are of two families; nodes need one to meet in"
+                text = f"{other.network} (line {line_of(place)}) are of different families; all links need the same one"
                 self._reader.fault(node, f"{link.network} and {text}")
             elif other.network.overlaps(link.network):
                 text = f"overlaps with {other.network} (line {line_of(place)}){_same(link, other)}"
                 self._reader.fault(node, f"{link.network} {text}")
 
     def _check_wires(self, topology: Topology) -> None:
-        """Nobody but the endpoints of the file can provide what its clients ask for."""
+        """Check that the file's endpoints provide all services that its clients request."""
         provided: set[str] = set()
         for endpoint in topology.endpoints:
             if (services := _provided_by(endpoint)) is None:
@@ -136,12 +136,12 @@ class Checker:
                     self._reader.fault(node, text)
 
     def _check_names_of_workloads(self, topology: Topology) -> None:
-        """A workload's identity is made of its name: it must not be that of a component which others trust."""
+        """Check workloads' names, which form their identities: none may be that of a trusted component."""
         names = [each.name for each in topology.endpoints] + [each.name for each in topology.clients]
         for name in names:
             role = next((role for role in _ROLES if _is_role(name, role, topology)), None)
             if role is not None:
-                text = f"the name {name!r} is that of the mesh's own {role}; give the workload another one"
+                text = f"the name {name!r} is reserved for the mesh's {role}; choose another name"
                 self._reader.fault(self._names[name], text)
 
     def _check_reach(self, topology: Topology, known: list[str]) -> None:
@@ -149,19 +149,19 @@ class Checker:
         for name in known:
             if name not in reached:
                 has = any(name in link.nodes for link in topology.links)
-                why = f"no chain of links joins it with {known[0]!r}" if has else "it has no link"
+                why = f"no chain of links connects it to {known[0]!r}" if has else "it has no link"
                 self._reader.fault(self._names[name], f"the other nodes cannot reach {name!r}: {why}")
 
 
 def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
-    """The services of an endpoint; None if a program of the user's own says which, when it runs."""
+    """The services of an endpoint; None if a user's program decides at run time."""
     if (told := endpoint.environment.get("NSM_SERVICE_NAMES")) is not None:
         return items(told)
     return endpoint.services if endpoint.services or not endpoint.command else None
 
 
 _ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")
-"""The components of the mesh itself; with `-NODE` behind it a role is a component's name."""
+"""The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""
 
 
 def _is_role(name: str, role: str, topology: Topology) -> bool:
@@ -169,7 +169,7 @@ def _is_role(name: str, role: str, topology: Topology) -> bool:
 
 
 def _same(link: Link, other: Link) -> str:
-    """Which two nodes would have one address."""
+    """Which two nodes would have the same address."""
     taken = {str(other.interface_of(name).ip): name for name in other.nodes}
     for name in link.nodes:
         address = str(link.interface_of(name).ip)

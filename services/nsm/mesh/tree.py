@@ -1,4 +1,4 @@
-"""A mesh's status as a tree for a person: nodes, what runs there, the wires of each client."""
+"""A mesh's status as a tree for people: nodes, their components and workloads, the wires of each client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = tuple[str, ...]
 
 
 def tree(status: Status) -> list[str]:
-    """The lines of the tree, in columns; what comes from the mesh is escaped."""
+    """The lines of the tree, in columns; texts from the mesh are escaped."""
     rows: list[tuple[str, Row]] = []
     for node in status["nodes"]:
         rows += [(mark, tuple(map(escaped, row))) for mark, row in _node(status, node)]
@@ -24,7 +24,7 @@ def tree(status: Status) -> list[str]:
 
 
 def _line(mark: str, row: Row, widths: Iterable[int]) -> str:
-    """Columns as wide as their widest entry; what has no mark is not part of them."""
+    """A line with columns as wide as their widest entry; without a mark, only the first column."""
     return "  ".join(map(str.ljust, row, widths)).rstrip() if mark else row[0]
 
 
@@ -64,7 +64,7 @@ def _node(status: Status, node: Status) -> Iterator[tuple[str, Row]]:
 
 
 def _strangers(status: Status, node: str) -> list[str]:
-    """Clients that have wires by the manager of a node and are none of the file's: somebody started them there."""
+    """Clients that have wires at a node's manager but are not in the file: they were started by hand."""
     at = {component["name"]: component["node"] for component in status["components"]}
     wires = [wire for wire in status["wires"] if wire["client"] not in at]
     return list(

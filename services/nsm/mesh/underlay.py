@@ -1,4 +1,4 @@
-"""What joins nodes: a bridge for each link or uplink, in a namespace of their own, with a cable to each node."""
+"""The network between nodes: a bridge per link or uplink, in a separate namespace, with a cable to each node."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _GONE = frozenset({errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENETUNR
 
 @dataclass(frozen=True)
 class Port:
-    """A node's end at a link or an uplink, as the topology wants it."""
+    """A node's port at a link or an uplink, according to the topology."""
 
     segment: Link | Uplink
     node: str
@@ -45,25 +45,25 @@ class Port:
 
     @property
     def shape(self) -> tuple[list[Interface], int]:
-        """What makes it another port if it changes."""
+        """The properties whose change requires a new port."""
         return self.addresses, self.segment.mtu
 
     @property
     def alias(self) -> str:
-        """What the node's interface is marked with."""
+        """The alias of the node's interface."""
         return f"{'link' if isinstance(self.segment, Link) else 'uplink'} {self.segment.name}"
 
 
 @dataclass
 class _Cable:
-    """A port that is there."""
+    """An existing port."""
 
     port: Port
     name: str
     index: int
-    """Of the node's end."""
+    """Index of the node's end."""
     other: int
-    """Of the bridge's end."""
+    """Index of the bridge's end."""
     is_cut: bool = False
 
 
@@ -74,7 +74,7 @@ class _Bridge:
 
 
 class Underlay:
-    """Builds links and uplinks and keeps them. Its calls enter namespaces for a moment. They raise `NetlinkError`."""
+    """Creates and maintains links and uplinks. Methods enter namespaces briefly, and raise `NetlinkError`."""
 
     def __init__(self) -> None:
         self._middle = _opened(namespaces.new_network(), "the namespace of the links")
@@ -85,7 +85,7 @@ class Underlay:
         self._numbers = itertools.count(_FIRST_INDEX)
 
     def change(self, links: Sequence[Link], uplinks: Sequence[Uplink], networks: Mapping[str, int]) -> None:
-        """Have these and no others; `networks` are the nodes' namespaces. What is there and fits stays."""
+        """Change to exactly these; `networks` are the nodes' namespaces. Matching ports stay."""
         segments: list[Link | Uplink] = [*links, *uplinks]
         wanted = {(segment.name, node): Port(segment, node) for segment in segments for node in segment.nodes}
         self._forget_nodes(networks)
@@ -102,7 +102,7 @@ class Underlay:
         self._change_routes(links)
 
     def set_cut(self, one: str, other: str, *, cut: bool) -> list[str]:
-        """Take down the port of `one` at each link that it shares with `other`, or up those of both.
+        """Disconnect `one` from each link that it shares with `other`, or reconnect both.
 
         Returns the networks of these links: none if there is no such link.
         """
@@ -114,17 +114,17 @@ class Underlay:
         return sorted({cable.port.segment.name for cable in shared})
 
     def restore_all(self) -> None:
-        """Take up every port."""
+        """Reconnect every port."""
         for cable in self._cables.values():
             if cable.is_cut:
                 self._set_cut(cable, cut=False)
 
     def cut_ports(self) -> set[tuple[str, str]]:
-        """Network, or uplink, and node of every port that is down."""
+        """Network or uplink, and node, of every disconnected port."""
         return {key for key, cable in self._cables.items() if cable.is_cut}
 
     def interface_names(self) -> dict[tuple[str, str], str]:
-        """What the interface of a node at a link's network, or at an uplink, is called."""
+        """The names of the nodes' interfaces, by link's network or uplink, and node."""
         return {key: cable.name for key, cable in self._cables.items()}
 
     def _set_cut(self, cable: _Cable, *, cut: bool) -> None:
@@ -134,7 +134,7 @@ class Underlay:
             self._wait_operating(cable)
 
     def _wait_operating(self, cable: _Cable) -> None:
-        """What is sent before both ends pass packets is lost."""
+        """Wait until both ends forward packets; earlier packets would be lost."""
         self._middle.socket.settle(cable.other, [], _SOON, has_carrier=True)
         addresses = [address.ip for address in cable.port.addresses]
         self._nodes[cable.port.node].socket.settle(cable.index, addresses, _SOON, has_carrier=True)
@@ -159,7 +159,7 @@ class Underlay:
                 self._routes.pop(name, None)
 
     def _lay(self, port: Port, network: int) -> _Cable:
-        """A cable between a node and the bridge of a link, with the node's address at it, or that of an uplink."""
+        """Connect a node to the bridge of a link, with the node's address, or to that of an uplink."""
         node = self._node(port.node, network)
         index, other = next(self._numbers), next(self._numbers)
         segment = port.segment
@@ -186,7 +186,7 @@ class Underlay:
         return next(name for number in itertools.count() if (name := f"eth{number}") not in taken)
 
     def _change_routes(self, links: Sequence[Link]) -> None:
-        """How a node reaches the links that it is not at: through the others, by the shortest way."""
+        """Set the routes from nodes to links that they are not part of, by the shortest paths."""
         for node, namespace in self._nodes.items():
             has, wanted = self._routes.setdefault(node, set()), hops_of(links, node)
             for hop in has - wanted:
@@ -206,7 +206,7 @@ def _opened(descriptor: int, where: str) -> Namespace:
 
 
 def _inside(descriptor: int, work: Callable[[], T]) -> T:
-    """Work in a thread that lives in a namespace: an ordinary user's supervisor could not come back from it."""
+    """Run `work` in a thread in the namespace: an unprivileged supervisor could not leave it again."""
 
     def enter_and_work() -> T:
         namespaces.enter(descriptor, namespaces.NEW_NET)
@@ -220,5 +220,5 @@ def _same(one: int, other: int) -> bool:
 
 
 def _mac() -> str:
-    """A random address that is administered locally."""
+    """A random locally administered address."""
     return (b"\x02" + secrets.token_bytes(5)).hex(":")

@@ -28,15 +28,15 @@ class Span:
 
 
 def spans_of(folder: Path) -> list[Span]:
-    """The spans that the components wrote into `folder`, a JSON object a line."""
+    """The spans that components wrote into `folder`, as lines of JSON."""
     files = sorted(folder.glob("*.jsonl"))
     return [Span(**json.loads(line)) for file in files for line in file.read_text().splitlines()]
 
 
 def render(spans: Sequence[Span], root: str = "") -> str:
-    """The trace with most spans (or that of a span called `root`), a line a span: where, what, when, how long.
+    """The trace with most spans (or that of a span called `root`), one line per span: service, name, times, bar.
 
-    `own` is what a span took without those inside it, in ms: where the time goes.
+    `own` is the time of a span without its children, in ms.
     """
     if not spans:
         return "there are no spans"
@@ -57,7 +57,7 @@ def _choose(spans: Sequence[Span], root: str) -> list[Span]:
 
 
 def _own_times(trace: Iterable[Span]) -> dict[str, int]:
-    """Nanoseconds of each span without its children, which follow each other: a chain does one thing at a time."""
+    """Nanoseconds of each span without its children, which do not overlap: a chain does one thing at a time."""
     own = {span.span_id: span.end_ns - span.start_ns for span in trace}
     for span in trace:
         if span.parent_id in own:
@@ -66,10 +66,10 @@ def _own_times(trace: Iterable[Span]) -> dict[str, int]:
 
 
 def _in_order(trace: Iterable[Span]) -> list[tuple[Span, int]]:
-    """Depth first, each with its depth: how many components the call had gone through before.
+    """Depth first, each with its depth: the number of components that the call passed before.
 
-    Elements of one component nest without end, so their nesting is left to the bars. A span whose parent is not
-    there is a root.
+    Elements of one component nest deeply, so only the bars show their nesting. A span whose parent is missing is a
+    root.
     """
     trace = sorted(trace, key=lambda span: span.start_ns)
     known = {span.span_id for span in trace}

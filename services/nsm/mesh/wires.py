@@ -1,4 +1,4 @@
-"""The wires of a mesh: what its managers know of them, beside what its file asks for."""
+"""The wires of a mesh: those that its file requests, with what its managers report about them."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ _REMOTE = "REMOTE"
 
 @dataclass
 class Known:
-    """What one component knows: the connections by the id that they have at their client, and how they go on."""
+    """The connections of one component, by their ids at the client, and how they continue."""
 
     wires: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Those that begin at a client of this component's node."""
+    """Connections of clients on this component's node."""
     tunnels: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Those that come from another node, each with how they cross."""
+    """Connections from other nodes, with the mechanism between the nodes."""
     fault: str = ""
 
 
 async def known_to(pool: Pool, target: str, index: int) -> Known:
-    """What the component at `target` knows; those whose path is at `index` there begin at its clients."""
+    """The connections of the component at `target`; those with path index `index` there are its clients'."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT):
             return await _all_of_it(pool, target, index)
     except TimeoutError:
-        return Known(fault=f"{target} does not answer")
+        return Known(fault=f"{target} does not respond")
     except MeshError as error:
         return Known(fault=str(error))
 
 
 def wires_of(clients: Iterable[ClientSpec], manager: Known, forwarder: Known) -> dict[str, dict[str, Any]]:
-    """The wires of the clients of one node by their ids, in the order of the file; then others that its manager knows.
+    """The wires of one node's clients by id, in the order of the file; then others that its manager knows.
 
-    A wire that the file asks for is in the list also when it is not there: its `state` is ``DOWN``, or ``UNKNOWN``
-    when the manager does not answer, and `reason` says why. A manager that was started again learns of a wire when
-    its client refreshes it; until then the forwarder's word counts.
+    A requested wire is listed even if it does not exist: its `state` is ``DOWN``, or ``UNKNOWN`` if the manager does
+    not respond, and `reason` says why. A restarted manager learns about a wire when its client refreshes it; until
+    then, the forwarder's state counts.
     """
     wanted = {wire_id: wire for client in clients for wire_id, wire in wanted_wires(client).items()}
     if manager.fault:
@@ -58,7 +58,7 @@ def wires_of(clients: Iterable[ClientSpec], manager: Known, forwarder: Known) ->
 
 
 def wanted_wires(client: ClientSpec) -> Mapping[str, dict[str, Any]]:
-    """What a client asks for, by the id that its connection will have."""
+    """The wires that a client requests, by the ids that their connections will have."""
     return {f"{client.name}-{number}": _wanted(client.name, url) for number, url in enumerate(client.wires)}
 
 
@@ -115,7 +115,7 @@ def _wire(connection: Connection) -> dict[str, Any]:
 
 
 def _breakout(segments: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Where a wire leaves its node for a network beside the mesh, as its forwarder says: no other node is asked."""
+    """Where a wire leaves its node for a network outside the mesh, as reported by the node's forwarder."""
     for segment in segments:
         kind, _, interface = segment.get("metrics", {}).get("client_interface", "").partition("/")
         if kind == VLAN:

@@ -1,4 +1,4 @@
-"""Reads YAML nodes, which know their lines, and collects what is wrong with them."""
+"""Reads YAML nodes, which know their lines, and collects faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT, _NUMBER, _FLAG = (f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", 
 
 
 class YamlReader:
-    """Gives values of the wanted shape; what has another shape is a fault, and an empty value in its place."""
+    """Returns values of the requested type; any other type is recorded as a fault, and an empty value is returned."""
 
     def __init__(self, source: str) -> None:
         self._source = source
@@ -27,11 +27,11 @@ class YamlReader:
         return [f"{self._source}:{line}: {text}" for line, text in sorted(self._faults, key=lambda fault: fault[0])]
 
     def fault(self, node: Any, text: str) -> None:
-        """Something is wrong at `node`; without one, with the file as a whole."""
+        """Record a fault at `node`; without a node, in the file as a whole."""
         self._faults.append((line_of(node), text))
 
     def root(self, text: str) -> Any:
-        """The first node of a file; None with a fault if it is no YAML, or refers to itself."""
+        """The root node of a file; None with a fault if it is not YAML, or contains itself."""
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
@@ -39,13 +39,13 @@ class YamlReader:
             self._faults.append((mark.line + 1 if mark else 1, str(error.problem)))
             return None
         except RecursionError:
-            self._faults.append((1, "what is written here is nested too deeply"))
+            self._faults.append((1, "the file is nested too deeply"))
             return None
         except yaml.YAMLError as error:
             self._faults.append((1, str(error).splitlines()[0]))
             return None
         if root is not None and (circle := _circle(root, frozenset(), set())) is not None:
-            self.fault(circle, "what is written here contains itself by an alias; that has no end")
+            self.fault(circle, "this contains itself through an alias")
             return None
         return root
 
@@ -57,7 +57,7 @@ class YamlReader:
         found: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.value not in allowed:
-                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "that is no text"
+                name = repr(key.value) if isinstance(key, yaml.ScalarNode) else "that is not text"
                 self.fault(
                     key, f"unknown key {name} in {what}; there are {', '.join(sorted(allowed))}{_hint(key, allowed)}"
                 )
@@ -68,7 +68,7 @@ class YamlReader:
         return found
 
     def each(self, node: Any, read: Callable[[Any], T]) -> Iterator[T]:
-        """What `read` makes of every item of a list that need not be there."""
+        """The result of `read` for every item of an optional list."""
         if node is None:
             return
         if not isinstance(node, yaml.SequenceNode):
@@ -82,7 +82,7 @@ class YamlReader:
         return tuple(self.each(node, self.text))
 
     def text(self, node: Any) -> str:
-        """A text; a number or a word such as ``yes`` has to be quoted to be one."""
+        """A text; numbers and words such as ``yes`` must be quoted."""
         if node is None:
             return ""
         if not isinstance(node, yaml.ScalarNode):
@@ -104,7 +104,7 @@ class YamlReader:
         return value
 
     def flag(self, node: Any) -> bool:
-        """True or false; false if it is not there."""
+        """True or false; false if missing."""
         if node is None:
             return False
         if getattr(node, "tag", "") != _FLAG:
@@ -113,7 +113,7 @@ class YamlReader:
         return bool(yaml.SafeLoader("").construct_object(node))
 
     def pairs(self, node: Any, what: str, wrong: Callable[[str, str], str | None]) -> dict[str, str]:
-        """Names with values, each as it is written; `wrong` says what is wrong with one."""
+        """Names with values, as written; `wrong` returns what is wrong with a pair, or None."""
         if node is None:
             return {}
         if not isinstance(node, yaml.MappingNode):
@@ -143,7 +143,7 @@ def _hint(key: Any, allowed: Collection[str]) -> str:
 
 
 def _circle(node: Any, above: frozenset[int], done: set[int]) -> Any:
-    """A node that is below itself, which YAML can say with aliases; None if there is none."""
+    """A node that contains itself through an alias; None if there is none."""
     if isinstance(node, yaml.ScalarNode) or id(node) in done:
         return None
     if id(node) in above:

@@ -1,7 +1,7 @@
-"""A process that has imported everything once and forks the components: fast to start, and their memory is shared.
+"""A process that imports everything once and forks the components, which start fast and share memory.
 
-It is also the one that cleans up: when the supervisor is gone, however it went, it ends what still runs in the mesh's
-namespaces and removes the mesh's folder.
+It also cleans up: when the supervisor ends for any reason, it ends all processes in the mesh's namespaces and removes
+the mesh's folder.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Main = Callable[[list[str]], int]
 _LARGEST = 256 * 1024
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
 _GRACE = 1.0
-"""Seconds that a command in a workload may take to end when its mesh goes."""
+"""Seconds that a command in a workload has to exit when its mesh is taken down."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """A component to start in `folder`: its name, the `nsm` command or a `program` of the user's, its environment."""
+    """A component to start in `folder`: its name, its `nsm` command or the user's `program`, its environment."""
 
     name: str
     command: str
@@ -46,8 +46,8 @@ class Start:
 class Zygote:
     """The supervisor's handle of the forking process.
 
-    `load` imports what can be started, and gives the `main` of each command; it runs in the forking process only.
-    `lock`, the descriptor that says that the mesh is alive, is the forking process's too; `events` is not.
+    `load` imports all components, and returns the `main` of each command; it runs only in the forking process.
+    `lock`, the descriptor whose lock marks the mesh as alive, stays open in the forking process; `events` does not.
     """
 
     def __init__(self, run: RunDir, load: Callable[[], Mapping[str, Main]], *, lock: int, events: int) -> None:
@@ -62,7 +62,7 @@ class Zygote:
         self.is_alive = True
 
     def fileno(self) -> int:
-        """Becomes readable when a component, or the forking process itself, has ended."""
+        """A descriptor that becomes readable when a component, or the forking process itself, has ended."""
         return self._ours.fileno()
 
     def start(self, what: Start, output: int, network: int, mounts: int | None) -> int:
@@ -85,12 +85,12 @@ class Zygote:
         raise MeshCommandError(f"{what.name} cannot be started: the process that starts components was killed")
 
     def forget(self, networks: Collection[int]) -> None:
-        """The namespaces with these numbers are gone: who lives in others that get the numbers is none of ours."""
+        """Forget these namespaces: their numbers may be reused by namespaces that do not belong to the mesh."""
         with contextlib.suppress(ConnectionError):
             self._ours.send(json.dumps({"forget": list(networks)}).encode())
 
     def take_ended(self) -> list[tuple[int, int]]:
-        """Pid and exit status of the components that ended since the last look; does not wait.
+        """Pid and exit status of the components that ended since the last call; does not wait.
 
         `is_alive` is False afterwards if the forking process is gone, and its components with it.
         """
@@ -113,7 +113,7 @@ class Zygote:
 
 
 def components(*, traced: bool) -> dict[str, Main]:
-    """Import all components, and what traces need if they are `traced`; gives the `main` of each by its command."""
+    """Import all components, and tracing if they are `traced`; returns the `main` of each by its command."""
     from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
@@ -139,14 +139,14 @@ def components(*, traced: bool) -> dict[str, Main]:
 
 
 def clear(run: RunDir, networks: Collection[int]) -> None:
-    """End whatever runs in the network namespaces with these numbers, or came from there; remove the mesh's folder."""
+    """End all processes in, or from, the network namespaces with these numbers; remove the mesh's folder."""
     end_inhabitants(networks, run.marks())
     run.remove()
 
 
 def end_inhabitants(networks: Collection[int], marks: Collection[namespaces.Mark]) -> None:
-    """End whatever runs in the network namespaces with these numbers, or has one of `marks`; returns when it has."""
-    for number in (signal.SIGHUP, signal.SIGTERM):  # a shell listens to the one, most others to the other
+    """End all processes in the network namespaces with these numbers, or with one of `marks`; waits for their end."""
+    for number in (signal.SIGHUP, signal.SIGTERM):  # shells exit on SIGHUP, most others on SIGTERM
         _signal(namespaces.inhabitants(networks, marks), number)
     end = time.monotonic() + _GRACE
     while (left := namespaces.inhabitants(networks, marks)) and time.monotonic() < end:
@@ -161,7 +161,7 @@ def _signal(pids: Collection[int], number: signal.Signals) -> None:
 
 
 def _exit_after(work: Callable[[], int]) -> None:
-    """Run `work` in a forked child and leave without running the parent's clean-ups."""
+    """Run `work` in a forked child and exit without the parent's clean-up handlers."""
     code = 1
     try:
         code = work()
@@ -192,7 +192,7 @@ def _serve(sock: socket.socket, run: RunDir, load: Callable[[], Mapping[str, Mai
 
 
 class _Forks:
-    """The components that were forked, told about on a socket to the supervisor."""
+    """The forked components, whose ends are reported on a socket to the supervisor."""
 
     def __init__(self, sock: socket.socket, lock: int) -> None:
         self._sock, self._lock = sock, lock
@@ -201,7 +201,7 @@ class _Forks:
         self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def serve(self, mains: Mapping[str, Main]) -> None:
-        """Start what is asked for and tell what ended, until the supervisor is gone."""
+        """Start components on request and report their ends, until the supervisor is gone."""
         gc.collect()
         gc.freeze()
         signal.set_wakeup_fd(self._write)
@@ -217,7 +217,7 @@ class _Forks:
                     self._start(mains, *request)
 
     def kill(self) -> None:
-        """End what still runs."""
+        """End all components."""
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -235,7 +235,7 @@ class _Forks:
                 self._tell({"ended": pid, "status": status})
 
     def _receive(self) -> tuple[Start, list[int]] | tuple[()] | None:
-        """The next request with its descriptors; None when the supervisor is gone, () if there is none."""
+        """The next request with its descriptors; None if the supervisor is gone, () if there is no request."""
         try:
             data, ancillary, _, _ = self._sock.recvmsg(_LARGEST, socket.CMSG_SPACE(12), socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -252,7 +252,7 @@ class _Forks:
 
     def _start(self, mains: Mapping[str, Main], what: Start, descriptors: list[int]) -> None:
         self.networks.add(namespaces.number_of(descriptors[1]))
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # one that comes meanwhile is the component's
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a signal that arrives meanwhile goes to the component
         zygote, pid = os.getpid(), os.fork()
         if pid == 0:
             self._let_go()
@@ -293,12 +293,12 @@ def _become(main: Main | None, what: Start, descriptors: list[int], zygote: int)
     namespaces.call_self(what.name)
     os.environ.clear()
     os.environ.update(what.environment)
-    tempfile.tempdir = None  # what the zygote may have looked up is not ours
+    tempfile.tempdir = None  # discard the zygote's cached value
     return main([])
 
 
 def _run(what: Start) -> int:
-    """Turn this process into a program of the user's own; returns only by an error."""
+    """Replace this process by a user's program; returns only on error."""
     try:
         os.chdir(what.folder)
         os.execvpe(what.program[0], list(what.program), dict(what.environment))  # noqa: S606 - no shell wanted

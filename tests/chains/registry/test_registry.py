@@ -201,7 +201,7 @@ async def test_several_identities_may_provide_one_service_if_they_agree_on_it():
     await registry.endpoints.register(asks(nse("provider", "svc"), one, own))
     await registry.services.register(asks(NetworkService(name="svc", payload="IP"), other, own))
     await registry.endpoints.register(asks(nse("e", "svc"), other, own))
-    with pytest.raises(Refused, match="client_allowed: network service 'svc' .* says other matches"):
+    with pytest.raises(Refused, match="client_allowed: network service 'svc' .* registers it with other matches"):
         await registry.services.register(asks(NetworkService(name="svc", matches=[Match()]), other, own))
     with pytest.raises(Refused, match="client_allowed"):
         await registry.services.unregister(asks(NetworkService(name="svc"), other, own))
@@ -215,11 +215,11 @@ async def test_a_service_that_is_provided_keeps_its_payload_and_the_error_says_w
     await registry.endpoints.register(asks(nse("e", "svc"), one, own))
     with pytest.raises(
         Refused,
-        match=r"'svc' was registered by \S+/one; \S+/other says payload ETHERNET, it has payload IP",
+        match=r"'svc' was registered by \S+/one; \S+/other registers it with payload ETHERNET, but it has payload IP",
     ):
         await registry.services.register(asks(NetworkService(name="svc", payload="ETHERNET"), other, own))
     await registry.services.register(asks(NetworkService(name="svc", payload="ETHERNET"), one, own))
-    with pytest.raises(Refused, match="says payload IP, it has payload ETHERNET"):
+    with pytest.raises(Refused, match="registers it with payload IP, but it has payload ETHERNET"):
         await registry.services.register(asks(NetworkService(name="svc"), other, own))
     await registry.aclose()
 
@@ -283,7 +283,7 @@ async def test_local_endpoints_are_published_under_the_manager_s_url_and_found_u
 async def test_an_endpoint_without_a_url_is_refused_and_a_failed_registration_is_forgotten():
     probe, memory = Probe(Unavailable("no registry")), Memory()
     chain = RegistryChain([RegistryBegin(), LocalBypass("tcp://me:1"), probe, memory])
-    with pytest.raises(InvalidRequest, match="'a' has no URL"):
+    with pytest.raises(InvalidRequest, match="endpoint 'a' is not reachable"):
         await chain.register(RegistryCall(nse("a")))
     with pytest.raises(Unavailable):
         await chain.register(RegistryCall(nse("a", url="unix:///a.sock")))

@@ -40,7 +40,7 @@ async def registry():
 async def test_who_says_that_it_registers_for_another_one_has_its_own_quota_and_leaves_the_other_s(registry):
     for number in range(2):
         await registry.endpoints.register(on_behalf_of(VICTIM, nse(f"mallory-{number}")))
-    with pytest.raises(Exhausted, match=r"mallory has registered 2 records"):
+    with pytest.raises(Exhausted, match=r"mallory has already registered 2 records"):
         await registry.endpoints.register(on_behalf_of(VICTIM, nse("one-more")))
     for number in range(2):
         await registry.endpoints.register(asks(nse(f"victim-{number}"), VICTIM, OWN))

@@ -38,9 +38,9 @@ def groups_of(monkeypatch, *findings):
 @pytest.mark.parametrize(
     ("findings", "code", "last"),
     [
-        ((FINE,), 0, "Everything is fine."),
-        ((FINE, ODD), 0, "A mesh can run here; some things cannot, see the warnings."),
-        ((FINE, ODD, BAD), 1, "A mesh cannot run here as it is, see the errors."),
+        ((FINE,), 0, "Everything works."),
+        ((FINE, ODD), 0, "A mesh can run here, but not with every feature: see the warnings."),
+        ((FINE, ODD, BAD), 1, "A mesh cannot run here: see the errors."),
     ],
 )
 def test_warnings_do_not_fail_errors_do(monkeypatch, capsys, findings, code, last):
@@ -122,7 +122,7 @@ def test_a_probe_that_breaks_is_a_finding_and_the_others_are_shown(monkeypatch, 
     assert cli.main([]) == 1
     out = capsys.readouterr().out
     assert "a is fine" in out
-    assert "this could not be checked: RuntimeError('a defect')" in out
+    assert "this check failed: RuntimeError('a defect')" in out
     assert "b is odd" in out
 
 
@@ -202,7 +202,7 @@ def test_a_child_that_fails_or_says_nothing_is_told():
         raise ValueError("inside")
 
     for work in (raises, lambda: os._exit(3)):
-        with pytest.raises((RuntimeError, NoNamespacesError), match="inside|did not end|namespace"):
+        with pytest.raises((RuntimeError, NoNamespacesError), match="inside|did not finish|namespace"):
             tried(work)
 
 
@@ -212,7 +212,7 @@ def test_a_child_that_fails_or_says_nothing_is_told():
 def test_capabilities_that_are_missing_are_named(monkeypatch):
     monkeypatch.setattr(user, "_effective", lambda: 1 << 21)
     found = next(iter(user.capabilities()))
-    assert found.detail == "no forwarder of a real node: CAP_NET_ADMIN missing"
+    assert found.detail == "cannot run a forwarder on a real node: CAP_NET_ADMIN missing"
     monkeypatch.setattr(user, "_effective", lambda: 1 << 21 | 1 << 12)
     assert next(iter(user.capabilities())).state is State.OK
 
@@ -235,7 +235,7 @@ def test_a_manager_that_listens(tmp_path):
 def test_a_socket_that_was_left_a_file_and_nothing_at_all(tmp_path):
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.bind(str(tmp_path / "s"))
-    assert "nobody listens at" in found_at(tmp_path / "s").detail
+    assert "nothing listens at" in found_at(tmp_path / "s").detail
     (tmp_path / "f").touch()
     assert "is not a socket" in found_at(tmp_path / "f").detail
     assert "there is no socket at" in found_at(tmp_path / "n").detail
@@ -274,7 +274,7 @@ def test_a_workload_api_that_gives_no_identity_is_an_error_within_some_seconds(t
         sock.bind(str(tmp_path / "s"))
         sock.listen()
         (found,) = identity({"SPIFFE_ENDPOINT_SOCKET": f"unix://{tmp_path}/s"})
-    assert "gives this process no identity" in found.detail
+    assert "issued this process no identity" in found.detail
 
 
 # --- packages and programs

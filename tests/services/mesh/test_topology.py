@@ -61,8 +61,8 @@ SHAPE = [
     ("mtu: 9000", "mtu: large", "11: MTU 'large': expected a number"),
     (", network: 172.16.2.0/30", "", "12: the key 'network' is missing"),
     ("172.16.2.0/30", "everywhere", "12: 'everywhere' is not a network; expected one such as 172.16.1.0/24"),
-    ("[node-2, node-3]", "[node-2]", "12: the link joins 'node-2' with no other node"),
-    ("[node-2, node-3]", "[node-2, node-3, node-3]", "12: the link joins 'node-3' with itself"),
+    ("[node-2, node-3]", "[node-2]", "12: the link connects 'node-2' to no other node"),
+    ("[node-2, node-3]", "[node-2, node-3, node-3]", "12: the link connects 'node-3' to itself"),
     ("[node-2, node-3]", "[]", "12: the key 'nodes' is missing or empty"),
     ("payload: ETHERNET", "payload: FRAMES", "15: payload 'FRAMES' is neither IP nor ETHERNET"),
     ("fallthrough: true", "fallthrough: perhaps", "19: expected true or false"),
@@ -87,11 +87,11 @@ SHAPE = [
     ("vlan: 100", "vlan: -1", "24: VLAN '-1': expected a number from 0 to 4094"),
     (", via: gw-1, vlan: 100", ", vlan: 100", "24: the key 'via' is missing or empty"),
     ("service: blue, ", "", "24: the key 'service' is missing or empty"),
-    ("service: blue", "service: blue sky", "24: service 'blue sky': neither it nor its labels may have blanks"),
+    ("service: blue", "service: blue sky", "24: service 'blue sky': its name and labels must not contain blanks"),
     ("vlan: 100", "tag: 100", "24: unknown key 'tag' in a VLAN; there are service, via, vlan"),
-    ("labels: {a: b}}", "services: [web]}", "24: an endpoint with 'vlans' has no 'services'"),
-    ("labels: {a: b}}", "command: [own]}", "24: an endpoint with 'vlans' has no 'command'"),
-    ("labels: {a: b}}", "payload: ETHERNET}", "24: an endpoint with 'vlans' has no 'payload'"),
+    ("labels: {a: b}}", "services: [web]}", "24: an endpoint with 'vlans' cannot have 'services'"),
+    ("labels: {a: b}}", "command: [own]}", "24: an endpoint with 'vlans' cannot have 'command'"),
+    ("labels: {a: b}}", "payload: ETHERNET}", "24: an endpoint with 'vlans' cannot have 'payload'"),
     ("[{service: blue, via: gw-1, vlan: 100}, {service: plain, via: gw-1}]", "[]", "24: the key 'vlans' is empty"),
     ("{via: gw-1, nodes", "{nodes", "28: via '': expected up to 15 of a-z, 0-9 and -"),
     (
@@ -115,8 +115,8 @@ MEANING = [
         "[node-2, node-3, node-1], network: 172.16.2.0/31",
         "12: 172.16.2.0/31 is too small: it has 2 addresses for 3 nodes",
     ),
-    ("172.16.2.0/30", "172.16.2.1/30", "12: '172.16.2.1/30' is an address in a network; write '172.16.2.0/30'"),
-    ("172.16.2.0/30", "127.0.0.0/8", "12: '127.0.0.0/8' has no addresses that nodes can use"),
+    ("172.16.2.0/30", "172.16.2.1/30", "12: '172.16.2.1/30' is an address within a network; write '172.16.2.0/30'"),
+    ("172.16.2.0/30", "127.0.0.0/8", "12: '127.0.0.0/8' has no usable addresses for nodes"),
     (
         "[node-2, node-3], network: 172.16.2.0/30",
         "[node-3, node-2], network: 172.16.0.0/16",
@@ -127,7 +127,7 @@ MEANING = [
         "[node-3, node-1], network: 172.16.1.0/28",
         "12: 172.16.1.0/28 overlaps with 172.16.1.0/24 (line 11): 'node-1' and 'node-3' would both be 172.16.1.1",
     ),
-    ("172.16.2.0/30", '"fd00:2::/64"', "12: fd00:2::/64 and 172.16.1.0/24 (line 11) are of two families"),
+    ("172.16.2.0/30", '"fd00:2::/64"', "12: fd00:2::/64 and 172.16.1.0/24 (line 11) are of different families"),
     ("[node-2, node-3]", "[node-1, node-2]", "9: the other nodes cannot reach 'node-3': it has no link"),
     ("services: [web, mail]", "services: [web, mail], payload: IP", "payload IP, but the service 'web' has payload"),
     ("  - name: web\n", "  - {name: web}\n  - name: web\n", "15: the service 'web' is given twice, first in line 14"),
@@ -147,7 +147,7 @@ MEANING = [
     (
         "labels: {a: b}}",
         "labels: {a: b&c}}",
-        "24: service 'blue': neither it nor its labels may have blanks, or any",
+        "24: service 'blue': its name and labels must not contain blanks or any",
     ),
 ]
 
@@ -308,7 +308,7 @@ def test_a_ring_of_links_is_no_fault_since_each_link_is_a_bridge_of_its_own():
 def test_a_file_that_contains_itself_is_refused():
     """YAML can say that, with an alias."""
     text = "nodes:\n  - name: node-1\nservices:\n  - name: a\n    matches: &again\n      - routes: *again\n"
-    assert faults(text) == "mesh.yaml:5: what is written here contains itself by an alias; that has no end"
+    assert faults(text) == "mesh.yaml:5: this contains itself through an alias"
 
 
 def test_aliases_that_contain_no_circle_are_fine_and_take_no_time():
@@ -330,7 +330,7 @@ def test_aliases_that_contain_no_circle_are_fine_and_take_no_time():
         ("{}", "there are no nodes; describe at least one"),
         ("nodes: [{name: a}", "mesh.yaml:1: "),
         ("nodes: [{name: a}]\n\x00", "mesh.yaml:1: "),
-        ("? [a]\n: b", "unknown key that is no text"),
+        ("? [a]\n: b", "unknown key that is not text"),
         ("[" * 3000, "mesh.yaml:1: "),
         ("nodes: [{name: !!python/name:os.system a}]", "mesh.yaml:1: expected a text"),
     ],
@@ -346,7 +346,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
     for path, told in (
         (tmp_path / "no", "No such file"),
         (tmp_path, "directory"),
-        (tmp_path / "b", "no text in UTF-8"),
+        (tmp_path / "b", "the file is not UTF-8 text"),
     ):
         if path.name == "b":
             Path(path).write_bytes(b"nodes: \xff")

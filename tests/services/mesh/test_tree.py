@@ -90,7 +90,7 @@ def test_a_cut_on_the_way_between_two_nodes_of_a_wire_is_its_cause_in_whichever_
     for port in (("10.1.0.0/24", "a"), ("10.1.0.0/24", "b"), ("10.2.0.0/24", "b"), ("10.2.0.0/24", "c")):
         wire = wire_of(view(cut={port}))
         assert wire["state"] == "DOWN"
-        assert wire["reason"] == f"a and c do not reach each other: {port[1]} is cut from link {port[0]}"
+        assert wire["reason"] == f"a and c cannot reach each other: {port[1]} is cut from link {port[0]}"
     near = {**WIRE, "path": ["shop", "nsmgr-a", "forwarder-a"]}
     assert wire_of(view(near, cut={("10.2.0.0/24", "c")}))["state"] == "UP"
 

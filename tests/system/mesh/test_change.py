@@ -72,7 +72,7 @@ def test_what_stays_is_not_touched_what_comes_has_its_wire_and_what_went_has_lef
         k: v for k, v in before.items() if k != "goes"
     }
     assert after.keys() - before.keys() == {"comes", "also", "two"}
-    assert "goes                     is taken out" in told.stdout
+    assert "goes                     removed" in told.stdout
     assert not os.path.exists(f"/proc/{before['goes']}")
     assert [each["ifindex"] for each in interfaces(mesh, "stays")] == [each["ifindex"] for each in link]
     assert {wire["client"]: wire["state"] for wire in mesh.status()["wires"]} == dict.fromkeys(
@@ -236,4 +236,4 @@ def test_a_signal_of_one_s_choice_is_sent(mesh, change):
     assert mesh.nsm("kill", "goes", "--signal", "15").stdout == "goes has ended\n"
     assert "it ended with 0" in mesh.nsm("kill", "goes", code=1).stderr
     assert "there is no component 'nobody'; there are identity" in mesh.nsm("kill", "nobody", code=1).stderr
-    assert "there is no signal 'LOUD'" in mesh.nsm("kill", "stays", "--signal", "LOUD", code=2).stderr
+    assert "unknown signal 'LOUD'" in mesh.nsm("kill", "stays", "--signal", "LOUD", code=2).stderr

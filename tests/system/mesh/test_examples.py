@@ -104,7 +104,7 @@ def test_two_nodes(example):
     assert not answers(mesh, wire)
     (cut,) = mesh.status()["wires"]
     assert cut["state"] == "DOWN"
-    assert cut["reason"] == "node-1 and node-2 do not reach each other: node-2 is cut from link 172.16.1.0/24"
+    assert cut["reason"] == "node-1 and node-2 cannot reach each other: node-2 is cut from link 172.16.1.0/24"
     assert cut["reason"] in mesh.nsm("status").stdout
     mesh.nsm("mend", "node-1", "node-2")
     all_up(mesh, 1)

@@ -216,7 +216,7 @@ def test_down_while_it_comes_up_takes_it_down(mesh):
         assert until(mesh.folder.exists)
         mesh.nsm("down")
         assert started.wait(timeout=20) == 1
-        assert "somebody took the mesh down" in started.stderr.read()
+        assert "the mesh was taken down" in started.stderr.read()
     assert mesh.is_gone()
 
 

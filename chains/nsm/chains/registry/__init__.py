@@ -1,1 +1,1 @@
-"""The elements that registrations pass: one file each."""
+"""The elements of registry chains, one file each."""

@@ -1,4 +1,4 @@
-"""Who may provide a network service, or say what it is."""
+"""Who may provide or define a network service."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from nsm.chains.policy.registration import VARIABLE
 
 
 class AllowServices(RegistryElement[R]):
-    """Refuse a Register for a network service that is not open to who it comes from.
+    """Refuse a Register for a network service that the caller may not provide.
 
-    Without a rule of its own `forwarder_service` is open to `forwarders` alone: a forwarder gets the requests of all
-    clients of a node, with their network namespaces. So are the names of endpoints that begin with it: who is there
-    first with a forwarder's name would keep it out. Patterns without a trust domain are of our own. Stands behind
-    authorize, which finds out who a call comes from.
+    Without a rule of its own, `forwarder_service` is open only to `forwarders`: a forwarder receives the requests of
+    all clients of a node, with their network namespaces. The same holds for names of endpoints that begin with it:
+    whoever took a forwarder's name first would keep it out. Patterns without a trust domain are for our own. Place it
+    behind `RegistryAuthorize`, which determines the origin of a call.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class AllowServices(RegistryElement[R]):
         self._rules: Registration | None = None
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `Refused` with the variable that would allow it."""
+        """Raise `Refused`, naming the variable that can allow it."""
         if call.peer is not None:
             service = self._known_rules().refuses(call.origin, self._services_of(call.record))
             if service is not None:
@@ -40,7 +40,7 @@ class AllowServices(RegistryElement[R]):
         return await rest.register(call)
 
     def _services_of(self, record: NetworkService | NetworkServiceEndpoint) -> list[str]:
-        """What a record is registered for; a name of forwarders belongs to their service, so that they find it free."""
+        """The services of a record; a forwarder-like name counts as their service, so that it stays free for them."""
         if not isinstance(record, NetworkServiceEndpoint):
             return [record.name]
         if record.name == self._forwarder_service or record.name.startswith(f"{self._forwarder_service}-"):
@@ -48,11 +48,11 @@ class AllowServices(RegistryElement[R]):
         return record.network_service_names
 
     def _known_rules(self) -> Registration:
-        if self._rules is None:  # not before there is an identity
+        if self._rules is None:  # resolved once there is an identity
             self._rules = self._registration.within(trust_domain_of(self._identity.spiffe_id))
         return self._rules
 
 
 def _reason(spiffe_id: str, service: str) -> str:
-    named = "an endpoint of no network service" if service == "*" else f"network service {service!r}"
-    return f"no sufficient privileges: {spiffe_id} may not register for {named}; {VARIABLE} says who may"
+    named = "an endpoint without a network service" if service == "*" else f"network service {service!r}"
+    return f"no sufficient privileges: {spiffe_id} may not register for {named}; {VARIABLE} controls who may"

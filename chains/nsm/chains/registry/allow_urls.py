@@ -1,4 +1,4 @@
-"""Where an endpoint may say that it is."""
+"""Which URLs an endpoint may register."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ VARIABLE = "NSM_REGISTRATION_HOSTS"
 
 
 class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
-    """Refuse a Register under a URL of another kind, or of a place that is not the caller's.
+    """Refuse a Register under a URL of an unsupported kind, or under an address that is not the caller's.
 
-    Others are led to what is registered. So an endpoint is at the address that its caller connected from, or at one of
-    `hosts`; a caller on this very host, in the same network namespace, may name its addresses, loopback included. Whom
-    `trust` lets vouch for others may name other hosts' too: a manager's calls may leave by another address than others
-    reach it at. Where `takes_descriptors`, as at a manager, callers on a unix socket may send their own socket.
+    Others connect to the registered address. So it must be the address that the caller connected from, or one of
+    `hosts`; a caller on this host, in the same network namespace, may name any of its addresses, including loopback.
+    Callers that may vouch for others by `trust` may also name other hosts: a manager's outgoing address may differ
+    from the one it is reachable at. With `takes_descriptors`, as at a manager, callers on a unix socket may pass their
+    own socket.
     """
 
     def __init__(self, hosts: Hosts, trust: Trust, *, takes_descriptors: bool) -> None:
@@ -33,8 +34,8 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
-        """Raise `InvalidRequest` for a URL of another kind, `Refused` for somebody else's place."""
-        if call.peer is not None and call.record.url:  # one without a URL leads nobody anywhere
+        """Raise `InvalidRequest` for an unsupported URL, `Refused` for an address that is not the caller's."""
+        if call.peer is not None and call.record.url:  # without a URL, nothing connects to it
             self._check(call.record.name, call.record.url, call.peer)
         return await rest.register(call)
 
@@ -48,7 +49,7 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
         if not self._may_be_at(url, peer):
             raise Refused(
                 f"no sufficient privileges: {peer.spiffe_id} may not register {name!r} at {text[:_SHOWN]!r}, "
-                f"which is not its own place; {VARIABLE} says which others may be registered"
+                f"which is not its own address; {VARIABLE} lists others that may be registered"
             )
 
     def _may_be_at(self, url: EndpointUrl, peer: Peer) -> bool:
@@ -56,10 +57,10 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
             return self._takes_descriptors and not peer.address
         if url.path:
             return not self._takes_descriptors and not peer.address and (peer.address is None or is_socket(url.path))
-        return self._hosts.have(url.host) or self._is_place_of(url.host, peer)
+        return self._hosts.have(url.host) or self._is_address_of(url.host, peer)
 
-    def _is_place_of(self, host: IpAddress | str, peer: Peer) -> bool:
-        if peer.address is None:  # it did not come over a socket: nothing is known of where it is
+    def _is_address_of(self, host: IpAddress | str, peer: Peer) -> bool:
+        if peer.address is None:  # not connected by a socket, so its address is unknown
             return isinstance(host, str) or not is_nowhere(host)
         caller = address_in(peer.address)
         if caller == host:
@@ -76,4 +77,4 @@ class AllowUrls(RegistryElement[NetworkServiceEndpoint]):
 
 
 _SHOWN = 128
-"""Characters of a URL that an error shows."""
+"""The longest part of a URL that an error shows, in characters."""

@@ -1,4 +1,4 @@
-"""Who may register a name, and take it out again."""
+"""Who may register a name, and remove it."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from .taken_names import KeptNames, Names, origin_of
 
 @dataclass(frozen=True)
 class _Owner:
-    """Who registered a name, and as what."""
+    """The owner of a name, and the record as registered."""
 
     identities: tuple[str, ...]
     record: object
 
 
 class RegistryAuthorize(RegistryElement[R]):
-    """Check the caller by the tokens of the path, and that the name is its own or free.
+    """Check the tokens of the path, and that the name is free or belongs to the caller.
 
-    The owner of a name is who registered it first: `call.owner`, as far back in the path as `trust` lets those on it
-    vouch for others. It is kept with the registration, so it ends with it. A network service may be registered by
-    others too as long as they say the same of it: several endpoints with identities of their own provide it. While
-    none of `endpoints` does, anybody may give it another payload; it is theirs then, unless the owner gave it matches,
-    which only the owner changes.
-    Find is not checked. Stands behind the chain's begin element. One whose `keeps_owners` is False leaves owners to
-    whoever stores the record: one place knows them, or a name stays taken in one that has been freed in another.
+    A name belongs to the first identity that registered it: `call.owner`, as far back in the path as components on it
+    may vouch for others by `trust`. Ownership ends with the registration. Others may register the same network service
+    with equal content, because several endpoints with different identities provide it. While none of `endpoints` does,
+    anyone may change its payload and becomes its owner, unless it has matches: only the owner changes those.
+
+    Find is not checked. Place it behind the chain's begin element. With `keeps_owners` False, ownership is left to the
+    store of the records: kept in two components, a name could be freed in one and still taken in the other.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RegistryAuthorize(RegistryElement[R]):
         endpoints: RegistryHandler[NetworkServiceEndpoint] | None = None,
         names: Names | None = None,
     ) -> None:
-        """`names` gives the names that are taken where a store knows them; policies in files may look at them."""
+        """`names` returns registered names if a store knows them; policies in files may read them."""
         self._policies = PolicySet.select(masks, "NSM_REGISTRY_SERVER_POLICIES")
         self._trust = trust
         self._keeps_owners = keeps_owners and self._policies.client_allowed
@@ -66,7 +66,7 @@ class RegistryAuthorize(RegistryElement[R]):
         self._names = names or (KeptNames() if self._policies.files else None)
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `Refused` if a policy says no or the name is somebody else's."""
+        """Raise `Refused` if a policy refuses the call or the name belongs to another identity."""
         if call.peer is None:
             return await rest.register(call)
         await self._check(call, call.peer, closing=False)
@@ -79,13 +79,13 @@ class RegistryAuthorize(RegistryElement[R]):
         return record
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Raise `Refused` likewise; an expired token does not keep a name."""
+        """Raise `Refused` likewise, but accept expired tokens."""
         if call.peer is not None:
             await self._check(call, call.peer, closing=True)
         await rest.unregister(call)
 
     def _own(self, call: RegistryCall[R], asked: R) -> None:
-        """The name is the caller's now, unless it is a service that the caller only repeats, or that has matches."""
+        """Make the caller the owner, unless it only repeats a registered service, or the service has matches."""
         owner = call.live.get(self._owner)
         if owner is not None and owner.identities != call.owner:
             if not difference(asked, owner.record):
@@ -131,7 +131,7 @@ class RegistryAuthorize(RegistryElement[R]):
                 return None
         if other:
             taken = taken_service(
-                call.record.name, owner_name(owner.identities), f"{owner_name(call.owner)} says {other}"
+                call.record.name, owner_name(owner.identities), f"{owner_name(call.owner)} registers it with {other}"
             )
             return taken + how_to_provide(owner.record)
         return (
@@ -144,7 +144,7 @@ class RegistryAuthorize(RegistryElement[R]):
 
 
 class RegistryAuthorizeClient(RegistryElement[R]):
-    """Check who answered a Register, by the tokens of the path that came back; a first one is taken back if refused."""
+    """Check the peer that answered a Register, by the returned tokens; if refused, a first Register is undone."""
 
     def __init__(self, masks: Iterable[str] = REGISTRY_CLIENT_MASKS) -> None:
         self._policies = PolicySet.select(masks, "NSM_REGISTRY_CLIENT_POLICIES")
@@ -152,7 +152,7 @@ class RegistryAuthorizeClient(RegistryElement[R]):
         self._names = KeptNames() if self._policies.files else None
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `Refused` if a policy says no."""
+        """Raise `Refused` if a policy refuses the answer."""
         record = await rest.register(call)
         if call.server_peer is None:
             return record
@@ -175,7 +175,7 @@ class RegistryAuthorizeClient(RegistryElement[R]):
 
 
 def how_to_provide(registered: object) -> str:
-    """What an endpoint can do about a service that somebody else has registered, as the end of a refusal."""
+    """How an endpoint can provide a service that another identity registered; the end of a refusal."""
     if not isinstance(registered, NetworkService):
         return ""
     what = f"payload {registered.payload or 'IP'} and {len(registered.matches)} matches"
@@ -186,17 +186,17 @@ def how_to_provide(registered: object) -> str:
 
 
 def difference(record: Any, registered: Any) -> str:
-    """What `record` says of a network service otherwise than it was registered; empty if nothing."""
+    """How `record` differs from a registered network service; empty if it does not."""
     if not isinstance(record, NetworkService) or not isinstance(registered, NetworkService):
         return ""
     says, was = record.payload or IP, registered.payload or IP
     if says != was:
-        return f"payload {says}, it has payload {was}"
+        return f"payload {says}, but it has payload {was}"
     return "" if _has_same_matches(record, registered) else "other matches"
 
 
 def taken_service(name: str, owner: str, other: str) -> str:
-    """Why a service cannot be registered as something else."""
+    """The refusal of a Register that contradicts a registered service."""
     return f"client_allowed: network service {name!r} was registered by {owner}; {other}"
 
 

@@ -1,9 +1,9 @@
-"""The door of a registration: serialises what happens to a name, and owns what belongs to it.
+"""The begin element for registrations: serialises the events of a name, and owns its state.
 
-The contract is that of `nsm.chains.core.begin`, with a record's name in place of a connection's id: one event of a
-name at a time and in order; a store for each registration that ends with it; what a failed call did is undone. The
-event factory's `request` registers again what was registered last, its `close` unregisters it. An Unregister ends the
-registration here also if it fails further on, where it will expire; only a caller's that is refused changes nothing.
+The contract is that of `nsm.chains.core.begin`, with a record's name in place of a connection's id: the events of a
+name run one at a time and in order; each registration has a store that ends with it; a failed call is undone. The
+event factory's `request` repeats the last Register, its `close` unregisters. An Unregister ends the registration here
+even if it fails further on, where it will expire; only if a caller's Unregister is refused, nothing changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class RegistryBegin(RegistryElement[R]):
         self._entries: Entries[_Entry[R]] = Entries("registry begin")
 
     def __len__(self) -> int:
-        """How many registrations there are."""
+        """The number of registrations."""
         return len(self._entries)
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
@@ -46,7 +46,7 @@ class RegistryBegin(RegistryElement[R]):
             return await entry.register(call)
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Run an Unregister when it is its turn; of a name that is not known here too, for those further on."""
+        """Run an Unregister when it is its turn; also for an unknown name, which components further on may know."""
         if call.store is not None:
             await rest.unregister(call)
             return
@@ -132,7 +132,7 @@ class _Entry(Entry, Generic[R]):
 
 
 def _to_repeat(record: R, name: str) -> R:
-    """What to send when it is registered again: as it was answered, by its own name, with no expiry of before."""
+    """The record to send when registering again: as returned, with its own name and without the old expiry."""
     copy = codec.clone(record)
     copy.name = name
     if isinstance(copy, NetworkServiceEndpoint):

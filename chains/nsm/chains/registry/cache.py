@@ -1,4 +1,4 @@
-"""Answers Find from a watch on the registry; asks the registry itself for what it has not seen."""
+"""Answers Find from a watch on the registry, and queries the registry for records that it has not seen."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LIMITS = Limits()
 
 
 class Cache(RegistryElement[R]):
-    """Keep every record that the rest of the chain knows, by a watch that begins with the first Find.
+    """Cache all records of the rest of the chain, by a watch that begins with the first Find.
 
-    A Find that nothing here matches is passed on, so what was registered elsewhere a moment ago is found. While the
-    watch is broken every Find is passed on, and watches that were answered from here end.
+    A Find without a match is passed on, so that records registered elsewhere a moment ago are found. While the watch is
+    broken, every Find is passed on, and watches that were served from here end.
     """
 
     def __init__(self, kind: Kind[R], target: str | None = None, *, limits: Limits = _LIMITS) -> None:
@@ -27,14 +27,14 @@ class Cache(RegistryElement[R]):
         self._tasks = Tasks(f"cache of {kind.noun}s")
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """What was registered through here is known here at once."""
+        """Register, and update the cache at once."""
         record = await rest.register(call)
         if self._all.is_complete:
             self._all.records.put(codec.clone(record))
         return record
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """From here if it is known here; a watch too, so that those of a node are one at the registry."""
+        """From the cache if it has a match; watches too, so that a node needs only one watch at the registry."""
         if not len(self._tasks):
             self._tasks.spawn(self._all.run(rest, self._all.tell), name="watch")
         if self._all.is_complete and call.watch:
@@ -48,7 +48,7 @@ class Cache(RegistryElement[R]):
             yield batch
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """What was taken out through here is gone here at once; what the registry does not let go stays."""
+        """Unregister, and update the cache at once; a record that the registry keeps stays."""
         known = self._all.records.get(call.record.name)
         await rest.unregister(call)
         if known is not None and self._all.records.get(call.record.name) is known:
@@ -60,7 +60,7 @@ class Cache(RegistryElement[R]):
 
 
 class _Told(Follow[R]):
-    """All records of a kind; the log says when they are not followed, and when they are again."""
+    """All records of a kind; logs when the watch breaks and when it works again."""
 
     def __init__(self, kind: Kind[R], target: str | None, limits: Limits) -> None:
         super().__init__(cast(Any, kind.record)(), target, limits=limits)
@@ -68,11 +68,11 @@ class _Told(Follow[R]):
         self._is_told = False
 
     def tell(self, error: MeshError, pause: float) -> None:
-        log.warning("the registry is not watched", of=self._noun, reason=str(error), again_in_s=pause)
+        log.warning("the watch on the registry failed", of=self._noun, reason=str(error), again_in_s=pause)
         self._is_told = True
 
     def settle(self) -> None:
         super().settle()
         if self._is_told:
             self._is_told = False
-            log.info("the registry is watched", of=self._noun)
+            log.info("the watch on the registry works", of=self._noun)

@@ -1,4 +1,4 @@
-"""Answers Find for the endpoints of services that were asked for lately."""
+"""Answers Find for the endpoints of recently requested services."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .descriptors import ARRIVAL_TIMEOUT
 from .follow import Follow
 
 MOST_SERVICES = 64
-"""Services that are followed; the one that was asked for least recently goes when another one comes."""
+"""The number of watched services; the least recently requested one is dropped for a new one."""
 
 Endpoint = NetworkServiceEndpoint
 
 
 class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
-    """Keep the endpoints of each service that was asked for lately, by a watch for each.
+    """Cache the endpoints of each recently requested service, by a watch for each.
 
-    For a component of a node, which needs few of a mesh's endpoints. Whatever is not known here is asked for, and a
-    service that has endpoints is followed from then on. An endpoint that is asked for by name is known if one of its
-    services is followed. Sockets of endpoints that came as descriptors are kept open, and are in the inbox of a call
-    that is answered from here.
+    For a node's component, which needs few of a mesh's endpoints. Unknown endpoints are queried, and a service that has
+    endpoints is watched from then on. An endpoint that is requested by name is known if one of its services is watched.
+    Sockets of endpoints that arrived as descriptors are kept open, and are in the inbox of a call that is answered from
+    the cache.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """From here if it is known here; a watch goes to the registry."""
+        """From the cache if it has a match; a watch goes to the registry."""
         query, known = call.record, None if call.watch else self._known(call.record)
         if known is not None:
             providers, records = known
@@ -74,7 +74,7 @@ class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
         return None
 
     def _followed(self, query: Endpoint) -> list[str]:
-        """The services one of which has to be followed for `query` to be answered from here."""
+        """The services of which one must be watched for `query` to be answered from the cache."""
         if query.network_service_names:
             return [name for name in query.network_service_names if name in self._services]
         return [*self._services] if query.name else []
@@ -107,17 +107,19 @@ class _Providers(Follow[NetworkServiceEndpoint]):
         self.inbox.clear()
 
     def broke(self, error: MeshError, pause: float) -> None:
-        log.debug("a service's endpoints are not watched", service=self._service, reason=str(error), again_in_s=pause)
+        log.debug(
+            "the watch on a service's endpoints failed", service=self._service, reason=str(error), again_in_s=pause
+        )
 
 
 class _Sockets:
-    """The sockets of endpoints that came as descriptors: an `Inbox` in which they stay."""
+    """The sockets of endpoints that arrived as descriptors: an `Inbox` that keeps them."""
 
     def __init__(self) -> None:
         self._of: dict[str, Received] = {}
 
     async def keep(self, endpoint: str, key: FileKey | None, inbox: Inbox | None) -> None:
-        """Keep the socket `key` for `endpoint` in place of what was kept for it; None: it has none any more."""
+        """Keep the socket `key` for `endpoint`, replacing its previous one; None removes it."""
         before = self._of.pop(endpoint, None)
         try:
             if key is not None and inbox is not None:
@@ -127,14 +129,14 @@ class _Sockets:
                 before.release()
 
     async def take(self, device: int, inode: int, *, timeout: float) -> Received:
-        """See `Inbox.take`: one more use of a socket that is kept."""
+        """See `Inbox.take`: one more use of a kept socket."""
         for socket in self._of.values():
             if socket.key == (device, inode):
                 return socket.another()
         raise InvalidRequest(f"the descriptor of inode://{device}/{inode} is not kept")
 
     def settle(self, device: int, inode: int) -> None:
-        """See `Inbox.settle`: what is kept stays."""
+        """See `Inbox.settle`: kept sockets stay."""
 
     def clear(self) -> None:
         """Release all."""
@@ -144,6 +146,6 @@ class _Sockets:
 
 
 def _service_of(query: Endpoint) -> str | None:
-    """The service that `query` asks for, if that is all that it asks."""
+    """The service that `query` asks for, if it has no other criteria."""
     names = query.network_service_names
     return names[0] if len(names) == 1 and query == Endpoint(network_service_names=names) else None

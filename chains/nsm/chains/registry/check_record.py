@@ -1,4 +1,4 @@
-"""What is too large is refused before anything is stored, passed on or worked on."""
+"""Rejects records that are too large or invalid before they are processed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from nsm.chains.model.record_limits import excess
 from nsm.chains.model.record_values import check_record
 
 _SHOWN = 64
-"""Characters of a name that an error shows."""
+"""The longest part of a name that an error shows, in characters."""
 
 
 class CheckRecord(RegistryElement[R]):
-    """Refuse a record, or a query, that exceeds `limits` or has texts that cannot be.
+    """Reject a record or a query that exceeds `limits` or contains invalid text.
 
-    What is stored can be sent to whoever finds it, and shown to anybody. Stands first in a server's chain.
+    So everything that is stored can be sent to any caller and shown to anyone. Place it first in a server's chain.
     """
 
     def __init__(self, kind: Kind[R], limits: Limits) -> None:
         self._kind, self._limits = kind, limits
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `InvalidRequest` for what is too large."""
+        """Raise `InvalidRequest` for a record that is too large or invalid."""
         self._check(call)
         return await rest.register(call)
 
@@ -42,7 +42,7 @@ class CheckRecord(RegistryElement[R]):
         tokens = len(call.path.tokens)
         if tokens > self._limits.path_ids:
             raise InvalidRequest(
-                f"the registration has passed {tokens} components; at most {self._limits.path_ids} may be",
+                f"the registration has passed {tokens} components; at most {self._limits.path_ids} are allowed",
                 limit="path_ids",
             )
         fault = excess(call.record, self._limits, hops=max(0, tokens - 1))

@@ -1,4 +1,4 @@
-"""Where an endpoint runs becomes labels that selectors of a service can use."""
+"""Adds labels that say where an endpoint runs, for the selectors of a service."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RegistryClientInfo(RegistryElement[NetworkServiceEndpoint]):
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
-        """Fill in what is missing."""
+        """Add missing labels."""
         if self._labels:
             for service in call.record.network_service_names:
                 has = call.record.network_service_labels.setdefault(service, NetworkServiceLabels())

@@ -1,4 +1,4 @@
-"""Whom a registry client asks."""
+"""Sets the registry that a client calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHan
 
 
 class RegistryClientUrl(RegistryElement[R]):
-    """Ask the registry at a fixed URL."""
+    """Call the registry at a fixed URL."""
 
     def __init__(self, url: str) -> None:
         self._url = url

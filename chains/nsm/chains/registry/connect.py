@@ -1,4 +1,4 @@
-"""Continue a registry server's chain with a client chain."""
+"""Continues a registry server's chain with a client chain."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from nsm.chains.core import Found, Key, R, RegistryCall, RegistryElement, Regist
 
 
 class RegistryConnect(RegistryElement[R]):
-    """Ask `client` first, then let the rest of the server's chain work on what it returned.
+    """Call `client` first, then let the rest of the server's chain process its result.
 
-    A Register that fails afterwards for the first time is taken back at `client`.
+    If a first Register fails afterwards, it is unregistered at `client`.
     """
 
     def __init__(self, client: RegistryHandler[R]) -> None:
@@ -28,7 +28,7 @@ class RegistryConnect(RegistryElement[R]):
         return await rest.register(call)
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """What the client chain finds."""
+        """Find through the client chain."""
         onward = call.onward()
         async for batch in self._client.find(onward):
             yield batch

@@ -1,6 +1,6 @@
-"""Unix sockets of endpoints travel as descriptors: ``unix:///path`` here, ``inode://device/inode`` on the way.
+"""Passes endpoints' unix sockets as descriptors: ``unix:///path`` locally, ``inode://device/inode`` in messages.
 
-A path that a peer names is neither opened nor connected to: it would be with this component's rights.
+A path from a peer is neither opened nor connected to: that would happen with this component's rights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Endpoint = NetworkServiceEndpoint
 
 
 class SendUrl(RegistryElement[NetworkServiceEndpoint]):
-    """For a client chain: send the socket of an endpoint that is registered; the caller keeps its own URL."""
+    """For a client chain: send the socket of a registered endpoint as a descriptor; the caller keeps its own URL."""
 
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
         """Translate on the way out, and back in the answer."""
@@ -52,22 +52,22 @@ class SendUrl(RegistryElement[NetworkServiceEndpoint]):
 
 
 class Sockets:
-    """The sockets of a node's endpoints that were sent here: what may be sent on, by the URL that they have here."""
+    """The received sockets of a node's endpoints, which may be sent on, by their local URLs."""
 
     def __init__(self) -> None:
         self._held: dict[str, Received] = {}
 
     def hold(self, socket: Received) -> str:
-        """Keep a socket that came; returns its URL. Raises `InvalidRequest` for a file that is none."""
+        """Keep a received socket; returns its URL. Raises `InvalidRequest` if the file is not a socket."""
         if not socket.is_socket:
             socket.release()
-            raise InvalidRequest("an endpoint is reached at a unix socket; what came is a namespace")
+            raise InvalidRequest("expected an endpoint's unix socket; received a namespace")
         url = f"{_UNIX}{socket.path}"
         self._held[url] = socket
         return url
 
     def release(self, url: str) -> None:
-        """Let go of one."""
+        """Release a socket."""
         self._held.pop(url).release()
 
     def __contains__(self, url: str) -> bool:
@@ -75,7 +75,7 @@ class Sockets:
 
 
 class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
-    """For a server chain: send the sockets of the endpoints that are found, those in `sockets` and no others."""
+    """For a server chain: send the sockets of found endpoints as descriptors, but only those in `sockets`."""
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
@@ -83,7 +83,7 @@ class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """Translate each answer, where the transport carries descriptors."""
+        """Translate each answer if the transport carries descriptors."""
         async for batch in rest.find(call):
             yield batch if call.inbox is None else [self._sent(call, found) for found in batch]
 
@@ -96,7 +96,7 @@ class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
 
 
 class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
-    """For a server chain: take the socket of an endpoint that registers; it stays open as long as the registration.
+    """For a server chain: receive the socket of a registering endpoint, and keep it open while it is registered.
 
     It is in `sockets` that long. `forget` is told the URL when it is no longer good. A socket that takes the place of
     another one is kept too if the registry cannot be reached: the endpoint was started again. Raises `Refused` for a
@@ -112,13 +112,13 @@ class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
         asked = call.record.url
         if (key := file_key(asked)) is None:
             if call.peer is not None and _is_one_of(_PATHS_AND_DESCRIPTORS, asked):
-                raise Refused(f"{shown_url(asked)} is a path of the caller's; a socket is passed as a descriptor")
+                raise Refused(f"{shown_url(asked)} is a path on the caller's side; pass the socket as a descriptor")
             return await rest.register(call)
         store, known = call.live, call.live.get(self._known)
         if known is not None and known[0] == asked:
             return await self._pass_on(call, rest, *known)
         if call.inbox is None:
-            raise Refused(f"{shown_url(asked)} names a descriptor, and none can come over this connection")
+            raise Refused(f"{shown_url(asked)} names a descriptor, but this connection cannot carry descriptors")
         url = self._sockets.hold(await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT))
         if known is None:
             store.on_end(lambda: self._release(store))
@@ -155,7 +155,7 @@ class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
 
 
 class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
-    """For a client chain: take the sockets of the endpoints that are found; `adopt` keeps each and gives it a URL."""
+    """For a client chain: receive the sockets of found endpoints; `adopt` keeps each and returns its URL."""
 
     def __init__(self, adopt: Callable[[Received], str]) -> None:
         self._adopt = adopt
@@ -163,7 +163,7 @@ class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """Translate each answer; what is at a path of another's is not reached from here."""
+        """Translate each answer; an endpoint at another component's path is unreachable from here."""
         async for batch in rest.find(call):
             yield [await self._received(call, found) for found in without_paths(batch, call, _PATHS)]
 
@@ -174,16 +174,18 @@ class ReceiveUrls(RegistryElement[NetworkServiceEndpoint]):
         received = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
         if not received.is_socket:
             received.release()
-            raise InvalidRequest(f"what came as the socket of endpoint {shown_url(found.record.name)} is a namespace")
+            raise InvalidRequest(
+                f"expected the socket of endpoint {shown_url(found.record.name)}; received a namespace"
+            )
         record = codec.clone(found.record)
         record.url = self._adopt(received)
         return Found(record)
 
 
 class WithoutPaths(RegistryElement[NetworkServiceEndpoint]):
-    """For a manager, before its registry: endpoints that it says to be at paths are not there for this node.
+    """For a manager, in front of its registry: hide endpoints whose URL is a path, which this node cannot reach.
 
-    The one path that may be there is `own_url`, if the manager has no other.
+    The only allowed path is `own_url`, if the manager has no other URL.
     """
 
     def __init__(self, own_url: str) -> None:
@@ -192,7 +194,7 @@ class WithoutPaths(RegistryElement[NetworkServiceEndpoint]):
     async def find(
         self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]
     ) -> AsyncIterator[Sequence[Found[Endpoint]]]:
-        """Leave them out."""
+        """Leave out such endpoints."""
         async for batch in rest.find(call):
             yield without_paths(batch, call, _PATHS_AND_DESCRIPTORS, self._own_url)
 
@@ -200,7 +202,7 @@ class WithoutPaths(RegistryElement[NetworkServiceEndpoint]):
 def without_paths(
     batch: Sequence[Found[Endpoint]], call: RegistryCall[Endpoint], schemes: Sequence[str], own_url: str = ""
 ) -> list[Found[Endpoint]]:
-    """The records whose URL is none of `schemes`; for a watch, the others are gone."""
+    """The records whose URL has none of `schemes`; a watch reports the others as deleted."""
     result = []
     for found in batch:
         if found.record.url == own_url or not _is_one_of(schemes, found.record.url):
@@ -216,7 +218,7 @@ def _is_one_of(schemes: Sequence[str], url: str) -> bool:
 
 @contextmanager
 def _sending(call: RegistryCall[Endpoint]) -> Iterator[None]:
-    """Inside, the URL of the call's record is that on the way; the call may be tried again afterwards."""
+    """Replace the URL of the call's record while it is sent; afterwards, the call can be retried."""
     own, outgoing = call.record.url, len(call.outgoing)
     _send(call, call.record)
     try:

@@ -1,4 +1,4 @@
-"""An endpoint that is not registered again goes away by itself."""
+"""Removes endpoints that are not registered again."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ class Expire(SetExpirationTime):
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
-        """Stop the clock, unless it is refused."""
+        """Stop the timer, unless the call is refused."""
         await rest.unregister(call)
         call.live.unschedule(self._timer)

@@ -1,4 +1,4 @@
-"""A network service that nobody registers again and nobody provides goes away by itself."""
+"""Removes network services that no endpoint provides and that are not registered again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from nsm.chains.core import Key, RegistryCall, RegistryElement, RegistryHandler,
 from .provided import is_provided
 
 LIFETIME = 24 * 3600.0
-"""Seconds; some clients register a service once and leave it to its endpoints."""
+"""Seconds; long, because some clients register a service only once, before its endpoints."""
 
 
 class ExpireServices(RegistryElement[NetworkService]):
-    """Unregister a service `lifetime` seconds after it was registered last, unless one of `endpoints` provides it.
+    """Unregister a service `lifetime` seconds after its last registration, unless one of `endpoints` provides it.
 
-    One that is provided is looked at again after as long. A `lifetime` of 0 keeps services for ever.
+    A service that is provided is checked again after the same time. A `lifetime` of 0 keeps services forever.
     """
 
     def __init__(self, endpoints: RegistryHandler[NetworkServiceEndpoint], lifetime: float = LIFETIME) -> None:
@@ -26,7 +26,7 @@ class ExpireServices(RegistryElement[NetworkService]):
     async def register(
         self, call: RegistryCall[NetworkService], rest: RegistryHandler[NetworkService]
     ) -> NetworkService:
-        """Set the clock anew."""
+        """Restart the timer."""
         service = await rest.register(call)
         if self._lifetime:
             self._set_clock(call.live, call.record.name)

@@ -1,4 +1,4 @@
-"""What a registry has of one query, kept by a watch."""
+"""The records of a registry that match a query, kept up to date by a watch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nsm.chains.model.record_limits import MOST_HOPS, encoded_size, excess
 from .memory import Records
 
 SETTLING = 0.1
-"""Seconds without news after which the present state counts as complete."""
+"""Seconds without changes after which the initial state counts as complete."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 PAUSE_WHEN_FULL = 60.0
 _MOST_REMEMBERED = 1_024
-"""Names of records that were left out: each is logged once."""
+"""The number of remembered names of skipped records: each is logged once."""
 _LIMITS = Limits()
 
 
 class Follow(Generic[R]):
-    """The records that `query` means, as a registry tells of them; a watch that breaks is begun again.
+    """The records of a registry that match `query`; a broken watch is restarted.
 
-    A record that is larger than `limits` allow is left out: a registry of another make may have it. One that tells of
-    more than is kept here is not followed.
+    A record that exceeds `limits` is left out: another implementation's registry may contain one. A registry with more
+    records than are kept here is not watched.
     """
 
     def __init__(self, query: R, target: str | None = None, *, limits: Limits = _LIMITS) -> None:
@@ -36,10 +36,10 @@ class Follow(Generic[R]):
         self._left_out: set[str] = set()
         self.records: Records[R] = Records()
         self.is_complete = False
-        """Whether `records` are all that there are: neither before the first answer, nor while the watch is broken."""
+        """Whether `records` is complete: false before the first answer, and while the watch is broken."""
 
     async def run(self, registry: RegistryHandler[R], broke: Callable[[MeshError, float], None]) -> None:
-        """Watch without end; `broke` hears why a watch ended, and after how many seconds the next one begins."""
+        """Watch forever; `broke` is called with the error that ended a watch, and the seconds until the next one."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             reason: MeshError | None = None
@@ -57,13 +57,13 @@ class Follow(Generic[R]):
             await asyncio.sleep(pause)
 
     def clear(self) -> None:
-        """Forget all: the watch ended."""
-        self.records.end("the registry is not watched any more")
+        """Drop all records: the watch ended."""
+        self.records.end("the watch on the registry ended")
         self.is_complete, self.records = False, Records()
         self._sizes, self._size = {}, 0
 
     async def learn(self, found: Found[R], inbox: Inbox | None) -> None:
-        """Take in one change; `inbox` has the descriptors that came with it."""
+        """Apply one change; `inbox` has the descriptors that arrived with it."""
         if not found.deleted and self._fits(found.record):
             self.records.put(found.record)
         else:
@@ -87,10 +87,12 @@ class Follow(Generic[R]):
         if size:
             self._sizes[name] = size
         if len(self._sizes) > self._limits.cached_records or self._size > self._limits.cached_bytes:
-            raise _Full("it has more records than are kept here (NSM_LIMITS=cached_records:..,cached_bytes:..)")
+            raise _Full(
+                "the registry has more records than are kept here (NSM_LIMITS=cached_records:..,cached_bytes:..)"
+            )
 
     def settle(self) -> None:
-        """All that there is has come."""
+        """Mark the initial state as complete."""
         self.is_complete = True
 
     async def _watch(self, registry: RegistryHandler[R]) -> None:
@@ -114,4 +116,4 @@ class Follow(Generic[R]):
 
 
 class _Full(Exhausted):
-    """A registry told of more than is kept."""
+    """A registry has more records than are kept."""

@@ -1,4 +1,4 @@
-"""A registration outlives the registry that held it: when that is gone and back, it is made anew."""
+"""Restores registrations after the registry was restarted."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
 class Heal(RegistryElement[R]):
-    """Watch the registration; register again when the watch breaks, or when somebody else took it out."""
+    """Watch the registration; register again when the watch breaks, or when the record was removed."""
 
     def __init__(self, kind: Kind[R]) -> None:
         self._kind = kind
         self._watching: Key[asyncio.Task[None]] = Key("watch")
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Begin to watch after the first success."""
+        """Start the watch after the first success."""
         record = await rest.register(call)
         store, name, target = call.live, record.name, call.target
         if store.get(self._watching) is None:
@@ -29,7 +29,7 @@ class Heal(RegistryElement[R]):
         return record
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Stop watching first: what follows is wanted."""
+        """Stop the watch first, so that the removal is not undone."""
         if (task := call.live.pop(self._watching)) is not None:
             task.cancel()
         await rest.unregister(call)
@@ -50,13 +50,13 @@ class Heal(RegistryElement[R]):
                 await store.events.request()
             except MeshError as error:
                 pause = backoff.next()
-                log.warning("the registry does not answer", name=name, error=str(error), again_in_s=pause)
+                log.warning("the registry does not respond", name=name, error=str(error), again_in_s=pause)
             else:
                 log.info("registered again", name=name)
                 return
 
     async def _until_gone(self, name: str, target: str | None, rest: RegistryHandler[R]) -> bool:
-        """Wait until the record is taken out or the watch breaks; says whether it was seen at all."""
+        """Wait until the record is removed or the watch breaks; returns whether the record was seen at all."""
         seen = False
         query = cast(Any, self._kind.record)(name=name)
         call: RegistryCall[R] = RegistryCall(query, watch=True, target=target)

@@ -1,4 +1,4 @@
-"""How many Finds of one peer may watch, and how much each of them may ask for."""
+"""Limits the number of watches per peer, and the size of their queries."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from nsm.chains.core import (
 
 
 class LimitWatches(RegistryElement[R]):
-    """Refuse a watch of who has too many, or a long one: each change is compared with every one of them, at once."""
+    """Refuse a watch if the peer has too many, or if its query is too long: every watch is compared at each change."""
 
     def __init__(self, limits: Limits) -> None:
         self._most, self._longest = limits.watches, limits.watch
         self._watches: Counter[str] = Counter()
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """Raise `Exhausted` for one too many, `InvalidRequest` for one that is too long."""
+        """Raise `Exhausted` for too many watches, `InvalidRequest` for a query that is too long."""
         who = call.peer.spiffe_id if call.watch and call.peer is not None else None
         if who is not None:
             self._check(len(codec.encode(call.record)))
@@ -40,13 +40,13 @@ class LimitWatches(RegistryElement[R]):
 
     def _check(self, size: int) -> None:
         if size > self._longest:
-            most = f"at most {self._longest} will do (NSM_LIMITS=watch:..)"
-            raise InvalidRequest(f"what the watch asks for has {size} bytes; {most}", limit="watch")
+            most = f"at most {self._longest} are allowed (NSM_LIMITS=watch:..)"
+            raise InvalidRequest(f"the query of the watch has {size} bytes; {most}", limit="watch")
 
     def _begin(self, who: str) -> None:
         if self._watches[who] >= self._most:
-            most = f"{self._most} watches already, as many as one may have (NSM_LIMITS=watches:..)"
-            raise Exhausted(f"{who} has {most}", limit="watches")
+            most = f"{self._most} watches, the most that are allowed (NSM_LIMITS=watches:..)"
+            raise Exhausted(f"{who} already has {most}", limit="watches")
         self._watches[who] += 1
 
     def _end(self, who: str) -> None:

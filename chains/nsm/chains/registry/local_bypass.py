@@ -1,4 +1,4 @@
-"""Endpoints of a manager's own node: the world sees the manager's URL, the node sees theirs."""
+"""Publishes a node's endpoints under the manager's URL, and finds them under their own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
         """Swap the URL on the way out, and back in the answer. Raises `InvalidRequest` for one without a URL."""
         name, own = call.record.name, call.record.url
         if ":" not in own:
-            raise InvalidRequest(f"endpoint {name!r} has no URL to be reached at, but {own!r}")
+            raise InvalidRequest(f"endpoint {name!r} is not reachable at {own!r}; expected a URL")
         before = self._own.get(name)
         self._own[name] = _Own(own, frozenset(call.record.network_service_names), codec.clone(call.record))
         call.record.url = self._url
@@ -75,7 +75,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
             yield known
 
     async def unregister(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> None:
-        """Unregister what is published."""
+        """Unregister the published record."""
         call.record.url = self._url
         await rest.unregister(call)
 
@@ -106,7 +106,7 @@ class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
 
 @dataclass(frozen=True, slots=True)
 class _Own:
-    """Where an endpoint of this node is, and what it provides."""
+    """The URL and the services of an endpoint on this node."""
 
     url: str
     services: frozenset[str]

@@ -1,4 +1,4 @@
-"""A registry's records in memory, indexed, with watchers that never hold anybody up."""
+"""A registry's records in memory, indexed, with watchers that never block anyone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHan
 from nsm.chains.model.matching import endpoint_matches, service_matches
 
 MOST_AT_ONCE = 256
-"""Records of one batch of a watch: what is written at once is never all that there is."""
+"""The most records in one batch of a watch."""
 
 
 class Records(Generic[R]):
     """Records by name, and endpoints by the services that they provide.
 
-    What is stored here is shared with whoever finds it: copy a record before changing it.
+    Stored records are shared with everyone who finds them: copy a record before changing it.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Records(Generic[R]):
         return len(self._by_name)
 
     def get(self, name: str) -> R | None:
-        """The record of that very name."""
+        """The record of that exact name."""
         return self._by_name.get(name)
 
     def put(self, record: R) -> None:
@@ -54,27 +54,28 @@ class Records(Generic[R]):
         return record
 
     def end(self, why: str) -> None:
-        """Nothing will be told here any more: all watches end with `Unavailable`."""
+        """End all watches with `Unavailable`."""
         for watcher in self._watchers:
             watcher.end(why)
 
     def listen(self, listener: Callable[[Found[R]], None]) -> None:
-        """Have `listener` called with each change."""
+        """Call `listener` with each change."""
         self._listeners.append(listener)
 
     def matching(self, query: R) -> list[R]:
-        """The records that `query` means, in the order in which they came."""
+        """The records that match `query`, in order of arrival."""
         return [record for record in self._candidates(query) if matches(query, record)]
 
     def has(self, query: R) -> bool:
-        """Whether `query` means any record."""
+        """Whether any record matches `query`."""
         return any(matches(query, record) for record in self._candidates(query))
 
     async def watch(self, query: R) -> AsyncIterator[Sequence[Found[R]]]:
-        """What matches now, then what changed since, without end; in batches of `MOST_AT_ONCE` at most.
+        """The current matches, then all changes, in batches of at most `MOST_AT_ONCE`.
 
-        A slow reader gets the latest state of each record, not every step to it, and nothing of one that came and went
-        in the meantime. A record that does not match any more is told as deleted. Raises `Unavailable` after `end`.
+        A slow reader receives the latest state of each record, not every step, and nothing about a record that was
+        added and removed in the meantime. A record that no longer matches is reported as deleted. Raises `Unavailable`
+        after `end`.
         """
         watcher = _Watcher(query, self.matching(query))
         self._watchers.add(watcher)
@@ -110,19 +111,19 @@ class Records(Generic[R]):
 
 
 class Memory(RegistryElement[R]):
-    """The registry's store: stands last. Find answers from it, then goes on to the rest of the chain."""
+    """The registry's store; place it last. Find answers from it, then continues with the rest of the chain."""
 
     def __init__(self, records: Records[R] | None = None) -> None:
         self.records: Records[R] = records if records is not None else Records()
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Store what the rest of the chain accepted."""
+        """Store the record once the rest of the chain has accepted it."""
         record = await rest.register(call)
         self.records.put(codec.clone(record))
         return record
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """What matches; a watch goes on."""
+        """The matches; a watch continues."""
         if call.watch:
             async for batch in self.records.watch(call.record):
                 yield batch
@@ -134,13 +135,13 @@ class Memory(RegistryElement[R]):
             yield batch
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Take it out."""
+        """Remove the record."""
         self.records.pop(call.record.name)
         await rest.unregister(call)
 
 
 class _Watcher(Generic[R]):
-    """What one reader has not read yet: the latest of each name that it knows of, or that is there."""
+    """The unread changes of one reader: the latest state of each name."""
 
     def __init__(self, query: R, now: Iterable[R]) -> None:
         self._query = query
@@ -177,7 +178,7 @@ class _Watcher(Generic[R]):
         return self.take()
 
     def take(self) -> list[Found[R]]:
-        """The first of what is new, as the reader knows it from now on."""
+        """The next batch of changes, which then count as known to the reader."""
         batch = [self._news.pop(name) for name in [*islice(self._news, MOST_AT_ONCE)]]
         for found in batch:
             (self._known.discard if found.deleted else self._known.add)(found.record.name)
@@ -185,7 +186,7 @@ class _Watcher(Generic[R]):
 
 
 def matches(query: R, record: R) -> bool:
-    """Whether a Find with `query` answers with `record`."""
+    """Whether a Find with `query` returns `record`."""
     if isinstance(query, NetworkServiceEndpoint) and isinstance(record, NetworkServiceEndpoint):
         return endpoint_matches(query, record)
     assert isinstance(query, NetworkService)

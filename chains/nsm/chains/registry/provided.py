@@ -1,4 +1,4 @@
-"""Whether anybody provides a network service."""
+"""Whether any endpoint provides a network service."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from nsm.chains.core import MeshError, RegistryCall, RegistryHandler
 
 
 async def is_provided(endpoints: RegistryHandler[NetworkServiceEndpoint], service: str) -> bool:
-    """Whether it is, for all that we know: a registry that cannot be asked takes nothing away."""
+    """Whether `service` is provided; true if the registry cannot be queried, so that nothing is removed."""
     query = NetworkServiceEndpoint(network_service_names=[service])
     try:
         async for batch in endpoints.find(RegistryCall(query)):

@@ -1,4 +1,4 @@
-"""How much one client may have registered."""
+"""Limits how much one client may register."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsm.chains.policy import NO_TRUST, Trust
 
 @dataclass(slots=True)
 class Held:
-    """What one identity has registered: how many records, and their bytes."""
+    """The number of records that one identity has registered, and their size in bytes."""
 
     records: int = 0
     size: int = 0
@@ -20,7 +20,7 @@ class Held:
 class Quotas:
     """What each identity has registered in one registry: services and endpoints together.
 
-    At a registry who comes itself may be a manager, of which `trust` knows all if it knows anybody.
+    At a registry, a direct caller may be a manager; if `trust` has any vouchers, it lists all managers.
     """
 
     def __init__(self, limits: Limits, *, is_registry: bool = False, trust: Trust = NO_TRUST) -> None:
@@ -28,13 +28,13 @@ class Quotas:
         self._held: dict[str, Held] = {}
 
     def __len__(self) -> int:
-        """How many identities have something."""
+        """The number of identities with registrations."""
         return len(self._held)
 
     def check(self, spiffe_id: str, records: int, size: int, *, is_peer: bool) -> None:
-        """Raise `Exhausted` if so many more are more than it may have.
+        """Raise `Exhausted` if the additional records exceed a limit.
 
-        `is_peer` if nobody vouches for it: at a registry that may be a manager, which registers for a whole node.
+        `is_peer`: it is a direct caller. At a registry that may be a manager, which registers for a whole node.
         """
         is_peer = is_peer and (not self._trust.has_vouchers() or self._trust.matches(spiffe_id))
         held = self._held.get(spiffe_id, _NOTHING)
@@ -42,19 +42,19 @@ class Quotas:
         for limit, more, would in zip(limits, (records, size), (held.records + records, held.size + size), strict=True):
             if more > 0 and would > getattr(self._limits, limit):
                 raise Exhausted(
-                    f"{spiffe_id} has registered {held.records} records of {held.size} bytes already, and {limit} is "
+                    f"{spiffe_id} has already registered {held.records} records of {held.size} bytes, and {limit} is "
                     f"{getattr(self._limits, limit)} (NSM_LIMITS={limit}:..)",
                     limit=limit,
                 )
 
     def take(self, spiffe_id: str, records: int, size: int) -> None:
-        """Book so many more."""
+        """Add to the identity's account."""
         held = self._held.setdefault(spiffe_id, Held())
         held.records += records
         held.size += size
 
     def give_back(self, spiffe_id: str, records: int, size: int) -> None:
-        """Book so many less."""
+        """Subtract from the identity's account."""
         held = self._held.get(spiffe_id)
         if held is None:
             return
@@ -69,9 +69,9 @@ _OF_CLIENTS, _OF_PEERS = ("registrations", "registered_bytes"), ("peer_registrat
 
 
 class Quota(RegistryElement[R]):
-    """Count what each client has registered, and refuse what is more than it may have.
+    """Count what each client has registered, and refuse what exceeds its limits.
 
-    A registration is its first owner's until it ends. Stands behind what finds out whose call it is, and behind begin.
+    A registration counts for its first owner until it ends. Place it behind authorize and behind begin.
     """
 
     def __init__(self, quotas: Quotas) -> None:
@@ -79,7 +79,7 @@ class Quota(RegistryElement[R]):
         self._share: Key[tuple[str, int]] = Key("share of a quota")
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `Exhausted` if it is too much."""
+        """Raise `Exhausted` if a limit is exceeded."""
         if call.peer is None:
             return await rest.register(call)
         share = call.live.get(self._share)

@@ -1,4 +1,4 @@
-"""An endpoint's client registers it again in good time before it expires."""
+"""Registers an endpoint again before it expires."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nsm.chains.logs import log
 
 PART = 2 / 3
 PATIENCE = 1 / 4
-"""The part of its lifetime that registering again may take."""
+"""The deadline of a renewal, as a part of the record's lifetime."""
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
 _IN_TIME = 0.9
 
 
 class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
-    """Register again after two thirds of the time that is left; failures are tried again with growing pauses.
+    """Register again after two thirds of the remaining time; failures are retried with growing pauses.
 
-    Some managers take an endpoint out when there is only as much time left as the call that registered it had until
-    its deadline. Registering again comes before that, and with a deadline that is near where lifetimes are short.
+    Some managers remove an endpoint when the time left is only as long as the deadline of the call that registered it.
+    So the renewal happens before that, and has a short deadline if lifetimes are short.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
-        """Set the clock anew after a success."""
+        """Restart the timer after a success."""
         if (lifetime := call.live.get(self._lifetime)) is not None:
             soon = asyncio.get_running_loop().time() + PATIENCE * lifetime
             call.deadline = soon if call.deadline is None else min(call.deadline, soon)
@@ -45,7 +45,7 @@ class RegistryRefresh(RegistryElement[NetworkServiceEndpoint]):
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         call.live.unschedule(self._timer)
         await rest.unregister(call)
 

@@ -1,4 +1,4 @@
-"""Calls that fail are tried again for as long as the caller waits."""
+"""Retries failed calls for as long as the caller waits."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
 TRY_TIMEOUT = 15.0
-"""Seconds that one try may take."""
+"""The timeout of one attempt, in seconds."""
 _LAST_TRY = 0.05
-"""Seconds that a last try has at least."""
+"""The least time for a last attempt, in seconds."""
 _FINAL = (InvalidRequest, Refused, Unsupported)
-"""Asking again does not help."""
+"""Errors that a retry cannot fix."""
 
 
 class RegistryRetry(RegistryElement[R]):
@@ -39,15 +39,15 @@ class RegistryRetry(RegistryElement[R]):
         self._timeout = timeout
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Try until it succeeds."""
+        """Retry until it succeeds."""
         return await self._until(call, rest.register)
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Try until it succeeds."""
+        """Retry until it succeeds."""
         await self._until(call, rest.unregister)
 
     async def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """Try until the first answer comes; a stream that breaks later is the caller's to notice."""
+        """Retry until the first answer arrives; if the stream breaks later, the caller handles it."""
         failure: MeshError | None = None
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
@@ -84,15 +84,15 @@ class RegistryRetry(RegistryElement[R]):
                 if (pause := _pause(call, backoff)) is None:
                     raise _telling(error, failure) from None
                 failure = error
-                if str(error) != told:  # each reason once, since it may be the same for hours
+                if str(error) != told:  # log each reason once, since it may last for hours
                     told = str(error)
-                    log.warning("a registration has to wait", name=call.record.name, reason=told)
+                    log.warning("cannot register yet", name=call.record.name, reason=told)
             call.path.index, call.path.tokens = path.index, list(path.tokens)
             await asyncio.sleep(pause)
 
 
 def _pause(call: RegistryCall[R], backoff: Backoff) -> float | None:
-    """Seconds until the next try, which has some time left too; None if there is too little."""
+    """Seconds until the next attempt; None if too little time would be left for it."""
     pause, left = backoff.next(), call.remaining()
     if left is None:
         return pause
@@ -100,5 +100,5 @@ def _pause(call: RegistryCall[R], backoff: Backoff) -> float | None:
 
 
 def _telling(last: MeshError, before: MeshError | None) -> MeshError:
-    """Of the errors of the last try and of the one before, that which says why: a last try is often cut short."""
+    """The more informative of the last two errors: the last attempt is often cut short by the deadline."""
     return before if before is not None and isinstance(last, TimedOut) else last

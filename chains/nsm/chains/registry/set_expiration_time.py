@@ -1,4 +1,4 @@
-"""Until when an endpoint is registered."""
+"""Sets the expiration time of endpoints."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nsm.chains.policy import claims_of
 
 
 class SetExpirationTime(RegistryElement[NetworkServiceEndpoint]):
-    """Give an endpoint at most `lifetime` seconds, less if a token or the certificate of the last hop ends sooner.
+    """Limit an endpoint to `lifetime` seconds, or less if a token or the last hop's certificate expires sooner.
 
-    An earlier time that the endpoint itself or somebody further on demands wins.
+    An earlier time from the endpoint itself or from a component further on takes precedence.
     """
 
     def __init__(self, lifetime: float = 60.0) -> None:

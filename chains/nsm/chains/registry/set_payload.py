@@ -1,4 +1,4 @@
-"""A service that does not say what it carries carries IP packets."""
+"""Sets the default payload of services, IP."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from nsm.chains.core import RegistryCall, RegistryElement, RegistryHandler
 
 
 class SetPayload(RegistryElement[NetworkService]):
-    """Fill in the payload."""
+    """Set a missing payload."""
 
     async def register(
         self, call: RegistryCall[NetworkService], rest: RegistryHandler[NetworkService]
     ) -> NetworkService:
-        """Payload IP if there is none."""
+        """Set payload IP if it is missing."""
         call.record.payload = call.record.payload or IP
         return await rest.register(call)

@@ -1,4 +1,4 @@
-"""When an endpoint came: kept as long as it stays, however often it registers again."""
+"""Records when an endpoint registered first; renewals do not change it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nsm.chains.core import Key, RegistryCall, RegistryElement, RegistryHandler
 
 
 class SetRegistrationTime(RegistryElement[NetworkServiceEndpoint]):
-    """Set `initial_registration_time` at the first Register, to now unless the endpoint says when."""
+    """Set `initial_registration_time` at the first Register, to now unless the endpoint provides it."""
 
     def __init__(self) -> None:
         self._first: Key[Timestamp] = Key("initial registration time")
@@ -16,7 +16,7 @@ class SetRegistrationTime(RegistryElement[NetworkServiceEndpoint]):
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
-        """Set or keep it."""
+        """Set or keep the time."""
         asked = call.record.initial_registration_time
         call.record.initial_registration_time = call.live.setdefault(self._first, lambda: asked or Timestamp.now())
         return await rest.register(call)

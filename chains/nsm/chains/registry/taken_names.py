@@ -1,4 +1,4 @@
-"""Which names are taken, and by whom: what policies in files may look at."""
+"""Registered names and their owners, for policies in files."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from nsm.chains.policy import documents
 
 
 class Names(Protocol):
-    """Who has which names."""
+    """Returns the owners of names."""
 
     def __call__(self, name: str | None) -> Mapping[str, Sequence[str]]:
-        """The SPIFFE IDs of a registration's path, its verified owner first, by name: of `name` alone, or of all."""
+        """The SPIFFE IDs of registrations' paths, the verified owner first, by name: for `name` only, or for all."""
         ...
 
 
 class KeptNames(Names):
-    """Those of the registrations that passed here, for as long as they last. Needs a begin element."""
+    """The names of registrations that passed here, until they end. Needs a begin element."""
 
     def __init__(self) -> None:
         self._path_ids: dict[str, tuple[str, ...]] = {}
         self._kept: Key[bool] = Key("name kept")
 
     def __call__(self, name: str | None) -> Mapping[str, Sequence[str]]:
-        """Of `name` alone, or of all."""
+        """The owners of `name`, or of all names."""
         if name is None:
             return self._path_ids
         return {name: self._path_ids[name]} if name in self._path_ids else {}
 
     def keep(self, call: RegistryCall[R], record: R) -> None:
-        """Remember a registration that succeeded, by who made it first."""
+        """Remember a successful registration and its owner."""
         if call.live.get(self._kept) is None:
             self._path_ids.setdefault(record.name, (origin_of(call), *documents.path_ids(call.path.tokens)[1:]))
             call.live.put(self._kept, True)
@@ -42,5 +42,5 @@ class KeptNames(Names):
 
 
 def origin_of(call: RegistryCall[R]) -> str:
-    """Who a registration comes from: verified, or for one that this process makes itself who its path begins at."""
+    """The origin of a registration: verified, or, if this process made it, the beginning of its path."""
     return call.origin or "".join(documents.path_ids(call.path.tokens)[:1])

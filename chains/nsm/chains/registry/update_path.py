@@ -1,4 +1,4 @@
-"""The path of a registration: the tokens of the components that it passed, and their identities in the record."""
+"""Maintains the path of a registration: the tokens of its components, and their identities in the record."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from nsm.chains.policy import claims_of
 
 
 class RegistryUpdatePath(RegistryElement[R]):
-    """Put the caller's token and one of our own into the path, and the path's identities into the record's `path_ids`.
+    """Add the caller's token and our own to the path, and set the record's `path_ids` to the path's identities.
 
-    Those are the subjects of the tokens, whatever the record said before. The caller gets its own index back.
+    Those are the subjects of the tokens, whatever the record contained before. The caller gets its own index back.
     """
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Step forward, and back in what is returned."""
+        """Advance the path, and restore the index in the result."""
         self._step(call)
         record = await rest.register(call)
         if self._identity.has_rotated_since(call.peer):
@@ -26,7 +26,7 @@ class RegistryUpdatePath(RegistryElement[R]):
         return record
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Step forward, and back in what is returned."""
+        """Advance the path, and restore the index in the result."""
         self._step(call)
         await rest.unregister(call)
         call.path.index = max(0, call.path.index - 1)
@@ -44,7 +44,7 @@ class RegistryUpdatePath(RegistryElement[R]):
         call.record.path_ids = [_subject(token) for token in path.tokens[: path.index + 1]]
 
     def _sign_again(self, call: RegistryCall[R]) -> None:
-        """With the key that the caller knows: the next component has put in the token that it got."""
+        """Replace our token by one signed with the key that the caller knows."""
         path = call.path
         if path.index + 1 < len(path.tokens):
             claims = claims_of(path.tokens[path.index + 1])
@@ -58,5 +58,5 @@ def _subject(token: str) -> str:
 
 
 def _put(items: list[str], position: int, item: str) -> None:
-    """Set it; append it to a list that is too short."""
+    """Set the item, or append it if the list is too short."""
     items[position : position + 1] = [item]

@@ -1,14 +1,14 @@
-"""What tests of elements, chains and endpoints need; docs/testing.md shows it at work.
+"""Tools for testing elements, chains and endpoints; docs/testing.md shows how to use them.
 
 | | |
 | --- | --- |
-| `Record`, `Fail`, `Delay`, `Check` | probes: elements that note, fail, hold up, or look at what passes |
-| `call`, `endpoint_record` | messages in a line |
-| `Mesh` | a registry, a manager and a forwarder in memory, around endpoints and clients of yours |
-| `Network` | the transport of that: components of one process call each other without sockets |
+| `Record`, `Fail`, `Delay`, `Check` | probes: elements that record, fail, delay or check calls |
+| `call`, `endpoint_record` | shortcuts for messages |
+| `Mesh` | a registry, a manager and a forwarder in memory, for your endpoints and clients |
+| `Network` | its transport: components in one process call each other without sockets |
 | `identity_of` | an identity without a Workload API |
-| `VirtualTimeLoop` | an event loop whose clock jumps; `nsm.chains.testing.plugin` has pytest run coroutines by it |
-| `wall_clock` | the time of day goes on with that clock |
+| `VirtualTimeLoop` | an event loop whose clock jumps; `nsm.chains.testing.plugin` makes pytest run coroutines on it |
+| `wall_clock` | makes the time of day follow that clock |
 """
 
 from .calls import call, endpoint_record

@@ -1,4 +1,4 @@
-"""Messages as tests need them, in a line."""
+"""Shortcuts for messages in tests."""
 
 from __future__ import annotations
 

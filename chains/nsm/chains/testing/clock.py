@@ -1,4 +1,4 @@
-"""Virtual time: an event loop whose clock jumps to the next timer when nothing else is to do."""
+"""Virtual time: an event loop whose clock jumps to the next timer when there is nothing else to do."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Does not wait for a timer: moves the loop's clock there instead."""
+    """Advances the loop's clock instead of waiting for a timer."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        """Look for ready files; if there are none, let time pass."""
+        """Look for ready files; if there are none, advance the clock."""
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
         if timeout is None:
-            return super().select(5)  # nothing is scheduled: only a file (another thread) can go on
+            return super().select(5)  # nothing is scheduled: wait for a file (another thread)
         self.now += timeout
         return ready
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """`loop.time()` is virtual and begins at 0; `asyncio.sleep(3600)` takes no time at all.
+    """`loop.time()` is virtual and begins at 0; `asyncio.sleep(3600)` returns at once.
 
     With pytest-asyncio, return it from the hook `pytest_asyncio_loop_factories`.
     """
@@ -45,9 +45,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 @contextmanager
 def wall_clock() -> Iterator[None]:
-    """Have `time.time()` go on as the running loop's clock does, while the context is open.
+    """Make `time.time()` advance with the running loop's clock while the context is open.
 
-    Tokens and certificates expire by the time of day, and timers by the loop's: a test of both needs them in step.
+    Tokens and certificates expire by the time of day, timers by the loop's clock: a test of both needs them in sync.
     """
     loop, real = asyncio.get_running_loop(), time.time
     offset = real() - loop.time()

@@ -54,15 +54,15 @@ REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
 
 
 class Mesh:
-    """One node: a registry, a manager, and a forwarder that makes no wires. Endpoints and clients are yours.
+    """One node: a registry, a manager, and a forwarder that creates no wires. You add endpoints and clients.
 
         async with Mesh() as mesh:
             await mesh.add_endpoint("shop", [Point2PointIpam(["10.8.0.0/24"]), ..], services=["shop"])
             client = mesh.add_client()
             connection = await client.request(call("c", "shop"))
 
-    Everything else is as in a real one: paths, tokens, policies, labels, descriptors of network namespaces. It takes
-    virtual time and real time alike.
+    Everything else is as in a real mesh: paths, tokens, policies, labels, descriptors of network namespaces. It works
+    with virtual and with real time.
     """
 
     def __init__(self, trust_domain: str = "test.mesh", *, observers: Sequence[Element] = ()) -> None:
@@ -70,11 +70,11 @@ class Mesh:
         self._observers = observers
         self.network = Network()
         self.begins: dict[str, Begin] = {}
-        """By a component's name: what holds its connections."""
+        """The store of connections of each component, by name."""
         self._authority = Authority.create(trust_domain)
         vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*")]
         self.trust = Trust(intermediaries=IdPatterns(vouch))
-        """Manager and forwarder vouch for clients: `call.origin` is the client at an endpoint."""
+        """Manager and forwarder may vouch for clients, so `call.origin` at an endpoint is the client."""
         self._identities: dict[str, Identity] = {}
         self._pools: dict[str, MemoryPool] = {}
         self._stack = AsyncExitStack()
@@ -96,19 +96,19 @@ class Mesh:
             await pool.__aexit__(None, None, None)
 
     def identity(self, name: str) -> Identity:
-        """The identity of the component `name`; the same one each time."""
+        """The identity of the component `name`, always the same one."""
         if name not in self._identities:
             self._identities[name] = identity_of(self._authority, name)
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
-        """What the component `name` reaches others by."""
+        """The pool of channels of the component `name`."""
         if name not in self._pools:
             self._pools[name] = self.network.pool(self.identity(name))
         return self._pools[name]
 
     def url(self, name: str) -> str:
-        """Where the component `name` listens."""
+        """The URL of the component `name`."""
         return f"unix://{self._folder}/{name}.sock"
 
     async def add_endpoint(
@@ -120,7 +120,7 @@ class Mesh:
         payload: str = IP,
         **labels: str,
     ) -> Endpoint:
-        """Start an endpoint whose own part is `elements`, registered for `services` with `labels`."""
+        """Start an endpoint with `elements`, registered for `services` with `labels`."""
         server = endpoint(name, self.identity(name), elements, trust=self.trust)
         registered = services_client(self.url(MANAGER), self.pool(name))
         async with registered:
@@ -191,7 +191,7 @@ class Mesh:
         return chain
 
     def connections(self) -> dict[str, int]:
-        """How many connections each component holds, without those that hold none: what a leak test counts."""
+        """The number of connections of each component that has any, for leak tests."""
         return {name: len(begin) for name, begin in self.begins.items() if len(begin)}
 
     async def _run(self, name: str, server: Endpoint, services: Sequence[str], labels: dict[str, str]) -> None:

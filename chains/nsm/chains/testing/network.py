@@ -1,7 +1,7 @@
-"""A transport without sockets: components of one process call each other, with identities, deadlines and descriptors.
+"""A transport without sockets: components in one process call each other, with identities, deadlines and descriptors.
 
-What the real transport adds beyond that (TLS, HTTP/2, limits) is not here. A listener on a unix socket has its file, so
-that it can be named and passed as a descriptor, but nothing can connect to that.
+TLS, HTTP/2 and limits of the real transport are missing. A listener on a unix socket has its file, so that it can be
+named and passed as a descriptor, but nothing can connect to it.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ T = TypeVar("T")
 
 
 class Network:
-    """Where the components of a test find each other, by URL."""
+    """The components of a test, by URL."""
 
     def __init__(self) -> None:
         self._servers: dict[str | FileKey, _Server] = {}
 
     @asynccontextmanager
     async def serve(self, url: str, methods: Methods, identity: Identity, *, name: str) -> AsyncIterator[str]:
-        """Answer calls at `url` while the context is open; those that still run then fail as `Unavailable`.
+        """Serve calls at `url` while the context is open; calls that are still running at its end raise `Unavailable`.
 
-        Errors name `name` as a hop. A unix socket's file is made, and removed.
+        Errors name `name` as a hop. A unix socket's file is created and removed.
         """
         address, server = parse_address(url), _Server(name, methods, identity)
         place: str | FileKey = url
@@ -69,18 +69,18 @@ class Network:
             await server.stop()
 
     def pool(self, identity: Identity) -> MemoryPool:
-        """What a component of this identity reaches the others by, in the place of a `Pool`."""
+        """The channels of a component with this identity, instead of a `Pool`."""
         return MemoryPool(self, identity)
 
     def server_at(self, target: str) -> _Server:
-        """Who answers at `target`. Raises `Unavailable`, and `InvalidRequest` for what is no target."""
+        """The server at `target`. Raises `Unavailable`, and `InvalidRequest` for an invalid target."""
         address = parse_address(target)
         place: str | FileKey = target
         if address.is_unix:
             with suppress(OSError):
                 place = facts_of(address.path).key
         if (server := self._servers.get(place)) is None:
-            raise Unavailable(f"cannot reach {target}: nobody listens there", element=TRANSPORT)
+            raise Unavailable(f"cannot reach {target}: nothing listens there", element=TRANSPORT)
         return server
 
 
@@ -103,30 +103,30 @@ class MemoryPool(Pool):
         return channel
 
     def forget(self, target: str) -> None:
-        """Nothing will ask for `target` again."""
+        """Ignored: `target` will not be called again."""
         self._made.pop(target, None)
         super().forget(target)
 
 
 @dataclass
 class _Line:
-    """What two components know of each other, and the descriptors on their way, in each direction."""
+    """A connection of two components: their identities, and the descriptors in flight in each direction."""
 
     server: _Server
     client_seen: Peer
     server_seen: Peer
     inbox: FileInbox = field(default_factory=FileInbox)
-    """At the client's end."""
+    """The inbox at the client's end."""
     servers_inbox: FileInbox = field(default_factory=FileInbox)
 
     @property
     def peer(self) -> Peer:
-        """Who the client sees."""
+        """The server's identity, as the client sees it."""
         return self.server_seen
 
 
 class MemoryChannel:
-    """Calls of one component to another; the part of `Channel` that the mesh uses."""
+    """Calls from one component to another; the part of `Channel` that the mesh uses."""
 
     def __init__(self, network: Network, target: str, identity: Identity) -> None:
         self.target, self.generation, self.calls = target, identity.generation, 0
@@ -134,7 +134,7 @@ class MemoryChannel:
         self._line: _Line | None = None
 
     async def peer(self, *, deadline: float | None = None) -> Peer:
-        """Who is at the other end. Raises `Unavailable`, or `Refused` for one of a trust domain that is not ours."""
+        """The peer's identity. Raises `Unavailable`, or `Refused` if its trust domain is not trusted."""
         del deadline  # nothing takes time
         return (await self._connection()).peer
 
@@ -201,7 +201,7 @@ class MemoryChannel:
                     await asyncio.gather(task, return_exceptions=True)
 
     def close(self) -> None:
-        """Let go of the descriptors that came."""
+        """Close the received descriptors."""
         if self._line is not None:
             self._line.inbox.close()
             self._line.servers_inbox.close()
@@ -220,7 +220,7 @@ class MemoryChannel:
 
 
 class _Server:
-    """A component that listens, and the calls that it works on."""
+    """A listening component, and its running calls."""
 
     def __init__(self, name: str, methods: Methods, identity: Identity) -> None:
         self.name, self.identity = name, identity
@@ -229,13 +229,13 @@ class _Server:
         self._is_over = False
 
     def method(self, path: str) -> Method:
-        """What answers `path`. Raises `Unsupported`."""
+        """The method at `path`. Raises `Unsupported`."""
         if path not in self._methods:
             raise Unsupported(f"{self.name} has no method {path}", element=TRANSPORT)
         return self._methods[path]
 
     async def run(self, work: Awaitable[T], line: _Line, deadline: float | None) -> T:
-        """The result of `work`, or what its caller sees of an error."""
+        """The result of `work`, or the error as its caller sees it."""
         task = asyncio.ensure_future(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -258,7 +258,7 @@ class _Server:
             raise Internal(f"{self.name}: unexpected {type(error).__name__}") from None
 
     async def stop(self) -> None:
-        """End the calls that run."""
+        """Cancel running calls."""
         self._is_over = True
         for task in list(self._running):
             task.cancel()
@@ -266,7 +266,7 @@ class _Server:
 
 
 def _seen(who: Identity, by: Identity) -> Peer:
-    """How `who` is seen `by` another. Raises `Refused` if that one does not trust its domain."""
+    """The identity `who` as seen `by` another. Raises `Refused` if its trust domain is not trusted there."""
     domain = trust_domain_of(who.spiffe_id)
     if domain not in by.bundles:
         raise Refused(f"{who.spiffe_id} is of trust domain {domain!r}, which is not federated with ours")

@@ -1,4 +1,4 @@
-"""For pytest: coroutines are tests, and run by virtual time. In conftest.py: ``pytest_plugins = [__name__ of this]``.
+"""A pytest plugin that runs coroutines as tests, in virtual time. In conftest.py:
 
     pytest_plugins = ["nsm.chains.testing.plugin"]
 

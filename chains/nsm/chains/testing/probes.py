@@ -1,6 +1,6 @@
-"""Elements for tests: each does one thing to the calls that pass, and stands where a test wants it.
+"""Elements for tests, which can be placed anywhere in a chain.
 
-All of them serve connections and registrations alike: they can stand in a `Chain` and in a `RegistryChain`.
+They work for connections and for registrations: in a `Chain` and in a `RegistryChain`.
 """
 
 from __future__ import annotations
@@ -19,43 +19,43 @@ T = TypeVar("T")
 
 
 class Record(Element, RegistryElement[Any]):
-    """Note what passes, as it is at that moment."""
+    """Record copies of the messages that pass."""
 
     def __init__(self) -> None:
         self.requests: list[NetworkServiceRequest] = []
         """The message of each Request."""
         self.closes: list[NetworkServiceRequest] = []
-        """The same for each Close; only the connection is set."""
+        """The message of each Close, with only the connection set."""
         self.registered: list[Any] = []
         """The record of each Register."""
         self.unregistered: list[Any] = []
         self.queries: list[Any] = []
-        """The record that each Find asks for."""
+        """The query of each Find."""
         self.last: Any = None
-        """The call that passed last, itself: what others added to it can be seen there."""
+        """The last call itself, with what other elements added to it."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Note it, and pass on."""
+        """Record it, and pass it on."""
         self._note(self.requests, call, call.request)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Note it, and pass on."""
+        """Record it, and pass it on."""
         self._note(self.closes, call, call.request)
         await rest.close(call)
 
     async def register(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> Any:
-        """Note it, and pass on."""
+        """Record it, and pass it on."""
         self._note(self.registered, call, call.record)
         return await rest.register(call)
 
     async def unregister(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> None:
-        """Note it, and pass on."""
+        """Record it, and pass it on."""
         self._note(self.unregistered, call, call.record)
         await rest.unregister(call)
 
     def find(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> AsyncIterator[Sequence[Found[Any]]]:
-        """Note it, and pass on."""
+        """Record it, and pass it on."""
         self._note(self.queries, call, call.record)
         return rest.find(call)
 
@@ -65,10 +65,10 @@ class Record(Element, RegistryElement[Any]):
 
 
 class Fail(Element, RegistryElement[Any]):
-    """Raise one of `errors` for each Request or Register, instead of passing it on; None among them lets one pass.
+    """Raise the next of `errors` for each Request or Register instead of passing it on; None lets one pass.
 
-    When they are used up all pass. With `behind`, the rest of the chain succeeds first. `error`, when it is set, fails
-    every call until it is None again, Closes too.
+    When they are used up, all pass. With `behind`, the error is raised after the rest of the chain succeeded. `error`,
+    while it is set, fails every call, including Closes.
     """
 
     def __init__(self, *errors: BaseException | None, behind: bool = False) -> None:
@@ -77,19 +77,19 @@ class Fail(Element, RegistryElement[Any]):
         self._behind = behind
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Pass on unless it is to fail."""
+        """Pass it on, or fail."""
         return await self._fail(self._next(), lambda: rest.request(call))
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Pass on unless it is to fail."""
+        """Pass it on, or fail."""
         await self._fail(self.error, lambda: rest.close(call))
 
     async def register(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> Any:
-        """Pass on unless it is to fail."""
+        """Pass it on, or fail."""
         return await self._fail(self._next(), lambda: rest.register(call))
 
     async def unregister(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> None:
-        """Pass on unless it is to fail."""
+        """Pass it on, or fail."""
         await self._fail(self.error, lambda: rest.unregister(call))
 
     def _next(self) -> BaseException | None:
@@ -105,7 +105,7 @@ class Fail(Element, RegistryElement[Any]):
 
 
 class Delay(Element, RegistryElement[Any]):
-    """Let calls wait for `seconds`, and as long as `gate` is not set; `waiting` says how many do."""
+    """Delay calls by `seconds`, and until `gate` is set; `waiting` is the number of waiting calls."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds, self.waiting = seconds, 0
@@ -113,22 +113,22 @@ class Delay(Element, RegistryElement[Any]):
         self.gate.set()
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Wait, and pass on."""
+        """Wait, then pass it on."""
         await self._wait()
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Wait, and pass on."""
+        """Wait, then pass it on."""
         await self._wait()
         await rest.close(call)
 
     async def register(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> Any:
-        """Wait, and pass on."""
+        """Wait, then pass it on."""
         await self._wait()
         return await rest.register(call)
 
     async def unregister(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> None:
-        """Wait, and pass on."""
+        """Wait, then pass it on."""
         await self._wait()
         await rest.unregister(call)
 
@@ -142,9 +142,9 @@ class Delay(Element, RegistryElement[Any]):
 
 
 class Check(Element, RegistryElement[Any]):
-    """Hand each Request or Register to `before`, and what comes back to `after`: an assert there fails the call.
+    """Pass each Request or Register to `before`, and its result to `after`; an assert in them fails the call.
 
-    Either may change what it sees, so a `Check` can also play what a test leaves out.
+    Both may modify it, so a `Check` can also stand in for parts that a test leaves out.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ class Check(Element, RegistryElement[Any]):
         self._before, self._after = before, after
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at the call, and at the connection that comes back."""
+        """Check the call, and the returned connection."""
         return await self._look(call, rest.request)
 
     async def register(self, call: RegistryCall[Any], rest: RegistryHandler[Any]) -> Any:
-        """Look at the call, and at the record that comes back."""
+        """Check the call, and the returned record."""
         return await self._look(call, rest.register)
 
     async def _look(self, call: Any, go_on: Callable[[Any], Awaitable[T]]) -> T:

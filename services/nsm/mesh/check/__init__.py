@@ -1,1 +1,1 @@
-"""`nsm check`: what this machine and this user can do, tried for real, and how to mend what they cannot."""
+"""`nsm check`: tries what this machine and this user can do, and shows how to fix what they cannot."""

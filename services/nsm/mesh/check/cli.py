@@ -1,4 +1,4 @@
-"""`nsm check`: groups of lines with a mark each, and how to mend what is not well."""
+"""`nsm check`: groups of findings with a mark each, and how to fix faults."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ Results = Sequence[tuple[str, Sequence[Finding]]]
 
 
 def main(arguments: list[str]) -> int:
-    """Says what this machine and this user can do; exits 0 if a mesh can run (maybe with warnings), 1 if not."""
+    """Shows what this machine and this user can do; exits 0 if a mesh can run (maybe with warnings), 1 if not."""
     parser = argparse.ArgumentParser(prog="nsm check", description=main.__doc__)
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(arguments)
     results = [(group.name, _findings(group)) for group in GROUPS]
     state = worst([finding for _, findings in results for finding in findings])
@@ -50,12 +50,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _findings(group: Group) -> list[Finding]:
-    """What a group finds; a probe that breaks is a finding too, and the next group is not its affair."""
+    """The findings of a group; a probe that raises becomes a finding, and does not affect other groups."""
     found: list[Finding] = []
     try:
         found.extend(group.find())
     except Exception as failure:
-        found.append(error(group.name, f"this could not be checked: {failure!r}", "please report this"))
+        found.append(error(group.name, f"this check failed: {failure!r}", "please report this"))
     return found
 
 
@@ -69,7 +69,7 @@ def _check(finding: Finding) -> dict[str, str]:
 
 
 def lines(results: Results, state: State, out: TextIO, environment: Mapping[str, str]) -> Iterator[str]:
-    """What a person reads; marks that `out` can show, and colours if it is a terminal and NO_COLOR does not object."""
+    """The output for people; with marks that `out` can show, and colours if it is a terminal without NO_COLOR."""
     marks = MARKS if _shows(out, MARKS) else _PLAIN_MARKS
     colored = out.isatty() and not environment.get("NO_COLOR")
     for name, findings in results:
@@ -82,9 +82,9 @@ def lines(results: Results, state: State, out: TextIO, environment: Mapping[str,
                 yield f"    {finding.hint}"
         yield ""
     yield {
-        State.OK: "Everything is fine.",
-        State.WARNING: "A mesh can run here; some things cannot, see the warnings.",
-        State.ERROR: "A mesh cannot run here as it is, see the errors.",
+        State.OK: "Everything works.",
+        State.WARNING: "A mesh can run here, but not with every feature: see the warnings.",
+        State.ERROR: "A mesh cannot run here: see the errors.",
     }[state]
 
 

@@ -1,4 +1,4 @@
-"""The identity of this process: whether the SPIFFE Workload API gives one, of which trust domain, and until when."""
+"""The identity of this process: whether the SPIFFE Workload API issues one, its trust domain and expiry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PATIENCE = 3.0
 
 
 def identity(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Ask for one."""
+    """Request an identity."""
     url = environment.get("SPIFFE_ENDPOINT_SOCKET")
     path = (url or DEFAULT).removeprefix("unix://")
     if url is None and not os.path.exists(path):
@@ -29,7 +29,7 @@ def identity(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
 
 
 def _asked(url: str) -> Iterator[Finding]:
-    # What follows loads gRPC and certificates, which only those need who have a socket to ask.
+    # The rest loads gRPC and certificates, which is needed only with a socket.
     from nsm.chains import logs  # noqa: PLC0415
     from nsm.chains.core import MeshError  # noqa: PLC0415
 
@@ -38,7 +38,7 @@ def _asked(url: str) -> Iterator[Finding]:
         spiffe_id, domains, expires = asyncio.run(_ask(url))
     except TimeoutError:
         hint = "register this process: SPIRE needs an entry with its selectors, `nsm identity` one in NSM_ENTRIES"
-        yield error("identity", f"{url} gives this process no identity within {_PATIENCE:.0f} s", hint)
+        yield error("identity", f"{url} issued this process no identity within {_PATIENCE:.0f} s", hint)
         return
     except MeshError as failure:
         yield error("identity", str(failure), "write unix:///path or tcp://ip:port")
@@ -48,14 +48,14 @@ def _asked(url: str) -> Iterator[Finding]:
     yield ok("identity", f"{spiffe_id} (trust domain {own}{federated})")
     left = expires - time.time()
     if left > 0:
-        yield ok("expiry", f"valid for {_span(left)} more, and rotated before")
+        yield ok("expiry", f"valid for another {_span(left)}, rotated before that")
     else:
         hint = "the Workload API does not rotate it, or the clocks of this machine and of its issuer differ"
-        yield error("expiry", f"it ended {_span(-left)} ago", hint)
+        yield error("expiry", f"it expired {_span(-left)} ago", hint)
 
 
 async def _ask(url: str) -> tuple[str, list[str], float]:
-    """SPIFFE ID, trust domains with our own first, and when it ends. Raises TimeoutError."""
+    """SPIFFE ID, trust domains with our own first, and the expiry. Raises TimeoutError."""
     from nsm.chains.identity.source import identity_from  # noqa: PLC0415
     from nsm.chains.identity.svid import trust_domain_of  # noqa: PLC0415
 
@@ -65,7 +65,7 @@ async def _ask(url: str) -> tuple[str, list[str], float]:
 
 
 def _span(seconds: float) -> str:
-    """A duration for a person."""
+    """A human-readable duration."""
     for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""What the kernel can do: namespaces, and what wires are made of; each is made once, in a throw-away namespace."""
+"""Kernel features: namespaces, and the parts of wires; each is tried once, in a temporary namespace."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WIREGUARD_GO = "wireguard-go"
 
 @dataclass(frozen=True)
 class Probe:
-    """Something to try; without it `missing` does not work."""
+    """Something to try; `missing` is what does not work without it."""
 
     name: str
     about: str
@@ -43,14 +43,14 @@ PROBES = (
         "vxlan",
         "VXLAN",
         partial(netlink.make_link, "vxlan", "x0", netlink.attribute_of_number(_VXLAN_ID, 5)),
-        "no wires of payload ETHERNET to other nodes",
+        "no ETHERNET wires to other nodes",
         "vxlan",
     ),
     Probe(
         "wireguard",
         "WireGuard",
         partial(netlink.make_link, "wireguard", "w0"),
-        "no wires of payload IP to other nodes",
+        "no IP wires to other nodes",
         "wireguard",
     ),
     Probe("tun", "tun interfaces", partial(netlink.make_tun, "t0"), "no WireGuard in user space", "tun"),
@@ -86,13 +86,13 @@ PROBES = (
         "ping-sockets",
         "ping without privileges (ICMP sockets)",
         netlink.open_ping_socket,
-        "no check of a wire by its client",
+        "clients cannot check their wires",
     ),
 )
 
 
 def namespaces() -> Iterator[Finding]:
-    """Whether a mesh can have nodes and workloads."""
+    """Whether namespaces for nodes and workloads can be created."""
     try:
         answer = _answers()
     except NoNamespacesError as refused:
@@ -105,11 +105,11 @@ def namespaces() -> Iterator[Finding]:
 
 
 def wires() -> Iterator[Finding]:
-    """What each kind of wire needs."""
+    """The kernel features that each kind of wire needs."""
     try:
         answer = _answers()
     except NoNamespacesError:
-        yield warning("wires", "not tried: there is no namespace to try it in", "see above")
+        yield warning("wires", "not checked, since no namespace can be created", "see above")
         return
     for probe in PROBES:
         number = answer["results"][probe.name]
@@ -128,16 +128,16 @@ def _finding(probe: Probe, number: int) -> Finding:
 
 
 def hint_for(probe: Probe, number: int) -> str:
-    """How to mend it, from what the kernel answered."""
+    """How to fix it, by the kernel's error."""
     if number in {errno.EPERM, errno.EACCES}:
-        return "this user, or this container, may not; run as root, or in a container with CAP_NET_ADMIN"
+        return "this user or container is not permitted; run as root, or in a container with CAP_NET_ADMIN"
     if not probe.module:
-        return "this kernel was built without it; use another one"
-    return f"load it with `modprobe {probe.module}`; where there is no such module, use another kernel"
+        return "this kernel was built without it; use another kernel"
+    return f"load it with `modprobe {probe.module}`; if there is no such module, use another kernel"
 
 
 def _wireguard(probe: Probe, number: int, tun: int) -> Finding:
-    """In the kernel, or else as a program on a tun interface."""
+    """WireGuard in the kernel, or else as a program on a tun interface."""
     if not number:
         return ok(probe.name, "WireGuard, in the kernel")
     program = shutil.which(_WIREGUARD_GO)
@@ -153,13 +153,13 @@ def _wireguard(probe: Probe, number: int, tun: int) -> Finding:
     version = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
     if version.returncode:
         detail = f"no WireGuard in this kernel, and {program} does not run: {version.stderr.strip()}"
-        return warning(probe.name, detail, f"install {_WIREGUARD_GO} anew")
+        return warning(probe.name, detail, f"reinstall {_WIREGUARD_GO}")
     return ok(probe.name, f"WireGuard, by {program} (the kernel has none)")
 
 
 @cache
 def _answers() -> dict[str, Any]:
-    """What all probes found, in one child. Raises `NoNamespacesError`."""
+    """The results of all probes, run in one child process. Raises `NoNamespacesError`."""
     return tried(_try_all)
 
 
@@ -176,7 +176,7 @@ def _errno_of(work: Callable[[], None]) -> int:
 
 
 def hint_for_namespaces(refused: NoNamespacesError, setting: Callable[[str], str]) -> str:
-    """What to do where a distribution, or a container, forbids them; `setting` reads a sysctl."""
+    """What to do if a distribution or a container forbids namespaces; `setting` reads a sysctl."""
     if setting("kernel.unprivileged_userns_clone") == "0":
         return "allow them: sysctl -w kernel.unprivileged_userns_clone=1; or run as root"
     if setting("user.max_user_namespaces") == "0":
@@ -187,9 +187,9 @@ def hint_for_namespaces(refused: NoNamespacesError, setting: Callable[[str], str
             "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0; or run as root"
         )
     if refused.number == errno.ENOSPC:
-        return "there are as many as allowed: raise sysctl user.max_net_namespaces, user.max_user_namespaces"
+        return "the limit is reached: raise sysctl user.max_net_namespaces, user.max_user_namespaces"
     return (
-        "a container's seccomp profile or capabilities refuse them: "
+        "a container's seccomp profile or capabilities deny them: "
         "docker run --cap-add SYS_ADMIN --cap-add NET_ADMIN --security-opt seccomp=unconfined; or run as root"
     )
 

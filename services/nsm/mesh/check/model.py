@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""The findings of a check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """How something is: fine, worth a look, or in the way of everything."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -17,7 +17,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what it is about (`name`, for programs), how it is, what was seen, and how to mend it."""
+    """One line: a machine-readable `name`, the state, what was found, and how to fix it."""
 
     name: str
     state: State
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Group:
-    """Findings about one thing, in the order in which they are shown."""
+    """Findings on one topic, in display order."""
 
     name: str
     find: Callable[[], Iterator[Finding]]
@@ -39,7 +39,7 @@ def ok(name: str, detail: str) -> Finding:
 
 
 def warning(name: str, detail: str, hint: str) -> Finding:
-    """Something does not work without it."""
+    """Some feature does not work without it."""
     return Finding(name, State.WARNING, detail, hint)
 
 

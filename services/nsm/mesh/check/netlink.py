@@ -1,6 +1,6 @@
-"""Single questions to the kernel: whether it can make a link, a rule, an address of some kind.
+"""Single netlink requests: whether the kernel can create a link, a rule or an address of some kind.
 
-Packed here, so that the check needs no library that may be what is missing.
+Messages are packed here, so that the check works without libraries that may be missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BUFFER = 65536
 
 
 def make_link(kind: str, name: str, data: bytes = b"", parent: str = "") -> None:
-    """Make a link. Raises OSError."""
+    """Create a link. Raises OSError."""
     info = _attribute(_INFO_KIND, kind.encode()) + (_attribute(_INFO_DATA, data) if data else b"")
     on = _attribute(_LINK, struct.pack("=I", socket.if_nametoindex(parent))) if parent else b""
     body = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, 0, 0, 0) + _attribute(_IFNAME, name.encode() + b"\0")
@@ -30,14 +30,14 @@ def make_link(kind: str, name: str, data: bytes = b"", parent: str = "") -> None
 
 
 def add_rule(family: int, table: int) -> None:
-    """Add a rule that leads to a table. Raises OSError."""
+    """Add a rule for a routing table. Raises OSError."""
     body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, _TO_TABLE, 0)
     numbers = ((_FRA_PRIORITY, table), (_FRA_TABLE, table))
     _ask(_NEWRULE, body + b"".join(_attribute(kind, struct.pack("=I", value)) for kind, value in numbers))
 
 
 def add_ipv6_address(address: str, interface: str) -> None:
-    """Add an address, as the forwarder does it where IPv6 is off by default. Raises OSError."""
+    """Add an address in the same way as the forwarder, also if IPv6 is off by default. Raises OSError."""
     with contextlib.suppress(OSError), open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w") as file:
         file.write("0")
     body = struct.pack("=BBBBI", socket.AF_INET6, 128, 0, 0, socket.if_nametoindex(interface))
@@ -45,7 +45,7 @@ def add_ipv6_address(address: str, interface: str) -> None:
 
 
 def make_tun(name: str) -> None:
-    """Make a tun interface, as a WireGuard in user space does. Raises OSError."""
+    """Create a tun interface, as WireGuard in user space does. Raises OSError."""
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, struct.pack("16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI))
@@ -54,8 +54,8 @@ def make_tun(name: str) -> None:
 
 
 def open_ping_socket() -> None:
-    """Open what a client without privileges pings with, as the forwarder allows it. Raises OSError."""
-    for groups in ("0 2147483647", "0 0"):  # a user namespace may know of group 0 only
+    """Open a ping socket, as an unprivileged client does once the forwarder allows it. Raises OSError."""
+    for groups in ("0 2147483647", "0 0"):  # a user namespace may map only group 0
         with contextlib.suppress(OSError), open("/proc/sys/net/ipv4/ping_group_range", "w") as file:
             file.write(groups)
             break
@@ -63,7 +63,7 @@ def open_ping_socket() -> None:
 
 
 def attribute_of_number(kind: int, value: int, size: str = "I") -> bytes:
-    """A number among the data of a link."""
+    """A numeric attribute in the data of a link."""
     return _attribute(kind, struct.pack(f"={size}", value))
 
 

@@ -14,20 +14,20 @@ DEFAULT = "unix:///var/lib/networkservicemesh/nsm.io.sock"
 
 
 def manager(environment: Mapping[str, str] = os.environ) -> Iterator[Finding]:
-    """Whether components find it; that there is none is a fault only if they were told where."""
+    """Whether components find it; a missing manager is an error only if its address is configured."""
     url = environment.get("NSM_CONNECT_TO", DEFAULT)
     scheme, _, rest = url.partition("://")
     if scheme == "unix":
-        yield _socket(Path(rest), is_told="NSM_CONNECT_TO" in environment)
+        yield _socket(Path(rest), is_configured="NSM_CONNECT_TO" in environment)
     else:
         yield _port(url, rest if scheme in {"tcp", "dns"} else url)
 
 
-def _socket(path: Path, *, is_told: bool) -> Finding:
+def _socket(path: Path, *, is_configured: bool) -> Finding:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return _absent(path, is_told=is_told)
+        return _absent(path, is_configured=is_configured)
     except OSError as failure:
         return error("manager", f"{path} cannot be reached: {failure.strerror}", _open_folders(path))
     if not stat.S_ISSOCK(found.st_mode):
@@ -35,16 +35,16 @@ def _socket(path: Path, *, is_told: bool) -> Finding:
     return _connect(path, found)
 
 
-def _absent(path: Path, *, is_told: bool) -> Finding:
-    if is_told:
+def _absent(path: Path, *, is_configured: bool) -> Finding:
+    if is_configured:
         hint = "start the manager (nsm nsmgr), or set NSM_CONNECT_TO to its socket"
         return error("manager", f"there is no socket at {path} (NSM_CONNECT_TO)", hint)
     folder = next(folder for folder in path.parents if folder.exists())
     if os.access(folder, os.W_OK | os.X_OK):
         hint = "start one (nsm nsmgr), or set NSM_CONNECT_TO; the local mesh has its own"
-        return warning("manager", f"no manager runs on this node: there is no {path}, it could be made", hint)
-    hint = f"let root make {path.parent} for the manager's user, or listen elsewhere (NSM_LISTEN_ON, NSM_CONNECT_TO)"
-    return warning("manager", f"no manager runs on this node, and this user may not make {path}", hint)
+        return warning("manager", f"no manager runs on this node: {path} does not exist, but could be created", hint)
+    hint = f"let root create {path.parent} for the manager's user, or listen elsewhere (NSM_LISTEN_ON, NSM_CONNECT_TO)"
+    return warning("manager", f"no manager runs on this node, and this user may not create {path}", hint)
 
 
 def _connect(path: Path, found: os.stat_result) -> Finding:
@@ -53,11 +53,14 @@ def _connect(path: Path, found: os.stat_result) -> Finding:
         try:
             sock.connect(str(path))
         except PermissionError:
-            mode, hint = stat.filemode(found.st_mode), "the manager's NSM_SOCKET_MODE and NSM_SOCKET_GROUP say who may"
+            mode, hint = (
+                stat.filemode(found.st_mode),
+                "the manager's NSM_SOCKET_MODE and NSM_SOCKET_GROUP control access",
+            )
             return error("manager", f"this user may not connect to {path} ({mode}, group {found.st_gid})", hint)
         except OSError as failure:
-            hint = f"the manager that made it has ended; start it again, or remove {path}"
-            return error("manager", f"nobody listens at {path}: {failure.strerror or failure}", hint)
+            hint = f"the manager that created it has stopped; start it again, or remove {path}"
+            return error("manager", f"nothing listens at {path}: {failure.strerror or failure}", hint)
     return ok("manager", f"a manager listens at {path}")
 
 
@@ -67,7 +70,7 @@ def _port(url: str, place: str) -> Finding:
         socket.create_connection((host.strip("[]/"), int(port)), timeout=3).close()
     except (OSError, ValueError) as failure:
         hint = "start the manager there, or set NSM_CONNECT_TO to where it listens"
-        return error("manager", f"nobody listens at {url}: {getattr(failure, 'strerror', None) or failure}", hint)
+        return error("manager", f"nothing listens at {url}: {getattr(failure, 'strerror', None) or failure}", hint)
     return ok("manager", f"a manager listens at {url}")
 
 

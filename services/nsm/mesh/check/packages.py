@@ -16,11 +16,11 @@ _REQUIREMENT = re.compile(
     r"(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?\s*(?P<rule>[^;]*)(;.*extra == ['\"](?P<extra>[^'\"]+)['\"])?"
 )
 _FOR = {"dns": "local DNS of a client", "mesh": "local mesh"}
-"""What extras are for; that another one was not chosen is no fault."""
+"""The purpose of extras; other extras are optional, and not reported."""
 
 
 def packages() -> Iterator[Finding]:
-    """Whether everything is there, in a version that will do."""
+    """Whether all packages are installed in suitable versions."""
     yield _python()
     installed = [part for part in PARTS if _version(part)]
     versions = {str(_version(part)) for part in installed}
@@ -30,7 +30,7 @@ def packages() -> Iterator[Finding]:
     else:
         yield ok("parts", f"{', '.join(installed)}: {' '.join(versions)}")
     faults = [fault for part in installed for fault in _faults(distribution(part))]
-    yield from faults or [ok("requirements", "all packages that they need are there")]
+    yield from faults or [ok("requirements", "all required packages are installed")]
 
 
 def _python() -> Finding:
@@ -57,7 +57,7 @@ def _faults(part: Distribution) -> Iterator[Finding]:
 
 
 def wrong_version(name: str, rule: str, present: str | None) -> str | None:
-    """What is wrong with the version of a package that is `present`, or None if it will do (of rules: >= and ==)."""
+    """What is wrong with the `present` version of a package, or None; understands the rules >= and ==."""
     if present is None:
         return f"{name}{rule}"
     for single in filter(None, rule.split(",")):

@@ -1,4 +1,4 @@
-"""Programs that people and tests call."""
+"""Programs that people and tests run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from .model import Finding, ok, warning
 
 PROGRAMS = {
-    "ip": ("iproute2", "to look at interfaces and routes"),
+    "ip": ("iproute2", "needed to inspect interfaces and routes"),
     "ping": ("iputils-ping", "`nsm demo` pings with it"),
     "iperf3": ("iperf3", "the benchmarks measure throughput with it"),
 }
 
 
 def programs() -> Iterator[Finding]:
-    """Whether they are there."""
+    """Whether they are installed."""
     for name, (package, use) in PROGRAMS.items():
         if (path := shutil.which(name)) is not None:
             yield ok(name, path)
         else:
-            yield warning(name, f"no program {name}: {use}", f"apt install {package}")
+            yield warning(name, f"{name} is not installed: {use}", f"apt install {package}")

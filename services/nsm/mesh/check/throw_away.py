@@ -1,4 +1,4 @@
-"""A child process in namespaces of its own: what is tried there is gone with it."""
+"""Runs checks in a child process with its own namespaces, which disappear with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATIENCE = 20.0
 
 
 class NoNamespacesError(Exception):
-    """A namespace cannot be made; `kind` says which, `number` is the errno."""
+    """A namespace of `kind` cannot be created; `number` is the errno."""
 
     def __init__(self, kind: str, number: int) -> None:
         super().__init__(f"{kind} namespace: {os.strerror(number)}")
@@ -24,10 +24,10 @@ class NoNamespacesError(Exception):
 
 
 def tried(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What `work` returns (it must be JSON), done in new network and mount namespaces.
+    """The result of `work` (which must be JSON) in new network and mount namespaces.
 
-    `user_namespace` in it says whether a user namespace had to be made for that. Raises `NoNamespacesError` if they
-    cannot be made, RuntimeError if the child did not come to an end.
+    `user_namespace` in it tells whether that required a user namespace. Raises `NoNamespacesError` if they
+    cannot be created, RuntimeError if the child did not finish.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
@@ -60,7 +60,7 @@ def _child(write: int, work: Callable[[], dict[str, Any]]) -> None:
 
 
 def _enter() -> bool:
-    """Make the namespaces; whether that took a user namespace."""
+    """Create the namespaces; returns whether that required a user namespace."""
     with contextlib.suppress(OSError):
         libc.unshare(libc.CLONE_NEWNET | libc.CLONE_NEWNS)
         return False
@@ -91,5 +91,5 @@ def _read_all(descriptor: int) -> dict[str, Any]:
     try:
         told: dict[str, Any] = json.loads(data)
     except ValueError:
-        return {"failed": f"the probe did not end within {_PATIENCE:.0f} s"}
+        return {"failed": f"the probe did not finish within {_PATIENCE:.0f} s"}
     return told

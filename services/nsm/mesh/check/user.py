@@ -1,4 +1,4 @@
-"""What this user may do as it is, without a user namespace: what a component on a real node needs."""
+"""The privileges of this user without a user namespace, which a component on a real node needs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from .model import Finding, ok, warning
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
 _DNS = ("127.53.53.53", 53)
-"""An address of loopback that nobody else listens on, hopefully; the port is what matters."""
+"""A loopback address on which presumably nothing listens; the port is what matters."""
 
 
 def capabilities() -> Iterator[Finding]:
-    """What a forwarder needs, and what a client that resolves names needs."""
+    """The privileges that a forwarder needs, and those of a client that resolves names."""
     held = _effective()
     lacking = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
     if lacking:
         hint = (
-            "the local mesh does without; for a forwarder, run as root or with setpriv, systemd's AmbientCapabilities="
+            "not needed by the local mesh; for a forwarder, run as root or with setpriv, systemd's AmbientCapabilities="
         )
-        yield warning("forwarder", f"no forwarder of a real node: {', '.join(lacking)} missing", hint)
+        yield warning("forwarder", f"cannot run a forwarder on a real node: {', '.join(lacking)} missing", hint)
     else:
-        yield ok("forwarder", f"a forwarder may make wires: {', '.join(_CAPABILITIES)}")
+        yield ok("forwarder", f"a forwarder may create wires: {', '.join(_CAPABILITIES)}")
     yield _port()
 
 
@@ -41,8 +41,8 @@ def _port() -> Finding:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind(_DNS)
     except PermissionError as error:
-        hint = "give the client CAP_NET_BIND_SERVICE; the local mesh does without"
-        return warning("dns-port", f"a client cannot answer names on port 53 ({os.strerror(error.errno or 0)})", hint)
-    except OSError:  # taken: then it may be
+        hint = "give the client CAP_NET_BIND_SERVICE; not needed by the local mesh"
+        return warning("dns-port", f"a client cannot serve DNS on port 53 ({os.strerror(error.errno or 0)})", hint)
+    except OSError:  # in use, so binding is permitted
         pass
-    return ok("dns-port", "a client may answer names on port 53")
+    return ok("dns-port", "a client may serve DNS on port 53")

@@ -1,4 +1,4 @@
-"""Registry records behind a small interface, `Backend`: who owns a name, how long it lives and who watches, once."""
+"""Registry records on any `Backend`: ownership, lifetimes and watches are implemented once, here."""
 
 from .backend import Backend, Changed, Entry, Key, Missing
 from .lives import EndpointLives, Lives, ServiceLives, is_live

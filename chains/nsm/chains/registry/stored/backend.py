@@ -1,7 +1,7 @@
-"""What stores a registry's records: get, put and delete by version, and a stream of changes.
+"""The interface of a registry's storage: get, put and delete by version, and a stream of changes.
 
-A backend knows nothing of owners, lifetimes or queries: `Stored` does, for all of them alike. It is an async context
-manager: between entering and leaving it reports what it holds and each change, whoever made it.
+A backend knows nothing about owners, lifetimes or queries: `Stored` handles those for all backends. It is an async
+context manager: while open, it reports what it holds and each change, whoever made it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol
 from nsm.chains.core import R
 
 Key = Hashable
-"""Where an entry is stored; each record's name has one such place that is written to."""
+"""The key of an entry; each record's name has one key that is written to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,39 +23,39 @@ class Entry(Generic[R]):
 
     key: Key
     version: int
-    """Grows with each change of what is at `key`, also if it is deleted and stored anew."""
+    """Increases with each change at `key`, also across deletion and re-creation."""
     record: R | None
-    """None if what is there cannot be read as a record: what was read there before counts."""
+    """None if the entry cannot be parsed as a record: the last valid record then counts."""
     renewed: float = 0.0
-    """When it was written last, in seconds since the epoch; 0 if the backend does not keep that."""
+    """The time of the last write, in seconds since the epoch; 0 if the backend does not store it."""
     precedence: tuple[Any, ...] = ()
-    """Of several entries with records of one name, Find returns the least."""
+    """If several entries have records of one name, Find returns the one with the lowest precedence."""
     is_ours: bool = True
-    """Whether this registry may delete it when its time is over."""
+    """Whether this registry may delete it when it expires."""
     blocked: str = ""
-    """Why it can neither be overwritten nor deleted for now, as a sentence."""
+    """Why it currently can be neither overwritten nor deleted, as a sentence."""
     fault: str = ""
-    """Why an entry without a record must not be overwritten where nothing was read before, as a sentence."""
+    """Why an entry without a record must not be overwritten if no valid record is known, as a sentence."""
     place: str = ""
-    """What the backend calls it, for errors: `the object 'x'`."""
+    """The backend's name for it, for errors: `the object 'x'`."""
     raw: Any = None
-    """The backend's own."""
+    """The backend's own data."""
 
 
 Observe = Callable[[Key, "Entry[R] | None"], None]
-"""Is called with each entry that is new or changed, and with None for one that is gone. Must not block."""
+"""Called with each new or changed entry, and with None for a deleted one. Must not block."""
 
 
 class Changed(Exception):
-    """The entry is not at the expected version any more, or there is one where none was expected."""
+    """The entry is not at the expected version, or exists although none was expected."""
 
 
 class Missing(Exception):
-    """The entry to be overwritten or deleted is not there."""
+    """The entry to be overwritten or deleted does not exist."""
 
 
 def expect(there: Entry[R] | None, held: Entry[R] | None) -> None:
-    """Raise `Changed` or `Missing` unless `held` is what is there: for a backend that knows that itself."""
+    """Raise `Changed` or `Missing` unless `held` is the current entry `there`."""
     if held is not None and there is None:
         raise Missing
     if (there.version if there else 0) != (held.version if held else 0):
@@ -63,11 +63,11 @@ def expect(there: Entry[R] | None, held: Entry[R] | None) -> None:
 
 
 class Backend(Protocol[R]):
-    """Stores records of one kind. Each method raises `Unavailable` if the storage cannot be reached."""
+    """Stores records of one kind. Each method raises `Unavailable` if the storage is unreachable."""
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether changes may be missed at present: nothing expires then, since nothing can be renewed."""
+        """Whether changes may currently be missed: then nothing expires, since nothing can be renewed."""
         ...
 
     def observe(self, observe: Observe[R]) -> None:
@@ -89,18 +89,18 @@ class Backend(Protocol[R]):
         ...
 
     def key_of(self, name: str) -> Key:
-        """Where the record of that name is written to."""
+        """The key that the record of that name is written to."""
         ...
 
     async def get(self, key: Key) -> Entry[R] | None:
-        """What is there, read from the storage itself."""
+        """The current entry, read from the storage itself."""
         ...
 
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
-        """Store `record` in place of `held` (None: there was nothing).
+        """Store `record` in place of `held` (None: no entry is expected).
 
-        Raises `Changed` if something else is there, `Missing` if `held` is gone, `InvalidRequest` for a record that
-        could not be read again.
+        Raises `Changed` if there is another entry, `Missing` if `held` is gone, `InvalidRequest` for a record that
+        could not be read back.
         """
         ...
 
@@ -109,5 +109,5 @@ class Backend(Protocol[R]):
         ...
 
     def complain(self, about: Entry[R], fault: str) -> None:
-        """Report that an entry is ignored, to whoever may correct it."""
+        """Report that an entry is ignored, where operators will see it."""
         ...

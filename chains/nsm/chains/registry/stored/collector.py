@@ -1,4 +1,4 @@
-"""Deletes the entries of records whose time is over."""
+"""Deletes the entries of expired records."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from nsm.chains.logs import log
 from .backend import Changed, Entry, Key, Missing
 
 _SPREAD = 2.0
-"""Replicas delete at a random moment within so many seconds: one of them does, the others see it."""
+"""Replicas delete after a random delay of up to so many seconds, so that usually only one of them does."""
 _AGAIN = 10.0
-"""Seconds until a deletion that failed is tried again."""
+"""Seconds until a failed deletion is retried."""
 _AT_ONCE = 8
-"""Deletions at the same time."""
+"""Concurrent deletions."""
 
 
 class Collector:
-    """One of several replicas deletes what has ended, in that very version: what was registered anew stays."""
+    """Deletes expired entries of one exact version, so that renewed records stay; safe with several replicas."""
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
@@ -32,7 +32,7 @@ class Collector:
         at: Callable[[Key], Entry[R] | None],
         delete: Callable[[Entry[R]], Awaitable[None]],
     ) -> None:
-        """Delete `over` soon, unless `at` returns something else by then."""
+        """Delete `over` soon, unless `at` returns another entry by then."""
         self._tasks.spawn(self._collect(over, at, delete), name=f"collect {over.key}")
 
     async def _collect(
@@ -47,8 +47,8 @@ class Collector:
                 async with self._slots:
                     await delete(over)
                 return
-            except (Changed, Missing):  # it came again, or another replica was first
+            except (Changed, Missing):  # it was renewed, or another replica was first
                 return
             except MeshError as error:
-                log.warning("cannot delete what has ended", record=over.place, error=str(error))
+                log.warning("cannot delete an expired record", record=over.place, error=str(error))
             await asyncio.sleep(_AGAIN)

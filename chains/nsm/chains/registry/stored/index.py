@@ -1,4 +1,4 @@
-"""What a backend has reported so far, as records: those that Find returns."""
+"""The records that a backend has reported, which Find returns."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .lives import Lives, is_live
 
 @dataclass(slots=True)
 class _Held(Generic[R]):
-    """An entry, and the record that is in it for sure."""
+    """An entry that has a record, and that record."""
 
     entry: Entry[R]
     record: R
@@ -27,16 +27,16 @@ class _Held(Generic[R]):
 
 
 class Index(Generic[R]):
-    """The records of a backend's entries, for as long as they live.
+    """The records of a backend's entries, until they expire.
 
-    If several entries hold records of one name, Find returns the one of the least precedence. A record goes when its
-    time is over, and `over` is called with its entry, to delete it.
+    If several entries hold records of one name, Find returns the one with the lowest precedence. A record is removed
+    when it expires, and `over` is called with its entry, to delete it.
 
-    While the backend is cut off, nobody can renew what is registered, so nothing ends then: a record that would is
-    prolonged until the backend is back.
+    While the backend is cut off, registrations cannot be renewed, so nothing expires: a record that would is prolonged
+    until the backend is back.
 
-    An entry that holds no record, or one that is larger than `limits` allow, is complained about, and what was there
-    before stays in force.
+    An entry without a valid record, or with one that exceeds `limits`, is reported, and the previous record stays in
+    force.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class Index(Generic[R]):
         self._awaited: dict[Key, set[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
-        """How many entries hold records, also such as have ended."""
+        """The number of entries with records, including expired ones."""
         return len(self._held)
 
     def at(self, key: Key) -> Entry[R] | None:
-        """The entry of that key, as it was reported last with a record in it."""
+        """The last reported entry of that key that had a record."""
         held = self._held.get(key)
         return None if held is None else held.entry
 
     def as_reported(self, entry: Entry[R]) -> Entry[R]:
-        """That entry with the time that it was given here, if it is still the same version."""
+        """The entry with the lifetime that it was given here, if it is still the same version."""
         held = self._held.get(entry.key)
         return held.entry if held is not None and held.entry.version == entry.version else entry
 
     def observe(self, key: Key, entry: Entry[R] | None) -> None:
-        """Take in what the backend reports."""
+        """Apply a change that the backend reports."""
         if entry is None:
             self._drop(key)
         else:
@@ -80,7 +80,7 @@ class Index(Generic[R]):
                 waiting.set_result(None)
 
     async def seen(self, written: Entry[R], timeout: float) -> bool:
-        """Wait until `written`, or what came after it, was reported; whether it was within `timeout` seconds."""
+        """Wait until `written` or a later version is reported; False if that takes more than `timeout` seconds."""
 
         def is_seen() -> bool:
             there = self.at(written.key)
@@ -89,7 +89,7 @@ class Index(Generic[R]):
         return await self._until(written.key, is_seen, timeout)
 
     async def gone(self, deleted: Entry[R], timeout: float) -> bool:
-        """Wait until it was reported that `deleted` is gone; whether it was within `timeout` seconds."""
+        """Wait until the deletion of `deleted` is reported; False if that takes more than `timeout` seconds."""
 
         def is_gone() -> bool:
             there = self.at(deleted.key)
@@ -132,7 +132,7 @@ class Index(Generic[R]):
         self._choose(held.record.name)
 
     def _choose(self, name: str) -> None:
-        """Have Find return the best of the live records of that name, if there is one."""
+        """Have Find return the live record of that name with the lowest precedence, if any."""
         live = [held for key in self._named.get(name, ()) if self._is_live(held := self._held[key])]
         if not live:
             self.records.pop(name)
@@ -156,10 +156,10 @@ class Index(Generic[R]):
             assert held.entry.record is not None
             held.record = held.entry.record
             self._set_timer(held)
-        elif self._is_live(held):  # a timer may be early by the clock's grain
+        elif self._is_live(held):  # a timer may be early by the clock's resolution
             self._set_timer(held)
         else:
-            log.info("registration has ended", name=held.record.name)
+            log.info("registration expired", name=held.record.name)
             self._over(held.entry)
         self._choose(held.record.name)
 

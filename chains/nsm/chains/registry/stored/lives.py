@@ -1,4 +1,4 @@
-"""How long records live."""
+"""The lifetimes of records."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Lives(Protocol[R]):
     """The lifetime of one kind of record."""
 
     def ends(self, entry: Entry[R]) -> float | None:
-        """When it ends, in seconds since the epoch; None: never."""
+        """When it expires, in seconds since the epoch; None: never."""
         ...
 
     def is_needed(self, record: R) -> bool:
-        """Whether it stays all the same when its time is over."""
+        """Whether it stays although it has expired."""
         ...
 
     def is_due(self, entry: Entry[R]) -> bool:
-        """Whether a Register that changes nothing has to be written, so that its time begins anew."""
+        """Whether a Register without changes must be written, to renew the lifetime."""
         ...
 
     def prolonged(self, entry: Entry[R]) -> Entry[R]:
-        """A copy that lives another lifetime from now. What others have found is not changed."""
+        """A copy that lives another lifetime from now. Records that callers have found are not changed."""
         ...
 
 
 class EndpointLives(Lives[NetworkServiceEndpoint]):
-    """An endpoint lives until its `expiration_time`; `lifetime` seconds longer while nobody can renew it."""
+    """An endpoint lives until its `expiration_time`; `lifetime` seconds longer while it cannot be renewed."""
 
     def __init__(self, lifetime: float) -> None:
         self._lifetime = lifetime
@@ -47,7 +47,7 @@ class EndpointLives(Lives[NetworkServiceEndpoint]):
         return None if expires is None else expires.to_seconds()
 
     def is_needed(self, record: NetworkServiceEndpoint) -> bool:
-        """Never: an endpoint that does not come again is gone."""
+        """Never: an endpoint that does not renew its registration is gone."""
         return False
 
     def is_due(self, entry: Entry[NetworkServiceEndpoint]) -> bool:
@@ -63,16 +63,16 @@ class EndpointLives(Lives[NetworkServiceEndpoint]):
 
 
 class ServiceLives(Lives[NetworkService]):
-    """A service lives `lifetime` seconds after it was written last, and as long as somebody provides it; 0: for ever.
+    """A service lives `lifetime` seconds after its last write, and as long as an endpoint provides it; 0: forever.
 
-    Where the backend does not keep when it was written it lives for ever.
+    If the backend does not store the time of writes, it lives forever.
     """
 
     def __init__(self, lifetime: float, is_provided: Callable[[str], bool]) -> None:
         self._lifetime, self._is_provided = lifetime, is_provided
 
     def ends(self, entry: Entry[NetworkService]) -> float | None:
-        """Some time after it was written."""
+        """`lifetime` after it was written."""
         return entry.renewed + self._lifetime if entry.renewed and self._lifetime else None
 
     def is_needed(self, record: NetworkService) -> bool:
@@ -80,7 +80,7 @@ class ServiceLives(Lives[NetworkService]):
         return self._is_provided(record.name)
 
     def is_due(self, entry: Entry[NetworkService]) -> bool:
-        """When a tenth of its time has passed: not each client's Register is written."""
+        """After a tenth of its lifetime, so that not every client's Register is written."""
         ends = self.ends(entry)
         return ends is not None and ends - time.time() < 0.9 * self._lifetime
 
@@ -90,5 +90,5 @@ class ServiceLives(Lives[NetworkService]):
 
 
 def is_live(ends: float | None) -> bool:
-    """Whether that moment is still to come."""
+    """Whether that time is in the future."""
     return ends is None or ends > time.time()

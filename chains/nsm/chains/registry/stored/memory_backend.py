@@ -13,7 +13,7 @@ from .backend import Backend, Entry, Key, Observe, expect
 
 
 class MemoryBackend(Backend[R]):
-    """Keeps records in a dictionary; nothing has to be started or stopped."""
+    """Keeps records in a dictionary; needs no start or stop."""
 
     is_cut_off = False
 
@@ -35,7 +35,7 @@ class MemoryBackend(Backend[R]):
         """Nothing to stop."""
 
     async def synced(self) -> None:
-        """There is nothing to wait for."""
+        """Nothing to wait for."""
 
     def key_of(self, name: str) -> Key:
         """The name."""

@@ -1,7 +1,7 @@
-"""Whose a stored record is, by the identities of the path that it came by.
+"""The owner of a stored record, by the identities of its registration's path.
 
-The last one of a record's `path_ids` is the registry's own. Those before it are what the tokens of the path said, the
-first one being who the registration began at: that one is believed as far back as those behind it may vouch for others.
+The last of a record's `path_ids` is the registry's own. Those before it are the subjects of the path's tokens, starting
+with the registration's origin: it is trusted as far back as the components after it may vouch for others.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ from nsm.chains.policy import Trust, vouched_chain
 
 
 def owners_of(record: NetworkService | NetworkServiceEndpoint, trust: Trust) -> tuple[str, ...]:
-    """Who the record belongs to; the last one is verified, those before it are what that one says. Needs `path_ids`."""
+    """The record's owner; the last identity is verified, those before it are its claims. Needs `path_ids`."""
     return vouched_chain(record.path_ids[:-1] or record.path_ids, trust)

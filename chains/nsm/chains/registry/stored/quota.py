@@ -1,4 +1,4 @@
-"""How much one client may have registered, whichever replica of a registry it asks."""
+"""Limits how much one client may register, across all replicas of a registry."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .owners import owners_of
 
 
 class StoredQuota(RegistryElement[R]):
-    """Count what is in `records` for the verified identity that registered it, and refuse what is too much."""
+    """Count the `records` of each verified identity, and refuse what exceeds its limits."""
 
     def __init__(self, quotas: Quotas, records: Records[R], trust: Trust) -> None:
         self._quotas, self._trust = quotas, trust
@@ -20,7 +20,7 @@ class StoredQuota(RegistryElement[R]):
         records.listen(self._changed)
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Raise `Exhausted` if it is too much."""
+        """Raise `Exhausted` if a limit is exceeded."""
         if call.peer is None:
             return await rest.register(call)
         owner = call.origin or call.peer.spiffe_id
@@ -28,7 +28,7 @@ class StoredQuota(RegistryElement[R]):
         mine = holder == owner
         more = int(not mine), max(0, encoded_size(call.record) - (before if mine else 0))
         self._quotas.check(owner, *more, is_peer=owner == call.peer.spiffe_id)
-        self._quotas.take(owner, *more)  # until the watch has told of it
+        self._quotas.take(owner, *more)  # until the watch reports it
         try:
             return await rest.register(call)
         finally:

@@ -1,8 +1,8 @@
 """What a Register may overwrite, and who may remove a record.
 
-The owner of a record is the identity that registered it: the first of its `path_ids`, or more of them where those who
-passed it on may not vouch for it (`Trust`). They are stored with it, so that all replicas know them and a restart does
-not forget them; the last one is the registry's own.
+The owner of a record is the identity that registered it: the first of its `path_ids`, or several of them if components
+on the path may not vouch for it (`Trust`). They are stored with the record, so that all replicas know them, also after
+a restart; the last one is the registry's own.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ class Rules(Protocol[R]):
     """The rules for one kind of record."""
 
     def merged(self, record: R, held: R | None) -> R | None:
-        """What to write so that `record` is registered, `held` being there and alive; None: it is registered already.
+        """What to write to register `record` over the live record `held`; None if nothing needs to be written.
 
         Raises `Refused` or `Conflict`.
         """
         ...
 
-    def may_go(self, record: R, held: R) -> bool:
+    def may_remove(self, record: R, held: R) -> bool:
         """Whether an Unregister of `record` removes `held`; False leaves it there. Raises `Refused`."""
         ...
 
 
 class EndpointRules(Rules[NetworkServiceEndpoint]):
-    """An endpoint belongs to who registered it for as long as it lives; with `owned` False to anybody."""
+    """An endpoint belongs to whoever registered it until it expires; with `owned` False, anyone may change it."""
 
     def __init__(self, *, owned: bool, trust: Trust = NO_TRUST) -> None:
         self._owned, self._trust = owned, trust
@@ -47,7 +47,7 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
     def merged(
         self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint | None
     ) -> NetworkServiceEndpoint | None:
-        """It is always written: its time goes on. When it came first stays as it was."""
+        """Always written, to renew its lifetime. The initial registration time stays."""
         wanted = codec.clone(record)
         if held is not None:
             self._check(record, held)
@@ -57,8 +57,8 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
             wanted.initial_registration_time = Timestamp.now()
         return wanted
 
-    def may_go(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
-        """Its owner removes it."""
+    def may_remove(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
+        """Its owner may remove it."""
         self._check(record, held)
         return True
 
@@ -68,11 +68,11 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
 
 
 class ServiceRules(Rules[NetworkService]):
-    """A service belongs to whoever registered it for as long as somebody provides it.
+    """A service belongs to whoever registered it as long as an endpoint provides it.
 
-    Others may register it too as long as they say nothing else of it. With `by_hand`, people may write to the storage
-    as well: a service without `path_ids` is theirs and stays, and since they often add matches to one that a component
-    registered (`kubectl edit`), a Register without matches leaves those that are there.
+    Others may register it too with the same content. With `by_hand`, people may write to the storage as well: a service
+    without `path_ids` is theirs and stays. Since they often add matches to a service that a component registered
+    (`kubectl edit`), a Register without matches keeps the existing ones.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ServiceRules(Rules[NetworkService]):
         self._owned, self._is_provided, self._trust, self._by_hand = owned, is_provided, trust, by_hand
 
     def merged(self, record: NetworkService, held: NetworkService | None) -> NetworkService | None:
-        """Nothing is written that says the same."""
+        """None if the content is the same."""
         if held is None:
             return record
         wanted = codec.clone(record)
@@ -97,19 +97,19 @@ class ServiceRules(Rules[NetworkService]):
         if self._by_hand and not held.path_ids:
             raise Conflict(
                 f"network service {held.name!r} was applied by hand with payload {held.payload or IP} "
-                f"and {len(held.matches)} matches; change it there, or register the same"
+                f"and {len(held.matches)} matches; change it there, or register the same values"
             )
         keeps = wanted.matches == held.matches
         if self._is_taken(record, held, keeps_matches=keeps):
-            says = f"{owner_name(owners_of(record, self._trust))} says {difference(wanted, held)}"
+            says = f"{owner_name(owners_of(record, self._trust))} registers it with {difference(wanted, held)}"
             reason = taken_service(held.name, owner_name(owners_of(held, self._trust)), says)
             raise Refused(f"no sufficient privileges: {reason}{how_to_provide(held)}")
         if held.matches and _is_foreign(record, held, self._trust):
-            wanted.path_ids = list(held.path_ids)  # who wrote the matches decides on them
+            wanted.path_ids = list(held.path_ids)  # the author of the matches stays their owner
         return wanted
 
-    def may_go(self, record: NetworkService, held: NetworkService) -> bool:
-        """What a person applied stays."""
+    def may_remove(self, record: NetworkService, held: NetworkService) -> bool:
+        """The owner may remove it; a service that a person applied stays."""
         if self._by_hand and not held.path_ids:
             return False
         if self._is_taken(record, held, keeps_matches=False):
@@ -117,7 +117,7 @@ class ServiceRules(Rules[NetworkService]):
         return True
 
     def _is_taken(self, record: NetworkService, held: NetworkService, *, keeps_matches: bool) -> bool:
-        """Whether it is somebody else's: while it is provided; its matches, which lead clients, in any case."""
+        """Whether it belongs to another identity: while it is provided or, as matches direct clients, if it has any."""
         if not self._owned or not _is_foreign(record, held, self._trust):
             return False
         return bool(held.matches and not keeps_matches) or self._is_provided(held.name)

@@ -1,4 +1,4 @@
-"""A registry's store on any backend: stands last in a chain."""
+"""A registry's store on any backend; the last element of a chain."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .writes import Writes
 class Stored(RegistryElement[R]):
     """Keep records in `backend`; Find returns what the backend has reported.
 
-    Storage that cannot be reached fails Register and
-    Unregister with `Unavailable` or `TimedOut`; Find returns what was known. Nothing can be renewed then, so nothing
-    ends. Nothing of a registration is kept here beside, so any replica may get the next call for a name.
+    If the storage is unreachable, Register and Unregister fail with `Unavailable` or `TimedOut`, and Find returns what
+    is known. Nothing expires meanwhile, since nothing can be renewed. No other state is kept here, so any replica may
+    serve the next call for a name.
     """
 
     def __init__(
         self, backend: Backend[R], rules: Rules[R], lives: Lives[R], *, name: str = "records", limits: Limits
     ) -> None:
-        """`name` is for tasks: `services`, `endpoints`."""
+        """`name` is for task names: `services`, `endpoints`."""
         self._backend = backend
         self._running = AsyncExitStack()
         self._tasks = Tasks(f"store of {name}")
@@ -45,29 +45,29 @@ class Stored(RegistryElement[R]):
         backend.observe(self.index.observe)
 
     async def open(self) -> None:
-        """Begin to keep up with the backend, and wait until what it holds is known. In memory there is no need to."""
+        """Start following the backend, and wait until its content is known. Not needed in memory."""
         await self._running.enter_async_context(self._backend)
         await self._backend.synced()
 
     async def aclose(self) -> None:
-        """Stop timers and tasks, and leave the backend."""
+        """Stop timers and tasks, and close the backend."""
         self.index.close()
         await self._tasks.aclose()
         await self._running.aclose()
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
-        """Write what the rest of the chain accepted."""
+        """Write the record once the rest of the chain has accepted it."""
         if not call.record.name:
             raise InvalidRequest(f"the {type(call.record).__name__} has no name")
         record = await rest.register(call)
         return await self._writes.register(codec.clone(record), call.remaining())
 
     def find(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
-        """What matches; a watch goes on."""
+        """The matches; a watch continues."""
         return self._memory.find(call, rest)
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
-        """Delete it."""
+        """Delete the record."""
         await rest.unregister(call)
         await self._writes.unregister(codec.clone(call.record), call.remaining())
 

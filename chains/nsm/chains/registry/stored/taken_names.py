@@ -1,4 +1,4 @@
-"""Which names are taken, and by whom, as the stored records say."""
+"""Registered names and their owners, from the stored records."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .owners import owners_of
 
 
 class RecordedNames(Generic[R]):
-    """Those of `records`, all of which `everything` matches. One without owner was applied by a person: it is free."""
+    """The names in `records`, all of which `everything` matches. A record without owner was applied by a person."""
 
     def __init__(self, records: Records[R], everything: R, trust: Trust) -> None:
         self._records, self._everything, self._trust = records, everything, trust
 
     def __call__(self, name: str | None) -> Mapping[str, Sequence[str]]:
-        """The SPIFFE IDs of a registration's path, its verified owner first, by name: of `name` alone, or of all."""
+        """The SPIFFE IDs of registrations' paths, the verified owner first, by name: for `name` only, or for all."""
         if name is None:
             found = self._records.matching(self._everything)
         else:

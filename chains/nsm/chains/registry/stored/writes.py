@@ -1,4 +1,4 @@
-"""Writes records to a backend: the version decides between several that write at once."""
+"""Writes records to a backend; versions decide between concurrent writers."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .rules import Rules
 T = TypeVar("T")
 
 _TRIES = 20
-"""How often a write is tried when others come first."""
+"""Attempts to write when others are faster."""
 _STEP = 0.01
-"""Seconds by which the pause before another try may grow: a random one, so that two replicas do not go on in step."""
+"""Seconds by which the longest pause grows with each attempt; pauses are random, so that replicas do not collide."""
 _SEEN_WITHIN = 1.0
-"""Seconds that a write waits until the backend reports it: whoever queries next here finds it."""
+"""Seconds that a write waits until the backend reports it, so that the next query here finds it."""
 _REMEMBERED = 30.0
-"""Seconds for which a write that failed or was not reported, and none since that was, means that storage is away."""
+"""Seconds during which a failed or unreported write, without a later success, means that the storage is down."""
 _PATIENCE = 1.0
-"""Seconds that storage may take for a write: a caller with less time that gives up says nothing about the storage."""
+"""Seconds that the storage may take for a write; a caller with less time that gives up proves nothing."""
 
 
 class Writes(Generic[R]):
     """Register and unregister in a backend, as the rules allow.
 
-    What is there is looked up in the index first. The backend is asked if that turns out to be old, and before a call
-    is answered without a write: because there is nothing to change, or because what is there refuses it. Calls for one
-    name take turns here, so that only other replicas can come between.
+    The current entry is looked up in the index first. The backend is queried if that is outdated, and before a call is
+    answered without a write, because nothing changes or because the current entry forbids it. Calls for one name are
+    serialised, so that only other replicas can interfere.
     """
 
     def __init__(self, backend: Backend[R], rules: Rules[R], lives: Lives[R], index: Index[R]) -> None:
@@ -45,12 +45,12 @@ class Writes(Generic[R]):
 
     @property
     def fail(self) -> bool:
-        """Whether the backend cannot be written to, or does not report what was written, for all that we know."""
+        """Whether the backend seems to reject writes, or not to report them."""
         now = asyncio.get_running_loop().time()
         return self._wrote_at < self._failed_at and now - self._failed_at < _REMEMBERED
 
     async def register(self, record: R, within: float | None) -> R:
-        """Write `record` over what is there, in so many seconds; returns it as it now stands.
+        """Write `record` over the current entry, within so many seconds; returns it as stored.
 
         Raises `Refused` or `Conflict` by the rules, `InvalidRequest`, `Unavailable`, `TimedOut`.
         """
@@ -69,7 +69,7 @@ class Writes(Generic[R]):
         except TimeoutError:
             if now() - began >= _PATIENCE and self._wrote_at < began:
                 self._failed_at = now()
-            raise TimedOut(f"{self._backend} did not store {name!r} in the caller's time") from None
+            raise TimedOut(f"{self._backend} did not store {name!r} within the caller's deadline") from None
         except Unavailable:
             self._failed_at = now()
             raise
@@ -106,7 +106,7 @@ class Writes(Generic[R]):
                 self._note(seen=await self._index.seen(written, _SEEN_WITHIN))
                 assert written.record is not None
                 return written.record
-        raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be registered")
+        raise Conflict(f"{record.name!r} was changed by others in each of {_TRIES} attempts to register it")
 
     def _note(self, *, seen: bool) -> None:
         now = asyncio.get_running_loop().time()
@@ -116,7 +116,7 @@ class Writes(Generic[R]):
             self._failed_at = now
 
     def _needs_no_write(self, record: R, held: Entry[R]) -> bool:
-        """Whether nothing would be written over `held`; writing could not reveal then that it is old."""
+        """Whether nothing would be written over `held`, so that a write cannot reveal that it is outdated."""
         try:
             return self._rules.merged(record, self._live_in(record, held)) is None
         except (Refused, Conflict):
@@ -132,7 +132,7 @@ class Writes(Generic[R]):
         if held is None or self._needs_no_delete(record, held):
             held = await self._backend.get(key)
         for tries in range(_TRIES):
-            if held is None or not self._may_go(record, held):
+            if held is None or not self._may_remove(record, held):
                 return
             try:
                 await self._backend.delete(held)
@@ -143,29 +143,29 @@ class Writes(Generic[R]):
             else:
                 await self._index.gone(held, _SEEN_WITHIN)
                 return
-        raise Conflict(f"{record.name!r} was changed by others {_TRIES} times while it was to be unregistered")
+        raise Conflict(f"{record.name!r} was changed by others in each of {_TRIES} attempts to unregister it")
 
     def _needs_no_delete(self, record: R, held: Entry[R]) -> bool:
-        """Whether `held` would be left there, as `_needs_no_write` for an Unregister."""
+        """Whether `held` would stay; the same as `_needs_no_write` for an Unregister."""
         try:
-            return not self._may_go(record, held)
+            return not self._may_remove(record, held)
         except (Refused, Conflict):
             return True
 
-    def _may_go(self, record: R, held: Entry[R]) -> bool:
+    def _may_remove(self, record: R, held: Entry[R]) -> bool:
         there = self._live_in(record, held)
-        return there is None or self._rules.may_go(record, there)
+        return there is None or self._rules.may_remove(record, there)
 
     async def _get_after(self, tries: int, key: Key) -> Entry[R] | None:
-        """What somebody else has written, once they may be done."""
+        """The entry that another writer has stored, after a pause."""
         await asyncio.sleep(random.uniform(0, _STEP * tries))  # noqa: S311 - no secret
         return await self._backend.get(key)
 
     def _live_in(self, record: R, held: Entry[R] | None) -> R | None:
-        """The record in `held` that has not ended; None: it may be overwritten.
+        """The live record in `held`; None if it may be overwritten.
 
-        What cannot be read as a whole may say which clients go where. It counts as what it was before; if that is not
-        known here, `Conflict` is raised.
+        An entry that cannot be fully parsed may contain rules for clients. Its last valid record counts; if that is not
+        known, `Conflict` is raised.
         """
         if held is None:
             return None
@@ -176,7 +176,7 @@ class Writes(Generic[R]):
             return None
         if entry.record.name != record.name:
             raise Conflict(
-                f"{held.place} is that of {entry.record.name!r}, not of {record.name!r}; delete it, or correct its name"
+                f"{held.place} is for {entry.record.name!r}, not for {record.name!r}; delete it, or correct its name"
             )
         entry = self._index.as_reported(entry)
         return entry.record if is_live(self._lives.ends(entry)) else None
