@@ -257,9 +257,9 @@ class _File:
     def _client(self, node: Any) -> ClientSpec:
         fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
         texts = self._reader.texts(fields.get("wires"))
-        wires = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
+        parsed = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
         try:
-            check_interfaces([wire for wire in wires if wire is not None])
+            check_interfaces([wire for wire in parsed if wire is not None])
         except ValueError as error:
             self._reader.fault(fields.get("wires"), str(error))
         wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
