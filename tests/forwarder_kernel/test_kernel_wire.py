@@ -22,14 +22,14 @@ class Dataplane:
         self.pairs = []
         self.removing = asyncio.Event()
 
-    async def create(self, wire, connection_id, ahead=None):
+    async def create(self, wire, connection_id, ahead=None, client=None):
         self.pairs.append(LiveWire(wire, (), connection_id, Veth()))
         return self.pairs[-1]
 
-    async def remove(self, pair):
+    async def remove(self, connection_id):
         self.removing.set()
         await asyncio.sleep(0.02)
-        self.pairs.remove(pair)
+        self.pairs = [pair for pair in self.pairs if pair.alias != connection_id]
 
 
 class Endpoint(Element):

@@ -40,11 +40,14 @@ class Dataplane:
         await asyncio.sleep(0)
         return port
 
+    async def former_wireguard(self, connection_id):
+        return None
+
     async def check_wireguard(self):
         if self.fault:
             raise Unsupported(self.fault)
 
-    def begin_wireguard(self, room, path=""):
+    def begin_wireguard(self, room, path, connection_id):
         self.begun.append((room, path, Ahead()))
         return self.begun[-1][2]
 

@@ -35,14 +35,14 @@ class Kernel:
     def __init__(self):
         self.kernel, self.wires = KernelThread(in_node=True), {}
 
-    async def create(self, wire, connection_id, ahead=None):
+    async def create(self, wire, connection_id, ahead=None, client=None):
         await asyncio.sleep(0)
         pair = LiveWire(wire, (), connection_id, Veth())
-        self.wires[id(pair)] = pair
+        self.wires[connection_id] = pair
         return pair
 
     async def exists(self, pair):
-        return id(pair) in self.wires
+        return self.wires.get(pair.alias) is pair
 
     async def change(self, pair, wire):
         pair.wire = wire
@@ -53,8 +53,8 @@ class Kernel:
         pair.wire = wire
         return True
 
-    async def remove(self, pair):
-        self.wires.pop(id(pair), None)
+    async def remove(self, connection_id):
+        self.wires.pop(connection_id, None)
 
     async def aclose(self):
         await self.kernel.aclose()

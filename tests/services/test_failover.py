@@ -24,7 +24,7 @@ class Broken(Kernel):
         super().__init__()
         self.asked = 0
 
-    async def create(self, wire, connection_id, ahead=None):
+    async def create(self, wire, connection_id, ahead=None, client=None):
         self.asked += 1
         raise Unavailable("this dataplane is broken")
 

@@ -55,17 +55,17 @@ class Kernel:
         self.kernel = KernelThread(in_node=True)
         self.wires, self.made = {}, 0
 
-    async def create(self, wire, connection_id, ahead=None):
+    async def create(self, wire, connection_id, ahead=None, client=None):
         await asyncio.sleep(0)
         for place in wire.places:
             assert os.path.exists(place.path), place
         pair = LiveWire(wire, (), connection_id, Veth())
-        self.wires[id(pair)] = pair
+        self.wires[connection_id] = pair
         self.made += 1
         return pair
 
     async def exists(self, pair):
-        return id(pair) in self.wires
+        return self.wires.get(pair.alias) is pair
 
     async def change(self, pair, wire):
         pair.wire = wire
@@ -76,8 +76,8 @@ class Kernel:
         pair.wire = wire
         return True
 
-    async def remove(self, pair):
-        self.wires.pop(id(pair), None)
+    async def remove(self, connection_id):
+        self.wires.pop(connection_id, None)
 
     async def aclose(self):
         await self.kernel.aclose()

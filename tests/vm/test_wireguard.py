@@ -100,8 +100,8 @@ async def test_packets_cross_and_nothing_is_left():
         await client.plane.change(at_client, client.wire_to(server))
         assert client.link()["ifindex"] == index
         cross(client, server)
-        await client.plane.remove(at_client)
-        await server.plane.remove(at_server)
+        await client.plane.remove(at_client.connection_id)
+        await server.plane.remove(at_server.connection_id)
         assert client.workload.links() == server.workload.links() == {}
         assert client.plane.open_namespaces() == server.plane.open_namespaces() == 0
 
@@ -124,7 +124,7 @@ async def test_all_new_flows_leave_by_the_wire_that_has_the_default_route():
             by_wire, by_gateway = (sent(workload)[name] - before[name] for name in ("nsm-1", "eth0"))
             assert by_wire >= FLOWS, outside
             assert by_gateway < FLOWS // 4, outside  # neighbors are asked for
-        await client.plane.remove(live)
+        await client.plane.remove(live.connection_id)
         assert "dev eth0" in workload.ip("route get 203.0.113.9")
         assert "proto 110" not in workload.ip("rule")
 
@@ -160,7 +160,7 @@ async def test_a_forwarder_that_starts_again_makes_its_wire_with_new_keys():
         client.plane = Dataplane("forwarder-a")
         client.new_key()
         await client.start()
-        await server.plane.remove(at_server)
+        await server.plane.remove(at_server.connection_id)
         await server.make(client)
         await client.make(server)
         cross(client, server)

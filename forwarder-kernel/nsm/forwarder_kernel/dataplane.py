@@ -7,29 +7,34 @@ what a wire is made of is a `Device`, of a class for each kind.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from nsm.chains.core import Conflict, Unavailable, shielded
+from nsm.chains.core import Conflict, MeshError, Unavailable, shielded
 
 from . import underlay, wireguard_go
 from .devices import Device, KernelWireguard, Macvlan, UserWireguard, Veth, VxlanDevice
-from .ends import Wire
+from .ends import Place, Wire
 from .kernel_thread import KernelThread
-from .live_wire import LiveWire
+from .ledger import Ledger
+from .live_wire import NOBODY, Client, LiveWire
 from .mend import Report, mend
-from .netlink import Address, Listener, Namespaces, NetlinkError, Traffic
+from .netlink import Address, Listener, Namespaces, NetlinkError, Traffic, WireguardSettings
+from .owned import Owned
 from .removal import Removal
 from .tagged_links import TaggedLinks
 from .tunnels import Breakout, Underlay, Vxlan, Wireguard
 from .wire_maker import WireMaker, settle
-from .wireguard_go import Ahead, Process, Programs
+from .wireguard_go import Ahead, Process, Programs, key_at
 
 T = TypeVar("T")
 
 _SETTLING_TIMEOUT, _SETTLING_PAUSE = 2.0, 0.005
 """Seconds: others wait so long for a wire to come up, and so often it is looked at."""
+CLAIM_WITHIN = 600.0
+"""Seconds: the longest that a client with tokens of the usual lifetime takes until it asks again."""
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
 
@@ -37,14 +42,16 @@ _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 class Dataplane:
     """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
 
-    With `in_node` wires may end in the node's own network namespace.
+    With `in_node` wires may end in the node's own network namespace. Connections have `claim_within` seconds after the
+    start to claim what an earlier process of this owner made for them.
     """
 
-    def __init__(self, owner: str, *, in_node: bool = False) -> None:
+    def __init__(self, owner: str, *, in_node: bool = False, claim_within: float = CLAIM_WITHIN) -> None:
         self._tagged = TaggedLinks(owner)
-        self.kernel = KernelThread(in_node=in_node, when_opened=lambda spaces: self._tagged.clear(spaces.own))
-        self._maker = WireMaker(owner)
-        self._programs = Programs(self.kernel.in_node)
+        self.kernel = KernelThread(in_node=in_node, when_opened=self._look_around)
+        self._ledger = Ledger(owner, claim_within)
+        self._maker = WireMaker(self._ledger)
+        self._programs = Programs(self.kernel.in_node, self._ledger.processes)
         self._removal = Removal(self.kernel, self._programs.end)
         self._underlays = underlay.Underlays(self._look, self.kernel.run)
         self._has_wireguard: bool | None = None
@@ -70,53 +77,66 @@ class Dataplane:
         if not await self._kernel_has_wireguard():
             wireguard_go.check()
 
-    def begin_wireguard(self, room: int, path: str) -> Ahead:
+    def begin_wireguard(self, room: int, path: str, connection_id: str) -> Ahead:
         """Do ahead of `create` what takes long where the kernel has no WireGuard: start a process.
 
         `path` is the file of the namespace where the wire will end, `room` the MTU that the underlay leaves.
         """
-        return Ahead(self._begin_wireguard(room, path), self._programs)
+        return Ahead(self._begin_wireguard(room, path, self._ledger.alias_of(connection_id)), self._programs)
 
-    async def create(self, wire: Wire, connection_id: str, ahead: Ahead | None = None) -> LiveWire:
-        """Make a wire; returns when packets can pass. `ahead` is what was begun of it.
+    async def former_wireguard(self, connection_id: str) -> WireguardSettings | None:
+        """Key and port of the WireGuard that an earlier process made for a connection, if it is still there."""
+        alias = self._ledger.alias_of(connection_id)
+        return await self.kernel.in_node(lambda spaces: self._former_wireguard(spaces, alias))
 
-        What an earlier process of this owner made for the same connection is adopted as it is; what else such a
-        process left under one of the names is removed. Raises `Conflict` if an interface name is taken (`VniTaken` if
-        a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`; nothing is left of it then.
+    async def create(
+        self, wire: Wire, connection_id: str, ahead: Ahead | None = None, client: Client = NOBODY
+    ) -> LiveWire:
+        """Make a wire; returns when packets can pass. `ahead` is what was begun of it, `client` whose it is.
+
+        What an earlier process of this owner made for the same connection is adopted as it is, or removed where it is
+        not what is wanted. What stands under one of the names, or reaches the client's addresses, is removed if an
+        earlier process left it, or if it is the same client's; see `LiveWire.superseded`. Raises `Conflict` if a name
+        or an address is another's (`VniTaken` if a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`;
+        nothing is left of it then.
         """
-        alias = self._maker.alias_of(connection_id)
-        device = await self._device(wire, ahead)
-        work = self.kernel.in_node(lambda spaces: self._maker.create(spaces, wire, alias, device))
+        alias = self._ledger.alias_of(connection_id)
+        device = await self._device(wire, alias, ahead)
+        work = self.kernel.in_node(lambda spaces: self._maker.create(spaces, wire, alias, device, client))
         making = asyncio.ensure_future(work)
         try:
             live = await asyncio.shield(making)
+            live.connection_id = connection_id
         except BaseException:
-            await shielded(self._take_back(making, device), name="removal of a wire that nobody waited for")
+            await shielded(self._take_back(making, device, connection_id), name="removal of a wire that is not needed")
             raise
         try:
             await self._until_settled(live)
         except BaseException:
-            await shielded(self.remove(live), name="removal of a wire that does not come up")
+            await shielded(self.remove(connection_id), name="removal of a wire that does not come up")
             raise
+        await self._end_superseded(live)
+        if device.process is not None:
+            self._programs.watch(device.process)
         if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
-            await self._establish(live, wire.tunnel)
+            await self._establish(live, connection_id, wire.tunnel)
         return live
 
     async def change(self, live: LiveWire, wire: Wire) -> None:
         """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
         await self.kernel.in_node(lambda spaces: self._maker.change(spaces, live, wire))
         await self._until_settled(live)
+        await self._end_superseded(live)
 
     async def exists(self, live: LiveWire) -> bool:
         """Whether the wire is still there: its namespaces' owners may have removed it."""
-        end = live.ends[0]
-        return await self.kernel.run(lambda: end.namespace.socket.has_link(end.index))
+        return await self.kernel.run(lambda: self._maker.exists(live))
 
     async def mend(self, live: LiveWire, *, do: bool) -> Report:
         """Look at a wire; with `do` put right what somebody changed. Raises `NetlinkError`."""
 
         def look(spaces: Namespaces) -> Report:
-            return mend(spaces, live, do=do) if self._maker.knows(live) else Report()
+            return mend(spaces, live, do=do) if self._ledger.has(live) else Report()
 
         return await self._while_open(look, Report())
 
@@ -134,8 +154,7 @@ class Dataplane:
     async def let_go(self, live: LiveWire) -> None:
         """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
 
-        The wire can still be counted, mended and removed; `hold_again` has to come before anything else. One that a
-        process makes stays.
+        The wire can still be counted, mended and removed; `hold_again` has to come before anything else.
         """
         await self._while_open(lambda spaces: self._maker.let_go(spaces, live), None)
 
@@ -147,15 +166,35 @@ class Dataplane:
         """What has passed each end of each wire; None for an end that is gone."""
         return await self.kernel.in_node(lambda spaces: [self._maker.traffic(spaces, live) for live in wires])
 
-    async def remove(self, live: LiveWire) -> None:
-        """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
+    async def owned(self) -> list[Owned]:
+        """The wires of this owner, whichever process made them, by what the kernel has of them."""
+        return await self.kernel.in_node(self._ledger.look)
+
+    async def remove(self, connection_id: str) -> None:
+        """Remove the wire of a connection, whichever process of this owner made it; gone already is fine.
+
+        Those whose removal is asked for meanwhile are removed together.
+        """
+        alias = self._ledger.alias_of(connection_id)
+        if (live := self._ledger.live(alias)) is None:
+            await self._remove_former([alias])
+            return
         try:
             await self._removal.remove(live)
         finally:
             await self.kernel.in_node(lambda spaces: self._maker.forget(spaces, live))
 
+    async def remove_unwanted(self, *, keep: bool = True) -> list[str]:
+        """Remove what an earlier process left, nobody has claimed in time, and no living end wants.
+
+        With `keep` False also what living ends may want. Returns the ids of the connections.
+        """
+        aliases = await self.kernel.in_node(lambda spaces: self._unwanted(spaces, keep=keep))
+        await self._remove_former(aliases)
+        return [self._ledger.id_in(alias) for alias in aliases]
+
     async def aclose(self) -> None:
-        """Stop; the wires stay, but for those that a process of ours makes."""
+        """Stop; the wires stay."""
         await self._removal.aclose()
         await self._programs.aclose()
         await self.kernel.run(self._underlays.close)
@@ -176,7 +215,7 @@ class Dataplane:
 
     # --- devices
 
-    async def _device(self, wire: Wire, ahead: Ahead | None) -> Device:
+    async def _device(self, wire: Wire, alias: str, ahead: Ahead | None) -> Device:
         match wire.tunnel:
             case None:
                 return Veth()
@@ -187,23 +226,70 @@ class Dataplane:
             case Wireguard() as wireguard:
                 if await self._kernel_has_wireguard():
                     return KernelWireguard(wireguard)
-                return UserWireguard(wireguard, await self._process(wire.places[0].path, wireguard.room, ahead))
+                return UserWireguard(wireguard, await self._process(wire.places[0], wireguard, alias, ahead))
 
     async def _kernel_has_wireguard(self) -> bool:
         if self._has_wireguard is None:
             self._has_wireguard = await self.kernel.in_node(_has_wireguard)
         return self._has_wireguard
 
-    async def _begin_wireguard(self, room: int, path: str) -> Process | None:
-        return None if await self._kernel_has_wireguard() else await self._programs.start(path, room)
+    async def _begin_wireguard(self, room: int, path: str, alias: str) -> Process | None:
+        if await self._kernel_has_wireguard() or self._programs.former(alias) is not None:
+            return None
+        return await self._programs.start(path, room, alias)
 
-    async def _process(self, path: str, room: int, ahead: Ahead | None) -> Process:
-        """The process that a wire needs: the one that was begun with if that is of use."""
-        if ahead is not None and (process := await ahead.claim()) is not None:
-            if process.is_running() and process.path == path:
+    async def _process(self, place: Place, wireguard: Wireguard, alias: str, ahead: Ahead | None) -> Process:
+        """The process that a wire needs: an earlier forwarder's, or the one that was begun, if it is of use."""
+        begun = await ahead.claim() if ahead is not None else None
+        former = self._programs.claim_former(alias)
+        if former is not None and not await self._is_as_wanted(former, place, wireguard):
+            await self._programs.end([former])
+            former = None
+        unused = [each for each in (begun,) if each is not None]
+        for process in filter(None, (former, begun)):
+            if process.is_running() and process.key == key_at(place.path):
+                await self._programs.end([each for each in unused if each is not process])
                 return process
-            await self._programs.end([process])
-        return await self._programs.start(path, room)
+        await self._programs.end(unused)
+        return await self._programs.start(place.path, wireguard.room, alias)
+
+    async def _is_as_wanted(self, former: Process, place: Place, wireguard: Wireguard) -> bool:
+        """Whether the process of an earlier forwarder makes this very wire; what makes another one is of no use."""
+        names = {link.name for link in self._ledger.former(former.alias)}
+        try:
+            return names <= {place.name} and await self.kernel.run(former.settings) == wireguard.settings
+        except MeshError:
+            return False
+
+    def _look_around(self, spaces: Namespaces) -> None:
+        """See what earlier processes left, before anything else is done."""
+        self._tagged.clear(spaces.own)
+        self._ledger.look(spaces)
+        self._programs.find(spaces, self._ledger.mark)
+
+    def _former_wireguard(self, spaces: Namespaces, alias: str) -> WireguardSettings | None:
+        if (process := self._programs.former(alias)) is not None:
+            with contextlib.suppress(MeshError):
+                return process.settings()
+        return self._maker.former_wireguard(spaces, alias)
+
+    # --- what stood in the way, or is of no use any more
+
+    async def _end_superseded(self, live: LiveWire) -> None:
+        superseded, live.superseded = live.superseded, []
+        await self._programs.end([other.device.process for other in superseded if other.device.process is not None])
+        for other in superseded:
+            if other.when_superseded is not None:
+                other.when_superseded()
+
+    def _unwanted(self, spaces: Namespaces, *, keep: bool) -> list[str]:
+        self._ledger.look(spaces)
+        return self._ledger.unwanted(keep=keep)
+
+    async def _remove_former(self, aliases: Sequence[str]) -> None:
+        links = await self.kernel.in_node(lambda spaces: self._maker.take_former(spaces, aliases))
+        await self._removal.remove_former(links)
+        await self._programs.end_former(aliases)
 
     # --- waiting for wires
 
@@ -217,22 +303,23 @@ class Dataplane:
             await asyncio.sleep(_SETTLING_PAUSE)
             await self.kernel.run(lambda: settle(live, 0.0))
 
-    async def _take_back(self, making: asyncio.Future[LiveWire], device: Device) -> None:
+    async def _take_back(self, making: asyncio.Future[LiveWire], device: Device, connection_id: str) -> None:
         """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
         try:
-            await self.remove(await making)
+            await making
+            await self.remove(connection_id)
         except Exception:
             if device.process is not None:
                 await self._programs.end([device.process])
 
-    async def _establish(self, live: LiveWire, tunnel: Wireguard) -> None:
+    async def _establish(self, live: LiveWire, connection_id: str, tunnel: Wireguard) -> None:
         """Wait until the peer was heard: a tunnel that was told to its client works. Raises `Unavailable`."""
         try:
             async with asyncio.timeout(_HANDSHAKE_TIMEOUT):
                 while not await self._last_handshake(live):  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(_HANDSHAKE_PAUSE)
         except BaseException as error:
-            await shielded(self.remove(live), name="removal of a wire that was not established")
+            await shielded(self.remove(connection_id), name="removal of a wire that was not established")
             if isinstance(error, TimeoutError):
                 where = f"node {tunnel.peer} (UDP port {tunnel.peer_port})"
                 after = f"after {_HANDSHAKE_TIMEOUT:.0f} s"

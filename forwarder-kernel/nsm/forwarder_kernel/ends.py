@@ -50,6 +50,8 @@ class Settings:
     """Opposite addresses, which are reached at the opposite end's hardware address."""
     known: tuple[tuple[Address, str], ...]
     """Neighbors that the connection itself names."""
+    opposite: tuple[Address, ...] = ()
+    """The addresses of the opposite end."""
     proxy_arp: bool = False
     """Whether this end answers for every IPv4 address that it routes to: the other one takes all to be on the link."""
 
@@ -65,6 +67,8 @@ class End:
 
     place: Place
     settings: Settings
+    is_endpoints: bool = False
+    """Whether it is the endpoint's, and not the client's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ def wire_of(
     if arp and any(policies.is_to_the_link(policy) for policy in ip.policies):
         endpoint = replace(endpoint, proxy_arp=True)
     sides = ((near, client), (far, endpoint))
-    ends = tuple(End(_place(side), settings) for side, settings in sides if side.type == KERNEL)
+    ends = tuple(End(_place(side), settings, side is far) for side, settings in sides if side.type == KERNEL)
     mtu = _mtu(context.mtu if context is not None else 0, ends)
     return Wire(ends, mtu, arp, tunnel, order_of(connection), accept_ra)
 
@@ -152,6 +156,7 @@ def _settings(
         routes=tuple(dict.fromkeys(_routes(routes, ends))),
         neighbors=tuple(ends) if knows else (),
         known=known,
+        opposite=tuple(ends),
     )
 
 

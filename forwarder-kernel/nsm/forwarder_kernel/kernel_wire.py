@@ -13,7 +13,7 @@ from nsm.chains.logs import log
 
 from .dataplane import Dataplane
 from .ends import Wire, wire_of
-from .live_wire import LiveWire
+from .live_wire import Client, LiveWire
 from .tunnels import TUNNEL, Breakout, Tunnel
 from .wireguard_go import AHEAD
 
@@ -53,7 +53,9 @@ class KernelWire(Element):
         if live is not None and not await self._still_fits(call, live, wire):
             live = None
         if live is None:
-            live = await self._dataplane.create(wire, call.live.connection_id, call.live.pop(AHEAD))
+            ahead, client = call.live.pop(AHEAD), _client(call)
+            live = await self._dataplane.create(wire, call.live.connection_id, ahead, client)
+            live.when_superseded = partial(_close, call.live)
             call.live.put(LIVE, live)
             call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
@@ -87,8 +89,21 @@ class KernelWire(Element):
         return False
 
     async def _remove(self, call: Call) -> None:
-        if (live := call.live.pop(LIVE)) is not None:
-            await self._dataplane.remove(live)
+        """Also what an earlier process made for a connection that this one does not know."""
+        call.live.pop(LIVE)
+        await self._dataplane.remove(call.live.connection_id)
+
+
+def _client(call: Call) -> Client:
+    """Whose connection it is, and what the client calls it."""
+    path = call.connection.path
+    return Client(call.owner, path.path_segments[0].id if path is not None and path.path_segments else "")
+
+
+def _close(store: Store) -> None:
+    """End a connection whose client has the wire of another one in its place."""
+    log.info("the client has come back with another connection; this one ends", connection=store.connection_id)
+    store.spawn(store.events.close(), name="close of what was superseded")
 
 
 def _tunnel(call: Call, near: Mechanism | None, far: Mechanism | None) -> Tunnel | None:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nsm.chains.core import FileKey
 
 from .devices import Device
 from .ends import Place, Settings, Wire
-from .netlink import LinkEnd, Namespace
+from .netlink import Address, LinkEnd, Namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Whose a wire is: the owner of its connection (see `Call.owner`), and what that calls it. Empty: nobody knows."""
+
+    owner: tuple[str, ...] = ()
+    name: str = ""
+
+    def is_same(self, other: Client) -> bool:
+        """Whether both are one client's one connection, whatever the components between call it."""
+        return bool(self.owner and self.name) and self == other
+
+
+NOBODY = Client()
 
 
 @dataclass(slots=True)
@@ -17,6 +35,8 @@ class LiveEnd:
     place: Place
     index: int
     mac: str
+    key: FileKey = (0, 0)
+    """Device and inode of the namespace."""
     number: int | None = None
     """By which the kernel knows the namespace, also while it is let go."""
     handle: bytes = b""
@@ -45,10 +65,18 @@ class LiveWire:
     ends: tuple[LiveEnd, ...]
     alias: str
     device: Device
+    connection_id: str = ""
     seconds: float = 0.0
     """How long the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
+    client: Client = NOBODY
+    reached: tuple[tuple[FileKey, Address], ...] = ()
+    """The client's addresses, with the namespaces that reach them by this wire."""
+    superseded: list[LiveWire] = field(default_factory=list)
+    """Wires that were removed for this one: of the same client's connection, which came back under another id."""
+    when_superseded: Callable[[], object] | None = None
+    """Ends the connection when another wire took the place of this one."""
 
     @property
     def is_loose(self) -> bool:

@@ -13,6 +13,7 @@ from .kernel_thread import KernelThread
 from .live_wire import LiveEnd, LiveWire
 from .netlink import Message, Namespace, Socket, delete_group, delete_link, delete_link_there, set_group
 from .netlink.namespaces import entered
+from .owned import OwnedLink
 from .wireguard_go import Process
 
 GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
@@ -37,6 +38,13 @@ class Removal:
             self._task = asyncio.get_running_loop().create_task(self._remove_all(), name="remove wires")
         await asyncio.shield(done)
 
+    async def remove_former(self, links: Sequence[OwnedLink]) -> None:
+        """Remove what an earlier process left."""
+        messages = [removal_of(link) for link in links]
+        own = self._kernel.namespaces.own
+        if messages:
+            await asyncio.get_running_loop().run_in_executor(self._executor, _apply_in, own, messages)
+
     async def aclose(self) -> None:
         """Let what was begun be done, and stop."""
         if self._task is not None:
@@ -60,6 +68,11 @@ class Removal:
                 for _, done in batch:
                     done.set_result(None)
         self._task = None
+
+
+def removal_of(link: OwnedLink) -> Message:
+    """What removes a link that an earlier process left."""
+    return delete_link(link.index) if link.namespace is None else delete_link_there(link.index, link.namespace)
 
 
 def _to_remove(ends: Sequence[LiveEnd]) -> LiveEnd:

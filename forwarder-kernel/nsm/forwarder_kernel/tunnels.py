@@ -17,7 +17,7 @@ from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.ipcontext import context_of
 from nsm.chains.model.values import read_number
 
-from .netlink import Address
+from .netlink import Address, WireguardSettings
 
 VXLAN_OVERHEAD = {4: 54, 6: 74}
 """Bytes of outer IP, UDP, VXLAN and inner Ethernet with one VLAN tag, by IP version: upstream's numbers."""
@@ -50,6 +50,11 @@ class Wireguard:
     """The MTU that the underlay leaves; the wire's own may be less."""
     is_client: bool
     """Whether this is the side that is made last, and can wait for the other one."""
+
+    @property
+    def settings(self) -> WireguardSettings:
+        """What its device is set to, but for where the peer is: a device learns that by itself."""
+        return WireguardSettings(self.private_key, self.port, self.peer_key)
 
 
 @dataclass(frozen=True, slots=True)

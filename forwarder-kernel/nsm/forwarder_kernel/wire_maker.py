@@ -4,46 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
+import ipaddress
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from nsm.chains.core import Conflict
+from nsm.chains.core import Conflict, FileKey, MeshError
 from nsm.chains.elements.underlay import read as read_underlay
 from nsm.chains.model.networks import Networks
 
 from . import default_routes, end_changes
 from .devices import Device
-from .ends import Place, Wire, check_own_namespace
-from .live_wire import LiveEnd, LiveWire
-from .netlink import Message, Namespace, Namespaces, NetlinkError, Traffic, delete_link, set_mtu, set_up
-from .removal import GONE
+from .ends import Route, Wire, check_own_namespace
+from .ledger import Ledger
+from .live_wire import Client, LiveEnd, LiveWire
+from .netlink import (
+    Message,
+    Namespace,
+    Namespaces,
+    NetlinkError,
+    Traffic,
+    WireguardSettings,
+    delete_link,
+    delete_link_there,
+    set_mtu,
+    set_up,
+)
+from .owned import OwnedLink
+from .policy_tables import PolicyLink, install
+from .removal import GONE, removal_of
 
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
-_INDEX_TRIES, _LONGEST_ALIAS = 4, 255
+_INDEX_TRIES = 4
+_DEFAULTS: tuple[Route, ...] = ((ipaddress.ip_network("0.0.0.0/0"), None), (ipaddress.ip_network("::/0"), None))
 _SETTLING_AT_ONCE = 0.01
 """Seconds for which a wire is waited for while others wait too."""
 
 
 class WireMaker:
-    """The wires of one owner, who is written into the alias of everything; all but `alias_of` runs in the thread."""
+    """Makes what is then in the ledger."""
 
-    def __init__(self, owner: str) -> None:
-        self._owner = owner
-        self._aliases: set[str] = set()
-        """Those of the wires that this process made or adopted."""
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    def alias_of(self, connection_id: str) -> str:
-        """What is written on both ends; the kernel takes 255 bytes, so of a long id there is only its digest."""
-        alias = f"nsm {self._owner} {connection_id}"
-        if len(alias.encode()) <= _LONGEST_ALIAS:
-            return alias
-        return f"nsm {self._owner} {hashlib.sha256(connection_id.encode()).hexdigest()}"
-
-    def create(self, spaces: Namespaces, wire: Wire, alias: str, device: Device) -> LiveWire:
+    def create(self, spaces: Namespaces, wire: Wire, alias: str, device: Device, client: Client) -> LiveWire:
         """See `Dataplane.create`."""
         begin = time.perf_counter()
         with contextlib.ExitStack() as undo:
@@ -51,21 +57,24 @@ class WireMaker:
             for place in wire.places:
                 namespaces.append(spaces.take(place.path))
                 undo.callback(spaces.give, namespaces[-1])
+                self._ledger.search(spaces, namespaces[-1])
             _protect_node(spaces.own, wire, namespaces)
             device.take(spaces.own)
             undo.callback(device.give, spaces.own)
-            live = self._make(spaces.own, wire, namespaces, alias, device)
+            live = LiveWire(wire, _new_ends(namespaces, wire, alias, device), alias, device, client=client)
+            self._make_way(spaces, live, wire)
+            self._adopt_or_make(spaces, live)
             undo.pop_all()
         for end in live.ends:
-            spaces.identify(end.namespace)
             end.number, end.handle = end.namespace.number, end.namespace.handle
-        self._aliases.add(alias)
+        self._ledger.add(live)
         live.seconds = time.perf_counter() - begin
         return live
 
     def change(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> None:
         """See `Dataplane.change`."""
         _protect_node(spaces.own, wire, [end.namespace for end in live.ends])
+        self._make_way(spaces, live, wire)
         before = [settings for _, _, settings in live.sides()]
         for (end, mac, after), now in zip(live.sides(wire), before, strict=True):
             messages = end_changes.differences(end.namespace.socket, end.index, wire, now, after, mac)
@@ -80,11 +89,12 @@ class WireMaker:
         if wire.mtu != live.wire.mtu:
             _refuse_advertisements(live)  # below 1280 there was no IPv6
         live.wire = wire
+        self._ledger.add(live)
         settle(live, _SETTLING_AT_ONCE)
 
     def remake(self, spaces: Namespaces, live: LiveWire) -> bool:
         """See `Dataplane.remake`."""
-        if live.device.process is not None or not self.knows(live):
+        if live.device.process is not None or not self._ledger.has(live):
             return False
         with contextlib.ExitStack() as undo:
             namespaces = []
@@ -104,18 +114,19 @@ class WireMaker:
             _finish(held)
         return True
 
+    def exists(self, live: LiveWire) -> bool:
+        """See `Dataplane.exists`."""
+        end = live.ends[0]
+        return self._ledger.has(live) and end.namespace.socket.has_link(end.index)
+
     def traffic(self, spaces: Namespaces, live: LiveWire) -> list[Traffic | None]:
         """See `Dataplane.traffic`."""
-        is_there = self.knows(live)  # else its namespaces may be closed by now
+        is_there = self._ledger.has(live)  # else its namespaces may be closed by now
         return [_passed(spaces.own, end) if is_there else None for end in live.ends]
-
-    def knows(self, live: LiveWire) -> bool:
-        """Whether it was not removed meanwhile."""
-        return live.alias in self._aliases
 
     def let_go(self, spaces: Namespaces, live: LiveWire) -> None:
         """See `Dataplane.let_go`."""
-        if live.device.process is not None or live.alias not in self._aliases:
+        if not self._ledger.has(live):
             return
         for end in live.ends:
             if not end.is_loose and end.number is not None:  # without a number it could not be removed any more
@@ -125,7 +136,7 @@ class WireMaker:
     def hold_again(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
         """See `Dataplane.hold_again`."""
         names = [end.place.name for end in live.ends]
-        if [place.name for place in wire.places] != names:
+        if not self._ledger.has(live) or [place.name for place in wire.places] != names:
             return False
         for end, place in zip(live.ends, wire.places, strict=True):
             namespace = spaces.take(place.path)
@@ -141,67 +152,132 @@ class WireMaker:
         return True
 
     def forget(self, spaces: Namespaces, live: LiveWire) -> None:
-        """Let go of all that a wire which was removed had beside its links."""
-        self._aliases.discard(live.alias)
+        """Let go of all that a wire which was removed had beside its links; a second call does nothing."""
+        if not self._ledger.has(live):
+            return
+        self._ledger.discard(live)
         live.device.give(spaces.own)
         for end, _, settings in live.sides():
-            has_rules = bool(settings.defaults)
-            namespace = end.namespace if not end.is_loose else spaces.again(end.handle) if has_rules else None
-            if namespace is None:
-                continue
-            with contextlib.suppress(NetlinkError):  # rules without their link change nothing
-                default_routes.remove(namespace.socket, end.index, settings.defaults)
-            spaces.give(namespace)
+            if settings.defaults:
+                self._remove_default_routes(spaces, end, settings.defaults)
+            if not end.is_loose:
+                spaces.give(end.namespace)
 
-    def _make(
-        self, own: Namespace, wire: Wire, namespaces: Sequence[Namespace], alias: str, device: Device
-    ) -> LiveWire:
+    def take_former(self, spaces: Namespaces, aliases: Sequence[str]) -> list[OwnedLink]:
+        """What an earlier process left of wires, without their rules: the caller removes the links."""
+        former = [link for alias in aliases for link in self._ledger.take_former(alias)]
+        links = [link for link in former if _is_there(spaces, link)]
+        for link in links:
+            self._remove_rules(spaces, link)
+        return links
+
+    def former_wireguard(self, spaces: Namespaces, alias: str) -> WireguardSettings | None:
+        """What an earlier process set the kernel's WireGuard of a wire to."""
+        for link in self._ledger.former(alias):
+            if link.kind == "wireguard":
+                with self._opened(spaces, self._ledger.key_of(link)) as namespace:
+                    return namespace.wireguard().settings(link.index) if namespace is not None else None
+        return None
+
+    def _adopt_or_make(self, spaces: Namespaces, live: LiveWire) -> None:
+        """Have the links of a wire: what there is for its connection is it, or its former self."""
+        former = self._ledger.former(live.alias)
+        if former and self._adopt(live):
+            kept = {end.index for end in live.ends}
+            self._delete(spaces, [link for link in self._ledger.take_former(live.alias) if link.index not in kept])
+            return
+        self._delete(spaces, self.take_former(spaces, [live.alias]))
         for _ in range(_INDEX_TRIES):
-            ends = [_new_end(*at, has_mac=device.has_mac) for at in zip(namespaces, wire.places, strict=True)]
-            if device.index is not None:
-                ends[0].index = device.index
-            live = LiveWire(wire, tuple(ends), alias, device)
             try:
-                device.make(own, namespaces[0], wire, [end.link for end in ends])
+                live.device.make(spaces.own, live.ends[0].namespace, live.wire, [end.link for end in live.ends])
             except NetlinkError as error:
-                if (there := self._adopt(live)) is not None:
-                    return there
-                if not self._remove_leftovers(ends):
-                    _explain(error, device, ends)
+                if not self._remove_leftovers(spaces, live):
+                    _explain(error, live.device, live.ends)
+                    _choose_indexes(live)
                 continue
             _finish(live)
-            return live
-        raise Conflict(f"found no free interface index for {wire.places[0].name}")
+            return
+        raise Conflict(f"found no free interface index for {live.wire.places[0].name}")
 
-    def _adopt(self, live: LiveWire) -> LiveWire | None:
-        """The wire that is there already for this very connection, set to what is wanted."""
+    def _adopt(self, live: LiveWire) -> bool:
+        """Take the wire that is there already for this very connection, and set it to what is wanted."""
         found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
         there = [link for link in found if link is not None and link.alias == live.alias]
-        if len(there) < len(found) or not live.device.is_as_wanted(there):
-            return None
-        live.ends = tuple(
-            LiveEnd(end.namespace, end.place, link.index, link.mac) for end, link in zip(live.ends, there, strict=True)
-        )
+        if len(there) < len(found) or not live.device.is_as_wanted(live.ends[0].namespace, there):
+            return False
+        for end, link in zip(live.ends, there, strict=True):
+            end.index, end.mac = link.index, link.mac
         _refuse_advertisements(live)
         for end, _, settings in live.sides():
             messages, defaults = end_changes.obsolete(end.namespace.socket, end.index, live.wire, settings)
             _apply(live, end, messages)
             default_routes.remove(end.namespace.socket, end.index, defaults)
         _configure(live)
-        return live
+        return True
 
-    def _remove_leftovers(self, ends: Sequence[LiveEnd]) -> bool:
-        """Remove what stands in the way and is an earlier process's; says whether there was anything."""
+    # --- what stands in the way
+
+    def _make_way(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> None:
+        """Have nobody else at the addresses of `wire`. Raises `Conflict` if they are another client's."""
+        for alias in self._ledger.in_the_way(spaces, live, wire):
+            self._supersede(spaces, live, alias)
+
+    def _remove_leftovers(self, spaces: Namespaces, live: LiveWire) -> bool:
+        """Remove what has a name of the wire and is nobody's, or the same client's; whether there was anything."""
         found = False
-        for end in ends:
+        for end in live.ends:
             taken = end.namespace.socket.link(name=end.place.name)
-            if taken is not None and self._is_leftover(taken.alias):
+            if taken is None:
+                continue
+            if self._ledger.is_former(taken.alias):
+                self._supersede(spaces, live, taken.alias)
                 end.namespace.socket.apply([delete_link(taken.index)], ignore=GONE)
-                found = True
+            elif self._ledger.is_same_client(taken.alias, live):
+                self._supersede(spaces, live, taken.alias)
+            else:
+                continue
+            found = True
         return found
 
-    def _is_leftover(self, alias: str) -> bool:
-        return alias.startswith(f"nsm {self._owner} ") and alias not in self._aliases
+    def _supersede(self, spaces: Namespaces, live: LiveWire, alias: str) -> None:
+        """Remove another wire for the sake of this one."""
+        other = self._ledger.live(alias)
+        if other is None:
+            self._delete(spaces, self.take_former(spaces, [alias]))
+            return
+        for end in other.ends:
+            _delete_end(spaces.own, end)
+        self.forget(spaces, other)
+        live.superseded.append(other)
+
+    def _delete(self, spaces: Namespaces, links: Sequence[OwnedLink]) -> None:
+        spaces.own.socket.apply([removal_of(link) for link in links], ignore=GONE)
+
+    def _remove_rules(self, spaces: Namespaces, link: OwnedLink) -> None:
+        """Those of the policies and the default routes of a link, where its namespace can be opened."""
+        with self._opened(spaces, self._ledger.key_of(link)) as namespace:
+            if namespace is not None:
+                install(namespace, PolicyLink(link.index, link.name, 0), {})
+                default_routes.remove(namespace.socket, link.index, _DEFAULTS)
+
+    def _remove_default_routes(self, spaces: Namespaces, end: LiveEnd, routes: Sequence[Route]) -> None:
+        with self._opened(spaces, end.key, end.handle) as opened, contextlib.suppress(NetlinkError):
+            namespace = opened if end.is_loose else end.namespace
+            if namespace is not None:  # else the rules are without their link, and change nothing
+                default_routes.remove(namespace.socket, end.index, routes)
+
+    @contextlib.contextmanager
+    def _opened(self, spaces: Namespaces, key: FileKey | None, handle: bytes = b"") -> Iterator[Namespace | None]:
+        """A namespace that has a handle, or that some process is in, or the node's own; None if it is not found."""
+        namespace = spaces.own if key == spaces.own.key else spaces.again(handle)
+        if namespace is None and key is not None and (path := self._ledger.processes.path(key)) is not None:
+            with contextlib.suppress(MeshError):
+                namespace = spaces.take(path)
+        try:
+            yield namespace
+        finally:
+            if namespace is not None and namespace is not spaces.own:
+                spaces.give(namespace)
 
 
 def settle(live: LiveWire, timeout: float) -> None:
@@ -285,6 +361,19 @@ def _is_end(namespace: Namespace, end: LiveEnd, alias: str) -> bool:
     return link is not None and link.alias == alias  # its name may be an administrator's
 
 
+def _is_there(spaces: Namespaces, link: OwnedLink) -> bool:
+    """The number may be another namespace's by now."""
+    there = spaces.own.socket.link_there(link.index, link.namespace)
+    return there is not None and there.alias == link.alias
+
+
+def _delete_end(own: Namespace, end: LiveEnd) -> None:
+    if not end.is_loose:
+        end.namespace.socket.apply([delete_link(end.index)], ignore=GONE)
+    elif end.number is not None:
+        own.socket.apply([delete_link_there(end.index, end.number)], ignore=GONE)
+
+
 def _refuse_advertisements(live: LiveWire) -> None:
     """An end has the addresses and routes of its connection, and none that somebody on the wire advertises."""
     for number, end in enumerate(live.ends):
@@ -292,13 +381,21 @@ def _refuse_advertisements(live: LiveWire) -> None:
             end.namespace.refuse_advertisements(end.name)
 
 
-def _new_end(namespace: Namespace, place: Place, *, has_mac: bool) -> LiveEnd:
-    """An index that nobody has: the kernel counts up from 1, so anything high and random is free."""
-    return LiveEnd(namespace, place, _FIRST_INDEX + secrets.randbelow(_INDEXES), _new_mac() if has_mac else "")
+def _new_ends(namespaces: Sequence[Namespace], wire: Wire, alias: str, device: Device) -> tuple[LiveEnd, ...]:
+    """Ends with indexes that nobody has: the kernel counts up from 1, so anything high and random is free."""
+    ends = tuple(
+        LiveEnd(namespace, place, _new_index(), device.mac(alias, side), namespace.key)
+        for side, (namespace, place) in enumerate(zip(namespaces, wire.places, strict=True))
+    )
+    if device.index is not None:
+        ends[0].index = device.index
+    return ends
 
 
-def _new_mac() -> str:
-    """A locally administered unicast address."""
-    octets = bytearray(os.urandom(6))
-    octets[0] = octets[0] & 0xFC | 0x02
-    return ":".join(f"{octet:02x}" for octet in octets)
+def _choose_indexes(live: LiveWire) -> None:
+    for end in live.ends if live.device.index is None else ():
+        end.index = _new_index()
+
+
+def _new_index() -> int:
+    return _FIRST_INDEX + secrets.randbelow(_INDEXES)

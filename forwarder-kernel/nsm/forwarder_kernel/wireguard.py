@@ -69,20 +69,31 @@ class WireguardEnd:
     def begin(self, call: Call, mtu: int, path: str) -> None:
         """Begin a new wire, which ends in the namespace at `path`, while others are asked."""
         if call.live.get(TUNNEL) is None:
-            ahead = call.live.put(AHEAD, self._dataplane.begin_wireguard(mtu, path))
+            begun = self._dataplane.begin_wireguard(mtu, path, call.live.connection_id)
+            ahead = call.live.put(AHEAD, begun)
             call.undo.add(ahead.drop)
 
     async def keys(self, store: Store, slot: Key[Keys]) -> Keys:
-        """The connection's own keys and port, in `slot`: made once, they last as long as it does."""
+        """The connection's own keys and port, in `slot`: made once, they last as long as it does.
+
+        Those of a wire that an earlier process made are taken again: it goes on as it is.
+        """
         if (known := store.get(slot)) is not None:
             return known
+        if (former := await self._dataplane.former_wireguard(store.connection_id)) is not None:
+            self.ports.add(former.port)
+            store.on_end(partial(self.ports.discard, former.port))
+            return store.put(slot, _keys(X25519PrivateKey.from_private_bytes(former.private_key), former.port))
         async with self._choosing:
             port = await self._dataplane.free_udp_port(WIREGUARD_DEFAULT_PORT, self.ports)
             self.ports.add(port)
         store.on_end(partial(self.ports.discard, port))
-        key = X25519PrivateKey.generate()
-        public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
-        return store.put(slot, Keys(key.private_bytes_raw(), public, port))
+        return store.put(slot, _keys(X25519PrivateKey.generate(), port))
+
+
+def _keys(key: X25519PrivateKey, port: int) -> Keys:
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    return Keys(key.private_bytes_raw(), public, port)
 
 
 class WireguardServer(Element):

@@ -3,11 +3,11 @@
 The process has its UDP socket in the node's namespace; its interface is made in the workload's, by us, and handed over
 open: an interface that is made in one namespace and moved to another takes the kernel 20 ms. The program asks for its
 interface by name in its own namespace all the same, so there is a decoy of that name there, which also tells all
-processes the MTU of the underlay. Their control sockets are in mount namespaces of their own, reached through /proc,
-so that nothing on the machine has to be writable and no two names collide.
+processes the MTU of the underlay, and which they keep open. Their control sockets are in mount namespaces of their own,
+reached through /proc, so that nothing on the machine has to be writable and no two names collide.
 
-A process ends with its wire, and with the forwarder: unlike a kernel's device it holds keys that a forwarder which
-starts again does not know, so it could be of no use to that one.
+A process ends with its wire, or when no process is left in the workload's namespace, which it would keep for ever. It
+outlives the forwarder, as a kernel's device does: the next one finds it by its environment, and asks it for its keys.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ import fcntl
 import os
 import re
 import secrets
+import select
 import shutil
 import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from nsm.chains import libc
-from nsm.chains.core import Conflict, Key, MeshError, Unsupported, shielded
+from nsm.chains.core import Conflict, FileKey, Key, MeshError, Tasks, Unsupported, shielded
+from nsm.chains.core.descriptors import facts_of
+from nsm.chains.logs import log
 
-from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
+from .netlink import KEEPALIVE, Namespace, Namespaces, WireguardSettings, rename, set_mtu, set_up
 from .netlink.namespaces import entered
+from .netlink.processes import Processes
 from .tunnels import Wireguard
 
 PROGRAM = "wireguard-go"
@@ -43,9 +48,12 @@ _TUNSETIFF, _INTERFACE_REQUEST = 0x400454CA, struct.Struct("16sH22x")
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _FIRST_WITHOUT_HEADER = 20230300
 """From this version on, by its date, the program reads packets without the header that tun puts before them."""
-_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.0005, 2.0
+_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT, _DESERTED_PAUSE = 5.0, 0.0005, 2.0, 5.0
 _F_ADD_SEALS, _F_SEAL_GROW, _WORDS = 1033, 0x4, 4096
 _ANSWER_SIZE = 65536
+_WIRE, _INTERFACE = "NSM_WIRE", "NSM_INTERFACE"
+"""In the environment of a process: the alias of its wire; index of its interface, device and inode of its namespace."""
+_DECOY = "nsm: the name and the MTU that WireGuard programs see; no packet goes here"
 
 T = TypeVar("T")
 
@@ -60,20 +68,29 @@ class InNode(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A running wireguard-go and its interface, which is down and has a name of its own."""
+    """A running wireguard-go and its interface, which is down at first and has a name of its own."""
 
-    running: subprocess.Popen[bytes] = field(repr=False)
+    pid: int
+    handle: int
+    """A pidfd: it stays this process's."""
     control: str
     """The path of its control socket."""
-    path: str
-    """The file of the namespace that its interface is in."""
+    key: FileKey
+    """Device and inode of the namespace that its interface is in."""
     index: int
-    words: int
+    alias: str
+    """That of the wire that it is for."""
+    child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    """None: an earlier forwarder's, which outlived that."""
+    words: int = -1
     """What it writes to stderr: a file in memory."""
+    is_wired: bool = False
+    """Whether there is a wire that it makes."""
+    _ending: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def is_running(self) -> bool:
         """Whether it has not ended."""
-        return self.running.poll() is None
+        return self.handle >= 0 and not self._has_ended(0)
 
     def is_ready(self) -> bool:
         """Whether it answers. Raises `Unsupported` with its own words if it has ended."""
@@ -109,17 +126,47 @@ class Process:
         """When its peer was heard (Unix time, seconds); 0: not yet."""
         return int(self._ask(["get=1"]).get("last_handshake_time_sec", "0"))
 
+    def settings(self) -> WireguardSettings | None:
+        """What it was set to; None if it was not yet. Raises `Unsupported`."""
+        told = self._ask(["get=1"])
+        if "private_key" not in told or "public_key" not in told:
+            return None
+        keys = [bytes.fromhex(told[name]) for name in ("private_key", "public_key")]
+        return WireguardSettings(keys[0], int(told.get("listen_port", "0")), keys[1])
+
     def signal_end(self) -> None:
         """Ask the kernel to end it, and with it its interface and its port."""
-        if self.is_running():
-            self.running.send_signal(signal.SIGKILL)
+        if self.handle >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
 
     def wait_end(self) -> None:
-        """Wait until it has ended."""
-        self.running.wait()
-        if self.words >= 0:
-            os.close(self.words)
-            self.words = -1
+        """Wait until it has ended; a second call does nothing."""
+        with self._ending:
+            if self.handle >= 0:
+                self._has_ended(None)
+            if self.child is not None:
+                self.child.wait()
+            self._close()
+
+    def let_go(self) -> None:
+        """Let it live on, for the next forwarder."""
+        with self._ending:
+            self._close()
+            if self.child is not None:
+                self.child.returncode = 0  # it is not to be waited for
+                self.child = None
+
+    def _close(self) -> None:
+        for descriptor in (self.handle, self.words):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.handle = self.words = -1
+
+    def _has_ended(self, timeout: int | None) -> bool:
+        waiting = select.poll()
+        waiting.register(self.handle, select.POLLIN)
+        return bool(waiting.poll(timeout))
 
     def _ask(self, lines: list[str]) -> dict[str, str]:
         try:
@@ -147,8 +194,9 @@ class Process:
         return sock
 
     def _last_words(self) -> str:
-        lines = os.pread(self.words, _WORDS, 0).rstrip(b"\0").decode(errors="replace").strip().split("\n")
-        return lines[-1] or f"exit code {self.running.returncode}"
+        said = os.pread(self.words, _WORDS, 0) if self.words >= 0 else b""
+        lines = said.rstrip(b"\0").decode(errors="replace").strip().split("\n")
+        return lines[-1] or f"exit code {self.child.wait() if self.child is not None else 'unknown'}"
 
 
 def check() -> None:
@@ -178,6 +226,8 @@ class _Tun:
 
     name: str
     index: int
+    key: FileKey
+    """Device and inode of its namespace."""
     file: int
 
     @classmethod
@@ -186,7 +236,7 @@ class _Tun:
             file = _open_tun(name, flags)
         link = namespace.socket.link(name=name)
         assert link is not None
-        return cls(name, link.index, file)
+        return cls(name, link.index, namespace.key, file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,16 +252,17 @@ class _Decoy:
     def make(cls, spaces: Namespaces) -> _Decoy:
         flags = _flags()
         tun = _Tun.make(spaces.own, _new_name(), flags)
-        about = "nsm: the name and the MTU that WireGuard programs see; no packet goes here"
-        spaces.own.socket.apply([set_up(tun.index, about)])
+        spaces.own.socket.apply([set_up(tun.index, _DECOY)])
         return cls(tun, spaces.own.descriptor, flags)
 
 
 class Programs:
-    """The processes of one forwarder. `in_node` is the thread that talks to the kernel."""
+    """The processes of one forwarder. `in_node` is the thread that talks to the kernel, `processes` what it sees."""
 
-    def __init__(self, in_node: InNode) -> None:
-        self._in_node = in_node
+    def __init__(self, in_node: InNode, processes: Processes) -> None:
+        self._in_node, self._processes = in_node, processes
+        self._former: dict[str, Process] = {}
+        self._watches = Tasks("wireguard-go")
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="wireguard-go")
         self._all: set[Process] = set()
         self._decoy: _Decoy | None = None
@@ -222,12 +273,32 @@ class Programs:
         """How many processes there are."""
         return len(self._all)
 
-    async def start(self, path: str, room: int) -> Process:
+    def former(self, alias: str) -> Process | None:
+        """The process that an earlier forwarder left for a wire."""
+        return self._former.get(alias)
+
+    def claim_former(self, alias: str) -> Process | None:
+        """The same, which is the caller's now."""
+        if (process := self._former.pop(alias, None)) is not None:
+            self._all.add(process)
+        return process
+
+    async def end_former(self, aliases: Iterable[str]) -> None:
+        """End what an earlier forwarder left for some wires."""
+        await self.end([process for alias in aliases if (process := self._former.pop(alias, None)) is not None])
+
+    def watch(self, process: Process) -> None:
+        """There is a wire: end the process when nobody is left in the workload's namespace, which it keeps."""
+        process.is_wired = True
+        self._watches.spawn(self._end_if_deserted(process), name=f"watch over the workload of {process.alias}")
+
+    async def start(self, path: str, room: int, alias: str) -> Process:
         """A process whose interface is in the namespace at `path`; `room` is the MTU that the underlay leaves.
 
-        Raises `Unsupported` if this machine or this user cannot. Whoever is cancelled meanwhile leaves none behind.
+        `alias` is that of the wire that it is for. Raises `Unsupported` if this machine or this user cannot.
+        Whoever is cancelled meanwhile leaves none behind.
         """
-        starting = asyncio.ensure_future(self._start(path, room))
+        starting = asyncio.ensure_future(self._start(path, room, alias))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -238,29 +309,32 @@ class Programs:
         """End processes, and wait until they and their interfaces are gone."""
         for process in processes:
             process.signal_end()
-        for process in processes:
+        for process in processes:  # each one's index and port are free then
             await asyncio.get_running_loop().run_in_executor(None, process.wait_end)
             self._all.discard(process)
 
     async def aclose(self) -> None:
-        """End all, also those of wires."""
-        await self.end(list(self._all))
+        """End those that have no wire; the others live on."""
+        await self._watches.aclose()
+        await self.end([process for process in self._all if not process.is_wired])
+        for process in [*self._all, *self._former.values()]:
+            process.let_go()
         self._starter.shutdown()
         if self._decoy is not None:
             os.close(self._decoy.tun.file)
 
-    async def _start(self, path: str, room: int) -> Process:
+    async def _start(self, path: str, room: int, alias: str) -> Process:
         check()
         async with self._turn:  # all interfaces have the decoy's name at first
             tun = await self._in_node(lambda spaces: self._interface(spaces, path))
             try:
-                process = await asyncio.get_running_loop().run_in_executor(self._starter, self._spawn, tun, path)
+                process = await asyncio.get_running_loop().run_in_executor(self._starter, self._spawn, tun, alias)
             finally:
                 os.close(tun.file)
             self._all.add(process)
             try:
                 await _ready(process)
-                await self._in_node(lambda spaces: self._settle(spaces, process, room))
+                await self._in_node(lambda spaces: self._settle(spaces, process, path, room))
             except BaseException:
                 await self.end([process])
                 raise
@@ -270,7 +344,38 @@ class Programs:
         with contextlib.suppress(MeshError):
             await self.end([await starting])
 
+    async def _end_if_deserted(self, process: Process) -> None:
+        was_seen = self._processes.sees_all
+        while not (was_seen and await self._in_node(lambda spaces: self._is_deserted(spaces, process.key))):
+            handle = await self._in_node(lambda _: self._someone_in(process.key))
+            if handle is None:
+                await asyncio.sleep(_DESERTED_PAUSE)  # somebody has it open, and nobody tells when that ends
+                continue
+            was_seen = True
+            try:
+                await _readable(handle)
+            finally:
+                os.close(handle)
+        log.info("the workload is gone, and its WireGuard with it", wire=process.alias)
+        await self.end([process])
+
     # --- in the netlink thread
+
+    def _is_deserted(self, spaces: Namespaces, key: FileKey) -> bool:
+        return self._processes.is_deserted(key, spaces.descriptors())
+
+    def find(self, spaces: Namespaces, mark: str) -> None:
+        """Find what an earlier forwarder left: processes of wires whose alias begins with `mark`."""
+        for pid in self._processes.look().get(spaces.own.key, ()):
+            if (process := _found(pid, mark)) is not None:
+                self._former[process.alias] = process
+
+    def _someone_in(self, key: FileKey) -> int | None:
+        """A pidfd of a process in a namespace; None if none is seen."""
+        for pid in self._processes.look().get(key, ()):
+            with contextlib.suppress(OSError):
+                return os.pidfd_open(pid)
+        return None
 
     def _interface(self, spaces: Namespaces, path: str) -> _Tun:
         """A new interface; in the node's own namespace it needs no decoy, whose name it could not have there."""
@@ -283,19 +388,19 @@ class Programs:
         finally:
             spaces.give(namespace)
 
-    def _settle(self, spaces: Namespaces, process: Process, room: int) -> None:
+    def _settle(self, spaces: Namespaces, process: Process, path: str, room: int) -> None:
         """Give the name free for the next one; tell the MTU, up to which packets are filled, by the decoy's."""
         assert self._decoy is not None
-        namespace = spaces.take(process.path)
+        namespace = spaces.take(path)
         try:
             namespace.socket.apply([rename(process.index, _new_name())])
         finally:
             spaces.give(namespace)
         spaces.own.socket.apply([set_mtu(self._decoy.tun.index, room)])
 
-    # --- in the thread that starts processes, which end with it
+    # --- in the thread that starts processes
 
-    def _spawn(self, tun: _Tun, path: str) -> Process:
+    def _spawn(self, tun: _Tun, alias: str) -> Process:
         assert self._decoy is not None
         words = _words()
         environment = {
@@ -303,25 +408,67 @@ class Programs:
             "LOG_LEVEL": "error",
             "WG_PROCESS_FOREGROUND": "1",
             "WG_TUN_FD": str(tun.file),
+            _WIRE: alias,
+            _INTERFACE: f"{tun.index} {tun.key[0]} {tun.key[1]}",
         }
         try:
             with entered(self._decoy.namespace):
                 _hide_run(again=self._has_hidden)
                 self._has_hidden = True
                 running = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "KILL", PROGRAM, tun.name],
+                    [PROGRAM, tun.name],
                     env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=words,
-                    pass_fds=[tun.file],
+                    pass_fds=[tun.file, self._decoy.tun.file],
                     start_new_session=True,
                 )
         except OSError as error:
             os.close(words)
             raise Unsupported(f"cannot start {PROGRAM}: {error.strerror}") from None
         control = f"/proc/{running.pid}/root{_RUN}/wireguard/{tun.name}.sock"
-        return Process(running, control, path, tun.index, words)
+        handle = os.pidfd_open(running.pid)
+        return Process(running.pid, handle, control, tun.key, tun.index, alias, running, words)
+
+
+def _found(pid: int, mark: str) -> Process | None:
+    """The process of that number if it was started for one of the wires."""
+    with contextlib.suppress(OSError, ValueError):
+        handle = os.pidfd_open(pid)
+        try:
+            variables = _environment(pid)
+            alias = variables.get(_WIRE, "")
+            if not alias.startswith(mark):
+                return None
+            index, *key = map(int, variables[_INTERFACE].split())
+            folder = f"/proc/{pid}/root{_RUN}/wireguard"
+            (socket_name,) = os.listdir(folder)
+            process = Process(pid, handle, f"{folder}/{socket_name}", (key[0], key[1]), index, alias)
+            handle = -1
+            return process
+        finally:
+            if handle >= 0:
+                os.close(handle)
+    return None
+
+
+def _environment(pid: int) -> dict[str, str]:
+    with open(f"/proc/{pid}/comm") as file:
+        if file.read().strip() != PROGRAM:
+            return {}
+    with open(f"/proc/{pid}/environ", "rb") as file:
+        return dict(each.split("=", 1) for each in file.read().decode(errors="replace").split("\0") if "=" in each)
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait for a descriptor: a pidfd becomes readable when its process has ended."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
 
 
 async def _ready(process: Process) -> None:
@@ -330,6 +477,14 @@ async def _ready(process: Process) -> None:
         if time.monotonic() > end:
             raise Unsupported(f"{PROGRAM} does not answer after {_READY_TIMEOUT:.0f} s")
         await asyncio.sleep(_PAUSE)
+
+
+def key_at(path: str) -> FileKey | None:
+    """Device and inode of the namespace at a path; None if there is none."""
+    try:
+        return facts_of(path).key
+    except OSError:
+        return None
 
 
 def _new_name() -> str:

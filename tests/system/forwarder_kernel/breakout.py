@@ -63,7 +63,7 @@ async def check(*vlans):
             host.run("ip", "address", "add", f"10.0.{other}.{position + 50}/24", "dev", "nsm-1")
             assert not host.pings(f"10.0.{other}.{position}"), (number, other, "must be apart")
     for _, live in clients.values():
-        await plane.remove(live)
+        await plane.remove(live.connection_id)
     assert set(network.node.links()) == {"eth1"}
     assert plane.open_namespaces() == 0
     await plane.aclose()
@@ -85,12 +85,12 @@ async def check_restart(vlan, others):
     await first.aclose()
     index = network.node.links()[f"eth1.{vlan}"]["ifindex"]
     live = await second.create(wires[0], "c0")
-    await second.remove(live)
+    await second.remove(live.connection_id)
     assert hosts[1].pings("10.0.0.254"), "a wire that the new forwarder has not heard of yet"
     lives = [await second.create(wire, f"c{number}") for number, wire in enumerate(wires[1:], 1)]
     assert network.node.links()[f"eth1.{vlan}"]["ifindex"] == index
     for live in lives:
-        await second.remove(live)
+        await second.remove(live.connection_id)
     assert set(network.node.links()) == {"eth1", f"eth1.{others}"}, network.node.links()
     await second.aclose()
 

@@ -7,7 +7,10 @@ those are joined by a bridge, as machines are by a switch.
 import asyncio
 import itertools
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+import re
+import signal
+import subprocess
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
@@ -46,6 +49,24 @@ def plane_in(host, owner="forwarder"):
     return plane
 
 
+async def end_programs(plane):
+    """They would outlive it."""
+    await plane._programs.end([*plane._programs._all])
+
+
+@contextmanager
+def pinging(host, address):
+    """Pings 200 times a second meanwhile; yields what tells afterwards how many packets were lost."""
+    command = ["nsenter", f"--net={host.path}", "ping", "-n", "-q", "-i", "0.005", address]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    told = []
+    try:
+        yield lambda: int(told[0]) - int(told[1])
+    finally:
+        running.send_signal(signal.SIGINT)
+        told += re.findall(r"(\d+) (?:packets transmitted|received)", running.communicate(timeout=10)[0])
+
+
 class Underlay:
     """A switch; nodes are plugged in with an address, at once as machines with a cable."""
 
@@ -74,7 +95,7 @@ class Mesh:
         self.path, self.stack = path, stack
         self.registry_url = f"unix://{path}/registry.sock"
         self.forwarders, self.planes, self.begins, self.workloads = {}, {}, {}, {}
-        self.numbers = itertools.count(1)
+        self.running, self.numbers = {}, itertools.count(1)
 
     async def pool(self, name):
         identity = identity_of(AUTHORITY, name)
@@ -94,20 +115,34 @@ class Mesh:
 
     async def add_node(self, name, host, monkeypatch, **options):
         """A manager and a forwarder, whose dataplane is in `host`."""
-        manager, forwarder = f"nsmgr-{name}", f"forwarder-{name}"
+        manager = f"nsmgr-{name}"
         identity, pool = await self.pool(manager)
         listening = f"tcp://127.0.0.1:{_free_port()}"
         chains = nsmgr(manager, identity, pool, own_url=listening, registry_url=self.registry_url)
         self.stack.push_async_callback(chains.aclose)
         await self.serve(manager, [self.url(manager), listening], chains.methods(), identity)
-        identity, pool = await self.pool(forwarder)
-        self.planes[name] = plane_in(host, forwarder)
-        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.planes[name])
+        await self.start_forwarder(name, host, monkeypatch, **options)
+
+    async def start_forwarder(self, name, host, monkeypatch, **options):
+        manager, forwarder = f"nsmgr-{name}", f"forwarder-{name}"
+        stack = self.running[name] = AsyncExitStack()
+        self.stack.push_async_callback(stack.aclose)
+        identity = identity_of(AUTHORITY, forwarder)
+        pool = await stack.enter_async_context(Pool(identity, dial_timeout=2))
+        plane = self.planes[name] = plane_in(host, forwarder)
+        self.stack.push_async_callback(end_programs, plane)
+        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: plane)
         built = forwarder_chain.forwarder(forwarder, identity, pool, nsmgr_url=self.url(manager), **options)
-        await self.stack.enter_async_context(built)
+        await stack.enter_async_context(built)
         self.forwarders[name], self.begins[forwarder] = built, built.begin
-        await self.serve(forwarder, [self.url(forwarder)], built.methods(), identity)
-        await self.register(forwarder, manager, pool, "forwarder", {"p2p": "true"})
+        served = serve([self.url(forwarder)], built.methods(), identity, name=forwarder)
+        await stack.enter_async_context(served)
+        await self.register(forwarder, manager, pool, "forwarder", {"p2p": "true"}, stack=stack)
+
+    async def restart_forwarder(self, name, monkeypatch, **options):
+        """Ends it, and starts another one of its name, which knows nothing."""
+        await self.running[name].aclose()
+        await self.start_forwarder(name, self.planes[name].host, monkeypatch, **options)
 
     async def add_endpoint(self, name, node, service, payload, prefix):
         """An endpoint in a namespace of its own."""
@@ -131,9 +166,9 @@ class Mesh:
         await services.register(RegistryCall(NetworkService(name=service, payload=payload)))
         await self.register(name, at, pool, service, {}, url=url)
 
-    async def register(self, name, manager, pool, service, labels, url=None):
+    async def register(self, name, manager, pool, service, labels, url=None, stack=None):
         chain = endpoints_client(self.url(manager), pool, [SendUrl()])
-        self.stack.push_async_callback(chain.aclose)
+        (stack or self.stack).push_async_callback(chain.aclose)
         labels = {service: NetworkServiceLabels(labels=labels)}
         url = url or self.url(name)
         record = NetworkServiceEndpoint(

@@ -10,7 +10,7 @@ from nsm.mesh import namespaces
 async def main():
     plane = Dataplane("forwarder", in_node=True)
     try:
-        await plane._programs.start("/proc/self/ns/net", 1440)
+        await plane._programs.start("/proc/self/ns/net", 1440, "nsm forwarder c")
         print("made one")
     except MeshError as error:
         print(error)

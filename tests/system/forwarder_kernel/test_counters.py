@@ -48,7 +48,7 @@ class Makes(Element):
         return await rest.request(call)
 
     async def close(self, call, rest):
-        await self.dataplane.remove(call.live.pop(LIVE))
+        await self.dataplane.remove(call.live.pop(LIVE).connection_id)
 
 
 def call():

@@ -87,7 +87,7 @@ async def test_the_first_packet_passes_both_ways_when_the_wire_is_made(hosts, da
     for address in src:
         assert endpoint.pings(address.split("/")[0])
     assert ("NOARP" in client.links()["nsm-1"]["flags"]) == (payload == "IP")
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert client.links() == endpoint.links() == {}
 
 
@@ -137,7 +137,7 @@ async def test_a_wire_that_was_deleted_by_somebody_is_noticed(hosts, dataplane):
     assert await dataplane.exists(pair)
     client.run("ip", "link", "delete", "nsm-1")
     assert not await dataplane.exists(pair)
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert dataplane.open_namespaces() == 0
 
 
@@ -157,7 +157,7 @@ async def test_the_wire_of_a_pod_that_is_gone_ends_with_its_namespace_and_does_n
     assert stays.pings("10.0.0.0" if who == "endpoint" else "10.0.0.1")
     await dataplane.let_go(pair)
     await gone(stays.links)
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert dataplane.open_namespaces() == 0
 
 
@@ -178,7 +178,7 @@ async def test_an_endpoint_whose_namespace_somebody_else_has_keeps_its_wire(host
         assert (pair.is_loose, dataplane.open_namespaces()) == (False, 2)
     await dataplane.change(pair, wire(client, endpoint, src_routes=[Route(prefix="172.16.0.0/12")]))
     assert (client.links()["nsm-1"]["ifindex"], endpoint.links()["nse-1"]["ifindex"]) == before
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert client.links() == endpoint.links() == {}
 
 
@@ -188,7 +188,7 @@ async def test_a_wire_that_was_let_go_is_not_taken_for_that_of_another_namespace
     pair = await dataplane.create(wire(client, endpoint), "c")
     await dataplane.let_go(pair)
     assert not await dataplane.hold_again(pair, wire(client, other))
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert client.links() == endpoint.links() == {}
     assert dataplane.open_namespaces() == 0
     os.close(other.descriptor)
@@ -206,7 +206,7 @@ async def test_the_end_of_a_tunnel_that_was_let_go_can_be_removed(hosts, datapla
         await dataplane.let_go(live)
         if endpoint is passing:
             os.close(passing.descriptor)
-        await dataplane.remove(live)
+        await dataplane.remove(live.connection_id)
     assert lasting.links() == {}
     assert dataplane.open_namespaces() == 0
 
@@ -222,7 +222,7 @@ async def test_a_forwarder_that_starts_again_adopts_its_wires_without_a_gap(host
     pair = await second.create(wire(client, endpoint), "c")
     assert client.links()["nsm-1"]["ifindex"] == index
     assert client.pings("10.0.0.0")
-    await second.remove(pair)
+    await second.remove(pair.connection_id)
     assert client.links() == {}
     await second.aclose()
 
@@ -238,7 +238,7 @@ async def test_a_client_that_asks_anew_after_its_forwarder_was_killed_is_not_tol
     pair = await second.create(wire(client, endpoint, names=names), "other")
     assert (set(client.links()), set(endpoint.links())) == ({names[0]}, {names[1]})
     assert client.pings("10.0.0.0")
-    await second.remove(pair)
+    await second.remove(pair.connection_id)
     await second.aclose()
 
 
@@ -250,7 +250,7 @@ async def test_a_forwarder_that_starts_again_replaces_what_it_made_for_the_conne
     pair = await second.create(wire(client, endpoint, names=("nsm-1", "nse-2")), "c")
     assert (list(client.links()), list(endpoint.links())) == (["nsm-1"], ["nse-2"])
     assert client.pings("10.0.0.0")
-    await second.remove(pair)
+    await second.remove(pair.connection_id)
     await first.aclose()
     await second.aclose()
 
@@ -339,7 +339,7 @@ async def test_many_wires_are_removed_together(hosts, dataplane):
             await dataplane.create(wire(client, endpoint, names=(f"c{number}", f"e{number}"), **addresses), str(number))
         )
     begin = time.perf_counter()
-    await asyncio.gather(*map(dataplane.remove, pairs))
+    await asyncio.gather(*(dataplane.remove(pair.connection_id) for pair in pairs))
     print(
         f"50 wires removed in {(time.perf_counter() - begin) * 1000:.0f} ms; made in {[round(p.seconds * 1000, 1) for p in pairs[:5]]} ms"
     )
@@ -373,7 +373,7 @@ async def test_a_workload_that_keeps_its_end_down_keeps_nobody_else_waiting(host
     with pytest.raises(Conflict, match="'nsm-1' in namespace .* does not come up"):
         await stubborn
     assert set(client.links()) == {"nsm-2"}
-    await dataplane.remove(other)
+    await dataplane.remove(other.connection_id)
 
 
 async def test_hundreds_of_routes_are_set_in_parts_and_what_is_refused_is_named(hosts, dataplane):
@@ -381,4 +381,4 @@ async def test_hundreds_of_routes_are_set_in_parts_and_what_is_refused_is_named(
     routes = [Route(prefix=f"10.{n >> 8}.{n & 255}.0/24", next_hop="10.0.0.0") for n in range(256, 1280)]
     live = await dataplane.create(wire(client, endpoint, src_routes=routes), "c")
     assert len([each for each in client.json("route") if each["dst"].endswith("/24")]) == len(routes)
-    await dataplane.remove(live)
+    await dataplane.remove(live.connection_id)

@@ -201,7 +201,7 @@ async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_th
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
     await dataplane.change(live, to_endpoint(scene))
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_WIRE] * 2
-    await dataplane.remove(live)
+    await dataplane.remove(live.connection_id)
     assert (scene.pod.own_defaults(), rules(scene.pod)) == (before, [])
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
 
@@ -231,7 +231,7 @@ async def test_a_killed_forwarder_leaves_the_default_route_in_force_and_the_next
             assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
         live = await successor.create(to_endpoint(scene), "c")
         assert scene.left_by(6, OUTSIDE[6]) == BY_WIRE
-        await successor.remove(live)
+        await successor.remove(live.connection_id)
         assert (scene.pod.own_defaults(), rules(scene.pod)) == (before, [])
         assert scene.left_by(4, OUTSIDE[4]) == BY_POD
         await successor.aclose()
@@ -244,7 +244,7 @@ async def test_a_wire_that_takes_the_place_of_a_killed_forwarders_leaves_no_rule
     await killed.aclose()
     live = await successor.create(to_endpoint(scene), "another")
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_WIRE] * 2
-    await successor.remove(live)
+    await successor.remove(live.connection_id)
     assert (scene.pod.own_defaults(), rules(scene.pod)) == (before, [])
     await successor.aclose()
 
@@ -267,9 +267,9 @@ async def test_of_two_default_routes_the_first_wires_is_used_whichever_came_last
     for wires in ((first, second), (second, first)):
         made = {each.order: await dataplane.create(each, f"c{each.order}") for each in wires}
         assert {way(scene.pod, address) for address in OUTSIDE.values()} == {"nsm-1"}
-        await dataplane.remove(made[0])
+        await dataplane.remove(made[0].connection_id)
         assert {way(scene.pod, address) for address in OUTSIDE.values()} == {"nsm-2"}
-        await dataplane.remove(made[1])
+        await dataplane.remove(made[1].connection_id)
         assert {way(scene.pod, address) for address in OUTSIDE.values()} == {"eth0"}
         assert rules(scene.pod) == []
     os.close(other.descriptor)

@@ -43,7 +43,7 @@ async def test_a_packet_that_is_sent_at_once_arrives(family, payload):
                     assert await asyncio.get_running_loop().sock_recv(receiver, 10) == b"first"
             except TimeoutError:
                 lost += 1
-            await plane.remove(pair)
+            await plane.remove(pair.connection_id)
     finally:
         await plane.aclose()
         for one in (sender, receiver):

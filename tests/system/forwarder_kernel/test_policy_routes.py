@@ -375,7 +375,7 @@ async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, conn
     client, ends, plane, pairs = mesh
     await connections.request(HTTP, DNS)
     before, numbers = rules(client), set(tables(client))
-    await plane.remove(pairs[1])
+    await plane.remove(pairs[1].connection_id)
     assert tables(client) == {}
     ours, theirs = IPV4["two"]
     await plane.create(
@@ -390,7 +390,7 @@ async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, conn
 async def test_rules_go_with_the_connection_also_when_the_wire_is_gone_before(mesh, connections):
     client, _, plane, pairs = mesh
     await connections.request(HTTP, ICMP6)
-    await plane.remove(pairs[1])
+    await plane.remove(pairs[1].connection_id)
     await connections.close()
     assert nothing_is_left(client)
     assert len(connections.kernel) == 0

@@ -104,7 +104,7 @@ async def test_a_route_of_the_workload_itself_comes_back_when_the_wire_goes(host
     await dataplane.change(pair, wire(client, endpoint, **DUAL))
     assert way(client, address) == "eth0"
     await dataplane.change(pair, wire(client, endpoint, **DUAL, src_routes=prefixes(own)))
-    await dataplane.remove(pair)
+    await dataplane.remove(pair.connection_id)
     assert way(client, address) == "eth0"
 
 
@@ -115,12 +115,12 @@ async def test_wires_with_the_same_addresses_do_not_take_each_others_routes(host
     one = await dataplane.create(wire(client, endpoint, names=("one", "nse-1"), **same), "one")
     two = await dataplane.create(wire(client, endpoint, names=("two", "nse-2"), **same), "two")
     assert {way(client, address) for address in ("10.0.0.0", "172.16.9.9")} == {"two"}
-    await dataplane.remove(two)
+    await dataplane.remove(two.connection_id)
     assert {way(client, address) for address in ("10.0.0.0", "172.16.9.9", "fd00::", "fd01::9")} == {"one"}
     assert client.pings("10.0.0.0")
     assert client.pings("fd00::")
     two = await dataplane.create(wire(client, endpoint, names=("two", "nse-2"), **same), "two")
-    await dataplane.remove(one)
+    await dataplane.remove(one.connection_id)
     assert {way(client, address) for address in ("10.0.0.0", "172.16.9.9", "fd00::", "fd01::9")} == {"two"}
     assert client.pings("10.0.0.0")
 
@@ -135,9 +135,9 @@ async def test_of_two_wires_with_a_route_to_one_network_the_first_is_used_whiche
     for arrival in ([0, 1], [1, 0]):
         made = {n: await dataplane.create(wires[n], names[n][0]) for n in arrival}
         assert {way(client, address) for address in reached} == {"one"}
-        await dataplane.remove(made[0])
+        await dataplane.remove(made[0].connection_id)
         assert {way(client, address) for address in reached} == {"two"}
-        await dataplane.remove(made[1])
+        await dataplane.remove(made[1].connection_id)
 
 
 async def test_a_forwarder_that_starts_again_removes_what_is_not_wanted_any_more(hosts, watch):  # noqa: F811
@@ -165,5 +165,5 @@ async def test_a_forwarder_that_starts_again_removes_what_is_not_wanted_any_more
     assert addresses == {"10.0.0.1", "fd00::1"}
     # the two that are not wanted, the local route of an address, and the one with another next hop
     assert seen.seen() == ["+route", "-route", "-route", "-route"]
-    await second.remove(pair)
+    await second.remove(pair.connection_id)
     await second.aclose()

@@ -27,7 +27,7 @@ async def test_a_forwarder_that_starts_again_adopts_its_breakout():
     await first.aclose()
     live = await second.create(wire_to(host, 0, "10.0.0.1"), "c")
     assert host.links()["nsm-1"]["ifindex"] == index
-    await second.remove(live)
+    await second.remove(live.connection_id)
     assert host.links() == {}
     await second.aclose()
 

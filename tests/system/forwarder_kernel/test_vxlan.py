@@ -68,8 +68,8 @@ async def test_frames_pass_between_nodes(planes, one, other, ports):
     link = client.links()["nsm-1"]
     assert (link["ifalias"], link["mtu"]) == ("nsm forwarder c", 1446)
     assert link["linkinfo"]["info_data"]["learning"] is False
-    await near.remove(first)
-    await far.remove(second)
+    await near.remove(first.connection_id)
+    await far.remove(second.connection_id)
     assert client.links() == endpoint.links() == {}
     assert near.open_namespaces() == far.open_namespaces() == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from nsm.forwarder_kernel.ends import Wire
@@ -12,8 +13,6 @@ from nsm.forwarder_kernel.wireguard_go import Process
 class Device:
     """What a wire on this node is made of. Made for one wire; all but `end` runs in the kernel's thread."""
 
-    has_mac = True
-    """Whether devices of this kind have hardware addresses."""
     tells_carrier = False
     """Whether the kernel tells when a device of this kind begins to pass packets; others do at once."""
     process: Process | None = None
@@ -35,7 +34,14 @@ class Device:
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
         """Give a new one what it needs before it is set up."""
 
-    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+    def mac(self, alias: str, side: int) -> str:
+        """The hardware address of its end number `side`: the same whenever it is made; empty for kinds without.
+
+        Whoever is at the other end remembers it, and would send to the old one for half a minute.
+        """
+        return mac_of(alias, str(side))
+
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
         """Whether links that exist are what `make` would make, but for what they are set to."""
         raise NotImplementedError
 
@@ -53,3 +59,10 @@ class Device:
     def index(self) -> int | None:
         """The index that its first end has; None: it may be chosen."""
         return None
+
+
+def mac_of(*names: str) -> str:
+    """A locally administered unicast address, for the same names the same."""
+    octets = bytearray(hashlib.blake2b("\n".join(names).encode(), digest_size=6).digest())
+    octets[0] = octets[0] & 0xFC | 0x02
+    return octets.hex(":")

@@ -33,6 +33,6 @@ class Macvlan(Device):
         """Make the device."""
         own.socket.apply([create_macvlan(ends[0], self._lower, mtu=wire.mtu)])
 
-    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
         """Whether it is on the same link."""
         return there[0].kind == "macvlan" and there[0].lower == self._lower

@@ -19,6 +19,6 @@ class Veth(Device):
         """Make both ends at once."""
         own.socket.apply([create_veth(ends[0], ends[1], mtu=wire.mtu, arp=wire.arp)])
 
-    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
         """Two that belong together have the same alias; that they are what they are called is all."""
         return all(link.kind == "veth" for link in there)

@@ -10,7 +10,7 @@ from nsm.forwarder_kernel.ends import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, add_vxlan_peer, create_vxlan
 from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
 
-from .device import Device
+from .device import Device, mac_of
 
 
 class VxlanDevice(Device):
@@ -25,12 +25,16 @@ class VxlanDevice(Device):
         peer = vxlan.remote if vxlan.remote_port == vxlan.port else None
         own.socket.apply([create_vxlan(ends[0], vxlan.vni, vxlan.local, vxlan.port, peer, mtu=wire.mtu)])
 
+    def mac(self, alias: str, side: int) -> str:
+        """That of the tunnel: the other end's device may outlive what the connection is called here."""
+        return mac_of("vxlan", str(self._tunnel.vni), str(self._tunnel.local), str(self._tunnel.remote))
+
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
         """A peer that has another port than we is an entry of the device's own table."""
         if self._tunnel.port != self._tunnel.remote_port:
             target.socket.apply([add_vxlan_peer(index, self._tunnel.remote, self._tunnel.remote_port)])
 
-    def is_as_wanted(self, there: Sequence[Link]) -> bool:
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
         """Whether number, addresses and port are the same."""
         return there[0].kind == "vxlan" and self._is_same(there[0])
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from nsm.chains.core import Conflict
 from nsm.forwarder_kernel.ends import Wire
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, create_wireguard, rename, set_mtu
+from nsm.forwarder_kernel.netlink import (
+    Link,
+    LinkEnd,
+    Namespace,
+    NetlinkError,
+    create_wireguard,
+    rename,
+    set_mtu,
+)
 from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.forwarder_kernel.wireguard_go import Process
 
@@ -17,14 +25,12 @@ from .device import Device
 class _Wireguard(Device):
     """What both have in common."""
 
-    has_mac = False
-
     def __init__(self, tunnel: Wireguard) -> None:
         self._tunnel = tunnel
 
-    def is_as_wanted(self, there: Sequence[Link]) -> bool:
-        """It has the keys of a process that is gone."""
-        return False
+    def mac(self, alias: str, side: int) -> str:
+        """It carries packets."""
+        return ""
 
     def explain_down(self, error: NetlinkError) -> None:
         """The port is bound when the device is set up."""
@@ -43,6 +49,10 @@ class KernelWireguard(_Wireguard):
         """Give it its key and its peer."""
         tunnel = self._tunnel
         target.wireguard().set(index, tunnel.private_key, tunnel.port, tunnel.peer_key, tunnel.peer, tunnel.peer_port)
+
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
+        """Whether it has this key and this peer: then its sessions go on."""
+        return there[0].kind == "wireguard" and target.wireguard().settings(there[0].index) == self._tunnel.settings
 
     def last_handshake(self, target: Namespace, index: int) -> int:
         """When the device's peer was heard."""
@@ -67,6 +77,10 @@ class UserWireguard(_Wireguard):
         """The process was told what the underlay leaves; the wire's own MTU may be less."""
         if wire.mtu:
             target.socket.apply([set_mtu(index, wire.mtu)])
+
+    def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
+        """Whether it is this process's, which has this key and this peer already."""
+        return there[0].index == self.process.index and self.process.settings() == self._tunnel.settings
 
     def last_handshake(self, target: Namespace, index: int) -> int:
         """When the process has heard its peer."""

@@ -29,7 +29,7 @@ from .messages import (
 from .namespaces import Namespace, Namespaces
 from .news import Listener, News
 from .sockets import Link, NetlinkError, Socket, Traffic, is_own
-from .wireguard import KEEPALIVE, WireguardSocket
+from .wireguard import KEEPALIVE, WireguardSettings, WireguardSocket
 
 __all__ = [
     "KEEPALIVE",
@@ -47,6 +47,7 @@ __all__ = [
     "News",
     "Socket",
     "Traffic",
+    "WireguardSettings",
     "WireguardSocket",
     "add_address",
     "add_neighbor",

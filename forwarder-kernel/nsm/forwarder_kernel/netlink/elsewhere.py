@@ -11,11 +11,11 @@ import errno
 import socket
 import struct
 
-from .encoding import DELLINK, GETLINK, HEADER, Message, attribute, attributes_in, link_part, number, request
+from .encoding import DELLINK, DUMP, GETLINK, HEADER, Message, attribute, attributes_in, link_part, number, request
 
 _NEWNSID, _GETNSID = 88, 90
 _NETNSA_NSID, _NETNSA_FD = 1, 3
-_IFLA_TARGET_NETNSID = 46
+_IFLA_TARGET_NETNSID, _IFLA_EXT_MASK, _WITHOUT_STATISTICS = 46, 29, 1 << 3
 _FAMILY = struct.pack("=B3x", socket.AF_UNSPEC)
 _SIGNED = struct.Struct("=i")
 _ANY = -1
@@ -36,6 +36,18 @@ def number_in(answer: bytes) -> int:
     """The number that an answer tells; -1 if there is none."""
     found = attributes_in(answer, HEADER.size + len(_FAMILY)).get(_NETNSA_NSID)
     return _SIGNED.unpack(found)[0] if found is not None else _ANY
+
+
+def get_numbers() -> Message:
+    """Ask for all numbers that were given."""
+    return request(_GETNSID, DUMP, _FAMILY, "list the numbers of namespaces", ack=False)
+
+
+def get_links_there(namespace: int | None) -> Message:
+    """Ask for all links in the namespace of that number, or in the socket's own, without what has passed them."""
+    body = link_part(0) + number(_IFLA_EXT_MASK, _WITHOUT_STATISTICS)
+    body += attribute(_IFLA_TARGET_NETNSID, _SIGNED.pack(namespace)) if namespace is not None else b""
+    return request(GETLINK, DUMP, body, "list links", ack=False)
 
 
 def get_link_there(index: int, namespace: int) -> Message:

@@ -451,6 +451,7 @@ def decode_link(data: bytes) -> dict[str, Any]:
         "mac": message.get_attr("IFLA_ADDRESS") or "",
         "mtu": message.get_attr("IFLA_MTU") or 0,
         "lower": message.get_attr("IFLA_LINK") or 0,
+        "lower_in": message.get_attr("IFLA_LINK_NETNSID"),
         "is_up": is_up(data),
         "is_set_up": bool(message["flags"] & IFF_UP),
         "kind": info.get_attr("IFLA_INFO_KIND") if info is not None else "",

@@ -27,6 +27,8 @@ class Namespace:
 
     def __init__(self, descriptor: int, where: str) -> None:
         self.descriptor = descriptor
+        self.key = facts_of(descriptor).key
+        """Device and inode."""
         self.where = where
         self.key = facts_of(descriptor).key
         self.users = 0
@@ -95,6 +97,10 @@ class Namespaces:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def descriptors(self) -> set[int]:
+        """By which namespaces are kept here."""
+        return {namespace.descriptor for namespace in self._open.values()}
 
     def take(self, path: str) -> Namespace:
         """The namespace whose file is at `path`; give it back.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from .encoding import SCOPE_UNIVERSE, TABLE_MAIN, Address, Interface
 from .messages import (
     AddressFound,
@@ -56,9 +58,14 @@ def neighbors(sock: Socket, index: int) -> dict[Address, str]:
 
 def routes(sock: Socket, index: int) -> list[TableRoute]:
     """The routes of this mesh over a link, in the main table."""
+    return routes_of(sock, (index,))
+
+
+def routes_of(sock: Socket, links: Collection[int]) -> list[TableRoute]:
+    """The routes of this mesh over several links, in the main table."""
     answers = [answer for version in (4, 6) for answer in sock.dump(ask_for_table_routes(version))]
     found = [read_table_route(answer) for answer in answers]
-    return [each for each in found if each is not None and (each.table, each.index) == (TABLE_MAIN, index)]
+    return [each for each in found if each is not None and each.table == TABLE_MAIN and each.index in links]
 
 
 def rules(sock: Socket, version: int) -> list[Rule]:

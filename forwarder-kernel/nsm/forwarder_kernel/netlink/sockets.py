@@ -15,7 +15,7 @@ from typing import Any
 
 from nsm.chains.core import MeshError
 
-from .elsewhere import get_link_there, get_number, give_number, number_in
+from .elsewhere import get_link_there, get_links_there, get_number, get_numbers, give_number, number_in
 from .encoding import HEADER, Address, Message
 from .messages import (
     RouteAnswer,
@@ -26,7 +26,6 @@ from .messages import (
     decode_station,
     get_addresses,
     get_link,
-    get_links,
     get_route,
     get_stations,
     is_operating,
@@ -79,6 +78,8 @@ class Link:
     """What it was made as, such as "veth"; empty for a device of the machine."""
     details: Mapping[str, Any]
     """What only its kind has, by the kernel's names."""
+    lower_in: int | None = None
+    """The number of the namespace which its lower link, its peer or its underlay is in; None: the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +169,25 @@ class Socket:
         answer = self._ask(get_link_there(index, namespace))
         return None if answer == errno.EINVAL else not isinstance(answer, int)
 
-    def links(self, mark: str) -> list[Link]:
-        """The links whose alias begins with `mark`."""
-        return [Link(**decode_link(data)) for data in self.dump(get_links()) if alias_of(data).startswith(mark)]
+    def known_number(self, namespace: int) -> int | None:
+        """The number that a namespace has already, whose open descriptor it gets; None if it has none."""
+        answer = self._ask(get_number(namespace))
+        number = number_in(answer) if isinstance(answer, bytes) else -1
+        return number if number >= 0 else None
+
+    def numbers(self) -> list[int]:
+        """The numbers of all namespaces that have one here."""
+        return [number for answer in self.dump(get_numbers()) if (number := number_in(answer)) >= 0]
+
+    def links(self, mark: str, namespace: int | None = None) -> list[Link]:
+        """The links whose alias begins with `mark`; in the namespace of a number, if given."""
+        marked = [data for data in self.dump(get_links_there(namespace)) if mark.encode() in data]
+        return [Link(**decode_link(data)) for data in marked if alias_of(data).startswith(mark)]
+
+    def link_there(self, index: int, namespace: int | None) -> Link | None:
+        """The link of that index in the namespace of a number, or in this one."""
+        data = self._ask(get_link(index=index) if namespace is None else get_link_there(index, namespace))
+        return None if isinstance(data, int) else Link(**decode_link(data))
 
     def stations(self, index: int) -> list[str]:
         """The hardware addresses of the interfaces that are on a link and up, in whichever namespace (macvlan)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from .encoding import (
     DUMP,
@@ -33,6 +35,16 @@ KEEPALIVE = 10
 """Seconds between packets that keep a tunnel alive, as upstream's forwarders send them."""
 
 
+@dataclass(frozen=True, slots=True)
+class WireguardSettings:
+    """What a device of one wire is set to."""
+
+    private_key: bytes = field(repr=False)
+    port: int
+    peer_key: bytes
+    """Empty: it has no peer yet."""
+
+
 class WireguardSocket(Socket):
     """Made in the namespace of the devices that it is to set. Raises `NetlinkError` if this kernel has no WireGuard."""
 
@@ -47,6 +59,10 @@ class WireguardSocket(Socket):
     def set(self, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int) -> None:
         """Give a device its key and its only peer, who may send and get everything."""
         self.apply([set_device(self._family, index, private_key, port, peer_key, peer, peer_port)])
+
+    def settings(self, index: int) -> WireguardSettings | None:
+        """What a device is set to; None if it has no key."""
+        return decode_settings(self.dump(get_device(self._family, index)))
 
     def last_handshake(self, index: int) -> int:
         """When the device's peer was heard (Unix time, seconds); 0: not yet."""
@@ -81,6 +97,17 @@ def get_device(family: int, index: int) -> Message:
     """Ask for a device and its peers."""
     body = _GENERIC_HEADER.pack(_GET_DEVICE, _VERSION) + number(_INDEX, index)
     return request(family, DUMP, body, "look at a WireGuard device", ack=False)
+
+
+def decode_settings(answers: Sequence[bytes]) -> WireguardSettings | None:
+    """Key, port and (only) peer in the answers to `get_device`; None if the device has no key."""
+    for data in answers:
+        device = attributes_in(data, HEADER.size + _GENERIC_HEADER.size)
+        if (key := device.get(_PRIVATE_KEY)) is not None and any(key):
+            peers = list(attributes_in(device.get(_PEERS, b"")).values())
+            peer = attributes_in(peers[0]).get(_PUBLIC_KEY, b"") if peers else b""
+            return WireguardSettings(key, _SHORT.unpack(device[_LISTEN_PORT])[0], peer)
+    return None
 
 
 def decode_handshake(data: bytes) -> int:

@@ -1,0 +1,99 @@
+"""Which network namespaces somebody has: as far as /proc shows it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+
+from nsm.chains.core import FileKey
+from nsm.chains.core.descriptors import facts_of
+
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"
+"""PROC_PID_INIT_INO: who is in there sees the machine's processes, all of them."""
+_FRESH, _HELD_FRESH = 1.0, 4.0
+"""Seconds for which a process that was seen in a namespace is looked for there first, and an open one stays open."""
+
+
+class Processes:
+    """What was seen in /proc. Used by one thread only."""
+
+    def __init__(self) -> None:
+        self._pids: dict[FileKey, list[int]] = {}
+        self._seen_at = 0.0
+        self._held: frozenset[FileKey] = frozenset()
+        self._held_at = -_HELD_FRESH
+        self._sees_all = _own_pid_namespace() == _FIRST_PID_NAMESPACE
+
+    def look(self, *, fresh: bool = True) -> Mapping[FileKey, list[int]]:
+        """The processes in each network namespace; `fresh` False: as they were a second ago, at the longest."""
+        if fresh or time.monotonic() - self._seen_at > _FRESH:
+            self._pids = _look()
+            self._seen_at = time.monotonic()
+        return self._pids
+
+    def path(self, key: FileKey, *, fresh: bool = False) -> str | None:
+        """Where a namespace can be opened, by one of its processes; None if none is seen."""
+        for pid in self.look(fresh=fresh).get(key, ()):
+            path = f"/proc/{pid}/ns/net"
+            with contextlib.suppress(OSError):
+                if facts_of(path).key == key:
+                    return path
+        return None if fresh else self.path(key, fresh=True)
+
+    def is_deserted(self, key: FileKey, own: Collection[int]) -> bool:
+        """Whether nobody is in a namespace, and nobody keeps it by a mount or a descriptor but those `own` ones."""
+        if key in self.look():
+            return False
+        if key not in self._held or time.monotonic() - self._held_at > _HELD_FRESH:
+            self._held, self._held_at = frozenset(_held(own)), time.monotonic()
+        return key not in self._held
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether a namespace without a process here has none anywhere."""
+        return self._sees_all
+
+
+def _look() -> dict[FileKey, list[int]]:
+    device = os.stat("/proc/self/ns/net").st_dev
+    found: dict[FileKey, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or is somebody else's
+                inode = int(os.readlink(f"/proc/{name}/ns/net")[len("net:[") : -1])
+                found.setdefault((device, inode), []).append(int(name))
+    return found
+
+
+def _held(own: Collection[int]) -> Iterator[FileKey]:
+    """The namespaces that somebody has open, or that are mounted; descriptors of ours that are `own` do not count."""
+    device, us = os.stat("/proc/self/ns/net").st_dev, str(os.getpid())
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            for target in _open_files(name, own if name == us else ()):
+                if target.startswith("net:["):
+                    yield device, int(target[len("net:[") : -1])
+    for process in ("self", "1"):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/mountinfo") as mounts:
+            for line in mounts:
+                root = line.split(" ", 4)[3]
+                if root.startswith("net:["):
+                    yield device, int(root[len("net:[") : -1])
+
+
+def _open_files(process: str, without: Collection[int]) -> Iterator[str]:
+    folder = f"/proc/{process}/fd"
+    with contextlib.suppress(OSError):
+        for number in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                if int(number) not in without:
+                    yield os.readlink(f"{folder}/{number}")
+
+
+def _own_pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
