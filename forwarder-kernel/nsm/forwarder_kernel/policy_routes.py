@@ -66,7 +66,7 @@ class PolicyRoutes(Element):
         elif not policies and not installed.policies:
             return connection
         live = call.live.get(LIVE)
-        index = live.ends[0].index if live is not None else 0
+        index = live.ends[0].index if live is not None and live.ends else 0
         await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
         hold(call.live, self, partial(self._let_go, call.live))
         return connection
