@@ -197,7 +197,9 @@ class Keep(Element):
             for watched in list(self._by_number.get(news.number, ())):
                 if any(prefix == route[0] for end in watched.live.wire.ends for route in end.settings.routes):
                     self._suspect(watched)
-        elif (found := self._by_place.get((news.number, news.index))) is not None and _is_suspicious(news, found.live):
+        elif (found := self._by_place.get((news.number, news.link_index))) is not None and _is_suspicious(
+            news, found.live
+        ):
             self._suspect(found)
 
     # --- what is done about it
@@ -327,7 +329,7 @@ def _is_suspicious(news: News, live: LiveWire) -> bool:
     if news.is_end_of_link:
         return True
     if (link := news.link()) is not None:
-        end = next(each for each in live.ends if each.index == news.index)
+        end = next(each for each in live.ends if each.index == news.link_index)
         return not link.is_up or link.name != end.name or mtu_of(live.wire) not in (0, link.mtu)
     if news.is_neighbor:
         return any(each.settings.neighbors or each.settings.known for each in live.wire.ends)

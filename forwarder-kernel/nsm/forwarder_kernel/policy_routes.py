@@ -68,7 +68,8 @@ class PolicyRoutes(Element):
         live = call.live.get(LIVE)
         index = live.ends[0].index if live is not None and live.ends else 0
         await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
-        hold(call.live, self, partial(self._let_go, call.live))
+        if installed.namespace is not None:
+            hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -241,6 +241,22 @@ def test_changes_that_the_kernel_could_not_report_are_found(wire, monkeypatch):
     wire.comes_back()
 
 
+def test_where_no_namespace_can_be_entered_again_the_client_is_asked_to_come_back(wire):
+    """As on kernels before Linux 6.18."""
+    (watched,) = set(the_keep(wire)._by_place.values())
+    handles = [end.handle for end in watched.live.ends]
+    states = wire.loop.run(listen(wire.mesh, "nsc"))
+    for end in watched.live.ends:
+        end.handle = b""
+    wire.host.run("ip", "link", "set", wire.name, "down")
+    wire.until(lambda: states[-1] == State.REFRESH_REQUESTED)
+    assert wire.state() != wire.whole
+    wire.refresh()
+    wire.comes_back()
+    for end, handle in zip(watched.live.ends, handles, strict=True):
+        end.handle = handle
+
+
 def test_a_client_whose_namespace_ends_leaves_nothing_at_its_endpoint(wire):
     before = wire.endpoint.links()
     host, chain = wire.loop.run(wire.mesh.add_client("other", "1"))

@@ -21,10 +21,13 @@ _SIGNED = struct.Struct("=i")
 _ANY = -1
 
 
-def give_number(descriptor: int) -> Message:
-    """Have the kernel give a number to the namespace of an open descriptor; fine if it has one."""
-    body = _FAMILY + number(_NETNSA_FD, descriptor) + attribute(_NETNSA_NSID, _SIGNED.pack(_ANY))
-    return request(_NEWNSID, 0, body, "give a namespace a number", fine=frozenset({errno.EEXIST}))
+def give_number(descriptor: int, wanted: int) -> Message:
+    """Have the namespace of an open descriptor known by a number; refused with EEXIST if it has one, or another has it.
+
+    The kernel would take the lowest number that is free, and so one that had just been another namespace's.
+    """
+    body = _FAMILY + number(_NETNSA_FD, descriptor) + attribute(_NETNSA_NSID, _SIGNED.pack(wanted))
+    return request(_NEWNSID, 0, body, "give a namespace a number")
 
 
 def get_number(descriptor: int) -> Message:

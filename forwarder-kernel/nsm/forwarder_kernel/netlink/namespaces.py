@@ -20,6 +20,8 @@ from .sockets import NetlinkError, Socket
 from .wireguard import WireguardSocket
 
 _NS_GET_NSTYPE = 0xB703
+_MOST_NUMBERS = 4096
+"""That are remembered, and not asked for again."""
 
 
 class Namespace:
@@ -92,6 +94,7 @@ class Namespaces:
 
     def __init__(self, *, with_own: bool = False) -> None:
         self._open: dict[FileKey, Namespace] = {}
+        self._numbers: dict[bytes, int] = {}
         self.own = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "our own namespace")
         self._nodes = frozenset() if with_own else frozenset(_nodes_own(self.own.descriptor))
 
@@ -127,10 +130,20 @@ class Namespaces:
         """Have what names a namespace after it was given back. It has its number from now on, and is heard of."""
         if namespace.number is not None or os.path.sameopenfile(namespace.descriptor, self.own.descriptor):
             return
-        with contextlib.suppress(NetlinkError):  # a kernel that has no numbers
-            namespace.number = self.own.socket.number_of(namespace.descriptor)
         with contextlib.suppress(OSError, AttributeError):
             namespace.handle = libc.file_handle(namespace.descriptor)
+        namespace.number = self._numbers.get(namespace.handle)
+        if namespace.number is None:
+            with contextlib.suppress(NetlinkError):  # a kernel that has no numbers
+                namespace.number = self.own.socket.number_of(namespace.descriptor)
+                self._remember(namespace.handle, namespace.number)
+
+    def _remember(self, handle: bytes, number: int) -> None:
+        """A namespace keeps its number as long as it lives, and nobody ever gets its handle again."""
+        if len(self._numbers) >= _MOST_NUMBERS:
+            self._numbers.clear()
+        if handle:
+            self._numbers[handle] = number
 
     def again(self, handle: bytes) -> Namespace | None:
         """The namespace of a handle; None if it is gone, or cannot be opened again. Give it back."""

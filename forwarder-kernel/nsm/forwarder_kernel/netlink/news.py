@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from nsm.chains.core import Refused
 
@@ -32,6 +33,8 @@ from .encoding import (
     ROUTE,
     ROUTE_PROTOCOL,
     RTA_OIF,
+    SCOPE_LINK,
+    TABLE_LOCAL,
     Network,
     attributes_in,
 )
@@ -63,7 +66,8 @@ _SIGNED = struct.Struct("=i")
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 _TYPE, _REPLACED = 4 + _LOW, 6 + _HIGH
 """Bytes of the header: the type, and the half of the flags with NLM_F_REPLACE."""
-_FLAGS_OF_ADDRESS, _PROTOCOL_OF_ROUTE, _STATE_OF_NEIGHBOR = 16 + 2, 16 + 5, 16 + 8 + _LOW
+_SCOPE_OF_ADDRESS, _TYPE_OF_NEIGHBOR, _MULTICAST = 16 + 3, 16 + 11, 5
+_FLAGS_OF_ADDRESS, _STATE_OF_NEIGHBOR, _TABLE_OF_ROUTE, _PROTOCOL_OF_ROUTE = 16 + 2, 16 + 8 + _LOW, 16 + 4, 16 + 5
 _PERMANENT, _REPLACE_HIGH = 0x80, REPLACE >> 8
 BY_ADVERTISEMENT = 9
 """RTPROT_RA: the kernel made it out of a router advertisement."""
@@ -81,13 +85,12 @@ class LinkFacts:
     """Whether it is set up; its carrier may be missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """Something that changed on a link, or in a namespace as a whole (`index` 0)."""
+class News(NamedTuple):
+    """Something that changed on a link, or in a namespace as a whole (`link_index` 0)."""
 
     number: int | None
     """Of the namespace; None: the node's own."""
-    index: int
+    link_index: int
     port: int
     """Of the socket that asked for the change; 0 where the kernel does not say."""
     kind: int
@@ -210,9 +213,9 @@ _PROGRAM: Sequence[_Line] = (
     (_LOAD_BYTE, _TYPE),
     (_IF_EQUAL, NEWLINK, "take", ""),
     (_IF_EQUAL, DELLINK, "take", ""),
-    (_IF_EQUAL, _DELADDR, "take", ""),
-    (_IF_EQUAL, DELROUTE, "take", ""),
-    (_IF_EQUAL, _DELNEIGH, "take", ""),
+    (_IF_EQUAL, _DELADDR, "lost address", ""),
+    (_IF_EQUAL, DELROUTE, "lost route", ""),
+    (_IF_EQUAL, _DELNEIGH, "lost neighbor", ""),
     (_IF_EQUAL, _DELRULE, "take", ""),
     (_IF_EQUAL, _DELNSID, "take", ""),
     (_IF_EQUAL, _NEWADDR, "address", ""),
@@ -230,6 +233,15 @@ _PROGRAM: Sequence[_Line] = (
     (_IF_EQUAL, ROUTE_PROTOCOL, "leave", ""),
     (_LOAD_BYTE, _REPLACED),
     (_IF_BITS, _REPLACE_HIGH, "take", "leave"),
+    "lost address",  # but for those that the kernel gives and takes
+    (_LOAD_BYTE, _SCOPE_OF_ADDRESS),
+    (_IF_EQUAL, SCOPE_LINK, "leave", "take"),
+    "lost neighbor",  # likewise, which are groups
+    (_LOAD_BYTE, _TYPE_OF_NEIGHBOR),
+    (_IF_EQUAL, _MULTICAST, "leave", "take"),
+    "lost route",  # likewise
+    (_LOAD_BYTE, _TABLE_OF_ROUTE),
+    (_IF_EQUAL, TABLE_LOCAL, "leave", "take"),
     "take",
     (_RETURN, _MESSAGE),
     "leave",

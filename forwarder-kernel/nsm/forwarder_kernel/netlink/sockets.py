@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import socket
@@ -43,6 +44,8 @@ _DUMP_INTERRUPTED = 0x10
 _FIRST_PORT, _PORTS = 1 << 23, (1 << 30)
 """Above all process ids, which is what the kernel gives, each namespace of processes having its own."""
 _TRIES = 8
+_numbers = itertools.count(secrets.randbelow(1 << 18) << 12)
+"""Those that namespaces get, one after the other; another process begins elsewhere."""
 _SOON = 0.0001
 """Seconds between two looks: the kernel takes a tenth of a millisecond to finish."""
 
@@ -135,17 +138,18 @@ class Socket:
 
         Raises `NetlinkError` if the kernel gives none.
         """
-        number = self._number(namespace)
-        if number < 0:
-            self.apply([give_number(namespace)])
-            number = self._number(namespace)
-        if number < 0:
-            raise NetlinkError("number a namespace", self._where, errno.EOPNOTSUPP)
-        return number
-
-    def _number(self, namespace: int) -> int:
-        answer = self._ask(get_number(namespace))
-        return number_in(answer) if isinstance(answer, bytes) else -1
+        for _ in range(_TRIES):
+            wanted = next(_numbers)
+            try:
+                self.apply([give_number(namespace, wanted)])
+                return wanted
+            except NetlinkError as error:
+                if error.errno != errno.EEXIST:
+                    raise
+            answer = self._ask(get_number(namespace))
+            if isinstance(answer, bytes) and (number := number_in(answer)) >= 0:
+                return number
+        raise NetlinkError("number a namespace", self._where, errno.EOPNOTSUPP)
 
     def link(self, *, name: str = "", index: int = 0) -> Link | None:
         """The link of that name or index, or None."""
