@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -146,10 +147,11 @@ class Mesh:
         return Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
 
     def renew(self, *names: str) -> None:
-        """Give components a new SVID, as an issuer does; without names all that there are."""
+        """Give components a new SVID of two days, as an issuer does; without names all that there are."""
         for name in names or tuple(self._identities):
-            renewed = identity_of(self._authority, name)
-            self._identities[name].update(renewed.svid, renewed.bundles)
+            identity = self._identities[name]
+            svid = self._authority.issue(identity.spiffe_id, lifetime=datetime.timedelta(days=2))
+            identity.update(svid, identity.bundles)
 
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
