@@ -11,6 +11,7 @@ from nsm.apis import codec
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Key, Peer, R, Refused, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.logs import log
 from nsm.chains.policy import (
     NO_TRUST,
     REGISTRY_CLIENT_MASKS,
@@ -25,6 +26,7 @@ from nsm.chains.policy import (
 )
 
 from .provided import is_provided
+from .succession import may_succeed
 from .taken_names import KeptNames, Names, origin_of
 
 
@@ -43,7 +45,7 @@ class RegistryAuthorize(RegistryElement[R]):
     vouch for others. It is kept with the registration, so it ends with it. A network service may be registered by
     others too as long as they say the same of it: several endpoints with identities of their own provide it. While
     none of `endpoints` does, anybody may give it another payload; it is theirs then, unless the owner gave it matches,
-    which only the owner changes.
+    which only the owner changes. A forwarder's successor takes over its name (see `succession`).
     Find is not checked. Stands behind the chain's begin element. One whose `keeps_owners` is False leaves owners to
     whoever stores the record: one place knows them, or a name stays taken in one that has been freed in another.
     """
@@ -87,7 +89,7 @@ class RegistryAuthorize(RegistryElement[R]):
     def _own(self, call: RegistryCall[R], asked: R) -> None:
         """The name is the caller's now, unless it is a service that the caller only repeats, or that has matches."""
         owner = call.live.get(self._owner)
-        if owner is not None and owner.identities != call.owner:
+        if owner is not None and owner.identities != call.owner and isinstance(asked, NetworkService):
             if not difference(asked, owner.record):
                 return
             if _has_matches(owner.record):
@@ -129,6 +131,9 @@ class RegistryAuthorize(RegistryElement[R]):
             is_bound = _has_matches(owner.record) and (closing or not _has_same_matches(call.record, owner.record))
             if not is_bound and not await self._is_provided(call.record.name):
                 return None
+        if not closing and may_succeed(call.record, call.owner, owner.record, owner.identities, self._trust):
+            log.info("a successor takes over", name=call.record.name, of=told(owner.identities), by=told(call.owner))
+            return None
         if other:
             taken = taken_service(call.record.name, told(owner.identities), f"{told(call.owner)} says {other}")
             return taken + how_to_provide(owner.record)

@@ -85,7 +85,7 @@ class Mesh:
         self.begins: dict[str, Begin] = {}
         """By a component's name: what holds its connections."""
         self._authority = Authority.create(trust_domain)
-        vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER)]
+        vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*")]
         self.trust = Trust(intermediaries=IdPatterns(vouch))
         """Manager and forwarder vouch for clients: `call.origin` is the client at an endpoint."""
         self._identities: dict[str, Identity] = {}

@@ -17,6 +17,7 @@ from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
 from nsm.chains.policy import NO_TRUST, Trust, told
 from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
+from nsm.chains.registry.succession import may_succeed
 
 from .owners import owners_of
 
@@ -50,7 +51,11 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         """It is always written: its time goes on. When it came first stays as it was."""
         wanted = codec.clone(record)
         if held is not None:
-            self._check(record, held)
+            owners = owners_of(record, self._trust) if record.path_ids else ()
+            if not may_succeed(
+                record, owners, held, owners_of(held, self._trust) if held.path_ids else (), self._trust
+            ):
+                self._check(record, held)
             if held.initial_registration_time is not None:
                 wanted.initial_registration_time = held.initial_registration_time
         if wanted.initial_registration_time is None:
