@@ -51,10 +51,7 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         """It is always written: its time goes on. When it came first stays as it was."""
         wanted = codec.clone(record)
         if held is not None:
-            owners = owners_of(record, self._trust) if record.path_ids else ()
-            if not may_succeed(
-                record, owners, held, owners_of(held, self._trust) if held.path_ids else (), self._trust
-            ):
+            if not self._is_successor(record, held):
                 self._check(record, held)
             if held.initial_registration_time is not None:
                 wanted.initial_registration_time = held.initial_registration_time
@@ -66,6 +63,11 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         """Its owner removes it."""
         self._check(record, held)
         return True
+
+    def _is_successor(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
+        if not record.path_ids or not held.path_ids:
+            return False
+        return may_succeed(record, owners_of(record, self._trust), held, owners_of(held, self._trust), self._trust)
 
     def _check(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> None:
         if self._owned and _is_foreign(record, held, self._trust):
