@@ -17,6 +17,7 @@ from nsm.chains.elements.kernel import OfferKernel
 from nsm.chains.elements.mechanism_priority import MechanismPriority
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Identity
 from nsm.chains.policy import CLIENT_MASKS, NO_TRUST, SERVER_MASKS, Trust
@@ -62,6 +63,7 @@ def forwarder(
     route_tables: str = FROM_1,
     reconcile: str = REPAIR,
     limits: Limits = DEFAULT_LIMITS,
+    orphans: Orphans | None = None,
 ) -> Endpoint:
     """A forwarder called `name` that finds endpoints through the manager at `nsmgr_url`.
 
@@ -70,6 +72,7 @@ def forwarder(
     with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; who else gives one has to
     be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that. `route_tables` says which
     numbers the tables of policy routes get, and `reconcile` what is done about wires that others change: see `Keep`.
+    `orphans` says for how long connections are kept whose caller cannot be reached.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), RegistryClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -131,6 +134,7 @@ def forwarder(
         pool=pool,
         asked=[services, endpoints],
         limits=limits,
+        orphans=orphans,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
 from nsm.chains.core import MeshError
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.serving import Provided, RegisteredConfig, serve_registered
@@ -124,6 +125,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         route_tables=config.route_tables,
         reconcile=config.reconcile,
         limits=config.limits,
+        orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, config.trust),
     )
     provided = [Provided(config.nsname, labels=config.labels)]
     async with chain, _metrics(counters, config):

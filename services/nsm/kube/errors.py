@@ -44,7 +44,7 @@ class Unauthorized(Unavailable):
 
 
 class Forbidden(Unavailable):
-    """This process is not permitted to do this in the cluster."""
+    """The process is not permitted to do this in the cluster."""
 
 
 class ObjectMissing(NotFound):

@@ -8,9 +8,10 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from structlog.testing import capture_logs
 
 from nsm.chains.core import InvalidRequest, Refused, Unavailable
-from nsm.chains.identity import Authority, Identity, Svid, spiffe_id_of, split_certificates, trust_domain_of
+from nsm.chains.identity import Authority, Identity, Svid, source, spiffe_id_of, split_certificates, trust_domain_of
 from nsm.chains.testing.identity import identity_of
 
 OURS, THEIRS, STRANGERS = (Authority.create(name) for name in ("ours.mesh", "theirs.mesh", "strangers.mesh"))
@@ -350,3 +351,19 @@ async def test_a_workload_api_that_is_no_socket_is_named():
     with pytest.raises(InvalidRequest, match="SPIFFE_ENDPOINT_SOCKET='http://x'"):
         async with identity_from("http://x", token_lifetime=1):
             pass
+
+
+async def test_an_identity_that_was_not_renewed_in_time_is_told_once():
+    """With what it means: what asks for anything is refused from then on, and each refusal would be a line."""
+    identity, ready = Identity(), asyncio.Event()
+    authority = Authority.create("test.mesh")
+    svid = authority.issue("spiffe://test.mesh/a", lifetime=datetime.timedelta(seconds=-1))
+    identity.update(svid, {"test.mesh": [authority.certificate]})
+    ready.set()
+    with capture_logs() as logs:
+        telling = asyncio.ensure_future(source._tell_of_the_end(identity, "unix:///workload", ready))
+        await asyncio.sleep(0.01)
+        telling.cancel()
+    (told,) = logs
+    assert told["event"] == "our SVID has expired: nothing new passes until it is renewed, and wires stay as they are"
+    assert identity.is_cut_off()

@@ -14,6 +14,7 @@ from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.limit_connections import LimitConnections
 from nsm.chains.elements.monitor import Monitor
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.elements.own_addresses import OwnAddresses
 from nsm.chains.elements.refuse_paths import RefusePaths
 from nsm.chains.elements.timeout import Timeout
@@ -63,12 +64,14 @@ def endpoint(
     asked: Sequence[RegistryChain[Any]] = (),
     limits: Limits = DEFAULT_LIMITS,
     allowed: Networks = NO_NETWORKS,
+    orphans: Orphans | None = None,
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
     `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
     the components that connections went on to. Where none of the elements goes on to another component, clients bring
-    no addresses and routes along but those that `OwnAddresses` tells of, and what they bring of `allowed`.
+    no addresses and routes along but those that `OwnAddresses` tells of, and what they bring of `allowed`. `orphans`
+    says for how long connections are kept whose caller cannot be reached.
     """
     begin = Begin()
     goes_on = any(isinstance(each, Connect) for each in elements)
@@ -79,10 +82,10 @@ def endpoint(
             UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which goes by the id that it sets
             begin,  # all behind it runs once at a time for each connection, and has its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
-            Authorize(policies, trust),
+            Authorize(policies, trust, orphans),
             LimitConnections(limits, trust, elements),  # behind authorize, which says whose they are
             RefusePaths(),  # before all that may open or send what is named
-            Timeout(),
+            Timeout(orphans),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),
             *([] if goes_on else [OwnAddresses(elements, allowed)]),  # before all that gives addresses

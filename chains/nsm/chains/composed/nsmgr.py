@@ -24,6 +24,7 @@ from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.excluded_prefixes import DEFAULT_PATH, ExcludedPrefixes
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.elements.rematch import Rematch
 from nsm.chains.identity import Identity
 from nsm.chains.model.networks import EVERYTHING, Networks
@@ -121,6 +122,7 @@ def nsmgr(
     accept_routes: Networks = EVERYTHING,
     limits: Limits = DEFAULT_LIMITS,
     unchecked_namespaces: bool = False,
+    orphans: Orphans | None = None,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
@@ -129,6 +131,7 @@ def nsmgr(
     says who may vouch for others in a path, and who may watch; `registration` who may register for which service,
     `hosts` where endpoints may be that pass no socket, `accept_routes` what wires may reach. With
     `unchecked_namespaces` it takes a client's namespace also where the kernel does not show whose it is.
+    `orphans` says for how long connections are kept whose caller cannot be reached.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
@@ -163,6 +166,7 @@ def nsmgr(
         trust=trust,
         pool=pool,
         limits=limits,
+        orphans=orphans,
     )
     services: ServiceChain = RegistryChain(
         [

@@ -25,6 +25,7 @@ from .events import EventFactory, Reselect, reselect_everything, reselect_same_e
 from .kinds import ENDPOINTS, SERVICES, Kind
 from .limits import DEFAULT_LIMITS, Limits
 from .peer import Peer
+from .presence import Presence
 from .registry import Found, R, RegistryCall, RegistryChain, RegistryElement, RegistryEnd, RegistryHandler, RegistryPath
 from .store import Cleanup, Key, Store
 from .tasks import Tasks, both_to_the_end, shielded, together
@@ -59,6 +60,7 @@ __all__ = [
     "MeshError",
     "NotFound",
     "Peer",
+    "Presence",
     "R",
     "Received",
     "Refused",

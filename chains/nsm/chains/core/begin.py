@@ -166,6 +166,7 @@ class _Entry(Entry):
 
     async def _attempt(self, call: Call) -> Connection:
         call.store, is_new = self.store, self.wanted is None and not call.stood_behind()
+        call.standing = self.wanted.request if self.wanted is not None else None
         try:
             async with call.undo.attempt():
                 connection = await self.rest.request(call)

@@ -152,6 +152,8 @@ class Call(Hop):
     """
 
     request: NetworkServiceRequest
+    standing: NetworkServiceRequest | None = None
+    """For a Request: what established the connection that stands already, as it was answered. Not to be changed."""
     not_delivered: Callable[[], None] | None = None
     """To be called if the caller did not get the answer: takes back what it made, unless somebody asked for it since.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from nsm.apis.connection import Connection
@@ -15,11 +15,14 @@ from nsm.chains.policy import (
     Path,
     PolicySet,
     Trust,
+    certificate_is_valid,
     documents,
     owner_name,
     owner_of,
     refusal_of_answer,
 )
+
+from .orphans import Orphans
 
 
 class Authorize(Element):
@@ -30,20 +33,32 @@ class Authorize(Element):
 
     A connection belongs to the client that asked for it first: `call.owner`, as far back in the path as `trust` lets
     those on it vouch for others. Ids are no secret, so knowing one must not be enough to change or close it.
+
+    With `orphans`, a Request in whose path tokens of components that are away have expired may keep a connection as it
+    stands, and change nothing of it.
     """
 
-    def __init__(self, masks: Iterable[str] = SERVER_MASKS, trust: Trust = NO_TRUST) -> None:
+    def __init__(
+        self, masks: Iterable[str] = SERVER_MASKS, trust: Trust = NO_TRUST, orphans: Orphans | None = None
+    ) -> None:
         self._policies = PolicySet.select(masks, "NSM_SERVER_POLICIES")
-        self._trust = trust
+        self._trust, self._orphans = trust, orphans
         self._owner: Key[tuple[str, ...]] = Key("owner")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Raise `Refused` if a policy says no, or the connection is another client's."""
+        tokens, is_kept = _tokens_before(call.connection), False
         if (reason := await self._refusal(call, closing=False)) is not None:
-            raise Refused(f"no sufficient privileges: {reason}")
+            is_kept = self._is_of_orphan(call, tokens) and await self._refusal(call, closing=True) is None
+            if not is_kept:
+                raise Refused(f"no sufficient privileges: {reason}")
+            assert self._orphans is not None
+            self._orphans.accept(call)
         connection = await rest.request(call)
         if call.peer is not None:
             call.live.setdefault(self._owner, lambda: call.owner)
+            if self._orphans is not None and not is_kept:
+                self._orphans.note(call.live, tokens, call.peer)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -51,6 +66,12 @@ class Authorize(Element):
         if (reason := await self._refusal(call, closing=True)) is not None:
             raise CloseRefused(f"no sufficient privileges: {reason}")
         await rest.close(call)
+
+    def _is_of_orphan(self, call: Call, tokens: Sequence[str]) -> bool:
+        """Whether the only fault of a request is that tokens of components that are away have expired."""
+        if self._orphans is None or call.peer is None or certificate_is_valid(Path(tokens, len(tokens), call.peer)):
+            return False
+        return self._orphans.tokens_stand(call, tokens)
 
     async def _refusal(self, call: Call, *, closing: bool) -> str | None:
         if call.peer is None:
@@ -77,6 +98,12 @@ class Authorize(Element):
         if owner is None or owner == call.owner:
             return None
         return f"the connection {own_id} belongs to {owner_name(owner)}; this call is of {owner_name(call.owner)}"
+
+
+def _tokens_before(connection: Connection) -> list[str]:
+    """The tokens of the segments before this component's."""
+    path = connection.path
+    return [segment.token for segment in path.path_segments[: path.index]] if path is not None else []
 
 
 class AuthorizeClient(Element):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection
-from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Unavailable
+from nsm.apis.connection import Connection, State
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import DEFAULT_TIMEOUT, TRANSPORT, Call, Element, Handler, Key, Store, Unavailable
 from nsm.chains.logs import log
 
+from .monitor import DOWNSTREAM
+
+KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("what has those behind keep a connection")
+"""Set by what asks them, called by what ends connections; raises `MeshError` if they do not answer."""
+_SOONEST = 1.0
+"""Seconds."""
 _NOT_REACHED = re.compile(r"(cannot reach \S+): ")
 
 
@@ -19,11 +30,14 @@ class Connect(Element):
     stands before this element, then fails, the connection that `client` made is closed again; not one that stood there
     before, for a component that was started since. A Close of a connection that is not known here is passed on if its
     path names a component behind this one.
+
+    While the caller is away, `KEEP_BEHIND` has those behind keep what stands: it asks them once more for that.
     """
 
     def __init__(self, client: Handler) -> None:
         self._client = client
         self._open: Key[bool] = Key("connected")
+        self._last: Key[tuple[Connection, int]] = Key("last answer, and our place in its path")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Request from the client chain, then from the rest."""
@@ -32,6 +46,8 @@ class Connect(Element):
         if call.live.get(self._open) is None and not stood.goes_on(connection):
             call.undo.add(lambda: self._close_again(call, connection))
         call.live.put(self._open, True)
+        call.live.put(self._last, (connection, connection.path.index if connection.path is not None else 0))
+        call.live.setdefault(KEEP_BEHIND, lambda: partial(self._keep_behind, call.live))
         call.connection = connection
         return await rest.request(call)
 
@@ -56,6 +72,28 @@ class Connect(Element):
         except Unavailable as error:
             _keep_the_reason(error)
             raise
+
+    async def _keep_behind(self, store: Store) -> float:
+        """Ask those behind for what they answered last; returns when to do so again, in seconds."""
+        remaining = [0.0]
+
+        async def ask() -> None:
+            last = store.get(self._last)
+            assert last is not None
+            kept, index = codec.clone(last[0]), last[1]
+            kept.id, kept.state = store.connection_id, State.UP
+            if kept.path is not None:
+                kept.path.index = index
+            deadline = asyncio.get_running_loop().time() + DEFAULT_TIMEOUT
+            call = Call(NetworkServiceRequest(connection=kept), deadline=deadline, target=store.get(DOWNSTREAM))
+            call.store = store
+            async with call.undo.attempt():
+                answer = await self._client.request(call)
+            ends = [each.expires for each in answer.path.path_segments[index:]] if answer.path is not None else []
+            remaining[:] = [each.to_seconds() - time.time() for each in ends if each is not None]
+
+        await store.events.run(ask)
+        return max(_SOONEST, min(remaining, default=0.0) / 3)
 
     async def _close_again(self, call: Call, connection: Connection) -> None:
         call.live.pop(self._open)

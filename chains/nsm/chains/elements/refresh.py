@@ -38,6 +38,7 @@ class Refresh(Element):
 
     def __init__(self) -> None:
         self._timer: Key[None] = Key("refresh")
+        self._told: Key[str] = Key("why the last refresh failed")
         self._gone: Key[float] = Key("not found since")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -45,6 +46,8 @@ class Refresh(Element):
         store = call.live
         connection = await rest.request(call)
         store.pop(self._gone)
+        if store.pop(self._told) is not None:
+            log.info("refreshed again", connection=store.connection_id)
         self._schedule(store, max(_SOONEST, refresh_after(connection, time.time())))
         return connection
 
@@ -64,8 +67,10 @@ class Refresh(Element):
         try:
             await self._request(store)
         except MeshError as error:
-            pause = backoff.next()
-            log.warning("refresh failed", connection=store.connection_id, error=str(error), again_in_s=pause)
+            pause, text = backoff.next(), str(error)
+            tell = log.debug if store.get(self._told) == text else log.warning  # a cause is told once
+            tell("refresh failed", connection=store.connection_id, error=text, again_in_s=pause)
+            store.put(self._told, text)
             self._schedule(store, pause, backoff)
 
     async def _request(self, store: Store) -> None:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key
+from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, MeshError, Store, TimedOut, Unavailable
+from nsm.chains.logs import log
+
+from .connect import KEEP_BEHIND
+from .orphans import Orphans
+
+_LOOK_AT = 0.7
+"""Part of the time of the caller's token after which it is first looked for, if it has not asked again."""
+_LOOK = 5.0
+"""Seconds between two looks for the caller of an orphan."""
+_SOON = 1.0
 
 
 class Timeout(Element):
@@ -14,24 +25,93 @@ class Timeout(Element):
 
     The moment is the `expires` of the path segment before this component's. Raises `InvalidRequest` if the caller's
     segment says none.
+
+    With `orphans`, a connection whose caller cannot be reached then is kept, and so is one whose caller asks in time
+    although those behind this component cannot be reached.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, orphans: Orphans | None = None) -> None:
         self._timer: Key[None] = Key("expiry")
+        self._orphaned: Key[float] = Key("when those behind an orphan are asked again")
+        self._orphans = orphans if orphans is not None and orphans.lifetime > 0 else None
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the rest answer, then set the clock."""
-        expires = _callers_expiry(call.connection)
-        connection = await rest.request(call)
-        store = call.live
-        when = asyncio.get_running_loop().time() + expires - time.time()
-        store.schedule(self._timer, when, store.events.close)
+        expires, store = _callers_expiry(call.connection), call.live
+        index = call.connection.path.index if call.connection.path is not None else 0
+        try:
+            connection = await rest.request(call)
+        except (Unavailable, TimedOut):
+            if self._orphans is not None and call.peer is not None and self._orphans.wait(store) is not None:
+                self._start(call, store, expires, index)
+            raise
+        if call.peer is not None or store.get(self._orphaned) is None:
+            self._start(call, store, expires, index)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Stop the clock; also if the Close fails, since Begin ends the connection in any case."""
         call.live.unschedule(self._timer)
         await rest.close(call)
+
+    def _start(self, call: Call, store: Store, expires: float, index: int) -> None:
+        now = asyncio.get_running_loop().time()
+        ends = now + expires - time.time()
+        if store.pop(self._orphaned) is not None:
+            log.info("an orphan is vouched for again", connection=store.connection_id)
+        if self._orphans is not None and call.peer is not None and self._orphans.may_outlive(call.peer, index):
+            when = now + max(0.0, ends - now) * _LOOK_AT
+            store.schedule(self._timer, when, partial(self._look, store, ends))
+        else:
+            store.schedule(self._timer, ends, partial(self._end, store))
+
+    async def _look(self, store: Store, ends: float) -> None:
+        """In time before the end: nobody behind is to end what might become an orphan here."""
+        assert self._orphans is not None
+        now = asyncio.get_running_loop().time()
+        if self._orphans.is_callers_away(store):
+            await self._keep(store)
+        when = now + (ends - now) / 3
+        if when - now < _SOON:
+            store.schedule(self._timer, ends, partial(self._end, store))
+        else:
+            store.schedule(self._timer, when, partial(self._look, store, ends))
+
+    async def _end(self, store: Store) -> None:
+        """At the end of the caller's token, and then while it is waited for."""
+        seconds = self._orphans.wait(store) if self._orphans is not None else None
+        if seconds is None:
+            if store.get(self._orphaned) is not None:
+                log.warning("an orphan ends", connection=store.connection_id)
+            await store.events.close()
+            return
+        if seconds == 0.0:
+            if store.get(self._orphaned) is None:
+                self._tell(store)
+            await self._keep(store)
+            seconds = _LOOK
+        when = asyncio.get_running_loop().time() + seconds
+        store.schedule(self._timer, when, partial(self._end, store))
+
+    async def _keep(self, store: Store) -> None:
+        """Have those behind keep it, if it is time."""
+        now, keep = asyncio.get_running_loop().time(), store.get(KEEP_BEHIND)
+        if keep is None or now < store.setdefault(self._orphaned, lambda: now):
+            return
+        try:
+            store.put(self._orphaned, now + await keep())
+        except MeshError as error:
+            log.debug("who is behind an orphan does not answer", connection=store.connection_id, error=str(error))
+
+    def _tell(self, store: Store) -> None:
+        assert self._orphans is not None
+        store.setdefault(self._orphaned, asyncio.get_running_loop().time)
+        log.warning(
+            "the previous component of a connection cannot be reached: packets go on, and nothing else",
+            connection=store.connection_id,
+            previous=self._orphans.previous(store),
+            at_most_s=self._orphans.lifetime,
+        )
 
 
 def _callers_expiry(connection: Connection) -> float:

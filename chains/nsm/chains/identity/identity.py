@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from .svid import Svid, spiffe_id_of, trust_domain_of
 Bundles = Mapping[str, Sequence[x509.Certificate]]
 """The authorities of each trusted trust domain, including our own."""
 
+_RENEWED = 0.75
+"""Part of an SVID's life by which it should have been renewed."""
 _REUSE = 20
 """A token is used for this part of its lifetime; then a new one is signed."""
 
@@ -57,6 +60,8 @@ class Identity:
         self.generation = 0
         self.token_lifetime = token_lifetime
         """The longest lifetime of our tokens, and the longest that is accepted from peers, in seconds."""
+        self.is_source_away = False
+        """Whether the Workload API does not answer: set by what follows it."""
         self.watchers: set[Callable[[], None]] = set()
         """Called after each rotation."""
         self._current: _Current | None = None
@@ -121,6 +126,27 @@ class Identity:
         """Whether our SVID has been rotated since `peer` saw it."""
         return peer is not None and isinstance(peer.seen, Svid) and peer.seen is not self.svid
 
+    def is_cut_off(self) -> bool:
+        """Whether identities are not renewed here as they should be, our own and, by that, perhaps those of peers.
+
+        Issuers renew at half of an SVID's life.
+        """
+        leaf = self.svid.leaf
+        begins, ends = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
+        return self.is_source_away or time.time() > begins + (ends - begins) * _RENEWED
+
+    def would_verify(self, peer: Peer) -> bool:
+        """Whether the certificate of `peer`, which may have expired, was issued by an authority that is trusted now.
+
+        One that came with intermediates is not: they are not kept.
+        """
+        leaf, bundle = peer.certificate, self.bundles.get(trust_domain_of(peer.spiffe_id))
+        try:
+            _verify_chain([leaf], bundle or [], peer.spiffe_id, at=leaf.not_valid_before_utc)
+        except (Refused, ValueError):
+            return False
+        return True
+
     def token(self, peer: Peer | None = None, *, audience: str = "") -> ClientToken:
         """A token (JWT, ES256) for `peer`: its subject is us, its audience the peer, and it has an expiry.
 
@@ -183,7 +209,13 @@ def _presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
     return [x509.load_der_x509_certificate(der) for der in sent]
 
 
-def _verify_chain(chain: Sequence[x509.Certificate], bundle: Sequence[x509.Certificate], spiffe_id: str) -> None:
+def _verify_chain(
+    chain: Sequence[x509.Certificate],
+    bundle: Sequence[x509.Certificate],
+    spiffe_id: str,
+    *,
+    at: datetime.datetime | None = None,
+) -> None:
     leaf, *intermediates = chain
     if _is_authority(leaf):
         raise Refused(f"{spiffe_id}: the certificate is an authority's; a workload's SVID is a leaf")
@@ -191,6 +223,8 @@ def _verify_chain(chain: Sequence[x509.Certificate], bundle: Sequence[x509.Certi
     authority = any_extension.require_present(x509.BasicConstraints, verification.Criticality.AGNOSTIC, None)
     builder = verification.PolicyBuilder().store(verification.Store(list(bundle)))
     builder = builder.extension_policies(ca_policy=authority, ee_policy=any_extension)
+    if at is not None:
+        builder = builder.time(at)
     try:
         builder.build_client_verifier().verify(leaf, intermediates)
     except verification.VerificationError as error:

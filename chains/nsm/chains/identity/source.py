@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -22,6 +23,8 @@ from .svid import Svid, split_certificates, trust_domain_of
 
 SECURITY_HEADER = {"workload.spiffe.io": "true"}
 """Required metadata, which shows that the caller is not a browser (SPIFFE Workload Endpoint 3)."""
+_LOOK, _LONGEST_LOOK = 1.0, 60.0
+"""Seconds between two looks whether our SVID has expired: the clock may be set meanwhile."""
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.1, 5.0, 1.25
 """Short pauses: SPIRE learns of a new pod seconds after it started, and nothing can start before."""
 
@@ -40,6 +43,7 @@ async def identity_from(
     ready = asyncio.Event()
     try:
         async with Tasks("identity") as tasks:
+            tasks.spawn(_tell_of_the_end(identity, workload_api, ready), name="end of the SVID")
             tasks.spawn(_follow(channel, workload_api, identity, ready, tell), name="Workload API")
             await ready.wait()
             yield identity
@@ -69,6 +73,7 @@ async def _follow(
                 X509SvidRequest(), metadata=SECURITY_HEADER
             ):
                 _take(response, identity)
+                identity.is_source_away = False
                 ready.set()
                 told = ""
                 backoff.reset()
@@ -84,7 +89,26 @@ async def _follow(
             if not ready.is_set():
                 tell(f"{event}: {reason}")
             told = reason
+        identity.is_source_away = ready.is_set()
         await asyncio.sleep(backoff.next())
+
+
+async def _tell_of_the_end(identity: Identity, url: str, ready: asyncio.Event) -> None:
+    """Say once when our SVID has ended without being renewed, and what that means."""
+    await ready.wait()
+    is_told = False
+    while True:
+        left = identity.svid.expires - time.time()
+        if left <= 0 and not is_told:
+            log.error(
+                "our SVID has expired: nothing new passes until it is renewed, and wires stay as they are",
+                spiffe_id=identity.spiffe_id,
+                source=url,
+            )
+        elif left > 0 and is_told:
+            log.info("our SVID is renewed", spiffe_id=identity.spiffe_id)
+        is_told = left <= 0
+        await asyncio.sleep(min(max(left, _LOOK), _LONGEST_LOOK))
 
 
 def _reason(error: GRPCError) -> str:

@@ -23,7 +23,7 @@ from .policies import (
     tokens_valid,
 )
 from .registration import FORWARDERS, MANAGERS, Registration
-from .tokens import Claims, claims_of, is_signed_by, latest_expiry
+from .tokens import LEEWAY, Claims, claims_of, is_signed_by, latest_expiry
 from .trust import NO_TRUST, Learned, Trust, Trusting
 from .variables import ClientPolicies, RegistryClientPolicies, RegistryServerPolicies, ServerPolicies, masks
 from .verify_answer import refusal_of_answer
@@ -31,6 +31,7 @@ from .verify_answer import refusal_of_answer
 __all__ = [
     "CLIENT_MASKS",
     "FORWARDERS",
+    "LEEWAY",
     "MANAGERS",
     "NOBODY",
     "NO_HOSTS",

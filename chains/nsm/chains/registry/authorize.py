@@ -11,6 +11,7 @@ from nsm.apis import codec
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Key, Peer, R, Refused, RegistryCall, RegistryElement, RegistryHandler
+from nsm.chains.logs import log
 from nsm.chains.policy import (
     NO_TRUST,
     REGISTRY_CLIENT_MASKS,
@@ -25,6 +26,7 @@ from nsm.chains.policy import (
 )
 
 from .provided import is_provided
+from .succession import may_succeed
 from .taken_names import KeptNames, Names, origin_of
 
 
@@ -43,6 +45,8 @@ class RegistryAuthorize(RegistryElement[R]):
     may vouch for others by `trust`. Ownership ends with the registration. Others may register the same network service
     with equal content, because several endpoints with different identities provide it. While none of `endpoints` does,
     anyone may change its payload and becomes its owner, unless it has matches: only the owner changes those.
+
+    A forwarder's successor takes over its name (see `succession`).
 
     Find is not checked. Place it behind the chain's begin element. With `keeps_owners` False, ownership is left to the
     store of the records: kept in two components, a name could be freed in one and still taken in the other.
@@ -87,7 +91,7 @@ class RegistryAuthorize(RegistryElement[R]):
     def _own(self, call: RegistryCall[R], asked: R) -> None:
         """Make the caller the owner, unless it only repeats a registered service, or the service has matches."""
         owner = call.live.get(self._owner)
-        if owner is not None and owner.identities != call.owner:
+        if owner is not None and owner.identities != call.owner and isinstance(asked, NetworkService):
             if not difference(asked, owner.record):
                 return
             if _has_matches(owner.record):
@@ -129,6 +133,14 @@ class RegistryAuthorize(RegistryElement[R]):
             is_bound = _has_matches(owner.record) and (closing or not _has_same_matches(call.record, owner.record))
             if not is_bound and not await self._is_provided(call.record.name):
                 return None
+        if not closing and may_succeed(call.record, call.owner, owner.record, owner.identities, self._trust):
+            log.info(
+                "a successor takes over",
+                name=call.record.name,
+                of=owner_name(owner.identities),
+                by=owner_name(call.owner),
+            )
+            return None
         if other:
             taken = taken_service(
                 call.record.name, owner_name(owner.identities), f"{owner_name(call.owner)} registers it with {other}"

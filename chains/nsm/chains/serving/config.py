@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from nsm.apis.payloads import ETHERNET, IP
 from nsm.chains.composed import learned_intermediaries
 from nsm.chains.config import duration, flag, items, pairs, text, url, variable
+from nsm.chains.elements.orphans import Keeping
 from nsm.chains.model.networks import Networks
 from nsm.chains.policy import IdPatterns, RegistryClientPolicies, ServerPolicies, Trust, Trusting
 from nsm.chains.transport import Pool
@@ -34,7 +35,7 @@ def _networks(value: str) -> Networks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegisteredConfig(ServerPolicies, RegistryClientPolicies, Trusting):
+class RegisteredConfig(ServerPolicies, RegistryClientPolicies, Trusting, Keeping):
     """Variables of every component that serves connections and registers itself: endpoints and forwarders."""
 
     name: str = variable("endpoint", text, "the endpoint's name; unique in the mesh")

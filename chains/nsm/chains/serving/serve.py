@@ -12,6 +12,7 @@ from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
 from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.logs import log
 from nsm.chains.policy import Trust, acts_for_many
 from nsm.chains.registry.client_info import RegistryClientInfo
@@ -53,6 +54,7 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
         trust=trust,
         limits=config.limits,
         allowed=config.accept_prefixes,
+        orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, trust),
     )
     async with server:
         await serve_registered(
@@ -84,6 +86,7 @@ async def serve_registered(
             access=runtime.access(config),
             limits=config.limits,
             is_intermediary=acts_for_many(trust, runtime.identity.spiffe_id),
+            presence=runtime.pool.presence,
         )
         (public,) = await stack.enter_async_context(serving)
         services = provided if register_services else []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 
 from nsm.apis.mechanisms import KERNEL
@@ -39,12 +40,13 @@ from nsm.chains.elements.filter_mechanisms import FilterMechanisms
 from nsm.chains.elements.kernel import KernelClient, OfferKernel
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.orphans import Orphans
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.identity import Authority, Identity
 from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
-from nsm.chains.transport import CLOSE_PATIENCE, RemoteNetworkService, RemoteRegistry
+from nsm.chains.transport import CLOSE_PATIENCE, Methods, RemoteNetworkService, RemoteRegistry
 
 from .calls import endpoint_record
 from .identity import identity_of
@@ -65,9 +67,20 @@ class Mesh:
     with virtual and with real time.
     """
 
-    def __init__(self, trust_domain: str = "test.mesh", *, observers: Sequence[Element] = ()) -> None:
-        """`observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered."""
-        self._observers = observers
+    def __init__(
+        self,
+        trust_domain: str = "test.mesh",
+        *,
+        observers: Sequence[Element] = (),
+        orphan_lifetime: float = 0.0,
+        token_lifetime: float = 600.0,
+    ) -> None:
+        """With an `orphan_lifetime` components keep connections whose caller is away for so many seconds.
+
+        `observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered.
+        """
+        self._observers, self._orphan_lifetime = observers, orphan_lifetime
+        self._token_lifetime = token_lifetime
         self.network = Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
@@ -98,7 +111,7 @@ class Mesh:
     def identity(self, name: str) -> Identity:
         """The identity of the component `name`, always the same one."""
         if name not in self._identities:
-            self._identities[name] = identity_of(self._authority, name)
+            self._identities[name] = identity_of(self._authority, name, token_lifetime=self._token_lifetime)
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
@@ -121,13 +134,24 @@ class Mesh:
         **labels: str,
     ) -> Endpoint:
         """Start an endpoint with `elements`, registered for `services` with `labels`."""
-        server = endpoint(name, self.identity(name), elements, trust=self.trust)
+        server = endpoint(name, self.identity(name), elements, trust=self.trust, orphans=self.orphans(name))
         registered = services_client(self.url(MANAGER), self.pool(name))
         async with registered:
             for service in services:
                 await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
         await self._run(name, server, services, labels)
         return server
+
+    def orphans(self, name: str) -> Orphans:
+        """For how long the component `name` keeps connections whose caller is away."""
+        return Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
+
+    def renew(self, *names: str) -> None:
+        """Give components a new SVID of two days, as an issuer does; without names all that there are."""
+        for name in names or tuple(self._identities):
+            identity = self._identities[name]
+            svid = self._authority.issue(identity.spiffe_id, lifetime=datetime.timedelta(days=2))
+            identity.update(svid, identity.bundles)
 
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
@@ -137,7 +161,7 @@ class Mesh:
         async with AsyncExitStack() as starting:
             component = self._manager() if name == MANAGER else self._registry()
             starting.push_async_callback(component.aclose)
-            listening = self.network.serve(self.url(name), component.methods(), self.identity(name), name=name)
+            listening = self._serve(name, component.methods())
             await starting.enter_async_context(listening)
             if isinstance(component, Nsmgr):
                 self.begins[name] = component.connections.begin
@@ -159,7 +183,12 @@ class Mesh:
             own_url=self.url(MANAGER),
             registry_url=self.url(REGISTRY),
             trust=self.trust,
+            orphans=self.orphans(MANAGER),
         )
+
+    def _serve(self, name: str, methods: Methods) -> AbstractAsyncContextManager[str]:
+        presence = self.pool(name).presence
+        return self.network.serve(self.url(name), methods, self.identity(name), name=name, presence=presence)
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
@@ -197,7 +226,7 @@ class Mesh:
     async def _run(self, name: str, server: Endpoint, services: Sequence[str], labels: dict[str, str]) -> None:
         async with AsyncExitStack() as starting:
             await starting.enter_async_context(server)
-            listening = self.network.serve(self.url(name), server.methods(), self.identity(name), name=name)
+            listening = self._serve(name, server.methods())
             await starting.enter_async_context(listening)
             registration = endpoints_client(self.url(MANAGER), self.pool(name), [SendUrl()])
             await starting.enter_async_context(registration)
@@ -242,4 +271,5 @@ def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
         trust=mesh.trust,
         pool=pool,
         asked=[services, endpoints],
+        orphans=mesh.orphans(FORWARDER),
     )

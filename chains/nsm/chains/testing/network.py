@@ -24,6 +24,7 @@ from nsm.chains.core import (
     Internal,
     MeshError,
     Peer,
+    Presence,
     Refused,
     TimedOut,
     Unavailable,
@@ -48,12 +49,15 @@ class Network:
         self._servers: dict[str | FileKey, _Server] = {}
 
     @asynccontextmanager
-    async def serve(self, url: str, methods: Methods, identity: Identity, *, name: str) -> AsyncIterator[str]:
+    async def serve(
+        self, url: str, methods: Methods, identity: Identity, *, name: str, presence: Presence | None = None
+    ) -> AsyncIterator[str]:
         """Serve calls at `url` while the context is open; calls that are still running at its end raise `Unavailable`.
 
-        Errors name `name` as a hop. A unix socket's file is created and removed.
+        Errors name `name` as a hop. A unix socket's file is created and removed. `presence` learns who has streams
+        open.
         """
-        address, server = parse_address(url), _Server(name, methods, identity)
+        address, server = parse_address(url), _Server(name, methods, identity, presence or Presence())
         place: str | FileKey = url
         if address.is_unix:
             with socket.socket(socket.AF_UNIX) as sock:
@@ -175,6 +179,8 @@ class MemoryChannel:
         incoming, entry = self._incoming(line, metadata, deadline, ()), line.server.method(method)
         assert isinstance(entry, Streaming)
         batches: asyncio.Queue[list[M]] = asyncio.Queue(1)
+        server_presence, who = line.server.presence, line.client_seen.spiffe_id
+        server_presence.arrived(who)
 
         async def feed() -> None:
             async with aclosing(entry.answer(codec.clone(message), incoming)) as answers:  # type: ignore[type-var]
@@ -195,6 +201,7 @@ class MemoryChannel:
                     getting.cancel()
             feeding.result()
         finally:
+            server_presence.left(who)
             for task in (feeding, getting):
                 if task is not None:
                     task.cancel()
@@ -222,8 +229,8 @@ class MemoryChannel:
 class _Server:
     """A listening component, and its running calls."""
 
-    def __init__(self, name: str, methods: Methods, identity: Identity) -> None:
-        self.name, self.identity = name, identity
+    def __init__(self, name: str, methods: Methods, identity: Identity, presence: Presence) -> None:
+        self.name, self.identity, self.presence = name, identity, presence
         self._methods = methods
         self._running: set[asyncio.Task[Any]] = set()
         self._is_over = False

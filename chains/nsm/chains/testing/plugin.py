@@ -1,4 +1,6 @@
-"""A pytest plugin that runs coroutines as tests, in virtual time. In conftest.py:
+"""A pytest plugin that runs coroutines as tests, in virtual time.
+
+In conftest.py:
 
     pytest_plugins = ["nsm.chains.testing.plugin"]
 

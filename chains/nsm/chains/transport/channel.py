@@ -36,6 +36,7 @@ from nsm.chains.core import (
     Limits,
     MeshError,
     Peer,
+    Presence,
     Received,
     TimedOut,
     Unavailable,
@@ -655,9 +656,9 @@ class Pool:
         limit: int = 256,
         limits: Limits | None = None,
     ) -> None:
-        self.identity = identity
+        self.identity, self.presence = identity, Presence()
         self.limits = limits or Limits()
-        self._turns = Turns(calls=self.limits.calls)
+        self._turns = Turns(calls=self.limits.calls, presence=self.presence)
         self._dial_timeout = dial_timeout
         self._limit = limit
         self._channels: dict[str, Channel] = {}

@@ -33,6 +33,7 @@ from nsm.chains.core import (
     Limits,
     MeshError,
     Peer,
+    Presence,
     Refused,
     Tasks,
     TimedOut,
@@ -142,16 +143,18 @@ async def serve(
     limits: Limits | None = None,
     takes_descriptors: bool = True,
     is_intermediary: IsIntermediary | None = None,
+    presence: Presence | None = None,
 ) -> AsyncIterator[list[str]]:
     """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
 
     On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`. Who `is_intermediary`,
     by its SPIFFE ID, may have more connections than others: upstream's make one for each wire of their clients.
+    `presence` is told who has connections.
 
     Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
     `InvalidRequest` for a bad URL. `name` is the hop that errors show. `limits` hold for each peer.
     """
-    server = Server(methods, identity, name, limits, takes_descriptors=takes_descriptors)
+    server = Server(methods, identity, name, limits, takes_descriptors=takes_descriptors, presence=presence)
     server.is_intermediary = is_intermediary or server.is_intermediary
     try:
         listening = [await server.listen(parse_address(url), access or SocketAccess()) for url in urls]
@@ -187,12 +190,13 @@ class Server:
         limits: Limits | None = None,
         *,
         takes_descriptors: bool = True,
+        presence: Presence | None = None,
     ) -> None:
         self._takes_descriptors = takes_descriptors
         self.methods, self.identity, self.name = methods, identity, name
         self.limits = limits or Limits()
         self.calls = Tasks(f"server {name}")
-        self.turns, self.folded = Turns(calls=self.limits.calls), Folded()
+        self.turns, self.folded = Turns(calls=self.limits.calls, presence=presence), Folded()
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
         begin = b"P" if identity is None else b"\x16"  # HTTP/2's preface, or a handshake of TLS

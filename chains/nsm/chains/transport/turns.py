@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from nsm.chains.core import counts
+from nsm.chains.core import Presence, counts
 
 HELD = 0.25
 """Seconds for which a call that runs holds its place against those that wait."""
@@ -27,10 +27,10 @@ _LONG = 0.001
 
 
 class Turns:
-    """The shares of all peers of one component."""
+    """The shares of all peers of one component; `presence` is told whose there are."""
 
-    def __init__(self, *, calls: int) -> None:
-        self.calls = calls
+    def __init__(self, *, calls: int, presence: Presence | None = None) -> None:
+        self.calls, self._presence = calls, presence or Presence()
         self._shares: dict[str, Share] = {}
         self._readers: deque[Share] = deque()
         self._is_reading = False
@@ -41,11 +41,13 @@ class Turns:
         if share is None:
             share = self._shares[who] = Share(self, who)
         share.connections += 1
+        self._presence.arrived(who)
         return share
 
     def leave(self, share: Share) -> None:
         """One connection of a share is gone."""
         share.connections -= 1
+        self._presence.left(share.who)
         if not share.connections:
             self._shares.pop(share.who, None)
 

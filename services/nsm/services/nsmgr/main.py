@@ -9,6 +9,7 @@ from nsm.chains.composed import nsmgr
 from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
+from nsm.chains.elements.orphans import Keeping, Orphans
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.networks import Networks
@@ -26,7 +27,13 @@ from nsm.services.networks import EVERYTHING, accepted
 
 @dataclass(frozen=True, kw_only=True)
 class NsmgrConfig(
-    ServerPolicies, ClientPolicies, RegistryServerPolicies, RegistryClientPolicies, Trusting, PrometheusConfig
+    ServerPolicies,
+    ClientPolicies,
+    RegistryServerPolicies,
+    RegistryClientPolicies,
+    Trusting,
+    Keeping,
+    PrometheusConfig,
 ):
     """Where to listen, and where the registry is."""
 
@@ -70,6 +77,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
         access=access,
         limits=config.limits,
         is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
+        presence=runtime.pool.presence,
     )
     async with metrics(config), serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
@@ -97,6 +105,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             unchecked_namespaces=config.unchecked_namespaces,
             accept_routes=config.accept_routes,
             limits=config.limits,
+            orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, config.trust),
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)

@@ -17,6 +17,7 @@ from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Conflict, R, Refused
 from nsm.chains.policy import NO_TRUST, Trust, owner_name
 from nsm.chains.registry.authorize import difference, how_to_provide, taken_service
+from nsm.chains.registry.succession import may_succeed
 
 from .owners import owners_of
 
@@ -50,7 +51,8 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         """Always written, to renew its lifetime. The initial registration time stays."""
         wanted = codec.clone(record)
         if held is not None:
-            self._check(record, held)
+            if not self._is_successor(record, held):
+                self._check(record, held)
             if held.initial_registration_time is not None:
                 wanted.initial_registration_time = held.initial_registration_time
         if wanted.initial_registration_time is None:
@@ -61,6 +63,11 @@ class EndpointRules(Rules[NetworkServiceEndpoint]):
         """Its owner may remove it."""
         self._check(record, held)
         return True
+
+    def _is_successor(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> bool:
+        if not record.path_ids or not held.path_ids:
+            return False
+        return may_succeed(record, owners_of(record, self._trust), held, owners_of(held, self._trust), self._trust)
 
     def _check(self, record: NetworkServiceEndpoint, held: NetworkServiceEndpoint) -> None:
         if self._owned and _is_foreign(record, held, self._trust):

@@ -1,0 +1,34 @@
+"""Which peers can be reached: who has a channel to this process, or this process one to him."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class Presence:
+    """The verified identities at the other ends of the open channels of one component, and since when they are there.
+
+    Told by the transport, of channels in both directions. Managers and forwarders that live have one to whoever they
+    have connections with: the stream by which they watch them.
+    """
+
+    def __init__(self) -> None:
+        self._channels: dict[str, tuple[int, float]] = {}
+
+    def arrived(self, spiffe_id: str) -> None:
+        """A channel with `spiffe_id` is open."""
+        count, since = self._channels.get(spiffe_id) or (0, asyncio.get_running_loop().time())
+        self._channels[spiffe_id] = count + 1, since
+
+    def left(self, spiffe_id: str) -> None:
+        """One of them is gone."""
+        count, since = self._channels[spiffe_id]
+        if count > 1:
+            self._channels[spiffe_id] = count - 1, since
+        else:
+            del self._channels[spiffe_id]
+
+    def since(self, spiffe_id: str) -> float | None:
+        """Since when (loop time) it is reached without a break; None if it is not."""
+        found = self._channels.get(spiffe_id)
+        return None if found is None else found[1]

@@ -1,0 +1,161 @@
+"""Connections whose caller is away: kept for a while, since the two ends of the wire may be fine.
+
+A component refreshes its part of a connection while its caller vouches for it. Managers and forwarders are killed,
+restarted, upgraded and cut off; the wire itself is in the kernels and needs none of them. So a connection whose
+previous component *cannot be reached at all* becomes an orphan when that one's token ends: packets go on, and this
+component keeps those behind it from ending it, by asking them again for what stands.
+
+What keeps that safe:
+
+- Only who may vouch for others (`Trust`) is waited for: never a client. One that is killed is cleaned up at its
+  token's end, by the first manager on its path.
+- A component that can be reached and vouches no more ends its connections at the token's end. One that has just come
+  back gets `GRACE` for its clients to ask again.
+- What an orphan's component asks of those behind it says nothing but that the connection still stands: whatever else
+  such a request holds is replaced by what stood before (`Orphans.accept`).
+- Tokens that have expired are taken only if they are the very ones that were valid when the connection was last asked
+  for, from a caller that is verified and may vouch for others, and not for longer than `lifetime` after that.
+- An authority that is trusted no more ends the orphans of its identities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nsm.apis import codec
+from nsm.apis.connection import Path
+from nsm.chains.config import Common, duration, variable
+from nsm.chains.core import Call, Key, Peer, Presence, Store
+from nsm.chains.identity import Identity, trust_domain_of
+from nsm.chains.policy import LEEWAY, Trust, claims_of
+
+GRACE = 20.0
+"""Seconds that clients have to ask again by a component that has come back: they try at least every five."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping(Common):
+    """What every component reads that holds connections of others."""
+
+    orphan_lifetime: float = variable(
+        "24h", duration, "how long a wire is kept whose manager or forwarder cannot be reached; 0: until its token ends"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """The last request for a connection all of whose tokens were valid."""
+
+    tokens: tuple[str, ...]
+    """Of the segments before this component's."""
+    peer: Peer
+    when: float
+    """Loop time."""
+    bundle: object
+    """The authorities of the peer's trust domain then."""
+
+
+class Orphans:
+    """For how long, and for whom, a component keeps connections whose previous component is away."""
+
+    def __init__(self, lifetime: float, identity: Identity, presence: Presence, trust: Trust) -> None:
+        self.lifetime, self._identity, self._presence, self._trust = lifetime, identity, presence, trust
+        self._vouched: Key[Vouched] = Key("last valid request")
+        self._was_cut_off = float("-inf")
+
+    # --- requests
+
+    def note(self, store: Store, tokens: Sequence[str], peer: Peer) -> None:
+        """A request of `peer` was valid in every respect, and has succeeded; `tokens` are those before our segment."""
+        bundle = self._identity.bundles.get(trust_domain_of(peer.spiffe_id))
+        store.put(self._vouched, Vouched(tuple(tokens), peer, _now(), bundle))
+
+    def tokens_stand(self, call: Call, tokens: Sequence[str]) -> bool:
+        """Whether a request may keep its connection, with `tokens` before our segment of which some have expired."""
+        known, index = call.live.get(self._vouched), len(tokens)
+        if known is None or call.standing is None or _now() > known.when + self.lifetime:
+            return False
+        valid = [_is_valid(token) for token in tokens]
+        expired = max((position for position, is_valid in enumerate(valid) if not is_valid), default=-1)
+        if not 0 <= expired < index - 1:
+            return False
+        for position in range(expired + 1):
+            if not valid[position] and tokens[position] not in known.tokens[position : position + 1]:
+                return False
+            if not self._is_same_subject(tokens[position], known.tokens, position):
+                return False
+        holders = [claims_of(token) for token in tokens[expired + 1 :]]
+        return all(holder is not None and self._trust.matches(holder.subject) for holder in holders)
+
+    def accept(self, call: Call) -> None:
+        """Have in `call` what stands, in the place of what it asks for; its path up to here stays."""
+        assert call.standing is not None
+        path, request = call.connection.path, codec.clone(call.standing)
+        assert path is not None
+        connection = request.connection
+        assert connection is not None
+        behind = connection.path.path_segments[path.index + 1 :] if connection.path is not None else []
+        connection.path = Path(index=path.index, path_segments=[*path.path_segments[: path.index + 1], *behind])
+        call.request = request
+
+    def _is_same_subject(self, token: str, known: Sequence[str], position: int) -> bool:
+        claims, before = claims_of(token), claims_of(known[position]) if position < len(known) else None
+        if claims is None or before is None or claims.subject != before.subject:
+            return False
+        return bool(self._identity.bundles.get(trust_domain_of(claims.subject)))
+
+    # --- the end
+
+    def wait(self, store: Store) -> float | None:
+        """At the end of the caller's token: seconds to keep the connection before it is looked at again; None: end it.
+
+        A positive number is that of a caller that is back, and has so long to vouch again; 0 means an orphan.
+        """
+        known, now = store.get(self._vouched), _now()
+        if self._identity.is_cut_off():
+            self._was_cut_off = now
+        if known is None or now > known.when + self.lifetime:
+            return None
+        if self._was_cut_off == now:
+            return 0.0 if self._is_trusted(known) else None
+        if (left := self._was_cut_off + GRACE - now) > 0:
+            return left
+        if not self.may_outlive(known.peer, len(known.tokens)):
+            return None
+        since = self._presence.since(known.peer.spiffe_id)
+        if since is None:
+            return 0.0 if self._is_trusted(known) else None
+        return left if (left := since + GRACE - now) > 0 else None
+
+    def may_outlive(self, peer: Peer, index: int) -> bool:
+        """Whether connections may outlive the tokens of `peer`, which stands before place `index` of their paths."""
+        return self.lifetime > 0 and index > 1 and self._trust.matches(peer.spiffe_id)
+
+    def is_callers_away(self, store: Store) -> bool:
+        """Whether there is no channel with who vouched last."""
+        known = store.get(self._vouched)
+        return known is not None and self._presence.since(known.peer.spiffe_id) is None
+
+    def previous(self, store: Store) -> str:
+        """Who vouched last, for a person."""
+        known = store.get(self._vouched)
+        return known.peer.spiffe_id if known is not None else ""
+
+    def _is_trusted(self, known: Vouched) -> bool:
+        """Whether the authorities that the caller was verified by are those that are trusted now."""
+        bundle = self._identity.bundles.get(trust_domain_of(known.peer.spiffe_id))
+        if bundle is known.bundle or (bundle is not None and bundle == known.bundle):
+            return True
+        return bool(bundle) and self._identity.would_verify(known.peer)
+
+
+def _is_valid(token: str) -> bool:
+    claims, now = claims_of(token), time.time()
+    return claims is not None and claims.expires > now and claims.not_before <= now + LEEWAY
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
