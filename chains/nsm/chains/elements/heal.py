@@ -28,11 +28,13 @@ from .liveness import Liveness
 from .monitor import DOWNSTREAM, UNHEARD
 from .refresh import HEALING, choose_anew
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two rounds: after the first one that failed, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
-STEADY = 10.0
+SUSPICION = 1.0
+"""Seconds after a report that something is gone in which checks of the wire give up soon: things die in steps."""
+STEADY = 1.0
 """Seconds for which a healed connection has to stand before the next pause is a short one again."""
 
 
@@ -213,7 +215,8 @@ class _Watched:
         """One round."""
         if not healing.reselects and healing.check is not None and not await healing.check.is_alive(self._connection):
             healing.reselects = True
-        healing.check = self._heal.liveness
+        if _now() - healing.begun >= SUSPICION:
+            healing.check = self._heal.liveness
         if healing.reselects:
             await asyncio.sleep(random.uniform(0.0, SPREAD))  # noqa: S311 - no secret
         try:
@@ -236,7 +239,7 @@ class _Healing:
 
     def __init__(self, cause: str, *, reselects: bool = False, check: Liveness | None = None) -> None:
         self.cause, self.reselects, self.check = cause, reselects, check
-        self.told = ""
+        self.begun, self.told = _now(), ""
         self._wake = asyncio.Event()
 
     def reselect(self) -> None:

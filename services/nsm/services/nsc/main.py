@@ -33,7 +33,7 @@ from .ready_file import ReadyFile, TellReady, waits
 from .services import Services
 from .wires import Wires
 
-_QUICK = 0.25
+_QUICK = 0.2
 """Seconds that a check waits for pings where the mesh has reported already that something on the way is gone."""
 
 
