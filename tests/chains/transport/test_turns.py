@@ -33,6 +33,59 @@ async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
         place.leave()
 
 
+async def test_so_many_calls_of_all_peers_are_begun_and_one_peer_s_turn_comes_after_the_other_s():
+    """Who has one call waits for one of each peer that came before, and not for all that it has."""
+    turns, begun = Turns(calls=10, work=2), []
+    shares = [turns.share(name) for name in ("many", "few", "one")]
+
+    def call(name):
+        def start(place):
+            begun.append((name, place))
+            return True
+
+        return start
+
+    for share, count in zip(shares, (5, 2, 1), strict=True):
+        for _ in range(count):
+            share.begin(call(share.who))
+    assert [name for name, _ in begun] == ["many", "many"]
+    for number in range(8):
+        begun[number][1].leave()
+    assert [name for name, _ in begun] == ["many", "many", "many", "few", "one", "many", "few", "many"]
+
+
+async def test_a_peer_whose_calls_are_slow_waits_for_its_own_while_others_begin():
+    turns, begun = Turns(calls=1, work=3), []
+    one, other = turns.share("one"), turns.share("other")
+    for _ in range(2):
+        one.begin(lambda place: begun.append(("one", place)) or True)
+    other.begin(lambda place: begun.append(("other", place)) or True)
+    assert [name for name, _ in begun] == ["one", "other"]
+    begun[1][1].leave()
+    async with asyncio.timeout(5):
+        while len(begun) < 3:  # it makes room for its own after a while
+            await asyncio.sleep(0.01)
+    for _, place in begun:
+        place.leave()
+
+
+async def test_where_too_many_calls_are_here_only_who_has_more_than_its_part_comes_again():
+    turns = Turns(calls=1, here=4)
+    many, few = turns.share("many"), turns.share("few")
+    turns.take(few, 1)
+    for _ in range(3):
+        assert not turns.is_full_for(many)
+        turns.take(many, 1)
+    assert turns.is_full_for(many)
+    assert not turns.is_full_for(few)
+    for _ in range(4):
+        turns.take(few, 1)
+    assert turns.is_full_for(few)  # twice as many are too many for all
+    turns.take(many, -3)
+    turns.take(few, -4)
+    assert not turns.is_full_for(many)
+
+
 async def test_a_call_that_was_taken_back_while_it_waited_takes_nobody_s_place():
     turns, begun = Turns(calls=1), []
     share = turns.share("one")

@@ -6,7 +6,7 @@
     ├── Refused               a policy, or a peer whose identity does not hold
     │   └── CloseRefused      the caller may not close this connection
     ├── Unsupported           none of the wanted mechanisms can be had here
-    ├── Exhausted             a pool (addresses, interface names) has nothing left
+    ├── Exhausted             a pool (addresses, interface names) has nothing left, a component too much to do
     ├── Unavailable           a peer that cannot be reached, or went away in the middle
     ├── TimedOut              the deadline of the call passed
     ├── Conflict              the state of the connection does not allow this call
@@ -39,16 +39,27 @@ class MeshError(Exception):
     `detail` is one line for a person, cut at `LONGEST_DETAIL` characters, with an escape for each that is not
     printable. `element` names the chain element that raised it, `hops` the components that it passed, outermost
     first. `limit` names the limit that was exceeded (see `Limits`): the server that answers with the error counts it.
+    `retry_after` says in how many seconds the same call may well pass, if whoever refused it knows; our channels wait
+    for that long and try again, as long as the deadline of the call allows it.
     """
 
     code: ClassVar[int] = 2  # UNKNOWN
 
-    def __init__(self, detail: str, *, element: str = "", hops: tuple[str, ...] = (), limit: str = "") -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        element: str = "",
+        hops: tuple[str, ...] = (),
+        limit: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         self.detail = _shown(" ".join(cut(detail, LONGEST_DETAIL).split()), LONGEST_DETAIL)
         super().__init__(self.detail)
         self.element = _shown(element, _LONGEST_NAME)
         self.hops = tuple(_shown(hop, _LONGEST_NAME) for hop in hops[:_MOST_HOPS])
         self.limit = limit
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         """One line: the hops, what occurred, and the element."""
@@ -120,7 +131,7 @@ class CloseRefused(Refused):
 
 
 class Exhausted(MeshError):
-    """A pool has nothing left."""
+    """A pool has nothing left, or a component has as much to do as it takes."""
 
     code = 8  # RESOURCE_EXHAUSTED
 

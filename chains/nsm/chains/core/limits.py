@@ -80,6 +80,10 @@ class Limits:
 
     streams: int = _limit(1000, "calls at once on one connection, watches included")
     calls: int = _limit(32, "calls of one peer that are begun before others get their turn; the rest waits")
+    work: int = _limit(128, "calls of all peers that are begun before others get their turn; the rest waits")
+    taken: int = _limit(
+        8192, "calls of all peers, watches not counted; beyond, who has more than its part is told to come again later"
+    )
     frames: int = _limit(2000, "frames that carry no call, at once on one connection; a tenth of it in each second")
     connections: int = _limit(128, "connections of one identity or, where none is shown, of one process")
     intermediary_connections: int = _limit(4096, "connections of one manager or forwarder (NSM_INTERMEDIARIES)")

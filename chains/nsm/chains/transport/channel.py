@@ -30,6 +30,7 @@ from nsm.apis import codec
 from nsm.chains.core import (
     TRANSPORT,
     Backoff,
+    Exhausted,
     FileKey,
     Internal,
     InvalidRequest,
@@ -53,6 +54,7 @@ from .frames import (
     CONFIGURATION,
     CONTENT_TYPE,
     LEFT_OUT,
+    PUSHBACK,
     USER_AGENT,
     CallStream,
     Headers,
@@ -85,6 +87,8 @@ _BATCH = 256 * 1024
 _LONGEST_STATUS = 64 * 1024
 _ACCEPTED_SOON = 0.01
 """Seconds until there may be room again where connections wait to be accepted."""
+_LONGEST_PUSHBACK, _SHORTEST_PAUSE = 5, 0.1
+"""Digits of the milliseconds after which a peer would be asked again; and the seconds that this is at least."""
 _TO_ANSWER = 0.05
 """Seconds that a caller is left with, to say before his deadline that an attempt failed."""
 
@@ -186,9 +190,22 @@ class Channel(GrpclibChannel):
     ) -> tuple[M, Answer]:
         with _failures_of(self.target):
             async with asyncio.timeout_at(deadline):
-                connection = await self._connection(deadline)
                 body, most = frame(message), longest or self.limits.answer
-                return await self._unary(connection, method, body, kind, metadata, deadline, files, most)
+                while True:
+                    connection = await self._connection(deadline)
+                    try:
+                        return await self._unary(connection, method, body, kind, metadata, deadline, files, most)
+                    except Exhausted as error:
+                        pause = self._pause_after(error, deadline)
+                    await asyncio.sleep(pause)
+
+    def _pause_after(self, error: Exhausted, deadline: float | None) -> float:
+        """Seconds until a call that the peer was too busy for is tried again. Raises `error` if it is not."""
+        if error.retry_after is None or deadline is None:
+            raise error
+        if self._loop.time() + error.retry_after + _TO_ANSWER > deadline:
+            raise error
+        return error.retry_after
 
     async def stream(
         self,
@@ -638,7 +655,19 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
         raise Internal(f"the peer answered with HTTP status {http} and no gRPC status")
     code = int(status) if status.isascii() and status.isdigit() and len(status) < 4 else 2
     message = decode_grpc_message(cut(last.get("grpc-message", ""), _LONGEST_STATUS))
-    raise from_status(code, message, peer.spiffe_id)
+    error = from_status(code, message, peer.spiffe_id)
+    error.retry_after = _pushback(last.get(PUSHBACK, ""))
+    try:
+        raise error
+    finally:
+        del error  # its traceback holds this frame
+
+
+def _pushback(said: str) -> float | None:
+    """The seconds after which a peer takes a call once more; None if it does not say, or says never or nonsense."""
+    if not said.isascii() or not said.isdigit() or len(said) > _LONGEST_PUSHBACK:
+        return None
+    return max(int(said) / 1000, _SHORTEST_PAUSE)
 
 
 class Pool:

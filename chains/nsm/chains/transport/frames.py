@@ -23,6 +23,8 @@ Headers = list[tuple[str, str]]
 
 CONTENT_TYPE = "application/grpc"
 USER_AGENT = "nsm-python"
+PUSHBACK = "grpc-retry-pushback-ms"
+"""With an error: milliseconds after which the call may be tried again (gRPC's proposal A6)."""
 MAX_METADATA = 64 * 1024
 """Bytes of headers that we send or take on one stream: names, values, and 32 for each."""
 PER_HEADER = 32

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from random import uniform
 from time import monotonic
 from typing import Any
 
@@ -50,7 +51,7 @@ from .credentials import Credentials, credentials_of
 from .disposal import hang_up
 from .door import PATIENCE, Door
 from .folded import Folded
-from .frames import CONTENT_TYPE, USER_AGENT, Headers, frame, pieces, size_of, write_all
+from .frames import CONTENT_TYPE, PUSHBACK, USER_AGENT, Headers, frame, pieces, size_of, write_all
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
@@ -196,7 +197,10 @@ class Server:
         self.methods, self.identity, self.name = methods, identity, name
         self.limits = limits or Limits()
         self.calls = Tasks(f"server {name}")
-        self.turns, self.folded = Turns(calls=self.limits.calls, presence=presence), Folded()
+        self.turns = Turns(
+            calls=self.limits.calls, work=self.limits.work, here=self.limits.taken, presence=presence
+        )
+        self.folded = Folded()
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
         begin = b"P" if identity is None else b"\x16"  # HTTP/2's preface, or a handshake of TLS
@@ -482,6 +486,8 @@ class _ServedStream(H2Stream):
         """Of its peer's share, while it has not begun."""
         self.unread = 0
         """Those of them that the peer was not told to have been taken."""
+        self.is_taken = False
+        """Whether it is one of the calls with an end of their own that are here."""
 
     @cached_property
     def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # made for those who have to wait for it
@@ -581,7 +587,11 @@ class _Calls(AbstractHandler):
         if connection.refuses:
             raise Refused(connection.refuses)
         if connection.share.calls > 2 * limits.streams:
-            raise Exhausted(f"{connection.share.who} has {2 * limits.streams} calls here already", limit="streams")
+            raise Exhausted(
+                f"{connection.share.who} has {2 * limits.streams} calls here already",
+                limit="streams",
+                retry_after=_come_again(),
+            )
         if (size := size_of(headers)) > limits.metadata:
             most = f"the limit here is {limits.metadata} (NSM_LIMITS=metadata:..)"
             raise InvalidRequest(f"the metadata of the call has {size} bytes; {most}", limit="metadata")
@@ -596,8 +606,22 @@ class _Calls(AbstractHandler):
             raise Unsupported(f"there is no method {cut(fields.get(':path', ''), 256)!r} here")
         if not fields.get("content-type", "").startswith(CONTENT_TYPE):
             raise InvalidRequest(f"content-type {cut(fields.get('content-type', ''), 64)!r} is not {CONTENT_TYPE}")
+        if isinstance(method, Unary):
+            self._take_in(stream)
         stream.method, stream.longest = method, _longest(limits, method.limit)
         stream.deadline = _deadline(fields.get("grpc-timeout"))
+
+    def _take_in(self, stream: _ServedStream) -> None:
+        """Have one call more here. Raises `Exhausted`."""
+        turns, share = self._server.turns, self._connection.share
+        if turns.is_full_for(share):
+            raise Exhausted(
+                f"{turns.taken} calls are here, {share.taken} of them of {share.who}; try again later",
+                limit="taken",
+                retry_after=_come_again(),
+            )
+        turns.take(share, 1)
+        stream.is_taken = True
 
     def received(self, stream: _ServedStream, data: bytes, size: int) -> None:
         """Some of a call's message came, in `size` bytes with its padding."""
@@ -660,6 +684,8 @@ class _Calls(AbstractHandler):
         if stream in self.streams:
             self.streams.remove(stream)
             self._connection.share.calls -= 1
+            if stream.is_taken:
+                self._server.turns.take(self._connection.share, -1)
         self._incomplete.pop(stream, None)
         connection, stream_id = self._connection.connection, stream.id
         if self._connection.processor.streams.pop(stream_id, None) is None or connection.is_closing():
@@ -846,7 +872,18 @@ def _status(error: MeshError, longest: int) -> Headers:
     text = encode_grpc_message(str(error))
     if len(text) > longest - 256:
         text = encode_grpc_message(cut(str(error), max(longest - 256, 64) // _PER_CHARACTER))
-    return [("grpc-status", str(error.code)), ("grpc-message", text)]
+    said = [("grpc-status", str(error.code)), ("grpc-message", text)]
+    if error.retry_after is not None:
+        said.append((PUSHBACK, str(int(error.retry_after * 1000))))
+    return said
+
+
+def _come_again() -> float:
+    """Seconds until a call that was refused for what else there is to do is tried again: not all at the same time."""
+    return uniform(_SOON, 3 * _SOON)  # noqa: S311 - no secret
+
+
+_SOON = 0.5
 
 
 _PER_CHARACTER = 12

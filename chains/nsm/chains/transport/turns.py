@@ -1,10 +1,11 @@
 """Peers take turns: each has a share of this component, over all of its connections.
 
 Three things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the
-rest of its work in between. *Calls*: some of each peer's are begun at once, the rest waits in the order in which they
-came. A call that takes long, because who it is passed on to is slow, does not hold up those behind it for longer than
-`HELD`. *News*: of a peer's streams that have something to tell one does each time the loop comes by; one change may be
-news for all of a thousand.
+rest of its work in between. *Calls*: some of each peer's are begun at once, and some of all peers' together; the rest
+waits, each peer's in the order in which they came, and one peer's turn comes after the other's. A call that takes long,
+because who it is passed on to is slow, does not hold up those behind it for longer than `HELD`. When too many are here,
+a peer with more than its part of them is told to come again later. *News*: of a peer's streams that have something to
+tell one does each time the loop comes by; one change may be news for all of a thousand.
 
 For a peer that does not read what it is told, beyond `MOST_UNREAD` bytes, no more is done until it does.
 """
@@ -12,6 +13,7 @@ For a peer that does not read what it is told, beyond `MOST_UNREAD` bytes, no mo
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -29,8 +31,18 @@ _LONG = 0.001
 class Turns:
     """The shares of all peers of one component; `presence` is told whose there are."""
 
-    def __init__(self, *, calls: int, presence: Presence | None = None) -> None:
-        self.calls, self._presence = calls, presence or Presence()
+    def __init__(self, *, calls: int, work: int = 0, here: int = 0, presence: Presence | None = None) -> None:
+        """`calls` of one peer and `work` of all are begun at once, and `here` of all are taken; 0: as many as come."""
+        self.calls, self.work, self.here = calls, work or sys.maxsize, here or sys.maxsize
+        self._presence = presence or Presence()
+        self.taken = self.running = 0
+        """Calls that are here and have an end of their own, and how many of all calls hold a place."""
+        self._waiting = 0
+        self._hungry: dict[Share, None] = {}
+        """Those with calls that wait for nothing but a place, in the order of their turns."""
+        self._places: dict[Place, None] = {}
+        """Those that are held, the one that was taken first before the others."""
+        self._timer: asyncio.TimerHandle | None = None
         self._shares: dict[str, Share] = {}
         self._readers: deque[Share] = deque()
         self._is_reading = False
@@ -50,6 +62,68 @@ class Turns:
         self._presence.left(share.who)
         if not share.connections:
             self._shares.pop(share.who, None)
+
+    # --- calls
+
+    def is_full_for(self, share: Share) -> bool:
+        """Whether more calls are here than are taken, and more than its part of them is this peer's."""
+        return self.taken >= self.here and (
+            share.taken >= self.here // max(1, len(self._shares)) or self.taken >= 2 * self.here
+        )
+
+    def take(self, share: Share, by: int) -> None:
+        """One call with an end of its own came (1), or ended (-1)."""
+        share.taken += by
+        self.taken += by
+
+    def wait(self, by: int) -> None:
+        """One call more waits (1), or one less (-1)."""
+        counts.QUEUED.add(by=by)
+        self._waiting += by
+        if self._timer is None:
+            self._wait_for_oldest()
+
+    def is_hungry(self, share: Share) -> None:
+        """A call of `share` waits for a place and nothing else."""
+        self._hungry.setdefault(share)
+
+    def hold(self, place: Place) -> None:
+        """A call took a place."""
+        self.running += 1
+        self._places[place] = None
+
+    def give_up(self, place: Place) -> None:
+        """A place is free: the next one begins."""
+        self.running -= 1
+        del self._places[place]
+        self.go_round()
+
+    def go_round(self) -> None:
+        """Begin what can be begun, one call of each peer after one of another."""
+        while self._hungry and self.running < self.work:
+            share = next(iter(self._hungry))
+            del self._hungry[share]
+            if share.start_next() and share.is_hungry:
+                self._hungry[share] = None
+        if self._timer is not None and not self._waiting:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait_for_oldest(self) -> None:
+        self._timer = None
+        if self._waiting and self._places:
+            delay = next(iter(self._places)).since + HELD - monotonic()
+            self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._let_others)
+
+    def _let_others(self) -> None:
+        """Whoever has held a place for long, has held it for long enough."""
+        self._timer, long_ago = None, monotonic() - HELD + 0.001
+        while self._waiting and self._places and (oldest := next(iter(self._places))).since <= long_ago:
+            oldest.leave()
+        if self._timer is None:
+            self._wait_for_oldest()
+
+    # --- frames
 
     def read_later(self, share: Share) -> None:
         """Let `share` read when it is its turn."""
@@ -79,28 +153,26 @@ class Share:
         "_busy_until",
         "_is_telling",
         "_news",
-        "_places",
         "_running",
-        "_timer",
         "_turns",
         "_waiting",
         "calls",
         "connections",
         "held_bytes",
         "readers",
+        "taken",
         "unread",
         "who",
     )
 
     def __init__(self, turns: Turns, who: str) -> None:
         self.who, self.connections, self.calls, self.held_bytes, self.unread = who, 0, 0, 0, 0
+        self.taken = 0
+        """Of `calls`, those that have an end of their own."""
         self.readers: deque[Callable[[], None]] = deque()
         self._turns, self._busy_until = turns, 0.0
         self._waiting: deque[Callable[[Place], bool]] = deque()
-        self._places: dict[Place, None] = {}
-        """Those that are held, the one that was taken first before the others."""
         self._running = 0
-        self._timer: asyncio.TimerHandle | None = None
         self._news: deque[asyncio.Future[None]] = deque()
         self._is_telling = False
 
@@ -148,8 +220,9 @@ class Share:
         """So much of `unread` was sent, or need not be."""
         self.unread -= size
         if self.unread < MOST_UNREAD:
-            if self._waiting:
-                self._start_waiting()
+            if self.is_hungry:
+                self._turns.is_hungry(self)
+                self._turns.go_round()
             if self._news and not self._is_telling:
                 self._is_telling = True
                 asyncio.get_running_loop().call_soon(self._tell_on)
@@ -158,47 +231,46 @@ class Share:
 
     def begin(self, start: Callable[[Place], bool]) -> None:
         """Call `start` now or in turn, with the place that the call then has; it says whether there still is a call."""
-        if self._running < self._turns.calls and not self._waiting and self.unread < MOST_UNREAD:
+        if not self._waiting and self._may_start and self._turns.running < self._turns.work:
             self._start(start)
             return
         self._waiting.append(start)
-        counts.QUEUED.add()
-        if self._timer is None:
-            self._wait_for_oldest()
+        self._turns.wait(1)
+        if self.is_hungry:
+            self._turns.is_hungry(self)
 
-    def _start(self, start: Callable[[Place], bool]) -> None:
+    @property
+    def is_hungry(self) -> bool:
+        """Whether a call waits that may begin when there is a place."""
+        return bool(self._waiting) and self._may_start
+
+    @property
+    def _may_start(self) -> bool:
+        return self._running < self._turns.calls and self.unread < MOST_UNREAD
+
+    def start_next(self) -> bool:
+        """Begin the next call that waits and was not taken back; says whether there was one that may."""
+        while self.is_hungry:
+            self._turns.wait(-1)
+            if self._start(self._waiting.popleft()):
+                return True
+        return False
+
+    def _start(self, start: Callable[[Place], bool]) -> bool:
         place = Place(self)
-        if start(place):
-            self._running += 1
-            self._places[place] = None
+        if not start(place):
+            return False
+        self._running += 1
+        self._turns.hold(place)
+        return True
 
     def leave_place(self, place: Place) -> None:
         """A call ended, or has held its place for long enough."""
         place.is_held = False
         self._running -= 1
-        del self._places[place]
-        self._start_waiting()
-
-    def _start_waiting(self) -> None:
-        while self._waiting and self._running < self._turns.calls and self.unread < MOST_UNREAD:
-            counts.QUEUED.add(by=-1)
-            self._start(self._waiting.popleft())
-        if self._timer is not None and not self._waiting:
-            self._timer.cancel()
-            self._timer = None
-
-    def _wait_for_oldest(self) -> None:
-        self._timer = None
-        if self._waiting and self._places:
-            delay = next(iter(self._places)).since + HELD - monotonic()
-            self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._let_others)
-
-    def _let_others(self) -> None:
-        self._timer, long_ago = None, monotonic() - HELD + 0.001
-        while self._waiting and self._places and (oldest := next(iter(self._places))).since <= long_ago:
-            oldest.leave()
-        if self._timer is None:
-            self._wait_for_oldest()
+        if self.is_hungry:
+            self._turns.is_hungry(self)
+        self._turns.give_up(place)
 
 
 class Place:
