@@ -105,7 +105,7 @@ def test_every_component_describes_its_variables(component):
         ("registry", "NSM_STORE", "k8s:Nsm_System", "is not the name of a namespace"),
         ("prefixes", "NSM_EXCLUDED_PREFIXES", "10.0.0.1", "'10.0.0.1' is not a prefix"),
         ("prefixes", "NSM_PREFIXES_OUTPUT_TYPE", "stdout", "expected file or config-map"),
-        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected a driver's name"),
+        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected the name of a driver"),
         ("csi-driver", "NSM_SOCKET_DIR", "mesh", "expected the absolute path of a folder"),
     ],
 )
