@@ -24,7 +24,7 @@ def test_who_takes_a_process_id_again_is_not_who_had_it(tmp_path):
     first, second = done.stdout.splitlines()
     assert first == "spiffe://test.mesh/victim"
     assert "no identity is issued to this caller" in second
-    assert "the process that its entry was written for has ended" in second
+    assert "the process that its entry selected has ended" in second
 
 
 UID, ID = "8b1b2e0c-6f5e-4a51-9d3c-0a5c9b7a1e42", "3f2a" * 16
@@ -120,6 +120,6 @@ async def test_a_group_that_looks_like_a_pod_s_makes_nobody_that_pod(tree, issue
     web = "spiffe://test.mesh/ns/shop/pod/web"
     assert (answers[0], answers[-1]) == (web, web)
     for group, answer in zip(LOOK_ALIKES, answers[1:], strict=False):
-        assert "it is in no pod" in answer, group
+        assert "it is not in a pod" in answer, group
     for group, answer in zip(UNTRUE, answers[1 + len(LOOK_ALIKES) :], strict=False):
         assert answer == "waits", f"{group}: there may be news of another container yet"

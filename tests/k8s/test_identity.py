@@ -71,7 +71,7 @@ def test_a_pod_is_who_the_cluster_says_and_trusts_the_others(kubectl):
 
 def test_a_process_of_the_node_has_no_identity_and_is_told_why(system):
     command = f"cd {CHECKOUT} && {sys.executable} -m nsm.chains health {ASK} 2>&1 || true"
-    assert "it is in no pod, but a process of the node itself" in system.cluster.on_node(
+    assert "it is not in a pod, but a process of the node itself" in system.cluster.on_node(
         NODES[0], ["sh", "-c", command]
     )
 

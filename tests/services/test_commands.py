@@ -75,7 +75,7 @@ def test_every_component_describes_its_variables(component):
         ),
         ("nse-remote-vlan", "NSM_SERVICES", "a { vlan: 5 }", "service 'a': via is missing"),
         ("nse-remote-vlan", "NSM_SERVICES", "a { via: b }, a { via: c }", "service 'a' is given twice"),
-        ("nse-remote-vlan", "NSM_LISTEN_ON", "unix:///own.sock", "expected a place on TCP, such as tcp://:5003"),
+        ("nse-remote-vlan", "NSM_LISTEN_ON", "unix:///own.sock", "expected a TCP address, such as tcp://:5003"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
         ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/lo", "'lo' is a name that the kernel reserves"),
@@ -96,7 +96,7 @@ def test_every_component_describes_its_variables(component):
             "dnsServerIps is not a field of a DNS configuration; expected d",
         ),
         ("nse-remote-vlan", "NSM_SERVICES", "a { via: b; vlna: 5 }", "did you mean vlan: …?"),
-        ("identity", "NSM_ENTRIES", "uid:1=spiffe://a/b,uid:1=spiffe://a/c", "'uid:1' has another identity already"),
+        ("identity", "NSM_ENTRIES", "uid:1=spiffe://a/b,uid:1=spiffe://a/c", "'uid:1' already has another identity"),
         ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0", "expected an IP address of this node"),
         ("forwarder-kernel", "NSM_VXLAN_PORT", "70000", "expected a UDP port from 1 to 65535"),
         ("forwarder-kernel", "NSM_ROUTE_TABLES", "from-2", "expected from-1 or reserved"),
@@ -109,7 +109,7 @@ def test_every_component_describes_its_variables(component):
         ("registry", "NSM_STORE", "k8s:Nsm_System", "is not the name of a namespace"),
         ("prefixes", "NSM_EXCLUDED_PREFIXES", "10.0.0.1", "'10.0.0.1' is not a prefix"),
         ("prefixes", "NSM_PREFIXES_OUTPUT_TYPE", "stdout", "expected file or config-map"),
-        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected a driver's name"),
+        ("csi-driver", "NSM_DRIVER_NAME", "a b", "expected the name of a driver"),
         ("csi-driver", "NSM_SOCKET_DIR", "mesh", "expected the absolute path of a folder"),
     ],
 )
@@ -130,7 +130,7 @@ def test_a_misspelt_variable_is_named_beside_what_is_missing():
     done = run("identity", NSM_ENTRYES="x")
     assert done.returncode == 2
     assert "did you mean NSM_ENTRIES?" in done.stderr
-    assert "nobody can ask" in done.stderr
+    assert "no socket is configured" in done.stderr
 
 
 def test_an_endpoint_that_was_given_what_clients_are_given_is_told_what_was_meant():
@@ -199,8 +199,8 @@ POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}
         ("webhook", {}, "nothing to inject: set NSM_CONTAINER_IMAGES"),
         ("forwarder-kernel", {"NSM_PROMETHEUS_KEY_FILE": "/a.pem"}, "set both or neither"),
         ("forwarder-kernel", {"NSM_PROMETHEUS_CA_FILE": "/a.pem"}, "needs a certificate of ours"),
-        ("identity", {"NSM_SVID_LIFETIME": "0", "NSM_LISTEN_ON": "/x/s"}, "an SVID has to be valid for a while"),
-        ("identity", {"NSM_PODS": "true"}, "NODE_NAME and NSM_LISTEN_ON are needed too"),
+        ("identity", {"NSM_SVID_LIFETIME": "0", "NSM_LISTEN_ON": "/x/s"}, "expected more than 0"),
+        ("identity", {"NSM_PODS": "true"}, "NODE_NAME and NSM_LISTEN_ON are required too"),
         ("identity", {**POD, "NSM_ENTRIES": "uid:1=spiffe://a/b"}, "unset them"),
         ("identity", {**POD, "NSM_AUTHORITY_FILE": "/a.pem"}, "unset them"),
         ("identity", {**POD, "NSM_AUTHORITY_LIFETIME": "3h"}, "at least four times NSM_SVID_LIFETIME"),

@@ -16,7 +16,7 @@ ISSUER, ASKER = (str(Path(__file__).with_name(name)) for name in ("cgroup_issuer
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
 SELF, WEB, DB = (f"{digit * 8}-aaaa-bbbb-cccc-dddddddddddd" for digit in "123")
 ID, OTHER_ID = "3f2a" * 16, "77b0" * 16
-NODE = "it is in no pod, but a process of the node itself"
+NODE = "it is not in a pod, but a process of the node itself"
 
 
 def systemd(uid, qos="besteffort", container=f"cri-containerd-{ID}.scope"):

@@ -133,7 +133,7 @@ async def test_the_kubelet_learns_which_driver_this_is_and_where(driver):
         info = await registration.get_info(InfoRequest())
         await registration.notify_registration_status(RegistrationStatus(plugin_registered=True))
     assert (info.type, info.name, info.supported_versions) == ("CSIPlugin", NAME, ["1.0.0"])
-    assert "registered at the kubelet" in driver.until("registered")
+    assert "registered with the kubelet" in driver.until("registered")
     async with driver.calls(csi.IdentityStub, os.path.relpath(info.endpoint, driver.kubelet)) as identity:
         assert (await identity.get_plugin_info(csi.GetPluginInfoRequest())).name == NAME
         await identity.probe(csi.ProbeRequest())
@@ -240,14 +240,14 @@ EXT4 = csi.VolumeCapability(mount=csi.VolumeCapabilityMountVolume(fs_type="ext4"
     ("changed", "told"),
     [
         ({"readonly": False}, "not read-only; write readOnly: true"),
-        ({"volume_context": {}}, "not ephemeral; write it into the pod itself"),
+        ({"volume_context": {}}, "not ephemeral; define it in the pod itself"),
         ({"volume_capability": BLOCK}, "block volumes are not supported"),
         ({"volume_capability": None}, "block volumes are not supported"),
-        ({"volume_capability": EXT4}, "takes none of them"),
+        ({"volume_capability": EXT4}, "which are not supported"),
         ({"volume_id": ""}, "the volume has no id"),
-        ({"target_path": "/etc"}, "'/etc' is not below"),
+        ({"target_path": "/etc"}, "'/etc' is not a path of a CSI volume below"),
         ({"target_path": "pods/x"}, "set NSM_KUBELET_DIR"),
-        ({"target_path": ""}, "is not below"),
+        ({"target_path": ""}, "is not a path of a CSI volume below"),
     ],
 )
 async def test_what_no_volume_of_this_driver_can_be_is_refused_with_a_reason(driver, changed, told):
@@ -265,7 +265,7 @@ async def test_a_target_that_leaves_the_kubelet_s_folder_by_a_link_is_refused(dr
     (driver.kubelet / "pods").mkdir()
     (driver.kubelet / "pods/link").symlink_to(outside)
     async with driver.asked() as node:
-        with pytest.raises(GRPCError, match="is not below"):
+        with pytest.raises(GRPCError, match="is not a path of a CSI volume below"):
             await node.node_publish_volume(driver.request(target_path=f"{driver.kubelet}/pods/link/x"))
     assert list(outside.iterdir()) == []
 
@@ -276,9 +276,9 @@ async def test_the_kubelet_s_folder_itself_is_no_target(driver, target):
     (driver.kubelet / "pods").mkdir()
     path = f"{driver.kubelet}{target}"
     async with driver.asked() as node:
-        with pytest.raises(GRPCError, match="is not below"):
+        with pytest.raises(GRPCError, match="is not a path of a CSI volume below"):
             await node.node_publish_volume(driver.request(target_path=path))
-        with pytest.raises(GRPCError, match="is not below"):
+        with pytest.raises(GRPCError, match="is not a path of a CSI volume below"):
             await node.node_unpublish_volume(csi.NodeUnpublishVolumeRequest(volume_id="csi-1", target_path=path))
     assert f" {driver.kubelet} " in Path(f"/proc/{driver.node.pid}/mountinfo").read_text()
 
@@ -289,7 +289,7 @@ async def test_before_the_manager_s_folder_is_there_the_kubelet_is_told_to_come_
         with pytest.raises(GRPCError) as refused:
             await node.node_publish_volume(driver.request())
         assert refused.value.status.name == "UNAVAILABLE"
-        assert "does the manager run?" in refused.value.message
+        assert "is the manager running?" in refused.value.message
         os.mkdir(driver.sockets)
         await node.node_publish_volume(driver.request())
     assert len(driver.mounts()) == 1

@@ -422,7 +422,7 @@ class TestInNamespaces:
     def test_a_file_that_processes_in_another_network_use_too_is_left(self, file, kinds):
         """A client that somebody runs on a machine, in a network namespace; also as `ip netns exec` does it."""
         told = self.run(file, f'unshare {kinds} "$0" -c "$1"; true')
-        assert told.startswith("/etc/resolv.conf is also that of processes in another network namespace")
+        assert told.startswith("/etc/resolv.conf is shared with processes in another network namespace")
         assert told.endswith("\n0\n")
 
 

@@ -307,7 +307,7 @@ async def test_a_file_that_cannot_be_changed_is_a_warning_and_the_server_answers
             await local.use("a", ONE)
             assert len(served) == 1
     (warning,) = told(logs)
-    assert warning["event"] == "names of the mesh are not found by themselves"
+    assert warning["event"] == "names of the mesh are not found, because resolv.conf is unchanged"
     assert "in use by another client" in warning["error"]
     holder.restore()
     assert file.read_bytes() == USUAL
@@ -321,7 +321,7 @@ async def test_a_file_that_somebody_else_wrote_is_told_once_and_left(file, serve
             for _ in range(3):
                 await local.use("a", ONE)
     assert [line["event"] for line in told(logs)] == [
-        "somebody else wrote it, so names of the mesh are not found any more"
+        "another process overwrote it, so names of the mesh are no longer found"
     ]
     assert file.read_bytes() == b"nameserver 192.0.2.9\n"
 
@@ -344,7 +344,7 @@ async def test_what_a_crash_left_is_restored_when_the_next_client_starts(file, s
         async with resolver_at(file) as local:
             local.recover()
             assert file.read_bytes() == USUAL
-    assert told(logs)[0]["event"] == "a client that ended without cleaning up had changed it; restored"
+    assert told(logs)[0]["event"] == "restored the file: a client that ended without cleaning up had changed it"
 
 
 async def test_a_client_that_is_stopped_while_the_server_starts_leaves_nothing(file, monkeypatch):

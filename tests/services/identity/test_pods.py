@@ -122,10 +122,10 @@ async def test_who_is_in_no_pod_of_this_node_is_refused_with_the_reason(node, im
             await node.answer()
         assert refused.value.status.name == "PERMISSION_DENIED"
         assert (
-            f"no identity is issued to pid {os.getpid()}, uid {os.getuid()}: it is in no pod" in refused.value.message
+            f"no identity is issued to pid {os.getpid()}, uid {os.getuid()}: it is not in a pod" in refused.value.message
         )
         node.belongs(os.getpid(), WEB)
-        with pytest.raises(GRPCError, match=f"its pod {WEB} is not one of node node-1"):
+        with pytest.raises(GRPCError, match=f"its pod {WEB} is not on node node-1"):
             await node.answer()
 
 
@@ -134,7 +134,7 @@ async def test_a_process_that_asks_is_told_why_it_gets_none(node, capsys, impati
     async with node.issuing():
         source = identity_from(f"unix://{node.path}", token_lifetime=60)
         entering = asyncio.ensure_future(source.__aenter__())
-        await eventually(lambda: "it is in no pod, but a process of the node itself" in capsys.readouterr().out)
+        await eventually(lambda: "it is not in a pod, but a process of the node itself" in capsys.readouterr().out)
         entering.cancel()
         await asyncio.gather(entering, return_exceptions=True)
 
@@ -156,7 +156,7 @@ async def test_a_pod_that_is_gone_gets_no_new_svid(node, impatient):
     async with node.issuing(lifetime=0.2), node.asked() as answers:
         assert (await anext(answers)).svids[0].spiffe_id == "spiffe://test.mesh/ns/shop/pod/web"
         node.server.remove("/api/v1/namespaces/shop/pods/web")
-        with pytest.raises(GRPCError, match=f"its pod {WEB} is not one of node"):
+        with pytest.raises(GRPCError, match=f"its pod {WEB} is not on node"):
             async with asyncio.timeout(5):
                 while True:
                     await anext(answers)
@@ -173,7 +173,7 @@ async def test_a_pod_made_again_under_its_name_is_another_pod(node, impatient):
         node.belongs(os.getpid(), DB)
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         node.belongs(os.getpid(), WEB)
-        with pytest.raises(GRPCError, match=f"its pod {WEB} is not one of node"):
+        with pytest.raises(GRPCError, match=f"its pod {WEB} is not on node"):
             await node.answer()
 
 
@@ -189,7 +189,7 @@ async def test_what_a_pod_or_a_user_calls_a_group_makes_nobody_another_pod(node,
             groups.write_bytes(f"0::/kubepods/besteffort/pod{WEB}/c1/".encode() + below)
             assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
             groups.write_bytes(b"0::/user.slice/user-1000.slice/user@1000.service/" + below)
-            with pytest.raises(GRPCError, match="it is in no pod"):
+            with pytest.raises(GRPCError, match="it is not in a pod"):
                 await node.answer()
     assert "Traceback" not in capsys.readouterr().out
 
@@ -202,7 +202,7 @@ async def test_a_probe_in_the_issuer_s_own_container_is_the_issuer_s_pod(node):
     async with node.issuing(own=("nsm-system", "identity-x")):
         assert await node.answer() == "spiffe://test.mesh/ns/nsm-system/pod/identity-x"
     async with node.issuing():
-        with pytest.raises(GRPCError, match="it is in no pod"):
+        with pytest.raises(GRPCError, match="it is not in a pod"):
             await node.answer()
 
 
@@ -214,16 +214,16 @@ def groups_of(node, process, text):
 @pytest.mark.parametrize(
     ("group", "why"),
     [
-        (f"/kubepods/burstable/pod{WEB}/c1", "is that of a pod of class Burstable, but pod shop/web is BestEffort"),
-        (f"/kubepods/pod{WEB}/c1", "is that of a pod of class Guaranteed, but pod shop/web is BestEffort"),
+        (f"/kubepods/burstable/pod{WEB}/c1", "is for class Burstable, but the class of pod shop/web is BestEffort"),
+        (f"/kubepods/pod{WEB}/c1", "is for class Guaranteed, but the class of pod shop/web is BestEffort"),
         (f"/kubepods/besteffort/pod{WEB}/c2", "control group 'c2' is not that of a container of pod shop/web"),
         (
             f"/kubepods/besteffort/pod{WEB}/crio-c1",
             "control group 'crio-c1' is not that of a container of pod shop/web",
         ),
         (f"/kubepods/besteffort/pod{WEB}/{'c' * 255}", f"control group '{'c' * 80}' is not that of a container"),
-        (f"/lxc/pod{WEB}/c1", "it is in no pod, but a process of the node itself"),
-        (f"/machine.slice/libpod-x.scope/kubepods/besteffort/pod{WEB}/c1", "it is in no pod"),
+        (f"/lxc/pod{WEB}/c1", "it is not in a pod, but a process of the node itself"),
+        (f"/machine.slice/libpod-x.scope/kubepods/besteffort/pod{WEB}/c1", "it is not in a pod"),
     ],
 )
 async def test_a_group_made_to_look_like_a_pod_s_is_refused(node, impatient, group, why):
@@ -245,7 +245,7 @@ async def test_where_the_node_s_pods_have_their_groups_shows_by_our_own(node, im
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         for elsewhere in ("", "/cluster/n2", "/cluster/n1/x"):
             groups_of(node, os.getpid(), f"0::{elsewhere}/kubepods/besteffort/pod{WEB}/c1\n")
-            with pytest.raises(GRPCError, match="it is in no pod"):
+            with pytest.raises(GRPCError, match="it is not in a pod"):
                 await node.answer()
 
 
@@ -259,9 +259,9 @@ async def test_outside_of_a_pod_those_of_the_node_are_expected_at_the_root_unles
         node.belongs(os.getpid(), WEB)
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
         groups_of(node, os.getpid(), f"0::/kubelet/kubepods/besteffort/pod{WEB}/c1\n")
-        with pytest.raises(GRPCError, match="it is in no pod"):
+        with pytest.raises(GRPCError, match="it is not in a pod"):
             await node.answer()
-    assert "NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT say where they are" in capsys.readouterr().out
+    assert "NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT change that" in capsys.readouterr().out
     async with node.issuing(own=own, driver="cgroupfs", root="/kubelet"):
         assert await node.answer() == "spiffe://test.mesh/ns/shop/pod/web"
 
@@ -284,7 +284,7 @@ async def test_many_callers_of_one_pod_do_not_wait_for_its_news_without_bound(no
     async with node.issuing():
         waiting = [asyncio.ensure_future(node.answer()) for _ in range(2)]
         await asyncio.sleep(0.1)
-        with pytest.raises(GRPCError, match="2 callers wait already for news of pod") as refused:
+        with pytest.raises(GRPCError, match="2 callers are already waiting for pod") as refused:
             await node.answer()
         assert refused.value.status.name == "RESOURCE_EXHAUSTED"
         node.pod("web", WEB)

@@ -215,6 +215,6 @@ async def test_an_api_server_that_comes_late_is_waited_for(server, tmp_path, cap
     file = tmp_path / "excluded.yaml"
     await server.stop()
     async with collecting(server, NSM_OUTPUT_FILE_PATH=str(file)):
-        await eventually(lambda: "cannot begin" in capsys.readouterr().out)
+        await eventually(lambda: "cannot start" in capsys.readouterr().out)
         await server.start()
         await eventually(file.exists)

@@ -1,4 +1,4 @@
-"""What the kubelet calls: the driver's two services, and the one that makes the driver known."""
+"""The gRPC services for the kubelet: the driver's two, and the one that registers the driver."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nsm.chains.transport import Incoming, Methods, Unary
 from .volumes import Volumes
 
 _VERSIONS = ["1.0.0"]
-"""Of the Container Storage Interface."""
+"""The version of the Container Storage Interface."""
 
 
 def driver(name: str, node: str, volumes: Volumes) -> Methods:
@@ -72,16 +72,16 @@ def driver(name: str, node: str, volumes: Volumes) -> Methods:
 
 
 def registration(name: str, endpoint: str) -> Methods:
-    """The kubelet's service Registration: the driver `name` is served on the socket `endpoint`, a path of the node."""
+    """The kubelet's service Registration, for the driver `name` on the socket `endpoint`, a path on the node."""
 
     async def info(_request: InfoRequest, _incoming: Incoming) -> PluginInfo:
         return PluginInfo(type="CSIPlugin", name=name, endpoint=endpoint, supported_versions=_VERSIONS)
 
     async def status(request: RegistrationStatus, _incoming: Incoming) -> RegistrationStatusResponse:
         if request.plugin_registered:
-            log.info("registered at the kubelet")
+            log.info("registered with the kubelet")
         else:
-            log.error("the kubelet refused the driver, and will ask again", reason=request.error)
+            log.error("the kubelet rejected the driver, and will retry", reason=request.error)
         return RegistrationStatusResponse()
 
     return {

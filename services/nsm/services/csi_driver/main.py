@@ -1,4 +1,4 @@
-"""Shows the manager's socket folder to pods that may not mount folders of their node: restricted ones."""
+"""Mounts the manager's socket folder into pods that may not mount host paths: restricted ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROOT_ONLY = SocketAccess(mode=0o600)
 
 def _driver_name(value: str) -> str:
     if not _DRIVER.fullmatch(value):
-        raise ValueError("expected a driver's name such as csi.networkservicemesh.io, at most 63 characters")
+        raise ValueError("expected the name of a driver, such as csi.networkservicemesh.io, of at most 63 characters")
     return value
 
 
@@ -33,22 +33,22 @@ def _folder(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class CsiDriverConfig(Common):
-    """Which folder of the node pods may have, under which driver's name. It needs `NODE_NAME`."""
+    """The folder that pods get, and the name of the driver. Requires `NODE_NAME`."""
 
     name: str = variable("csi-driver", text, "the name in logs")
-    driver_name: str = variable("csi.networkservicemesh.io", _driver_name, "what pods write as their volume's driver")
-    socket_dir: str = variable("/var/lib/networkservicemesh", _folder, "the folder that pods get, read-only")
-    kubelet_dir: str = variable("/var/lib/kubelet", _folder, "the kubelet's root, at the same path in here")
+    driver_name: str = variable("csi.networkservicemesh.io", _driver_name, "the driver name in a pod's volume")
+    socket_dir: str = variable("/var/lib/networkservicemesh", _folder, "the folder to mount in pods, read-only")
+    kubelet_dir: str = variable("/var/lib/kubelet", _folder, "the kubelet's root, mounted at the same path")
 
     def misfits(self) -> Iterator[str]:
-        """What the kubelet asks for."""
+        """Values that the kubelet requires."""
         yield from super().misfits()
         if not self.node_name:
-            yield "NODE_NAME is empty: the kubelet wants to know on which node this is"
+            yield "NODE_NAME is empty: the kubelet requires the node's name"
 
 
 def main(arguments: list[str]) -> int:
-    """Shows the manager's socket folder to pods that may not mount it themselves (CSI, node part)."""
+    """Mounts the manager's socket folder into pods that may not use host paths (CSI, node part)."""
     return run_plain("csi-driver", CsiDriverConfig, _serve, arguments)
 
 
@@ -61,6 +61,6 @@ async def _serve(config: CsiDriverConfig, stopping: asyncio.Event) -> None:
     announcing = serve_plain(
         registry, registration(name, own), name=config.name, access=_ROOT_ONLY, limits=config.limits
     )
-    async with serving, announcing:  # announced last: the kubelet then calls at once
+    async with serving, announcing:  # register last: the kubelet then calls at once
         log.info("ready", driver=name, node=node, folder=config.socket_dir)
         await stopping.wait()

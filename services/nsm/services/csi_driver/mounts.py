@@ -1,8 +1,8 @@
-"""Read-only binds of one folder at another, by the kernel's own calls: an image needs no `mount` program for that.
+"""Read-only bind mounts of folders, by system calls, so that the image needs no `mount` program.
 
-What is mounted here also appears in the kubelet's mount namespace, as it is at that moment: a bind that becomes
-read-only afterwards stays writable there. So it is made read-only before it is put in its place (open_tree,
-mount_setattr and move_mount; Linux 5.12).
+A mount propagates to the kubelet's mount namespace with its attributes at that moment: a bind mount that is made
+read-only later stays writable there. So it is made read-only before it is attached (open_tree, mount_setattr and
+move_mount; Linux 5.12).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def shows(source: str, target: str) -> bool:
 
 
 def bind_read_only(source: str, target: str) -> None:
-    """Show the folder `source` at the folder `target`; nothing can be written, executed or opened as a device there.
+    """Bind-mount the folder `source` at the folder `target`, read-only, without executables and devices.
 
-    A socket in it can still be connected to: that is no change of the file system. Raises OSError, and then nothing
-    is mounted.
+    Sockets in it can still be connected to, which does not change the file system. If it raises OSError, nothing is
+    mounted.
     """
     tree = libc.syscall(
         _OPEN_TREE, libc.AT_FDCWD, os.fsencode(source), _OPEN_TREE_CLONE | os.O_CLOEXEC, what=f"clone {source}"
@@ -58,9 +58,9 @@ def bind_read_only(source: str, target: str) -> None:
 
 
 def unmount(target: str) -> None:
-    """Take away what is mounted at `target`, layer by layer; nothing is no error. Raises OSError.
+    """Unmount everything at `target`; does nothing if nothing is mounted. Raises OSError.
 
-    A process that still has a file open there keeps it until it ends.
+    A process with an open file there keeps the mount alive until it ends.
     """
     while is_mounted(target):
         libc.unmount(target, libc.UMOUNT_NOFOLLOW | libc.MNT_DETACH, f"unmount {target}")
@@ -69,7 +69,7 @@ def unmount(target: str) -> None:
 def is_mounted(target: str) -> bool:
     """Whether something is mounted at `target`, in this process's mount namespace (proc(5), mountinfo).
 
-    Lines end with a line feed and nothing else: a pod may have other breaks in its `subPath`, which stands there too.
+    Only a line feed ends a line: a pod's `subPath`, which occurs there too, may contain other line breaks.
     """
     wanted = os.fsencode(os.path.realpath(target))
     lines = Path("/proc/self/mountinfo").read_bytes().rstrip(b"\n").split(b"\n")
@@ -77,15 +77,15 @@ def is_mounted(target: str) -> bool:
 
 
 def _unescaped(field: bytes) -> bytes:
-    """Blanks, tabs, line feeds and backslashes stand in mountinfo as three octal digits."""
+    """Decode the octal escapes of mountinfo, for blanks, tabs, line feeds and backslashes."""
     first, *rest = field.split(b"\\")
     return first + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
 
 
 def _make_read_only(tree: int) -> None:
-    """Set the attributes of a mount that is in no place yet.
+    """Set the attributes of a mount that is not attached yet.
 
-    Before Linux 5.12 it has those of where it was cloned from, which is enough if that is mounted read-only.
+    Before Linux 5.12 it keeps the attributes of its source, which suffices if that is mounted read-only.
     """
     attributes = _Attributes(_RDONLY | _NOSUID | _NODEV | _NOEXEC)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))

@@ -1,4 +1,4 @@
-"""Volumes of pods: each is one folder of the node, bound read-only where the kubelet wants it."""
+"""Volumes of pods: each is a read-only bind mount of one folder of the node."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from . import mounts
 
 _CONTEXT = "csi.storage.k8s.io/"
 _PLACE = re.compile(r"pods/[0-9A-Za-z-]{1,64}/volumes/kubernetes\.io~csi/[0-9A-Za-z][0-9A-Za-z._-]{0,252}/mount")
-"""Of a pod's volume below the kubelet's root. No pod can write in any folder on the way."""
+"""The path of a pod's volume below the kubelet's root. Pods cannot write to any folder on this path."""
 _VOLUME = re.compile(r"[0-9A-Za-z._-]{1,128}")
 
 
 class Volumes:
-    """Shows `folder` in pods. Doing again what is done already is fine, as the kubelet repeats itself."""
+    """Mounts `folder` into pods. Idempotent, since the kubelet repeats calls."""
 
     def __init__(self, folder: str, *, kubelet_folder: str) -> None:
         self._folder = folder
         self._roots = kubelet_folder, os.path.realpath(kubelet_folder)
-        """The kubelet's root, as it is named and as it is."""
+        """The kubelet's root, as configured and resolved."""
 
     def publish(self, request: NodePublishVolumeRequest) -> None:
         """Bind the folder at the volume's target.
 
-        Raises `InvalidRequest` for what is no ephemeral read-only volume, `Unavailable` if the folder is not there.
+        Raises `InvalidRequest` unless it is an ephemeral read-only volume, `Unavailable` if the folder is missing.
         """
         _check_kind(request)
         target = self._target(request.volume_id, request.target_path)
         if not os.path.isdir(self._folder):
-            raise Unavailable(f"{self._folder} is not there on this node: does the manager run?")
+            raise Unavailable(f"{self._folder} does not exist on this node; is the manager running?")
         try:
             Path(target).mkdir(mode=0o750, parents=True, exist_ok=True)
             if mounts.shows(self._folder, target):
@@ -46,7 +46,7 @@ class Volumes:
         log.info("published", volume=request.volume_id, pod=_pod(request))
 
     def unpublish(self, request: NodeUnpublishVolumeRequest) -> None:
-        """Take the bind and its mount point away. Only an empty mount point is removed, ever."""
+        """Unmount the volume, and remove its mount point if it is empty."""
         target = self._target(request.volume_id, request.target_path)
         try:
             mounts.unmount(target)
@@ -58,7 +58,7 @@ class Volumes:
         log.info("unpublished", volume=request.volume_id)
 
     def _target(self, volume: str, target: str) -> str:
-        """Where the volume is to be, with nothing on the way to it that could lead elsewhere."""
+        """The checked path of the volume, without symbolic links."""
         if not volume:
             raise InvalidRequest("the volume has no id")
         if not _VOLUME.fullmatch(volume):
@@ -66,12 +66,12 @@ class Volumes:
         root = next((root for root in self._roots if target.startswith(f"{root}/")), None)
         if root is None or not _PLACE.fullmatch(target[len(root) + 1 :]):
             raise InvalidRequest(
-                f"{target[:200]!r} is not below {self._roots[0]} where the kubelet has CSI volumes of pods; "
-                "if it has another root, set NSM_KUBELET_DIR"
+                f"{target[:200]!r} is not a path of a CSI volume below {self._roots[0]}; "
+                "if the kubelet has another root, set NSM_KUBELET_DIR"
             )
         resolved = os.path.join(self._roots[-1], target[len(root) + 1 :])
         if os.path.realpath(resolved) != resolved:
-            raise InvalidRequest(f"{target[:200]!r} has a link on its way, which is not followed")
+            raise InvalidRequest(f"{target[:200]!r} contains a symbolic link, which is not followed")
         return resolved
 
 
@@ -80,18 +80,18 @@ def _told(error: OSError) -> str:
 
 
 def _check_kind(request: NodePublishVolumeRequest) -> None:
-    """Refuse what a pod may have asked for and cannot have."""
+    """Reject unsupported options of a volume."""
     mount = request.volume_capability.mount if request.volume_capability else None
     if mount is None:
-        raise InvalidRequest("the volume is no folder; block volumes are not supported")
+        raise InvalidRequest("block volumes are not supported; use a file system volume")
     if request.volume_context.get(f"{_CONTEXT}ephemeral") != "true":
         raise InvalidRequest(
-            "the volume is not ephemeral; write it into the pod itself (and the CSIDriver needs podInfoOnMount: true)"
+            "the volume is not ephemeral; define it in the pod itself (and the CSIDriver needs podInfoOnMount: true)"
         )
     if not request.readonly:
         raise InvalidRequest("the volume is not read-only; write readOnly: true beside its driver")
     if mount.fs_type or mount.mount_flags or mount.volume_mount_group:
-        raise InvalidRequest("the volume has a file system type, mount options or a group; it takes none of them")
+        raise InvalidRequest("the volume has a file system type, mount options or a group, which are not supported")
 
 
 def _pod(request: NodePublishVolumeRequest) -> str:

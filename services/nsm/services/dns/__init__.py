@@ -1,1 +1,1 @@
-"""The local DNS of a client: /etc/resolv.conf, and a server that asks those which the workload's wires brought."""
+"""A client's local DNS: it changes /etc/resolv.conf, and serves DNS from the servers that the wires provide."""

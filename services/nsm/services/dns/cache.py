@@ -1,4 +1,4 @@
-"""What was found is remembered for as long as it is valid, and nobody asks twice at the same time."""
+"""Caches answers while they are valid, and merges identical concurrent queries."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import dns.rrset
 from .query import Answer, Query, Rest, as_answer_to
 
 SIZE = 1024
-"""Answers kept; the one that was not used for longest goes first."""
+"""The number of cached answers; the least recently used one is dropped first."""
 LONGEST, LONGEST_NEGATIVE = 3600.0, 30.0
-"""Seconds that an answer, and that there is none, are kept at most."""
+"""The longest time for positive and for negative answers, in seconds."""
 
 _Key = tuple[dns.name.Name, dns.rdatatype.RdataType, int, bool, tuple[str, ...]]
 
@@ -33,23 +33,23 @@ class _Entry:
 
 
 class Cache:
-    """Remember answers until their TTL ends, counting it down; that a name is not there as long as its zone says.
+    """Cache answers until their TTL expires, counting it down; negative answers for as long as their zone specifies.
 
-    Answers belong to the servers that were asked: other servers, other answers. A question that is on its way is
-    not sent again, its answer is everybody's; so one that goes in circles between two servers does not multiply.
+    Answers are cached per set of servers. A query that is already in progress is not sent again: all callers share the
+    answer, so that a query that loops between two servers does not multiply.
     """
 
     def __init__(self, size: int = SIZE) -> None:
         self._size = size
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._asking: dict[_Key, asyncio.Future[Answer | None]] = {}
-        """Answers on their way; None when whoever asked has gone away, and another one must."""
+        """Queries in progress; None if the caller that sent it has gone, so that another one must send it."""
 
     def __len__(self) -> int:
         return len(self._entries)
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
-        """Look here first."""
+        """Answer from the cache, or from the rest."""
         key, now = _key(query), asyncio.get_running_loop().time()
         entry = self._entries.get(key)
         if entry is not None and now < entry.until:
@@ -58,7 +58,7 @@ class Cache:
         return _aged(query, await self._asked(key, query, rest), 0)
 
     async def _asked(self, key: _Key, query: Query, rest: Rest) -> Answer:
-        """Ask, or wait with those who have asked already; whoever goes away does not end it for the others."""
+        """Send the query, or wait for one in progress; a caller that leaves does not cancel it for others."""
         while (asking := self._asking.get(key)) is not None:
             if (answer := await asyncio.shield(asking)) is not None:
                 return answer
@@ -89,7 +89,7 @@ def _key(query: Query) -> _Key:
 
 
 def lifetime_of(answer: Answer) -> float:
-    """Seconds that an answer may be kept (RFC 2308 for that there is none); 0: not at all."""
+    """Seconds for which an answer may be cached (RFC 2308 for negative ones); 0: not at all."""
     if answer.flags & dns.flags.TC or answer.rcode() not in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}:
         return 0
     if answer.answer and answer.rcode() == dns.rcode.NOERROR:
@@ -106,7 +106,7 @@ def _minimum(rrset: dns.rrset.RRset) -> int:
 
 
 def _aged(query: Query, answer: Answer, seconds: int) -> Answer:
-    """A copy, so that nobody changes what is kept, with what is left of each TTL."""
+    """A copy of a cached answer with the remaining TTLs."""
     aged = as_answer_to(query.message, answer)
     aged.answer, aged.authority, aged.additional = (
         [_with_ttl(rrset, max(0, rrset.ttl - seconds)) for rrset in section]

@@ -1,4 +1,4 @@
-"""Only what is a plain question goes on."""
+"""Accepts only plain queries."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _TRANSFERS = {dns.rdatatype.AXFR, dns.rdatatype.IXFR}
 
 
 class CheckMessage:
-    """Refuse what is no question, more than one, or the wish for a whole zone."""
+    """Refuse messages that are not queries, have several questions, or request a zone transfer."""
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
-        """Look at the message."""
+        """Check the message."""
         message = query.message
         if message.opcode() != dns.opcode.QUERY:
             return failure(message, dns.rcode.NOTIMP)

@@ -1,4 +1,4 @@
-"""What the wires of a workload say of DNS, and what the workload was told before them."""
+"""The DNS configurations of a workload's wires, and the workload's own."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from .domains import searched
 from .query import Answer, Query, Rest
 
 MOST_SERVERS = 16
-"""An endpoint is not trusted to name more: each is asked each time."""
+"""The most servers: an endpoint must not cause more queries, since each query goes to all of them."""
 
 
 class UseConfigs:
-    """Ask the servers, and search the domains, of all configurations in force; `own` is an address never to ask."""
+    """Use the servers and search domains of all configurations; `own` is our address, which is never queried."""
 
     def __init__(self, configs: Mapping[str, Sequence[DnsConfig]], own: str) -> None:
         self._configs, self._own = configs, own
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
-        """Collect them anew each time: they come and go with connections."""
+        """Collect the configurations for each query: they change with connections."""
         servers, domains = collected(self._configs.values(), self._own)
         return await rest(replace(query, servers=servers, search_domains=domains))
 
 
 def collected(configs: Iterable[Sequence[DnsConfig]], own: str) -> tuple[tuple[str, ...], tuple[dns.name.Name, ...]]:
-    """Servers and search domains, each once, in the order of the connections; what is none is left out."""
+    """Servers and search domains without duplicates, in the order of connections; invalid ones are skipped."""
     flat = [config for several in configs for config in several]
     servers = dict.fromkeys(s for config in flat for s in config.dns_server_ips if is_server(s) and s != own)
     names = [name for domain in searched(flat) if (name := _name(domain)) is not None]

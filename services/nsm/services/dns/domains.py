@@ -1,4 +1,4 @@
-"""In which domains the names of a workload are searched because of its wires."""
+"""The search domains from a workload's wires."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from nsm.apis.connectioncontext import DnsConfig
 from nsm.chains.model.dns import is_domain
 
 MOST_DOMAINS = 32
-"""An endpoint is not trusted to name more: each may be a question."""
+"""The most domains: an endpoint must not cause more queries, and each domain may cause one."""
 
 
 def searched(configs: Iterable[DnsConfig]) -> tuple[str, ...]:
-    """The search domains of `configs`, each once, in their order; what is not a domain name is left out."""
+    """The search domains of `configs` without duplicates, in order; invalid domain names are skipped."""
     domains = dict.fromkeys(d.lower().removesuffix(".") for config in configs for d in config.search_domains)
     return tuple(filter(is_domain, domains))[:MOST_DOMAINS]

@@ -1,4 +1,4 @@
-"""One question to one server: by datagram, and by stream if that brings nothing or not all."""
+"""Sends one query to one server: over UDP, and over TCP if that yields no or a truncated answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import dns.message
 
 PORT = 53
 TRIES = (1.0, 1.5)
-"""Seconds to wait for the answer to each datagram, before a stream is tried."""
+"""Seconds to wait for the answer to each datagram, before TCP is tried."""
 _LENGTH = struct.Struct("!H")
 
 
 async def exchange(message: dns.message.Message, server: str, port: int = PORT) -> dns.message.Message:
-    """Ask `server`; the caller says for how long (`asyncio.timeout`).
+    """Query `server`; the caller sets the timeout (`asyncio.timeout`).
 
-    Raises OSError if the server cannot be reached, ValueError if what it says is no answer to this question.
+    Raises OSError if the server is unreachable, ValueError if its response does not answer this query.
     """
     wire = message.to_wire()
     try:
@@ -31,20 +31,20 @@ async def exchange(message: dns.message.Message, server: str, port: int = PORT) 
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    """Waits for the answer to one message; what is no answer to it, whoever sent that, is not heard."""
+    """Waits for the answer to one message; ignores anything else, whoever sent it."""
 
     def __init__(self, message: dns.message.Message) -> None:
         self._message = message
         self.answer: asyncio.Future[dns.message.Message] = asyncio.get_running_loop().create_future()
 
     def datagram_received(self, data: bytes, _address: object) -> None:
-        """Take the first that fits."""
+        """Accept the first matching answer."""
         answer = _read(data, self._message)
         if answer is not None and not self.answer.done():
             self.answer.set_result(answer)
 
     def error_received(self, error: Exception) -> None:
-        """Nobody listens there."""
+        """Nothing listens there."""
         if not self.answer.done():
             self.answer.set_exception(error)
 
@@ -76,7 +76,7 @@ async def _by_stream(message: dns.message.Message, wire: bytes, server: str, por
         writer.close()
     answer = _read(data, message)
     if answer is None:
-        raise ValueError(f"what {server} says is no answer")
+        raise ValueError(f"the response of {server} is not an answer to the query")
     return answer
 
 

@@ -1,4 +1,4 @@
-"""All servers are asked at once, and the first that knows counts."""
+"""Queries all servers at once; the first positive answer counts."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import dns.rcode
 from .query import Answer, Query, Rest, failure
 
 Ask = Callable[[dns.message.Message, str], Awaitable[Answer]]
-"""Asks one server. Raises OSError, TimeoutError or ValueError if it gives no answer."""
+"""Queries one server. Raises OSError, TimeoutError or ValueError if it does not answer."""
 
 PATIENCE = 0.5
-"""Seconds that others have to do better than a server that says that there is no such name."""
+"""Seconds that other servers have for a better answer after one reported that the name does not exist."""
 AT_ONCE = 256
-"""Servers that are asked at the same time, on behalf of all: each takes a socket, and the client needs some too."""
+"""Concurrent queries to servers in total: each takes a socket, and the client needs some too."""
 
 
 class Fanout:
-    """Ask all servers in parallel; the first that succeeds counts.
+    """Query all servers in parallel; the first success counts.
 
-    Of those that do not succeed, one that says that there is no such name is better than one that failed. A server
-    that does not answer does not hold up what another one knows.
+    Without success, an answer that the name does not exist is better than a failure. A server that does not respond
+    does not delay the answers of others.
     """
 
     def __init__(self, ask: Ask) -> None:
         self._ask_one, self._turns = ask, asyncio.Semaphore(AT_ONCE)
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
-        """Ask; with no server there is no answer."""
-        del rest  # nobody knows better
+        """Query; without servers, there is no answer."""
+        del rest  # this is the last step
         asking: set[asyncio.Future[Answer]] = {
             asyncio.ensure_future(self._ask(query.message, s)) for s in query.servers
         }

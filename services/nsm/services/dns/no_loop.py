@@ -1,4 +1,4 @@
-"""A question that comes back to us, because a server asks whom it is asked by, ends here."""
+"""Stops queries that loop back, when a server forwards queries to us that we sent to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _Key = tuple[int, dns.name.Name, dns.rdatatype.RdataType]
 
 
 class NoLoop:
-    """Give every question that leaves an id that nobody can guess, and refuse one that arrives with such an id."""
+    """Send each query with an unguessable id, and refuse incoming queries with such an id."""
 
     def __init__(self) -> None:
         self._sent: set[_Key] = set()
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
-        """Ask with an id of our own."""
+        """Query with our own id."""
         name, kind = query.question.name, query.question.rdtype
         if (query.message.id, name, kind) in self._sent:
             return failure(query.message, dns.rcode.REFUSED)

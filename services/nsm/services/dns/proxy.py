@@ -19,13 +19,13 @@ from .server import listening
 
 
 def answers(configs: Mapping[str, Sequence[DnsConfig]], own: str, ask: Ask = exchange) -> Rest:
-    """What answers questions; `configs` may change meanwhile, `own` is where it is asked."""
+    """Answers queries; `configs` may change at any time, `own` is the server's own address."""
     return listed(
         [
             CheckMessage(),
             UseConfigs(configs, own),
-            Searches(),  # before the cache, which goes by full names
-            NoLoop(),  # behind the search: one question may become several
+            Searches(),  # before the cache, which uses full names
+            NoLoop(),  # behind the search, which may send several queries
             Cache(),
             Fanout(ask),
         ]
@@ -33,5 +33,5 @@ def answers(configs: Mapping[str, Sequence[DnsConfig]], own: str, ask: Ask = exc
 
 
 def serving(host: str, port: int, configs: Mapping[str, Sequence[DnsConfig]]) -> AbstractAsyncContextManager[int]:
-    """The server; gives its port."""
+    """The server; yields its port."""
     return listening(host, port, answers(configs, host))

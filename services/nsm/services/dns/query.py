@@ -1,4 +1,4 @@
-"""One question on its way through a list of steps, as small as elements of a chain: each answers, or asks the rest."""
+"""A query on its way through a list of steps; like an element of a chain, each answers or calls the rest."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Answer = dns.message.Message
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What somebody asks, and where an answer may be found."""
+    """A query, the servers to query, and the search domains."""
 
     message: dns.message.Message
     servers: tuple[str, ...] = ()
-    """Addresses to ask."""
+    """Addresses of servers."""
     search_domains: tuple[dns.name.Name, ...] = ()
-    """Where else to look for the name."""
+    """Search domains for the name."""
 
     @property
     def question(self) -> dns.rrset.RRset:
-        """The one question that there is, once `CheckMessage` has looked."""
+        """The single question; call it behind `CheckMessage`."""
         return self.message.question[0]
 
     def asks(self, name: dns.name.Name, message_id: int) -> Query:
-        """The same question for `name`, as our own message."""
+        """The same query for `name`, as our own message."""
         question, edns = self.question, min(self.message.edns, 0)
         message = dns.message.make_query(
             name,
             question.rdtype,
             question.rdclass,
-            use_edns=edns,  # a server that cannot do it hears of it only from those who would not do without
+            use_edns=edns,  # only if the client uses it, for servers without EDNS
             payload=_PAYLOAD,
             ednsflags=self.message.ednsflags & dns.flags.DO,
             id=message_id,
@@ -49,13 +49,13 @@ class Query:
 
 _PASSED_ON = dns.flags.RD | dns.flags.CD | dns.flags.AD
 _PAYLOAD = 1232
-"""Bytes that a datagram may have without being fragmented anywhere (DNS flag day 2020)."""
+"""The largest datagram, in bytes, that is not fragmented anywhere (DNS flag day 2020)."""
 
 Rest = Callable[[Query], Awaitable[Answer]]
 
 
 class Step(Protocol):
-    """Answers a query, or has the rest answer it; an answer's question and id are those of the query it got."""
+    """Answers a query, or calls the rest; an answer has the question and id of the query."""
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
         """The answer to `query`."""
@@ -63,7 +63,7 @@ class Step(Protocol):
 
 
 def listed(steps: Sequence[Step]) -> Rest:
-    """Tie each step to those behind it; whoever comes to the end is refused."""
+    """Chain the steps; a query that reaches the end is refused."""
     rest: Rest = _nobody
     for step in reversed(steps):
         rest = partial(step.answer, rest=rest)
@@ -75,14 +75,14 @@ async def _nobody(query: Query) -> Answer:
 
 
 def failure(message: dns.message.Message, rcode: dns.rcode.Rcode) -> Answer:
-    """An answer that says no more than what went wrong."""
+    """An answer with only an error code."""
     answer = dns.message.make_response(message, recursion_available=True)
     answer.set_rcode(rcode)
     return answer
 
 
 def as_answer_to(message: dns.message.Message, found: Answer) -> Answer:
-    """What `found` says, as an answer to `message`: its id, its spelling of the name, its EDNS or none."""
+    """`found` as an answer to `message`: with its id, its spelling of the name, and EDNS only if it uses EDNS."""
     answer = dns.message.make_response(message, recursion_available=True)
     answer.flags |= found.flags & _OF_DATA
     answer.set_rcode(found.rcode())

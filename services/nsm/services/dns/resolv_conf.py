@@ -1,16 +1,16 @@
-"""The file that says where names are looked up: changed while a wire brings DNS, restored to the byte afterwards.
+"""/etc/resolv.conf: changed while a wire provides DNS, and restored byte by byte afterwards.
 
-Only servers and the end of the search list change. Searching stays with the resolver of the workload, which alone
-knows whether a name was written with a dot at its end, and goes by its own rules (`ndots`, other options, LOCALDOMAIN):
-a name that it found without the wire it finds as before, and the domains of wires come last.
+Only the servers and the end of the search list change. Searching stays with the workload's resolver: only it knows
+whether a name had a trailing dot, and it has its own rules (`ndots`, other options, LOCALDOMAIN). So a name that it
+found without the wire is found as before, and the domains of wires come last.
 
-What the file held is kept in itself, each line behind a ``#``, between two marks (comments that begin with ``;``, as
-none of those lines does); so the next process can restore it after a crash. It is always written in place: it may be
-a bind mount, its owner and mode are not ours, and a symlink stays one. Whoever has changed it holds a lock on it
+The original content is kept in the file itself, each line commented out by ``#``, between two marks (comments that
+begin with ``;``), so that the next process can restore it after a crash. The file is always written in place: it may be
+a bind mount, its owner and mode are not ours, and a symlink stays one. The process that changed it holds a lock on it
 (`flock`), which ends with the process.
 
-Should somebody else write to the file meanwhile, only our part is taken out again, and what they wrote stays. Between
-the two steps of making it shorter (write, cut) the file says where to cut, for the next process.
+If another process writes to the file meanwhile, only our part is removed again, and its content stays. Between the
+two steps of shortening it (write, truncate) the file itself marks where to truncate, for the next process.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ _LEFT_BY_UPSTREAM = re.compile(rb"(?P<commented>(#[^\n]*\n)+)\n(?P<ours>([^#\n][
 _SEARCH = (b"search", b"domain")
 _EVERYBODY_READS = 0o644
 _LONGEST_LINE = 254
-"""Bytes of a line without its end that musl reads; it passes over a longer one as a whole (get_resolv_conf)."""
+"""The longest line, without its end, that musl reads; longer ones are ignored (get_resolv_conf)."""
 
 
 class ResolvConfError(Exception):
-    """The file is left as it is; the text says why."""
+    """The file is left unchanged; the text says why."""
 
 
 class _InUseError(ResolvConfError):
-    """Another process, which is alive, has changed it."""
+    """Another running process has changed it."""
 
 
 @dataclass(frozen=True)
 class Original:
-    """What a resolv.conf says of servers and search domains."""
+    """The servers and search domains of a resolv.conf."""
 
     servers: tuple[str, ...] = ()
     search_domains: tuple[str, ...] = ()
@@ -70,13 +70,13 @@ class ResolvConf:
         """Open, and locked, while it is changed."""
 
     def change(self, server: str, domains: Sequence[str] = ()) -> Original | None:
-        """Have names looked up at the address `server` (port 53), and searched in `domains` too, behind its own.
+        """Make the file use the `server` (port 53), and search `domains` after the file's own.
 
-        Returns where they were looked up before.
+        Returns the original servers and search domains.
 
-        What a crashed process, or upstream's client, left is restored first. None: there is no such file, and it is
-        not made, since without one names are looked up at 127.0.0.1. Raises `ResolvConfError` if the file is to be
-        left as it is.
+        Leftovers of a crashed process, or of upstream's client, are restored first. Returns None if the file does not
+        exist; it is not created then, since without it, resolvers use 127.0.0.1. Raises `ResolvConfError` if the file
+        must not be changed.
         """
         try:
             file = self._open()
@@ -92,9 +92,9 @@ class ResolvConf:
         return read_original(content)
 
     def search(self, server: str, domains: Sequence[str]) -> None:
-        """Have names searched in `domains` from now on, in place of those that `change` was given.
+        """Replace the additional search domains by `domains`.
 
-        Does nothing if the file is not ours any more. Raises `ResolvConfError` if it cannot be written.
+        Does nothing if the file is no longer ours. Raises `ResolvConfError` if it cannot be written.
         """
         if self._file is None or not self.is_ours():
             return
@@ -104,15 +104,15 @@ class ResolvConf:
             raise self._refused(error) from None
 
     def restore(self) -> None:
-        """Undo the change; does nothing if there is none. Raises `ResolvConfError` if our part is to stay."""
+        """Undo the change, if any. Raises `ResolvConfError` if our part cannot be removed."""
         if self._file is None:
             return
         file, self._file = self._file, None
         self._restore_and_close(file)
-        self.recover()  # somebody may have put a new file, with our part in it, in the place of the one that is open
+        self.recover()  # the open file may have been replaced by a new one with our part in it
 
     def recover(self) -> bool:
-        """Restore what a process that crashed left changed; whether there was anything.
+        """Undo the change of a crashed process; returns whether there was one.
 
         Raises `ResolvConfError` if there is something that cannot be restored.
         """
@@ -126,7 +126,7 @@ class ResolvConf:
         return True
 
     def is_ours(self) -> bool:
-        """Whether the file at the path is still the one that was changed, with our part in it."""
+        """Whether the file at the path is still the changed one, with our part in it."""
         if self._file is None:
             return False
         try:
@@ -148,8 +148,8 @@ class ResolvConf:
         """The file, locked. Raises FileNotFoundError if there is none, and `ResolvConfError`."""
         if _is_of_others(self.path):
             raise ResolvConfError(
-                f"{self.path} is also that of processes in another network namespace, which cannot reach a server "
-                "of ours; run the client in a mount namespace of its own"
+                f"{self.path} is shared with processes in another network namespace, which cannot reach our "
+                "server; run the client in its own mount namespace"
             )
         try:
             file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -176,9 +176,9 @@ class ResolvConf:
 
 
 def copy_if_missing(source: str, path: str) -> None:
-    """Have a file at `path` that we may write, for those who are to read it in the place of `source`.
+    """Create a writable copy of `source` at `path`, for containers that read it instead of `source`.
 
-    An empty `source` is none. Raises `InvalidRequest` if it cannot be copied: who waits for the file would not start.
+    Does nothing if `source` is empty. Raises `InvalidRequest` if it fails, since containers wait for the file.
     """
     if not source or os.path.exists(path):
         return
@@ -216,13 +216,13 @@ def _changed(content: bytes, server: str, domains: Sequence[str]) -> bytes:
 
 
 def _kept(content: bytes) -> list[bytes]:
-    """What stays in force: all but servers, which the local server asks."""
+    """The lines that stay in force: all except servers, which the local server queries."""
     lines = [line for line in content.splitlines() if line.split() and not line.startswith((b"#", b";"))]
     return [line.rstrip() + b"\n" for line in lines if line.split()[0] != b"nameserver"]
 
 
 def _search_lines(content: bytes, domains: Sequence[str]) -> list[bytes]:
-    """What has `domains` searched behind those of `content`: a line that musl reads too, and one with all of them."""
+    """Search lines with `domains` after those of `content`: one that musl can read, and one with all of them."""
     own = read_original(content).search_domains or _of_the_host()
     known = {_plain(domain) for domain in own}
     more = [domain for domain in domains if _plain(domain) not in known]
@@ -244,7 +244,7 @@ def _plain(domain: str) -> str:
 
 
 def _of_the_host() -> tuple[str, ...]:
-    """Where a resolver searches if its file names no domain: that of the host's own name, if it has one."""
+    """The default search domain of a resolver: that of the host name, if it has one."""
     domain = socket.gethostname().partition(".")[2]
     return (domain,) if domain else ()
 
@@ -254,7 +254,7 @@ def _is_marked(content: bytes) -> bool:
 
 
 def _recovered(content: bytes) -> bytes:
-    """`content` without our part: the lines that it had, and what others wrote before, behind or between."""
+    """`content` without our part: the original lines, and lines that others added."""
     if _CUT in content:
         return content.partition(_CUT)[0]
     if (part := _PART.search(content)) is None:
@@ -268,9 +268,9 @@ def _recovered(content: bytes) -> bytes:
 
 
 def _as_before_upstream(content: bytes, server: str) -> bytes:
-    """`content` as it was before a client of upstream changed it, which leaves it so when it ends (reference 3.21).
+    """`content` as before upstream's client changed it, which it does not undo when it ends.
 
-    It leads to `server` alone then, where nobody but ourselves answers; a file that somebody wrote so is no use either.
+    It then has only `server`, which only we serve; even if a person wrote it that way, it is of no use.
     """
     left = _LEFT_BY_UPSTREAM.fullmatch(content)
     if left is None or read_original(left["ours"]).servers != (server,):
@@ -289,7 +289,7 @@ def _read(file: int) -> bytes:
 
 
 def _write(file: int, content: bytes) -> None:
-    """Replace what the file holds, at its place; should that fail, it holds what it held."""
+    """Replace the file's content in place; on failure, the old content is written back."""
     before = _read(file)
     try:
         _put(file, content)
@@ -306,10 +306,10 @@ def _put(file: int, content: bytes) -> None:
 
 
 def _is_of_others(path: str) -> bool:
-    """Whether the first process that sees this very file lives in another network: it could not reach our server.
+    """Whether the first process that sees this same file is in another network namespace, and cannot reach our server.
 
-    That is the machine's, or the container's, first process, as far as we may know; a mount namespace of our own, as
-    `ip netns exec` makes one, does not make the file ours. Raises FileNotFoundError.
+    That is the machine's or the container's first process, as far as visible. A private mount namespace, as created by
+    `ip netns exec`, does not make the file private. Raises FileNotFoundError.
     """
     real = os.path.realpath(path)
     file, network = os.stat(real), os.stat("/proc/self/ns/net")

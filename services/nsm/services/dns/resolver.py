@@ -1,4 +1,4 @@
-"""Has a workload's names looked up where its wires say, from the first that says anything until the last is gone."""
+"""Resolves a workload's names by its wires' DNS, from the first wire with DNS until the last is gone."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .resolv_conf import ResolvConf, ResolvConfError
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 _PORT = 53
 _BEFORE = ""
-"""In place of a connection's id: what the workload was told before."""
+"""Key of the workload's own configuration, instead of a connection's id."""
 
 
 class LocalResolver:
-    """A DNS server at `host` and `port`, and the resolv.conf that leads to it.
+    """A DNS server at `host` and `port`, and the resolv.conf that points to it.
 
-    Nothing is imported, listened to or written before a connection brings servers or search domains: most bring
-    none, and then the client is as small, and the workload as untouched, as if there were no such thing. What cannot
-    be done (the address is taken, the file may not be written) is a warning, never the end of a wire. A resolv.conf
-    cannot name a port: with another one than 53 it is left as it is.
+    Nothing is imported, opened or written before a connection provides servers or search domains: most provide none,
+    and then the client stays small and the workload unchanged. Failures (the address is in use, the file is not
+    writable) are warnings, and never end a wire. A resolv.conf cannot contain a port: with a port other than 53, it is
+    left unchanged.
 
-    The search domains of wires are in the file, where the workload's resolver goes by them. Where the file is not ours
-    the server itself searches in them for names that it does not find as they stand. `tell` hears why the names that
-    wires bring cannot be looked up, or with an empty text that they can, or that none does.
+    The wires' search domains are in the file, for the workload's resolver. If the file is not ours, the server itself
+    searches in them for names that it does not find. `tell` is called with the reason why the wires' names cannot be
+    resolved, or with an empty text if they can, or if there are none.
     """
 
     def __init__(
@@ -43,24 +43,26 @@ class LocalResolver:
         self._host, self._port, self._conf = host, port, ResolvConf(path)
         self._configs: dict[str, Sequence[DnsConfig]] = {}
         self._asked: dict[str, Sequence[DnsConfig]] = {}
-        """What the server goes by: as `configs`, but without domains that the file has searched."""
+        """The server's configurations: `configs` without domains that are searched through the file."""
         self._searched: tuple[str, ...] | None = None
-        """The domains of wires in the file; None while the file is not ours."""
+        """The wires' domains in the file; None while the file is not ours."""
         self._tasks = Tasks("local DNS")
         self._serving: asyncio.Task[None] | None = None
         self._changes = asyncio.Lock()
         self._is_told = False
 
     def recover(self) -> None:
-        """Restore the file if an earlier process could not."""
+        """Restore the file if an earlier process did not."""
         try:
             if self._conf.recover():
-                log.warning("a client that ended without cleaning up had changed it; restored", file=self._conf.path)
+                log.warning(
+                    "restored the file: a client that ended without cleaning up had changed it", file=self._conf.path
+                )
         except ResolvConfError as error:
             log.warning("names may not be found", error=str(error))
 
     async def use(self, connection_id: str, configs: Sequence[DnsConfig]) -> None:
-        """See `Resolver`; returns when the server answers, or could not be started at the first try."""
+        """See `Resolver`; returns when the server works, or failed to start at the first attempt."""
         if configs:
             self._configs[connection_id] = list(configs)
         else:
@@ -82,17 +84,17 @@ class LocalResolver:
         await self._settle()
 
     async def _settle(self) -> None:
-        """Serve if there is something to serve, else stop."""
+        """Start the server if it is needed, or stop it."""
         self._ask()
         async with self._changes:
             wanted = any(key != _BEFORE for key in self._configs)
             if wanted and self._serving is None:
-                await self._tasks.aclose()  # one that still ends, because whoever waited for that was cancelled
+                await self._tasks.aclose()  # a server that is still stopping, because its waiter was cancelled
                 tried = asyncio.Event()
                 self._serving = self._tasks.spawn(self._serve(tried), name="local DNS")
                 await tried.wait()
             elif not wanted and self._serving is not None:
-                self._serving = None  # first: whoever waits here may be cancelled
+                self._serving = None  # first, because this wait may be cancelled
                 await self._tasks.aclose()
                 self._tell("")
 
@@ -126,13 +128,16 @@ class LocalResolver:
         self._complain(f"{event}: {address}: {reason}", event, address=address, error=reason, again_in_s=pause)
 
     def _complain(self, why: str, event: str, **fields: object) -> None:
-        """Say in the log, and to who waits for names, that they are not found."""
+        """Report in the log, and to `tell`, that names are not found."""
         self._tell(why)
         log.warning(event, **fields)
 
     def _change(self, port: int) -> None:
         if port != _PORT:
-            log.info("a local DNS server answers, but no resolv.conf can name its port", address=f"{self._host}:{port}")
+            log.info(
+                "the local DNS server is running, but a resolv.conf cannot contain its port",
+                address=f"{self._host}:{port}",
+            )
             self._tell("")
             return
         self._is_told = False
@@ -140,17 +145,17 @@ class LocalResolver:
         try:
             before = self._conf.change(self._host, domains)
         except ResolvConfError as error:
-            event = "names of the mesh are not found by themselves"
+            event = "names of the mesh are not found, because resolv.conf is unchanged"
             self._complain(f"{event}: {error}", event, error=str(error), server=self._host)
             return
         self._tell("")
         if before is None:
-            log.info("there is no such file, and without one 127.0.0.1 is asked", file=self._conf.path)
+            log.info("the file does not exist, so resolvers use 127.0.0.1", file=self._conf.path)
             return
         self._configs[_BEFORE] = [DnsConfig(dns_server_ips=list(before.servers))]
         self._searched = domains
         self._ask()
-        log.info("names are looked up by the local DNS server", address=self._host, file=self._conf.path)
+        log.info("names are resolved by the local DNS server", address=self._host, file=self._conf.path)
 
     def _restore(self) -> None:
         if self._configs.pop(_BEFORE, None) is None:
@@ -164,19 +169,19 @@ class LocalResolver:
             log.warning("names may not be found", error=str(error))
 
     def _search(self) -> None:
-        """Have the file, or the server, search where the wires say now."""
+        """Update the search domains in the file or the server."""
         domains = self._domains()
         if self._searched not in {None, domains}:
             try:
                 self._conf.search(self._host, domains)
                 self._searched = domains
             except ResolvConfError as error:
-                event = "names of the mesh are not found in all their domains"
+                event = "names of the mesh are not found in all search domains"
                 self._complain(f"{event}: {error}", event, error=str(error))
         self._ask()
 
     def _ask(self) -> None:
-        """Have the server go by what the wires say now."""
+        """Update the server's configurations."""
         self._asked.clear()
         for key, configs in self._in_order().items():
             in_file = self._searched is not None
@@ -186,12 +191,12 @@ class LocalResolver:
         return searched(config for configs in self._in_order().values() for config in configs)
 
     def _in_order(self) -> Mapping[str, Sequence[DnsConfig]]:
-        """By the numbers of the wires, which end their ids, and not by which of them came up first."""
+        """Sorted by the wires' numbers, which are at the end of their ids, not by their start."""
         return {key: self._configs[key] for key in sorted(self._configs, key=lambda key: (len(key), key))}
 
     def _look(self) -> None:
-        """Say, once, if somebody else took the file away from us."""
+        """Report once if another process has overwritten the file."""
         if _BEFORE in self._configs and not self._is_told and not self._conf.is_ours():
             self._is_told = True
-            event = "somebody else wrote it, so names of the mesh are not found any more"
+            event = "another process overwrote it, so names of the mesh are no longer found"
             self._complain(f"{self._conf.path}: {event}", event, file=self._conf.path)

@@ -1,4 +1,4 @@
-"""A short name is looked up as it is, then in each search domain that no resolv.conf names (see `LocalResolver`)."""
+"""Looks up a name as it is, then in each search domain that is not in a resolv.conf (see `LocalResolver`)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LARGEST_TTL = 2**31 - 1
 class Searches:
     """Try the name as it is, then in each search domain; the first that exists counts.
 
-    What is found in a domain is told as an alias (CNAME) of the name that was asked for, as its full name is what
-    a program wants to see. If nothing is found the answer is that for the name as it is.
+    A result in a search domain is returned as an alias (CNAME) for the requested name, because programs expect to see
+    the full name. If nothing is found, the answer for the name as it is is returned.
     """
 
     async def answer(self, query: Query, rest: Rest) -> Answer:
@@ -55,5 +55,5 @@ def _as_alias(query: Query, name: dns.name.Name, found: Answer) -> Answer:
     )
     answer = as_answer_to(query.message, found)
     answer.answer = [alias, *found.answer]
-    answer.flags &= ~dns.flags.AD  # nobody has signed the alias
+    answer.flags &= ~dns.flags.AD  # the alias is not signed
     return answer

@@ -1,4 +1,4 @@
-"""Listens for questions on one address, by datagram and by stream."""
+"""A DNS server on one address, over UDP and TCP."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from nsm.chains.logs import log
 from .query import Answer, Query, Rest, failure
 
 PATIENCE = 5.0
-"""Seconds that one question may take; a C library's resolver waits no longer either."""
+"""The timeout of one query in seconds; a C library's resolver does not wait longer."""
 MOST_QUESTIONS, MOST_STREAMS = 256, 64
-"""At once; datagrams beyond are dropped, and streams closed."""
+"""Concurrent queries; more datagrams are dropped, and streams closed."""
 IDLE = 10.0
-"""Seconds that a stream may be silent."""
+"""Seconds that a stream may be idle."""
 _TRIES = 10
 _LENGTH = struct.Struct("!H")
 _SMALLEST = 512
@@ -33,7 +33,7 @@ _SMALLEST = 512
 
 @asynccontextmanager
 async def listening(host: str, port: int, answer: Rest) -> AsyncIterator[int]:
-    """Serve `answer` there; gives the port, which is another if `port` is 0. Raises OSError if it cannot listen."""
+    """Serve `answer`; yields the port, chosen freely if `port` is 0. Raises OSError if it cannot listen."""
     async with Tasks("local DNS server") as questions:
         transport, server = await _bound(host, port, answer, questions, tries=1 if port else _TRIES)
         try:
@@ -46,7 +46,7 @@ async def listening(host: str, port: int, answer: Rest) -> AsyncIterator[int]:
 async def _bound(
     host: str, port: int, answer: Rest, questions: Tasks, tries: int
 ) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
-    """One port for datagrams and for streams: one that is free for the former may be taken for the latter."""
+    """Bind one port for UDP and TCP: one that is free for UDP may be in use for TCP."""
     loop, streams = asyncio.get_running_loop(), _Streams(answer, questions)
     transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(answer, questions), local_addr=(host, port))
     try:
@@ -107,7 +107,7 @@ async def _framed(reader: asyncio.StreamReader) -> bytes:
 
 
 def _largest(message: dns.message.Message) -> int:
-    """Bytes of a datagram that whoever asks can take."""
+    """The largest datagram, in bytes, that the client accepts."""
     return max(_SMALLEST, message.payload) if message.edns >= 0 else _SMALLEST
 
 
@@ -116,7 +116,7 @@ def _whole(_message: dns.message.Message) -> int:
 
 
 async def reply_to(data: bytes, answer: Rest, *, largest: Callable[[dns.message.Message], int]) -> bytes | None:
-    """The bytes to send back for those that came; None for what is no question, to which nobody must reply."""
+    """The response to a message; None if it is not a query and must not be answered."""
     try:
         message = dns.message.from_wire(data)
     except (dns.exception.DNSException, ValueError):
@@ -133,10 +133,10 @@ async def _answered(message: dns.message.Message, answer: Rest) -> Answer:
     except TimeoutError:
         return failure(message, dns.rcode.SERVFAIL)
     except Exception:
-        log.exception("a question could not be answered")
+        log.exception("a query could not be answered")
         return failure(message, dns.rcode.SERVFAIL)
 
 
 def _packed(answer: Answer, largest: int) -> bytes:
-    """What is too long for a datagram is cut, and says so: whoever asked asks again by stream."""
+    """Encode an answer; if it is too long for a datagram, truncate it, so that the client retries over TCP."""
     return answer.to_wire(max_size=largest, prefer_truncation=True)

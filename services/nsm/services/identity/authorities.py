@@ -1,9 +1,9 @@
-"""The authorities of one trust domain: one signs, all of them are trusted, so that one can follow another.
+"""The authorities of one trust domain: one signs, all of them are trusted, so that they can be rotated.
 
-Each has four quarters of life. In the first it is trusted but does not sign, so that everybody has it in the bundle by
-the time that an SVID of its comes along. In the next two it signs; half-way its successor is made. In the last one it
-is only trusted again, for the SVIDs that it has signed. The first of all signs from the beginning. One that lives much
-longer than the one before, or was made late, begins half-way to the end of that one: nobody's SVID ends with it.
+The life of an authority has four quarters. In the first it is trusted but does not sign, so that it is in every bundle
+before its first SVID is used. In the next two it signs; half-way, its successor is created. In the last one it is only
+trusted, for the SVIDs that it has signed. The very first authority signs from the beginning. One that lives much longer
+than its predecessor, or was created late, starts half-way to the predecessor's end, so that no SVID expires early.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cryptography import x509
 from nsm.chains.identity import Authority
 
 _BEFORE = timedelta(minutes=1)
-"""An authority is valid from that long before it is made, for clocks that differ."""
+"""An authority is valid from that long before its creation, to allow for clock skew."""
 
 
 class Authorities:
-    """Those in use, at least one; `use` changes them while others wait for a change."""
+    """The authorities in use, at least one; `use` changes them, and wakes those that wait for a change."""
 
     def __init__(self, authorities: Iterable[Authority]) -> None:
         self.all = tuple(authorities)
@@ -36,11 +36,11 @@ class Authorities:
 
     @property
     def signing(self) -> Authority:
-        """The one that signs now."""
+        """The authority that signs now."""
         return signing(self.all, datetime.now(UTC))
 
     def use(self, authorities: Iterable[Authority]) -> None:
-        """Go over to these; those who wait for a change are woken if the bundle is another one."""
+        """Switch to these authorities; if the bundle changed, callers of `changed` are woken."""
         before, self.all = self.bundle, tuple(authorities)
         if self.bundle != before:
             self.version += 1
@@ -48,13 +48,13 @@ class Authorities:
             self._changed = asyncio.Event()
 
     async def changed(self, version: int) -> None:
-        """Wait until the bundle is another one than that of `version`."""
+        """Wait until the bundle differs from `version`."""
         while self.version == version:
             await self._changed.wait()
 
 
 def signing(authorities: Iterable[Authority], now: datetime) -> Authority:
-    """The newest that has been trusted long enough; else the oldest that has not ended; else the newest."""
+    """The newest that has been trusted long enough; else the oldest that has not expired; else the newest."""
     ordered = sorted(authorities, key=_begin)
     living = alive(ordered, now) or ordered[-1:]
     known = [each for number, each in enumerate(living) if number and now >= _known(each, living[:number])]
@@ -62,12 +62,12 @@ def signing(authorities: Iterable[Authority], now: datetime) -> Authority:
 
 
 def alive(authorities: Iterable[Authority], now: datetime) -> list[Authority]:
-    """Those that have not ended, oldest first."""
+    """Those that have not expired, oldest first."""
     return sorted((each for each in authorities if now < _part(each, 1)), key=_begin)
 
 
 def is_due(authorities: Iterable[Authority], now: datetime) -> bool:
-    """Whether it is time for a new one: there is none, or the newest is past half of its life."""
+    """Whether a new one is needed: there is none, or the newest is past half of its life."""
     return all(now >= _part(authority, 1 / 2) for authority in authorities)
 
 
@@ -76,12 +76,12 @@ def _begin(authority: Authority) -> datetime:
 
 
 def _known(authority: Authority, before: Iterable[Authority]) -> datetime:
-    """When it has been trusted long enough to sign instead of those `before`."""
+    """The time at which it has been trusted long enough to sign instead of those `before`."""
     made, end = _begin(authority) + _BEFORE, max(_part(each, 1) for each in before)
     return min(_part(authority, 1 / 4), max(made, made + (end - made) / 2))
 
 
 def _part(authority: Authority, part: float) -> datetime:
-    """When that part of its life is over."""
+    """The time at which that part of its life is over."""
     begin, end = _begin(authority), authority.certificate.not_valid_after_utc
     return begin + (end - begin) * part

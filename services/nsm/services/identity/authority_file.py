@@ -1,4 +1,4 @@
-"""An authority that outlives its process in a file, for one machine."""
+"""An authority that is stored in a file, for one machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .pem import authority_from, certificate_of, key_of
 
 
 def authority_at(file: str, trust_domain: str) -> Authority:
-    """The authority in `file`, which is made if it is not there; without a file a new one each time.
+    """The authority in `file`, which is created if it is missing; without a file, a new one each time.
 
     Raises `InvalidRequest` if it cannot be used.
     """
@@ -32,7 +32,7 @@ def _made(path: Path, trust_domain: str) -> Authority:
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(key_of(authority) + certificate_of(authority))
     except OSError:
-        path.unlink()  # half of it would be in the way of the next start
+        path.unlink()  # an incomplete file would break the next start
         raise
     return authority
 

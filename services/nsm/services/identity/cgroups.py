@@ -1,8 +1,8 @@
 """Which container of which pod a process claims to be in, by its control groups.
 
-The kubelet makes a group for each pod, named after the pod's UID and below that of its QoS class; the container runtime
-makes the containers' groups below it. Only that exact path, from the root of the hierarchy on, is a claim: podman, LXC
-and systemd-nspawn make groups with any name, but elsewhere (proc(5), cgroups(7), the kubelet's cgroup drivers):
+The kubelet creates a group for each pod, named after the pod's UID, below that of its QoS class; the container runtime
+creates the containers' groups below it. Only that exact path, from the root of the hierarchy, is a claim: podman, LXC
+and systemd-nspawn can create groups with any name, but elsewhere (proc(5), cgroups(7), the kubelet's cgroup drivers):
 
     4:memory:/kubepods/burstable/pod<uid>/<container>                                       v1, driver cgroupfs
     4:memory:/kubepods.slice/kubepods-pod<uid_>.slice/cri-containerd-<container>.scope      v1, driver systemd
@@ -24,16 +24,16 @@ from dataclasses import dataclass
 from nsm.chains.core import Refused
 
 SYSTEMD, CGROUPFS, BOTH = "systemd", "cgroupfs", "systemd-cgroupfs"
-"""Who makes the groups. `BOTH`: the kubelet means systemd to, containerd makes them itself, below its own."""
+"""Who creates the groups. `BOTH`: the kubelet uses systemd, but containerd creates them itself, below its own group."""
 DRIVERS = (SYSTEMD, CGROUPFS, BOTH)
 QOS = {"Guaranteed": "", "Burstable": "burstable", "BestEffort": "besteffort"}
-"""By the class as the API server names it: what the kubelet calls its group; a guaranteed pod's is beside those."""
+"""The kubelet's name of a QoS class's group, by the API server's name; guaranteed pods have no such group."""
 
 _UID = "(?P<uid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})"
 _UID_ = "(?P<uid>[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12}|[0-9a-f]{32})"
 _UIDS = {SYSTEMD: _UID_, CGROUPFS: _UID, BOTH: _UID_}
 _THE_UID, _THE_CONTAINER = "@", "%"
-"""Stand for the pod and the container in a template: neither is in the name of a group that the kubelet makes."""
+"""Placeholders for pod and container in a template; neither occurs in names of groups that the kubelet creates."""
 _NAMES = {
     ("containerd", SYSTEMD): "cri-containerd-%.scope",
     ("cri-o", SYSTEMD): "crio-%.scope",
@@ -47,7 +47,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Claim:
-    """What a path says: the pod's UID, its QoS class, the name of the container's group, and who made that."""
+    """The content of a path: the pod's UID, its QoS class, the container's group, and the driver that created it."""
 
     uid: str
     qos: str
@@ -57,13 +57,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the kubelet of this node makes the groups of pods."""
+    """Where the kubelet of this node creates the groups of pods."""
 
     driver: str
     root: tuple[str, ...] = ()
     """The parts of its --cgroup-root."""
     outer: str = ""
-    """What stands before that, where the whole node is in a group."""
+    """The prefix if the whole node is in a group."""
 
     def template(self, qos: str) -> str:
         """The path of a container's group, with `@` for the pod's UID and `%` for the name of the container's group."""
@@ -79,7 +79,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Own:
-    """The pod that this process is in, of which the API server told, and its control groups."""
+    """The pod of this process, as reported by the API server, and its control groups."""
 
     uid: str
     qos: str
@@ -87,10 +87,10 @@ class Own:
 
 
 class Recogniser:
-    """Finds the claim in the control groups of a process. Nothing but the exact paths of its layouts is one."""
+    """Finds the claim in the control groups of a process. Only exact paths of its layouts count."""
 
     def __init__(self, layouts: Iterable[Layout], own: Own | None = None) -> None:
-        """`own` is given where paths begin at our own group: in a cgroup namespace of our container."""
+        """`own` is set if paths are relative to our own group: in the cgroup namespace of our container."""
         self._patterns = [
             (layout.driver, qos, _compiled(template, layout.driver))
             for layout in layouts
@@ -99,13 +99,13 @@ class Recogniser:
         ]
 
     def claim(self, cgroup: str) -> Claim:
-        """What a process claims by its `/proc/PID/cgroup`.
+        """The claim in a process's `/proc/PID/cgroup`.
 
-        Raises `Refused` if it is a process of the node itself, or its groups name different containers.
+        Raises `Refused` if it is a process of the node itself, or if its groups name different containers.
         """
         claims = {claim for path in _paths(cgroup).values() for claim in self._claims(path)}
         if not claims:
-            raise Refused("it is in no pod, but a process of the node itself")
+            raise Refused("it is not in a pod, but a process of the node itself")
         if len(claims) > 1:
             raise Refused(f"its control groups name several pods: {', '.join(sorted({each.uid for each in claims}))}")
         return claims.pop()
@@ -117,7 +117,7 @@ class Recogniser:
 
 
 def layout_around(own: Own) -> Layout | None:
-    """The layout by which our own pod's groups were made; None if they are none of a pod of the kubelet's."""
+    """The layout of our own pod's groups; None if they are not those of a pod of the kubelet."""
     for path in _paths(own.cgroup).values():
         for layout in _guesses(path, own):
             template = layout.template(own.qos).replace(_THE_UID, _spelled(layout.driver, own.uid))
@@ -127,12 +127,12 @@ def layout_around(own: Own) -> Layout | None:
 
 
 def looks_like_pod_group(cgroup: str) -> bool:
-    """Whether a group above the process is named as one of a pod, wherever that is."""
+    """Whether an ancestor group of the process is named like a pod's, at any location."""
     return re.search(r"pod[0-9a-f]{8}[-_0-9a-f]{24,}", cgroup) is not None
 
 
 def group_names(containers: Iterable[str], driver: str) -> set[str]:
-    """The names of the groups of these containers, as the API server tells their ids: `containerd://3f2a..`."""
+    """The names of the groups of these containers, from their ids in the API server: `containerd://3f2a..`."""
     runtimes = (container.partition("://") for container in containers)
     return {
         _NAMES[runtime, driver].replace(_THE_CONTAINER, number)
@@ -142,20 +142,20 @@ def group_names(containers: Iterable[str], driver: str) -> set[str]:
 
 
 def is_own_container(cgroup: str, own: str) -> bool:
-    """Whether a process is in the container of this one, whose own groups are `own`, and that does not show the pod.
+    """Whether a process is in our own container, whose groups are `own` and do not show the pod.
 
-    In a cgroup namespace of its own a container is the root of all, and so is everything else that is in it.
+    In its own cgroup namespace, a container sees itself at the root, and so all processes in it.
     """
     return cgroup == own and is_at_the_root(own)
 
 
 def is_at_the_root(cgroup: str) -> bool:
-    """Whether a process is at the root of all hierarchies, as far as this one can see."""
+    """Whether a process is at the root of all hierarchies, as seen from here."""
     return all(path == "/" for path in _paths(cgroup).values())
 
 
 def _guesses(path: str, own: Own) -> Iterable[Layout]:
-    """Layouts that may have made `path`, the group of our own pod."""
+    """Layouts that may have produced `path`, the group of our own pod."""
     yield Layout(CGROUPFS)
     name = re.search(rf"/((?:[^/-]+-)*)kubepods(?:-[a-z]+)?-pod{_spelled(SYSTEMD, own.uid)}\.slice", path)
     if name is not None:
@@ -165,7 +165,7 @@ def _guesses(path: str, own: Own) -> Iterable[Layout]:
 
 
 def _seen_from(layout: Layout, qos: str, own: Own) -> Iterable[str]:
-    """Templates as our own group sees them. crun under systemd puts a container one step below its own group."""
+    """Templates relative to our own group. crun under systemd puts a container one level below its own group."""
     group = layout.template(own.qos).replace(_THE_UID, "ours")
     for ours in (group, f"{group}/container") if layout.driver == SYSTEMD else (group,):
         yield f"/{os.path.relpath(layout.template(qos), ours)}"
@@ -176,7 +176,7 @@ def _compiled(template: str, driver: str) -> re.Pattern[str]:
 
 
 def _escaped(template: str) -> str:
-    """A pattern of the container's group and of those below it, which the pod may make and name as it likes."""
+    """A pattern for the container's group and any subgroups, which the pod may create with any name."""
     return re.escape(template).replace(_THE_CONTAINER, r"(?P<group>[^/]+)(?:/.*)?")
 
 
@@ -187,7 +187,7 @@ def _spelled(driver: str, uid: str) -> str:
 def _paths(cgroup: str) -> Mapping[str, str]:
     """The paths by hierarchy, such as `4:memory`.
 
-    A line feed is the only character that the name of a group cannot have: any other break is part of one.
+    A line feed is the only character that a group's name cannot contain: any other line break is part of a name.
     """
     found = {}
     for line in cgroup.removesuffix("\n").split("\n") if cgroup else ():

@@ -25,10 +25,10 @@ async def pods_of_node(
     cgroup_driver: str = "",
     cgroup_root: str = "",
 ) -> AsyncIterator[tuple[Authorities, Identify]]:
-    """The authorities that all nodes share by the Secret `secret`, and what names the pods of `node`.
+    """The authorities that all nodes share in the Secret `secret`, and a function that identifies the pods of `node`.
 
-    `own_pod` is the name of the one that we are in, or empty; `cgroup_driver` and `cgroup_root` are the kubelet's, or
-    empty: then our own pod's control groups tell them.
+    `own_pod` is the name of our own pod, or empty; `cgroup_driver` and `cgroup_root` are the kubelet's, or empty to
+    detect them from our own pod's control groups.
     """
     async with (
         connect() as api,

@@ -1,4 +1,4 @@
-"""Identities that are written down: who uses a certain socket, runs as a certain user, or is a certain process."""
+"""Configured identities: by the socket that a process uses, by its user, or by its process id."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .processes import Process
 
 @dataclass(frozen=True)
 class Entries:
-    """Who is who: by the socket that a process uses, else by what the kernel says of it."""
+    """Identities of processes: by the socket that a process uses, else by its kernel credentials."""
 
     by_socket: Mapping[str, str] = field(default_factory=dict)
     by_uid: Mapping[int, str] = field(default_factory=dict)
     by_process: Mapping[int, tuple[Process, str]] = field(default_factory=dict)
-    """By process id: the very process that had it when the entry was read, and who that is."""
+    """By process id: the process that had it when the entry was read, and its identity."""
 
     @classmethod
     def parse(cls, texts: Sequence[str]) -> Entries:
         """Read ``socket:/path=spiffe://..``, ``uid:1000=spiffe://..`` and ``pid:42=spiffe://..``.
 
-        A process id means the process that has it now, and nobody who has it later. Raises ValueError with what would
-        do.
+        A process id selects the process that has it now, not a later one. Raises ValueError with what to write
+        instead.
         """
         sockets: dict[str, str] = {}
         users: dict[int, str] = {}
@@ -35,7 +35,7 @@ class Entries:
         for text in texts:
             selector, _, spiffe_id = text.partition("=")
             if seen.setdefault(selector, spiffe_id) != spiffe_id:
-                raise _malformed(text, f"{selector[:80]!r} has another identity already")
+                raise _malformed(text, f"{selector[:80]!r} already has another identity")
             kind, _, value = selector.partition(":")
             try:
                 trust_domain_of(spiffe_id)
@@ -48,11 +48,11 @@ class Entries:
             elif kind == "pid" and _is_number(value):
                 processes[int(value)] = Process(int(value)), spiffe_id
             else:
-                raise _malformed(text, f"{selector[:80]!r} selects nobody")
+                raise _malformed(text, f"{selector[:80]!r} is not a valid selector")
         return cls(sockets, users, processes)
 
     def joined(self, other: Entries) -> Entries:
-        """These and those of `other`, which win."""
+        """These entries and those of `other`, which take precedence."""
         return Entries(
             {**self.by_socket, **other.by_socket},
             {**self.by_uid, **other.by_uid},
@@ -60,9 +60,9 @@ class Entries:
         )
 
     def following(self, before: Entries) -> Entries:
-        """These, in the place of those of `before`: an entry that stays means the same process as before.
+        """These entries as the successor of `before`: an unchanged entry selects the same process as before.
 
-        Else one that ended would leave its identity to whoever has its number when entries are read again.
+        Otherwise, after a reload, an ended process's identity would go to a new process with the same id.
         """
         kept = {
             pid: found
@@ -72,11 +72,11 @@ class Entries:
         return replace(self, by_process={**self.by_process, **kept})
 
     def ended(self) -> list[int]:
-        """The process ids of entries whose process is not there any more, or never was."""
+        """The process ids of entries whose process has ended, or never existed."""
         return sorted(pid for pid, (process, _) in self.by_process.items() if not process.is_alive())
 
     async def identify(self, socket_path: str, caller: Credentials | None) -> str:
-        """The SPIFFE ID of `caller`, who asks on `socket_path`. Raises `Refused` if there is none."""
+        """The SPIFFE ID of `caller`, which connected to `socket_path`. Raises `Refused` if there is none."""
         if caller is not None and _has_ended(caller):
             raise Refused(f"no identity is issued to this caller ({_who(caller)}): its process has ended")
         spiffe_id = self.by_socket.get(socket_path)
@@ -84,12 +84,12 @@ class Entries:
             spiffe_id = self._by_process(caller) or self.by_uid.get(caller.uid)
         if spiffe_id is None:
             is_another = caller is not None and caller.pid in self.by_process
-            why = ": the process that its entry was written for has ended" if is_another else ""
+            why = ": the process that its entry selected has ended" if is_another else ""
             raise Refused(f"no identity is issued to this caller ({_who(caller)}) on {socket_path}{why}")
         return spiffe_id
 
     def _by_process(self, caller: Credentials) -> str | None:
-        """Who the process is. Both it and the entry's live and have the same number: they are the same."""
+        """The identity by process id: if both processes are alive and have the same id, they are the same."""
         process, spiffe_id = self.by_process.get(caller.pid, (None, None))
         if process is None or not caller.is_alive() or not process.is_alive():
             return None
@@ -97,9 +97,9 @@ class Entries:
 
 
 def _has_ended(caller: Credentials) -> bool:
-    """Whether the process that connected is gone, whoever holds its connection now.
+    """Whether the process that connected has ended, even if another process holds its connection now.
 
-    Without SO_PEERPIDFD, nothing is known of a process that is not to be seen from here: its number is 0.
+    Without SO_PEERPIDFD, nothing is known about a process that is not visible from here: its id is 0.
     """
     return not caller.is_alive() and not (caller.process is None and caller.pid == 0)
 

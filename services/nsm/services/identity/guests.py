@@ -1,4 +1,4 @@
-"""Bounds what one container or user may hold of a socket that all of a node may connect to."""
+"""Limits the connections of one container or user to a socket that all processes of a node may use."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from nsm.chains.transport import Credentials
 from nsm.chains.transport.server import Server
 
 _IDLE = 30.0
-"""Seconds that a connection may be without a call."""
+"""Seconds that a connection may be idle."""
 _SWEEP = 5.0
-"""Seconds between looks for idle ones, and between log lines about connections that were not admitted."""
+"""Seconds between checks for idle connections, and between log lines about rejected ones."""
 
 
 class Guests:
-    """The connections of one server, each with whom it is counted for: the user and the control group of its process.
+    """The connections of one server, counted by the user and the control group of the connected process.
 
-    So a container that opens more than it may has none left for itself, and takes none from another one.
+    So a container that opens too many connections affects only itself.
     """
 
     def __init__(self, server: Server, limits: Limits, *, proc: Path = Path("/proc")) -> None:
         self._server, self._most, self._proc = server, limits.identity_connections, proc
         self._holders: dict[int, bytes] = {}
-        """By the id of the credentials, which belong to one connection."""
+        """Connections by the id of their credentials object."""
         self._idle_since: dict[object, float] = {}
         self._told = float("-inf")
         self._refused = 0
 
     def admits(self, caller: Credentials) -> bool:
-        """Whether `caller` may have one more connection; it is counted then."""
+        """Whether `caller` may have another connection, which is then counted."""
         present = {id(each.credentials) for each in self._server.connections}
         self._holders = {each: holder for each, holder in self._holders.items() if each in present}
         holder = self._holder(caller)
@@ -44,7 +44,7 @@ class Guests:
         return True
 
     def end_idle(self) -> None:
-        """End connections that had no call for too long."""
+        """Close connections that have been idle for too long."""
         now, before = asyncio.get_running_loop().time(), self._idle_since
         idle = [each for each in self._server.connections if not each.calls()]
         self._idle_since = {each: before.get(each, now) for each in idle}
@@ -53,13 +53,13 @@ class Guests:
                 connection.end()
 
     async def keep(self) -> None:
-        """End idle connections, for ever."""
+        """Close idle connections, forever."""
         while True:
             await asyncio.sleep(_SWEEP)
             self.end_idle()
 
     def _holder(self, caller: Credentials) -> bytes:
-        """The control groups of the caller's process, as long as they can be seen, and its user."""
+        """The control groups of the caller's process, if visible, and its user."""
         try:
             groups = (self._proc / str(caller.pid) / "cgroup").read_bytes()
         except OSError:
@@ -82,7 +82,7 @@ class Guests:
 
 @asynccontextmanager
 async def guarded(server: Server, limits: Limits) -> AsyncIterator[None]:
-    """Have the connections of `server` bounded meanwhile."""
+    """Limit the connections of `server` while the context is open."""
     guests = Guests(server, limits)
     server.admits = guests.admits
     async with Tasks("guests") as tasks:

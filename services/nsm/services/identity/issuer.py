@@ -28,17 +28,17 @@ FETCH_SVID = "/SpiffeWorkloadAPI/FetchX509SVID"
 FETCH_BUNDLES = "/SpiffeWorkloadAPI/FetchX509Bundles"
 
 _SAME = 1 / 1000
-"""Part of an SVID's life in which it is given out again: 3.6 s of an hour."""
+"""The part of an SVID's lifetime in which it is issued again: 3.6 s of an hour."""
 
 Identify = Callable[[str, Credentials | None], Awaitable[str]]
-"""The SPIFFE ID of who asks on a socket; raises `Refused` if there is none for it."""
+"""Returns the SPIFFE ID of a caller on a socket; raises `Refused` if it has none."""
 
 
 class Issuer:
-    """Answers the Workload API: an SVID at once, and a new one at half of its life or with a new bundle.
+    """Serves the Workload API: an SVID at once, and a new one after half of its lifetime or with a new bundle.
 
-    `identify` may be changed; it is asked again before each new SVID. Who asks again at once is given the same SVID
-    again, since a new key takes a millisecond of a processor that others wait for.
+    `identify` may be replaced; it is called again before each new SVID. A caller that repeats its request at once gets
+    the same SVID, since a new key costs a millisecond of processor time.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Issuer:
         self._federated = {domain: _der(bundle) for domain, bundle in (federated or {}).items()}
 
     def methods(self, socket_path: str) -> Methods:
-        """The Workload API as it is served on one socket."""
+        """The Workload API for one socket."""
 
         async def svids(_request: X509SvidRequest, incoming: Incoming) -> AsyncIterator[list[X509SvidResponse]]:
             with self._stream(incoming.credentials):
@@ -90,7 +90,7 @@ class Issuer:
 
     @contextlib.contextmanager
     def _stream(self, caller: Credentials | None) -> Iterator[None]:
-        """Count one stream of the caller's process, or of its connection if that cannot be seen. Raises `Exhausted`."""
+        """Count a stream of the caller's process, or of its connection if that is not visible. Raises `Exhausted`."""
         process = caller.pid if caller and caller.pid else -id(caller)
         if self._streams[process] >= self._most_streams:
             raise Exhausted(

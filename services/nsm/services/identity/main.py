@@ -39,43 +39,43 @@ def _cgroup_driver(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class IdentityConfig(Common):
-    """Who gets which identity, and where to ask. With `NSM_PODS` it needs `NODE_NAME`, and `POD_NAME` to ask itself."""
+    """Identities and the sockets to obtain them. `NSM_PODS` requires `NODE_NAME`, and `POD_NAME` for detection."""
 
     name: str = variable("identity", text, "the name in logs")
     trust_domain: str = variable("local.mesh", text, "the trust domain of all identities")
     entries: Entries = variable("", _entries, "socket:/path=spiffe://.., uid:1000=spiffe://.., pid:42=spiffe://..")
-    entries_file: str = variable("", text, "a file with more of them, one a line; SIGHUP has it read again")
-    pods: bool = variable("false", flag, "no entries: the pods of this node are told apart, by the API server")
-    listen_on: str = variable("", text, "path of a socket for those who are told apart by uid or pid, or as pods")
-    svid_lifetime: float = variable("1h", duration, "how long an SVID is valid; a new one comes at half of it")
+    entries_file: str = variable("", text, "a file with more entries, one per line; SIGHUP reloads it")
+    pods: bool = variable("false", flag, "identify the pods of this node by the API server, without entries")
+    listen_on: str = variable("", text, "path of a socket for processes that are identified by uid, pid or pod")
+    svid_lifetime: float = variable("1h", duration, "how long an SVID is valid; it is renewed after half of it")
     authority_file: str = variable(
-        "", text, "keeps the authority over restarts (PEM, key and certificate); empty: none"
+        "", text, "stores the authority over restarts (PEM, key and certificate); empty: none"
     )
-    authority_secret: str = variable("nsm-identity", text, "of pods: the Secret that keeps all nodes' authorities")
-    authority_lifetime: float = variable("720h", duration, "of pods: how long an authority is valid")
+    authority_secret: str = variable("nsm-identity", text, "for pods: the Secret with all nodes' authorities")
+    authority_lifetime: float = variable("720h", duration, "for pods: how long an authority is valid")
     cgroup_driver: str = variable(
-        "", _cgroup_driver, "of pods: the kubelet's, systemd or cgroupfs; empty: seen by the own pod"
+        "", _cgroup_driver, "for pods: the kubelet's driver, systemd or cgroupfs; empty: detected"
     )
-    cgroup_root: str = variable("", text, "of pods: the kubelet's --cgroup-root, such as kind's /kubelet")
+    cgroup_root: str = variable("", text, "for pods: the kubelet's --cgroup-root, such as kind's /kubelet")
     federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
 
     def misfits(self) -> Iterator[str]:
-        """Times that cannot be, and what is for pods or for other processes only."""
+        """Invalid times, and variables that apply only to pods or only to other processes."""
         yield from super().misfits()
         if not self.svid_lifetime:
-            yield "NSM_SVID_LIFETIME=0: an SVID has to be valid for a while"
+            yield "NSM_SVID_LIFETIME=0: expected more than 0"
         if self.pods:
             yield from self._misfits_of_pods()
         elif not (self.entries.by_socket or self.entries_file or self.listen_on):
-            yield "nobody can ask: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON"
+            yield "no socket is configured: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON"
 
     def _misfits_of_pods(self) -> Iterator[str]:
         if not self.node_name or not self.listen_on:
-            yield "NSM_PODS: NODE_NAME and NSM_LISTEN_ON are needed too"
+            yield "NSM_PODS: NODE_NAME and NSM_LISTEN_ON are required too"
         if self.entries != Entries() or self.entries_file or self.authority_file:
-            yield "NSM_PODS: entries and an authority file are for processes that are no pods; unset them"
+            yield "NSM_PODS: entries and an authority file do not apply to pods; unset them"
         if self.authority_lifetime < 4 * self.svid_lifetime:
-            yield "NSM_AUTHORITY_LIFETIME is too short: at least four times NSM_SVID_LIFETIME"
+            yield "NSM_AUTHORITY_LIFETIME is too short: expected at least four times NSM_SVID_LIFETIME"
 
 
 def main(arguments: list[str]) -> int:
@@ -108,7 +108,7 @@ async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: 
 
 
 async def _serve_pods(config: IdentityConfig, federated: _Bundles) -> None:
-    """Until it is cancelled: waiting for the API server may take for ever."""
+    """Serve until cancelled: waiting for the API server may take forever."""
     async with _pods_of_node(config) as (authorities, identify):
         issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits)
         async with _sockets(config, issuer) as sockets:
@@ -150,7 +150,7 @@ def _paths(config: IdentityConfig, entries: Entries) -> list[str]:
 
 
 def _all_entries(config: IdentityConfig) -> Entries:
-    """Those of the variable, and those of the file."""
+    """The entries of the variable and of the file."""
     if not config.entries_file:
         return config.entries
     try:
@@ -164,14 +164,14 @@ async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets, 
     try:
         entries = _all_entries(config).following(before)
     except InvalidRequest as error:
-        log.warning("the entries stay as they are", error=str(error))
+        log.warning("the entries are unchanged", error=str(error))
         return before
     _warn_of_ended(entries)
     issuer.identify = entries.identify
     try:
         await sockets.serve(_paths(config, entries))
     except MeshError as error:
-        log.warning("not all of the entries can be served; the next SIGHUP tries again", error=str(error))
+        log.warning("not all entries can be served; the next SIGHUP tries again", error=str(error))
     log.info("entries read", sockets=len(sockets))
     return entries
 
@@ -180,19 +180,19 @@ def _warn_of_ended(entries: Entries) -> None:
     if ended := entries.ended():
         pids = ", ".join(f"pid:{pid}" for pid in ended[:10])
         log.warning(
-            "entries of processes that are not there select nobody; remove them", entries=pids, count=len(ended)
+            "entries for processes that do not exist have no effect; remove them", entries=pids, count=len(ended)
         )
 
 
 def _hangups() -> asyncio.Queue[bool]:
-    """Gets an item for each SIGHUP."""
+    """A queue with an item for each SIGHUP."""
     queue: asyncio.Queue[bool] = asyncio.Queue()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, queue.put_nowait, True)
     return queue
 
 
 async def _first(one: Callable[[], Coroutine[Any, Any, bool]], other: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
-    """Wait for the first of two; whether it was `one`."""
+    """Wait for the first of two; returns whether it was `one`."""
     tasks = [asyncio.ensure_future(one()), asyncio.ensure_future(other())]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     was_one = tasks[0].done()

@@ -1,4 +1,4 @@
-"""An authority as text: its key and its certificate."""
+"""An authority as PEM: its key and its certificate."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def authority_from(key: bytes, certificate: bytes, trust_domain: str) -> Authori
     """The authority of a key and a certificate, which may be the same file. Raises ValueError."""
     try:
         private, public = load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate)
-    except (TypeError, UnsupportedAlgorithm) as error:  # the key is encrypted, or of a kind that is not known here
+    except (TypeError, UnsupportedAlgorithm) as error:  # the key is encrypted, or of an unknown kind
         raise ValueError(str(error)) from None
     if not isinstance(private, EllipticCurvePrivateKey) or private.public_key() != public.public_key():
         raise ValueError("the key does not belong to the certificate")
     if public.issuer != public.subject or not _is_authority(public):
-        raise ValueError("the certificate is not that of a self-signed authority: nobody would accept its SVIDs")
+        raise ValueError("the certificate is not that of a self-signed authority: its SVIDs would not be accepted")
     return Authority(trust_domain, public, private)
 
 

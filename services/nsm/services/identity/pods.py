@@ -1,4 +1,4 @@
-"""Tells the pods of one node apart: from a process to its pod's name."""
+"""Identifies the pods of one node: from a process to its pod's name."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from .cgroups import (
 )
 
 _PATIENCE = 10.0
-"""Seconds to wait for the API server to tell of a pod and its container: they may be up before that news is here."""
+"""Seconds to wait until the API server reports a pod and its container, which may start before that."""
 _WAITING = 32
-"""Callers of one pod that may wait for such news at once."""
+"""Callers of one pod that may wait at once."""
 
 _FIRST_CGROUP_NAMESPACE = 0xEFFFFFFB
-"""The inode of the namespace that the kernel starts with (PROC_CGROUP_INIT_INO)."""
+"""The inode of the initial cgroup namespace (PROC_CGROUP_INIT_INO)."""
 
 
 class Pods:
-    """The pods of `node`, as the API server tells them. An async context manager: it watches them meanwhile."""
+    """The pods of `node`, from the API server. An async context manager that watches them while open."""
 
     def __init__(self, api: Api, node: str) -> None:
         self._node = node
@@ -49,10 +49,10 @@ class Pods:
         self._watched.on_change(self._note)
 
     async def named(self, claim: Claim) -> tuple[str, str]:
-        """Namespace and name of the pod of which that claim is true, as far as the API server knows it.
+        """Namespace and name of the pod with that claim, checked with the API server.
 
-        News of the pod and of its container are waited for if need be. Raises `Refused` if the claim does not hold,
-        `Unavailable` if the API server has told nothing yet, `Exhausted` if too many wait for the same pod.
+        Waits until the pod and its container are known. Raises `Refused` if the claim is false,
+        `Unavailable` if the API server has not responded yet, `Exhausted` if too many callers wait for the same pod.
         """
         why = self._fault(claim)
         if why:
@@ -64,7 +64,7 @@ class Pods:
         return metadata["namespace"], metadata["name"]
 
     async def own(self, namespace: str, name: str) -> Object:
-        """The pod of that name on this node, which is waited for. Raises `Refused` if there is none."""
+        """The pod of that name on this node; waits for it. Raises `Refused` if it does not exist."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._watched.synced()
@@ -76,7 +76,7 @@ class Pods:
             raise Refused(f"POD_NAME: {where}{self._reason()}") from None
 
     async def _awaited(self, claim: Claim) -> str:
-        """What is wrong with a claim after all news that came in time."""
+        """What is wrong with a claim, after waiting for changes; empty if it is true."""
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._watched.synced()
@@ -89,13 +89,13 @@ class Pods:
             return f"{self._fault(claim)}{self._reason()}"
 
     def _fault(self, claim: Claim) -> str:
-        """What of a claim is not as the API server tells it; empty if nothing is."""
+        """Which part of a claim contradicts the API server; empty if none does."""
         pod = self._by_uid.get(claim.uid)
         if pod is None:
-            return f"its pod {claim.uid} is not one of node {self._node}"
+            return f"its pod {claim.uid} is not on node {self._node}"
         name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         if (qos := _status(pod).get("qosClass")) != claim.qos:
-            return f"its control group is that of a pod of class {claim.qos}, but {name} is {qos or 'of none yet'}"
+            return f"its control group is for class {claim.qos}, but the class of {name} is {qos or 'unknown'}"
         if claim.group not in group_names(_containers(pod), claim.driver):
             return f"its control group {claim.group[:80]!r} is not that of a container of {name}"
         return ""
@@ -103,7 +103,7 @@ class Pods:
     @contextmanager
     def _place(self, uid: str) -> Iterator[None]:
         if self._waiting[uid] >= _WAITING:
-            raise Exhausted(f"{_WAITING} callers wait already for news of pod {uid}; try again later")
+            raise Exhausted(f"{_WAITING} callers are already waiting for pod {uid}; try again later")
         self._waiting[uid] += 1
         try:
             yield
@@ -132,11 +132,11 @@ class Pods:
 
 
 class PodIdentities:
-    """Names callers `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`.
+    """Identifies callers as `spiffe://TRUST-DOMAIN/ns/NAMESPACE/pod/NAME`.
 
-    `own` is the pod that we are in, if known: its groups show where the kubelet of this node makes those of pods.
-    Without it they are expected at the root of the hierarchy. `driver` and `root`, the kubelet's --cgroup-root, say it
-    instead.
+    `own` is our own pod, if known: its groups show where the kubelet of this node creates those of pods.
+    Without it, they are expected at the root of the hierarchy. `driver` and `root`, the kubelet's --cgroup-root,
+    override that.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class PodIdentities:
         self._finding_out = asyncio.Lock()
 
     async def identify(self, _socket_path: str, caller: Credentials | None) -> str:
-        """The SPIFFE ID of the caller's pod. Raises `Refused`, with what it is instead of a pod of this node."""
+        """The SPIFFE ID of the caller's pod. Raises `Refused`, with the reason why it is not a pod of this node."""
         assert caller is not None  # these sockets are unix sockets
         try:
             namespace, name = await self._pod_of(caller)
@@ -171,12 +171,12 @@ class PodIdentities:
         if self._own is not None and is_own_container(groups, own):
             return self._own
         found = await self._pods.named((await self._recognising(own)).claim(groups))
-        if not caller.is_alive():  # it may have been waited for
+        if not caller.is_alive():  # it may have ended during the wait
             raise Refused("its process has ended")
         return found
 
     async def _recognising(self, cgroup: str) -> Recogniser:
-        """What recognises the pods of this node; found out once, by our own `/proc/self/cgroup`."""
+        """The recogniser for the pods of this node; determined once, from our own `/proc/self/cgroup`."""
         async with self._finding_out:
             if self._recogniser is None:
                 self._recogniser = await self._recogniser_for(cgroup)
@@ -187,13 +187,15 @@ class PodIdentities:
         is_root = is_at_the_root(cgroup) and self._is_in_a_namespace()
         if self._own is None:
             if is_root:
-                raise Refused("`nsm identity` sees control groups from its own container; it needs POD_NAME for that")
+                raise Refused(
+                    "`nsm identity` sees control groups relative to its own container, and therefore needs POD_NAME"
+                )
             return Recogniser(layouts)
         if not is_root and (self._is_told or not looks_like_pod_group(cgroup)):
             if not self._is_told:
                 log.warning(
-                    "this process is in no pod, so those of this node are expected at the root of the control groups; "
-                    "NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT say where they are"
+                    "this process is not in a pod, so pods are expected at the root of the control groups; "
+                    "NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT change that"
                 )
             return Recogniser(layouts)
         own = _own(await self._pods.own(*self._own), cgroup)
@@ -201,33 +203,33 @@ class PodIdentities:
             return Recogniser(layouts, own)
         if (layout := layout_around(own)) is None:
             raise Refused(
-                "where this node's pods have their control groups is not known, as those of `nsm identity` are not its "
-                "pod's; set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT as the kubelet has them"
+                "cannot detect the control groups of this node's pods, because those of `nsm identity` are not its "
+                "pod's; set NSM_CGROUP_DRIVER and NSM_CGROUP_ROOT to the kubelet's values"
             )
         return Recogniser([layout])
 
     def _groups_of(self, caller: Credentials) -> str:
         """The caller's control groups.
 
-        The number of a process that has ended may be another's by now. So it is looked at while the process lives: if
-        it lives afterwards, what was read was its own.
+        The id of an ended process may have been reused. So they are read before a check that the process is alive: if
+        it is, they were its own.
         """
         if not caller.pid:
-            raise Refused("its process cannot be seen from here; `nsm identity` needs hostPID: true")
+            raise Refused("its process is not visible from here; `nsm identity` needs hostPID: true")
         groups = self._groups(str(caller.pid))
         if not groups or not caller.is_alive():
             raise Refused("its process has ended")
         return groups
 
     def _is_in_a_namespace(self) -> bool:
-        """Whether our control groups are those of a namespace, not of the node: paths begin elsewhere then."""
+        """Whether we are in a cgroup namespace, so that paths are not relative to the node's root."""
         try:
             return (self._proc / "self" / "ns" / "cgroup").stat().st_ino != _FIRST_CGROUP_NAMESPACE
         except OSError:
             return False
 
     def _groups(self, process: str) -> str:
-        """As the kernel writes them, byte by byte: read as text, a carriage return in a name would end a line."""
+        """The raw control groups; in text mode, a carriage return in a name would end a line."""
         try:
             return (self._proc / process / "cgroup").read_bytes().decode(errors="surrogateescape")
         except OSError:
@@ -237,7 +239,7 @@ class PodIdentities:
 def _own(pod: Object, cgroup: str) -> Own:
     qos = str(_status(pod).get("qosClass"))
     if qos not in QOS:
-        raise Refused(f"the API server tells no QoS class of `nsm identity`'s own pod: {qos[:40]!r}")
+        raise Refused(f"the API server reports no QoS class for `nsm identity`'s own pod: {qos[:40]!r}")
     return Own(pod["metadata"]["uid"], qos, cgroup)
 
 
@@ -247,7 +249,7 @@ def _status(pod: Object) -> Object:
 
 
 def _containers(pod: Object) -> Iterator[str]:
-    """The ids of its containers of all kinds, such as `containerd://3f2a..`; those without one do not run yet."""
+    """The ids of its containers of all kinds, such as `containerd://3f2a..`; those not started yet have none."""
     for kind in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
         for status in _status(pod).get(kind) or ():
             if isinstance(status, dict):

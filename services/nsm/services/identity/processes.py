@@ -1,4 +1,4 @@
-"""A process that stays the same one, whoever has its number later."""
+"""A reference to a process that stays valid even if its id is reused."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import weakref
 
 
 class Process:
-    """The process that has the id `pid` now, if there is one; held by a descriptor (pidfd), as long as this lives."""
+    """The process that has the id `pid` now, if any; held by a descriptor (pidfd)."""
 
     def __init__(self, pid: int) -> None:
         self._descriptor: int | None = None
         try:
             self._descriptor = os.pidfd_open(pid)
         except (OSError, OverflowError):
-            return  # there is none
+            return  # no such process
         weakref.finalize(self, os.close, self._descriptor)
 
     def is_alive(self) -> bool:
-        """Whether it has not ended: as long as it has not, its id is nobody else's."""
+        """Whether it has not ended; until then, its id is not reused."""
         if self._descriptor is None:
             return False
         poll = select.poll()

@@ -1,8 +1,8 @@
-"""The authorities of all nodes of a cluster, kept in one Secret: whoever comes first makes what is missing.
+"""The authorities of all nodes of a cluster, in one Secret; any node creates missing ones.
 
-The Secret may be there and empty. Its entries are `1.crt` and `1.key` for the oldest authority, and so on. A write
-names the version that was read, so that of several nodes one wins and the others take what it wrote. To trust none of
-the authorities any more, somebody empties the Secret: all nodes go over to a new one at once.
+The Secret may exist and be empty. Its entries are `1.crt` and `1.key` for the oldest authority, and so on. A write
+specifies the version that was read, so that one of several nodes wins and the others use its result. To distrust all
+authorities, empty the Secret: all nodes switch to a new one at once.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .authorities import Authorities, alive, is_due
 from .pem import authority_from, certificate_of, key_of
 
 _TICK = 60.0
-"""Seconds between looks at the clock."""
+"""Seconds between checks whether a new authority is needed."""
 _PAUSE = 5.0
-"""Seconds between tries while there is no authority yet."""
+"""Seconds between attempts while there is no authority."""
 
 
 @asynccontextmanager
@@ -34,7 +34,7 @@ async def shared_authorities(
 ) -> AsyncIterator[Authorities]:
     """The authorities in the Secret `name` of our namespace, followed and renewed; waits until there is one.
 
-    `lifetime` is that of those that are made. What cannot be read or written is a warning, and is tried again.
+    `lifetime` is that of new authorities. Failures to read or write are warnings, and retried.
     """
     reflector = Reflector(api, SECRETS, api.namespace, fields=f"metadata.name={name}")
     async with reflector as secrets, Tasks("authorities") as tasks:
@@ -54,35 +54,37 @@ class _Keeper:
         self._api, self._secrets, self._name = api, secrets, name
         self._trust_domain, self._lifetime = trust_domain, lifetime
         self._uid = ""
-        """Of the Secret that had authorities last; one that was deleted and made again has another."""
+        """The uid of the last Secret with authorities; a re-created Secret has another."""
         self._news = asyncio.Event()
         secrets.on_change(lambda _change: self._news.set())
 
     async def follow(self, authorities: Authorities) -> None:
-        """Have `authorities` be what the Secret says, for ever."""
+        """Keep `authorities` equal to the Secret's content, forever."""
         while True:
             await self.news(_TICK)
             if found := await self.look(authorities.all):
                 authorities.use(found)
 
     async def news(self, seconds: float) -> None:
-        """Wait until the Secret is another one, for `seconds` at most."""
+        """Wait until the Secret changes, for at most `seconds`."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
         self._news.clear()
 
     async def look(self, known: Sequence[Authority] = ()) -> list[Authority]:
-        """What is in the Secret, renewed if it is time for that; nothing if it cannot be read or written.
+        """The authorities in the Secret, renewed if necessary; empty if it cannot be read or written.
 
-        One that was deleted, and perhaps made again without content, gets what is `known`; one that was emptied gets a
+        A deleted Secret, also if it was re-created without content, gets the `known` authorities; an emptied one gets a
         new authority.
         """
         secret, now = self._secrets.objects.get((self._api.namespace, self._name)), datetime.now(UTC)
         try:
             kept: Sequence[Authority] = authorities_in(secret, self._trust_domain) if secret else []
         except ValueError as error:
-            log.error("the Secret cannot be used; empty it to have it made anew", secret=self._name, error=str(error))
+            log.error(
+                "the Secret cannot be used; empty it to create new authorities", secret=self._name, error=str(error)
+            )
             return []
         uid = secret["metadata"]["uid"] if secret else ""
         if kept:
@@ -106,9 +108,9 @@ class _Keeper:
             else:
                 written = await self._api.replace(SECRETS, {**secret, "data": {**_others(secret), **data}})
         except ObjectConflict:
-            return False  # another node was first: its authorities are on their way to us
+            return False  # another node was first: its authorities will arrive
         except MeshError as error:
-            log.warning("cannot keep the authorities", secret=self._name, error=str(error))
+            log.warning("cannot store the authorities", secret=self._name, error=str(error))
             return False
         self._uid = written["metadata"]["uid"]
         log.info("wrote the authorities", secret=self._name, count=len(authorities))
@@ -116,7 +118,7 @@ class _Keeper:
 
 
 def data_of(authorities: Sequence[Authority]) -> dict[str, str]:
-    """The data of a Secret with these."""
+    """The data of a Secret with these authorities."""
     data = {}
     for number, authority in enumerate(authorities, 1):
         data[f"{number}.crt"] = b64encode(certificate_of(authority)).decode()
@@ -134,7 +136,7 @@ def _names(secret: Object) -> list[str]:
 
 
 def _others(secret: Object) -> dict[str, str]:
-    """The entries that are no authority's."""
+    """Entries that do not belong to an authority."""
     ours = {f"{name}.{kind}" for name in _names(secret) for kind in ("crt", "key")}
     return {entry: value for entry, value in (secret.get("data") or {}).items() if entry not in ours}
 

@@ -1,4 +1,4 @@
-"""The sockets on which identities are given out: they follow the entries."""
+"""The sockets on which identities are issued, according to the entries."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Sockets:
         self._served: dict[str, AsyncExitStack] = {}
 
     def __len__(self) -> int:
-        """How many are served."""
+        """The number of sockets."""
         return len(self._served)
 
     async def serve(self, paths: Iterable[str]) -> None:
-        """Serve on these sockets and no others; those that are served already go on as they are.
+        """Serve on exactly these sockets; existing ones stay as they are.
 
-        Raises `MeshError` if one of them cannot be served; all others are.
+        Raises `MeshError` if one of them fails; all others are served.
         """
         wanted = set(paths)
         for path in self._served.keys() - wanted:

@@ -1,4 +1,4 @@
-"""An endpoint without a dataplane: tells clients in which VLAN, behind an uplink of their own node, a service is."""
+"""An endpoint without a dataplane: assigns each client a VLAN behind an uplink of the client's node."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ from nsm.chains.transport import parse_address
 
 
 def _tcp(value: str) -> str:
-    """A node that could reach the endpoint by a unix socket would offer it wires inside the node."""
+    """Accept only TCP: a node that reaches the endpoint by a unix socket would offer wires within the node."""
     try:
         if not parse_address(value).is_unix:
             return value
     except MeshError:
         pass
-    raise ValueError("expected a place on TCP, such as tcp://:5003")
+    raise ValueError("expected a TCP address, such as tcp://:5003")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NseRemoteVlanConfig(ProviderConfig):
-    """Which services are in which VLANs, and out of which addresses their clients get one each."""
+    """The VLANs of services, and the prefixes for their clients' addresses."""
 
     name: str = variable("vlan-server", text, "the endpoint's name; unique in the mesh")
-    connect_to: str = variable("nsm-registry-svc:5002", url, "the registry, not a manager: every node asks directly")
-    listen_on: str = variable("tcp://:5003", _tcp, "where to listen, and where the nodes' forwarders ask")
-    cidr_prefix: tuple[tuple[str, ...], ...] = variable("169.254.0.0/16", address_groups, "addresses to give out")
+    connect_to: str = variable(
+        "nsm-registry-svc:5002", url, "the registry, not a manager: every node connects directly"
+    )
+    listen_on: str = variable("tcp://:5003", _tcp, "where to listen; forwarders of the nodes connect here")
+    cidr_prefix: tuple[tuple[str, ...], ...] = variable("169.254.0.0/16", address_groups, "addresses to assign")
     services: tuple[VlanService, ...] = variable(
         "", parse_vlan_services, "what to provide: name { vlan: 100; via: gw-1 }, ..; at least one; vlan 0: no tag"
     )
 
     def provided(self) -> Sequence[Provided]:
-        """Each of the services has labels of its own."""
+        """Each service with its labels."""
         return [Provided(service.name, ETHERNET, service.labels) for service in self.services]
 
 
@@ -50,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 
 def vlan_server(config: NseRemoteVlanConfig) -> list[Element]:
-    """Its chain: an address out of each group of prefixes, with the length of the prefix, and a VLAN."""
+    """Its chain: an address from each group of prefixes, with the prefix's length, and a VLAN."""
     return [
         *(SinglePointIpam(group) for group in config.cidr_prefix),
         Mechanisms({VLAN: [VlanServer(config.services)]}),

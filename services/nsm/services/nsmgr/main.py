@@ -1,4 +1,4 @@
-"""The manager of a node: the door for its clients and endpoints."""
+"""The manager of a node: the entry point for its clients, endpoints and forwarders."""
 
 from __future__ import annotations
 
@@ -35,34 +35,36 @@ class NsmgrConfig(
     Keeping,
     PrometheusConfig,
 ):
-    """Where to listen, and where the registry is."""
+    """Where to listen, and the address of the registry."""
 
     name: str = variable("nmgr", text, "the name of this manager's path segment; unique in the mesh")
     listen_on: tuple[str, ...] = variable(
-        "unix:///var/lib/networkservicemesh/nsm.io.sock", urls, "where to listen; the first tcp:// is what others dial"
+        "unix:///var/lib/networkservicemesh/nsm.io.sock",
+        urls,
+        "where to listen; the first tcp:// is published to other nodes",
     )
-    registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is it")
+    registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is the registry")
     prometheus_listen_on: tuple[str, int] = variable(
         ":8082", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
-    dial_timeout: float = variable("750ms", duration, "how long connecting to a peer may take")
+    dial_timeout: float = variable("750ms", duration, "timeout for connecting to a peer")
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
     service_lifetime: float = variable(
-        "24h", duration, "how long a service stays without an endpoint, unless registered again; 0: for ever"
+        "24h", duration, "how long a service stays without an endpoint, unless registered again; 0: forever"
     )
     excluded_prefixes_file: str = variable(
-        excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: what no wire of this node may use"
+        excluded_prefixes.DEFAULT_PATH, text, "YAML, prefixes: [..]: addresses that wires of this node must not use"
     )
     unchecked_namespaces: bool = variable(
-        "false", flag, "take a client's network namespace also where the kernel does not show whose it is"
+        "false", flag, "accept a client's network namespace even if the kernel does not reveal whose it is"
     )
     accept_routes: Networks = variable(
-        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires of clients of this manager"
+        EVERYTHING, accepted, "prefixes to which endpoints may route traffic of this manager's clients"
     )
 
 
 def main(arguments: list[str]) -> int:
-    """The manager of a node: the door for its clients and endpoints."""
+    """The manager of a node: the entry point for its clients, endpoints and forwarders."""
     return run("nsmgr", NsmgrConfig, _serve, arguments)
 
 

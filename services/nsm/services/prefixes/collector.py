@@ -1,4 +1,4 @@
-"""What a cluster's objects say together, as of now."""
+"""Collects the prefixes from a cluster's objects."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ class Collector:
         self._running = AsyncExitStack()
 
     async def synced(self) -> None:
-        """Wait until all of them have been seen once: fewer prefixes than there are would do harm."""
+        """Wait until all objects have been seen once: missing prefixes would do harm."""
         await asyncio.gather(*[source.reflector.synced() for source in self._sources])
 
     def prefixes(self) -> tuple[str, ...]:
-        """What is to be excluded now."""
+        """The prefixes to exclude now."""
         networks = [source.networks() for source in self._sources]
         before = self._before if any(source.is_unknown for source in self._sources) else []
         return merged(itertools.chain(self._always, before, *networks))
@@ -75,7 +75,7 @@ def _one(api: Api, key: Key) -> Reflector:
 
 
 async def _has(api: Api, resource: Resource) -> bool:
-    """Whether the API server knows `resource`; asked until it says. What keeps it from saying is told once."""
+    """Whether the API server knows `resource`; retried until it responds. Each error is logged once."""
     waits, told = Backoff(), ""
     while True:
         try:
@@ -85,7 +85,7 @@ async def _has(api: Api, resource: Resource) -> bool:
         except MeshError as error:
             if str(error) != told:
                 told = str(error)
-                log.warning("cannot begin", error=told)
+                log.warning("cannot start", error=told)
             await asyncio.sleep(waits.next())
         else:
             return True
@@ -93,7 +93,7 @@ async def _has(api: Api, resource: Resource) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An object, what was read from it, and whether any version of it could be read as a whole."""
+    """An object, its prefixes, and whether any version of it could be fully parsed."""
 
     object: Object | None = None
     networks: tuple[Network, ...] = ()
@@ -101,20 +101,20 @@ class _Seen:
 
 
 class _Source:
-    """Objects of a kind and what is read from them. What cannot be read is told once; what it said before stays."""
+    """The prefixes from objects of one kind. Parse errors are logged once; the previous prefixes stay in force."""
 
     def __init__(self, reflector: Reflector, read: Callable[[Object], list[Network]]) -> None:
         self.reflector, self._read = reflector, read
         self._seen: dict[Key, _Seen] = {}
 
     def networks(self) -> list[Network]:
-        """Of all its objects."""
+        """The prefixes of all its objects."""
         self._seen = {key: self._look(key, found) for key, found in self.reflector.objects.items()}
         return [network for seen in self._seen.values() for network in seen.networks]
 
     @property
     def is_unknown(self) -> bool:
-        """Whether one of its objects could never be read as a whole."""
+        """Whether one of its objects could never be fully parsed."""
         return any(not seen.is_known for seen in self._seen.values())
 
     def _look(self, key: Key, found: Object) -> _Seen:
@@ -124,10 +124,10 @@ class _Source:
         try:
             return _Seen(found, tuple(self._read(found)), is_known=True)
         except PartlyRead as partly:
-            self._tell(found, "a part of it cannot be read; the rest is in force", partly)
+            self._tell(found, "a part of it cannot be parsed; the rest is in force", partly)
             return _Seen(found, tuple(dict.fromkeys([*partly.value, *before.networks])), before.is_known)
         except ValueError as error:
-            self._tell(found, "cannot be read; what it said before stays", error)
+            self._tell(found, "it cannot be parsed; its previous content stays in force", error)
             return _Seen(found, before.networks, before.is_known)
 
     def _tell(self, found: Object, what: str, error: ValueError) -> None:

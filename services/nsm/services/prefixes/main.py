@@ -1,4 +1,4 @@
-"""Collects the addresses that a cluster uses itself, so that managers keep them from wires."""
+"""Collects the addresses that a cluster uses itself, so that managers exclude them from wires."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .outputs import ConfigMap, File, Output
 from .sources import document_of, in_document
 
 _SETTLED = 0.2
-"""Seconds to wait for more of what comes together, such as the services of one manifest."""
+"""Seconds to wait for further changes, such as all services of one manifest."""
 _PAUSE = 5.0
-"""Seconds until what failed is tried again."""
+"""Seconds until a failed write is retried."""
 
 
 def _prefixes(value: str) -> tuple[Network, ...]:
@@ -45,21 +45,21 @@ def _output_type(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class PrefixesConfig(Common):
-    """What is excluded besides the cluster's own ranges, and where the result goes."""
+    """Additional prefixes to exclude, and where to write the result."""
 
     name: str = variable("exclude-prefixes-k8s", text, "the name in logs")
-    excluded_prefixes: tuple[Network, ...] = variable("", _prefixes, "prefixes to exclude whatever the cluster says")
-    config_map_namespace: str = variable("default", text, "namespace of the ConfigMap with more of them")
-    config_map_name: str = variable("excluded-prefixes-config", text, "its name; it need not be there")
+    excluded_prefixes: tuple[Network, ...] = variable("", _prefixes, "prefixes to exclude in any case")
+    config_map_namespace: str = variable("default", text, "namespace of the ConfigMap with further prefixes")
+    config_map_name: str = variable("excluded-prefixes-config", text, "its name; it is optional")
     config_map_key: str = variable("excluded_prefixes_input.yaml", text, "its entry, YAML: prefixes: [..]")
     prefixes_output_type: str = variable("file", _output_type, "where to write: file or config-map")
-    output_file_path: str = variable(DEFAULT_PATH, text, "the file, which managers read as NSM_EXCLUDED_PREFIXES_FILE")
-    output_config_map_name: str = variable("nsm-config", text, "the ConfigMap, in the namespace that this runs in")
+    output_file_path: str = variable(DEFAULT_PATH, text, "the file; managers read it as NSM_EXCLUDED_PREFIXES_FILE")
+    output_config_map_name: str = variable("nsm-config", text, "the ConfigMap, in this component's namespace")
     output_config_map_key: str = variable("excluded_prefixes_output.yaml", text, "its entry")
 
 
 def main(arguments: list[str]) -> int:
-    """Collects what addresses a Kubernetes cluster uses itself, for managers to exclude."""
+    """Collects the addresses that a Kubernetes cluster uses itself, for managers to exclude."""
     return run_plain("prefixes", PrefixesConfig, _serve, arguments)
 
 
@@ -69,7 +69,7 @@ async def _serve(config: PrefixesConfig, stopping: asyncio.Event) -> None:
 
 
 async def collect(config: PrefixesConfig, api: Api) -> None:
-    """Write what is to be excluded whenever it has changed, for ever."""
+    """Write the prefixes whenever they change, forever."""
     news = asyncio.Event()
     async with AsyncExitStack() as stack:
         output = await _output(config, api, stack, news.set)
@@ -101,9 +101,9 @@ async def _output(config: PrefixesConfig, api: Api, stack: AsyncExitStack, on_ch
 
 
 async def _present(output: Output) -> list[Network]:
-    """The prefixes that are there; none if that cannot be read, since it is written anew anyhow."""
+    """The prefixes in the output; none if it cannot be parsed, since it is overwritten anyway."""
     try:
-        return in_document(await output.read(), "the prefixes of before")
+        return in_document(await output.read(), "the previous prefixes")
     except PartlyRead as partly:
         found: list[Network] = partly.value
         return found

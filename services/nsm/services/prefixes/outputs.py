@@ -1,4 +1,4 @@
-"""Where the prefixes go: a file beside a manager, or a ConfigMap."""
+"""Outputs for the prefixes: a file, or a ConfigMap."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from nsm.kube import CONFIG_MAPS, Api, Object, Reflector
 
 
 class Output(Protocol):
-    """Keeps one text."""
+    """Stores one text."""
 
     async def read(self) -> str:
-        """What is there; empty if nothing is, or if it cannot be read."""
+        """The stored text; empty if there is none, or if it cannot be read."""
 
     async def write(self, text: str) -> None:
-        """Have `text` there; what is there already is left alone. Raises `MeshError`."""
+        """Store `text`, unless it is stored already. Raises `MeshError`."""
 
 
 class File:
-    """A file that only its owner reads, replaced as a whole: a reader sees the old text or the new one."""
+    """A file that only its owner can read, replaced atomically: a reader sees the old text or the new one."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -38,7 +38,7 @@ class File:
             return ""
 
     async def write(self, text: str) -> None:
-        """Replace the file. Raises `Unavailable` if the folder does not let us."""
+        """Replace the file. Raises `Unavailable` if that fails."""
         try:
             if self._content() != text:
                 self._replace(text)
@@ -66,9 +66,9 @@ class File:
 
 
 class ConfigMap:
-    """One entry of a ConfigMap of our namespace; an async context manager that watches it.
+    """One entry of a ConfigMap in our namespace; an async context manager that watches it.
 
-    `on_change` is called when somebody changed it: the next `write` puts it right.
+    `on_change` is called when it was changed: the next `write` corrects it.
     """
 
     def __init__(self, api: Api, name: str, key: str, *, on_change: Callable[[], None]) -> None:
@@ -77,7 +77,7 @@ class ConfigMap:
         self._watched.on_change(lambda _change: on_change())
 
     async def read(self) -> str:
-        """The entry's text, once the API server tells it."""
+        """The entry's text, once the API server has returned it."""
         await self._watched.synced()
         return self._entry() or ""
 

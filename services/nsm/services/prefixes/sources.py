@@ -1,4 +1,4 @@
-"""Which addresses a cluster uses itself, by the objects that say so."""
+"""The addresses that a cluster uses itself, from its objects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from nsm.chains.reading import read_yaml
 from nsm.kube import Object
 
 _MOST = 1024
-"""Prefixes of one object: a manager tells each client all of them."""
+"""The most prefixes of one object: a manager sends all of them to each client."""
 _LONGEST = 2**18
-"""Characters of a YAML document, which takes a second to read."""
+"""The longest YAML document, in characters, which takes a second to parse."""
 
 
 def of_node(node: Object) -> list[Network]:
-    """The ranges that the pods of a node have addresses of. Raises ValueError."""
+    """The address ranges of a node's pods. Raises ValueError."""
     spec = _mapping(node, "spec")
     return _networks(_listed(spec, "podCIDRs") or [spec.get("podCIDR")])
 
@@ -40,7 +40,7 @@ def of_service_cidr(service_cidr: Object) -> list[Network]:
 
 
 def of_kubeadm(config_map: Object) -> list[Network]:
-    """The ranges of pods and services that kubeadm was told. Raises ValueError if they cannot be read."""
+    """The ranges of pods and services in kubeadm's configuration. Raises ValueError if they cannot be parsed."""
     name = "ClusterConfiguration"
     document = _document(_entry(config_map, name), name)
     networking = document.get("networking") if isinstance(document, dict) else None
@@ -53,12 +53,12 @@ def of_kubeadm(config_map: Object) -> list[Network]:
 
 
 def of_user(config_map: Object, key: str) -> list[Network]:
-    """What somebody wants to have excluded besides, a YAML list under `prefixes`. Raises ValueError."""
+    """Further prefixes to exclude, a YAML list under `prefixes`. Raises ValueError."""
     return in_document(_entry(config_map, key), key)
 
 
 def in_document(text: str, name: str) -> list[Network]:
-    """The prefixes of a YAML list under `prefixes`. Raises ValueError, which begins with the `name`."""
+    """The prefixes of a YAML list under `prefixes`. Raises ValueError that begins with the `name`."""
     document = _document(text, name)
     try:
         return _networks(prefixes_of(document))
@@ -69,7 +69,7 @@ def in_document(text: str, name: str) -> list[Network]:
 
 
 def merged(networks: Iterable[Network]) -> tuple[str, ...]:
-    """As few prefixes as say the same, IPv4 before IPv6, each family in order."""
+    """The smallest equivalent set of prefixes, IPv4 before IPv6, each family in order."""
     every = list(networks)
     four = [network for network in every if isinstance(network, ipaddress.IPv4Network)]
     six = [network for network in every if isinstance(network, ipaddress.IPv6Network)]
@@ -84,7 +84,7 @@ def document_of(prefixes: Iterable[str]) -> str:
 
 def _document(text: str, key: str) -> object:
     if len(text) > _LONGEST:
-        raise ValueError(f"{key}: {len(text)} characters are too many: at most {_LONGEST}")
+        raise ValueError(f"{key}: {len(text)} characters are too many; at most {_LONGEST} are allowed")
     try:
         return read_yaml(text)
     except ValueError as error:
@@ -101,7 +101,7 @@ def _networks(texts: Iterable[Any]) -> list[Network]:
         except ValueError as error:
             faults.append(str(error))
     if len(found) > _MOST:
-        raise ValueError(f"{len(found)} prefixes are too many: at most {_MOST} in one object")
+        raise ValueError(f"{len(found)} prefixes are too many; at most {_MOST} are allowed in one object")
     if faults:
         raise PartlyRead(told(faults, list(map(str, found))), found)
     return found
@@ -122,7 +122,7 @@ def _word(value: Any) -> str:
 def _entry(config_map: Object, key: str) -> str:
     value = _mapping(config_map, "data").get(key) or ""
     if not isinstance(value, str):
-        raise ValueError(f"{key} is no text")
+        raise ValueError(f"{key} is not text")
     return value
 
 
