@@ -122,7 +122,8 @@ async def test_who_is_in_no_pod_of_this_node_is_refused_with_the_reason(node, im
             await node.answer()
         assert refused.value.status.name == "PERMISSION_DENIED"
         assert (
-            f"no identity is issued to pid {os.getpid()}, uid {os.getuid()}: it is not in a pod" in refused.value.message
+            f"no identity is issued to pid {os.getpid()}, uid {os.getuid()}: it is not in a pod"
+            in refused.value.message
         )
         node.belongs(os.getpid(), WEB)
         with pytest.raises(GRPCError, match=f"its pod {WEB} is not on node node-1"):

@@ -197,9 +197,7 @@ class Server:
         self.methods, self.identity, self.name = methods, identity, name
         self.limits = limits or Limits()
         self.calls = Tasks(f"server {name}")
-        self.turns = Turns(
-            calls=self.limits.calls, work=self.limits.work, here=self.limits.taken, presence=presence
-        )
+        self.turns = Turns(calls=self.limits.calls, work=self.limits.work, here=self.limits.taken, presence=presence)
         self.folded = Folded()
         self._loop = asyncio.get_running_loop()
         self._sockets: list[tuple[socket.socket, Address]] = []
