@@ -20,7 +20,7 @@ def test_a_running_client_follows_its_list_and_the_wires_that_stay_lose_no_packe
         node = Node(stack, tmp_path, of=of, alone=["endpoint"])
         node.start_all()
         before = {name: index for name, index in node.links().items() if name.startswith("nsm-")}
-        assert list(sorted(before)) == ["nsm-1", "nsm-2", "nsm-3"]
+        assert sorted(before) == ["nsm-1", "nsm-2", "nsm-3"]
         address = node.host.json("route", "show", "dev", "nsm-2")[0]["dst"]
         words = ["nsenter", f"--net={node.host.path}", "ping", "-n", "-q", "-i", "0.01", "-c", "200", address]
         ping = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
