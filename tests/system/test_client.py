@@ -1,5 +1,6 @@
 """A client whose list of services changes while packets pass."""
 
+import json
 import subprocess
 import time
 from contextlib import ExitStack
@@ -40,3 +41,36 @@ def until(condition, seconds=10):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("cut", [("set", "nsm-1", "down"), ("delete", "END")], ids=" ".join)
+def test_a_wire_that_is_cut_is_noticed_by_its_client_and_back_in_a_moment(tmp_path, cut):
+    """As upstream's dataplane-interrupt has it (heal facts 11.12); the forwarder only reports what it sees."""
+    with ExitStack() as stack:
+        of = {"forwarder": {"NSM_RECONCILE": "report"}}
+        node = Node(stack, tmp_path, of=of, alone=["endpoint"])
+        node.start_all()
+        assert node.host.pings("10.0.0.0")
+        endpoint = Inside(node.processes["endpoint"].pid)
+        end = next(
+            name
+            for name in (link["ifname"] for link in json.loads(endpoint.run("ip", "-j", "link")))
+            if name.startswith("icmp-")
+        )
+        host = endpoint if "END" in cut else node.host
+        host.run("ip", "link", *(end if word == "END" else word for word in cut))
+        node.wait_for("client", "a connection broke and is being healed", seconds=5)
+        until(lambda: "1 received" in node.host.run("ping", "-nc1", "-W0.1", "10.0.0.0", check=False))
+        node.stop("client")
+        assert node.links() == {}
+
+
+class Inside:
+    """The namespaces of a process."""
+
+    def __init__(self, pid):
+        self.pid = pid
+
+    def run(self, *command):
+        inside = ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *command]
+        return subprocess.run(inside, capture_output=True, text=True, check=True, timeout=20).stdout

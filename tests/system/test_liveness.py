@@ -51,6 +51,14 @@ async def test_a_wire_whose_addresses_all_answer_is_alive_and_that_takes_a_round
     assert time.monotonic() - began < 0.25
 
 
+async def test_a_wire_whose_ends_are_in_one_namespace_is_alive(client):
+    """Processes of one namespace may be client and endpoint: the kernel has their packets take a shorter way."""
+    for address in ("10.9.0.0/32", "10.9.0.1/32"):
+        client.run("ip", "address", "add", address, "dev", "nsm-1")
+    client.run("ip", "link", "set", "lo", "up")
+    assert await KernelLiveness(1.0).is_alive(wire(["10.9.0.1/32"], ["10.9.0.0/32"]))
+
+
 @pytest.mark.parametrize(
     "wire_", [wire(kind="MEMIF"), wire([], []), wire(["10.0.0.1/32"], ["fd00::/128"]), Connection()]
 )
