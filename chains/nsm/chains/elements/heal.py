@@ -32,6 +32,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two rounds: after the first one that failed, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
+HEAD_START = (0.05, 0.15)
+"""Seconds, at least and at most, before the first check after such a report: whoever ends takes its links along."""
 SUSPICION = 1.0
 """Seconds after a report that something is gone in which checks of the wire give up soon: things die in steps."""
 STEADY = 1.0
@@ -127,7 +129,8 @@ class _Watched:
         elif theirs.state == State.REFRESH_REQUESTED:
             self._begin(_Healing("the mesh asks for a refresh"))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            self._control_down("a component on the path reports the connection as down", self._heal.quick)
+            cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
+            self._control_down(cause, self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
         """The peer is not heard any more."""
@@ -162,8 +165,9 @@ class _Watched:
         else:
             self._data_down("no packets come back")
 
-    def _control_down(self, cause: str, check: Liveness | None) -> None:
-        self._begin(_Healing(cause, reselects=self._heal.liveness is None, check=check))
+    def _control_down(self, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
+        reselects = self._heal.liveness is None
+        self._begin(_Healing(cause, reselects=reselects, check=check, head_start=0.0 if reselects else head_start))
 
     def _data_down(self, cause: str) -> None:
         self._begin(_Healing(cause, reselects=True))
@@ -202,6 +206,7 @@ class _Watched:
             await healing.pause(self._backoff.next())
         else:
             self._backoff.reset()
+            await healing.pause(healing.head_start)
         while not await self._succeeds(healing):
             pause = self._backoff.next()
             if self._heal.timeout is not None and _now() + pause >= begun + self._heal.timeout:
@@ -235,10 +240,15 @@ class _Watched:
 
 
 class _Healing:
-    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass."""
+    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass.
 
-    def __init__(self, cause: str, *, reselects: bool = False, check: Liveness | None = None) -> None:
-        self.cause, self.reselects, self.check = cause, reselects, check
+    The first round comes `head_start` seconds later.
+    """
+
+    def __init__(
+        self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
+    ) -> None:
+        self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
         self.begun, self.told = _now(), ""
         self._wake = asyncio.Event()
 
