@@ -100,6 +100,8 @@ class _Watched:
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._healed_at = -STEADY
         self._healing: _Healing | None = None
+        self._next: _Healing | None = None
+        """What broke after the healing that is under way had its answer."""
         self.is_let_go = False
         """It was closed, and nobody has answered since: there is nothing to close."""
         store.on_end(self.rests)
@@ -109,6 +111,9 @@ class _Watched:
     def stands(self, connection: Connection) -> None:
         """The connection was answered: watch it as it is now."""
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
+        self._next = None
+        if self._healing is not None:
+            self._healing.is_answered = True
         self._listen(self._store.get(DOWNSTREAM))
         if (liveness := self._heal.liveness) is not None:
             self._stop_watching_link()
@@ -181,6 +186,8 @@ class _Watched:
         if self._healing is None:
             self._healing = healing
             self._store.spawn(self._heal_it(healing), name="healing")
+        elif self._healing.is_answered:
+            self._next = healing
         elif healing.reselects:
             self._healing.reselect()
 
@@ -192,6 +199,9 @@ class _Watched:
         finally:
             self._healing = None
             self._store.pop(HEALING)
+        if (following := self._next) is not None:
+            self._next = None
+            self._begin(following)
 
     async def _is_answered_meanwhile(self) -> bool:
         """Let a call that is under way end; if it succeeds, what was seen before says nothing any more."""
@@ -227,6 +237,10 @@ class _Watched:
         try:
             await self._store.events.request(reselect=choose_anew if healing.reselects else None)
         except MeshError as error:
+            healing.is_answered = False
+            if self._next is not None and self._next.reselects:
+                healing.reselects = True
+            self._next = None
             if str(error) != healing.told:
                 healing.told = str(error)
                 log.warning("a connection is not healed yet", error=str(error), **self._about())
@@ -249,7 +263,7 @@ class _Healing:
         self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
     ) -> None:
         self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
-        self.begun, self.told = _now(), ""
+        self.begun, self.told, self.is_answered = _now(), "", False
         self._wake = asyncio.Event()
 
     def reselect(self) -> None:
