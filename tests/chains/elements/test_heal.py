@@ -421,3 +421,33 @@ async def test_where_nobody_was_dialled_the_wire_alone_is_watched():
     await asyncio.sleep(1)
     assert len(record.requests) == 2
     await chain.aclose()
+
+
+async def test_a_peer_that_ends_every_stream_at_once_gets_a_few_requests_a_minute(mesh):
+    """Each end of a stream is a reason to heal, and each healing opens another one."""
+    opened = []
+
+    async def ends_at_once(target, selector):
+        opened.append(target)
+        raise Unavailable("no more to report")
+        yield
+
+    world = await world_of(mesh)
+    world.heal.monitors = Monitors(ends_at_once)
+    await world.client.request(call("c", "shop", timeout=15))
+    world.clear()
+    await asyncio.sleep(60)
+    assert 2 < len(world.client_record.requests) < 20
+    assert len(opened) < 20
+    await world.heal.monitors.aclose()
+
+
+async def test_forty_connections_through_one_manager_to_two_endpoints_need_four_streams(mesh):
+    """The client's of the manager, the manager's of the forwarder, and the forwarder's of both endpoints."""
+    world = await world_of(mesh)
+    await world.add("two", "10.2.0.0/24")
+    for number in range(40):
+        await world.client.request(call(str(number), "shop", timeout=15))
+    assert {len(record.requests) for record in world.records.values()} == {20}
+    await asyncio.sleep(1)
+    assert len([task for task in asyncio.all_tasks() if task.get_name().startswith("monitor of")]) == 4

@@ -32,6 +32,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two rounds: after the first one that failed, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
+HEAD_START = (0.05, 0.15)
+"""Seconds, at least and at most, before the first check after such a report: whoever ends takes its links along."""
 SUSPICION = 1.0
 """Seconds after a report that something is gone in which checks of the wire give up soon: things die in steps."""
 STEADY = 1.0
@@ -98,6 +100,8 @@ class _Watched:
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._healed_at = -STEADY
         self._healing: _Healing | None = None
+        self._next: _Healing | None = None
+        """What broke after the healing that is under way had its answer."""
         self.is_let_go = False
         """It was closed, and nobody has answered since: there is nothing to close."""
         store.on_end(self.rests)
@@ -107,6 +111,9 @@ class _Watched:
     def stands(self, connection: Connection) -> None:
         """The connection was answered: watch it as it is now."""
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
+        self._next = None
+        if self._healing is not None:
+            self._healing.is_answered = True
         self._listen(self._store.get(DOWNSTREAM))
         if (liveness := self._heal.liveness) is not None:
             self._stop_watching_link()
@@ -127,7 +134,8 @@ class _Watched:
         elif theirs.state == State.REFRESH_REQUESTED:
             self._begin(_Healing("the mesh asks for a refresh"))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            self._control_down("a component on the path reports the connection as down", self._heal.quick)
+            cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
+            self._control_down(cause, self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
         """The peer is not heard any more."""
@@ -162,8 +170,9 @@ class _Watched:
         else:
             self._data_down("no packets come back")
 
-    def _control_down(self, cause: str, check: Liveness | None) -> None:
-        self._begin(_Healing(cause, reselects=self._heal.liveness is None, check=check))
+    def _control_down(self, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
+        reselects = self._heal.liveness is None
+        self._begin(_Healing(cause, reselects=reselects, check=check, head_start=0.0 if reselects else head_start))
 
     def _data_down(self, cause: str) -> None:
         self._begin(_Healing(cause, reselects=True))
@@ -177,6 +186,8 @@ class _Watched:
         if self._healing is None:
             self._healing = healing
             self._store.spawn(self._heal_it(healing), name="healing")
+        elif self._healing.is_answered:
+            self._next = healing
         elif healing.reselects:
             self._healing.reselect()
 
@@ -188,6 +199,9 @@ class _Watched:
         finally:
             self._healing = None
             self._store.pop(HEALING)
+        if (following := self._next) is not None:
+            self._next = None
+            self._begin(following)
 
     async def _is_answered_meanwhile(self) -> bool:
         """Let a call that is under way end; if it succeeds, what was seen before says nothing any more."""
@@ -202,6 +216,7 @@ class _Watched:
             await healing.pause(self._backoff.next())
         else:
             self._backoff.reset()
+            await healing.pause(healing.head_start)
         while not await self._succeeds(healing):
             pause = self._backoff.next()
             if self._heal.timeout is not None and _now() + pause >= begun + self._heal.timeout:
@@ -222,6 +237,10 @@ class _Watched:
         try:
             await self._store.events.request(reselect=choose_anew if healing.reselects else None)
         except MeshError as error:
+            healing.is_answered = False
+            if self._next is not None and self._next.reselects:
+                healing.reselects = True
+            self._next = None
             if str(error) != healing.told:
                 healing.told = str(error)
                 log.warning("a connection is not healed yet", error=str(error), **self._about())
@@ -235,11 +254,16 @@ class _Watched:
 
 
 class _Healing:
-    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass."""
+    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass.
 
-    def __init__(self, cause: str, *, reselects: bool = False, check: Liveness | None = None) -> None:
-        self.cause, self.reselects, self.check = cause, reselects, check
-        self.begun, self.told = _now(), ""
+    The first round comes `head_start` seconds later.
+    """
+
+    def __init__(
+        self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
+    ) -> None:
+        self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
+        self.begun, self.told, self.is_answered = _now(), "", False
         self._wake = asyncio.Event()
 
     def reselect(self) -> None:

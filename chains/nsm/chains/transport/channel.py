@@ -157,6 +157,11 @@ class Channel(GrpclibChannel):
             async with asyncio.timeout_at(deadline):
                 return (await self._connection(deadline)).peer
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the peer could not be reached just now, and is not tried again yet."""
+        return not self._connected and self._retry_at > self._loop.time()
+
     async def unary(
         self,
         method: str,

@@ -223,7 +223,8 @@ class RemoteNetworkService:
     """The component at a call's target, as the end of a client chain.
 
     `timeout` is how long a call may take whose caller named no deadline, in seconds. A Close that is not answered
-    within `patience` seconds goes on by itself: a peer that hangs does not keep its connections from being moved.
+    within `patience` seconds goes on by itself, and one to a peer that could not be reached just now at once: nobody
+    that hangs or is gone keeps its connections from being moved.
     """
 
     def __init__(self, pool: Pool, *, timeout: float = DEFAULT_TIMEOUT, patience: float | None = None) -> None:
@@ -274,12 +275,13 @@ class RemoteNetworkService:
             await self._close(call)
             return
         closing = self._closes.start(self._close(call), name=f"close of {call.connection.id}")
-        await asyncio.wait([closing], timeout=self._patience)
+        is_away = call.target is not None and self._pool.channel(call.target).is_away
+        await asyncio.wait([closing], timeout=0 if is_away else self._patience)
         if closing.done():
             closing.result()
         else:
             call.outgoing.clear()  # the caller holds those files open no longer
-            log.info("a close is not answered yet", connection=call.connection.id, target=call.target)
+            log.debug("a close is not answered yet", connection=call.connection.id, target=call.target)
 
     async def _close(self, call: Call) -> None:
         send = await self._connected(call)
