@@ -62,6 +62,31 @@ def test_a_client_that_is_killed_together_with_all_others_has_its_wire_back_as_i
         assert node.links() == {}
 
 
+def test_a_client_that_ends_right_after_its_forwarder_was_restarted_leaves_nothing(tmp_path):
+    """No refresh has told the forwarder of the wire; it is closed by what the kernel knows of it."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path)
+        node.start_all()
+        node.kill("forwarder")
+        node.start("forwarder")
+        node.stop("client")
+        assert node.links() == {}
+
+
+def test_a_client_that_was_killed_with_its_manager_has_its_interface_again_at_once(tmp_path):
+    """Its former connection lives on at the forwarder, and has the name."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path)
+        node.start_all()
+        node.kill("client")
+        node.kill("nsmgr")
+        node.start("nsmgr")
+        node.start("client")
+        assert node.host.pings("10.0.0.0") or node.host.pings("10.0.0.2")
+        node.stop("client")
+        assert node.links() == {}
+
+
 def test_an_endpoint_that_dies_with_its_namespace_does_not_answer_pings_any_more(tmp_path):
     """The forwarder, which had its namespace too, does not keep it."""
     with ExitStack() as stack:

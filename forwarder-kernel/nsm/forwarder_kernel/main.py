@@ -21,6 +21,7 @@ from .dataplane import Dataplane
 from .keep import REPAIR, REPORT_ONLY
 from .netlink import Address
 from .policy_tables import FROM_1, RESERVED
+from .reconcile import Reconcile
 from .underlay import check_tunnel_address
 from .vlan import Uplink, uplinks_from
 
@@ -96,6 +97,10 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
 
+ORPHAN_LIFETIME = 24 * 3600.0
+"""Seconds for which a wire with two living ends is kept though nobody claims it."""
+
+
 def main(arguments: list[str]) -> int:
     """Builds wires out of the kernel's interfaces."""
     return run("forwarder-kernel", ForwarderConfig, _serve, arguments)
@@ -105,7 +110,9 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
     check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
-    dataplane = Dataplane(config.name, in_node=config.node_namespace)
+    claim_within = config.max_token_lifetime
+    dataplane = Dataplane(config.name, in_node=config.node_namespace, claim_within=claim_within)
+    reconcile = Reconcile(dataplane, claim_within=claim_within, orphan_lifetime=ORPHAN_LIFETIME)
     counters = Counters(dataplane)
     chain = forwarder(
         config.name,
@@ -128,7 +135,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, config.trust),
     )
     provided = [Provided(config.nsname, labels=config.labels)]
-    async with chain, _metrics(counters, config):
+    async with chain, reconcile, _metrics(counters, config):
         await serve_registered(chain, config, runtime, provided)
 
 

@@ -12,11 +12,12 @@ from nsm.chains.core import Conflict
 from nsm.chains.model.segment_ids import make_id
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.live_wire import Client
+from nsm.forwarder_kernel.reconcile import Reconcile
 from nsm.forwarder_kernel.tunnels import Vxlan
 
 from . import test_vxlan
 from .nodes import Host, Underlay, pinging
-from .test_dataplane import wire
+from .test_dataplane import gone, wire
 from .test_vxlan import A, B, end_of, node
 
 pytestmark = pytest.mark.system
@@ -117,6 +118,14 @@ async def test_what_nobody_claims_is_removed_if_no_living_end_wants_it(hosts, ki
         assert set(client.links()) == {"nsm-2"} | ({"nsm-1"} if has_process else set())
         assert await second.remove_unwanted(keep=False) == (["c"] if has_process else [])
     assert set(client.links()) == {"nsm-2"}
+
+
+async def test_a_forwarder_that_starts_removes_by_itself_what_nobody_wants(hosts, killed):
+    first = killed()
+    await first.let_go(await first.create(wire(*hosts), "c"))
+    async with Reconcile(killed(claim_within=0), claim_within=0, orphan_lifetime=60):
+        await gone(hosts[0].links)
+    assert hosts[1].links() == {}
 
 
 async def test_nothing_is_removed_while_it_may_be_claimed(hosts, killed):

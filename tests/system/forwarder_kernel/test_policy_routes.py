@@ -334,6 +334,29 @@ async def test_a_forwarder_that_starts_again_finds_its_policy_routes(mesh, watch
     await third.aclose()
 
 
+async def test_tables_have_the_same_numbers_after_a_restart_and_a_heal_whoever_comes_first(mesh):
+    """Heal facts 11.11, of two wires with policies: the second one asks first, the first one gets a new interface."""
+    client, ends, plane, pairs = mesh
+    before = Connections(client)
+    await before.request(HTTP, DNS, name="one")
+    await before.request(ICMP6, name="two")
+    there = tables(client)
+    await before.aclose()
+    after = Connections(client)
+    await after.request(ICMP6, name="two")
+    await plane.remove(pairs[0].connection_id)
+    ours, theirs = zip(IPV4["one"], IPV6["one"], strict=True)
+    ip = {"src_ip_addrs": [host(a) for a in ours], "dst_ip_addrs": [host(a) for a in theirs]}
+    await plane.create(wire(client, ends[0], names=("one", "nse"), **ip), "one")
+    await after.request(HTTP, DNS, name="one")
+    assert set(tables(client)) == set(there) == {1, 2, 3}
+    assert tables(client) == there
+    for name in ("one", "two"):
+        await after.close(name)
+    assert nothing_is_left(client)
+    await after.aclose()
+
+
 async def test_wires_of_several_forwarders_in_one_namespace_do_not_meet(mesh):
     client = mesh[0]
     one, two = Connections(client), Connections(client)

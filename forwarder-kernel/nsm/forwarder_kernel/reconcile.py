@@ -1,0 +1,58 @@
+"""What an earlier process of a forwarder left: claimed by its connections, or removed.
+
+A connection claims its wire with its next request, which finds it as it is. What nobody has claimed when all clients
+have had the time to ask is removed if one of its ends has nobody any more. If both ends live its packets go on, until
+the time for which wires are kept whose control plane is away is over too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+
+from nsm.chains.core import MeshError, Tasks
+from nsm.chains.logs import log
+
+from .dataplane import Dataplane
+
+_PAUSE = 60.0
+"""Seconds between two looks at what is left."""
+
+
+class Reconcile:
+    """An async context manager: looks after what there was when it began. Lengths of time are in seconds."""
+
+    def __init__(self, dataplane: Dataplane, *, claim_within: float, orphan_lifetime: float) -> None:
+        self._dataplane = dataplane
+        self._claim_within, self._orphan_lifetime = claim_within, orphan_lifetime
+        self._tasks = Tasks("reconcile")
+
+    async def __aenter__(self) -> Reconcile:
+        self._tasks.spawn(self._run(), name="remove what nobody claims")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.aclose()
+
+    async def _run(self) -> None:
+        begin = time.monotonic()
+        left = [each.connection_id for each in await self._dataplane.owned() if not each.is_live]
+        if left:
+            log.info("wires of an earlier process are there", connections=len(left))
+            await asyncio.sleep(self._claim_within)
+        while left:
+            try:
+                left = await self._round(keep=time.monotonic() - begin < self._orphan_lifetime)
+            except MeshError as error:
+                log.warning("could not remove what nobody claims", error=str(error))
+            await asyncio.sleep(_PAUSE if left else 0)
+
+    async def _round(self, *, keep: bool) -> list[str]:
+        """Remove what is not wanted; returns what else nobody has claimed."""
+        for connection_id in await self._dataplane.remove_unwanted(keep=keep):
+            why = "a workload of it is gone" if keep else "nobody has claimed it"
+            log.info("wire of an earlier process removed", connection=connection_id, because=why)
+        return [each.connection_id for each in await self._dataplane.owned() if not each.is_live]
