@@ -65,7 +65,12 @@ class DiscoverForwarder(Element):
         return connection
 
     async def _candidates(self, call: Call) -> Sequence[NetworkServiceEndpoint]:
-        """For a connection that has no forwarder yet. Raises `NotFound` if there is none."""
+        """For a connection that has no forwarder here yet. Raises `NotFound` if there is none.
+
+        One that stood before this process started has one: it is in the path that the caller shows.
+        """
+        if call.stood_behind() and (stood := await self._find(_next_in_path(call.connection), call)):
+            return stood
         service = await find_service(self._services, call)
         if not (candidates := self._fitting(service, call, await self._find("", call))):
             what = f"no forwarder of this node fits network service {service.name!r}"
