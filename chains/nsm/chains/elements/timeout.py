@@ -81,7 +81,7 @@ class Timeout(Element):
 
     async def _end(self, store: Store) -> None:
         """At the end of the caller's token, and then while it is waited for."""
-        seconds = self._orphans.wait(store) if self._orphans is not None else None
+        seconds = await self._wait(store)
         if seconds is None:
             if store.get(self._orphaned):
                 log.warning("an orphan ends", connection=store.connection_id)
@@ -94,6 +94,13 @@ class Timeout(Element):
             seconds = _LOOK
         when = asyncio.get_running_loop().time() + seconds
         store.schedule(self._timer, when, partial(self._end, store))
+
+    async def _wait(self, store: Store) -> float | None:
+        """See `Orphans.wait`."""
+        if self._orphans is None:
+            return None
+        seconds = self._orphans.wait(store)
+        return None if seconds == 0.0 and await self._orphans.is_back(store) else seconds
 
     async def _keep(self, store: Store) -> None:
         """Have those behind keep it, if it is time."""
