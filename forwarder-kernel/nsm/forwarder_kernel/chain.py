@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -40,6 +41,8 @@ from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
 
+_LOOK_TIMEOUT = 1.0
+"""Seconds that a look for the manager of an orphan may take."""
 OFFERED = (KERNEL, VXLAN, WIREGUARD, VLAN)
 """The mechanisms that a forwarder may offer, in its order of preference."""
 
@@ -80,6 +83,8 @@ def forwarder(
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [ReceiveUrls(pool.adopt), CacheProviders(), RegistryClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
+    if orphans is not None:
+        orphans.looks_by(partial(_answers, pool, nsmgr_url))
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
     policy_routes = PolicyRoutes(dataplane.kernel, route_tables)
@@ -136,6 +141,13 @@ def forwarder(
         limits=limits,
         orphans=orphans,
     )
+
+
+async def _answers(pool: Pool, url: str, _name: str) -> object:
+    """A sign of life of our manager: that somebody answers where it is. Raises `Unavailable`."""
+    now = asyncio.get_running_loop().time()
+    await pool.channel(url).peer(deadline=now + _LOOK_TIMEOUT)
+    return now
 
 
 async def _is_at(pool: Pool, url: str, peer: Peer) -> bool:

@@ -104,6 +104,20 @@ async def test_a_previous_component_that_answers_and_vouches_no_more_ends_it_at_
             assert mesh.connections()["shop"] == 1
 
 
+@pytest.mark.parametrize("gone", [NSMGR, FORWARDER])
+async def test_nor_does_an_orphan_wait_for_one_that_is_back_and_has_no_reason_to_come(gone):
+    """The only client died meanwhile: its manager, or its forwarder, knows of nothing, and registers."""
+    with wall_clock():
+        async with mesh_with(token_lifetime=TOKEN, orphan_lifetime=ORPHAN) as mesh:
+            await made(mesh)
+            await away(mesh, gone)
+            assert mesh.connections()["shop"] == 1
+            await back(mesh, gone)
+            assert mesh.connections()["shop"] == 1
+            await asyncio.sleep(90)
+            assert {FORWARDER, "shop"}.isdisjoint(mesh.connections())
+
+
 async def test_only_packets_go_on_no_new_request_passes_and_none_is_refreshed_by_somebody_else():
     with wall_clock():
         async with mesh_with(token_lifetime=TOKEN, orphan_lifetime=ORPHAN) as mesh:

@@ -4,7 +4,7 @@ from .client import client
 from .endpoint import Endpoint, endpoint, monitors
 from .nsmgr import Nsmgr, nsmgr
 from .registry import Registry, RegistrySettings, memory_registry, stored_registry
-from .registry_client import endpoints_client, learned_intermediaries, services_client
+from .registry_client import endpoints_client, learned_intermediaries, registry_at, services_client, signs_in
 
 __all__ = [
     "Endpoint",
@@ -18,6 +18,8 @@ __all__ = [
     "memory_registry",
     "monitors",
     "nsmgr",
+    "registry_at",
     "services_client",
+    "signs_in",
     "stored_registry",
 ]

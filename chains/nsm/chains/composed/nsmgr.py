@@ -63,6 +63,7 @@ from nsm.chains.transport import Methods, Pool, RemoteNetworkService, RemoteRegi
 
 from .client import client
 from .endpoint import Endpoint, endpoint
+from .registry_client import signs_in
 
 EndpointChain = RegistryChain[NetworkServiceEndpoint]
 ServiceChain = RegistryChain[NetworkService]
@@ -137,6 +138,8 @@ def nsmgr(
     known_endpoints = RegistryChain(
         [LocalBypass(own_url), WithoutPaths(own_url), *_endpoints_store(pool, registry_url, client_policies, limits)]
     )
+    if orphans is not None:
+        orphans.looks_by(signs_in(known_endpoints, forwarder_service=forwarder_service))
     sockets, quotas = Sockets(), Quotas(limits)
     allowed: AllowServices[Any] = AllowServices(
         registration, identity, forwarder_service=forwarder_service, forwarders=FORWARDERS

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import ENDPOINTS, SERVICES, MeshError, RegistryCall, RegistryChain, RegistryElement
+from nsm.chains.core import (
+    ENDPOINTS,
+    SERVICES,
+    MeshError,
+    RegistryCall,
+    RegistryChain,
+    RegistryElement,
+    RegistryHandler,
+)
 from nsm.chains.logs import log
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS, Learned
 from nsm.chains.registry.authorize import RegistryAuthorizeClient
@@ -63,14 +71,34 @@ def endpoints_client(
     )
 
 
+def signs_in(
+    registry: RegistryHandler[NetworkServiceEndpoint], *, forwarder_service: str = "forwarder"
+) -> Callable[[str], Awaitable[object]]:
+    """What tells of a forwarder, by its name, that it lives: who has registered it, and until when."""
+
+    async def sign(name: str) -> object:
+        deadline = asyncio.get_running_loop().time() + _LOOK_TIMEOUT
+        query = NetworkServiceEndpoint(name=name, network_service_names=[forwarder_service])
+        async for batch in registry.find(RegistryCall(query, deadline=deadline)):
+            for one in batch:
+                if one.record.name == name and not one.deleted:
+                    return (*one.record.path_ids[:1], one.record.expiration_time)
+        return None
+
+    return sign
+
+
+def registry_at(url: str, pool: Pool) -> RegistryChain[NetworkServiceEndpoint]:
+    """The endpoints that the manager (or registry) at `url` knows."""
+    return RegistryChain([RegistryClientUrl(url)], RemoteRegistry(ENDPOINTS, pool))
+
+
 def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "forwarder") -> Learned:
     """Who may vouch for clients towards an endpoint, as the manager (or registry) at `url` knows them.
 
     Those are the forwarders that are registered, and everybody who passed their registrations on: managers, registry.
     """
-    registry: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [RegistryClientUrl(url)], RemoteRegistry(ENDPOINTS, pool)
-    )
+    registry = registry_at(url, pool)
 
     async def ask() -> Iterable[str]:
         deadline = asyncio.get_running_loop().time() + _LOOK_TIMEOUT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, PathSegment
 from nsm.chains.core import Call, CloseRefused, Element, Handler, Key, Refused
 from nsm.chains.model.segment_ids import is_bound, is_made_for
 from nsm.chains.policy import (
@@ -47,9 +47,9 @@ class Authorize(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Raise `Refused` if a policy says no, or the connection is another client's."""
-        tokens, is_kept = _tokens_before(call.connection), False
+        before, is_kept = _segments_before(call.connection), False
         if (reason := await self._refusal(call, closing=False)) is not None:
-            is_kept = self._is_of_orphan(call, tokens) and await self._refusal(call, closing=True) is None
+            is_kept = self._is_of_orphan(call, before) and await self._refusal(call, closing=True) is None
             if not is_kept:
                 raise Refused(f"no sufficient privileges: {reason}")
             assert self._orphans is not None
@@ -58,7 +58,7 @@ class Authorize(Element):
         if call.peer is not None:
             call.live.setdefault(self._owner, lambda: call.owner)
             if self._orphans is not None and not is_kept:
-                self._orphans.note(call.live, tokens, call.peer)
+                self._orphans.note(call.live, before, call.peer)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -67,8 +67,9 @@ class Authorize(Element):
             raise CloseRefused(f"no sufficient privileges: {reason}")
         await rest.close(call)
 
-    def _is_of_orphan(self, call: Call, tokens: Sequence[str]) -> bool:
+    def _is_of_orphan(self, call: Call, before: Sequence[PathSegment]) -> bool:
         """Whether the only fault of a request is that tokens of components that are away have expired."""
+        tokens = [segment.token for segment in before]
         if self._orphans is None or call.peer is None or certificate_is_valid(Path(tokens, len(tokens), call.peer)):
             return False
         return self._orphans.tokens_stand(call, tokens)
@@ -100,10 +101,9 @@ class Authorize(Element):
         return f"the connection {own_id} belongs to {owner_name(owner)}; this call is of {owner_name(call.owner)}"
 
 
-def _tokens_before(connection: Connection) -> list[str]:
-    """The tokens of the segments before this component's."""
-    path = connection.path
-    return [segment.token for segment in path.path_segments[: path.index]] if path is not None else []
+def _segments_before(connection: Connection) -> list[PathSegment]:
+    """Those before this component's."""
+    return connection.path.path_segments[: connection.path.index] if connection.path is not None else []
 
 
 class AuthorizeClient(Element):

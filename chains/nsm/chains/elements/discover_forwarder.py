@@ -73,7 +73,12 @@ class DiscoverForwarder(Element):
         return connection
 
     async def _candidates(self, call: Call, preferred: str) -> Sequence[NetworkServiceEndpoint]:
-        """For a connection that has no forwarder here yet, `preferred` where it stood before. Raises `NotFound`."""
+        """For a connection that has no forwarder here yet, `preferred` where it stood before. Raises `NotFound`.
+
+        One that stood before this process started has one: it is in the path that the caller shows.
+        """
+        if call.stood_behind() and (stood := await self._find(_next_in_path(call.connection), call)):
+            return stood
         service = await find_service(self._services, call)
         found = await self._find("", call)
         if preferred and self._is_starting() and all(each.name != preferred for each in found):

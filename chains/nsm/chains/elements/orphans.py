@@ -10,7 +10,8 @@ What keeps that safe:
 - Only who may vouch for others (`Trust`) is waited for: never a client. One that is killed is cleaned up at its
   token's end, by the first manager on its path.
 - A component that can be reached and vouches no more ends its connections at the token's end. One that has just come
-  back gets `GRACE` for its clients to ask again.
+  back gets `GRACE` for its clients to ask again. Its successor may have another identity, and no reason to connect to
+  this component: so an orphan's component also looks for signs of life (`Orphans.looks_by`).
 - What an orphan's component asks of those behind it says nothing but that the connection still stands: whatever else
   such a request holds is replaced by what stood before (`Orphans.accept`).
 - Tokens that have expired are taken only if they are the very ones that were valid when the connection was last asked
@@ -22,16 +23,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from nsm.apis import codec
-from nsm.apis.connection import Path
+from nsm.apis.connection import Path, PathSegment
 from nsm.chains.config import Common, duration, variable
-from nsm.chains.core import Call, Key, Peer, Presence, Store
+from nsm.chains.core import Call, Key, MeshError, Peer, Presence, Store
 from nsm.chains.identity import Identity, trust_domain_of
 from nsm.chains.policy import LEEWAY, Trust, claims_of
 
+_LOOK = 4.0
+"""Seconds between two looks for the same component."""
 GRACE = 20.0
 """Seconds that clients have to ask again by a component that has come back: they try at least every five."""
 
@@ -52,10 +55,24 @@ class Vouched:
     tokens: tuple[str, ...]
     """Of the segments before this component's."""
     peer: Peer
+    name: str
+    """Of its path segment: its successor has the same."""
     when: float
     """Loop time."""
     bundle: object
     """The authorities of the peer's trust domain then."""
+
+
+Signs = Callable[[str], Awaitable[object]]
+"""A sign of life of the component with this name: another one when it has given another one; None if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Absence:
+    """The last sign of life of before, and since when (loop time) there are others."""
+
+    sign: object
+    over_since: float | None = None
 
 
 class Orphans:
@@ -64,14 +81,24 @@ class Orphans:
     def __init__(self, lifetime: float, identity: Identity, presence: Presence, trust: Trust) -> None:
         self.lifetime, self._identity, self._presence, self._trust = lifetime, identity, presence, trust
         self._vouched: Key[Vouched] = Key("last valid request")
+        self._absence: Key[_Absence] = Key("absence of who vouched last")
+        self._signs: Signs | None = None
+        self._seen: dict[str, tuple[float, object]] = {}
+        """Signs by name, and when they were looked for."""
         self._was_cut_off = float("-inf")
+
+    def looks_by(self, signs: Signs) -> None:
+        """Look for who is away by `signs`, beside channels; what it raises means that there are none."""
+        self._signs = signs
 
     # --- requests
 
-    def note(self, store: Store, tokens: Sequence[str], peer: Peer) -> None:
-        """A request of `peer` was valid in every respect, and has succeeded; `tokens` are those before our segment."""
+    def note(self, store: Store, before: Sequence[PathSegment], peer: Peer) -> None:
+        """A request of `peer` was valid in every respect, and has succeeded; `before` are the segments before ours."""
         bundle = self._identity.bundles.get(trust_domain_of(peer.spiffe_id))
-        store.put(self._vouched, Vouched(tuple(tokens), peer, _now(), bundle))
+        name = before[-1].name if before else ""
+        store.put(self._vouched, Vouched(tuple(each.token for each in before), peer, name, _now(), bundle))
+        store.pop(self._absence)
 
     def tokens_stand(self, call: Call, tokens: Sequence[str]) -> bool:
         """Whether a request may keep its connection, with `tokens` before our segment of which some have expired."""
@@ -129,6 +156,31 @@ class Orphans:
         if since is None:
             return 0.0 if self._is_trusted(known) else None
         return left if (left := since + GRACE - now) > 0 else None
+
+    async def is_back(self, store: Store) -> bool:
+        """Whether who vouched for an orphan, or its successor, lives again, and has had the time to vouch for it."""
+        known, now = store.get(self._vouched), _now()
+        if known is None or self._signs is None or now - self._was_cut_off < GRACE:
+            return False
+        sign = await self._sign_of(known.name)
+        absence = store.setdefault(self._absence, lambda: _Absence(sign))
+        if absence.over_since is None and sign is not None and sign != absence.sign:
+            absence = store.put(self._absence, _Absence(sign, now))
+        return absence.over_since is not None and now - absence.over_since >= GRACE
+
+    async def _sign_of(self, name: str) -> object:
+        """The present sign of life; many orphans have one component, which is looked for once."""
+        looked, sign = self._seen.get(name) or (float("-inf"), None)
+        if _now() - looked >= _LOOK:
+            self._seen[name] = _now(), sign
+            assert self._signs is not None
+            try:
+                sign = await self._signs(name)
+            except MeshError:
+                sign = None
+            self._seen = {each: seen for each, seen in self._seen.items() if _now() - seen[0] < GRACE}
+            self._seen[name] = _now(), sign
+        return sign
 
     def may_outlive(self, peer: Peer, index: int) -> bool:
         """Whether connections may outlive the tokens of `peer`, which stands before place `index` of their paths."""

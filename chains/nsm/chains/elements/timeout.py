@@ -32,7 +32,8 @@ class Timeout(Element):
 
     def __init__(self, orphans: Orphans | None = None) -> None:
         self._timer: Key[None] = Key("expiry")
-        self._orphaned: Key[float] = Key("when those behind an orphan are asked again")
+        self._due: Key[float] = Key("when those behind an orphan are asked again")
+        self._orphaned: Key[bool] = Key("orphaned")
         self._orphans = orphans if orphans is not None and orphans.lifetime > 0 else None
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -45,7 +46,7 @@ class Timeout(Element):
             if self._orphans is not None and call.peer is not None and self._orphans.wait(store) is not None:
                 self._start(call, store, expires, index)
             raise
-        if call.peer is not None or store.get(self._orphaned) is None:
+        if call.peer is not None or not store.get(self._orphaned):
             self._start(call, store, expires, index)
         return connection
 
@@ -57,7 +58,8 @@ class Timeout(Element):
     def _start(self, call: Call, store: Store, expires: float, index: int) -> None:
         now = asyncio.get_running_loop().time()
         ends = now + expires - time.time()
-        if store.pop(self._orphaned) is not None:
+        store.pop(self._due)
+        if store.pop(self._orphaned):
             log.info("an orphan is vouched for again", connection=store.connection_id)
         if self._orphans is not None and call.peer is not None and self._orphans.may_outlive(call.peer, index):
             when = now + max(0.0, ends - now) * _LOOK_AT
@@ -79,33 +81,40 @@ class Timeout(Element):
 
     async def _end(self, store: Store) -> None:
         """At the end of the caller's token, and then while it is waited for."""
-        seconds = self._orphans.wait(store) if self._orphans is not None else None
+        seconds = await self._wait(store)
         if seconds is None:
-            if store.get(self._orphaned) is not None:
+            if store.get(self._orphaned):
                 log.warning("an orphan ends", connection=store.connection_id)
             await store.events.close()
             return
         if seconds == 0.0:
-            if store.get(self._orphaned) is None:
+            if not store.get(self._orphaned):
                 self._tell(store)
             await self._keep(store)
             seconds = _LOOK
         when = asyncio.get_running_loop().time() + seconds
         store.schedule(self._timer, when, partial(self._end, store))
 
+    async def _wait(self, store: Store) -> float | None:
+        """See `Orphans.wait`."""
+        if self._orphans is None:
+            return None
+        seconds = self._orphans.wait(store)
+        return None if seconds == 0.0 and await self._orphans.is_back(store) else seconds
+
     async def _keep(self, store: Store) -> None:
         """Have those behind keep it, if it is time."""
         now, keep = asyncio.get_running_loop().time(), store.get(KEEP_BEHIND)
-        if keep is None or now < store.setdefault(self._orphaned, lambda: now):
+        if keep is None or now < store.setdefault(self._due, lambda: now):
             return
         try:
-            store.put(self._orphaned, now + await keep())
+            store.put(self._due, now + await keep())
         except MeshError as error:
             log.debug("who is behind an orphan does not answer", connection=store.connection_id, error=str(error))
 
     def _tell(self, store: Store) -> None:
         assert self._orphans is not None
-        store.setdefault(self._orphaned, asyncio.get_running_loop().time)
+        store.put(self._orphaned, True)
         log.warning(
             "the previous component of a connection cannot be reached: packets go on, and nothing else",
             connection=store.connection_id,

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import Endpoint, endpoint, endpoints_client, services_client
+from nsm.chains.composed import Endpoint, endpoint, endpoints_client, registry_at, services_client, signs_in
 from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.logs import log
@@ -46,6 +46,8 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
     Raises `MeshError` if it cannot listen, or if the manager permanently refuses its registration.
     """
     trust = config.trust_by(runtime.pool)
+    orphans = Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, trust)
+    orphans.looks_by(signs_in(registry_at(config.connect_to, runtime.pool)))
     server = endpoint(
         config.name,
         runtime.identity,
@@ -54,7 +56,7 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
         trust=trust,
         limits=config.limits,
         allowed=config.accept_prefixes,
-        orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, trust),
+        orphans=orphans,
     )
     async with server:
         await serve_registered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import tempfile
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ from nsm.chains.composed import (
     endpoints_client,
     memory_registry,
     nsmgr,
+    registry_at,
     services_client,
+    signs_in,
 )
 from nsm.chains.core import (
     ENDPOINTS,
@@ -144,13 +147,22 @@ class Mesh:
 
     def orphans(self, name: str) -> Orphans:
         """For how long the component `name` keeps connections whose caller is away."""
-        return Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
+        orphans = Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
+        if name == FORWARDER:
+            orphans.looks_by(self._manager_answers)
+        else:
+            orphans.looks_by(signs_in(registry_at(self.url(MANAGER), self.pool(name))))
+        return orphans
 
-    def renew(self, *names: str) -> None:
-        """Give components a new SVID of two days, as an issuer does; without names all that there are."""
+    async def _manager_answers(self, _name: str) -> object:
+        await self.pool(FORWARDER).channel(self.url(MANAGER)).peer()
+        return asyncio.get_running_loop().time()
+
+    def renew(self, *names: str, lifetime: float = 2 * 24 * 3600.0) -> None:
+        """Give components a new SVID that lives for so many seconds from now; without names all that there are."""
         for name in names or tuple(self._identities):
             identity = self._identities[name]
-            svid = self._authority.issue(identity.spiffe_id, lifetime=datetime.timedelta(days=2))
+            svid = self._authority.issue(identity.spiffe_id, lifetime=datetime.timedelta(seconds=lifetime))
             identity.update(svid, identity.bundles)
 
     async def start(self, name: str) -> None:
