@@ -20,7 +20,7 @@ from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.kernel import KernelClient, KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
-from nsm.chains.identity import Authority
+from nsm.chains.identity import Authority, Identity
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
@@ -46,15 +46,30 @@ class Held:
         return sum(max(0, more - less) for more, less in zip(now, then, strict=True))
 
 
+@dataclass(frozen=True)
+class Mesh:
+    """Components in this process, for clients with the identity `client` in the namespace at the URL `here`."""
+
+    manager: str
+    client: Identity
+    here: str
+    networks: tuple[int, int]
+    begins: list[Begin]
+
+
 async def measure() -> int:
     """Links, descriptors, tasks and store entries after 500 cycles, less those before."""
     async with AsyncExitStack() as stack:
-        networks = namespaces.new_network(), namespaces.new_network()
-        chain, begins = await _components(stack, networks)
-        await _cycles(chain, _WARM)
-        before = await _held(begins, networks)
-        await _cycles(chain, _CYCLES)
-        return await _held(begins, networks) - before
+        mesh = await components(stack)
+        async with Pool(mesh.client) as pool:
+            begin = Begin(merge=merge_with_returned)
+            own = [KernelClient(mesh.here), SendDescriptors()]
+            chain = client("client", own, RemoteNetworkService(pool), url=mesh.manager, begin=begin)
+            mesh.begins.append(begin)
+            await _cycles(chain, _WARM)
+            before = await held(mesh)
+            await _cycles(chain, _CYCLES)
+            return await held(mesh) - before
 
 
 async def _cycles(chain: Chain, count: int) -> None:
@@ -73,11 +88,12 @@ def _ask(number: int) -> Call:
     return Call(NetworkServiceRequest(connection=Connection(id=f"c{number}", network_service="icmp")))
 
 
-async def _held(begins: list[Begin], networks: tuple[int, int]) -> Held:
+async def held(mesh: Mesh) -> Held:
+    """What is held now."""
     await asyncio.sleep(0.5)  # what the other side of a socket still has to read
     gc.collect()
-    links = sum(_links(network) for network in networks)
-    entries = sum(len(store) for begin in begins for store in begin.stores()) + sum(map(len, begins))
+    links = sum(_links(network) for network in mesh.networks)
+    entries = sum(len(store) for begin in mesh.begins for store in begin.stores()) + sum(map(len, mesh.begins))
     return Held(links, len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks()), entries)
 
 
@@ -89,7 +105,9 @@ def _links(network: int) -> int:
     return namespaces.in_thread(count)
 
 
-async def _components(stack: AsyncExitStack, networks: tuple[int, int]) -> tuple[Chain, list[Begin]]:
+async def components(stack: AsyncExitStack) -> Mesh:
+    """All of one node, until the stack unwinds."""
+    networks = namespaces.new_network(), namespaces.new_network()
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nsm-bench-"))
     authority = Authority.create("bench.mesh")
     urls = {name: f"unix://{folder}/{name}" for name in ("registry", "nsmgr", "forwarder", "endpoint", "client")}
@@ -121,10 +139,8 @@ async def _components(stack: AsyncExitStack, networks: tuple[int, int]) -> tuple
     await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
     await register("endpoint", "icmp", {})
     await register("forwarder", "forwarder", {"p2p": "true"})
-    begin = Begin(merge=merge_with_returned)
-    own = [KernelClient(here), SendDescriptors()]
-    chain = client("client", own, RemoteNetworkService(pools["client"]), url=urls["nsmgr"], begin=begin)
-    return chain, [begin, manager.connections.begin, plane.begin, server.begin]
+    begins = [manager.connections.begin, plane.begin, server.begin]
+    return Mesh(urls["nsmgr"], identities["client"], here, networks, begins)
 
 
 if __name__ == "__main__":

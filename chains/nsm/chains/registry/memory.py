@@ -43,14 +43,14 @@ class Records(Generic[R]):
         self._by_name[record.name] = record
         for service in _services_of(record):
             self._by_service.setdefault(service, {})[record.name] = record
-        self._tell(Found(record))
+        self._tell(Found(record), before)
 
     def pop(self, name: str) -> R | None:
         """Remove a record; watchers are notified."""
         record = self._by_name.pop(name, None)
         if record is not None:
             self._unindex(record)
-            self._tell(Found(record, deleted=True))
+            self._tell(Found(record, deleted=True), record)
         return record
 
     def end(self, why: str) -> None:
@@ -103,11 +103,11 @@ class Records(Generic[R]):
                 if not providers:
                     del self._by_service[service]
 
-    def _tell(self, found: Found[R]) -> None:
+    def _tell(self, found: Found[R], before: R | None) -> None:
         for listener in self._listeners:
             listener(found)
         for watcher in self._watchers:
-            watcher.notify(found)
+            watcher.notify(found, before)
 
 
 class Memory(RegistryElement[R]):
@@ -141,13 +141,16 @@ class Memory(RegistryElement[R]):
 
 
 class _Watcher(Generic[R]):
-    """The unread changes of one reader: the latest state of each name."""
+    """The unread changes of one reader: the latest state of each name.
+
+    What has been read is not kept, only which unread names are new to the reader: a watch of ten thousand records costs
+    nothing while nothing changes.
+    """
 
     def __init__(self, query: R, now: Iterable[R]) -> None:
         self._query = query
         self._news = {record.name: Found(record) for record in now}
-        self._matching = set(self._news)
-        self._known: set[str] = set()
+        self._new = set(self._news)
         self._wake = asyncio.Event()
         self._ended: str | None = None
 
@@ -155,19 +158,22 @@ class _Watcher(Generic[R]):
         self._ended = why
         self._wake.set()
 
-    def notify(self, found: Found[R]) -> None:
-        name = found.record.name
-        if not found.deleted and matches(self._query, found.record):
-            self._matching.add(name)
-        elif name in self._matching:
-            self._matching.discard(name)
+    def notify(self, found: Found[R], before: R | None) -> None:
+        """A record changed from `before`."""
+        name, matched = found.record.name, before is not None and matches(self._query, before)
+        if found.deleted or not matches(self._query, found.record):
+            if not matched:
+                return
             found = Found(found.record, deleted=True)
-        else:
+        unread = self._news.pop(name, None)
+        is_new = name in self._new or (unread is None and not matched)
+        if found.deleted and is_new:
+            self._new.discard(name)
             return
-        self._news.pop(name, None)
-        if not found.deleted or name in self._known:
-            self._news[name] = found
-            self._wake.set()
+        if is_new:
+            self._new.add(name)
+        self._news[name] = found
+        self._wake.set()
 
     async def next(self) -> list[Found[R]]:
         while not self._news and self._ended is None:
@@ -179,9 +185,11 @@ class _Watcher(Generic[R]):
 
     def take(self) -> list[Found[R]]:
         """The next batch of changes, which then count as known to the reader."""
-        batch = [self._news.pop(name) for name in [*islice(self._news, MOST_AT_ONCE)]]
-        for found in batch:
-            (self._known.discard if found.deleted else self._known.add)(found.record.name)
+        names = [*islice(self._news, MOST_AT_ONCE)]
+        self._new.difference_update(names)
+        batch = [self._news.pop(name) for name in names]
+        if not self._news:
+            self._news, self._new = {}, set()  # those that were emptied keep their size
         return batch
 
 

@@ -123,6 +123,9 @@ class Channel(GrpclibChannel):
         self.address: Address = parse_address(target)
         self.generation = identity.generation
         self.calls = 0
+        """Those that use it, from before they connect until they are over."""
+        self.is_over = False
+        """Whether it is closed as soon as none does."""
         self.on_lost: Callable[[], None] | None = None
         self._identity = identity
         self._dial_timeout = dial_timeout
@@ -153,9 +156,13 @@ class Channel(GrpclibChannel):
 
     async def peer(self, *, deadline: float | None = None) -> Peer:
         """Who is at the other end; connects if need be. Raises `Unavailable`, `Refused` or `TimedOut`."""
-        with _failures_of(self.target):
-            async with asyncio.timeout_at(deadline):
-                return (await self._connection(deadline)).peer
+        self.calls += 1
+        try:
+            with _failures_of(self.target):
+                async with asyncio.timeout_at(deadline):
+                    return (await self._connection(deadline)).peer
+        finally:
+            self.done()
 
     @property
     def is_away(self) -> bool:
@@ -178,10 +185,14 @@ class Channel(GrpclibChannel):
         The answer may have `longest` bytes; 0: as many as any. Raises what the peer answered, `TimedOut`, or
         `Unavailable` if the connection breaks.
         """
-        if tracing.hooks is not None:
+        self.calls += 1
+        try:
+            if tracing.hooks is None:
+                return await self._send(method, message, kind, metadata, deadline, files, longest)
             with tracing.hooks.client(method) as context:
                 return await self._send(method, message, kind, [*metadata, *context], deadline, files, longest)
-        return await self._send(method, message, kind, metadata, deadline, files, longest)
+        finally:
+            self.done()
 
     async def _send(
         self,
@@ -228,14 +239,18 @@ class Channel(GrpclibChannel):
         An answer may have `longest` bytes; 0: as many as any. After each was read, and worked on, others get their turn
         for `pause` times as long.
         """
-        with _failures_of(self.target):
-            async with asyncio.timeout_at(deadline):
-                connection = await self._connection(deadline)
-                longest = longest or self.limits.answer
-                async for batch in self._stream(
-                    connection, method, frame(message), kind, metadata, deadline, longest, pause
-                ):
-                    yield batch
+        self.calls += 1
+        try:
+            with _failures_of(self.target):
+                async with asyncio.timeout_at(deadline):
+                    connection = await self._connection(deadline)
+                    longest = longest or self.limits.answer
+                    async for batch in self._stream(
+                        connection, method, frame(message), kind, metadata, deadline, longest, pause
+                    ):
+                        yield batch
+        finally:
+            self.done()
 
     async def _unary(
         self,
@@ -354,8 +369,15 @@ class Channel(GrpclibChannel):
             self._protocol = None
             self._left.add(protocol)
 
+    def done(self) -> None:
+        """One of `calls` does not use it any more."""
+        self.calls -= 1
+        if self.is_over and not self.calls:
+            self.close()
+
     def close(self) -> None:
-        """Close the connection, and those that were left and still have calls."""
+        """Close the connection, and those that were left and still have calls; one that is just made, when it is."""
+        self.is_over = True
         if isinstance(self._protocol, _Protocol):
             self._protocol.say_goodbye()
         super().close()
@@ -622,13 +644,11 @@ class _Exchange:
             await stream.ended  # the peer has answered, or broke off, before it had all of the message
 
     async def __aenter__(self) -> _Exchange:
-        self._channel.calls += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._channel.calls -= 1
         if self.stream.id is None:
             return  # it was not begun
         if self.stream.is_open and self.stream.closable:
@@ -701,7 +721,7 @@ class Pool:
         self._adopted_as: dict[FileKey, str] = {}
 
     def __len__(self) -> int:
-        return len(self._channels) + len(self._draining)
+        return len(self._channels) + sum(bool(channel.calls) for channel in self._draining)
 
     def channel(self, target: str) -> Channel:
         """The channel to `target`; not connected until it is used. Raises `InvalidRequest` for a bad target."""
@@ -740,7 +760,7 @@ class Pool:
             self._retire(self._channels.pop(target))
             return await self.channel(target).peer()
         finally:
-            channel.calls -= 1
+            channel.done()
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
@@ -777,13 +797,16 @@ class Pool:
 
     def _retire(self, channel: Channel) -> None:
         channel.on_lost = None  # its end says nothing of the channel that takes its place
-        self._draining.add(channel)
+        if channel.calls:
+            channel.is_over = True
+            self._draining.add(channel)
+        else:
+            channel.close()
         self._trim()
 
     def _trim(self) -> None:
-        """Close what drained, and the channels that were used least recently if there are too many."""
-        for channel in [channel for channel in self._draining if not channel.calls]:
-            self._draining.discard(channel)
-            channel.close()
+        """Forget what drained, and the channels that were used least recently if there are too many."""
+        if self._draining:
+            self._draining = {channel for channel in self._draining if channel.calls}
         while len(self._channels) > self._limit:
             self.forget(next(iter(self._channels)))
