@@ -41,7 +41,9 @@ async def test_a_template_s_and_a_workload_s_are_both_told(kind):
     item["metadata"]["annotations"] = {"wires": WIRE}
     first, second = await warnings(item)
     assert first.startswith(f"annotation 'wires' of {kind} default/web is ignored")
-    assert second.startswith(f"annotation 'ns.networkservicemesh.io' of the pod template of {kind} default/web is not")
+    assert second.startswith(
+        f"annotation 'ns.networkservicemesh.io' of the pod template of {kind} default/web is ignored"
+    )
 
 
 async def test_a_namespace_s_is_told():
