@@ -217,7 +217,7 @@ def _is_made(volume: Json, recipe: Recipe) -> bool:
 
 
 def _name(item: Json) -> str:
-    """The name of `item`; empty if it is not a text, which the API server rejects later."""
+    """The name of `item` as text; the API server later rejects one that is not."""
     return str(item.get("name"))
 
 
