@@ -1,4 +1,4 @@
-"""Generates nsm/apis/_generated from proto/*.proto; with --check only says whether that would change anything."""
+"""Generates nsm/apis/_generated from proto/*.proto; with --check, only reports whether that would change anything."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _compare(fresh: Path) -> int:
     differing = [f for f in ours & theirs if not filecmp.cmp(TARGET / f, fresh / f, shallow=False)]
     stale = sorted(map(str, [*(ours ^ theirs), *differing]))
     if stale:
-        print("generated code is not what the .proto files give; run `make proto`:", *stale, file=sys.stderr)
+        print("generated code differs from the .proto files; run `make proto`:", *stale, file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -22,7 +22,7 @@ TRUST = Trust(intermediaries=IdPatterns(["spiffe://bench.mesh/nsmgr-*", "spiffe:
 
 
 def measure() -> list[tuple[str, list[float], str]]:
-    """Milliseconds of the processor: for requests with tokens that nobody has seen, and for those of refreshes."""
+    """Milliseconds of the processor: for requests with new tokens, and for those of refreshes."""
     authority = Authority.create("bench.mesh")
     identities = [identity_of(authority, name) for name in (*SEGMENTS, "endpoint")]
     return asyncio.run(_measured(identities))

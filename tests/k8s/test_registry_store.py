@@ -405,7 +405,7 @@ async def test_a_misspelt_selector_is_kept_by_the_api_server_and_leaves_the_serv
             wait_until(lambda: told in cluster.kubectl("get", "events", "-n", NAMESPACE).stdout)
             for at in range(2):
                 assert await services.find(at, NetworkService(name="web")) == []
-                with pytest.raises(MeshError, match="'web' of that name cannot be read, and is not written over"):
+                with pytest.raises(MeshError, match="'web' of that name cannot be read, and is not overwritten"):
                     await services.register(at, NetworkService(name="web"))
         finally:
             cluster.kubectl("delete", "netsvc", "web", "-n", NAMESPACE)

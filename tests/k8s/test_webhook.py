@@ -66,7 +66,7 @@ def test_a_change_of_a_deployments_annotation_reaches_its_template_and_its_end_t
         ("kernel://a@far", "'kernel://a@far': services of the domain 'far' cannot be reached from here"),
         ("kernel://", "'kernel://' names no service"),
         ("kernel://a/sixteen-letters-", "'sixteen-letters-' has 16 bytes; an interface name has at most 15"),
-        ("kernel://a/x,kernel://b/x", "interface 'x' is asked for twice"),
+        ("kernel://a/x,kernel://b/x", "interface 'x' is requested twice"),
     ],
 )
 @pytest.mark.parametrize("kind", ["Pod", "Deployment"])
@@ -85,7 +85,7 @@ def test_who_writes_an_annotation_that_is_like_the_right_one_is_warned(kube, kin
     item["metadata"]["annotations"] = {"ns.networkservicemesh.io": "web", "other": URLS, "third": "x"}
     told = kube.warnings(item)
     for key in ("ns.networkservicemesh.io", "other"):
-        assert f"annotation '{key}' of {kind} default/near is not read; expected '{KEY}'" in told
+        assert f"annotation '{key}' of {kind} default/near is ignored; expected '{KEY}'" in told
     assert "third" not in told
 
 

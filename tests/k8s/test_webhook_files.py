@@ -97,7 +97,7 @@ def test_an_expired_certificate_is_refused_by_its_name_until_there_is_a_new_one(
             kube, "late"
         )
         (error,) = errors(log)
-        assert error["event"] == "the API server will refuse this certificate"
+        assert error["event"] == "the API server will reject this certificate"
         assert error["reason"].startswith("the certificate expired at 20")
         issuer.issue()
         until(lambda: is_injected(kube, "late"))
@@ -107,7 +107,7 @@ def test_a_certificate_for_another_name_is_refused_by_its_name(kube, issuer):
     issuer.issue(name="other.nsm-system.svc")
     with kube.webhook(**issuer.settings()) as (_, log):
         assert f"certificate is valid for other.nsm-system.svc, not {NAME}" in refusal(kube, "misnamed")
-        assert [error["reason"] for error in errors(log)] == [f"the certificate lacks the DNS name {NAME}"]
+        assert [error["reason"] for error in errors(log)] == [f"the certificate is missing the DNS name {NAME}"]
 
 
 def test_a_wrong_authority_is_refused_until_the_right_one_is_told(kube, issuer, tmp_path):

@@ -196,7 +196,7 @@ POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}
     ("component", "environment", "told"),
     [
         ("csi-driver", {}, "NODE_NAME is empty"),
-        ("webhook", {}, "nothing to inject: set NSM_CONTAINER_IMAGES"),
+        ("webhook", {}, "no images are configured: set NSM_CONTAINER_IMAGES"),
         ("forwarder-kernel", {"NSM_PROMETHEUS_KEY_FILE": "/a.pem"}, "set both or neither"),
         ("forwarder-kernel", {"NSM_PROMETHEUS_CA_FILE": "/a.pem"}, "needs a certificate of ours"),
         ("identity", {"NSM_SVID_LIFETIME": "0", "NSM_LISTEN_ON": "/x/s"}, "expected more than 0"),

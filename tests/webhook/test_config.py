@@ -20,11 +20,11 @@ from nsm.webhook.version import Version
         ("NSM_WEBHOOK_MODE", "cert-manager", "expected spire or selfregister"),
         ("NSM_SIDECARS", "yes", "expected auto, native or classic"),
         ("NSM_SIDECAR_LIMITS_MEMORY", "80MB", "expected an amount such as 80Mi or 200m"),
-        ("NSM_SIDECAR_USER", "nobody", "expected a user's number, or user:group such as 65532:65532"),
-        ("NSM_CERTIFICATE_LIFETIME", "10s", "expected a minute or more, such as 720h"),
-        ("NSM_CONTAINER_IMAGES", "NSC:1", "'NSC:1' gives no name of a container"),
+        ("NSM_SIDECAR_USER", "nobody", "expected a user id, or user:group such as 65532:65532"),
+        ("NSM_CERTIFICATE_LIFETIME", "10s", "expected at least a minute, such as 720h"),
+        ("NSM_CONTAINER_IMAGES", "NSC:1", "'NSC:1' does not end in a valid container name"),
         ("NSM_LABELS", "a=b", "expected key:value,key:value"),
-        ("NSM_CONTAINER_PREFIX", "-", "expected up to 32 small letters, digits and dashes"),
+        ("NSM_CONTAINER_PREFIX", "-", "expected up to 32 lower-case letters, digits and dashes"),
     ],
 )
 def test_a_value_that_cannot_work_is_named(variable, value, said):
@@ -38,7 +38,7 @@ def test_a_value_that_cannot_work_is_named(variable, value, said):
 @pytest.mark.parametrize(
     ("variables", "said"),
     [
-        ({}, "there is nothing to inject: set NSM_CONTAINER_IMAGES"),
+        ({}, "no images are configured: set NSM_CONTAINER_IMAGES"),
         ({"NSM_CONTAINER_IMAGES": "nsc", "NSM_CERT_FILE_PATH": "/a"}, "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go"),
         ({"NSM_CONTAINER_IMAGES": "n" * 60, "NSM_CONTAINER_PREFIX": "cmd-"}, "shorten NSM_CONTAINER_PREFIX"),
         (
@@ -85,7 +85,7 @@ def test_what_a_cluster_has_goes_by_its_version(major, minor, native, conditions
 
 
 def test_an_answer_without_a_version_is_none():
-    with pytest.raises(ValueError, match="tells no version"):
+    with pytest.raises(ValueError, match="returned no version"):
         Version.of({"major": "", "minor": ""})
 
 
@@ -114,7 +114,9 @@ def test_images_of_both_kinds_need_names_of_their_own_where_both_are_injected():
     """The API server would refuse every pod that gets them."""
     variables = {"NSM_CONTAINER_IMAGES": "localhost/a/nsc:1", "NSM_INIT_CONTAINER_IMAGES": "localhost/b/nsc:1"}
     config = load(WebhookConfig, variables).config
-    with pytest.raises(InvalidRequest, match="NSM_INIT_CONTAINER_IMAGES are called 'nsc'; their containers need names"):
+    with pytest.raises(
+        InvalidRequest, match="NSM_INIT_CONTAINER_IMAGES are called 'nsc'; their containers need different names"
+    ):
         config.recipe(native=False)
     assert config.recipe(native=True).native  # without the init images
     waiting = load(WebhookConfig, {**variables, "NSM_SIDECARS_TELL_READY": "false"}).config

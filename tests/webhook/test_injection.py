@@ -432,27 +432,30 @@ async def test_a_pod_on_its_nodes_network_gets_no_wires():
     """They would be the node's."""
     mine = pod(URLS)
     mine["spec"]["hostNetwork"] = True
-    assert "Pod default/web is on the network of its node (hostNetwork)" in await Cluster().refusal(mine)
+    assert "Pod default/web uses the network of its node (hostNetwork)" in await Cluster().refusal(mine)
     del mine["metadata"]["annotations"]
     answer = await Cluster(namespaces={"default": {"annotations": {KEY: URLS}}}).answer(mine)
     assert answer["allowed"]
     assert "patch" not in answer
-    assert "gets none of its namespace's" in answer["warnings"][0]
+    assert "gets no wires from its namespace" in answer["warnings"][0]
     owner = workload("DaemonSet", URLS)
     template_of(owner)["spec"]["hostNetwork"] = True
-    assert "a Pod of DaemonSet default/web is on the network of its node" in await Cluster().refusal(owner)
+    assert "a Pod of DaemonSet default/web uses the network of its node" in await Cluster().refusal(owner)
 
 
 async def test_a_pod_for_windows_gets_no_wires():
     """The API server would refuse it with a client; in an annotated namespace it is none the worse for that."""
     mine = pod(URLS)
     mine["spec"]["os"] = {"name": "windows"}
-    assert await Cluster().refusal(mine) == "Pod default/web is for Windows (os), where no client runs"
+    assert await Cluster().refusal(mine) == "Pod default/web is for Windows (os), which clients do not support"
     del mine["metadata"]["annotations"]
     answer = await Cluster(namespaces={"default": {"annotations": {KEY: URLS}}}).answer(mine)
     assert answer["allowed"]
     assert "patch" not in answer
-    assert "is for Windows (os), where no client runs; it gets none of its namespace's" in answer["warnings"][0]
+    assert (
+        "is for Windows (os), which clients do not support; it gets no wires from its namespace"
+        in answer["warnings"][0]
+    )
     mine = pod(URLS)
     mine["spec"]["os"] = {"name": "linux"}
     assert containers((await Cluster().store(mine))["spec"]) == ["app", "nsc"]
@@ -462,7 +465,7 @@ async def test_a_template_whose_pods_would_all_be_refused_is_refused_itself():
     """Else a Deployment is accepted, and why it has no pods stands in the events of its ReplicaSet."""
     mine = workload("Deployment", annotations={KEY: URLS})
     template_of(mine)["spec"]["hostNetwork"] = True
-    assert "a Pod of Deployment default/web is on the network of its node" in await Cluster().refusal(mine)
+    assert "a Pod of Deployment default/web uses the network of its node" in await Cluster().refusal(mine)
     template_of(mine)["metadata"]["annotations"][KEY] = ""
     assert await Cluster().store(mine) == mine
     mine = workload("Deployment", annotations={KEY: URLS})
@@ -489,7 +492,7 @@ async def test_a_container_that_is_called_like_a_client_is_named():
     mine = pod(URLS)
     mine["spec"]["containers"].append({"name": "nsc", "image": "mine"})
     assert await Cluster().refusal(mine) == (
-        "Pod default/web: container 'nsc' has the name of a client that would be injected; call it otherwise"
+        "Pod default/web: container 'nsc' has the name of a client that would be injected; rename it"
     )
 
 
@@ -569,7 +572,7 @@ def test_containers_are_called_like_their_images(value, names):
 
 @pytest.mark.parametrize("value", ["a/B:1", "a/", "x_y", "a/nsc:1,b/nsc:2"])
 def test_images_that_give_no_name_are_refused(value):
-    with pytest.raises(ValueError, match="gives no name of a container|several images are called 'nsc'"):
+    with pytest.raises(ValueError, match="does not end in a valid container name|several images are called 'nsc'"):
         images(value)
 
 

@@ -97,6 +97,6 @@ async def test_a_label_that_could_not_be_set_is_set_once_it_can_be(monkeypatch):
     assert labels(api, "gone") == {}
     told = {line["namespace"]: line["event"] for line in logs if line["log_level"] == "error"}
     assert len([line for line in logs if line["log_level"] == "error"]) == 3
-    assert told["one"] == "a namespace has the annotation and not the label: its pods get no wires"
-    assert told["former"] == "a namespace has the label and not the annotation: its pods wait for the webhook"
+    assert told["one"] == "a namespace has the annotation but not the label: its pods get no wires"
+    assert told["former"] == "a namespace has the label but not the annotation: its pods depend on the webhook"
     running.cancel()

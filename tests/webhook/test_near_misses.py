@@ -31,8 +31,8 @@ async def test_a_key_that_is_like_the_right_one_is_a_warning_with_that(key):
         item = pod()
         item["metadata"]["annotations"] = {key: value}
         (warning,) = await warnings(item)
-        assert warning.startswith(f"annotation {key!r} of Pod default/web is not read; expected {KEY!r}")
-        assert ("read before NSM 1.0" in warning) == (key == "ns.networkservicemesh.io")
+        assert warning.startswith(f"annotation {key!r} of Pod default/web is ignored; expected {KEY!r}")
+        assert ("the key before NSM 1.0" in warning) == (key == "ns.networkservicemesh.io")
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "CronJob", "Job"])
@@ -40,14 +40,16 @@ async def test_a_template_s_and_a_workload_s_are_both_told(kind):
     item = workload(kind, annotations={"ns.networkservicemesh.io": "web"})
     item["metadata"]["annotations"] = {"wires": WIRE}
     first, second = await warnings(item)
-    assert first.startswith(f"annotation 'wires' of {kind} default/web is not read")
-    assert second.startswith(f"annotation 'ns.networkservicemesh.io' of the pod template of {kind} default/web is not")
+    assert first.startswith(f"annotation 'wires' of {kind} default/web is ignored")
+    assert second.startswith(
+        f"annotation 'ns.networkservicemesh.io' of the pod template of {kind} default/web is ignored"
+    )
 
 
 async def test_a_namespace_s_is_told():
     item = {"kind": "Namespace", "metadata": {"name": "shop", "annotations": {"ns.networkservicemesh.io": "web"}}}
     (warning,) = await warnings(item)
-    assert "of Namespace shop is not read" in warning
+    assert "of Namespace shop is ignored" in warning
 
 
 async def test_who_writes_the_right_one_too_gets_the_wires_and_the_warning():

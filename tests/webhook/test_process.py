@@ -168,7 +168,7 @@ async def test_an_api_server_that_is_not_there_yet_is_waited_for(tmp_path):
     async with stand_in() as api:
         await api.stop()
         async with webhook(api, tmp_path) as running:
-            await eventually(lambda: running.told("the API server cannot be asked for its version yet"), 15)
+            await eventually(lambda: running.told("cannot get the version of the API server yet"), 15)
             await api.start()
             await running.port()
 
@@ -177,7 +177,7 @@ async def test_a_webhook_that_waits_for_an_api_server_can_be_stopped(tmp_path):
     async with stand_in() as api:
         await api.stop()
         async with webhook(api, tmp_path) as running:
-            await eventually(lambda: running.told("the API server cannot be asked for its version yet"), 15)
+            await eventually(lambda: running.told("cannot get the version of the API server yet"), 15)
             assert await running.end() == 0
 
 

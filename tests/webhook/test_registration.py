@@ -152,7 +152,7 @@ async def test_a_configuration_that_never_stops_changing_is_an_error():
         api._store(CONFIGURATIONS, build(made().authority))
 
     api.beforehand = change
-    with pytest.raises(Conflict, match="the configuration nsm is changed all the time"):
+    with pytest.raises(Conflict, match="the configuration nsm is constantly changed"):
         await replica(api).publish(made().authority)
 
 
@@ -316,7 +316,7 @@ async def test_half_of_a_bundle_is_waited_for(tmp_path):
         (tmp_path / "ca.crt").write_text(other.authority[:200])
         await until(lambda: logs)
         await asyncio.sleep(0.05)
-    assert [line["error"] for line in logs] == ["a certificate in it cannot be read"]
+    assert [line["error"] for line in logs] == ["a certificate in it is invalid"]
     assert not renewal.fault
     assert trusted(api) == one.authority
     (tmp_path / "ca.crt").write_text(other.authority)
@@ -336,7 +336,7 @@ def write(folder, source):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("nothing", "there is no certificate in it"), (made().authority[:200], "a certificate in it cannot be read")],
+    [("nothing", "there is no certificate in it"), (made().authority[:200], "a certificate in it is invalid")],
 )
 def test_a_bundle_that_holds_none_is_one_line(tmp_path, text, said):
     paths = write(tmp_path, made())

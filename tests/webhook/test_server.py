@@ -172,9 +172,9 @@ async def test_a_certificate_that_lacks_the_services_name_makes_the_webhook_unre
     """An SVID without a DNS name, which the API server would refuse."""
     certificate = ServerCertificate(HOST)
     certificate.show(Chain.read(Authority.create("example.org").issue("spiffe://example.org/webhook").pem()))
-    assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
+    assert certificate.fault() == f"the certificate is missing the DNS name {HOST}"
     certificate.show(Chain.read(made(service="other").pem))
-    assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
+    assert certificate.fault() == f"the certificate is missing the DNS name {HOST}"
 
 
 @pytest.mark.parametrize("service", ["*", "WebHook"])
@@ -190,7 +190,7 @@ async def test_a_certificate_whose_name_covers_the_services_is_ready(service):
 def test_a_star_is_one_label_and_the_first(service):
     certificate = ServerCertificate(HOST)
     certificate.show(Chain.read(made(service=service).pem))
-    assert certificate.fault() == f"the certificate lacks the DNS name {HOST}"
+    assert certificate.fault() == f"the certificate is missing the DNS name {HOST}"
 
 
 def svid(source):
@@ -242,7 +242,7 @@ async def test_files_that_change_are_used_and_half_of_a_change_is_waited_for(fil
         with capture_logs() as logs:
             followed.look()
             followed.look()
-        assert [line["event"] for line in logs] == ["files cannot be used; what they said before stays"]
+        assert [line["event"] for line in logs] == ["files cannot be used; their previous content stays in force"]
         async with Caller(port, one.authority) as caller:
             assert (await caller.get("/ready"))[0] == 200
         files[1].write_bytes(split(other.pem)[1])

@@ -1,12 +1,12 @@
 """Writes, reads and copies messages with straight-line code that is compiled once per message type.
 
-betterproto2 interprets a message's field table each time; here the table becomes three functions of plain Python at
-the first use of a type. Messages stay the dataclasses that they are, and what is written is what protobuf writes:
+betterproto2 interprets a message's field table each time; here the table is compiled to three plain Python functions at
+the first use of a type. Messages remain dataclasses, and the encoding is that of protobuf:
 fields by number, unknown fields kept and written at the end.
 
-The work is linear in the bytes, whatever they are: what may come any number of times (unknown fields, the parts of a
+The work is linear in the number of bytes: repeated parts (unknown fields, the parts of a
 message field that is to be merged) is collected and put together once. Bytes differ in what they cost: an empty message
-inside another takes two, and an object. So a message may have no more parts than its length makes likely.
+inside another takes two, and an object. So the number of parts of a message is limited in proportion to its length.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ M = TypeVar("M", bound=Message)
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes, int, int, list[int]], Any]
-"""Reads what is between two positions; the last argument holds how many parts may still come."""
+"""Reads the bytes between two positions; the last argument holds the number of parts that are still allowed."""
 Clone = Callable[[Any], Any]
 
 _VARINT, _FIXED64, _LENGTH, _GROUP, _END_GROUP, _FIXED32 = range(6)
 _SCALARS = {"int32", "int64", "uint32", "uint64", "bool", "enum"}
 _GROUP_DEPTH = 100
 _PARTS, _BYTES_PER_PART = 1024, 16
-"""How many parts any message may have, and one more for so many bytes: messages in lists and maps, unknown fields."""
+"""The parts that any message may have, plus one per so many bytes: messages in lists and maps, unknown fields."""
 
 
 class DecodeError(ValueError):
-    """The bytes are no message of this type: truncated, a broken varint, no UTF-8, or more parts than content."""
+    """The bytes are not a message of this type: truncated, a broken varint, not UTF-8, or too many parts."""
 
 
 class EncodeError(ValueError):
@@ -67,7 +67,7 @@ def clone(message: M) -> M:
 
 
 def prepare(*kinds: type[Message]) -> None:
-    """Compile for `kinds` and what they contain now, instead of at the first message."""
+    """Compile the codec for `kinds` and the types that they contain now, instead of at the first message."""
     for kind in kinds:
         _compiled(kind)
 

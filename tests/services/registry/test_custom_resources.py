@@ -343,7 +343,10 @@ async def test_an_object_edited_into_nonsense_is_ignored_with_an_event_and_what_
     events = "/api/v1/namespaces/nsm-system/events/"
     await eventually(lambda: sum(path.startswith(events) for path in server.paths()) == 3)
     told = {server.at(p)["involvedObject"]["name"]: server.at(p) for p in server.paths() if p.startswith(events)}
-    assert told["svc"]["message"] == "this is no NetworkService and is ignored: matches is 'none'; expected a list"
+    assert (
+        told["svc"]["message"]
+        == "this is not a valid NetworkService and is ignored: matches is 'none'; expected a list"
+    )
     assert told["never"]["message"].endswith("spec is [1, 2]; expected an object")
     assert told["odd"]["message"].endswith("expiration_time.seconds is 'soon'; expected a whole number")
     assert (told["odd"]["type"], told["odd"]["reason"]) == ("Warning", "Malformed")
@@ -368,11 +371,9 @@ async def test_a_misspelt_selector_leaves_the_service_out_with_an_event_and_no_e
     await eventually(lambda: sum(path.startswith(events) for path in server.paths()) == 1)
     (event,) = (server.at(path) for path in server.paths() if path.startswith(events))
     told = "matches[0].routes[0].destinationSelector is the spelling from before NSM 1.0; expected destination_selector"
-    assert event["message"] == f"this is no NetworkService and is ignored: {told}"
+    assert event["message"] == f"this is not a valid NetworkService and is ignored: {told}"
     assert await names(registry.services, NetworkService()) == []
-    with pytest.raises(
-        Conflict, match="'web' of that name cannot be read, and is not written over: matches"
-    ) as refused:
+    with pytest.raises(Conflict, match="'web' of that name cannot be read, and is not overwritten: matches") as refused:
         await registry.services.register(call(NetworkService(name="web", path_ids=["spiffe://a/one"])))
     assert told in str(refused.value)
     assert server.at(f"{SERVICES}/web")["spec"]["matches"] == FIREWALL

@@ -246,8 +246,8 @@ async def test_a_user_needs_the_right_password_and_a_role_and_a_new_session_afte
         await registered(registry, nse("two"))
         assert set(await names(registry.endpoints, ANY)) >= {"one", "two"}
     for user, password, said in (
-        ("nsm", wrong, "does not accept our user and password"),
-        ("nobody", right, "denies it to the user 'nobody'.*grant a role with readwrite on /nsm/registry/"),
+        ("nsm", wrong, "rejects our user and password"),
+        ("nobody", right, "denies access to the user 'nobody'.*grant a role with readwrite on /nsm/registry/"),
     ):
         client = backend.Etcd(store_url(f"{own.url}?user={user}&password-file={password}"))
         async with client:
@@ -255,7 +255,7 @@ async def test_a_user_needs_the_right_password_and_a_role_and_a_new_session_afte
                 await client.range(backend.RangeRequest(key=b"/nsm/registry/x"))
     async with backend.Etcd(store_url(f"{own.url}?user=nsm&password-file={right}")) as client:
         for _ in range(2):  # with a new session, and with one that stays
-            with pytest.raises(InvalidRequest, match="does not take the request: .*key is not provided"):
+            with pytest.raises(InvalidRequest, match="rejects the request: .*key is not provided"):
                 await client.range(backend.RangeRequest())
     with pytest.raises(MeshError, match=r"does not accept our user and password: .*user name is empty"):
         async with backend.Etcd(store_url(own.url)) as client:

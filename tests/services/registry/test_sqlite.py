@@ -186,8 +186,8 @@ def cut_off(path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (no_database, "is not an SQLite database; move it away, or name another file"),
-        (another_programs, "is a database of another program; name another file"),
+        (no_database, "is not an SQLite database; move it away, or use another file"),
+        (another_programs, "is a database of another program; use another file"),
         (a_newer_version, "has format 9, of a newer version; this one reads up to 1"),
         (cut_off, "is (damaged|a database of another program)"),
         (lambda path: path.mkdir(), "cannot be opened or created; check that its folder exists and can be written"),

@@ -29,24 +29,24 @@ from .recipe import Recipe
 
 _API = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-"""It becomes a part of a URL, whoever asks."""
+"""A valid namespace name: it becomes part of a URL."""
 
 _LONGEST_WORD = 253
 _LONGEST_REFUSAL = 2000
 
 
 class Namespaces(Protocol):
-    """What is known of namespaces. Each raises `MeshError` if the API server cannot be asked."""
+    """Looks up namespaces. Methods raise `MeshError` if the API server cannot be queried."""
 
     async def get(self, name: str) -> Namespace:
-        """A namespace as it was seen last."""
+        """A namespace, as last seen."""
 
     async def ask(self, name: str) -> Namespace:
-        """A namespace as it is now."""
+        """A namespace, queried now."""
 
 
 class Admission:
-    """Answers what the API server asks, and counts that."""
+    """Answers and counts the API server's reviews."""
 
     def __init__(self, recipe: Recipe, namespaces: Namespaces) -> None:
         self._recipe, self._namespaces = recipe, namespaces
@@ -55,8 +55,8 @@ class Admission:
     async def review(self, document: Any) -> Json:
         """The answer to a review.
 
-        Raises ValueError if `document` is none, and `MeshError` if the API server cannot be asked about the
-        namespace: then nobody knows what is right, and the configuration's failurePolicy decides.
+        Raises ValueError if `document` is not a review, and `MeshError` if the API server cannot be queried about the
+        namespace; then the configuration's failurePolicy decides.
         """
         begin = time.perf_counter()
         question, result = _question(document), UNDECIDED
@@ -108,7 +108,7 @@ def _question(document: Any) -> Question:
 
 
 def _text(item: Json, key: str) -> str:
-    """A word of the API server's, which also is written to the log; nothing if it is none."""
+    """A text from the API server that may be logged; empty if it is invalid."""
     value = item.get(key)
     return value if isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isprintable() else ""
 

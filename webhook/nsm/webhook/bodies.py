@@ -1,4 +1,4 @@
-"""Reads the bodies of requests, within bounds of size, time and of what all of them hold together."""
+"""Reads the bodies of requests, with limits on size, time and total memory."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from aiohttp import web
 from nsm.chains.core import Exhausted, InvalidRequest, Limits, TimedOut
 
 _TIME = 5.0
-"""Seconds that a body may take; API servers wait 10 s for the answer."""
+"""Timeout of a body in seconds; API servers wait 10 s for the response."""
 _AT_ONCE = 8
-"""Bodies of the largest size that are held at once; one address may have half of that."""
+"""Total memory, in bodies of the largest size; one address may use half of it."""
 _MOST_VALUES = 200_000
-"""Values in a review: each takes a hundred bytes of memory, however short it is."""
+"""The most values in a review: each takes a hundred bytes of memory, however short it is."""
 
 
 class Bodies:
-    """What is being read of them, by the address that it comes from."""
+    """Counts the bytes being read, by source address."""
 
     def __init__(self, limits: Limits) -> None:
         self._largest = limits.webhook_review
@@ -49,7 +49,7 @@ class Bodies:
         if size > self._largest:
             raise self._too_large()
         if self._held[address] > _AT_ONCE * self._largest // 2 or self._held.total() > _AT_ONCE * self._largest:
-            raise Exhausted("too many reviews arrive at once; ask again later")
+            raise Exhausted("too many reviews at once; try again later")
 
     def _too_large(self) -> InvalidRequest:
         return InvalidRequest(f"the review is larger than {self._largest} bytes (NSM_LIMITS=webhook_review:N)")

@@ -1,4 +1,4 @@
-"""The certificate that the API server sees, replaced while the server serves."""
+"""The server's certificate, which can be replaced while it serves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nsm.chains.logs import log
 
 @dataclass(frozen=True)
 class Chain:
-    """A certificate with its chain and its key, ready to be shown."""
+    """A certificate with its chain and its key."""
 
     context: ssl.SSLContext
     leaf: x509.Certificate
@@ -32,9 +32,9 @@ class Chain:
 
 
 class ServerCertificate:
-    """Shows each handshake the newest certificate; connections that are open go on with theirs.
+    """Presents the newest certificate in each handshake; open connections keep theirs.
 
-    `host` is the name by which the API server calls: it refuses a certificate that does not have it.
+    `host` is the name that the API server uses: it rejects a certificate without it.
     """
 
     def __init__(self, host: str) -> None:
@@ -44,28 +44,28 @@ class ServerCertificate:
         self.context.sni_callback = self._choose
 
     def show(self, chain: Chain) -> None:
-        """Show `chain` from now on; that the API server will refuse it is an error in the log."""
+        """Present `chain` from now on; logs an error if the API server will reject it."""
         self._shown = chain
         expires = chain.leaf.not_valid_after_utc.isoformat()
         if fault := self.fault():
-            log.error("the API server will refuse this certificate", reason=fault, expires=expires)
+            log.error("the API server will reject this certificate", reason=fault, expires=expires)
         else:
             log.info("certificate", expires=expires)
 
     @property
     def expires(self) -> datetime.datetime | None:
-        """When the certificate that is shown expires; None if none is."""
+        """When the presented certificate expires; None if there is none."""
         return self._shown.leaf.not_valid_after_utc if self._shown is not None else None
 
     def fault(self) -> str:
-        """Why the API server would refuse the certificate, as one line; empty if it would not."""
+        """Why the API server would reject the certificate, in one line; empty if it would not."""
         if self._shown is None:
             return "there is no certificate yet"
         leaf = self._shown.leaf
         if leaf.not_valid_after_utc <= datetime.datetime.now(datetime.UTC):
             return f"the certificate expired at {leaf.not_valid_after_utc.isoformat()}"
         if not any(_covers(name, self._host) for name in _dns_names(leaf)):
-            return f"the certificate lacks the DNS name {self._host}"
+            return f"the certificate is missing the DNS name {self._host}"
         return ""
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> int | None:
@@ -92,6 +92,6 @@ def _dns_names(leaf: x509.Certificate) -> list[str]:
 
 
 def _covers(name: str, host: str) -> bool:
-    """Whether a certificate's `name` is for `host`: in letters of any size; `*` is any first label (RFC 6125 6.4)."""
+    """Whether a certificate's `name` matches `host`: case-insensitive; `*` is any first label (RFC 6125 6.4)."""
     name, host = name.lower(), host.lower()
     return name in (host, f"*.{host.partition('.')[2]}")

@@ -1,4 +1,4 @@
-"""The webhook's variables, and what follows from them."""
+"""The webhook's variables, and the recipe that they define."""
 
 from __future__ import annotations
 
@@ -45,17 +45,19 @@ def _variables(value: str) -> tuple[tuple[str, str], ...]:
 
 
 def _user(value: str) -> Json:
-    """UID or UID:GID, as a security context has them."""
+    """UID or UID:GID, as fields of a security context."""
     if value and not _USER.fullmatch(value):
-        raise ValueError("expected a user's number, or user:group such as 65532:65532")
+        raise ValueError("expected a user id, or user:group such as 65532:65532")
     keys = ("runAsUser", "runAsGroup")
     return {key: int(each) for key, each in zip(keys, value.split(":"), strict=False) if each}
 
 
 def _prefix(value: str) -> str:
-    """What the names of containers begin with."""
+    """The prefix of container names."""
     if not _PREFIX.fullmatch(value):
-        raise ValueError("expected up to 32 small letters, digits and dashes, the first no dash, such as cmd-")
+        raise ValueError(
+            "expected up to 32 lower-case letters, digits and dashes, not beginning with a dash, such as cmd-"
+        )
     return value
 
 
@@ -82,85 +84,89 @@ def _mechanisms(value: str) -> frozenset[str]:
 def _lifetime(value: str) -> float:
     seconds = duration(value)
     if seconds < _SHORTEST_LIFETIME:
-        raise ValueError("expected a minute or more, such as 720h")
+        raise ValueError("expected at least a minute, such as 720h")
     return seconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookConfig(PrometheusConfig):
-    """What is injected, and by which certificate the API server knows the webhook."""
+    """What is injected, and the webhook's certificate."""
 
     name: str = variable("admission-webhook-k8s", text, "the name in logs, and of the MutatingWebhookConfiguration")
-    service_name: str = variable("default", text, "the Service by which the API server calls")
+    service_name: str = variable("default", text, "the Service that the API server calls")
     namespace: str = variable("default", text, "the namespace of that Service")
     listen_on: str = variable("tcp://:443", url, "where to serve HTTPS: POST /mutate, GET /ready")
-    annotation: str = variable("networkservicemesh.io", text, "the annotation that asks for wires")
+    annotation: str = variable("networkservicemesh.io", text, "the annotation that requests wires")
     mechanisms: frozenset[str] = variable(
-        "kernel", _mechanisms, "what the cluster's clients and forwarders can make: kernel, memif, vfio; else refused"
+        "kernel", _mechanisms, "mechanisms that the cluster supports: kernel, memif, vfio; others are rejected"
     )
     domains: tuple[str, ...] = variable(
-        "", items, "whose services may be asked for as service@domain, domain,..; *: any; empty: none, they are refused"
+        "", items, "other domains whose services may be requested as service@domain: domain,..; *: any; empty: none"
     )
-    labels: dict[str, str] = variable("", pairs, "labels of pods that get clients, key:value,..; a pod's own win")
-    nsurl_env_name: str = variable("NSM_NETWORK_SERVICES", text, "the variable that gives a client the annotation")
-    container_images: tuple[Image, ...] = variable("", images, "images of clients that keep wires")
-    init_container_images: tuple[Image, ...] = variable("", images, "images of clients that ask once and end")
+    labels: dict[str, str] = variable(
+        "", pairs, "labels of pods that get clients, key:value,..; a pod's own take precedence"
+    )
+    nsurl_env_name: str = variable("NSM_NETWORK_SERVICES", text, "the client's variable for the annotation's value")
+    container_images: tuple[Image, ...] = variable("", images, "images of clients that maintain wires")
+    init_container_images: tuple[Image, ...] = variable(
+        "", images, "images of clients that request wires once and exit"
+    )
     container_prefix: str = variable(
-        "", _prefix, "put before the names of clients' containers, which are those of their images"
+        "", _prefix, "prefix of the clients' container names, which are those of their images"
     )
     envs: tuple[tuple[str, str], ...] = variable("", _variables, "more variables of clients, NAME=value,..")
     sidecars: str = variable(
         AUTO,
         _sidecars,
-        "native: init containers that go on running; classic: beside the others; auto: as the cluster can",
+        "native: init containers that keep running; classic: ordinary containers; auto: as the cluster supports",
     )
     sidecars_tell_ready: bool = variable(
-        "true", flag, "whether the client images know NSM_READY_FILE; if not, the init images wait for the wires"
+        "true", flag, "whether the client images support NSM_READY_FILE; if not, the init images wait for the wires"
     )
     sidecars_readiness_probe: bool = variable(
-        "false", flag, "whether a pod is Ready only while its clients have all their wires, and the names of these"
+        "false", flag, "whether a pod is Ready only while its clients have all their wires and DNS names"
     )
     sidecars_names: bool = variable(
-        "true", flag, "have names of wires found in pods whose client is not root: it gets a resolv.conf to write"
+        "true", flag, "resolve names of wires in pods whose client is not root: it gets a writable resolv.conf"
     )
     sidecars_follow: bool = variable(
-        "true", flag, "have clients follow the annotation of their running pod: kubectl annotate changes its wires"
+        "true", flag, "let clients follow the annotation of their running pod: kubectl annotate changes its wires"
     )
-    sidecar_user: Json = variable(
-        "", _user, "the uid, or uid:gid, of clients; empty: what the pod says, or their image"
-    )
+    sidecar_user: Json = variable("", _user, "the uid, or uid:gid, of clients; empty: that of the pod or the image")
     sidecar_limits_memory: str = variable("80Mi", _quantity, "limit of each client")
     sidecar_limits_cpu: str = variable("200m", _quantity, "limit of each client")
     sidecar_requests_memory: str = variable("40Mi", _quantity, "request of each client")
     sidecar_requests_cpu: str = variable("100m", _quantity, "request of each client")
     identity_csi_driver: str = variable(
-        "csi.spiffe.io", text, "brings the Workload API's socket where a namespace forbids host paths"
+        "csi.spiffe.io", text, "provides the Workload API's socket if a namespace forbids host paths"
     )
     csi_everywhere: bool = variable(
-        "false", flag, "bring both sockets by CSI drivers where host paths are allowed too; SPIRE's may be anywhere"
+        "false",
+        flag,
+        "provide both sockets by CSI drivers even if host paths are allowed; for SPIRE sockets at any path",
     )
-    webhook_mode: str = variable(SPIRE, _mode, "where the certificate comes from: spire or selfregister")
+    webhook_mode: str = variable(SPIRE, _mode, "the source of the certificate: spire or selfregister")
     cert_file_path: str = variable("", text, "the server's certificate and its chain (PEM), instead of the mode's")
     key_file_path: str = variable("", text, "its key (PEM)")
-    ca_bundle_file_path: str = variable("", text, "its authorities (PEM), which selfregister registers")
-    certificate_lifetime: float = variable("720h", _lifetime, "of a certificate that selfregister makes")
+    ca_bundle_file_path: str = variable("", text, "its authorities (PEM), registered by selfregister")
+    certificate_lifetime: float = variable("720h", _lifetime, "lifetime of certificates that selfregister creates")
     kubelet_qps: int = variable("50", number, "accepted for compatibility; there is no such limit")
 
     @property
     def host(self) -> str:
-        """The name by which the API server calls."""
+        """The host name that the API server uses."""
         return f"{self.service_name}.{self.namespace}.svc"
 
     @property
     def reads_files(self) -> bool:
-        """Whether the certificate is in files."""
+        """Whether the certificate is read from files."""
         return bool(self.cert_file_path)
 
     def misfits(self) -> Iterator[str]:
-        """Variables that need each other."""
+        """Conflicting or incomplete variables."""
         yield from super().misfits()
         if not self.container_images and not self.init_container_images:
-            yield "there is nothing to inject: set NSM_CONTAINER_IMAGES to the image of nsm nsc"
+            yield "no images are configured: set NSM_CONTAINER_IMAGES to the image of nsm nsc"
         for name, _ in self.envs:
             if (fault := fault_of(name, "nsc")) is not None:
                 yield f"NSM_ENVS: {fault}"
@@ -170,15 +176,15 @@ class WebhookConfig(PrometheusConfig):
         if bool(self.cert_file_path) != bool(self.key_file_path):
             yield "NSM_CERT_FILE_PATH and NSM_KEY_FILE_PATH go together: set both or neither"
         if self.webhook_mode == SELF_REGISTER and self.reads_files and not self.ca_bundle_file_path:
-            yield "selfregister with a certificate out of a file needs NSM_CA_BUNDLE_FILE_PATH"
+            yield "selfregister with a certificate from files needs NSM_CA_BUNDLE_FILE_PATH"
         if self.sidecars_readiness_probe and not self.sidecars_tell_ready:
-            yield "NSM_SIDECARS_READINESS_PROBE needs client images that know NSM_READY_FILE (NSM_SIDECARS_TELL_READY)"
+            yield "NSM_SIDECARS_READINESS_PROBE needs images that support NSM_READY_FILE (NSM_SIDECARS_TELL_READY)"
 
     def _named(self, found: tuple[Image, ...]) -> tuple[Image, ...]:
         return tuple(replace(image, container=self.container_prefix + image.container) for image in found)
 
     def recipe(self, *, native: bool) -> Recipe:
-        """What is injected in a cluster that can, or cannot, have native sidecars.
+        """The recipe for a cluster with or without native sidecars.
 
         Raises `InvalidRequest` if two containers of one pod would have the same name.
         """
@@ -188,7 +194,7 @@ class WebhookConfig(PrometheusConfig):
         if (twice := first & others) and not (native and self.sidecars_tell_ready):
             raise InvalidRequest(
                 f"an image of NSM_CONTAINER_IMAGES and one of NSM_INIT_CONTAINER_IMAGES are called {min(twice)!r}; "
-                "their containers need names of their own"
+                "their containers need different names"
             )
         return Recipe(
             annotation=self.annotation,

@@ -1,8 +1,8 @@
-"""The MutatingWebhookConfiguration: what the API server asks about, and whom.
+"""The MutatingWebhookConfiguration: which objects the API server sends to which webhook.
 
-Only who wants wires ever waits. Match conditions let annotated objects through, and a second entry the pods of
-namespaces that carry the label: conditions cannot see a namespace's annotation, selectors can see its labels. So the
-failurePolicy `Fail` of both keeps nothing up but what would be broken without its wires.
+Only objects with wires depend on the webhook. Match conditions select annotated objects, and a second entry the pods of
+namespaces with the label: conditions cannot see a namespace's annotation, but selectors see its labels. So the
+failurePolicy `Fail` of both blocks only objects that would be broken without their wires.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _TIMEOUT = 5
 _UNTOUCHED = ("kube-system", "kube-public", "kube-node-lease")
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 _STAYS = "oldObject == null || !(has(oldObject.metadata) && has(oldObject.metadata.deletionTimestamp))"
-"""Not deleted already: the garbage collector removes finalizers by updates, which are to wait for nobody."""
+"""Not being deleted: the garbage collector removes finalizers by updates, which must not be blocked."""
 
 _HAS_NO_OWNER = "!(has(object.metadata) && has(object.metadata.ownerReferences))"
-"""Written by a person: whoever makes objects out of a template shows nobody a warning."""
+"""Written by a person: controllers that create objects from a template do not show warnings."""
 _ALIKE = "(?i)net.*serv.*mesh|(^|[./_-])nsm([./_-]|$)"
 _URL = "^ *(kernel|memif|vfio)://"
-"""The keys, and the values, of annotations that are looked at more closely, beside keys that contain the right one."""
+"""Similar keys, and values, of annotations that are examined, besides keys that contain the right one."""
 
 _IS_NOBODYS = (
     "!(has(object.metadata) && has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(owner, "
     "owner.kind == 'Deployment' && has(owner.controller) && owner.controller))"
 )
-"""Not the ReplicaSet of a Deployment, which has its annotations too and is left alone: else none could be scaled."""
+"""Not the ReplicaSet of a Deployment, which copies its annotations: changing it would prevent scaling."""
 
 
 def configuration(
@@ -40,8 +40,8 @@ def configuration(
 ) -> Json:
     """The configuration `name` for the server behind `service` in `namespace`.
 
-    `bundle`: the authorities of its certificate, PEM; empty: somebody else fills them in. Where the API server knows
-    no match conditions (before Kubernetes 1.28) every pod waits, so a webhook that is down must not count.
+    `bundle`: the authorities of its certificate, PEM; empty: another controller fills them in. If the API server has
+    no match conditions (before Kubernetes 1.28), every pod is sent to the webhook, so its failures must be ignored.
     """
     others = {"key": _NAMESPACE_NAME, "operator": "NotIn", "values": [*_UNTOUCHED, namespace]}
     annotated = {"key": recipe.namespace_label, "operator": "In", "values": ["true"]}
@@ -79,7 +79,7 @@ def configuration(
         if not has_conditions:
             del entry["matchConditions"]
     if not has_conditions:
-        del entries[3]  # the first asks about everything
+        del entries[3]  # the first one matches everything
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "MutatingWebhookConfiguration",
@@ -120,7 +120,7 @@ def _rule(kind: Kind) -> Json:
 
 
 def _asks_for_wires(recipe: Recipe) -> str:
-    """Annotated itself, or in its template, or so before this update: then its clients go."""
+    """Annotated itself or in its template, or annotated before this update, which then removes its clients."""
     return f"{_is_annotated('object', recipe)} || (oldObject != null && ({_is_annotated('oldObject', recipe)}))"
 
 
@@ -131,7 +131,7 @@ def _is_annotated(item: str, recipe: Recipe) -> str:
 
 
 def _is_like_it(recipe: Recipe) -> str:
-    """An annotation of it, or of its template, that is like the one that asks for wires: who wrote it is warned."""
+    """An annotation, of the object or its template, that resembles the one for wires: its author is warned."""
     templates = sorted({kind.template for kind in WORKLOADS}, key=len)
     return " || ".join(_has_like_it(way, recipe) for way in (["object"], *(["object", *each] for each in templates)))
 
@@ -146,7 +146,7 @@ def _has_like_it(way: Sequence[str], recipe: Recipe) -> str:
 
 
 def _inherits(recipe: Recipe) -> str:
-    """Neither annotated itself nor of a template that was injected into."""
+    """Neither annotated itself nor created from an injected template."""
     return f"!{_has('object', recipe.annotation)} && !{_has('object', recipe.marker)}"
 
 

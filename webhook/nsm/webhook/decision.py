@@ -1,4 +1,4 @@
-"""What to do about an object that somebody creates or changes: a pure function of it and of its namespace."""
+"""The decision on a created or changed object: a pure function of the object and its namespace."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from .podsecurity import level_of
 from .recipe import Recipe
 
 _MIRROR = "kubernetes.io/config.mirror"
-"""Marks the image of a pod that a node runs out of a file of its own: a change of it changes nothing."""
+"""Marks a mirror pod, which a node runs from a local file: changing it has no effect."""
 _SCHEMES = tuple(f"{each.lower()}://" for each in sorted(annotation.MECHANISMS))
 _ALIKE, _LONGEST_KEY = 0.85, 317
 _UNIQUE = uuid.UUID("6f1d2c54-5b0e-4f57-9a1e-2d0a5a5b8f3c")
-"""The space of names that are made of those of workloads."""
+"""The UUID namespace for client names derived from workloads."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What the API server asks about."""
+    """The object of a review."""
 
     uid: str
     operation: str
@@ -35,12 +35,12 @@ class Question:
     item: Json
     """The object as it would be stored."""
     is_going: bool = False
-    """Whether it was deleted already, and waits for its finalizers: who removes those must not be kept from it."""
+    """Whether it was deleted and waits for its finalizers, whose removal must not be blocked."""
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """What of a namespace matters."""
+    """The relevant properties of a namespace."""
 
     name: str
     annotations: Mapping[str, str]
@@ -49,7 +49,7 @@ class Namespace:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer: changes, or a refusal; `warnings` are shown to whoever asked the API server."""
+    """The result: changes, or a refusal; `warnings` are shown to the user of the API server."""
 
     patch: tuple[Json, ...] = ()
     refusal: str = ""
@@ -65,18 +65,18 @@ def kind_in(question: Question) -> Kind | None:
     if kind is None or question.operation not in kind.operations or question.is_going:
         return None
     if is_controlled_by(question.item, "Deployment"):
-        return None  # it would make another ReplicaSet in the place of one that differs from its template
+        return None  # the Deployment would replace a ReplicaSet that differs from its template
     return None if _MIRROR in annotations_of(question.item) else kind
 
 
 def is_annotated_itself(question: Question, kind: Kind, recipe: Recipe) -> bool:
-    """Whether the object says, or said before, what it wants; if not its namespace may."""
+    """Whether the object has, or had, the annotation itself; otherwise its namespace's counts."""
     places = (question.item, kind.template_of(question.item))
     return any(key in annotations_of(place) for place in places for key in (recipe.annotation, recipe.marker))
 
 
 def decide(question: Question, kind: Kind, namespace: Namespace, recipe: Recipe) -> Verdict:
-    """Inject what is asked for, refuse what cannot be meant."""
+    """Inject the requested clients, or refuse an invalid request."""
     template = kind.template_of(question.item)
     try:
         if kind.is_pod:
@@ -87,7 +87,7 @@ def decide(question: Question, kind: Kind, namespace: Namespace, recipe: Recipe)
 
 
 def decide_namespace(question: Question, recipe: Recipe) -> Verdict:
-    """A label says whether a namespace has the annotation; one that nobody can read is refused at once."""
+    """Set the label of annotated namespaces; refuse an invalid annotation at once."""
     if question.operation not in {CREATE, UPDATE} or question.is_going:
         return UNTOUCHED
     try:
@@ -104,13 +104,13 @@ def decide_namespace(question: Question, recipe: Recipe) -> Verdict:
 
 
 def namespace_labels(labels: Mapping[str, str], recipe: Recipe, *, is_annotated: bool) -> Json:
-    """`labels` with the one that says whether the namespace is annotated."""
+    """`labels`, with or without the label for annotated namespaces."""
     others = {key: value for key, value in labels.items() if key != recipe.namespace_label}
     return {**others, recipe.namespace_label: "true"} if is_annotated else others
 
 
 def near_misses(question: Question, recipe: Recipe) -> tuple[str, ...]:
-    """A sentence for each annotation that asks for nothing, though it seems to be meant to."""
+    """A sentence for each annotation that seems to request wires, but has the wrong key."""
     if question.operation not in {CREATE, UPDATE} or question.is_going:
         return ()
     kind = kind_in(question)
@@ -121,7 +121,7 @@ def near_misses(question: Question, recipe: Recipe) -> tuple[str, ...]:
         return ()
     name = name_of(question.item) if kind is None else f"{question.namespace}/{name_of(question.item)}"
     return tuple(
-        f"annotation {key!r:.300} of {where} {name} is not read; expected {recipe.annotation!r}{_former(key, recipe)}"
+        f"annotation {key!r:.300} of {where} {name} is ignored; expected {recipe.annotation!r}{_former(key, recipe)}"
         for where, item in places.items()
         for key, value in annotations_of(item).items()
         if is_near_miss(key, value, recipe)
@@ -129,7 +129,7 @@ def near_misses(question: Question, recipe: Recipe) -> tuple[str, ...]:
 
 
 def is_near_miss(key: object, value: object, recipe: Recipe) -> bool:
-    """Whether an annotation is like the one that asks for wires, or has the value of one, and is not it."""
+    """Whether an annotation resembles the one for wires by its key or its value, but is not that one."""
     if not isinstance(key, str) or key in {recipe.annotation, recipe.marker}:
         return False
     if isinstance(value, str) and value.lstrip().startswith(_SCHEMES):
@@ -138,7 +138,7 @@ def is_near_miss(key: object, value: object, recipe: Recipe) -> bool:
 
 
 def _former(key: str, recipe: Recipe) -> str:
-    return " (it was read before NSM 1.0)" if key == f"ns.{recipe.annotation}" else ""
+    return " (the key before NSM 1.0)" if key == f"ns.{recipe.annotation}" else ""
 
 
 class _Refusal(Exception):
@@ -152,16 +152,16 @@ def _decide_pod(question: Question, pod: Json, namespace: Namespace, recipe: Rec
     if recipe.annotation in annotations_of(pod):
         asked = _read(pod, recipe, "Pod", f"{question.namespace}/{name_of(pod)}")
         if asked is None:
-            # empty: it wants none of its namespace's either, nor of an earlier injection's
+            # empty: the pod opts out of its namespace's wires, and of an earlier injection
             return Verdict(tuple(difference(pod, withdraw(pod, recipe)))) if marked(pod, recipe) else UNTOUCHED
         if obstacle := _obstacle(pod):
             raise _Refusal(f"Pod {question.namespace}/{name_of(pod)} {obstacle}")
         return _injected(question, (), pod, asked, namespace, recipe, name)
     if marked(pod, recipe):
-        return UNTOUCHED  # its template was injected into
+        return UNTOUCHED  # created from an injected template
     asked = _read_of_namespace(namespace, recipe)
     if asked is not None and (obstacle := _obstacle(pod)):
-        return Verdict(warnings=(f"this Pod {obstacle}; it gets none of its namespace's",))
+        return Verdict(warnings=(f"this Pod {obstacle}; it gets no wires from its namespace",))
     return _injected(question, (), pod, asked, namespace, recipe, name) if asked else UNTOUCHED
 
 
@@ -182,7 +182,7 @@ def _decide_workload(question: Question, kind: Kind, template: Json, namespace: 
     unique = mapping(question.item, "metadata").get("name")
     name = f"$(POD_NAME)-{uuid.uuid5(_UNIQUE, f'{kind.name}/{full_name}')}" if unique else "$(POD_NAME)"
     injected = _injected(question, kind.template, template, asked, namespace, recipe, name)
-    return UNTOUCHED if is_in_template else injected  # its pods carry the annotation
+    return UNTOUCHED if is_in_template else injected  # its pods have the annotation
 
 
 def _injected(
@@ -195,7 +195,7 @@ def _injected(
     name: str,
 ) -> Verdict:
     if not mapping(template, "spec") or carries(template, asked.value, recipe):
-        return UNTOUCHED  # what has no spec the API server refuses
+        return UNTOUCHED  # the API server rejects an object without spec
     try:
         after = inject(template, asked, recipe, level_of(namespace.labels), name)
     except ValueError as error:
@@ -222,7 +222,7 @@ def _obstacle(pod: Json) -> str:
     """Why a pod, or those of a template, can have no wires; empty if they can."""
     spec = mapping(pod, "spec")
     if spec.get("hostNetwork"):
-        return "is on the network of its node (hostNetwork), where a wire would be the node's"
+        return "uses the network of its node (hostNetwork), where a wire would belong to the node"
     if mapping(spec, "os").get("name") == "windows":
-        return "is for Windows (os), where no client runs"
+        return "is for Windows (os), which clients do not support"
     return ""

@@ -1,7 +1,7 @@
-"""Who may connect, and for how long without a request: anybody in a cluster may reach the webhook's port.
+"""Connection limits: anyone in a cluster may reach the webhook's port.
 
-An API server has as many connections as it asks at once, 200 by default. Each address has a share of what there is, so
-that others who connect and say nothing, or say it slowly, keep nobody else out.
+An API server has as many connections as concurrent requests, 200 by default. Each address has a share of all
+connections, so that idle or slow clients do not block others.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from nsm.chains.logs import log
 _HANDSHAKE = 5.0
 """Seconds for TLS."""
 _PAUSE = 0.5
-"""Seconds to wait when there are no descriptors left to accept with."""
+"""Seconds to wait if no descriptors are left for accepting."""
 _TOLD_EVERY = 10.0
 _BACKLOG = 128
 
 
 class Door:
-    """Accepts connections for protocols that `make` makes, over TLS."""
+    """Accepts TLS connections, with protocols from `make`."""
 
     def __init__(self, make: Callable[[], asyncio.Protocol], context: ssl.SSLContext, limits: Limits) -> None:
         self._make, self._context, self._limits = make, context, limits
@@ -36,7 +36,7 @@ class Door:
         self._refused = 0
 
     async def accept(self, listening: socket.socket) -> None:
-        """Accept, for ever."""
+        """Accept connections, forever."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -55,7 +55,7 @@ class Door:
                 self._tasks.spawn(self._attend(sock, address), name="connection")
 
     async def aclose(self) -> None:
-        """End the connections that are there."""
+        """Close all connections."""
         await self._tasks.aclose()
 
     def _is_full(self, address: str) -> bool:
@@ -63,18 +63,18 @@ class Door:
         return everybody or self._present[address] >= max(1, self._limits.webhook_connections // 4)
 
     async def _attend(self, sock: socket.socket, address: str) -> None:
-        """Stay with one connection until its end."""
+        """Handle one connection until its end."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         transport = None
         try:
             transport, _ = await loop.connect_accepted_socket(
-                lambda: _Told(self._make(), ended), sock, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE
+                lambda: _Watched(self._make(), ended), sock, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE
             )
             await ended.wait()
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            log.debug("a caller came no further than TLS", address=address, error=str(error) or type(error).__name__)
+            log.debug("a TLS handshake failed", address=address, error=str(error) or type(error).__name__)
         finally:
-            self._forget(address)  # first: whatever else fails, nobody's share shrinks
+            self._forget(address)  # first, so that the address's share is freed in any case
             if transport is None:
                 sock.close()
             elif not ended.is_set():  # one that has ended cannot be aborted in every Python 3.11
@@ -93,8 +93,8 @@ class Door:
             self._told, self._refused = now, 0
 
 
-class _Told(asyncio.Protocol):
-    """Another protocol, and the event that its connection is lost."""
+class _Watched(asyncio.Protocol):
+    """Wraps a protocol, and sets an event when its connection is lost."""
 
     def __init__(self, inner: asyncio.Protocol, ended: asyncio.Event) -> None:
         self._inner, self._ended = inner, ended
@@ -120,9 +120,9 @@ async def open_door(
     limits: Limits,
     finish: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[int]:
-    """Accept at that address meanwhile; gives the port. Raises OSError if it cannot be had.
+    """Accept connections at an address; yields the port. Raises OSError if it cannot be bound.
 
-    At the end nobody is let in any more, `finish` lets those that are in get their answers, and they are sent away.
+    At the end, no new connections are accepted, `finish` waits for responses, and then connections are closed.
     """
     listening = _listening(host, port)
     door = Door(make, context, limits)
@@ -139,7 +139,7 @@ async def open_door(
 
 
 def _listening(host: str | None, port: int) -> socket.socket:
-    """All addresses of both families, if none is named."""
+    """Bind to all addresses of both families if `host` is None."""
     if not host and socket.has_dualstack_ipv6():
         listening = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
     else:

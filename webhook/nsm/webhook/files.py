@@ -1,4 +1,4 @@
-"""A certificate in files that somebody else replaces: cert-manager, a mounted Secret."""
+"""A certificate in files that are replaced from outside: by cert-manager, or as a mounted Secret."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nsm.chains.logs import log
 
 
 class FollowedFiles:
-    """The content of some files, one behind the other, given to `use` when it is new.
+    """Passes the concatenated content of some files to `use` when it changes.
 
-    `use` raises ValueError if the content is of no use: half-written files become whole soon, so the last good one
-    stays until then.
+    `use` raises ValueError for invalid content: half-written files will soon be complete, so the last valid content
+    stays in force until then.
     """
 
     def __init__(self, paths: list[str], use: Callable[[bytes], None]) -> None:
@@ -28,12 +28,14 @@ class FollowedFiles:
             raise InvalidRequest(f"{self._names()}: {error}") from None
 
     def look(self) -> None:
-        """Read them again; what cannot be used is a warning, once."""
+        """Read them again; invalid content is logged as a warning, once."""
         try:
             self._take()
         except (OSError, ValueError) as error:
             if str(error) != self._refused:
-                log.warning("files cannot be used; what they said before stays", files=self._names(), error=str(error))
+                log.warning(
+                    "files cannot be used; their previous content stays in force", files=self._names(), error=str(error)
+                )
             self._refused = str(error)
         else:
             self._refused = ""

@@ -1,4 +1,4 @@
-"""Images of clients, and what their containers are called."""
+"""Images of clients, and the names of their containers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Image:
 
 
 def images(value: str) -> tuple[Image, ...]:
-    """A list of images, comma separated. Raises ValueError if one gives no name, or several the same."""
+    """A list of images, comma separated. Raises ValueError if a name is invalid or occurs twice."""
     found = tuple(_image(item) for item in items(value))
     names = [image.container for image in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"several images are called {twice[0]!r}; their containers need names of their own")
+        raise ValueError(f"several images are called {twice[0]!r}; their containers need different names")
     return found
 
 
@@ -31,7 +31,7 @@ def _image(reference: str) -> Image:
     name = reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
     if not _CONTAINER_NAME.fullmatch(name):
         raise ValueError(
-            f"{reference!r} gives no name of a container; expected an image such as registry.example/nsc:v1, "
-            "its last part of small letters, digits and dashes"
+            f"{reference!r} does not end in a valid container name; expected an image such as registry.example/nsc:v1, "
+            "its last part of lower-case letters, digits and dashes"
         )
     return Image(reference, name)

@@ -1,8 +1,8 @@
-"""From a pod's template to one with clients, and back.
+"""Adds clients to a pod's template, and removes them.
 
-All is pure: templates come in and are left as they are, new ones go out. An injection can be done again, by another
-webhook's wish or after an update; it then takes the place of the earlier one, which an annotation on the template (the
-recipe's `marker`) remembers.
+Functions are pure: they return new templates. An injection can be repeated, on request of another webhook or after an
+update; it then replaces the earlier one, which is recorded in an annotation on the template (the
+recipe's `marker`).
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ SERVICES_VOLUME, _SERVICES_FOLDER, _SERVICES = "nsm-services", "/run/nsm-service
 _SERVICES_MOUNT: Json = {"name": SERVICES_VOLUME, "mountPath": _SERVICES_FOLDER, "readOnly": True}
 _SERVICES_FILE: Json = {"name": "NSM_NETWORK_SERVICES_FILE", "value": f"{_SERVICES_FOLDER}/{_SERVICES}"}
 _PATIENCE = 7 * 24 * 3600
-"""Seconds after which a client that has no wires yet is started again."""
+"""Seconds after which a client without wires is restarted."""
 _TRY = 3
-"""Seconds for which one startup probe looks for the file: a client that has its wires by then makes no event."""
+"""Seconds for which one startup probe waits for the file: a client that has its wires by then causes no event."""
 _LOOK = """\
 n=0
 until [ -e "$0" ]; do
@@ -47,25 +47,25 @@ until [ -e "$0" ]; do
   fi
   sleep 0.2
 done"""
-"""What it prints when it fails is what the events of the pod say: what the client waits for."""
+"""The probe's output on failure becomes a pod event: what the client is waiting for."""
 _LISTS = ("initContainers", "containers")
 
 
 def carries(template: Json, value: str, recipe: Recipe) -> bool:
-    """Whether `template` has clients for just `value`, all of them, whoever put them there."""
+    """Whether `template` has all clients for exactly `value`, whoever added them."""
     clients = {name: _variable(each, recipe.url_variable) for name, each in _clients(template, recipe).items()}
     return value in clients.values() and marked(template, recipe) <= clients.keys()
 
 
 def marked(template: Json, recipe: Recipe) -> set[str]:
-    """The names of the containers that an earlier injection put there."""
+    """The names of the containers that an earlier injection added."""
     return set(filter(None, str(annotations_of(template).get(recipe.marker, "")).split(",")))
 
 
 def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str) -> Json:
-    """`template` with clients that ask for what is `asked`, under `name`, or that of an earlier injection.
+    """`template` with clients for `asked`, with the name `name`, or that of an earlier injection.
 
-    Raises ValueError if a container is called like one of them.
+    Raises ValueError if a container has the name of a client.
     """
     name = _name_of_earlier(template, recipe) or name
     bare = withdraw(template, recipe)
@@ -78,7 +78,7 @@ def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str
     _put(spec, "containers", [*listing(spec, "containers"), *beside])
     _put(spec, "volumes", _joined(listing(spec, "volumes"), clients.volumes()))
     made = [client["name"] for client in [*before, *beside]]
-    if clients.keeps_names:  # init containers before the client start before there is a copy
+    if clients.keeps_names:  # init containers before the client start before the copy exists
         lists = _LISTS if recipe.native else ("containers",)
         spec = dict(with_names(spec, READY_VOLUME, clients=made, lists=lists))
     metadata = dict(mapping(bare, "metadata"))
@@ -89,7 +89,7 @@ def inject(template: Json, asked: Asked, recipe: Recipe, level: Level, name: str
 
 
 def withdraw(template: Json, recipe: Recipe) -> Json:
-    """`template` without what an earlier injection put there; labels stay, they may have been there before."""
+    """`template` without an earlier injection; labels stay, because they may have existed before."""
     gone = _clients(template, recipe).keys() & (marked(template, recipe) | _own_names(recipe))
     if not gone:
         return template
@@ -114,20 +114,20 @@ class _Clients:
         self._is_probed = recipe.native and recipe.tells_ready
         self._tells = recipe.tells_ready and bool(recipe.images) and (recipe.native or recipe.readiness_probe)
         self.keeps_names = recipe.keeps_names
-        """Whether the pod gets what a client needs that is not root, so that names of wires are found."""
+        """Whether the pod is prepared so that a client that is not root can resolve names of wires."""
 
     def before(self) -> list[Json]:
-        """Those among the init containers."""
+        """The clients among the init containers."""
         recipe = self._recipe
         asking = [] if self._is_probed else [self._container(image, recipe.init_images) for image in recipe.init_images]
         return [*asking, *(self._native(image) for image in recipe.images)] if recipe.native else asking
 
     def beside(self) -> list[Json]:
-        """Those beside the pod's own containers."""
+        """The clients among the ordinary containers."""
         return [] if self._recipe.native else [self._keeping(image) for image in self._recipe.images]
 
     def volumes(self) -> list[Json]:
-        """What they mount."""
+        """The volumes that they mount."""
         recipe = self._recipe
         sockets = socket_volumes(self._level, recipe.identity_driver, csi_everywhere=recipe.csi_everywhere)
         ready = [_READY] if self._tells or self.keeps_names else []
@@ -146,7 +146,7 @@ class _Clients:
         return container
 
     def _native(self, image: Image) -> Json:
-        """An init container that goes on running, and lets the next one start when its wires are up."""
+        """An init container that keeps running, and lets the next one start once its wires are up."""
         container = {**self._keeping(image), "restartPolicy": "Always"}
         if self._is_probed:
             often = {"periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": _PATIENCE // _TRY}
@@ -154,7 +154,7 @@ class _Clients:
         return container
 
     def _container(self, image: Image, takes_devices: tuple[Image, ...]) -> Json:
-        """A client; those that ask first get the devices, beside their share of CPU and memory."""
+        """A client with its resources; the clients that request wires first get the devices."""
         devices = self._asked.devices if image in takes_devices else {}
         limits = {**self._recipe.limits, **{name: str(count) for name, count in devices.items()}}
         context = security_context(self._level, self._recipe.user)
@@ -179,7 +179,7 @@ class _Clients:
             {"name": "SPIFFE_ENDPOINT_SOCKET", "value": f"unix://{IDENTITY_FOLDER}/agent.sock"},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": self._recipe.url_variable, "value": self._asked.value},
-            {"name": "NSM_NAME", "value": self._name},  # behind POD_NAME, which it may name
+            {"name": "NSM_NAME", "value": self._name},  # after POD_NAME, which it may refer to
             *([_STATE, *names_variables(READY_FOLDER)] if self.keeps_names else []),
             *([_SERVICES_FILE] if self._recipe.follows_pods else []),
         ]
@@ -195,7 +195,7 @@ def _looks_for(image: Image, *, seconds: int) -> Json:
 
 
 def _clients(template: Json, recipe: Recipe) -> dict[str, Json]:
-    """The containers that are told URLs, by name."""
+    """The containers with the variable for URLs, by name."""
     return {_name(each): each for each in _containers(template) if _variable(each, recipe.url_variable) is not None}
 
 
@@ -205,19 +205,19 @@ def _containers(template: Json) -> Iterable[Json]:
 
 
 def _services(recipe: Recipe) -> Json:
-    """A volume with the pod's annotation as it is at any time; in full, as the API server stores it."""
+    """A volume with the current value of the pod's annotation, in full, as the API server stores it."""
     field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{recipe.annotation}']"}
     items = [{"path": _SERVICES, "fieldRef": field}]
     return {"name": SERVICES_VOLUME, "downwardAPI": {"defaultMode": 0o644, "items": items}}
 
 
 def _is_made(volume: Json, recipe: Recipe) -> bool:
-    """Whether an injection makes `volume` so; a pod may have one of its own under the name."""
+    """Whether `volume` is as an injection creates it; a pod may have its own volume of that name."""
     return volume in (_READY, _services(recipe)) or is_socket_volume(volume)
 
 
 def _name(item: Json) -> str:
-    """What people write need not be a text: the API server refuses that when it is asked to store it."""
+    """The name of `item` as text; the API server later rejects one that is not."""
     return str(item.get("name"))
 
 
@@ -239,17 +239,17 @@ def _name_of_earlier(template: Json, recipe: Recipe) -> str | None:
 def _check_names(spec: Json, clients: Iterable[Json]) -> None:
     taken = {_name(each) for each in _containers({"spec": spec})}
     if twice := sorted(client["name"] for client in clients if client["name"] in taken):
-        raise ValueError(f"container {twice[0]!r} has the name of a client that would be injected; call it otherwise")
+        raise ValueError(f"container {twice[0]!r} has the name of a client that would be injected; rename it")
 
 
 def _joined(there: list[Json], more: list[Json]) -> list[Json]:
-    """`there` and those of `more` whose name is not taken: a pod that has one of the volumes shares it."""
+    """`there`, and those of `more` with other names: an existing volume of the pod is shared."""
     names = {_name(volume) for volume in there}
     return [*there, *(volume for volume in more if volume["name"] not in names)]
 
 
 def _put(item: Json, key: str, value: Any) -> None:
-    """Set `key`; what is empty is left out."""
+    """Set `key`, or remove it if `value` is empty."""
     if value:
         item[key] = value
     else:

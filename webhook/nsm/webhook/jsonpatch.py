@@ -9,9 +9,9 @@ from .kinds import Json
 
 
 def difference(before: Json, after: Json, at: Sequence[str] = ()) -> list[Json]:
-    """Operations that make `after` out of `before`, which stands at the path `at`.
+    """Operations that turn `before`, at the path `at`, into `after`.
 
-    Mappings are changed key by key, lists as a whole: an `add` in the place of what is there replaces it.
+    Mappings are changed key by key, lists as a whole: an `add` replaces an existing value.
     """
     return list(_operations(before, after, "".join(f"/{_escaped(key)}" for key in at)))
 
@@ -34,5 +34,5 @@ def _change(old: Any, new: Any, path: str) -> Iterator[Json]:
 
 
 def _escaped(key: str) -> str:
-    """A key as a part of a JSON Pointer (RFC 6901 3)."""
+    """A key, escaped for a JSON Pointer (RFC 6901 3)."""
     return key.replace("~", "~0").replace("/", "~1")

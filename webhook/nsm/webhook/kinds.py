@@ -1,4 +1,4 @@
-"""The kinds of objects that become pods, and where each keeps the pod's template."""
+"""The kinds of objects that create pods, and the location of their pod templates."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _LONGEST_NAME = 253
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind whose objects are injected into."""
+    """A kind whose objects can be injected into."""
 
     group: str
     name: str
     resource: str
     template: tuple[str, ...] = ("spec", "template")
-    """The way to what has a pod's metadata and spec; empty: the object is the pod."""
+    """The path to the pod template; empty: the object is a pod."""
     operations: tuple[str, ...] = (CREATE, UPDATE)
 
     @property
@@ -30,7 +30,7 @@ class Kind:
         return not self.template
 
     def template_of(self, item: Json) -> Json:
-        """The pod's template in `item`; empty where there is none."""
+        """The pod template in `item`; empty if there is none."""
         found: Any = item
         for key in self.template:
             found = mapping(found, key)
@@ -50,18 +50,18 @@ _BY_NAME = {(kind.group, kind.name): kind for kind in (POD, *WORKLOADS)}
 
 
 def kind_of(group: str, name: str) -> Kind | None:
-    """The kind of that name, None if its objects do not become pods."""
+    """The kind of that name; None if its objects do not create pods."""
     return _BY_NAME.get((group, name))
 
 
 def mapping(item: Any, key: str) -> Json:
-    """The mapping under `key` of `item`; empty if there is none: what people write need not be what it should."""
+    """The mapping under `key` of `item`; empty if there is none or it is of another type."""
     found = item.get(key) if isinstance(item, Mapping) else None
     return found if isinstance(found, dict) else {}
 
 
 def listing(item: Any, key: str) -> list[Json]:
-    """The mappings in the list under `key` of `item`; empty if there is none."""
+    """The mappings in the list under `key` of `item`; empty if there are none."""
     found = item.get(key) if isinstance(item, Mapping) else None
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
@@ -77,7 +77,7 @@ def labels_of(item: Json) -> Json:
 
 
 def name_of(item: Json) -> str:
-    """The object's name, or the beginning of the one that it will get; what cannot be one is escaped and cut."""
+    """The object's name, or its generateName; an invalid name is escaped and shortened."""
     metadata = mapping(item, "metadata")
     name, beginning = metadata.get("name"), metadata.get("generateName")
     if isinstance(name, str) and name:
@@ -86,7 +86,7 @@ def name_of(item: Json) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """`text`, cut in the middle if it is longer than `most` characters: its end often says what would do."""
+    """`text`, shortened in the middle if it has more than `most` characters: its end often says what to write."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 

@@ -1,4 +1,4 @@
-"""`nsm webhook`: the annotation on a workload becomes clients in its pods."""
+"""`nsm webhook`: adds clients to the pods of annotated workloads."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
         renewal = await unless_set(stopping, _renewal(config, api, version, recipe, certificate, stack))
 
         def fault() -> str:
-            unknown = "" if seen.is_synced else f"the namespaces are not known yet: {seen.trouble or 'they are listed'}"
+            unknown = (
+                "" if seen.is_synced else f"the namespaces are not known yet: {seen.trouble or 'they are being listed'}"
+            )
             return certificate.fault() or (renewal.fault if renewal else "") or unknown
 
         admission = Admission(recipe, NamespaceIndex(api, seen))
@@ -53,7 +55,7 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
         served = application(admission, fault, config.limits)
         port = await stack.enter_async_context(serving(served, address, certificate.context, config.limits))
         if renewal is not None:
-            stack.push_async_callback(renewal.withdraw)  # before the server ends: nobody is to call it then
+            stack.push_async_callback(renewal.withdraw)  # before the server stops, so that it is not called any more
         tasks = await stack.enter_async_context(Tasks("webhook"))  # last: they end first
         tasks.spawn(keep_labels(api, seen, recipe), name="namespace labels")
         if renewal is not None:
@@ -80,13 +82,13 @@ def _metrics(
 
 
 async def _version(api: Api) -> Version:
-    """The cluster's version; waits for an API server that can tell it."""
+    """The cluster's version; waits for the API server."""
     waits = Backoff()
     while True:
         try:
             return Version.of(await api.version())
         except (MeshError, ValueError) as error:
-            log.warning("the API server cannot be asked for its version yet", server=api.server, error=str(error))
+            log.warning("cannot get the version of the API server yet", server=api.server, error=str(error))
         await asyncio.sleep(waits.next())
 
 
@@ -98,7 +100,7 @@ async def _renewal(
     certificate: ServerCertificate,
     stack: AsyncExitStack,
 ) -> Renewal | None:
-    """What renews the certificate; None where the Workload API does. Files are used before any mode's certificate."""
+    """The renewal of the certificate; None if the Workload API does it. Files take precedence over any mode."""
     registration = None
     if config.webhook_mode == SELF_REGISTER:
         registration = _registration(config, api, version, recipe)
@@ -115,7 +117,7 @@ async def _renewal(
 
 def _registration(config: WebhookConfig, api: Api, version: Version, recipe: Recipe) -> Registration:
     if not version.has_match_conditions:
-        log.warning("every pod of the cluster waits for this webhook: match conditions need Kubernetes 1.28")
+        log.warning("every pod of the cluster is sent to this webhook: match conditions need Kubernetes 1.28")
 
     def build(bundle: str) -> dict[str, object]:
         return configuration(

@@ -1,8 +1,8 @@
-"""What a pod needs so that names of its wires are found, though its client is nobody special.
+"""Prepares a pod so that an unprivileged client can resolve names of its wires.
 
-The client answers at port 53 of the pod, and has resolv.conf lead there. Only root may write the file that the kubelet
-gives a pod, and bind that port. So the pod's containers see a copy in its place, in a volume that the client may write
-and which it makes before they start; and the ports from 53 on are for everybody in the pod, which is one of the sysctls
+The client serves DNS at port 53 of the pod, and changes resolv.conf. Only root may write the kubelet's file and bind
+that port. So the pod's containers mount a copy instead, from a volume that the client may write to, and which it
+creates before they start; and ports from 53 on are unprivileged in the pod, by one of the sysctls
 that the Pod Security Standards allow at every level.
 """
 
@@ -19,7 +19,7 @@ _FROM_DNS: Json = {"name": _SYSCTL, "value": "53"}
 
 
 def variables(folder: str) -> list[Json]:
-    """What clients are told that have the volume at `folder`."""
+    """The variables of clients that have the volume at `folder`."""
     named = {"NSM_RESOLV_CONF_FROM": _KUBELETS, "NSM_RESOLV_CONF_PATH": f"{folder}/{_COPY}"}
     return [{"name": name, "value": value} for name, value in named.items()]
 
@@ -27,8 +27,8 @@ def variables(folder: str) -> list[Json]:
 def with_names(spec: Json, volume: str, *, clients: Collection[str], lists: Collection[str]) -> Json:
     """`spec` with the copy in `volume` for all containers of `lists` but `clients`.
 
-    A container that has a resolv.conf of its own keeps it, and a pod that says where unprivileged ports begin is left
-    to that.
+    A container with its own resolv.conf keeps it, and a pod that sets the first unprivileged port
+    keeps that value.
     """
     mount = _mount(volume)
     given = {
@@ -44,7 +44,7 @@ def with_names(spec: Json, volume: str, *, clients: Collection[str], lists: Coll
 
 
 def without_names(spec: Json, volume: str, lists: Collection[str]) -> Json:
-    """`spec` without what `with_names` put there."""
+    """`spec` without the changes of `with_names`."""
     mount, found = _mount(volume), dict(spec)
     was_there = False
     for key in lists:

@@ -1,4 +1,4 @@
-"""The namespaces of the cluster: an index that is kept up to date, and the label that says which are annotated."""
+"""The namespaces of the cluster: an up-to-date index, and the label of annotated ones."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from .kinds import annotations_of, labels_of, name_of
 from .recipe import Recipe
 
 _AGAIN = 30.0
-"""Seconds after which a label that could not be set is tried again: the API server is back, a permission granted."""
-_LACKS = "a namespace has the annotation and not the label: its pods get no wires"
-_HAS = "a namespace has the label and not the annotation: its pods wait for the webhook"
+"""Seconds until setting a label is retried, for an unreachable API server or a missing permission."""
+_LACKS = "a namespace has the annotation but not the label: its pods get no wires"
+_HAS = "a namespace has the label but not the annotation: its pods depend on the webhook"
 
 
 class NamespaceIndex:
-    """What is known of namespaces, without asking where it was seen."""
+    """Looks up namespaces, in the watch's cache if possible."""
 
     def __init__(self, api: Api, seen: Reflector) -> None:
         self._api, self._seen = api, seen
 
     async def get(self, name: str) -> Namespace:
-        """As it was seen last; asked for if it was not seen yet."""
+        """The namespace as last seen; queried if it is not known yet."""
         found = self._seen.objects.get(("", name))
         return await self.ask(name) if found is None else _namespace(found)
 
     async def ask(self, name: str) -> Namespace:
-        """As it is now. Raises `MeshError` if the API server cannot be asked."""
+        """The namespace, queried now. Raises `MeshError` if the API server cannot be queried."""
         return _namespace(await self._api.get(NAMESPACES, name))
 
 
 async def keep_labels(api: Api, seen: Reflector, recipe: Recipe) -> None:
-    """Label the namespaces that have the annotation, for ever.
+    """Keep the label of annotated namespaces correct, forever.
 
-    The webhook does so too, as they are annotated; this is for those that it did not see.
+    The webhook also sets it in reviews of namespaces; this corrects those that it did not see.
     """
     failed: dict[str, str] = {}
     async with Tasks("namespace labels") as tasks:
@@ -59,7 +59,7 @@ async def _try_again(api: Api, seen: Reflector, recipe: Recipe, failed: dict[str
 
 
 async def _keep_label(api: Api, item: Object, recipe: Recipe, failed: dict[str, str]) -> None:
-    """Bring the label in line; `failed` has by name what was said of those for which that may be possible later."""
+    """Correct the label; `failed` has the errors, by name, of namespaces to retry later."""
     name, patch = name_of(item), _patch(item, recipe)
     before = failed.pop(name, "")
     if patch is None:
@@ -67,9 +67,9 @@ async def _keep_label(api: Api, item: Object, recipe: Recipe, failed: dict[str, 
     try:
         await api.patch(NAMESPACES, name, patch)
     except ObjectMissing:
-        return  # it went meanwhile
+        return  # it was deleted meanwhile
     except MeshError as error:
-        if not isinstance(error, Rejected):  # then it is for somebody to change the namespace
+        if not isinstance(error, Rejected):  # otherwise a person must change the namespace
             failed[name] = str(error)
         if str(error) != before:
             log.error(_LACKS if _is_annotated(item, recipe) else _HAS, namespace=name, error=str(error))
@@ -78,7 +78,7 @@ async def _keep_label(api: Api, item: Object, recipe: Recipe, failed: dict[str, 
 
 
 def _patch(item: Object, recipe: Recipe) -> Object | None:
-    """A merge patch that brings the label in line with the annotation, None if it is."""
+    """A merge patch that makes the label match the annotation; None if it does."""
     before = labels_of(item)
     after = namespace_labels(before, recipe, is_annotated=_is_annotated(item, recipe))
     return (

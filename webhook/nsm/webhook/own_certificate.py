@@ -1,4 +1,4 @@
-"""A certificate authority for one server, and the server's certificate: where nobody else issues one."""
+"""A self-made certificate authority and certificate for one server."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from nsm.chains.identity import certificate_builder
 
 _SKEW = datetime.timedelta(minutes=5)
-"""Valid from a little before now, for clocks that differ."""
+"""Valid from slightly before now, to allow for clock skew."""
 
 
 @dataclass(frozen=True)
 class OwnCertificate:
-    """An authority (PEM), and what it issued to the server. Its key is thrown away: it signed one certificate."""
+    """An authority (PEM), and the certificate that it issued. Its key is discarded after that."""
 
     authority: str
     pem: bytes
@@ -27,7 +27,7 @@ class OwnCertificate:
 
 
 def issue_certificate(service: str, namespace: str, lifetime: datetime.timedelta) -> OwnCertificate:
-    """For a server that is called as ``service.namespace.svc``."""
+    """A certificate for the server ``service.namespace.svc``."""
     now = datetime.datetime.now(datetime.UTC)
     valid = now - _SKEW, now + lifetime
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -51,7 +51,7 @@ def issue_certificate(service: str, namespace: str, lifetime: datetime.timedelta
 
 
 def dns_names(service: str, namespace: str) -> list[str]:
-    """The names of a service; the API server calls it by the last one."""
+    """The DNS names of a service; the API server uses the last one."""
     return [f"{service}.{namespace}", f"{service}.{namespace}.svc"]
 
 

@@ -1,7 +1,7 @@
-"""What the Pod Security Standard of a namespace lets a client have.
+"""What the Pod Security Standard of a namespace allows for a client.
 
-Level `privileged` has the sockets by host paths, unless CSI drivers are to bring them everywhere. The others forbid
-those, so CSI drivers bring the same folders; and `restricted` demands that a container says what it does without.
+At level `privileged`, host paths provide the sockets, unless CSI drivers are configured for all. Other levels forbid
+host paths, so CSI drivers provide the same folders; and `restricted` requires containers to drop privileges.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NSM_DRIVER = "csi.networkservicemesh.io"
 
 
 class Level(Enum):
-    """What a namespace enforces."""
+    """The level that a namespace enforces."""
 
     PRIVILEGED = "privileged"
     BASELINE = "baseline"
@@ -27,7 +27,7 @@ class Level(Enum):
 
 
 def level_of(labels: Mapping[str, str]) -> Level:
-    """The level that a namespace with `labels` enforces; one that nobody knows is taken for the strictest."""
+    """The level that a namespace with `labels` enforces; an unknown one counts as the strictest."""
     value = labels.get(ENFORCE) or Level.PRIVILEGED.value
     return Level(value) if value in {level.value for level in Level} else Level.RESTRICTED
 
@@ -40,23 +40,23 @@ def socket_volumes(level: Level, identity_driver: str, *, csi_everywhere: bool) 
 
 
 def is_socket_volume(volume: Json) -> bool:
-    """Whether `volume` is as `socket_volumes` makes one, for whatever level and by whatever driver."""
+    """Whether `volume` is one of `socket_volumes`, for any level and driver."""
     driver = str(mapping(volume, "csi").get("driver"))
     made = socket_volumes(Level.PRIVILEGED, driver, csi_everywhere=False)
     return volume in [*made, *socket_volumes(Level.RESTRICTED, driver, csi_everywhere=True)]
 
 
 def socket_mounts() -> list[Json]:
-    """Where a client finds them."""
+    """The mounts of these volumes in a client."""
     places = ((IDENTITY_VOLUME, IDENTITY_FOLDER), (NSM_VOLUME, NSM_FOLDER))
     return [{"name": name, "mountPath": folder, "readOnly": True} for name, folder in places]
 
 
 def security_context(level: Level, user: Json) -> Json:
-    """What a client's container does without, and as whom it runs.
+    """The security context of a client's container.
 
-    Nobody demands anything below `restricted`, and root (`user` is 0, or empty and the image's) may want to write the
-    kubelet's resolv.conf. A user who is not root cannot, and so does without all of it, everywhere (see `names`).
+    Levels below `restricted` require nothing, and root (`user` is 0, or empty and the image's) may have to write the
+    kubelet's resolv.conf. Other users cannot write it anyway, so they drop all privileges at every level (see `names`).
     """
     is_nobody = bool(user.get("runAsUser"))
     if level is not Level.RESTRICTED and not is_nobody:

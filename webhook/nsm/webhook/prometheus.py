@@ -1,4 +1,4 @@
-"""The webhook's figures for Prometheus."""
+"""The webhook's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def exported(
     registered: Callable[[], bool | None],
     config: PrometheusConfig,
 ) -> AbstractAsyncContextManager[None]:
-    """Serve them at ``/metrics`` while the context is open. `registered` gives None if somebody else registers us."""
+    """Serve metrics at ``/metrics`` while the context is open. `registered` returns None if SPIRE registers us."""
 
     async def read(prefix: str) -> list[Metric]:
         return [
@@ -46,16 +46,16 @@ def _of_admissions(admissions: Admissions, prefix: str) -> Iterator[Metric]:
     yield counts
     bounds = [*map(str, BOUNDS), "+Inf"]
     buckets = list(zip(bounds, accumulate(admissions.within), strict=True))
-    about = "How long an answer took"
+    about = "Duration of reviews"
     yield HistogramMetricFamily(
         f"{prefix}admission_duration_seconds", about, buckets=buckets, sum_value=admissions.seconds
     )
 
 
 def _of_trust(expires: datetime.datetime | None, registered: bool | None, prefix: str) -> Iterator[Metric]:
-    """What is not known has no figure."""
+    """Metrics about the certificate; unknown values are left out."""
     if expires is not None:
-        about = "When the certificate that is shown expires, in seconds since 1970"
+        about = "When the presented certificate expires, in seconds since 1970"
         yield GaugeMetricFamily(f"{prefix}certificate_expiration_timestamp_seconds", about, expires.timestamp())
     if registered is not None:
         about = "1 if the API server knows this replica's certificate, else 0"

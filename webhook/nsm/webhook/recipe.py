@@ -1,4 +1,4 @@
-"""What is injected into every pod that asks for wires: the same for the whole cluster."""
+"""The configuration of injections, for the whole cluster."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ class Recipe:
     """How clients are injected."""
 
     annotation: str
-    """The key of the annotation that asks for wires."""
+    """The key of the annotation that requests wires."""
     url_variable: str
-    """The variable that tells a client its URLs."""
+    """The client's variable for its URLs."""
     images: tuple[Image, ...]
-    """Clients that keep wires."""
+    """Clients that maintain wires."""
     init_images: tuple[Image, ...] = ()
-    """Clients that ask once, before the pod's own containers start."""
+    """Clients that request wires once, before the pod's own containers start."""
     variables: tuple[tuple[str, str], ...] = ()
-    """More variables for them; one of a name that the injection would set takes its place."""
+    """More variables for clients; they override those that the injection sets."""
     labels: Mapping[str, str]
-    """Labels of pods that have clients; a pod's own win."""
+    """Labels of pods with clients; a pod's own take precedence."""
     limits: Mapping[str, str]
     requests: Mapping[str, str]
     user: Json = field(default_factory=dict)
-    """`runAsUser` and `runAsGroup` of clients, whatever the pod says for its own containers; empty: it counts."""
+    """`runAsUser` and `runAsGroup` of clients, overriding the pod's; empty: the pod's."""
     identity_driver: str
-    """The CSI driver that brings the identity's socket where host paths are forbidden."""
+    """The CSI driver for the identity's socket if host paths are forbidden."""
     csi_everywhere: bool = False
-    """Whether CSI drivers bring both sockets also where host paths are allowed."""
+    """Whether CSI drivers provide both sockets even if host paths are allowed."""
     native: bool
-    """Whether clients are init containers that go on running (Kubernetes 1.29), or stand beside the pod's own."""
+    """Whether clients are init containers that keep running (Kubernetes 1.29), or ordinary containers."""
     served: Served = EVERYTHING
-    """What the cluster's clients, managers and forwarders can do; what they cannot is refused."""
+    """The wires that the cluster supports; others are refused."""
     tells_ready: bool = True
-    """Whether `images` tell by a file that their wires are up (``NSM_READY_FILE``), or `init_images` must wait."""
+    """Whether `images` signal that their wires are up by a file (``NSM_READY_FILE``), or `init_images` must wait."""
     readiness_probe: bool = False
     """Whether a pod is Ready only while its clients have all their wires."""
     names: bool = True
-    """Whether pods get a resolv.conf that their clients may write (``NSM_RESOLV_CONF_FROM``)."""
+    """Whether pods get a resolv.conf that their clients can write (``NSM_RESOLV_CONF_FROM``)."""
 
     follows: bool = True
     """Whether clients follow the annotation of their running pod (``NSM_NETWORK_SERVICES_FILE``)."""
@@ -55,7 +55,7 @@ class Recipe:
 
     @property
     def keeps_names(self) -> bool:
-        """Whether clients need help with names: root does not, and it has to be our own that ask first."""
+        """Whether pods are prepared for DNS: not for root, and only if our own clients start first."""
         asks_first = self.native or bool(self.init_images)
         is_off = ("NSM_LOCAL_DNS_SERVER_ENABLED", "false") in self.variables
         is_ours = self.names and self.tells_ready and bool(self.images)
@@ -63,12 +63,12 @@ class Recipe:
 
     @property
     def marker(self) -> str:
-        """The annotation that names the containers that were injected."""
+        """The annotation that lists the injected containers."""
         return self._beside_annotation("injected")
 
     @property
     def namespace_label(self) -> str:
-        """The label that says that a namespace has the annotation, for selectors: they see labels only."""
+        """The label of annotated namespaces, for selectors, which see only labels."""
         return self._beside_annotation("annotated")
 
     def _beside_annotation(self, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Our place in the MutatingWebhookConfiguration, which the replicas of a webhook share.
+"""Registers a replica in the MutatingWebhookConfiguration, which the replicas of a webhook share.
 
-Each replica has an authority of its own, and the configuration trusts all of them: whoever comes adds its authority,
-whoever goes takes it away, and the last one removes the configuration. Keys never leave their process.
+Each replica has its own authority, and the configuration trusts all of them: a starting replica adds its authority, a
+stopping one removes it, and the last one removes the configuration. Keys never leave their process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ CONFIGURATIONS = Resource(
     namespaced=False,
 )
 _TRIES = 20
-"""How often others may come in between."""
+"""Attempts, in case of concurrent changes."""
 _MOST = 100
-"""Authorities of others that are kept, the latest ones: a replica that is killed cannot take its own away, and one that
-is killed again and again would fill the configuration until none can be written. Who lives adds its own again."""
+"""The most authorities of others that are kept, newest first: a killed replica cannot remove its own, and one that is
+killed repeatedly would fill the configuration. Running replicas add theirs again."""
 
 
 class Registration:
@@ -46,15 +46,15 @@ class Registration:
         self._ours: set[str] = set()
 
     async def publish(self, authorities: str) -> None:
-        """Have the API server trust `authorities` (PEM) and no earlier ones of ours. Raises `MeshError`.
+        """Make the API server trust `authorities` (PEM) instead of our earlier ones. Raises `MeshError`.
 
-        Nothing is written if the configuration says so already; what somebody edited in it is put right.
+        Writes nothing if the configuration is up to date; corrects manual changes.
         """
         wanted = _certificates(authorities)
         if not wanted:
-            raise InvalidRequest("nothing can be registered: the authorities of the certificate have expired")
+            raise InvalidRequest("cannot register: the authorities of the certificate have expired")
         former = self._ours - set(wanted)
-        self._ours |= set(wanted)  # before it is written: a publication that is cancelled may have been
+        self._ours |= set(wanted)  # before the write, which may succeed even if it is cancelled
 
         def change(there: list[str]) -> list[str]:
             others = [pem for pem in there if pem not in former and pem not in wanted]
@@ -65,7 +65,7 @@ class Registration:
         self._ours = set(wanted)
 
     async def withdraw(self) -> None:
-        """Take our authorities away; the configuration goes with the last ones. Raises `MeshError`."""
+        """Remove our authorities, and the configuration if they were the last. Raises `MeshError`."""
         await self._write(lambda there: [pem for pem in there if pem not in self._ours])
         self._ours = set()
 
@@ -76,7 +76,7 @@ class Registration:
             except (ObjectConflict, ObjectMissing):
                 continue  # another replica was faster
             return
-        raise Conflict(f"the configuration {self._name} is changed all the time by somebody else")
+        raise Conflict(f"the configuration {self._name} is constantly changed by another client")
 
     async def _write_once(self, change: Callable[[list[str]], list[str]]) -> None:
         try:
@@ -98,7 +98,7 @@ class Registration:
             log.info("registration changed", configuration=self._name, authorities=len(bundle))
 
     async def _wanted(self, bundle: list[str], metadata: Object) -> Object:
-        """The configuration for `bundle`, with what others wrote into the `metadata` of the present one."""
+        """The configuration for `bundle`, with other clients' changes to the current `metadata`."""
         if not self._owners:
             self._owners = await self._find_owners()
         wanted = self._build("".join(bundle))
@@ -125,7 +125,7 @@ def _certificates(pem: str) -> list[str]:
 
 
 def _says(found: Any, wanted: Any) -> bool:
-    """Whether `found` has all that is `wanted`; the API server adds defaults."""
+    """Whether `found` contains everything in `wanted`; the API server adds defaults."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(key in found and _says(found[key], each) for key, each in wanted.items())
     if isinstance(wanted, Collection) and not isinstance(wanted, str):

@@ -1,4 +1,4 @@
-"""The loop that keeps a certificate fresh and the API server's knowledge of it right."""
+"""Renews the certificate, and keeps its registration with the API server correct."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from .registration import Registration
 from .sources import Source
 
 _LOOK = 2.0
-"""Seconds between looks at the source; API servers hear of a change well within."""
+"""Seconds between checks of the source, long enough for API servers to see a change."""
 _PERIOD = 30.0
-"""Seconds between looks at the configuration: somebody may have removed or edited it."""
+"""Seconds between checks of the configuration, which may have been removed or edited."""
 
 
 class Renewal:
-    """Makes the authorities of `source` known, and has it show what they issued, for ever.
+    """Registers the authorities of `source`, then lets it present their certificates, forever.
 
-    Without a registration somebody else tells the API server.
+    Without a registration, another component informs the API server.
     """
 
     def __init__(self, source: Source, registration: Registration | None) -> None:
         self._source, self._registration = source, registration
         self._told, self._looked = "", 0.0
         self.trouble = "the webhook is not registered yet" if registration is not None else ""
-        """Why the API server could not be told when it was asked last; empty if it could."""
+        """The error of the last registration; empty if it succeeded."""
         self._is_trusted = registration is None
 
     @property
     def fault(self) -> str:
         """Why the API server does not trust the certificate; empty if it does.
 
-        That it cannot be reached later changes nothing: it trusts what is shown, and nothing else is shown until it
-        knows it. A webhook that was not ready then would be missing when the API server is back.
+        Later failures do not matter: it trusts the presented certificate, and no other is presented before it is
+        registered. A webhook that became unready would be missing when the API server is back.
         """
         return "" if self._is_trusted else self.trouble
 
     @property
     def is_registered(self) -> bool | None:
-        """Whether the API server knows us, as far as we know; None if it is somebody else's to tell it."""
+        """Whether we are registered, as far as is known; None if another component does that."""
         return None if self._registration is None else not self.trouble
 
     async def run(self) -> None:
-        """For ever."""
+        """Run forever."""
         while True:
             await self._tell()
             await asyncio.sleep(_LOOK)
@@ -52,12 +52,12 @@ class Renewal:
                 self._source.renew()
 
     async def withdraw(self) -> None:
-        """Have the API server forget the authorities; that it cannot be told is a warning."""
+        """Remove the authorities from the registration; failures are warnings."""
         if self._registration is not None:
             try:
                 await self._registration.withdraw()
             except MeshError as error:
-                log.warning("the registration stays", error=str(error))
+                log.warning("the registration could not be removed", error=str(error))
 
     async def _tell(self) -> None:
         now, authorities = asyncio.get_running_loop().time(), self._source.authorities()

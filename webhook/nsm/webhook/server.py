@@ -20,19 +20,19 @@ from .bodies import Bodies
 from .door import open_door
 
 _GRACE = 5.0
-"""Seconds that requests under way may take when the server ends."""
+"""Seconds that running requests have when the server stops."""
 _IDLE = 30.0
-"""Seconds that a connection may be without a whole head of a request."""
+"""Timeout for the head of a request, in seconds."""
 _LINGER = 1.0
-"""Seconds in which the rest of a body that was refused is read and thrown away."""
+"""Seconds for reading and discarding the rest of a rejected body."""
 _LONGEST_LINE = 4096
 _MOST_HEADERS = 64
 
 
 def application(admission: Admission, fault: Callable[[], str], limits: Limits | None = None) -> web.Application:
-    """``POST /mutate`` and ``GET /ready``; `fault` says in one line why the server is of no use, or nothing.
+    """``POST /mutate`` and ``GET /ready``; `fault` returns in one line why the server is not ready, or an empty text.
 
-    The kubelet shows nobody what `/ready` says: once it was ready, each change of it is in the log.
+    The kubelet does not show the output of `/ready`, so later changes of readiness are logged.
     """
     told: str | None = None
     bodies = Bodies(limits or Limits())
@@ -71,7 +71,7 @@ def application(admission: Admission, fault: Callable[[], str], limits: Limits |
 async def serving(
     served: web.Application, address: Address, context: ssl.SSLContext, limits: Limits | None = None
 ) -> AsyncIterator[int]:
-    """Serve over TLS; gives the port. Raises `InvalidRequest` if `address` cannot be had."""
+    """Serve over TLS; yields the port. Raises `InvalidRequest` if `address` cannot be bound."""
     runner = web.AppRunner(
         served,
         access_log=None,
@@ -81,7 +81,7 @@ async def serving(
         max_line_size=_LONGEST_LINE,
         max_field_size=_LONGEST_LINE,
         max_headers=_MOST_HEADERS,
-        auto_decompress=False,  # an API server compresses nothing
+        auto_decompress=False,  # API servers do not compress
         logger=_Lines("nsm.webhook"),
     )
     await runner.setup()
@@ -100,18 +100,18 @@ async def serving(
 async def _in_one_line(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Whoever sends what cannot be read, or goes in the middle of it, does not fill the log."""
+    """Log malformed or aborted requests only at debug level, in one line."""
     try:
         return await handler(request)
     except HTTPException:
         raise
     except (OSError, web.RequestPayloadError) as error:
-        log.debug("a caller went away or sent no HTTP", error=str(error) or type(error).__name__)
+        log.debug("a caller disconnected or sent invalid HTTP", error=str(error) or type(error).__name__)
         return _told(400, "the request could not be read")
 
 
 class _Lines(logging.Logger):
-    """What aiohttp tells: in one line, and without a traceback, since it is about what callers sent."""
+    """aiohttp's log messages, in one line and without tracebacks, since callers cause them."""
 
     def exception(self, msg: object, *args: object, **_more: object) -> None:
         error = _more.get("exc_info")

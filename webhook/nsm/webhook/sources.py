@@ -1,6 +1,6 @@
-"""Where the server's certificate comes from, and how it is renewed.
+"""Sources of the server's certificate, and their renewal.
 
-A source tells its `authorities`, and with `renew` shows a newer certificate. Between the two whoever calls it makes
+A source returns its `authorities`, and `renew` presents a newer certificate. Between the two, the caller makes
 the authorities known to the API server, so that no certificate is shown before it is trusted.
 """
 
@@ -19,22 +19,22 @@ from .files import FollowedFiles
 from .own_certificate import OwnCertificate, issue_certificate
 
 _KEPT = 300.0
-"""Seconds that authorities which a file no longer holds are told of still: kubelets bring a Secret's change to their
-nodes a minute or two apart, and a replica on another node shows what it has."""
+"""Seconds for which authorities that were removed from a file are still returned: kubelets apply changes of a Secret
+a minute or two apart, and a replica on another node presents its old certificate until then."""
 
 
 class Source(Protocol):
-    """A place that certificates come from; one is shown from the beginning."""
+    """A source of certificates; one is presented from the start."""
 
     def authorities(self) -> str:
-        """Those of the certificate that is shown and of the next one, PEM."""
+        """The authorities of the current certificate and of the next one, PEM."""
 
     def renew(self) -> None:
-        """Show a newer certificate, if there is one whose authority was told before."""
+        """Present a newer certificate, if its authority has been returned before."""
 
 
 class OwnAuthority:
-    """Certificates by an authority of our own, each of its own one; the next comes after two thirds of `lifetime`."""
+    """Self-made certificates, each with its own authority; replaced after two thirds of `lifetime`."""
 
     def __init__(self, certificate: ServerCertificate, service: str, namespace: str, lifetime: float) -> None:
         self._certificate, self._service, self._namespace = certificate, service, namespace
@@ -44,16 +44,16 @@ class OwnAuthority:
         certificate.show(Chain.read(self._shown.pem))
 
     def authorities(self) -> str:
-        """That of the certificate, and that of its successor, which is made in time.
+        """The authority of the certificate, and that of its successor, which is created in time.
 
-        Also while the API server cannot be told: once it can, a certificate that has expired is of no use to it.
+        Also while the API server is unreachable, because an expired certificate would be useless afterwards.
         """
         if time.time() >= self._made + self._lifetime * 2 / 3:
             self._next = self._make()
         return self._shown.authority + (self._next.authority if self._next else "")
 
     def renew(self) -> None:
-        """Show the next one, if there is one."""
+        """Present the next certificate, if there is one."""
         if self._next is not None:
             self._certificate.show(Chain.read(self._next.pem))
             self._shown, self._next = self._next, None
@@ -64,9 +64,9 @@ class OwnAuthority:
 
 
 class Files:
-    """Certificate and key in files; their authorities, if somebody is to be told of them, in another.
+    """Certificate and key in files, and their authorities, if they are registered, in another.
 
-    The authorities of before are told for a while with new ones: replicas do not see them at the same moment.
+    Previous authorities are returned for a while, because replicas do not see changes at the same time.
     """
 
     def __init__(self, certificate: ServerCertificate, certificate_path: str, key_path: str, bundle_path: str) -> None:
@@ -80,15 +80,15 @@ class Files:
         self.renew()
 
     def authorities(self) -> str:
-        """What the file of authorities holds, and what it held a while ago."""
-        self._chain.look()  # before the authorities, which are to be at least as new
+        """The current content of the file of authorities, and its recent previous content."""
+        self._chain.look()  # before the authorities, which must be at least as new
         self._authorities.look()
         if time.monotonic() >= self._changed + _KEPT:
             self._before = ""
         return f"{self._before}\n{self._bundle}"
 
     def renew(self) -> None:
-        """Show what was in the files when the authorities were told."""
+        """Present the certificate that was read with the authorities."""
         if self._next is not None:
             self._certificate.show(self._next)
         self._next = None
@@ -102,13 +102,13 @@ class Files:
         try:
             x509.load_pem_x509_certificates(content)
         except ValueError:
-            raise ValueError("a certificate in it cannot be read") from None
+            raise ValueError("a certificate in it is invalid") from None
         self._before, self._bundle = self._bundle, content.decode(errors="replace")
         self._changed = time.monotonic()
 
 
 def show_svid(certificate: ServerCertificate, identity: Identity) -> None:
-    """Show the SVID of this process, and each that follows it; who trusts it is SPIRE's to tell the API server."""
+    """Present the SVID of this process, and its successors; SPIRE registers its authorities with the API server."""
 
     def show() -> None:
         certificate.show(Chain.read(identity.svid.pem()))

@@ -98,9 +98,8 @@ class ReturnUrls(RegistryElement[NetworkServiceEndpoint]):
 class ReceiveUrl(RegistryElement[NetworkServiceEndpoint]):
     """For a server chain: receive the socket of a registering endpoint, and keep it open while it is registered.
 
-    It is in `sockets` that long. `forget` is told the URL when it is no longer good. A socket that takes the place of
-    another one is kept too if the registry cannot be reached: the endpoint was started again. Raises `Refused` for a
-    path.
+    It is in `sockets` for that time. `forget` is called with its URL at the end. A socket that replaces another one is
+    kept even if the registry cannot be reached, because the endpoint was restarted. Raises `Refused` for a path.
     """
 
     def __init__(self, forget: Callable[[str], None], sockets: Sockets) -> None:

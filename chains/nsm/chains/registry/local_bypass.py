@@ -25,11 +25,11 @@ Endpoint = NetworkServiceEndpoint
 class LocalBypass(RegistryElement[NetworkServiceEndpoint]):
     """Publish local endpoints under the manager's `url`, and find them under their own.
 
-    An endpoint that is registered under the manager's URL but not known here is a leftover of before a restart and
-    is not found. Neither is one of here that the registry says provides another service than it registered here, nor
-    one that is elsewhere but not on TCP: nobody of this node has checked that.
+    An endpoint that is registered under the manager's URL but not known here is a leftover from before a restart and is
+    not returned. Nor is a local endpoint for which the registry lists other services than it registered here, or a
+    remote endpoint that is not on TCP: no component of this node has checked those.
 
-    While the registry cannot be reached, endpoints of this node are found as they registered last, also if that was
+    While the registry is unreachable, endpoints of this node are returned as they registered last, even if that was
     not passed on.
     """
 

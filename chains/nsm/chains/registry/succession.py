@@ -1,10 +1,10 @@
-"""A forwarder that is started again as another pod takes over the name of its predecessor.
+"""Lets a forwarder that restarts as another pod take over the name of its predecessor.
 
-Where identities are those of pods, the successor of a forwarder has the name of its predecessor and another identity,
-and who rolls everything at once leaves nobody who could have unregistered the former. So the name may be taken over
-between two identities that both may vouch for others (NSM_INTERMEDIARIES), on the same node, for the same services.
-Neither gains anything by that: who may vouch for others could register in anybody's name already. Workloads are never
-concerned: the name of an endpoint of theirs is free when its record ends.
+If identities are those of pods, a forwarder's successor has the same name but another identity, and after a rollout of
+everything, no component is left that could unregister the predecessor. So a name may be taken over between two
+identities that both may vouch for others (NSM_INTERMEDIARIES), on the same node, for the same services. Neither gains
+anything by that: whoever may vouch for others can register in any name already. Workloads are not affected: the name of
+their endpoint becomes free when its record expires.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NODE = "nodeName"
 def may_succeed(
     record: object, owner: Sequence[str], former: object, former_owner: Sequence[str], trust: Trust
 ) -> bool:
-    """Whether `owner` may register `record` in the place of `former`, which is of `former_owner`."""
+    """Whether `owner` may register `record` in place of `former`, which belongs to `former_owner`."""
     if not isinstance(record, NetworkServiceEndpoint) or not isinstance(former, NetworkServiceEndpoint):
         return False
     if len(owner) != 1 or len(former_owner) != 1:
@@ -32,6 +32,6 @@ def may_succeed(
 
 
 def _nodes(record: NetworkServiceEndpoint) -> set[str]:
-    """The nodes that the record says to be on."""
+    """The nodes in the record's labels."""
     labels = [each.labels.get(NODE, "") for each in record.network_service_labels.values()]
     return {each for each in labels if each}

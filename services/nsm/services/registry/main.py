@@ -1,4 +1,4 @@
-"""The registry: knows the network services and the endpoints that provide them."""
+"""The registry: stores network services and the endpoints that provide them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .store_url import StoreUrl, store_url
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
-    """Where to listen, whom to trust, and where to keep records."""
+    """Where to listen, whom to trust, and where to store records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
     listen_on: tuple[str, ...] = variable("unix:///listen.on.socket", urls, "where to listen")
@@ -34,24 +34,25 @@ class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
         "", text, "namespace of a store `k8s:` that names none; empty: the pod's, or the kubeconfig's"
     )
     kubeconfig: str = variable(
-        "", text, "kubeconfig, or `http://host:port`, for a store `k8s:`; empty: as in any pod", env="KUBECONFIG"
+        "",
+        text,
+        "kubeconfig, or `http://host:port`, for a store `k8s:`; empty: the pod's service account",
+        env="KUBECONFIG",
     )
-    registry_client_policies: str = variable("", text, "policies for proxies' answers; none is asked yet")
+    registry_client_policies: str = variable("", text, "policies for proxies' answers; proxies are not used yet")
     proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
     prometheus_listen_on: tuple[str, int] = variable(
         ":8083", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
-    expire_period: float = variable(
-        "1s", duration, "accepted for compatibility; endpoints say themselves when they end"
-    )
-    endpoint_lifetime: float = variable("1m", duration, "how long an endpoint stays that does not register again")
+    expire_period: float = variable("1s", duration, "accepted for compatibility; endpoints set their own expiry")
+    endpoint_lifetime: float = variable("1m", duration, "how long an endpoint stays unless registered again")
     service_lifetime: float = variable(
-        "24h", duration, "how long a service stays in memory without an endpoint, unless registered again; 0: for ever"
+        "24h", duration, "how long a service stays in memory without an endpoint, unless registered again; 0: forever"
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Knows network services and their endpoints."""
+    """Stores network services and their endpoints."""
     return run("registry", RegistryConfig, _serve, arguments)
 
 

@@ -21,9 +21,9 @@ def open_registry(
     kubeconfig: str = "",
     name: str = "registry",
 ) -> AbstractAsyncContextManager[Registry]:
-    """A registry that is entered once it knows what is stored. What a store needs is imported only if it is named.
+    """A registry that is entered once its store has been read. A store's libraries are imported only if it is used.
 
-    `namespace` and `kubeconfig` are for custom resources where the URL names no namespace; `name` reports their events.
+    `namespace` and `kubeconfig` are for custom resources if the URL has no namespace; `name` is the source of events.
     Entering raises `MeshError` if the store cannot be used.
     """
     match store:

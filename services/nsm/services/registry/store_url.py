@@ -98,7 +98,7 @@ def _etcd(value: str) -> EtcdStore:
         options[_PARAMETERS[name]] = of
     store = EtcdStore(members, **({"prefix": parts.path.rstrip("/")} if parts.path.strip("/") else {}), **options)
     if bool(store.certificate) != bool(store.key):
-        raise ValueError("cert and key belong together: name both files")
+        raise ValueError("cert and key belong together: set both")
     if bool(store.user) != bool(store.password_file):
         raise ValueError("user and password-file belong together")
     if store.certificate and not store.ca:

@@ -1,1 +1,1 @@
-"""Commands that look at a mesh, or put load on it, from outside."""
+"""Commands that inspect a mesh, or put load on it, from outside."""

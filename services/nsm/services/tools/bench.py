@@ -34,7 +34,7 @@ _BESIDE_AT_ONCE = 20
 
 @dataclass
 class Result:
-    """Milliseconds of every call, and what failed."""
+    """Milliseconds of every call, and errors."""
 
     setup: list[float] = field(default_factory=list)
     refresh: list[float] = field(default_factory=list)
@@ -46,19 +46,21 @@ class Result:
 
 
 def main(arguments: list[str]) -> int:
-    """Asks a manager for many connections and closes them again; tells how long that took."""
+    """Requests many connections from a manager, closes them again, and measures how long that takes."""
     parser = Parser(prog="nsm bench", description=main.__doc__)
     connect = parser.add_subparsers(required=True, metavar="WHAT").add_parser("connect", help=main.__doc__)
     connect.add_argument("--url", required=True, help="the manager")
-    connect.add_argument("--service", required=True, metavar="NAME", help="the network service to ask for")
+    connect.add_argument("--service", required=True, metavar="NAME", help="the network service to request")
     connect.add_argument("-n", type=count(1), default=100, help="how many connections [100]")
     connect.add_argument("-c", type=count(1), default=1, help="how many at once [1]")
-    connect.add_argument("--cycle", action="store_true", help="close each before the next one is asked for")
-    connect.add_argument("--pause", type=seconds, default=0.0, metavar="SECONDS", help="with --cycle: rest between two")
+    connect.add_argument("--cycle", action="store_true", help="close each before the next one is requested")
+    connect.add_argument(
+        "--pause", type=seconds, default=0.0, metavar="SECONDS", help="with --cycle: pause between two"
+    )
     connect.add_argument("--beside", type=count(0), default=0, metavar="N", help="keep N others open, unmeasured")
-    connect.add_argument("--refresh", action="store_true", help="ask for each once more before it is closed")
+    connect.add_argument("--refresh", action="store_true", help="refresh each once before it is closed")
     connect.add_argument("--first-packet", action="store_true", help="send one ping when a request has returned")
-    connect.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="for one call [15]")
+    connect.add_argument("--timeout", type=seconds, default=15.0, metavar="SECONDS", help="timeout of one call [15]")
     connect.add_argument("--json", action="store_true", help="machine-readable, with every single time")
     parsed = parser.parse_args(arguments)
 
@@ -108,7 +110,7 @@ class _Load:
 
     @asynccontextmanager
     async def beside(self, count: int) -> AsyncIterator[None]:
-        """Keep `count` connections open meanwhile; errors of theirs are the result's too."""
+        """Keep `count` other connections open; their errors count too."""
         await self._each(list(range(count)), self._set_up, _BESIDE_AT_ONCE)
         others, self._open = self._open, []
         errors, self._result = self._result.errors, Result()
@@ -165,7 +167,7 @@ class _Load:
 
 
 async def _ping(connection: Connection) -> bool:
-    """Whether one echo request, sent now, is answered: over the wire's own addresses."""
+    """Whether one echo request over the wire, sent now, is answered."""
     context = connection.context
     assert context is not None
     assert context.ip_context is not None
@@ -201,6 +203,6 @@ def _table(result: Result) -> str:
 
 
 def p99(values: Sequence[float]) -> float:
-    """The value that 99 of a hundred do not exceed."""
+    """The 99th percentile."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]

@@ -1,4 +1,4 @@
-"""`nsm find services|endpoints`: what a registry knows."""
+"""`nsm find services|endpoints`: lists the records of a registry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nsm.chains.transport import RemoteRegistry
 
 
 def main(arguments: list[str]) -> int:
-    """Shows the network services or endpoints that a registry (or a manager) knows."""
+    """Lists the network services or endpoints of a registry (or a manager)."""
     parser = Parser(prog="nsm find", description=main.__doc__)
     parser.add_argument("what", choices=["services", "endpoints"])
     parser.add_argument("--registry", required=True, metavar="URL", help="the registry, or a manager")

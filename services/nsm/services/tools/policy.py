@@ -1,4 +1,4 @@
-"""`nsm policy test|list`: what policies say to a call, and which there are."""
+"""`nsm policy test|list`: tests a call against policies, and lists the policies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BAD_INPUT = 2
 
 
 def main(arguments: list[str]) -> int:
-    """Says which policy decides on a call, and why; lists the policies of this environment."""
+    """Tests which policy decides on a call, and why; lists the policies of this environment."""
     parser = Parser(
         prog="nsm policy",
         description="The policies are those of the variables that a component reads: NSM_SERVER_POLICIES, "
@@ -30,13 +30,13 @@ def main(arguments: list[str]) -> int:
         "NSM_INTERMEDIARIES, NSM_MONITOR_VIEWERS. Exit code: 0 allowed, 1 refused, 2 something cannot be read.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    test = commands.add_parser("test", help="what the policies say to a call")
+    test = commands.add_parser("test", help="test a call against the policies")
     test.add_argument("call", help="a JSON file, or -: the input of a policy, a recorded Request or Register")
     test.add_argument("--policies", metavar="MASKS", help="masks and files, a,b, instead of those of the variable")
-    test.add_argument("--answer", action="store_true", help="judge it as an answer: the policies of who asked")
-    test.add_argument("--peer", default="", metavar="ID|FILE", help="who asked: a SPIFFE ID, or a certificate (PEM)")
-    test.add_argument("--ignore-expiry", action="store_true", help="of an earlier call: its tokens may have expired")
-    every = commands.add_parser("list", help="the policies of this environment")
+    test.add_argument("--answer", action="store_true", help="test it as an answer, with the client's policies")
+    test.add_argument("--peer", default="", metavar="ID|FILE", help="the caller: a SPIFFE ID, or a certificate (PEM)")
+    test.add_argument("--ignore-expiry", action="store_true", help="for a recorded call: accept expired tokens")
+    every = commands.add_parser("list", help="list the policies of this environment")
     for each in (test, every):
         each.add_argument("--json", action="store_true", help="machine-readable")
     parsed = parser.parse_args(arguments)
@@ -75,7 +75,7 @@ def _text_of(name: str) -> str:
 def _as_text(rules: Rules, call: RecordedCall, found: list[Verdict]) -> str:
     peer, origin = call.path.peer, rules.origin(call)
     did = "answered" if rules.answer else "asked"
-    who = f"{peer.spiffe_id} {did}" if peer is not None else f"nobody is named as who {did}"
+    who = f"{peer.spiffe_id} {did}" if peer is not None else f"an unknown peer {did}"
     behind = f", for {origin}" if peer is not None and origin not in ("", peer.spiffe_id) else ""
     lines = [f"{call.kind}: {who}{behind}"]
     lines += [f"  {_WORDS[each.allows]:<10} {each.policy:<20} {each.source}{_behind(each.reason)}" for each in found]
@@ -136,7 +136,7 @@ def _everything() -> dict[str, dict[str, str]]:
         **{variable: _names(each.chosen) for variable, each in selected.items()},
         "native": {
             **{name: (policy.__doc__ or "").strip() for name, policy in POLICIES.items()},
-            CLIENT_ALLOWED: "Only who registered a name may register it again or take it out.",
+            CLIENT_ALLOWED: "Only the owner of a name may register it again or remove it.",
         },
         "NSM_REGISTRATION_POLICY": {service: "|".join(who.patterns) for service, who in registration.items()},
         "NSM_INTERMEDIARIES": dict.fromkeys(rules.trust.intermediaries.patterns, ""),

@@ -1,4 +1,4 @@
-"""A call as a file describes it: what policies are asked about by `nsm policy test`."""
+"""A recorded call from a file, for `nsm policy test`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """What native policies look at (`path`), what those in files do (`document`), and what else is known."""
+    """The input of native policies (`path`), that of policies in files (`document`), and what else is known."""
 
     kind: str
     path: Path
@@ -39,14 +39,14 @@ class RecordedCall:
 
     @property
     def has_certificate(self) -> bool:
-        """Whether signatures can be looked at."""
+        """Whether signatures can be verified."""
         return self.path.peer is not None and bool(self.path.peer.certificate_der)
 
 
 def read_call(text: str, peer: str = "") -> RecordedCall:
-    """Read the JSON of a call. `peer`, a certificate (PEM) or a SPIFFE ID, counts more than what the text says of it.
+    """Parse the JSON of a call. `peer`, a certificate (PEM) or a SPIFFE ID, overrides the peer in the text.
 
-    Raises ValueError of one line.
+    Raises ValueError with a message of one line.
     """
     if len(text) > MOST_BYTES:
         raise ValueError(f"it is longer than {MOST_BYTES >> 20} MiB")
@@ -56,7 +56,7 @@ def read_call(text: str, peer: str = "") -> RecordedCall:
             raise ValueError(_EXPECTED)
         return _call(value, _peer(peer or _named_peer(value)))
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {error.lineno}: it is no JSON: {error.msg}") from None
+        raise ValueError(f"line {error.lineno}: it is not JSON: {error.msg}") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -78,14 +78,14 @@ def _call(value: dict[str, Any], peer: Peer | None) -> RecordedCall:
 
 
 def _given(kind: str, value: dict[str, Any], peer: Peer | None) -> RecordedCall:
-    """Input as a policy gets it, but for a peer that was named otherwise."""
+    """The input of a policy, except for an overridden peer."""
     tokens, index = _tokens(value.get("path_segments", [])), _index(value)
     document = {**value, "auth_info": documents.of_path(None, _certified(peer), whole=False)["auth_info"]}
     return RecordedCall(kind, Path(tokens, index, peer), document)
 
 
 def _request(value: dict[str, Any], peer: Peer | None) -> RecordedCall:
-    """A Request as its caller sent it: the component that gets it stands behind the caller's segment."""
+    """A Request as its caller sent it: the receiving component follows the caller's segment."""
     connection = jsonform.from_json(NetworkServiceRequest, {"connection": value["connection"]}).connection
     path = connection.path if connection is not None and connection.path is not None else ConnectionPath()
     sent = ConnectionPath(index=path.index + 1, path_segments=path.path_segments[: path.index + 1])
@@ -95,7 +95,7 @@ def _request(value: dict[str, Any], peer: Peer | None) -> RecordedCall:
 
 
 def _register(value: dict[str, Any], peer: Peer | None) -> RecordedCall:
-    """A Register as its caller sent it, with the path that travels as metadata."""
+    """A Register as its caller sent it, with the path from the metadata."""
     kind = next(each for each in _SERVICES if each in value)
     record, path = value[kind], {key.lower(): item for key, item in value.get("path", {}).items()}
     segments = path.get("pathsegments") or path.get("path_segments") or []
@@ -117,14 +117,14 @@ def _monitor(value: dict[str, Any], peer: Peer | None) -> RecordedCall:
 
 def _tokens(segments: Any) -> list[str]:
     if not isinstance(segments, list):
-        raise ValueError("path segments are no list")
+        raise ValueError("path segments are not a list")
     return [str(segment.get("token", "")) for segment in segments]
 
 
 def _index(value: Mapping[str, Any]) -> int:
     index = value.get("index", 0)
     if not isinstance(index, int) or not 0 <= index < 1 << 31:
-        raise ValueError(f"index {str(index)[:20]!r} is no place in a path")
+        raise ValueError(f"index {str(index)[:20]!r} is not an index in the path")
     return index
 
 

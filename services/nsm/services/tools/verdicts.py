@@ -1,4 +1,4 @@
-"""What each policy says to a call."""
+"""The verdict of each policy on a call."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NO_CERTIFICATE = "without the peer's certificate"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one policy says. `allows` None: it was not asked, for the `reason`. `source` is a file, or `NATIVE`."""
+    """The verdict of one policy. `allows` None: not evaluated, for the `reason`. `source`: a file, or `NATIVE`."""
 
     policy: str
     source: str
@@ -54,7 +54,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Rules:
-    """All that decides in a component with these variables."""
+    """All rules of a component with these variables."""
 
     variable: str
     chosen: PolicySet
@@ -62,11 +62,11 @@ class Rules:
     registration: Registration
     forwarder_service: str
     answer: bool
-    """Whether it is answers that are judged."""
+    """Whether answers are tested."""
 
     @classmethod
     def of(cls, environ: Mapping[str, str], variable: str, given: str | None, *, answer: bool) -> Rules:
-        """Those of `variable`, or of the masks `given` instead of it. Raises ValueError."""
+        """The rules of `variable`, or of the masks `given` instead. Raises ValueError."""
         selected = masks(environ.get(variable, ",".join(VARIABLES[variable])) if given is None else given)
         trust = Trust(
             intermediaries=IdPatterns.parse(environ.get("NSM_INTERMEDIARIES", "")),
@@ -78,7 +78,7 @@ class Rules:
         return cls(name, PolicySet.select(selected), trust, registration, service, answer)
 
     def origin(self, call: RecordedCall) -> str:
-        """Who the call comes from, as far as those on its path may vouch for each other."""
+        """The origin of the call, as far as components on its path may vouch for each other."""
         peer = call.path.peer
         if peer is None or self.answer:
             return ""
@@ -87,17 +87,17 @@ class Rules:
         return verified_chain(call.path.tokens, call.path.index, peer, trust)[-1]
 
     def usual_rules(self) -> Registration:
-        """Who may register for what, with the rule that is there without saying so."""
+        """The registration rules, including the default one."""
         usual = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
         return self.registration.unless_listed(self.forwarder_service, usual)
 
 
 async def verdicts(rules: Rules, call: RecordedCall, *, ignore_expiry: bool = False) -> list[Verdict]:
-    """What each policy says, in the order in which they are asked: the first that does not allow it decides."""
+    """The verdicts in order of evaluation: the first policy that does not allow the call decides."""
     found = [] if call.kind == MONITOR else _native(rules, call, ignore_expiry=ignore_expiry)
     for file in rules.chosen.files:
         if ignore_expiry and file.name == tokens_expired.__name__:
-            found.append(Verdict(file.name, file.path, None, "expired tokens count, for once"))
+            found.append(Verdict(file.name, file.path, None, "skipped: expired tokens are accepted"))
             continue
         alone = PolicySet((), client_allowed=False, files=(file,))
         reason = await alone.refusal_by_files(call.document, None, origin="nsm policy")
@@ -112,7 +112,7 @@ def _native(rules: Rules, call: RecordedCall, *, ignore_expiry: bool) -> list[Ve
     for path, policy in rules.chosen.policies:
         name = path.rpartition("/")[2].removesuffix(".rego")
         if ignore_expiry and policy is tokens_expired:
-            found.append(Verdict(name, NATIVE, None, "expired tokens count, for once"))
+            found.append(Verdict(name, NATIVE, None, "skipped: expired tokens are accepted"))
         elif policy in _NEED_CERTIFICATE and not call.has_certificate:
             found.append(Verdict(name, NATIVE, None, _NO_CERTIFICATE))
         else:
@@ -168,7 +168,12 @@ def _may_watch(rules: Rules, call: RecordedCall) -> Verdict:
     selected = call.document.get("selector_connection_ids", [])
     if set(map(str, own)) & set(map(str, selected)):
         return Verdict("monitor", NATIVE, allows=True)
-    return Verdict("monitor", NATIVE, allows=False, reason=f"{who or 'nobody'} has no part in what it selects")
+    return Verdict(
+        "monitor",
+        NATIVE,
+        allows=False,
+        reason=f"{who or 'an unknown peer'} is not on the path of the selected connections",
+    )
 
 
 def decided(found: list[Verdict]) -> Verdict | None:

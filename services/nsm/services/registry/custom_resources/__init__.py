@@ -1,4 +1,4 @@
-"""A registry whose records are objects of a Kubernetes cluster: several replicas share them, and so may upstream's."""
+"""A registry whose records are objects in a Kubernetes cluster, shared by several replicas, and by upstream's."""
 
 from .chain import custom_resource_registry
 

@@ -19,11 +19,11 @@ from .place import Place
 
 
 class CustomResources(Backend[R]):
-    """Objects of one kind. Those of `place.namespace` are written; those of all namespaces are read, as upstream does.
+    """Objects of one kind. It writes to `place.namespace`, and reads all namespaces, as upstream does.
 
-    If several hold records of one name, those of the own namespace take precedence, and there the one that is called
-    like the record. An object that holds no record gets a warning event. One that was deleted and is only kept there by
-    somebody's finalizers does not count any more.
+    If several hold records of one name, the own namespace takes precedence, and in it the object that is named like the
+    record. An object without a valid record gets a warning event. A deleted object that still exists because of
+    finalizers no longer counts.
     """
 
     def __init__(self, place: Place, form: Form[R]) -> None:
@@ -38,7 +38,7 @@ class CustomResources(Backend[R]):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the API server cannot be reached."""
+        """Whether the API server is unreachable."""
         return self._reflector.trouble is not None
 
     def observe(self, observe: Observe[R]) -> None:
@@ -57,11 +57,11 @@ class CustomResources(Backend[R]):
         await self._running.aclose()
 
     async def synced(self) -> None:
-        """Wait until what is in the cluster is known."""
+        """Wait until all objects are known."""
         await self._reflector.synced()
 
     def key_of(self, name: str) -> Key:
-        """In the own namespace, under a name that Kubernetes allows."""
+        """The key in the own namespace, with a name that Kubernetes allows."""
         return self._place.namespace, object_name(name)
 
     async def get(self, key: Key) -> Entry[R] | None:
@@ -92,7 +92,7 @@ class CustomResources(Backend[R]):
         return self._entry(written)
 
     async def delete(self, held: Entry[R]) -> None:
-        """Delete that very version of the object."""
+        """Delete exactly that version of the object."""
         namespace, name = key_of(held.raw)
         version = held.raw["metadata"]["resourceVersion"]
         try:
@@ -103,7 +103,7 @@ class CustomResources(Backend[R]):
             raise Missing from None
 
     def complain(self, about: Entry[R], fault: str) -> None:
-        """By a warning event on the object, and in the log."""
+        """Report by a warning event on the object, and in the log."""
         self._complain(about.raw, fault)
 
     def _changed(self, change: Change) -> None:
@@ -129,14 +129,14 @@ class CustomResources(Backend[R]):
 
     def _as_entry(self, found: Object, record: R | None, fault: str = "") -> Entry[R]:
         key = key_of(found)
-        usual = None if record is None else object_name(record.name)  # a person may have copied it
+        usual = None if record is None else object_name(record.name)  # a person may have copied the object
         is_ours = key[0] == self._place.namespace
         return Entry(
             key,
             int(found["metadata"].get("resourceVersion") or 0),
             record,
             precedence=(not is_ours, key[1] != usual, key),
-            is_ours=is_ours,  # other namespaces have a registry of their own
+            is_ours=is_ours,  # other namespaces have their own registry
             blocked=_kept(found) if _is_leaving(found) else "",
             fault=self._kept_for(found, fault),
             place=f"the object {key[1]!r}",
@@ -144,15 +144,15 @@ class CustomResources(Backend[R]):
         )
 
     def _kept_for(self, found: Object, fault: str) -> str:
-        """Why an object that cannot be read is not overwritten: a person may have written which clients go where."""
+        """Why an unreadable object is not overwritten: a person may have written rules for clients into it."""
         if not fault or self._form.is_extensible or not isinstance(found.get("spec"), dict):
             return ""
         name = key_of(found)[1]
-        what = f"the object {name!r} of that name cannot be read, and is not written over: {fault}"
+        what = f"the object {name!r} of that name cannot be read, and is not overwritten: {fault}"
         return f"{what}; correct it, or delete it"
 
     def _check(self, body: Object) -> None:
-        """What could not be read again is not written: a time beyond all calendars."""
+        """Reject what could not be read back, such as an impossible time."""
         try:
             self._form.from_object(body)
         except ValueError as error:
@@ -161,7 +161,7 @@ class CustomResources(Backend[R]):
     def _complain(self, about: Object, fault: str) -> None:
         kind, (namespace, name) = self._form.resource.kind, key_of(about)
         log.warning("object ignored", kind=kind, namespace=namespace, name=name, fault=fault)
-        message = f"this is no {kind} and is ignored: {fault}"
+        message = f"this is not a valid {kind} and is ignored: {fault}"
         place = self._place
         event = warn(
             place.api, self._form.resource, about, component=place.component, reason="Malformed", message=message
@@ -170,7 +170,7 @@ class CustomResources(Backend[R]):
 
 
 def _is_leaving(found: Object) -> bool:
-    """Whether the object was deleted, and waits for its finalizers: nothing brings it back."""
+    """Whether the object was deleted and waits for its finalizers."""
     return "deletionTimestamp" in found["metadata"]
 
 

@@ -19,10 +19,10 @@ from .place import Place
 async def custom_resource_registry(
     identity: Identity, settings: RegistrySettings, *, namespace: str, kubeconfig: str, name: str
 ) -> AsyncIterator[Registry]:
-    """A registry in the custom resources of `namespace` (empty: the one that the pod or the kubeconfig says).
+    """A registry in the custom resources of `namespace` (empty: that of the pod or the kubeconfig).
 
-    Entered once everything in the cluster is known: that waits for an API server that is away, and for permissions.
-    Services stay until somebody removes them.
+    Entered once all objects are known; waits for an unreachable API server, and for permissions.
+    Services stay until they are deleted.
     """
     async with connect(kubeconfig) as api:
         place = Place(api, namespace or api.namespace, component=name)

@@ -1,4 +1,4 @@
-"""What the object of a record is called."""
+"""Names of objects for records."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import hashlib
 import re
 
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""DNS-1123 subdomain: what Kubernetes allows as the name of an object."""
+"""A DNS-1123 subdomain, which Kubernetes requires as the name of an object."""
 _LONGEST = 253
 _DIGEST = 10
-"""Hexadecimal digits that tell records apart whose names look alike once they are made valid."""
+"""Hexadecimal digits that distinguish records whose names are equal once they are made valid."""
 
 
 def object_name(record: str) -> str:
-    """The name itself where Kubernetes allows it, as upstream does; else one made of it, always the same.
+    """The record's name if Kubernetes allows it, as upstream does; otherwise a name derived from it.
 
     `Vpn_West@example` becomes `vpn-west-example-a841e4bcc0`.
     """

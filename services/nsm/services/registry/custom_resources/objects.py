@@ -1,8 +1,8 @@
 """Records as custom resources, in the shape that upstream's registry writes and reads.
 
-The `spec` of an object is the record as Go's encoding/json writes a protobuf struct: snake_case, nothing that is empty,
-and a time as ``{"seconds": 1, "nanos": 2}``. What a person or another registry wrote is read strictly: an object that
-is no record, or has a field that none has, is a ValueError that says which field is wrong.
+The `spec` of an object is the record as Go's encoding/json writes a protobuf struct: snake_case, without empty values,
+and times as ``{"seconds": 1, "nanos": 2}``. Objects are parsed strictly: one without a valid record, or with an unknown
+field, raises ValueError that names the field.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Json = dict[str, Any]
 _GROUP, _VERSION = "networkservicemesh.io", "v1"
 
 _FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
-"""Of the years 1 to 9999: what a protobuf Timestamp may say, and what a date can be made of."""
+"""Seconds of the years 1 to 9999, the range of a protobuf Timestamp and of dates."""
 
 _PARTS = frozenset({"apiVersion", "kind", "metadata", "spec", "status"})
 _MATCH = frozenset({"source_selector", "routes", "fallthrough", "metadata"})
@@ -51,31 +51,31 @@ _FORMER = {
 
 @dataclass(frozen=True)
 class Form(Generic[R]):
-    """How records of one kind look as objects."""
+    """The conversion of one kind of record to and from objects."""
 
     resource: Resource
     to_spec: Callable[[R], Json]
     from_spec: Callable[[Fields, str], R]
-    """Takes the object's own name too, for a spec without one."""
+    """Also receives the object's name, for a spec without a name."""
     fields: frozenset[str]
-    """What a spec has of ours."""
+    """The known fields of a spec."""
     former: Mapping[str, str]
-    """Names of fields as they were before NSM 1.0, with those of today."""
+    """Names of fields before NSM 1.0, with the current ones."""
     is_extensible: bool
-    """Whether a spec may have more fields, of a later version: they stay. None may be like one of ours.
+    """Whether a spec may have unknown fields, of a later version, which are kept unless they resemble a known one.
 
-    What registers itself again and again writes all of it; a spec that is not extensible a person may have written.
+    Endpoints rewrite their whole spec with each registration; a spec that is not extensible may be written by people.
     """
 
     def to_object(self, record: R, namespace: str, held: Object | None = None) -> Object:
-        """The object for `record`; written over `held`, of whose version it then is."""
+        """The object for `record`; if it replaces `held`, with that version."""
         if held is None:
             metadata = {"name": object_name(record.name), "namespace": namespace}
             return {"metadata": metadata, "spec": self.to_spec(record)}
         return {**held, "spec": {**self._others(held.get("spec")), **self.to_spec(record)}}
 
     def from_object(self, found: Object) -> R:
-        """The record in an object. Raises ValueError with what is wrong in it."""
+        """The record in an object. Raises ValueError with the fault."""
         Field(found, "").fields(_PARTS, "the object", is_root=True)
         spec = Field(found.get("spec"), "spec").fields(
             self.fields, "the spec", former=self.former, is_root=True, extensible=self.is_extensible
@@ -182,7 +182,7 @@ def _time_from_spec(value: Field) -> Timestamp | None:
 
 
 def _filled(**values: Any) -> Json:
-    """Without what is empty, as Go's `omitempty` does."""
+    """The values that are not empty, like Go's `omitempty`."""
     return {name: value for name, value in values.items() if value}
 
 
@@ -192,7 +192,7 @@ SERVICE_FORM: Form[NetworkService] = Form(
     _service_from_spec,
     frozenset({"name", "payload", "matches", "path_ids"}),
     {},
-    is_extensible=False,  # a match that nobody reads would let clients go where they may not
+    is_extensible=False,  # ignoring an unknown part of a match could let clients bypass it
 )
 
 ENDPOINT_FORM: Form[NetworkServiceEndpoint] = Form(

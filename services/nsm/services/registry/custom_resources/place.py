@@ -1,4 +1,4 @@
-"""Where the objects of a registry are."""
+"""The location of a registry's objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nsm.kube import Api
 
 @dataclass(frozen=True)
 class Place:
-    """The API server, the namespace that is written to, and the name under which events are reported."""
+    """The API server, the namespace to write to, and the component name in events."""
 
     api: Api
     namespace: str

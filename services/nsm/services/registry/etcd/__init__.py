@@ -1,4 +1,4 @@
-"""A registry in etcd: several replicas share it, and it survives whatever etcd survives."""
+"""A registry in etcd, shared by several replicas."""
 
 from .chain import etcd_registry
 

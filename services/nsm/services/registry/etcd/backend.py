@@ -30,19 +30,19 @@ from nsm.chains.registry.stored.backend import Observe
 from .client import Compacted, Etcd, prefix_end
 
 _PAGE = 500
-"""Keys of one answer."""
+"""The most keys in one response."""
 _LOOK = 2.0
-"""Seconds between two looks whether the cluster answers: a watch alone does not show that it has gone."""
+"""Seconds between checks whether the cluster responds: a watch alone does not reveal that it is down."""
 
 
 class EtcdBackend(Backend[R]):
     """Keys `PREFIX/KIND/NAME`. The revision of a key's last change is its version.
 
-    What no registry removes, since none runs any more, etcd removes by a lease after `keep` seconds.
+    Keys that no running registry removes expire by a lease after `keep` seconds.
     """
 
     def __init__(self, etcd: Etcd, kind: Kind[R], prefix: str, *, keep: float) -> None:
-        """`keep` 0 means for ever."""
+        """`keep` 0 means forever."""
         self._etcd, self._kind = etcd, kind
         self._prefix = f"{prefix}/{kind.record.__name__}/".encode()
         self._keep = math.ceil(keep)
@@ -60,7 +60,7 @@ class EtcdBackend(Backend[R]):
 
     @property
     def is_cut_off(self) -> bool:
-        """Whether the cluster does not answer, or has no quorum."""
+        """Whether the cluster does not respond, or has no quorum."""
         return self._trouble is not None
 
     def observe(self, observe: Observe[R]) -> None:
@@ -86,7 +86,7 @@ class EtcdBackend(Backend[R]):
         return name
 
     async def get(self, key: Key) -> Entry[R] | None:
-        """What is stored, by the quorum."""
+        """The stored entry, by a quorum read."""
         answer = await self._etcd.range(RangeRequest(key=self._path(key)))
         return self._entry(answer.kvs[0]) if answer.kvs else None
 
@@ -108,7 +108,7 @@ class EtcdBackend(Backend[R]):
         log.warning("record ignored", store=str(self._etcd), record=about.place, fault=fault)
 
     async def _transact(self, path: bytes, held: Entry[R] | None, write: RequestOp) -> int:
-        """Write if `held` is still what is there; returns the revision."""
+        """Write if `held` is still the current entry; returns the revision."""
         version = held.version if held is not None else 0
         unchanged = Compare(target=CompareCompareTarget.MOD, key=path, mod_revision=version)
         answer = await self._etcd.transact(TxnRequest(compare=[unchanged], success=[write]))
@@ -118,7 +118,7 @@ class EtcdBackend(Backend[R]):
         return answer.header.revision
 
     async def _lease_to_use(self) -> int:
-        """One lease for all writes of a while: a record that is written again moves to a newer one."""
+        """A lease shared by all writes for some time; a renewed record moves to a newer lease."""
         if not self._keep:
             return 0
         async with self._leasing:
@@ -142,7 +142,7 @@ class EtcdBackend(Backend[R]):
             await asyncio.sleep(waits.next())
 
     async def _list(self) -> None:
-        """Read all keys as of one revision; what is not there any more has gone."""
+        """Read all keys at one revision; missing keys were deleted."""
         revision, start, there = 0, self._prefix, set[Key]()
         end = prefix_end(self._prefix)
         while True:
@@ -190,7 +190,7 @@ class EtcdBackend(Backend[R]):
         entry = self._entry(found)
         self._known[entry.key] = entry.version
         if entry.record is None:
-            self.complain(entry, "its value is no record")
+            self.complain(entry, "its value is not a valid record")
         else:
             self._observe(entry.key, entry)
         return entry.key

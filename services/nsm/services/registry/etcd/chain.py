@@ -18,9 +18,9 @@ _DAY = 86_400.0
 
 @asynccontextmanager
 async def etcd_registry(identity: Identity, settings: RegistrySettings, store: EtcdStore) -> AsyncIterator[Registry]:
-    """A registry in an etcd cluster. Entered once all records are known: that waits for a cluster that is away.
+    """A registry in an etcd cluster. Entered once all records are known; waits for an unreachable cluster.
 
-    Raises `MeshError` for files that cannot be read. Where no registry runs for a day, etcd removes what is left.
+    Raises `MeshError` for files that cannot be read. If no registry runs for a day, etcd removes the records.
     """
     try:
         client = Etcd(store)

@@ -1,4 +1,4 @@
-"""Calls to an etcd cluster: whichever member answers, with TLS and authentication."""
+"""Calls to an etcd cluster, on any member that responds, with TLS and authentication."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from nsm.services.registry.store_url import EtcdStore
 T = TypeVar("T", bound=Message)
 
 _PATIENCE = 3.0
-"""Seconds for one member to answer, before the next one is tried."""
+"""Seconds that one member has to respond, before the next one is tried."""
 _OF_A_LOGIN = ("auth", "user")
-"""Words of every error in which etcd, with the status of any request that cannot be, means who asks."""
+"""Words that every error of etcd about the caller contains; its status is the same as for any invalid request."""
 _CLOSED = (OSError, ProtocolError, StreamTerminatedError, TimeoutError)
 
 
 class Compacted(Exception):
-    """etcd no longer has the revision from which a watch was to begin."""
+    """etcd no longer has the revision at which a watch should start."""
 
 
 class Denied(MeshError):
-    """etcd does not accept the user, or the user may not do this."""
+    """etcd rejects the user, or the user has no permission."""
 
 
 class Etcd:
-    """A cluster of etcd; one channel, to the member that answered last.
+    """An etcd cluster; uses one channel, to the last member that responded.
 
-    Each call raises `Unavailable` if no member answers or the cluster has no leader, `Denied` for wrong credentials or
-    a missing role, `InvalidRequest` for what etcd does not take from anybody.
+    Each call raises `Unavailable` if no member responds or the cluster has no leader, `Denied` for wrong credentials or
+    a missing role, `InvalidRequest` for a request that etcd rejects from any caller.
     """
 
     def __init__(self, store: EtcdStore) -> None:
@@ -82,15 +82,15 @@ class Etcd:
         return await self._call("/etcdserverpb.KV/Range", request, RangeResponse)
 
     async def transact(self, request: TxnRequest) -> TxnResponse:
-        """Compare, then write. If the connection breaks it is not known whether it was carried out: `Unavailable`."""
+        """Compare, then write. If the connection breaks, the outcome is unknown: `Unavailable`."""
         return await self._call("/etcdserverpb.KV/Txn", request, TxnResponse, again=False)
 
     async def grant(self, request: LeaseGrantRequest) -> LeaseGrantResponse:
-        """Make a lease."""
+        """Create a lease."""
         return await self._call("/etcdserverpb.Lease/LeaseGrant", request, LeaseGrantResponse)
 
     async def watch(self, create: WatchCreateRequest) -> AsyncIterator[WatchResponse]:
-        """What changes, until the stream breaks (`Unavailable`). Raises `Compacted`, `Denied`, `InvalidRequest`."""
+        """Changes, until the stream breaks (`Unavailable`). Raises `Compacted`, `Denied`, `InvalidRequest`."""
         channel = self._opened()
         method = StreamStreamMethod(channel, "/etcdserverpb.Watch/Watch", WatchRequest, WatchResponse)
         try:
@@ -111,7 +111,7 @@ class Etcd:
             raise Unavailable(f"{self} cannot be reached: {_reason(error)}") from error
 
     async def _call(self, path: str, request: Message, answer: type[T], *, again: bool = True) -> T:
-        """Ask the members in turn, the one that answered last first."""
+        """Try the members in turn, starting with the last one that responded."""
         fault: MeshError | None = None
         for _ in self._store.members:
             channel = self._opened()
@@ -148,19 +148,21 @@ class Etcd:
         return {"token": self._token}
 
     def _said(self, error: GRPCError, channel: Channel) -> MeshError:
-        """What a status means; the next call asks another member where that may help."""
+        """The error for a status; if it may help, the next call uses another member."""
         told = error.message or error.status.name
         if error.status is Status.PERMISSION_DENIED:
-            who = f"the user {self._store.user!r}" if self._store.user else "a caller without user"
-            return Denied(f"{self} denies it to {who}: {told}; grant a role with readwrite on {self._store.prefix}/")
+            who = f"the user {self._store.user!r}" if self._store.user else "a caller without a user"
+            return Denied(
+                f"{self} denies access to {who}: {told}; grant a role with readwrite on {self._store.prefix}/"
+            )
         is_invalid = error.status is Status.INVALID_ARGUMENT
         if is_invalid and not any(word in told for word in _OF_A_LOGIN):
-            return InvalidRequest(f"{self} does not take the request: {told}")
+            return InvalidRequest(f"{self} rejects the request: {told}")
         if is_invalid or error.status is Status.UNAUTHENTICATED:
             expired, self._token = self._token is not None, None
             if expired:  # etcd forgets tokens, by default after five minutes
-                return Unavailable(f"{self} does not accept the session any more: {told}")
-            return Denied(f"{self} does not accept our user and password: {told}")
+                return Unavailable(f"{self} no longer accepts the session: {told}")
+            return Denied(f"{self} rejects our user and password: {told}")
         self._drop(channel)
         return Unavailable(f"{self} failed: {told}")
 
@@ -171,7 +173,7 @@ class Etcd:
         return self._channel
 
     def _drop(self, channel: Channel | None) -> None:
-        """Close it; the next call goes to the next member."""
+        """Close the channel; the next call goes to the next member."""
         if channel is None:
             return
         channel.close()
@@ -204,11 +206,11 @@ def _password(store: EtcdStore) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    return "it did not answer in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+    return "it did not respond in time" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The first key behind all that begin with `prefix`: the `range_end` of etcd's API."""
+    """The first key after all keys with `prefix`: the `range_end` of etcd's API."""
     with contextlib.suppress(ValueError):
         last = max(at for at, byte in enumerate(prefix) if byte < 0xFF)
         return prefix[:last] + bytes([prefix[last] + 1])

@@ -1,4 +1,4 @@
-"""A registry in an SQLite file: one process, and records that survive its death."""
+"""A registry in an SQLite file: one process, and records that survive a crash."""
 
 from .chain import sqlite_registry
 

@@ -16,7 +16,7 @@ from .database import Database, Row
 
 
 class Sqlite(Backend[R]):
-    """Keeps what is in the file in memory too: nobody else writes to it. Entered with an open `database`."""
+    """Also keeps the file's content in memory, since no other process writes to it. Needs an open `database`."""
 
     is_cut_off = False
 
@@ -39,7 +39,7 @@ class Sqlite(Backend[R]):
     async def __aenter__(self) -> Sqlite[R]:
         for key, entry in self._entries.items():
             if entry.record is None:
-                self.complain(entry, "its bytes are no record")
+                self.complain(entry, "its bytes are not a valid record")
             self._observe(key, entry)
         return self
 
@@ -49,14 +49,14 @@ class Sqlite(Backend[R]):
         """The database is not closed here."""
 
     async def synced(self) -> None:
-        """Everything was reported on entering."""
+        """Everything is reported on entering."""
 
     def key_of(self, name: str) -> Key:
         """The name."""
         return name
 
     async def get(self, key: Key) -> Entry[R] | None:
-        """What is in the file."""
+        """The entry in the file."""
         return self._entries.get(key)
 
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:

@@ -16,9 +16,9 @@ from .database import Database
 
 @asynccontextmanager
 async def sqlite_registry(identity: Identity, settings: RegistrySettings, path: Path) -> AsyncIterator[Registry]:
-    """A registry in the SQLite file at `path`, which is created if it is not there.
+    """A registry in the SQLite file at `path`, which is created if it is missing.
 
-    Raises `MeshError` if it cannot be used: it is no such file, it cannot be written, another process has it open.
+    Raises `MeshError` if it cannot be used: not such a file, not writable, or open in another process.
     """
     async with Database(path) as database:
         rows = await database.rows()

@@ -38,7 +38,7 @@ _MOST_AT_ONCE = 512
 
 
 class Row(NamedTuple):
-    """A stored record. `version` grows with each write to the file, whatever is written."""
+    """A stored record. `version` increases with each write to the file."""
 
     version: int
     kind: str
@@ -60,9 +60,9 @@ class _Write:
 class Database:
     """An SQLite file with records, for one process at a time.
 
-    Entering opens it, or creates it if it is not there. Raises `MeshError` for a file that is not ours, that cannot be
+    Entering opens it, or creates it if it is missing. Raises `MeshError` for a file that is not ours, that cannot be
     written, or that another registry has open. The journal is a write-ahead log: a write that has returned survives
-    the death of the process; a power cut can cost the last moments, never the file.
+    a crash of the process; a power cut can lose the last writes, but never the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ class Database:
             raise MeshError(f"{self.path} {_what(error)}") from error
 
     async def put(self, kind: str, name: str, renewed: float, record: bytes, applied: Callable[[int], None]) -> None:
-        """Store a record; `applied` is called with its version when it is in the file, even if the caller has left.
+        """Store a record; `applied` is called with its version once it is in the file, even after a cancellation.
 
         Raises `Unavailable` if it cannot be written: nothing has changed then.
         """
@@ -129,7 +129,7 @@ class Database:
             is_new = _is_new(connection)  # before the file is touched
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("BEGIN IMMEDIATE")  # takes the lock, and fails now if nothing can be written
+            connection.execute("BEGIN IMMEDIATE")  # takes the lock, and fails now if the file is not writable
             if is_new:
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
                 connection.execute(f"PRAGMA user_version = {_FORMAT}")
@@ -148,7 +148,7 @@ class Database:
         await write.done
 
     async def _write_all(self) -> None:
-        """Everything that waits, and what comes meanwhile: one transaction after the other."""
+        """Write everything that is queued, in consecutive transactions."""
         while self._waiting:
             batch, self._waiting = self._waiting[:_MOST_AT_ONCE], self._waiting[_MOST_AT_ONCE:]
             await self._run(partial(self._commit, batch))
@@ -166,7 +166,7 @@ class Database:
             write.done.set_exception(Unavailable(f"{self.path} {_what(write.fault)}"))
 
     def _commit(self, batch: Sequence[_Write]) -> None:
-        """One transaction; if it fails each write by itself, so that none fails for another."""
+        """Commit in one transaction; if it fails, each write separately, so that none fails because of another."""
         try:
             self._transact(batch)
         except sqlite3.Error as error:
@@ -192,22 +192,22 @@ class Database:
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
-    """Whether nothing is in the file yet. Raises `sqlite3.DatabaseError` if what is there is not ours."""
+    """Whether the file is empty. Raises `sqlite3.DatabaseError` if its content is not ours."""
     ours = connection.execute("PRAGMA application_id").fetchone()[0]
     written = connection.execute("PRAGMA user_version").fetchone()[0]
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if ours == 0 and tables == 0:
         return True
     if ours != _APPLICATION:
-        raise sqlite3.DatabaseError("is a database of another program; name another file")
+        raise sqlite3.DatabaseError("is a database of another program; use another file")
     if written > _FORMAT:
         raise sqlite3.DatabaseError(f"has format {written}, of a newer version; this one reads up to {_FORMAT}")
     return False
 
 
 _WORDS = {
-    sqlite3.SQLITE_NOTADB: "is not an SQLite database; move it away, or name another file",
-    sqlite3.SQLITE_CORRUPT: "is damaged; restore it, or move it away: what is registered comes again",
+    sqlite3.SQLITE_NOTADB: "is not an SQLite database; move it away, or use another file",
+    sqlite3.SQLITE_CORRUPT: "is damaged; restore it, or move it away: components will register again",
     sqlite3.SQLITE_READONLY: "cannot be written; check the permissions of the file and its folder",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened or created; check that its folder exists and can be written",
     sqlite3.SQLITE_BUSY: "is in use by another process; each registry needs a file of its own",
@@ -219,6 +219,6 @@ _PRIMARY = 0xFF
 
 
 def _what(error: sqlite3.Error) -> str:
-    """A sentence's end, after the file's name."""
+    """The end of an error message, after the file's name."""
     code = getattr(error, "sqlite_errorcode", None)
     return str(error) if code is None else _WORDS.get(code & _PRIMARY, f"cannot be used: {error}")
