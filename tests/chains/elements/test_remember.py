@@ -5,7 +5,7 @@ import time
 import pytest
 from structlog.testing import capture_logs
 
-from nsm.apis.connection import Connection, ConnectionEvent, ConnectionEventType, Mechanism, Path, PathSegment
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Timestamp
@@ -44,8 +44,8 @@ class Manager(Element):
 
 
 async def nothing(_selector):
-    """The monitor of a manager that was just started."""
-    yield ConnectionEvent(type=ConnectionEventType.INITIAL_STATE_TRANSFER)
+    """What a manager shows that was just started."""
+    return []
 
 
 def wanted(connection_id="nsc-0"):

@@ -26,7 +26,7 @@ from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.registry.expire import Expire
-from nsm.chains.registry.heal import Heal
+from nsm.chains.registry.heal import RegistryHeal
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.registry.memory import Memory
 from nsm.chains.registry.refresh import RegistryRefresh
@@ -423,7 +423,7 @@ async def test_an_endpoint_with_short_tokens_stays_registered_at_a_manager_that_
 
 async def test_a_registration_is_made_anew_when_the_registry_comes_back():
     registry = Registry()
-    chain = RegistryChain([RegistryBegin(), Heal(ENDPOINTS), registry])
+    chain = RegistryChain([RegistryBegin(), RegistryHeal(ENDPOINTS), registry])
     await chain.register(RegistryCall(nse("a")))
     await asyncio.sleep(10)
     assert len(registry.registered) == 1

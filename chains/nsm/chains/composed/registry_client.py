@@ -20,7 +20,7 @@ from nsm.chains.policy import REGISTRY_CLIENT_MASKS, Learned
 from nsm.chains.registry.authorize import RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.client_url import RegistryClientUrl
-from nsm.chains.registry.heal import Heal
+from nsm.chains.registry.heal import RegistryHeal
 from nsm.chains.registry.refresh import RegistryRefresh
 from nsm.chains.registry.retry import TRY_TIMEOUT, RegistryRetry
 from nsm.chains.transport import Pool, RemoteRegistry
@@ -38,7 +38,7 @@ def services_client(
             RegistryBegin(),
             RegistryRetry(timeout=timeout),
             RegistryAuthorizeClient(policies),
-            Heal(SERVICES),
+            RegistryHeal(SERVICES),
             RegistryClientUrl(url),
         ],
         RemoteRegistry(SERVICES, pool),
@@ -61,7 +61,7 @@ def endpoints_client(
         [
             RegistryBegin(),
             RegistryRetry(timeout=timeout),
-            Heal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
+            RegistryHeal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
             RegistryRefresh(),
             RegistryAuthorizeClient(policies),
             RegistryClientUrl(url),

@@ -12,7 +12,7 @@ from nsm.chains.logs import log
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 
 
-class Heal(RegistryElement[R]):
+class RegistryHeal(RegistryElement[R]):
     """Watch the registration; register again when the watch breaks, or when the record was removed."""
 
     def __init__(self, kind: Kind[R]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import sys
 from time import monotonic
+
+from nsm.chains.libc import malloc_trim
 
 _MANY = 128
 """Connections that end, until it is worth the while."""
@@ -45,11 +46,9 @@ def give_back() -> None:
     """Give back what is free, of Python's own and, where that is glibc, of the C library's."""
     _forget_names()
     gc.collect()
-    if _trim is not None:
-        _trim(0)
+    malloc_trim()
 
 
 _forget_names = getattr(sys, "_clear_type_cache", lambda: None)
-_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
 RELEASED = Released()
 """Of this process."""
