@@ -79,8 +79,8 @@ class Wires(Element):
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
             ends = [
-                LiveEnd(None, Place("/ns", "nsm-1"), INDEX, "", CLIENTS),
-                LiveEnd(None, Place("/ns", "nse-1"), INDEX + 1, "", ENDPOINTS),
+                LiveEnd(None, Place("/ns", "nsm-1"), INDEX, "", number=CLIENTS),
+                LiveEnd(None, Place("/ns", "nse-1"), INDEX + 1, "", number=ENDPOINTS),
             ]
             settings = Settings((), (), (), ())
             wire = Wire(tuple(End(end.place, settings) for end in ends), 0, arp=True)
@@ -180,15 +180,17 @@ async def test_a_deleted_link_is_made_anew_or_the_client_is_asked_to_come_back()
 
 async def test_a_namespace_out_of_reach_is_entered_with_the_clients_next_request():
     async with World() as world:
-        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(is_out_of_reach=True))
+        out_of_reach = [Report(is_out_of_reach=True)] * 2
+        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, *out_of_reach)
         await world.looks(1)
-        async with asyncio.timeout(5):
-            while world.wires.states != [State.REFRESH_REQUESTED]:
-                await asyncio.sleep(0)
+        world.kernel.tell(DELETED_ROUTE)
+        await world.looks(2)
+        assert world.wires.states == [State.REFRESH_REQUESTED]
         world.kernel.reports = [Report(repairs=[("nsm-1", DOWN)])]
         await world.chain.request(call())
-        await world.looks(2)
+        await world.looks(3)
     assert world.kernel.reports == []
+    assert len(world.kernel.looks) == 3
 
 
 @pytest.mark.parametrize(("number", "whose"), [(CLIENTS, "client's"), (ENDPOINTS, "endpoint's")])

@@ -54,6 +54,8 @@ class _Watched:
     task: asyncio.Task[None] | None = None
     is_suspect: bool = False
     """Whether something was reported of it since it was last looked at."""
+    waits: bool = False
+    """Whether the client was asked for its namespaces, and has not come back."""
     has_given_up: bool = False
     """Whether the log says that somebody keeps changing it."""
 
@@ -97,7 +99,8 @@ class Keep(Element):
                 watched = await self._watch(call.live, live, connection)
             watched.service = connection.network_service
             watched.endpoint = connection.network_service_endpoint_name
-            if watched.is_suspect:  # its namespaces are within reach now
+            if watched.waits:  # its namespaces are within reach now
+                watched.waits = False
                 self._suspect(watched)
         return connection
 
@@ -290,8 +293,10 @@ class Keep(Element):
 
     def _ask(self, watched: _Watched) -> None:
         """Have the client send its request again: with it come the namespaces."""
-        watched.is_suspect = True
-        if self._repairs and (reporter := watched.store.get(REPORTER)) is not None:
+        if not self._repairs or watched.waits:
+            return
+        watched.waits = True
+        if (reporter := watched.store.get(REPORTER)) is not None:
             log.info("the client is asked for a refresh, since a wire changed", connection=watched.store.connection_id)
             reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED)
 

@@ -49,7 +49,7 @@ def _entered(spaces: Namespaces, end: LiveEnd) -> Iterator[Namespace | None]:
     if not end.is_loose:
         yield end.namespace
         return
-    namespace = spaces.again(end.handle)
+    namespace = spaces.again(end.handle, end.key, end.number)
     try:
         yield namespace
     finally:

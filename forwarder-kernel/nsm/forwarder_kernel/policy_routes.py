@@ -108,7 +108,7 @@ class PolicyRoutes(Element):
         _give(spaces, installed)
         installed.namespace, installed.key, installed.name = namespace, namespace.key, name
         spaces.identify(namespace)
-        installed.handle = namespace.handle
+        installed.handle, installed.number = namespace.handle, namespace.number
         try:
             _protect_node(spaces, namespace, policies)
             if policies or installed.policies or has_any(namespace.socket):
@@ -156,6 +156,7 @@ class _Installed:
     key: FileKey | None = None
     """Which namespace it is."""
     handle: bytes = b""
+    number: int | None = None
     """By which that can be entered again."""
     name: str = ""
     """What the interface was to be called there."""
@@ -170,7 +171,7 @@ def _entered(spaces: Namespaces, installed: _Installed) -> Iterator[Namespace | 
     if installed.namespace is not None:
         yield installed.namespace
         return
-    namespace = spaces.again(installed.handle)
+    namespace = spaces.again(installed.handle, installed.key, installed.number)
     try:
         yield namespace
     finally:

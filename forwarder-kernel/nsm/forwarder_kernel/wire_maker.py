@@ -66,6 +66,7 @@ class WireMaker:
             self._adopt_or_make(spaces, live)
             undo.pop_all()
         for end in live.ends:
+            spaces.identify(end.namespace)
             end.number, end.handle = end.namespace.number, end.namespace.handle
         self._ledger.add(live)
         live.seconds = time.perf_counter() - begin
@@ -99,7 +100,7 @@ class WireMaker:
         with contextlib.ExitStack() as undo:
             namespaces = []
             for end in live.ends:
-                namespace = spaces.again(end.handle) if end.is_loose else end.namespace
+                namespace = spaces.again(end.handle, end.key, end.number) if end.is_loose else end.namespace
                 if namespace is None:
                     return False
                 if end.is_loose:

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import subprocess
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -16,8 +18,8 @@ from .nodes import Underlay, ask, mesh_at
 
 pytestmark = pytest.mark.system
 
-WITHIN = 1.0
-"""Seconds in which everything has to be as it was."""
+WITHIN = 5.0
+"""Seconds in which everything has to be as it was: some milliseconds, unless the machine is busy."""
 
 
 class Wire:
@@ -39,7 +41,7 @@ class Wire:
         for host in (self.host, self.endpoint):
             routes = {(route["dst"], route.get("gateway")) for route in host.json("route") if "dev" in route}
             links = [
-                (link["ifindex"], link["mtu"], link["address"], link["ifalias"], "UP" in link["flags"])
+                (link["ifindex"], link["mtu"], link["address"], link.get("ifalias"), "UP" in link["flags"])
                 for link in host.links().values()
             ]
             addresses = {
@@ -242,19 +244,41 @@ def test_changes_that_the_kernel_could_not_report_are_found(wire, monkeypatch):
 
 
 def test_where_no_namespace_can_be_entered_again_the_client_is_asked_to_come_back(wire):
+    states = wire.loop.run(listen(wire.mesh, "nsc"))
+    with without_handles(wire):
+        wire.host.run("ip", "link", "set", wire.name, "down")
+        wire.until(lambda: states[-1] == State.REFRESH_REQUESTED)
+        assert wire.state() != wire.whole
+        wire.refresh()
+        wire.comes_back()
+
+
+def test_without_handles_a_namespace_is_entered_by_a_process_that_is_in_it(wire):
+    inside = [subprocess.Popen(["nsenter", f"--net={host.path}", "sleep", "60"]) for host in (wire.host, wire.endpoint)]
+    try:
+        for process, host in zip(inside, (wire.host, wire.endpoint), strict=True):
+            wire.until(lambda process=process, host=host: os.path.samefile(f"/proc/{process.pid}/ns/net", host.path))
+        with without_handles(wire):
+            wire.host.run("ip", "link", "set", wire.name, "down")
+            wire.comes_back()
+    finally:
+        for process in inside:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def without_handles(wire):
     """As on kernels before Linux 6.18."""
     (watched,) = set(the_keep(wire)._by_place.values())
     handles = [end.handle for end in watched.live.ends]
-    states = wire.loop.run(listen(wire.mesh, "nsc"))
     for end in watched.live.ends:
         end.handle = b""
-    wire.host.run("ip", "link", "set", wire.name, "down")
-    wire.until(lambda: states[-1] == State.REFRESH_REQUESTED)
-    assert wire.state() != wire.whole
-    wire.refresh()
-    wire.comes_back()
-    for end, handle in zip(watched.live.ends, handles, strict=True):
-        end.handle = handle
+    try:
+        yield
+    finally:
+        for end, handle in zip(watched.live.ends, handles, strict=True):
+            end.handle = handle
 
 
 def test_a_client_whose_namespace_ends_leaves_nothing_at_its_endpoint(wire):

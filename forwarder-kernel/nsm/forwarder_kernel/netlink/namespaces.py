@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from functools import cache
 
 from nsm.chains import libc
-from nsm.chains.core import FileKey, InvalidRequest, Refused, Unsupported
+from nsm.chains.core import FileKey, InvalidRequest, MeshError, Refused, Unsupported
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.logs import log
 
 from . import sysctls
+from .processes import Processes
 from .sockets import NetlinkError, Socket
 from .wireguard import WireguardSocket
 
@@ -95,6 +96,7 @@ class Namespaces:
     def __init__(self, *, with_own: bool = False) -> None:
         self._open: dict[FileKey, Namespace] = {}
         self._numbers: dict[bytes, int] = {}
+        self._processes = Processes()
         self.own = Namespace(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), "our own namespace")
         self._nodes = frozenset() if with_own else frozenset(_nodes_own(self.own.descriptor))
 
@@ -145,15 +147,27 @@ class Namespaces:
         if handle:
             self._numbers[handle] = number
 
-    def again(self, handle: bytes) -> Namespace | None:
-        """The namespace of a handle; None if it is gone, or cannot be opened again. Give it back."""
-        if not handle:
+    def again(self, handle: bytes, key: FileKey | None = None, number: int | None = None) -> Namespace | None:
+        """A namespace that was let go; None if it is gone, or cannot be opened again. Give it back.
+
+        It is opened by its handle or, on kernels that have none, by a process of it that is seen here: then what is
+        found under its `key`, device and inode, has to have its `number`, since either may be another one's by now.
+        """
+        if handle:
+            with contextlib.suppress(OSError):
+                descriptor = libc.open_handle(self.own.descriptor, handle, os.O_RDONLY | os.O_CLOEXEC)
+                return self._use(descriptor, facts_of(descriptor).key)
+        if key is None or number is None or (path := self._processes.path(key)) is None:
             return None
         try:
-            descriptor = libc.open_handle(self.own.descriptor, handle, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+            namespace = self.take(path)
+        except MeshError:
             return None
-        return self._use(descriptor, facts_of(descriptor).key)
+        if (namespace.key, self.own.socket.known_number(namespace.descriptor)) == (key, number):
+            namespace.number = number
+            return namespace
+        self.give(namespace)
+        return None
 
     def give(self, namespace: Namespace) -> None:
         """End one use."""
