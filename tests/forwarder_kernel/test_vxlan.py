@@ -18,10 +18,13 @@ LOW, HIGH = ipaddress.ip_address("172.16.1.1"), ipaddress.ip_address("172.16.1.2
 
 
 class Dataplane:
-    """Knows the MTU."""
+    """Knows the MTU, and what an earlier process made."""
 
-    def __init__(self, mtu=1500):
-        self.mtu, self.asked = mtu, []
+    def __init__(self, mtu=1500, former=None):
+        self.mtu, self.asked, self.former = mtu, [], former or {}
+
+    def former_vni(self, connection_id):
+        return self.former.get(connection_id)
 
     async def underlay(self, own, peer=None):
         self.asked.append(peer)
@@ -107,6 +110,14 @@ async def test_a_number_that_is_there_is_kept_and_one_that_was_given_is_given_ag
     first = await chain.request(asked())
     again = await chain.request(asked())  # the client's node has forgotten it
     assert first.mechanism.parameters["vni"] == again.mechanism.parameters["vni"] == "100"
+
+
+async def test_a_wire_keeps_its_number_though_both_forwarders_were_restarted():
+    """The client's forwarder does not know it any more, and the server's reads it from its own end of the wire."""
+    dataplane = Dataplane(former={"c": 4711})
+    server = VxlanServer(VxlanEnd(HIGH, dataplane, vnis=Vnis(counting(100))))
+    connection = await Chain([Begin(), server]).request(asked())
+    assert connection.mechanism.parameters["vni"] == "4711"
 
 
 async def test_numbers_in_use_are_not_given_and_come_back_with_the_end_of_their_connection():

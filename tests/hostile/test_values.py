@@ -286,6 +286,9 @@ class Tunnels(Kernel):
 
     async def check_wireguard(self): ...
 
+    def former_vni(self, connection_id):
+        return None
+
     async def former_wireguard(self, connection_id):
         return None
 

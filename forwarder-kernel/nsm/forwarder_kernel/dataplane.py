@@ -84,9 +84,16 @@ class Dataplane:
         """
         return Ahead(self._begin_wireguard(room, path, self._ledger.alias_of(connection_id)), self._programs)
 
+    def former_vni(self, connection_id: str) -> int | None:
+        """The number of the VXLAN device that an earlier process made for a connection, if it is still there."""
+        former = self._ledger.former(self._ledger.alias_of(connection_id))
+        return next((link.vni for link in former if link.vni), None)
+
     async def former_wireguard(self, connection_id: str) -> WireguardSettings | None:
         """Key and port of the WireGuard that an earlier process made for a connection, if it is still there."""
         alias = self._ledger.alias_of(connection_id)
+        if not self._ledger.former(alias) and self._programs.former(alias) is None:
+            return None
         return await self.kernel.in_node(lambda spaces: self._former_wireguard(spaces, alias))
 
     async def create(

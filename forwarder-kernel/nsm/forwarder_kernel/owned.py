@@ -30,6 +30,8 @@ class OwnedLink:
     index: int
     name: str
     kind: str
+    vni: int = 0
+    """That of a VXLAN device."""
 
     @property
     def namespace(self) -> int | None:
@@ -115,7 +117,8 @@ def _links_there(own: Socket, mark: str, number: int | None) -> list[Link]:
 
 
 def _owned(link: Link, number: int | None) -> OwnedLink:
-    return OwnedLink(link.alias, OWN if number is None else number, link.index, link.name, link.kind)
+    vni = link.details.get("IFLA_VXLAN_ID", 0)
+    return OwnedLink(link.alias, OWN if number is None else number, link.index, link.name, link.kind, vni)
 
 
 def _is_shared(link: Link) -> bool:

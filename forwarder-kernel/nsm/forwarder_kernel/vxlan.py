@@ -91,6 +91,10 @@ class VxlanEnd:
         underlay = await self._dataplane.underlay(self.address, peer)
         return underlay.room(VXLAN_OVERHEAD[self.address.version])
 
+    def former_vni(self, store: Store) -> int | None:
+        """The number that the connection's wire has, if an earlier process of this forwarder made it."""
+        return self._dataplane.former_vni(store.connection_id)
+
     def use(self, store: Store, tunnel: Vxlan) -> None:
         """Note the tunnel of a connection; its number is in use until the connection ends or has another one."""
         before = store.get(self._used)
@@ -109,7 +113,8 @@ class VxlanEnd:
 class VxlanServer(Element):
     """For a forwarder's server chain: number the wire, and say where this end of it is.
 
-    A number that the request has already, on a refresh or because the client's node wants it, is kept.
+    A number that the request has already, on a refresh or because the client's node wants it, is kept. So is that of a
+    wire which was there before this forwarder was started.
     """
 
     def __init__(self, end: VxlanEnd) -> None:
@@ -132,7 +137,8 @@ class VxlanServer(Element):
 
     def _vni(self, call: Call, mechanism: Mechanism) -> int:
         wished = call.live.pop(_WISH)
-        vni = wished or number_in(mechanism, VNI, _MAX_VNI, least=1) or call.live.get(self._given)
+        known = number_in(mechanism, VNI, _MAX_VNI, least=1) or call.live.get(self._given)
+        vni = wished or known or self._end.former_vni(call.live)
         if vni is None:
             vni = self._end.vnis.choose(_parity(mechanism, self._end.address))
         return call.live.put(self._given, vni)

@@ -195,6 +195,14 @@ async def test_a_client_has_its_address_again_though_all_components_were_restart
     assert list(endpoint.links()) == ["nse-2"]
 
 
+async def test_the_number_of_a_wire_is_known_after_a_restart(planes, hosts):
+    host = node(Underlay(), A)
+    await planes(host).create(end_of(hosts[0], "nsm-1", Vxlan(7, A, 4789, B, 4789)), "c")
+    again = planes(host)
+    await again.underlay(A)
+    assert (again.former_vni("c"), again.former_vni("d")) == (7, None)
+
+
 async def test_an_end_that_is_made_again_is_reached_at_once(planes, hosts):
     """The other one remembers its hardware address."""
     near, far = (node(underlay, address) for underlay in [Underlay()] for address in (A, B))
