@@ -47,6 +47,10 @@ MARKS = {
     "register_10k_per_s": "500 /s",
     "find_10k": "2 ms",
     "find_10k_service": "6 ms",
+    "watch_100_ms": "100 ms",
+    "watch_100_mib": "",
+    "sqlite_register_per_s": "1000 /s",
+    "etcd_register_per_s": "400 /s",
     "wire_throughput_ratio": "0.98",
     "webhook_100_per_s": "p99 20 ms",
     "channel_kib": "64 KiB, or 1.5 bare ones",
@@ -69,6 +73,8 @@ MARKS = {
     "pss_mesh_gib": "1.5 GiB",
     "leak_500": "0",
     "leak_500_rss_mib": "5 MiB",
+    "churn_20k_left": "0",
+    "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
     "bystander_ratio": "5, or p99 100 ms",
     "bystander_p99": "",
@@ -193,6 +199,11 @@ def leak(bench: Bench) -> None:
         bench.note("leak_500", max(0, after[0] - before[0]) + inside, "")
         grown = max(now - then for now, then in zip(after[1], before[1], strict=True))
         bench.note("leak_500_rss_mib", grown, "MiB")
+    left, grown = json.loads(
+        subprocess.run([sys.executable, "-m", "bench.churn"], capture_output=True, check=True).stdout
+    )
+    bench.note("churn_20k_left", left, "")
+    bench.note("churn_20k_rss_mib", grown, "MiB")
 
 
 def links(run: RunDir) -> int:
@@ -218,7 +229,7 @@ def everything() -> int:
     growth(bench)
     several_nodes(bench)
     leak(bench)
-    for measure in (registry.measure, webhook.measure):
+    for measure in (registry.measure, registry.rates, webhook.measure):
         for name, values, unit in asyncio.run(measure()):
             bench.note(name, values, unit)
     for name, value, unit in channels.measure():

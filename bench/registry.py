@@ -11,12 +11,16 @@ import asyncio
 import multiprocessing
 import statistics
 import sys
+import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from bench.start import resident_mib
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.composed import RegistrySettings
 from nsm.chains.core import ENDPOINTS, MeshError, RegistryCall
@@ -25,11 +29,13 @@ from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteRegistry, serve
 from nsm.services.registry.opened import open_registry
 from nsm.services.registry.store_url import store_url
+from tests.services.registry.etcd_cluster import EtcdCluster
 
 ENDPOINT_COUNT, SERVICES_COUNT, LAST = 10_000, 111, 1_000
 """111 services share 10,000 endpoints: 90 each."""
 FINDS = 200
-CLIENTS = 8
+CLIENTS, WATCHERS, CHANGES = 8, 100, 20
+_URL = "tcp://127.0.0.1:5001"
 LIFETIME = 3600.0
 
 
@@ -40,7 +46,7 @@ async def measure(store: str = "memory:", kubeconfig: str = "") -> list[tuple[st
     """
     authority = Authority.create("bench.mesh")
     identities = [identity_of(authority, f"client-{number}") for number in range(CLIENTS)]
-    async with _registry(authority, store, kubeconfig) as url, _pools(identities) as pools:
+    async with _registry(authority, store, kubeconfig) as (url, pid), _pools(identities) as pools:
         rate = await _register(pools, url)
         await _forged_token_is_refused(authority, url)
         by_name = await _find(pools[0], url, lambda number: NetworkServiceEndpoint(name=f"endpoint-{number * 7}"), 1)
@@ -50,21 +56,38 @@ async def measure(store: str = "memory:", kubeconfig: str = "") -> list[tuple[st
             lambda number: NetworkServiceEndpoint(network_service_names=[f"service-{number % SERVICES_COUNT}"]),
             ENDPOINT_COUNT // SERVICES_COUNT,
         )
+        watched, memory = await _watch(authority, pools[0], url, pid)
     return [
         ("register_10k_per_s", [rate], "/s"),
         ("find_10k", by_name, "ms"),
         ("find_10k_service", by_service, "ms"),
+        ("watch_100_ms", watched, "ms"),
+        ("watch_100_mib", [memory], "MiB"),
     ]
 
 
+async def rates() -> list[tuple[str, list[float], str]]:
+    """How many registrations a second the durable stores take, each with new files: the last of ten thousand."""
+    authority = Authority.create("bench.mesh")
+    identities = [identity_of(authority, f"client-{number}") for number in range(CLIENTS)]
+    figures = []
+    with tempfile.TemporaryDirectory(prefix="nsm-bench-") as folder, EtcdCluster(Path(folder)) as etcd:
+        for name, store in (("sqlite", f"sqlite://{folder}/records"), ("etcd", etcd.url)):
+            async with _registry(authority, store, "") as (url, _), _pools(identities) as pools:
+                figures.append((f"{name}_register_per_s", [await _register(pools, url)], "/s"))
+    return figures
+
+
 @asynccontextmanager
-async def _registry(authority: Authority, store: str, kubeconfig: str) -> AsyncIterator[str]:
+async def _registry(authority: Authority, store: str, kubeconfig: str) -> AsyncIterator[tuple[str, int]]:
+    """The URL and the process of a registry."""
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(authority, theirs, store, kubeconfig), daemon=True)
     process.start()
     try:
-        yield await asyncio.to_thread(ours.recv)
+        assert process.pid is not None
+        yield await asyncio.to_thread(ours.recv), process.pid
     finally:
         process.kill()
         process.join()
@@ -104,7 +127,7 @@ async def _register(pools: list[Pool], url: str) -> float:
             record = NetworkServiceEndpoint(
                 name=f"endpoint-{number}",
                 network_service_names=[f"service-{number % SERVICES_COUNT}"],
-                url="tcp://127.0.0.1:5001",
+                url=_URL,
             )
             await remote.register(RegistryCall(record, target=url))
             times.append(time.perf_counter())
@@ -122,6 +145,42 @@ async def _find(pool: Pool, url: str, query: Any, hits: int) -> list[float]:
         if abs(len(found) - hits) > 1:
             raise RuntimeError(f"found {len(found)} instead of {hits}")
     return taken
+
+
+async def _watch(authority: Authority, pool: Pool, url: str, pid: int) -> tuple[list[float], float]:
+    """Ms until the last of a hundred who watch all endpoints has seen a change; MiB that they cost the registry."""
+    remote, seen, before = RemoteRegistry(ENDPOINTS, pool), Counter[str](), resident_mib(pid)
+    arrived, taken = asyncio.Event(), []
+
+    async def watcher(pool: Pool) -> None:
+        query: RegistryCall[NetworkServiceEndpoint] = RegistryCall(NetworkServiceEndpoint(), watch=True, target=url)
+        async for batch in RemoteRegistry(ENDPOINTS, pool).find(query):
+            for found in batch:
+                seen[found.record.url] += 1
+            arrived.set()
+
+    async def until(place: str, times: int) -> None:
+        while seen[place] < times:
+            arrived.clear()
+            await arrived.wait()
+
+    async with _pools([identity_of(authority, f"watcher-{number}") for number in range(WATCHERS)]) as pools:
+        for each in pools:
+            await each.channel(url).peer()
+        watchers = [asyncio.create_task(watcher(each)) for each in pools]
+        await until(_URL, WATCHERS * ENDPOINT_COUNT)
+        memory = resident_mib(pid) - before
+        for number in range(CHANGES):
+            place, begin = f"tcp://127.0.0.1:{6000 + number}", time.perf_counter()
+            record = NetworkServiceEndpoint(name="endpoint-0", network_service_names=["service-0"], url=place)
+            registering = asyncio.create_task(remote.register(RegistryCall(record, target=url)))
+            await until(place, WATCHERS)
+            taken.append((time.perf_counter() - begin) * 1000)
+            await registering
+        for each_task in watchers:
+            each_task.cancel()
+        await asyncio.gather(*watchers, return_exceptions=True)
+    return taken, memory
 
 
 async def _forged_token_is_refused(authority: Authority, url: str) -> None:
