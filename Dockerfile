@@ -66,7 +66,7 @@ USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[prometheus]' 'nsm-chains[rego]'
 USER 65532:65532
 
-# What speaks to a cluster's API server.
+# Components that use a cluster's API server.
 FROM chains AS cluster
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
 USER 65532:65532
@@ -87,7 +87,7 @@ HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.soc
 ENTRYPOINT ["nsm", "nsmgr"]
 
 # Root, with no capability but those that it is given; of the others' group, for their sockets. Its own is in the
-# container: who may use it is whoever is passed it, of any group.
+# container: only processes that receive it as a descriptor can use it, in any group.
 FROM chains AS forwarder-kernel
 LABEL org.opencontainers.image.title="nsm forwarder-kernel"
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-kernel[prometheus]' 'nsm-chains[rego]'
@@ -105,7 +105,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends iproute2 iputil
     setcap cap_net_raw=p /bin/ping && \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 USER 65532:65532
-# Its socket is in the container: who may use it is whoever is passed it, of any group.
+# Its socket is in the container: only processes that receive it as a descriptor can use it, in any group.
 ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse"]

@@ -1,5 +1,5 @@
 # demo · test · fuzz · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs · lock · sbom ·
-# audit: each works on a fresh machine and makes the .venv that it needs.
+# audit: each works on a fresh machine and creates the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -7,9 +7,9 @@ PARTS  := apis chains forwarder-kernel services webhook
 
 .PHONY: demo test fuzz test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
 
-# By hash, and only what locks/dev.txt names; our own distributions stand where they are.
+# Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
-	@echo "making $(VENV) and installing the packages of locks/dev.txt into it: this takes half a minute or more"
+	@echo "creating $(VENV) and installing the packages of locks/dev.txt: this takes half a minute or more"
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --require-hashes -r locks/dev.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation \
@@ -36,7 +36,7 @@ fuzz: $(VENV)/.ready
 	-$(BIN)/python -m pip install -q --require-hashes -r locks/fuzz.txt
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
-# What this machine's kernel may lack: tests in a virtual machine that has it.
+# Kernel features that this machine may not have: tests in a virtual machine that has them.
 test-vm: $(VENV)/.ready
 	@scripts/system-packages vm
 	@scripts/vm-kernel
@@ -102,7 +102,7 @@ sbom: $(VENV)/.ready
 	@scripts/system-packages images
 	scripts/with-engine sh -c 'scripts/images build $(ARGS) && $(BIN)/python -m scripts.sbom .sbom $(ARGS)'
 
-# Known weaknesses of what locks/ names. It fails where nobody can be asked.
+# Known vulnerabilities of the packages in locks/. Fails if no database is reachable.
 audit:
 	@scripts/with-tools audit scripts/audit
 

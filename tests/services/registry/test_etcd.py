@@ -257,7 +257,7 @@ async def test_a_user_needs_the_right_password_and_a_role_and_a_new_session_afte
         for _ in range(2):  # with a new session, and with one that stays
             with pytest.raises(InvalidRequest, match="rejects the request: .*key is not provided"):
                 await client.range(backend.RangeRequest())
-    with pytest.raises(MeshError, match=r"does not accept our user and password: .*user name is empty"):
+    with pytest.raises(MeshError, match=r"rejects our user and password: .*user name is empty"):
         async with backend.Etcd(store_url(own.url)) as client:
             await client.range(backend.RangeRequest(key=b"/nsm/registry/x"))
 
