@@ -137,7 +137,7 @@ class MemoryChannel:
         self._network, self._identity = network, identity
         self._line: _Line | None = None
         self.is_away = False
-        """Nobody waits here before a peer is tried again."""
+        """Returns at once: no pause is needed before a peer is tried again."""
 
     async def peer(self, *, deadline: float | None = None) -> Peer:
         """The peer's identity. Raises `Unavailable`, or `Refused` if its trust domain is not trusted."""
