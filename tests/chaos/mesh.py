@@ -123,7 +123,8 @@ class Mesh:
         lines.append("endpoints:")
         for name, (node, service, prefix) in ENDPOINTS.items():
             payload = PAYLOADS[service]
-            more = f", NSM_PBR_CONFIG_PATH: {self.folder}/policies.yaml" if service == "ways" else ""
+            more = ", NSM_IPAM_POLICY: strict"  # else clients keep the addresses of endpoints that they had before
+            more += f", NSM_PBR_CONFIG_PATH: {self.folder}/policies.yaml" if service == "ways" else ""
             lines += [
                 f"  - {{name: {name}, node: {node}, services: [{service}], payload: {payload}, prefixes: [{prefix}],",
                 f"     labels: {{called: {name}}}, environment: {{{tokens}{more}}}}}",
