@@ -132,7 +132,8 @@ class Mesh:
         lines.append("clients:")
         for name, (node, wires) in CLIENTS.items():
             urls = ", ".join(f"kernel://{service}/{interface}" for interface, service in wires.items())
-            lines.append(f"  - {{name: {name}, node: {node}, wires: [{urls}], environment: {{{tokens}}}}}")
+            lines.append(f"  - {{name: {name}, node: {node}, wires: [{urls}],")
+            lines.append(f"     environment: {{{tokens}, NSM_NETWORK_SERVICES_FILE: {self.folder}/{name}.urls}}}}")
         return "\n".join(lines) + "\n"
 
     async def _nsm(self, *words):
