@@ -199,6 +199,35 @@ async def test_another_service_behind_an_interface_of_an_earlier_process_takes_t
     assert mesh.stand() == {"nsc-0": "c", "nsc-7": "x"}
 
 
+async def test_what_an_earlier_process_had_and_nobody_wants_any_more_is_closed(mesh):
+    """The list was changed while there was no client: its wire would keep interface and addresses until its tokens end."""
+    closed = []
+
+    class Closes(Element):
+        async def close(self, call, rest):
+            closed.append(call.connection)
+            await rest.close(call)
+
+    wires = Wires("nsc", {"app": "web"}, is_left=lambda connection: connection.id != "nsc-9")
+    async with Chain([Retry(tell=wires.failed), Begin(), Closes(), mesh]) as chain:
+        earlier = [standing("nsc-0", A), standing("nsc-1", B), standing("nsc-9", D)]
+        wires.over(chain).set(wanted(B), standing=earlier)
+        await settle(wires)
+        assert closed == [earlier[0]]
+        assert mesh.stand() == {"nsc-1": "b"}
+        await wires.close()
+
+
+async def test_nothing_is_sent_for_a_wire_that_never_was_when_the_client_ends(mesh):
+    mesh.missing.add("a")
+    wires = Wires("nsc", {})
+    async with Chain([Retry(tell=wires.failed), Begin(), mesh]) as chain:
+        wires.over(chain).set(wanted(A))
+        await asyncio.sleep(1)
+        await wires.close()
+    assert "-nsc-0" not in mesh.events
+
+
 async def test_a_defect_ends_the_client_and_is_not_waited_for(mesh):
     class Broken(Element):
         async def request(self, call, rest):

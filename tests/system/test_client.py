@@ -13,7 +13,10 @@ pytestmark = pytest.mark.system
 
 
 def test_a_running_client_follows_its_list_and_the_wires_that_stay_lose_no_packet(tmp_path):
-    """One wire is added, one goes, one changes its service's labels; a ping of 100 packets a second runs on another."""
+    """One wire is added, one goes, one changes its service's labels; a ping of 100 packets a second runs on another.
+
+    What is dropped from the list while there is no client goes when there is one again.
+    """
     services = tmp_path / "services"
     services.write_text("kernel://icmp/nsm-1\nkernel://icmp/nsm-2\nkernel://icmp/nsm-3\n")
     of = {"client": {"NSM_NETWORK_SERVICES_FILE": str(services)}}
@@ -32,6 +35,11 @@ def test_a_running_client_follows_its_list_and_the_wires_that_stay_lose_no_packe
         assert after["nsm-2"] == before["nsm-2"]
         assert after["nsm-3"] != before["nsm-3"]
         assert "200 received" in ping.communicate(timeout=20)[0]
+        node.kill("client")
+        services.write_text("kernel://icmp/nsm-2\nkernel://icmp/nsm-3?app=web\n")
+        node.start("client")
+        until(lambda: "nsm-4" not in node.links())
+        assert {name: after[name] for name in ("nsm-2", "nsm-3")}.items() <= node.links().items()
         node.stop("client")
         assert node.links() == {}
 

@@ -25,13 +25,13 @@ from nsm.chains.core import (
     MeshError,
     TimedOut,
     Unavailable,
-    reselect_everything,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 
 from .client_info import LABELS
 from .liveness import Liveness
+from .refresh import choose_anew
 from .remember import Memory
 from .retry import attempt_of
 
@@ -44,9 +44,9 @@ class Recover(Element):
 
     It stands between `Retry` and the chain's `UpdatePath`, so each attempt goes by what the peer has then; only calls
     without a path, which nobody has answered yet, are looked up. What the peer does not report, since it was started
-    again too, may be in `memory`. A connection that is down is chosen anew, unless
-    `liveness` finds that packets pass. So is one that the peer refuses to continue. A connection that was for something
-    else is closed, and replaced by what is wanted now.
+    again too, may be in `memory`. A connection that is down is chosen anew, unless `liveness` finds that packets pass. So
+    is one that the peer refuses to continue. A connection that was for something else is closed, and replaced by what is
+    wanted now.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ def _continue(request: NetworkServiceRequest, earlier: Connection, *, anew: bool
     connection = request.connection = codec.clone(earlier)
     connection.state = State.UP
     if anew:
-        reselect_everything(request)
+        choose_anew(request)
         connection.context = connection.context if is_same else None
     if connection.context is not None and connection.context.ip_context is not None:
         connection.context.ip_context.excluded_prefixes = []  # among them this wire's own, on behalf of the others

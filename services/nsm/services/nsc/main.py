@@ -31,7 +31,7 @@ from nsm.services.dns.resolver import LocalResolver
 from .config import NscConfig, NscInitConfig
 from .ready_file import ReadyFile, TellReady, waits
 from .services import Services
-from .wires import Wires
+from .wires import Wires, is_here
 
 _QUICK = 0.2
 """Seconds that a check waits for pings where the mesh has reported already that something on the way is gone."""
@@ -79,7 +79,7 @@ async def _wires(
 ) -> AsyncIterator[Wires]:
     """The wires that are wanted, being asked for; they stay when this ends."""
     copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
-    wires, kernel = Wires(config.name, config.labels, ready_file), KernelClient()
+    wires, kernel = Wires(config.name, config.labels, ready_file, is_here if refresh else None), KernelClient()
     services = Services(config.network_services, config.network_services_file, partial(ready_file.tell, "services"))
     manager = monitors(runtime.pool)
     present = partial(manager.present, config.connect_to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Call, Handler, MeshError
@@ -37,6 +38,8 @@ class _Wire:
     is_up: bool = False
     work: asyncio.Task[None] | None = None
     """What asks for it."""
+    earlier: Connection | None = None
+    """It is an earlier process's, which nobody asked for since."""
 
 
 class Wires:
@@ -44,11 +47,19 @@ class Wires:
 
     A connection's id belongs to what is wanted (its URL) for as long as that is: ``<name>-<place in the list>`` as the
     client begins; what is added later takes its place's id, or the lowest one that is free. `labels` are those of all
-    connections; a URL's own win.
+    connections; a URL's own win. `is_left` says whether an earlier process's connection that is not wanted any more is
+    to be closed; without it none is.
     """
 
-    def __init__(self, name: str, labels: Mapping[str, str], ready_file: ReadyFile | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        labels: Mapping[str, str],
+        ready_file: ReadyFile | None = None,
+        is_left: Callable[[Connection], bool] | None = None,
+    ) -> None:
         self._name, self._labels, self._ready = name, labels, ready_file or ReadyFile("")
+        self._is_left = is_left
         self._chain: Handler | None = None
         self._wires: list[_Wire] = []
         self._leaving: dict[_Wire, asyncio.Task[None]] = {}
@@ -77,10 +88,11 @@ class Wires:
         self._following = asyncio.ensure_future(set_each())
         self._following.add_done_callback(self._done)
 
-    def set(self, wanted: Sequence[NsUrl], standing: Iterable[Connection] = ()) -> None:
+    def set(self, wanted: Sequence[NsUrl], standing: Sequence[Connection] = ()) -> None:
         """Have just the wires that are `wanted` from now on; what stands and is among them is not touched.
 
-        `standing` are connections of an earlier process: what is wanted as before keeps their ids.
+        `standing` are connections of an earlier process: what is wanted as before keeps their ids, and those that have
+        no use are closed.
         """
         kept, new = self._match(wanted)
         gone = [wire for wire in self._wires if wire not in kept.values()]
@@ -90,6 +102,9 @@ class Wires:
         for wire in gone:
             self._remove(wire)
         ids = self._ids_for(new, [wire.connection_id for wire in kept.values()], standing)
+        for each in standing:
+            if self._is_left is not None and each.id not in ids.values() and self._is_left(each):
+                self._remove(_earlier(each))
         added = {place: _Wire(each, ids[place]) for place, each in new.items()}
         self._wires = [kept.get(place) or added[place] for place in range(len(wanted))]
         before: _Wire | None = None
@@ -204,18 +219,35 @@ class Wires:
     async def _leave(self, wire: _Wire) -> None:
         assert self._chain is not None
         await _cancel([wire.work])
-        try:
-            await self._chain.close(self._call(wire))
-        except MeshError as error:
-            log.warning("closing failed", connection=wire.connection_id, error=str(error))
+        about = {"connection": wire.connection_id, "service": wire.wanted.network_service}
+        if wire.is_up:
+            try:
+                await self._chain.close(self._call(wire))
+                log.info("wire closed", **about)
+            except MeshError as error:
+                log.warning("closing failed", **about, error=str(error))
         else:
-            event = "wire closed" if wire.is_up else "service not asked for any more"
-            log.info(event, connection=wire.connection_id, service=wire.wanted.network_service)
+            log.info("service not asked for any more", **about)
         if all(other.connection_id != wire.connection_id for other in self._wires):
             self._ready.has(wire.connection_id)
 
     def _call(self, wire: _Wire) -> Call:
+        if wire.earlier is not None:
+            return Call(NetworkServiceRequest(connection=codec.clone(wire.earlier)))
         return Call(request_for(wire.wanted, wire.connection_id, self._labels))
+
+
+def is_here(connection: Connection) -> bool:
+    """Whether the wire of a connection is in this process's network namespace."""
+    with suppress(OSError):
+        return socket.if_nametoindex(_interface(connection)) > 0
+    return False
+
+
+def _earlier(connection: Connection) -> _Wire:
+    mechanism = connection.mechanism or Mechanism()
+    wanted = NsUrl(connection.network_service, mechanism, connection.labels)
+    return _Wire(wanted, connection.id, is_up=True, earlier=connection)
 
 
 def request_for(wanted: NsUrl, connection_id: str, labels: Mapping[str, str]) -> NetworkServiceRequest:
