@@ -32,10 +32,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two rounds: after the first one that failed, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
-HEAD_START = (0.05, 0.15)
-"""Seconds, at least and at most, before the first check after such a report: whoever ends takes its links along."""
 SUSPICION = 1.0
 """Seconds after a report that something is gone in which checks of the wire give up soon: things die in steps."""
+HEAD_START = (0.05, 0.15)
+"""Seconds, at least and at most, before the first check after such a report: whoever ends takes its links along."""
 STEADY = 1.0
 """Seconds for which a healed connection has to stand before the next pause is a short one again."""
 

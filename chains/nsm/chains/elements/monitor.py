@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -74,6 +74,7 @@ class Monitor(Element):
         self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
+        self._giving = asyncio.Lock()
         self._went_to: Key[Subscription] = Key("relayed from")
         self._callers: Key[frozenset[str]] = Key("who called, and those that they may vouch for")
 
@@ -134,8 +135,8 @@ class Monitor(Element):
     async def _events(self, listener: _Listener, in_parts: bool) -> AsyncIterator[ConnectionEvent]:
         self._listeners.add(listener)
         try:
-            kind = ConnectionEventType.INITIAL_STATE_TRANSFER
-            for part in self._first_state(listener):
+            kind, parts = ConnectionEventType.INITIAL_STATE_TRANSFER, iter(self._first_state(listener))
+            while (part := await self._next_part(parts)) is not None:
                 yield ConnectionEvent(type=kind, connections=part)
                 kind = kind if in_parts else ConnectionEventType.UPDATE
             if in_parts:
@@ -144,6 +145,12 @@ class Monitor(Element):
                 yield await listener.next()
         finally:
             self._listeners.discard(listener)
+
+    async def _next_part(self, parts: Iterator[dict[str, Connection]]) -> dict[str, Connection] | None:
+        """The next one; of many listeners one gets its part at a time, and everything else its turn in between."""
+        async with self._giving:
+            await asyncio.sleep(0)
+            return next(parts, None)
 
     def _first_state(self, listener: _Listener) -> Iterable[dict[str, Connection]]:
         """What `listener` is shown, each connection as it is when its part is sent; one part at least."""

@@ -60,9 +60,10 @@ class Rematch(Element):
         await self._tasks.aclose()
 
     def _note(self, store: Store, connection: Connection) -> None:
-        went, former = _Went.to(connection), store.get(self._went)
-        if went == former:
+        former = store.get(self._went)
+        if former is not None and former.is_of(connection):
             return
+        went = _Went.to(connection)
         if former is None:
             store.on_end(lambda: self._forget(store))
         else:
@@ -104,7 +105,7 @@ class Rematch(Element):
             self._endpoints, NetworkServiceEndpoint(name=went.endpoint), Call(NetworkServiceRequest())
         )
         there = [each for each in endpoints if each.name == went.endpoint]
-        return not there or bool(match_endpoints(dict(went.labels), service, there))
+        return not there or bool(match_endpoints(went.labels, service, there))
 
     def _move(self, store: Store, went: _Went) -> None:
         log.info(
@@ -118,15 +119,18 @@ class Rematch(Element):
         store.schedule(self._closing, asyncio.get_running_loop().time() + GRACE, store.events.close)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Went:
     """Where a connection went, and by which labels."""
 
     service: str
     endpoint: str
-    labels: tuple[tuple[str, str], ...]
+    labels: dict[str, str]
 
     @classmethod
     def to(cls, connection: Connection) -> _Went:
-        labels = tuple(sorted(connection.labels.items()))
-        return cls(connection.network_service, connection.network_service_endpoint_name, labels)
+        return cls(connection.network_service, connection.network_service_endpoint_name, dict(connection.labels))
+
+    def is_of(self, connection: Connection) -> bool:
+        is_there = self.endpoint == connection.network_service_endpoint_name
+        return is_there and self.service == connection.network_service and self.labels == connection.labels
