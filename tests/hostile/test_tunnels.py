@@ -73,7 +73,7 @@ async def forwarder(monkeypatch):
     plane, identity = Tunnels(), identity_of(AUTHORITY, "node-1/forwarder")
 
     def make(far):
-        monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_: far)
+        monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: far)
         return forwarder_chain.forwarder(
             "forwarder", identity, pool, nsmgr_url="unix:///x", tunnel_ip=ipaddress.ip_address(HERE),
             dataplane=plane, trust=TRUST, policies=[], answer_policies=[],

@@ -359,7 +359,7 @@ def test_whatever_a_request_or_an_answer_holds_a_forwarder_answers_with_an_error
         far.changes = {name: value for name, value in answer.items() if name not in ("id", "path")}
         identity = identity_of(Authority.create("test.mesh"), "forwarder")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(forwarder_chain, "RemoteNetworkService", lambda *_: far)
+            patched.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: far)
             async with Pool(identity, dial_timeout=0.2) as pool:
                 forwarder = forwarder_chain.forwarder(
                     "forwarder", identity, pool, nsmgr_url="unix:///nowhere",
@@ -404,7 +404,7 @@ PARAMETERS = [
 @pytest.mark.parametrize(("kind", "parameters"), PARAMETERS)
 async def test_no_tunnel_goes_where_no_node_can_be(kind, parameters, monkeypatch):
     plane, identity = Tunnels(), identity_of(Authority.create("test.mesh"), "forwarder")
-    monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_: Answers())
+    monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: Answers())
     async with Pool(identity, dial_timeout=0.2) as pool:
         own = ipaddress.ip_address("172.16.1.1")
         forwarder = forwarder_chain.forwarder(

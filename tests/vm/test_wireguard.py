@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import json
 import socket
+import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -164,6 +165,28 @@ async def test_a_forwarder_that_starts_again_makes_its_wire_with_new_keys():
         await server.make(client)
         await client.make(server)
         cross(client, server)
+
+
+async def test_a_forwarder_that_starts_again_adopts_its_wire_with_its_keys_and_its_session():
+    """It is told the keys by the kernel, where a process is in the workload's namespace."""
+    async with nodes() as (client, server):
+        await server.make(client)
+        at_client = await client.make(server)
+        cross(client, server)
+        inhabitant = subprocess.Popen(["nsenter", f"--net={client.workload.path}", "sleep", "60"])
+        index, heard = client.link()["ifindex"], await client.plane._last_handshake(at_client)
+        await client.plane.aclose()
+        client.plane = Dataplane("forwarder-a")
+        await client.start()
+        wanted = client.wire_to(server)
+        assert await client.plane.former_wireguard("c") == wanted.tunnel.settings
+        again = await client.make(server)
+        assert (client.link()["ifindex"], await client.plane._last_handshake(again)) == (index, heard)
+        cross(client, server)
+        inhabitant.kill()
+        inhabitant.wait()
+        await client.plane.remove("c")
+        assert client.workload.links() == {}
 
 
 async def test_a_peer_of_another_key_is_told_and_nothing_is_left():

@@ -97,10 +97,6 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     prometheus_server_header_timeout: str = not_yet("5s", "another time limit for headers of HTTP")
 
 
-ORPHAN_LIFETIME = 24 * 3600.0
-"""Seconds for which a wire with two living ends is kept though nobody claims it."""
-
-
 def main(arguments: list[str]) -> int:
     """Builds wires out of the kernel's interfaces."""
     return run("forwarder-kernel", ForwarderConfig, _serve, arguments)
@@ -112,7 +108,7 @@ async def _serve(config: ForwarderConfig, runtime: Runtime) -> None:
         check_tunnel_address(config.tunnel_ip)
     claim_within = config.max_token_lifetime
     dataplane = Dataplane(config.name, in_node=config.node_namespace, claim_within=claim_within)
-    reconcile = Reconcile(dataplane, claim_within=claim_within, orphan_lifetime=ORPHAN_LIFETIME)
+    reconcile = Reconcile(dataplane, claim_within=claim_within, orphan_lifetime=config.orphan_lifetime)
     counters = Counters(dataplane)
     chain = forwarder(
         config.name,

@@ -372,9 +372,10 @@ class Programs:
 
     def _someone_in(self, key: FileKey) -> int | None:
         """A pidfd of a process in a namespace; None if none is seen."""
-        for pid in self._processes.look().get(key, ()):
+        for pid in self._processes.look(fresh=False).get(key, ()):
             with contextlib.suppress(OSError):
-                return os.pidfd_open(pid)
+                if facts_of(f"/proc/{pid}/ns/net").key == key:  # it may be another one's number by now
+                    return os.pidfd_open(pid)
         return None
 
     def _interface(self, spaces: Namespaces, path: str) -> _Tun:

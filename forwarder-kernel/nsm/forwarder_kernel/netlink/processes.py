@@ -12,8 +12,8 @@ from nsm.chains.core.descriptors import facts_of
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO: who is in there sees the machine's processes, all of them."""
-_FRESH, _HELD_FRESH = 1.0, 4.0
-"""Seconds for which a process that was seen in a namespace is looked for there first, and an open one stays open."""
+_FRESH, _HELD_FRESH = 1.0, 10.0
+"""Seconds for which processes are taken to be where they were seen, and for which what is open is taken to stay so."""
 
 
 class Processes:
@@ -44,10 +44,11 @@ class Processes:
 
     def is_deserted(self, key: FileKey, own: Collection[int]) -> bool:
         """Whether nobody is in a namespace, and nobody keeps it by a mount or a descriptor but those `own` ones."""
+        if key in self._held and time.monotonic() - self._held_at < _HELD_FRESH:
+            return False
         if key in self.look():
             return False
-        if key not in self._held or time.monotonic() - self._held_at > _HELD_FRESH:
-            self._held, self._held_at = frozenset(_held(own)), time.monotonic()
+        self._held, self._held_at = frozenset(_held(own)), time.monotonic()
         return key not in self._held
 
     @property
