@@ -186,6 +186,7 @@ class Dataplane:
         if (live := self._ledger.live(alias)) is None:
             await self._remove_former([alias])
             return
+        live.is_leaving = True
         try:
             await self._removal.remove(live)
         finally:

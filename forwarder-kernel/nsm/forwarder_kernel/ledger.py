@@ -142,6 +142,8 @@ class Ledger:
         """Whether a wire with the same address may go for the sake of this one, or else can stay beside it."""
         other = self._live.get(alias)
         if other is not None:
+            if other.is_leaving:
+                return False
             if other.client.is_same(live.client):
                 return True
             is_own = bool(live.client.owner) and live.client.owner == other.client.owner

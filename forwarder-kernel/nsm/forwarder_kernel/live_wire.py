@@ -70,6 +70,8 @@ class LiveWire:
     """How long the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
+    is_leaving: bool = False
+    """Whether it is being removed: its addresses are free for others, who need not wait for that."""
     client: Client = NOBODY
     reached: tuple[tuple[FileKey, Address], ...] = ()
     """The client's addresses, with the namespaces that reach them by this wire."""

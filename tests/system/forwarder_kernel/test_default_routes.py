@@ -206,6 +206,23 @@ async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_th
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
 
 
+async def test_rules_that_somebody_removed_come_back_and_go_with_a_wire_that_nobody_holds(scene, dataplane):  # noqa: F811
+    live = await dataplane.create(to_endpoint(scene), "c")
+    whole = rules(scene.pod)
+    await dataplane.let_go(live)
+    assert dataplane.open_namespaces() == 0
+    scene.pod.run("ip", "rule", "delete", "priority", "29002")
+    scene.pod.run("ip", "-6", "route", "flush", "table", str((1 << 31) + live.ends[0].index))
+    assert {repair.kind for _, repair in (await dataplane.mend(live, do=False)).repairs} == {"rule"}
+    assert len((await dataplane.mend(live, do=True)).repairs) == 1
+    assert rules(scene.pod) == whole
+    assert scene.left_by(4, OUTSIDE[4]) == BY_WIRE
+    assert scene.left_by(6, OUTSIDE[6]) == BY_WIRE
+    await dataplane.remove("c")
+    assert rules(scene.pod) == []
+    assert dataplane.open_namespaces() == 0
+
+
 async def test_another_next_hop_of_the_default_route_is_used_from_the_next_refresh_on(scene, dataplane):  # noqa: F811
     """Another one alone, or as the first of two."""
     both = [

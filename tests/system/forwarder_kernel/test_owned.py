@@ -1,5 +1,6 @@
 """What a forwarder owns can be asked of the kernel, and whoever comes back has it again."""
 
+import asyncio
 import os
 import subprocess
 import time
@@ -162,6 +163,19 @@ async def test_another_client_does_not_take_a_name(hosts, killed, other):
     with pytest.raises(Conflict, match="interface name 'nsm-1' is taken in"):
         await plane.create(wire(*hosts, names=("nsm-1", "nse-2")), "two", client=other)
     assert hosts[0].pings("10.0.0.0")
+
+
+async def test_an_address_is_free_for_the_next_client_while_the_wire_of_the_former_one_is_removed(hosts, killed):
+    """The endpoint frees it when it answers the Close, which takes the kernel longer."""
+    client, endpoint = hosts
+    newcomer, plane = Host(), killed()
+    await plane.create(wire(client, endpoint), "one", client=Client((SPIFFE,), "nsc-0"))
+    removing = asyncio.ensure_future(plane.remove("one"))
+    await asyncio.sleep(0)
+    stranger = Client(("spiffe://test.mesh/other",), "nsc-0")
+    await plane.create(wire(newcomer, endpoint, names=("nsm-1", "nse-2")), "two", client=stranger)
+    await removing
+    assert newcomer.pings("10.0.0.0")
 
 
 @pytest.mark.parametrize("is_restarted", [False, True])

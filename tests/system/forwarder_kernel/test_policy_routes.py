@@ -164,7 +164,8 @@ class Connections:
 
     def __init__(self, client, numbers=FROM_1):
         self.kernel, self.path = KernelThread(), client.path
-        self.chain = Chain([Begin(), PolicyRoutes(self.kernel, numbers)])
+        self.begin, self.element = Begin(), PolicyRoutes(self.kernel, numbers)
+        self.chain = Chain([self.begin, self.element])
 
     async def request(self, *policies, name="two", connection_id=None, path=None, payload=""):
         ours, theirs = zip(IPV4[name], IPV6[name], strict=True) if name in IPV4 else ([], [])
@@ -406,6 +407,29 @@ async def test_a_wire_that_was_made_anew_gets_its_policy_routes_again(mesh, conn
     )
     await connections.request(HTTP, DNS)
     assert (rules(client), set(tables(client))) == (before, numbers)
+    await connections.close()
+    assert nothing_is_left(client)
+
+
+async def test_policies_that_somebody_took_apart_are_whole_again_by_the_same_tables(mesh, connections):
+    """Nobody holds the namespace by then, and after the Close nothing is left in it."""
+    client = mesh[0]
+    await connections.request(DNS, HTTP, ICMP6)
+    whole = rules(client), tables(client)
+    store, element = connections.begin.stores()[0], connections.element
+    while len(connections.kernel):
+        await asyncio.sleep(0.01)
+    client.run("ip", "-6", "rule", "flush", "protocol", "110")
+    client.run("ip", "route", "flush", "table", "2")
+    lost = await element.repair(store, do=False)
+    assert [str(selector) for selector in lost] == [
+        "from 10.0.0.3/32 ipproto 17 dport 80-90",
+        "from fd00::3/128 ipproto 58",
+    ]
+    assert (rules(client), tables(client)) != whole
+    assert await element.repair(store, do=True) == lost
+    assert (rules(client), tables(client)) == whole
+    assert await element.repair(store, do=True) == []
     await connections.close()
     assert nothing_is_left(client)
 
