@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
@@ -81,3 +81,27 @@ async def test_only_the_client_itself_says_that_it_follows_router_advertisements
     connection = await chain.request(call(**labels))
     assert [live.wire.accept_ra for live in dataplane.pairs] == [wanted]
     assert connection.labels == {"app": "web", **labels}
+
+
+@pytest.mark.parametrize("stood", [False, True])
+async def test_a_request_that_is_cancelled_once_the_wire_is_made_leaves_none_but_one_that_stood_before(stood):
+    """A forwarder that was started again adopts the wire of a connection; the first refresh may fail behind that."""
+    dataplane, far_side, delay = Dataplane(), MechanismTranslation(), asyncio.Event()
+
+    class Answers(Element):
+        async def request(self, call, rest):
+            connection = await rest.request(call)
+            await delay.wait()
+            return connection
+
+    begin = Begin()
+    chain = Chain([begin, Answers(), KernelWire(dataplane, far_side), Endpoint(far_side, dataplane)])
+    request = call()
+    names = ["forwarder", "endpoint"] if stood else ["forwarder"]
+    request.connection.path = Path(path_segments=[PathSegment(name=each, id=each) for each in names])
+    asking = asyncio.ensure_future(chain.request(request))
+    while not dataplane.pairs:
+        await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert (len(dataplane.pairs), len(begin)) == (int(stood), 0)

@@ -39,7 +39,7 @@ class KernelWire(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Let the endpoint answer, then make or change the wire."""
-        accept_ra = call.connection.labels.get(ACCEPT_RA) == "true"
+        accept_ra, stood = call.connection.labels.get(ACCEPT_RA) == "true", bool(call.stood_behind())
         connection = await rest.request(call)
         if not accept_ra:
             connection.labels.pop(ACCEPT_RA, None)  # the endpoint does not say it for the client, at a refresh neither
@@ -57,7 +57,8 @@ class KernelWire(Element):
             live = await self._dataplane.create(wire, call.live.connection_id, ahead, client)
             live.when_superseded = partial(_close, call.live)
             call.live.put(LIVE, live)
-            call.undo.add(lambda: self._remove(call))
+            if not stood:  # it may be the one of before, with packets in it: a refresh that fails does not end it
+                call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
             await self._dataplane.change(live, wire)

@@ -437,6 +437,17 @@ async def test_a_forwarder_that_went_away_is_named_until_the_client_reselects():
     assert len(probe.closes) == 1
 
 
+async def test_while_the_only_forwarder_of_a_node_is_away_there_is_nothing_to_choose_anew():
+    """Clients ask again until it is back, and their wires are as they were."""
+    fail = Fail()
+    chain, _ = forwarders(nse("f1", "forwarder", "tcp://me:1"), fail=fail)
+    await chain.request(call(service="svc"))
+    chain.elements[1]._endpoints.elements[0].records.pop("f1")
+    fail.errors = [Unavailable("cannot reach it", element=TRANSPORT)]
+    with pytest.raises(Unavailable, match="forwarder 'f1' is not available, and this node has no other"):
+        await chain.request(call(service="svc"))
+
+
 # --- addresses
 
 

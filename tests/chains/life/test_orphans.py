@@ -52,9 +52,10 @@ async def test_a_wire_outlives_its_manager_and_its_forwarder_and_is_taken_over_w
     with wall_clock():
         async with mesh_with(record, token_lifetime=TOKEN, orphan_lifetime=ORPHAN) as mesh:
             client, connection = await made(mesh, refresh=True)
-            await away(mesh, *gone)
+            await away(mesh, *gone, seconds=4 * TOKEN)
             assert mesh.connections()["shop"] == 1
             assert mesh.connections().get(FORWARDER, 1) == 1
+            assert mesh.connections().get(NSMGR, 1) == 1, "the client vouches, though nobody can be asked"
             await back(mesh, *gone)
             assert mesh.connections() == {"client": 1, NSMGR: 1, FORWARDER: 1, "shop": 1}
             same = await client.request(again(connection))

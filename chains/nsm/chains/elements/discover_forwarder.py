@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from nsm.apis.connection import Connection, State
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, RegistryHandler
+from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, RegistryHandler, Unavailable
 from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
@@ -66,7 +66,7 @@ class DiscoverForwarder(Element):
         else:
             candidates = await self._candidates(call, preferred)
         if not candidates and chosen is not None:
-            raise NotFound(f"forwarder {chosen.name!r} is not available")
+            raise await self._missing(chosen.name, call)
         candidates = self._unreached.behind(sorted(candidates, key=lambda each: each.name != preferred))
         forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, asking)
         call.live.put(self._chosen, Place.of(forwarder))
@@ -87,6 +87,12 @@ class DiscoverForwarder(Element):
             what = f"no forwarder of this node fits network service {service.name!r}"
             raise NotFound(f"{what}; is one running and registered?")
         return candidates
+
+    async def _missing(self, name: str, call: Call) -> MeshError:
+        """What to say of a connection's forwarder that is gone: `NotFound` has clients choose anew, if they can."""
+        if await self._find("", call):
+            return NotFound(f"forwarder {name!r} is not available")
+        return Unavailable(f"forwarder {name!r} is not available, and this node has no other; is it running?")
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Close at the forwarder of the connection if it can still be found; close in any case."""

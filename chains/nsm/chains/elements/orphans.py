@@ -103,7 +103,7 @@ class Orphans:
     def tokens_stand(self, call: Call, tokens: Sequence[str]) -> bool:
         """Whether a request may keep its connection, with `tokens` before our segment of which some have expired."""
         known, index = call.live.get(self._vouched), len(tokens)
-        if known is None or call.standing is None or _now() > known.when + self.lifetime:
+        if known is None or call.standing is None or not self.is_young(call.live):
             return False
         valid = [_is_valid(token) for token in tokens]
         expired = max((position for position, is_valid in enumerate(valid) if not is_valid), default=-1)
@@ -136,6 +136,11 @@ class Orphans:
 
     # --- the end
 
+    def is_young(self, store: Store) -> bool:
+        """Whether the last request that was valid and succeeded is not longer ago than orphans live."""
+        known = store.get(self._vouched)
+        return known is not None and _now() <= known.when + self.lifetime
+
     def wait(self, store: Store) -> float | None:
         """At the end of the caller's token: seconds to keep the connection before it is looked at again; None: end it.
 
@@ -144,7 +149,7 @@ class Orphans:
         known, now = store.get(self._vouched), _now()
         if self._identity.is_cut_off():
             self._was_cut_off = now
-        if known is None or now > known.when + self.lifetime:
+        if known is None or not self.is_young(store):
             return None
         if self._was_cut_off == now:
             return 0.0 if self._is_trusted(known) else None

@@ -43,7 +43,7 @@ class Timeout(Element):
         try:
             connection = await rest.request(call)
         except (Unavailable, TimedOut):
-            if self._orphans is not None and call.peer is not None and self._orphans.wait(store) is not None:
+            if self._orphans is not None and call.peer is not None and self._orphans.is_young(store):
                 self._start(call, store, expires, index)
             raise
         if call.peer is not None or not store.get(self._orphaned):
