@@ -123,8 +123,6 @@ def _said(event: Mapping[str, Any]) -> str | None:
             return f"{event['interface']} to {event['endpoint']}: {addresses} in {event['ms']} ms"
         case "no wire yet" | "ended":
             return f"{event['event']}: {event.get('error') or event.get('reason')}"
-        case "again":
-            return f"restarts: {event['reason']}"
         case "taken out":
             return "removed"
     return None

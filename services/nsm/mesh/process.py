@@ -24,8 +24,6 @@ class Process:
     """The last warning, error, or line that was not an event."""
     awaited: dict[str, asyncio.Event] = field(default_factory=dict)
     """Events of its log that are awaited."""
-    is_dismissed: bool = False
-    """Its end is intended, and not reported."""
 
     @property
     def name(self) -> str:

@@ -186,7 +186,7 @@ class Processes:
         if process.output is not None:
             await asyncio.wait({process.output}, timeout=_LAST_WORDS)
         process.ended.set()
-        if not self._stopping.is_set() and not process.is_dismissed and process.status != 0:
+        if not self._stopping.is_set() and process.status != 0:
             told = {"event": "ended", "component": process.name, "status": process.status}
             self._tell({**told, "reason": process.last})
 

@@ -40,6 +40,7 @@ from .zygote import Zygote
 
 _ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _BEGINS = "the components are not started yet"
+_LOOK_AGAIN = 0.1
 _END_TIMEOUT = 25.0
 """Seconds to wait for a component to stop; it limits itself to 20."""
 
@@ -180,8 +181,6 @@ class Supervisor:
         self._change_links(topology)
         await self._write_entries(parts)
         for commands in START_ORDER:
-            if "nsc" in commands:
-                await self._clear_leftovers([part.name for part in parts if not self._is_running(part.name)])
             await self._start_all([part for part in parts if part.command in commands])
             if "identity" in commands:
                 await self._become_operator()
@@ -189,7 +188,7 @@ class Supervisor:
                 await self._register_services(topology)
             if "nse" in commands:
                 await self._until_registered(parts)
-        await self._restore_wires()
+        await self._until_wires_are_up()
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
         """Stop components that are no longer wanted, or have changed."""
@@ -301,39 +300,18 @@ class Supervisor:
     async def _stop_all(self, processes: Iterable[Process]) -> None:
         await asyncio.gather(*(self._processes.stop(process.name) for process in processes))
 
-    async def _restore_wires(self) -> None:
-        """Restart clients whose wire is not up, because a component on its path restarted and has forgotten it.
+    async def _until_wires_are_up(self) -> None:
+        """Wait for wires that broke while parts of the mesh were away: their clients heal them."""
+        while lost := [wire for wire in (await self.status())["wires"] if self._is_lost(wire)]:
+            waits_for = {f"{wire['client']}: {wire['interface']} is {wire['state']}" for wire in lost}
+            self._waits_for |= waits_for
+            await asyncio.sleep(_LOOK_AGAIN)
+            self._waits_for -= waits_for
 
-        Such a client is killed: stopping it would close the wire. The next one recovers it, and keeps its addresses.
-        """
-        lost = [wire for wire in (await self.status())["wires"] if wire["state"] != "UP"]
-        clients = [process for process in self._processes if process.name in {wire["client"] for wire in lost}]
-        for client in clients:
-            client.is_dismissed = True
-            self._tell({"event": "again", "component": client.name, "reason": "one of its wires is not up"})
-            self._processes.signal(client, signal.SIGKILL)
-            await client.ended.wait()
-        await self._clear_leftovers([client.name for client in clients])
-        await self._start_all([client.what for client in clients])
-
-    async def _clear_leftovers(self, clients: Collection[str]) -> None:
-        """Remove the wires of clients that are not running and could not recover them: the manager forgot them too.
-
-        A forwarder's remaining state of such a wire would block the next one until its tokens expire.
-        """
-        forwarders = await self._ask_all("forwarder", 2) if clients else {}
-        left = [
-            (node, key, wire)
-            for node, known in forwarders.items()
-            for key, wire in known.wires.items()
-            if wire["client"] in clients
-        ]
-        managers = await self._ask_all("nsmgr", 1) if left else {}
-        for node, key, wire in left:
-            if key not in managers[node].wires and wire["client"] in self._places.networks:
-                from .leftovers import remove_interface  # noqa: PLC0415 - needs netlink, which is seldom wanted
-
-                remove_interface(self._places.networks[wire["client"]], wire["interface"])
+    def _is_lost(self, wire: Mapping[str, Any]) -> bool:
+        """Whether a wire is wanted and not up; a client that follows a file may want others than the topology says."""
+        follows = "NSM_NETWORK_SERVICES_FILE" in self._wanted[wire["client"]].environment
+        return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
         """The connections of the managers, or the forwarders, of all nodes."""

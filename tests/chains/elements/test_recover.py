@@ -149,6 +149,11 @@ async def test_a_wire_that_is_down_is_chosen_anew_unless_packets_pass(alive, sta
     assert sent.context.ip_context.src_ip_addrs == [ADDRESS]
 
 
+async def test_a_wire_that_is_to_move_since_its_service_was_edited_is_chosen_anew_by_the_next_process_too():
+    (sent,), _ = await ask(Manager(earlier(state=State.RESELECT_REQUESTED)), liveness=Checks(True))
+    assert (sent.state, sent.network_service_endpoint_name) == (State.RESELECT_REQUESTED, "")
+
+
 async def test_a_wire_on_which_packets_pass_is_asked_for_again_when_a_component_is_away():
     (sent,), error = await ask(Manager(earlier()), Unavailable("the forwarder starts"), liveness=Checks(True))
     assert sent.network_service_endpoint_name == "nse-1"
