@@ -44,9 +44,9 @@ class Recover(Element):
 
     It stands between `Retry` and the chain's `UpdatePath`, so each attempt goes by what the peer has then; only calls
     without a path, which nobody has answered yet, are looked up. What the peer does not report, since it was started
-    again too, may be in `memory`. A connection that is down is chosen anew, unless `liveness` finds that packets pass. So
-    is one that is to move, and one that the peer refuses to continue. A connection that was for something else is closed,
-    and replaced by what is wanted now.
+    again too, may be in `memory`. A connection that is down is chosen anew, unless `liveness` finds that packets pass.
+    So is one that is to move, and one that the peer refuses to continue. A connection that was for something else is
+    closed, and replaced by what is wanted now.
     """
 
     def __init__(
