@@ -6,6 +6,7 @@ python -m bench.life [FIGURE ...]
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import signal
@@ -14,6 +15,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from bench.running import mesh
@@ -31,6 +34,7 @@ _BOUND = 30.0
 _MANY = 100
 _SILENT, _AUDIBLE = "1", "0"
 """Values of icmp_echo_ignore_all."""
+_DELETE_LINKS = "ip -o link | grep -v ': lo:' | while IFS=': @' read _ link _; do ip link delete $link; done"
 _RESTARTED = ("registry-node-1", "nsmgr-node-1", "nsmgr-node-2", "forwarder-node-1", "forwarder-node-2", "identity")
 
 
@@ -154,6 +158,36 @@ async def heal_100() -> list[Figure]:
         return [("heal_100_s", await life.until_passing(begin + 0.1) + 0.1, "s")]
 
 
+async def cut_noticed() -> list[Figure]:
+    """A client's interface is set down, or its other end deleted → the client notices; the command's time included."""
+    seconds = []
+    async with _living(_two_endpoints(["node-1"]), {"client-0": ["nsm-1"]}, 1 / _SLOT, _SLOT) as life:
+        log = life.run.log_of("client-0")
+        for number in range(HANG_ROUNDS):
+            known, begin = len(_times(log, "a connection is healed")), time.time()
+            if number % 2:
+                await asyncio.gather(*(life.run_in(endpoint, _DELETE_LINKS) for endpoint in ("one", "two")))
+            else:
+                await life.run_in("client-0", "ip link set nsm-1 down")
+            await _until(lambda known=known: len(_times(log, "a connection is healed")) > known)
+            seconds.append(_times(log, "is being healed")[known] - begin)
+    return [("cut_noticed_s", statistics.median(seconds), "s")]
+
+
+def _times(log: Path, event: str) -> list[float]:
+    """When, in seconds since the epoch, a component logged an event."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if event in line]
+    return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(round(_BOUND / _SLOT)):
+        if condition():
+            return
+        await asyncio.sleep(_SLOT)
+    raise TimeoutError
+
+
 def _crowd() -> tuple[str, dict[str, Sequence[str]]]:
     """Ten local and ten VXLAN wires, four of WireGuard: one client for each kind."""
     kinds = {"local": ("here", 10), "vxlan": ("there", 10), "wireguard": ("secret", 4)}
@@ -208,7 +242,7 @@ async def _lost_during(life: Life, work: Callable[[], Awaitable[None]]) -> int:
     return sum(lost.values())
 
 
-FIGURES = {each.__name__: each for each in (heal_endpoint, heal_ping, heal_100, restart_loss)}
+FIGURES = {each.__name__: each for each in (heal_endpoint, heal_ping, heal_100, cut_noticed, restart_loss)}
 
 
 def measure() -> list[Figure]:

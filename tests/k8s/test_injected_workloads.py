@@ -59,6 +59,26 @@ def test_pods_of_a_statefulset_come_again_under_their_names(mine):
     mine.rolled_out("statefulset/store")
 
 
+def test_the_annotation_of_a_running_pod_changes_its_wires(mine):
+    """What is added comes, what is removed goes, what stays is not touched; kubelet brings it to the client."""
+    mine("apply", "-f", "-", stdin=json.dumps(stateful_set()))
+    mine.rolled_out("statefulset/store")
+    (first,), second = ASKS.values(), "kernel://icmp-responder/nsm-2"
+
+    def index(name):
+        return mine.run("exec", "store-0", "-c", "app", "--", "cat", f"/sys/class/net/{name}/ifindex").stdout.strip()
+
+    before = index("nsm-1")
+    assert before
+    mine("annotate", "pod/store-0", "--overwrite", f"networkservicemesh.io={first},{second}")
+    assert eventually(lambda: index("nsm-2"), 120), mine("logs", "store-0", "-c", "nsc")
+    assert index("nsm-1") == before
+    added = index("nsm-2")
+    mine("annotate", "pod/store-0", "--overwrite", f"networkservicemesh.io={second}")
+    assert eventually(lambda: not index("nsm-1"), 120), mine("logs", "store-0", "-c", "nsc")
+    assert index("nsm-2") == added
+
+
 def test_nobody_in_a_restricted_namespace_is_root_or_has_a_folder_of_the_node(mine):
     mine("apply", "-f", "-", stdin=json.dumps(job("sleep 60")))
     assert eventually(lambda: mine.get("pods", "-l", "batch.kubernetes.io/job-name=work")["items"])
