@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from nsm.apis.connection import State
 from nsm.apis.registry import Destination, Match, Metadata, NetworkService
 from nsm.chains.core import Begin, Chain, Element, Exhausted, NotFound, TimedOut, Unavailable
 from nsm.chains.elements.discover import Discover
@@ -321,3 +322,25 @@ async def test_a_forwarder_that_hangs_leaves_time_for_the_others():
     with pytest.raises(TimedOut, match="too late"):
         await chain.request(within(4))
     assert answers.asked[2:] == [("unix:///tcp://me:1/f2", 4)]
+
+
+async def test_an_endpoint_that_a_client_leaves_is_its_last_choice_and_nobody_else_s():
+    """It may hang, and its record stays for a while; the client asked for another one."""
+    answers = Answers(a=0, b=0)
+    chain, _ = selecting(service(), nse("a"), nse("b"), probe=answers)
+    left = (await chain.request(within(10))).network_service_endpoint_name
+    for _ in range(4):
+        again = within(10)
+        again.connection.state = State.RESELECT_REQUESTED
+        chosen = (await chain.request(again)).network_service_endpoint_name
+        assert {left, chosen} == {"a", "b"}
+        left = chosen
+    assert Counter(await used(chain, 10, first=20)) == {"a": 5, "b": 5}
+
+
+async def test_an_endpoint_that_a_client_leaves_is_chosen_again_if_there_is_no_other():
+    chain, _ = selecting(service(), nse("a"), probe=Answers(a=0))
+    await chain.request(within(10))
+    again = within(10)
+    again.connection.state = State.RESELECT_REQUESTED
+    assert (await chain.request(again)).network_service_endpoint_name == "a"

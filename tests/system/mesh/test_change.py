@@ -118,7 +118,7 @@ def names(mesh, what):
     "component", ["identity", "registry-node-1", "nsmgr-node-1", "forwarder-node-1", "one", "stays"]
 )
 def test_a_killed_component_comes_back_and_no_packet_is_lost(mesh, change, component):
-    """Only that one and, if it has forgotten a wire, the client of that wire are started again."""
+    """Only that one is started again and, if its wire has not healed by then, the client of a wire that it forgot."""
     change(FIRST)
     before = mesh.pids()
     with no_packet_is_lost(mesh, "stays"):
@@ -129,7 +129,7 @@ def test_a_killed_component_comes_back_and_no_packet_is_lost(mesh, change, compo
     after = mesh.pids()
     changed = {name for name in before if after[name] != before[name]}
     clients = {"stays", "goes"} if component in {"forwarder-node-1", "one"} else set()
-    assert changed == {component} | clients
+    assert {component} <= changed <= {component} | clients
     assert {wire["state"] for wire in mesh.status()["wires"]} == {"UP"}
 
 

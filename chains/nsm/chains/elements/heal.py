@@ -1,14 +1,14 @@
-"""A client's connection comes back by itself: whatever on its way went away, and whether or not packets still pass.
+"""Restores a client's connection when something on its path fails, with as little change as possible.
 
 | control plane | data plane | what is done |
 | --- | --- | --- |
 | up | up | nothing |
-| down | up | a Request as it stands: same endpoint, same interface, no packet lost |
-| up or down | down | a Request with reselection: endpoint and mechanism are chosen anew |
+| down | up | a Request for the same connection: same endpoint, same interface, no packet lost |
+| up or down | down | a Request with reselection: endpoint and mechanism are chosen again |
 
-The control plane is down when the peer reports the connection as down or gone, or is not heard any more; the data
-plane when a check of the wire fails or its own end goes down. Without checks of the wire nobody knows whether packets
-pass, and a control plane that is down means reselection.
+The control plane is down when the peer reports the connection as DOWN or deleted, or when its monitor stream breaks.
+The data plane is down when a check of the wire fails or the client's end of it goes down. Without checks it is unknown
+whether packets pass, and a control plane that is down means reselection.
 """
 
 from __future__ import annotations
@@ -29,26 +29,25 @@ from .monitor import DOWNSTREAM, UNHEARD
 from .refresh import HEALING, choose_anew
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
-"""Seconds between two rounds: after the first one that failed, and at most."""
+"""Seconds between two attempts: after the first failure, and at most."""
 SPREAD = 0.1
-"""Seconds within which clients that lost the same endpoint begin to ask for another one, each at a random moment."""
+"""Seconds within which clients that lost the same endpoint send their requests, each at a random moment."""
 SUSPICION = 1.0
-"""Seconds after a report that something is gone in which checks of the wire give up soon: things die in steps."""
+"""Seconds after a report of DOWN for which the `quick` check is used: a workload ends in several steps."""
 HEAD_START = (0.05, 0.15)
-"""Seconds, at least and at most, before the first check after such a report: whoever ends takes its links along."""
+"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint."""
 STEADY = 1.0
-"""Seconds for which a healed connection has to stand before the next pause is a short one again."""
+"""Seconds for which a healed connection has to stay up before pauses start again at the first one."""
 
 
 class Heal(Element):
-    """Restore a connection whose control plane or data plane broke, in rounds until that succeeds or it is closed.
+    """Restore a connection whose control plane or data plane failed, until that succeeds or the connection is closed.
 
-    `liveness` checks the wire every `interval` seconds; `quick` is one that gives up sooner, for when the peer has
-    reported that something further on is gone. With `timeout` the rounds of one healing end after so many seconds; what
-    else asks for the connection goes on, and if it comes back so it is watched again. Rounds follow one another with
-    growing pauses.
+    `liveness` checks the wire every `interval` seconds; `quick` waits for a shorter time, and is used just after the
+    peer reported that something behind it has gone. Attempts follow one another with growing pauses. With `timeout`
+    they end after that many seconds; the first later success of a refresh is watched again.
 
-    It also asks at once when the mesh reports that a refresh, or a reselection, is wanted.
+    A connection that the mesh reports as REFRESH_REQUESTED or RESELECT_REQUESTED is requested at once.
     """
 
     def __init__(
@@ -65,14 +64,14 @@ class Heal(Element):
         self._watched: Key[_Watched] = Key("healing")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Watch what came back. While a Request fails, what was watched before still is."""
+        """Watch the connection that is returned. A Request that fails does not end the watching."""
         connection = await rest.request(call)
         store = call.live
         store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Watch no more; a healing that has the connection closed to choose anew goes on, and closes it once."""
+        """Stop watching. A connection that was closed for reselection is not closed again before the next success."""
         watched = call.live.get(self._watched)
         if watched is not None and watched.is_let_go:
             return
@@ -83,12 +82,12 @@ class Heal(Element):
             watched.is_let_go = True
 
     async def aclose(self) -> None:
-        """Listen to nobody any more."""
+        """End the monitor streams."""
         await self.monitors.aclose()
 
 
 class _Watched:
-    """One connection: what it is watched by, and its healing."""
+    """One connection: how it is watched, and the healing that is under way."""
 
     def __init__(self, heal: Heal, store: Store) -> None:
         self._heal, self._store = heal, store
@@ -101,15 +100,15 @@ class _Watched:
         self._healed_at = -STEADY
         self._healing: _Healing | None = None
         self._next: _Healing | None = None
-        """What broke after the healing that is under way had its answer."""
+        """What failed after the healing that is under way got its answer."""
         self.is_let_go = False
-        """It was closed, and nobody has answered since: there is nothing to close."""
+        """It was closed, and no Request has succeeded since: there is nothing to close."""
         store.on_end(self.rests)
 
     # --- watching
 
     def stands(self, connection: Connection) -> None:
-        """The connection was answered: watch it as it is now."""
+        """A Request succeeded: watch the connection as it is now."""
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
         self._next = None
         if self._healing is not None:
@@ -121,7 +120,7 @@ class _Watched:
             self._unwatch = liveness.watch(self._connection, self._data_down)
 
     def rests(self) -> None:
-        """The connection is closed: nothing of it is watched."""
+        """The connection is closed: stop watching it."""
         self._is_watched = False
         self._store.unschedule(self._poll)
         self._stop_watching_link()
@@ -130,15 +129,15 @@ class _Watched:
     def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
         """What the peer reports of the connection."""
         if theirs.state == State.RESELECT_REQUESTED:
-            self._begin(_Healing("the mesh asks for another endpoint", reselects=True))
+            self._begin(_Healing("the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
-            self._begin(_Healing("the mesh asks for a refresh"))
+            self._begin(_Healing("the mesh requests a refresh"))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
             cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
             self._control_down(cause, self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
-        """The peer is not heard any more."""
+        """The monitor stream broke, or the peer does not have the connection any more."""
         self._store.put(UNHEARD, self._subscription.target if self._subscription is not None else "")
         self._control_down(reason, self._heal.liveness)
 
@@ -180,7 +179,7 @@ class _Watched:
     # --- healing
 
     def _begin(self, healing: _Healing) -> None:
-        """Heal, unless that is under way; that packets do not pass is news also then."""
+        """Start to heal. If that is under way, only the loss of packets changes anything: then it reselects."""
         if not self._is_watched and self._healing is None:
             return
         if self._healing is None:
@@ -204,7 +203,7 @@ class _Watched:
             self._begin(following)
 
     async def _is_answered_meanwhile(self) -> bool:
-        """Let a call that is under way end; if it succeeds, what was seen before says nothing any more."""
+        """Wait for a call that is under way; if it succeeds, what was observed before it is out of date."""
         connection = self._connection
         await self._store.events.run(_nothing)
         return connection is not self._connection
@@ -227,7 +226,7 @@ class _Watched:
         log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
 
     async def _succeeds(self, healing: _Healing) -> bool:
-        """One round."""
+        """One attempt."""
         if not healing.reselects and healing.check is not None and not await healing.check.is_alive(self._connection):
             healing.reselects = True
         if _now() - healing.begun >= SUSPICION:
@@ -254,9 +253,9 @@ class _Watched:
 
 
 class _Healing:
-    """Why a connection is healed, and how: `check` says before a round without reselection if packets pass.
+    """Why a connection is healed, and how. `check` finds out before an attempt without reselection if packets pass.
 
-    The first round comes `head_start` seconds later.
+    The first attempt comes after `head_start` seconds.
     """
 
     def __init__(
@@ -267,13 +266,13 @@ class _Healing:
         self._wake = asyncio.Event()
 
     def reselect(self) -> None:
-        """Packets do not pass: reselect from now on, and do not wait."""
+        """Packets do not pass: reselect from now on, without waiting."""
         if not self.reselects:
             self.reselects = True
             self._wake.set()
 
     async def pause(self, seconds: float) -> None:
-        """Wait before a round."""
+        """Wait before an attempt."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -281,7 +280,7 @@ class _Healing:
 
 
 async def _nothing() -> None:
-    """Any work."""
+    """Do no work."""
 
 
 def _now() -> float:

@@ -1,4 +1,4 @@
-"""Connections move when their network service is edited and does not select their endpoint any more."""
+"""Moves connections when their network service is edited and no longer selects their endpoint."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .monitor import REPORTER
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 10.0
 """Seconds before the registry is watched again: its cache is there again by then."""
 GRACE = 2.0
-"""Seconds that a client has to choose another endpoint itself, before its connection is closed."""
+"""Seconds that a client has to reselect by itself before its connection is closed."""
 
 
 class Rematch(Element):
-    """Have those clients choose anew whose endpoint is there, and not one that their network service selects.
+    """Let clients reselect whose endpoint is registered but no longer selected by their network service.
 
-    `services` is watched, once for all connections, from the first one on. A client is asked by the state
-    RESELECT_REQUESTED of its connection; one that has not moved within `GRACE` seconds (upstream's do not listen to
-    that) loses the connection, and learns it from that. A network service that is deleted changes nothing: wires that
-    stand need none. Nor does an endpoint that is not found.
+    `services` is watched once for all connections, from the first connection on. A client is notified by the state
+    RESELECT_REQUESTED of its connection. If it has not moved within `GRACE` seconds (upstream's clients ignore that
+    state) its connection is closed, which it notices in any case. Deleting a network service changes nothing, since
+    existing wires do not need it. Nor does an endpoint that is not found.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Rematch(Element):
         self._tasks = Tasks("watch of network services")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Note where the connection went; a request that fails changes nothing."""
+        """Remember the connection's service and endpoint; a request that fails changes nothing."""
         connection = await rest.request(call)
         self._note(call.live, connection)
         if not len(self._tasks):
@@ -100,7 +100,7 @@ class Rematch(Element):
                 self._move(store, went)
 
     async def _is_selected(self, service: NetworkService, went: _Went) -> bool:
-        """Whether the endpoint is still one for the client, or not known at all."""
+        """Whether the service still selects the endpoint, or the endpoint is not known at all."""
         endpoints = await find_all(
             self._endpoints, NetworkServiceEndpoint(name=went.endpoint), Call(NetworkServiceRequest())
         )
@@ -109,7 +109,7 @@ class Rematch(Element):
 
     def _move(self, store: Store, went: _Went) -> None:
         log.info(
-            "a connection is to move: its network service was edited and does not select its endpoint any more",
+            "a connection has to move: its network service was edited and no longer selects its endpoint",
             connection=store.connection_id,
             service=went.service,
             endpoint=went.endpoint,
@@ -121,7 +121,7 @@ class Rematch(Element):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Went:
-    """Where a connection went, and by which labels."""
+    """Service and endpoint of a connection, and the labels that selected it."""
 
     service: str
     endpoint: str

@@ -1,13 +1,12 @@
-"""What peers report of connections: one stream for each peer, whoever in this process listens.
+"""What peers report about connections: one monitor stream for each peer, whoever in this process listens.
 
-A stream is selected by the name of our own path segment, which every connection has that went to the peer by way of
-us. Upstream's default policy for monitors wants the id of a connection in the selector instead. A peer that refuses
-the name, or shows by name nothing of what went there and does so by id, gets one stream for each connection, and that
-is remembered.
+The selector of a stream is the name of our own path segment, which all connections have that pass this component on
+the way to the peer. Upstream's default monitor policy requires connection IDs in the selector. A peer that refuses the
+name, or shows no connection by name but does so by ID, gets one stream for each connection, and that is remembered.
 
-A stream that ends is opened again at once if it was heard for a while: channels end with the SVIDs that they were made
-with. If that fails, or a stream ends soon, whoever listens is told that the peer is lost, and listens again when a
-request went there anew. A peer that ends each stream at once is asked ever less often.
+A stream that ends after a while is opened again at once, since channels end with the SVIDs that they were made with. If
+that fails, or a stream ends soon, listeners are notified that the peer is lost; they listen again after their next
+Request. Streams to a peer that ends each of them at once are opened less and less often.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from nsm.chains.logs import log
 A_WHILE = 5.0
 """Seconds after which a stream that ends is opened again at once."""
 SETTLING = 0.5
-"""Seconds without more of it after which the first state is complete, of a peer that does not mark its end."""
+"""Seconds without further parts after which the first state of a peer that does not mark its end is complete."""
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before a stream to a peer is opened whose last two ended soon, growing with each that does."""
 LINGER = 10.0
-"""Seconds that a stream by name stays after the last connection has gone: the next one needs it again."""
+"""Seconds that a stream by name stays open after its last connection: the next one needs it again."""
 PATIENCE = 3.0
-"""Seconds within which a peer that was heard has to begin when it is listened to again."""
+"""Seconds within which a stream that is opened again has to deliver its first event."""
 _MOST_REMEMBERED = 16_384
 """Peers and connections of which it is remembered how they are asked, and when they may be asked again."""
 _INITIAL = ConnectionEventType.INITIAL_STATE_TRANSFER
@@ -52,19 +51,19 @@ class RemoteEvents(Protocol):
 
 
 class Listener(Protocol):
-    """Whoever follows one connection."""
+    """Receives what a peer reports about one connection."""
 
     def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
-        """What the peer reports of it: the connection as the peer has it."""
+        """The peer reported the connection; `theirs` is how the peer has it."""
         ...
 
     def lost(self, reason: str) -> None:
-        """The peer is not heard any more, or does not have the connection: nothing follows."""
+        """The stream broke, or the peer does not have the connection any more: no further reports follow."""
         ...
 
 
 class Subscription:
-    """One listener to one connection at one peer."""
+    """One listener for one connection at one peer."""
 
     __slots__ = ("_peer", "connection_id", "index", "is_expected", "listener", "target")
 
@@ -76,17 +75,17 @@ class Subscription:
 
     @property
     def is_live(self) -> bool:
-        """Whether anything may still be heard."""
+        """Whether reports may still arrive."""
         return self._peer is not None
 
     def end(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         if self._peer is not None:
             self._peer.leave(self)
             self._peer = None
 
     def lose(self, reason: str) -> None:
-        """End it because the peer is lost, and tell the listener."""
+        """End it because the peer is lost, and notify the listener."""
         if self._peer is not None:
             self.end()
             self.listener.lost(reason)
@@ -95,8 +94,8 @@ class Subscription:
 class Monitors:
     """The monitor streams of this process, by peer.
 
-    Events are checked before anybody hears of them: they have to be of a connection that somebody listens to, at a
-    place of its path where it can be, of a kind and with a state that are known.
+    Listeners receive only valid events: for a connection that they listen to, with a possible path index, and with a
+    known type and state.
     """
 
     def __init__(self, remote: RemoteEvents) -> None:
@@ -107,7 +106,7 @@ class Monitors:
         return len(self._streams.tasks)
 
     def listen(self, target: str, connection: Connection, listener: Listener) -> Subscription:
-        """Have `listener` hear what the component at `target` reports of `connection`, which went there.
+        """Have `listener` receive what the component at `target` reports about `connection`, which passed there.
 
         The connection is as this component has it: its path's index points at our own segment.
         """
@@ -121,7 +120,7 @@ class Monitors:
         return await _present(self._remote, target, selector)
 
     async def aclose(self) -> None:
-        """End all streams; nobody is told."""
+        """End all streams without notifying listeners."""
         await self._streams.tasks.aclose()
 
 
