@@ -59,6 +59,7 @@ class WireMaker:
             for place in wire.places:
                 namespaces.append(spaces.take(place.path))
                 undo.callback(spaces.give, namespaces[-1])
+                spaces.identify(namespaces[-1])
                 self._ledger.search(spaces, namespaces[-1])
             _protect_node(spaces.own, wire, namespaces)
             device.take(spaces.own)

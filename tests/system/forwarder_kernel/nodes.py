@@ -41,9 +41,9 @@ class Host(test_dataplane.Host):
         os.close(self.descriptor)
 
 
-def plane_in(host, owner="forwarder"):
+def plane_in(host, owner="forwarder", **options):
     """A dataplane that takes `host` for its node."""
-    plane = Dataplane(owner)
+    plane = Dataplane(owner, **options)
     plane.kernel._executor.submit(namespaces.enter, host.descriptor, namespaces.NEW_NET).result()
     plane.host = host  # lives as long as what works in it
     return plane

@@ -253,6 +253,15 @@ async def test_an_end_that_is_made_again_is_reached_at_once(planes, hosts):
     assert client.pings("10.0.0.0")
 
 
+async def test_a_namespace_that_had_a_wire_before_is_let_go_again(hosts, killed):
+    plane = killed()
+    for name in ("one", "two"):
+        live = await plane.create(wire(*hosts), name)
+        await plane.let_go(live)
+        assert (live.is_loose, plane.open_namespaces()) == (True, 0)
+        await plane.remove(name)
+
+
 async def test_a_restart_loses_no_packet_and_changes_nothing(hosts, killed):
     """200 packets a second, three restarts."""
     client, endpoint = hosts
