@@ -175,7 +175,7 @@ class Dataplane:
 
     async def owned(self) -> list[Owned]:
         """The wires of this owner, whichever process made them, by what the kernel has of them."""
-        return await self.kernel.in_node(self._ledger.look)
+        return await self.kernel.in_node(self._owned)
 
     async def remove(self, connection_id: str) -> None:
         """Remove the wire of a connection, whichever process of this owner made it; gone already is fine.
@@ -290,9 +290,17 @@ class Dataplane:
             if other.when_superseded is not None:
                 other.when_superseded()
 
+    def _owned(self, spaces: Namespaces) -> list[Owned]:
+        return [*self._ledger.look(spaces), *(Owned(self._ledger.id_in(each), (), False) for each in self._idle())]
+
+    def _idle(self) -> list[str]:
+        """Those of whose wire an earlier process had only begun to make a WireGuard."""
+        return [alias for alias in self._programs.all_former() if not self._ledger.former(alias)]
+
     def _unwanted(self, spaces: Namespaces, *, keep: bool) -> list[str]:
         self._ledger.look(spaces)
-        return self._ledger.unwanted(keep=keep)
+        idle = [] if self._ledger.may_be_claimed else self._idle()
+        return [*self._ledger.unwanted(keep=keep), *idle]
 
     async def _remove_former(self, aliases: Sequence[str]) -> None:
         links = await self.kernel.in_node(lambda spaces: self._maker.take_former(spaces, aliases))

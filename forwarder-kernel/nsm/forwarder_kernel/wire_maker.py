@@ -21,6 +21,7 @@ from .ends import Route, Wire, check_own_namespace
 from .ledger import Ledger
 from .live_wire import Client, LiveEnd, LiveWire
 from .netlink import (
+    Link,
     Message,
     Namespace,
     Namespaces,
@@ -29,10 +30,11 @@ from .netlink import (
     WireguardSettings,
     delete_link,
     delete_link_there,
+    rename,
     set_mtu,
     set_up,
 )
-from .owned import OwnedLink
+from .owned import OWN, OwnedLink
 from .policy_tables import PolicyLink, install
 from .removal import GONE, removal_of
 
@@ -57,6 +59,7 @@ class WireMaker:
             for place in wire.places:
                 namespaces.append(spaces.take(place.path))
                 undo.callback(spaces.give, namespaces[-1])
+                spaces.identify(namespaces[-1])
                 self._ledger.search(spaces, namespaces[-1])
             _protect_node(spaces.own, wire, namespaces)
             device.take(spaces.own)
@@ -136,12 +139,13 @@ class WireMaker:
 
     def hold_again(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
         """See `Dataplane.hold_again`."""
-        names = [end.place.name for end in live.ends]
-        if not self._ledger.has(live) or [place.name for place in wire.places] != names:
+        if not self._ledger.has(live) or len(wire.places) != len(live.ends):
             return False
         for end, place in zip(live.ends, wire.places, strict=True):
             namespace = spaces.take(place.path)
             is_there = _is_end(namespace, end, live.alias) if end.is_loose else namespace is end.namespace
+            if is_there and place.name != end.place.name:
+                is_there, end.renamed = _rename(namespace, end.index, place.name), ""
             if not end.is_loose or not is_there:
                 spaces.give(namespace)
             if not is_there:
@@ -202,11 +206,12 @@ class WireMaker:
 
     def _adopt(self, live: LiveWire) -> bool:
         """Take the wire that is there already for this very connection, and set it to what is wanted."""
-        found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
-        there = [link for link in found if link is not None and link.alias == live.alias]
-        if len(there) < len(found) or not live.device.is_as_wanted(live.ends[0].namespace, there):
+        there = self._former_links(live)
+        if there is None or not live.device.is_as_wanted(live.ends[0].namespace, there):
             return False
         for end, link in zip(live.ends, there, strict=True):
+            if link.name != end.place.name and not _rename(end.namespace, link.index, end.place.name):
+                return False
             end.index, end.mac = link.index, link.mac
         _refuse_advertisements(live)
         for end, _, settings in live.sides():
@@ -215,6 +220,18 @@ class WireMaker:
             default_routes.remove(end.namespace.socket, end.index, defaults)
         _configure(live)
         return True
+
+    def _former_links(self, live: LiveWire) -> list[Link] | None:
+        """The links that an earlier process made for the ends, maybe under another name; None if one is not there."""
+        found = [end.namespace.socket.link(name=end.place.name) for end in live.ends]
+        found = [link if link is not None and link.alias == live.alias else None for link in found]
+        named = {link.index for link in found if link is not None}
+        left = [each for each in self._ledger.former(live.alias) if each.index not in named]
+        if len(left) == 1 and found.count(None) == 1:  # else nobody knows which is which
+            place = found.index(None)
+            found[place] = _link_at(left[0], live.ends[place].namespace)
+        links = [link for link in found if link is not None]
+        return links if len(links) == len(found) else None
 
     # --- what stands in the way
 
@@ -360,6 +377,22 @@ def _passed(own: Namespace, end: LiveEnd) -> Traffic | None:
 def _is_end(namespace: Namespace, end: LiveEnd, alias: str) -> bool:
     link = namespace.socket.link(index=end.index)
     return link is not None and link.alias == alias  # its name may be an administrator's
+
+
+def _link_at(former: OwnedLink, namespace: Namespace) -> Link | None:
+    """What an earlier process left, if that is in this namespace."""
+    number = OWN if namespace.number is None else namespace.number
+    link = namespace.socket.link(index=former.index) if former.number == number else None
+    return link if link is not None and link.alias == former.alias else None
+
+
+def _rename(namespace: Namespace, index: int, name: str) -> bool:
+    """Give a link in use another name; kernels before Linux 6.2 refuse that, and nobody may have the name."""
+    try:
+        namespace.socket.apply([rename(index, name)])
+    except NetlinkError:
+        return False
+    return True
 
 
 def _is_there(spaces: Namespaces, link: OwnedLink) -> bool:

@@ -263,6 +263,7 @@ class Programs:
         self._in_node, self._processes = in_node, processes
         self._former: dict[str, Process] = {}
         self._watches = Tasks("wireguard-go")
+        self._watched: dict[Process, asyncio.Task[None]] = {}
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="wireguard-go")
         self._all: set[Process] = set()
         self._decoy: _Decoy | None = None
@@ -277,6 +278,10 @@ class Programs:
         """The process that an earlier forwarder left for a wire."""
         return self._former.get(alias)
 
+    def all_former(self) -> list[str]:
+        """The wires that an earlier forwarder left processes for."""
+        return list(self._former)
+
     def claim_former(self, alias: str) -> Process | None:
         """The same, which is the caller's now."""
         if (process := self._former.pop(alias, None)) is not None:
@@ -290,7 +295,8 @@ class Programs:
     def watch(self, process: Process) -> None:
         """There is a wire: end the process when nobody is left in the workload's namespace, which it keeps."""
         process.is_wired = True
-        self._watches.spawn(self._end_if_deserted(process), name=f"watch over the workload of {process.alias}")
+        name = f"watch over the workload of {process.alias}"
+        self._watched[process] = self._watches.spawn(self._end_if_deserted(process), name=name)
 
     async def start(self, path: str, room: int, alias: str) -> Process:
         """A process whose interface is in the namespace at `path`; `room` is the MTU that the underlay leaves.
@@ -309,6 +315,9 @@ class Programs:
         """End processes, and wait until they and their interfaces are gone."""
         for process in processes:
             process.signal_end()
+            watch = self._watched.pop(process, None)
+            if watch is not None and watch is not asyncio.current_task():
+                watch.cancel()
         for process in processes:  # each one's index and port are free then
             await asyncio.get_running_loop().run_in_executor(None, process.wait_end)
             self._all.discard(process)

@@ -41,9 +41,9 @@ class Host(test_dataplane.Host):
         os.close(self.descriptor)
 
 
-def plane_in(host, owner="forwarder"):
+def plane_in(host, owner="forwarder", **options):
     """A dataplane that takes `host` for its node."""
-    plane = Dataplane(owner)
+    plane = Dataplane(owner, **options)
     plane.kernel._executor.submit(namespaces.enter, host.descriptor, namespaces.NEW_NET).result()
     plane.host = host  # lives as long as what works in it
     return plane
@@ -57,9 +57,11 @@ async def end_programs(plane):
 @contextmanager
 def pinging(host, address):
     """Pings 200 times a second meanwhile; yields what tells afterwards how many packets were lost."""
-    command = ["nsenter", f"--net={host.path}", "ping", "-n", "-q", "-i", "0.005", address]
+    command = ["nsenter", f"--net={host.path}", "ping", "-n", "-i", "0.005", address]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     told = []
+    for _ in range(2):
+        running.stdout.readline()  # the second one is the first answer
     try:
         yield lambda: int(told[0]) - int(told[1])
     finally:

@@ -209,6 +209,26 @@ async def test_a_client_has_its_address_again_though_all_components_were_restart
     assert list(endpoint.links()) == ["nse-2"]
 
 
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_an_endpoint_that_was_restarted_and_names_its_end_anew_has_it_renamed(hosts, killed, is_restarted):
+    """Nothing is made anew where the kernel renames a link in use, as Linux 6.2 and later do."""
+    client, endpoint = hosts
+    plane = killed()
+    live = await plane.create(wire(client, endpoint), "c")
+    index = endpoint.links()["nse-1"]["ifindex"]
+    with pinging(client, "10.0.0.0") as lost:
+        if is_restarted:
+            plane = killed()
+            await plane.create(wire(client, endpoint, names=("nsm-1", "nse-2")), "c")
+        else:
+            assert await plane.hold_again(live, wire(client, endpoint, names=("nsm-1", "nse-2")))
+    assert lost() == 0
+    assert {name: link["ifindex"] for name, link in endpoint.links().items()} == {"nse-2": index}
+    await plane.remove("c")
+    assert client.links() == endpoint.links() == {}
+    assert plane.open_namespaces() == 0
+
+
 async def test_the_number_of_a_wire_is_known_after_a_restart(planes, hosts):
     host = node(Underlay(), A)
     await planes(host).create(end_of(hosts[0], "nsm-1", Vxlan(7, A, 4789, B, 4789)), "c")
@@ -231,6 +251,15 @@ async def test_an_end_that_is_made_again_is_reached_at_once(planes, hosts):
     await plane.create(there, "another")
     assert endpoint.links()["nse-1"]["address"] == mac
     assert client.pings("10.0.0.0")
+
+
+async def test_a_namespace_that_had_a_wire_before_is_let_go_again(hosts, killed):
+    plane = killed()
+    for name in ("one", "two"):
+        live = await plane.create(wire(*hosts), name)
+        await plane.let_go(live)
+        assert (live.is_loose, plane.open_namespaces()) == (True, 0)
+        await plane.remove(name)
 
 
 async def test_a_restart_loses_no_packet_and_changes_nothing(hosts, killed):

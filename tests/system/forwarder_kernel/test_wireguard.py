@@ -73,6 +73,7 @@ async def test_packets_pass_between_nodes(tmp_path, monkeypatch, one, other, ove
         await client.close(ask(SERVICE))
         assert (mesh.connections(), mesh.links()) == ({}, {})
         assert processes(mesh) == {"a": 0, "b": 0}
+        assert [len(plane._programs._watches) for plane in mesh.planes.values()] == [0, 0]
         assert [plane.open_namespaces() for plane in mesh.planes.values()] == [0, 0]
 
 
@@ -165,6 +166,22 @@ async def test_a_forwarder_that_starts_again_adopts_its_processes_and_no_packet_
         assert (mesh.connections(), mesh.links()) == ({}, {})
         assert not [pid for pid in before[2] if os.path.exists(f"/proc/{pid}/exe")]  # a zombie of ours has none
     assert [set(node.links()) for node in nodes] == [{"eth0"}, {"eth0"}]
+
+
+async def test_a_process_that_a_killed_forwarder_had_just_started_is_ended_by_the_next_one():
+    """It has no wire yet, and its interface no alias."""
+    node, host = Host(), Host()
+    killed = plane_in(node)
+    process = await killed._programs.start(host.path, 1440, "nsm forwarder c")
+    process.is_wired = True  # else it would be ended in good order
+    await killed.aclose()
+    plane = plane_in(node, claim_within=0)
+    assert [(each.connection_id, each.links, each.is_live) for each in await plane.owned()] == [("c", (), False)]
+    assert await plane.remove_unwanted() == ["c"]
+    assert not os.path.exists(f"/proc/{process.pid}/exe")
+    assert host.links() == {}
+    assert await plane.owned() == []
+    await plane.aclose()
 
 
 async def test_the_process_of_a_wire_ends_with_its_workload(tmp_path):
