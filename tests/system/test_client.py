@@ -73,6 +73,24 @@ def test_a_wire_that_is_cut_is_noticed_by_its_client_and_back_in_a_moment(tmp_pa
         assert node.links() == {}
 
 
+def test_a_wire_that_is_cut_is_repaired_by_its_forwarder_before_its_client_looks_for_another_endpoint(tmp_path):
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path, alone=["endpoint"])
+        node.start_all()
+        before = node.links()
+        node.host.run("ip", "link", "set", "nsm-1", "down")
+        assert not node.host.pings("10.0.0.0")
+        node.wait_for("forwarder", "wire put right", seconds=5)
+        until(lambda: "1 received" in node.host.run("ping", "-nc1", "-W0.1", "10.0.0.0", check=False))
+        node.host.run("ip", "link", "delete", "nsm-1")
+        node.wait_for("forwarder", "made anew", seconds=5)
+        until(lambda: "1 received" in node.host.run("ping", "-nc1", "-W0.1", "10.0.0.0", check=False))
+        assert node.links() == before
+        node.stop("client")
+        assert node.links() == {}
+        assert not any("is being healed" in line for line in node.logs["client"])
+
+
 class Inside:
     """The namespaces of a process."""
 

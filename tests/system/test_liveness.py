@@ -197,3 +197,23 @@ async def until(condition):
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+@pytest.mark.parametrize("is_repaired", [True, False])
+async def test_a_link_that_its_forwarder_sets_up_again_is_no_reason_to_leave_the_endpoint(client, is_repaired):
+    liveness, told = KernelLiveness(0.2, patience=0.3), []
+    cut = wire(["10.0.0.1/32"], ["10.0.0.0/32"])
+    stop = liveness.watch(cut, told.append)
+    client.run("ip", "link", "set", "nsm-1", "down")
+    checking = asyncio.ensure_future(liveness.is_alive(cut))
+    await asyncio.sleep(0.05)
+    assert told == []
+    if is_repaired:
+        client.run("ip", "link", "set", "nsm-1", "up")
+        client.run("ip", "route", "replace", "10.0.0.0", "dev", "nsm-1")
+        assert await checking
+        assert told == []
+    else:
+        assert not await checking
+        await until(lambda: told == ["it was set down"])
+    stop()

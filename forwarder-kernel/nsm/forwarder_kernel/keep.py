@@ -7,6 +7,7 @@ only a reason to look: then the wire is read, and compared with what it should b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,6 +31,8 @@ REPAIR, REPORT_ONLY = "repair", "report"
 """What to do about a wire that somebody changed: put it right, or say so."""
 _GATHER = 0.01
 """Seconds: news that come together are read together."""
+_LEFT_DOWN = 0.3
+"""Seconds for which a link that somebody set down stays so: a name, for one, is given to links that are down."""
 _AT_ONCE = 512
 """News that are read before anybody else has the event loop."""
 
@@ -54,6 +57,10 @@ class _Watched:
     task: asyncio.Task[None] | None = None
     is_suspect: bool = False
     """Whether something was reported of it since it was last looked at."""
+    down: set[int] = field(default_factory=set)
+    """The indexes of its links that are set down."""
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Whether one that was down is up again, or deleted."""
     waits: bool = False
     """Whether the client was asked for its namespaces, and has not come back."""
     has_given_up: bool = False
@@ -200,10 +207,10 @@ class Keep(Element):
             for watched in list(self._by_number.get(news.number, ())):
                 if any(prefix == route[0] for end in watched.live.wire.ends for route in end.settings.routes):
                     self._suspect(watched)
-        elif (found := self._by_place.get((news.number, news.link_index))) is not None and _is_suspicious(
-            news, found.live
-        ):
-            self._suspect(found)
+        elif (found := self._by_place.get((news.number, news.link_index))) is not None:
+            _note_down(news, found)
+            if _is_suspicious(news, found.live):
+                self._suspect(found)
 
     # --- what is done about it
 
@@ -218,6 +225,8 @@ class Keep(Element):
             while watched.is_suspect and watched.is_current:
                 if self._repairs:
                     await self._pause(watched, watched.pace.wait(clock()))
+                    if watched.down:
+                        await _settled(watched)
                 watched.is_suspect = False
                 report = await self._dataplane.mend(watched.live, do=self._repairs)
                 report.repairs += await self._repair_policies(watched)
@@ -327,6 +336,23 @@ def _places(ends: Iterable[LiveEnd]) -> list[Place]:
 
 def _number_of(live: LiveWire, number: int | None) -> int:
     return next((place for place, end in enumerate(live.ends) if end.number == number), 0)
+
+
+def _note_down(news: News, watched: _Watched) -> None:
+    link = news.link()
+    if link is not None and not link.is_up:
+        watched.down.add(news.link_index)
+        watched.is_over.clear()
+    elif news.is_end_of_link or (link is not None and news.link_index in watched.down):
+        watched.down.discard(news.link_index)
+        watched.is_over.set()
+
+
+async def _settled(watched: _Watched) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LEFT_DOWN):
+            await watched.is_over.wait()
+    watched.down.clear()
 
 
 def _is_suspicious(news: News, live: LiveWire) -> bool:

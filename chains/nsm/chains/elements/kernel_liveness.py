@@ -19,21 +19,35 @@ from nsm.chains.model.ipcontext import interfaces
 from .link_events import LinkEvents, index_with
 from .ping import answers
 
+_SOON = 0.1
+"""Seconds in which the kernel says how a link is."""
+
 
 class KernelLiveness:
     """A `Liveness`: each of a wire's addresses has to get an echo from each of the other side's of its family.
 
     One check takes at most `timeout` seconds, and as a rule a round trip. Where this process may not send echoes, which
-    is one warning, only links that go down are noticed.
+    is one warning, only links that go down are noticed. With `patience` a wire that is found cut at once is looked at
+    once more after so many seconds: forwarders repair what somebody changed.
     """
 
-    def __init__(self, timeout: float = 1.0) -> None:
-        self._timeout, self._links, self._is_warned = timeout, LinkEvents(), False
+    def __init__(self, timeout: float = 1.0, *, patience: float = 0.0) -> None:
+        self._timeout, self._links, self._is_warned, self._patience = timeout, LinkEvents(), False, patience
         self._watched: dict[str, int] = {}
         """The interfaces of connections whose links are watched."""
 
     async def is_alive(self, connection: Connection) -> bool:
         """Send the echoes, all at once; see `Liveness`."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + self._patience
+        if await self._answers(connection):
+            return True
+        if (left := end - clock()) <= 0:
+            return False
+        await asyncio.sleep(left)
+        return await self._answers(connection)
+
+    async def _answers(self, connection: Connection) -> bool:
         if (index := self._watched.get(connection.id)) is not None:
             self._links.look_at(index)
         sources, targets = _ends(connection)
@@ -59,7 +73,7 @@ class KernelLiveness:
             if (index := _index(connection)) is None:
                 why = f"there is no interface {_name(connection)!r}"
                 return asyncio.get_running_loop().call_soon(on_down, why).cancel
-            stop = self._links.watch(index, on_down)
+            stop = _Patient(self._links, index, on_down, self._patience).stop
         except OSError as error:
             log.warning("links that go down are not noticed", reason=error.strerror or str(error))
             return _nothing
@@ -75,6 +89,33 @@ class KernelLiveness:
         if not self._is_warned:
             log.warning("wires are not checked by pings, which this process may not send", missing=_missing(error))
         self._is_warned = True
+
+
+class _Patient:
+    """Watches one link, and tells that it is down if it is so still after `patience` seconds. Raises OSError."""
+
+    def __init__(self, links: LinkEvents, index: int, on_down: Callable[[str], None], patience: float) -> None:
+        self._links, self._index, self._on_down, self._patience = links, index, on_down, patience
+        self._looked_again = -_SOON
+        self._stop = links.watch(index, self._down)
+
+    def stop(self) -> None:
+        """Tell nothing any more."""
+        self._stop()
+
+    def _down(self, why: str) -> None:
+        loop = asyncio.get_running_loop()
+        if not self._patience or loop.time() - self._looked_again < _SOON:
+            self._on_down(why)
+        else:
+            self._stop = loop.call_later(self._patience, self._look_again, why).cancel
+
+    def _look_again(self, why: str) -> None:
+        self._looked_again = asyncio.get_running_loop().time()
+        try:
+            self._stop = self._links.watch(self._index, self._down)
+        except OSError:
+            self._on_down(why)
 
 
 def _missing(error: OSError) -> str:
