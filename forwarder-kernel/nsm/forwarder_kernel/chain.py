@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
 from nsm.apis.mechanisms import KERNEL, VLAN, VXLAN, WIREGUARD
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed import Endpoint, client, endpoint
+from nsm.chains.composed import Endpoint, client, endpoint, registry_at, signs_in
 from nsm.chains.core import DEFAULT_LIMITS, ENDPOINTS, SERVICES, Element, Limits, Peer, RegistryChain
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
@@ -41,8 +40,6 @@ from .vlan import OfferVlan, Uplink
 from .vxlan import OfferVxlan, TryAnotherVni, VxlanEnd, VxlanServer
 from .wireguard import OfferWireguard, WireguardEnd, WireguardServer
 
-_LOOK_TIMEOUT = 1.0
-"""Seconds that a look for the manager of an orphan may take."""
 OFFERED = (KERNEL, VXLAN, WIREGUARD, VLAN)
 """The mechanisms that a forwarder may offer, in its order of preference."""
 
@@ -84,7 +81,8 @@ def forwarder(
         [ReceiveUrls(pool.adopt), CacheProviders(), RegistryClientUrl(nsmgr_url)], RemoteRegistry(ENDPOINTS, pool)
     )
     if orphans is not None:
-        orphans.looks_by(partial(_answers, pool, nsmgr_url))
+        registered = signs_in(registry_at(nsmgr_url, pool))
+        orphans.looks_by(lambda _manager: registered(name))  # it is back when it has us again
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
     policy_routes = PolicyRoutes(dataplane.kernel, route_tables)
@@ -141,13 +139,6 @@ def forwarder(
         limits=limits,
         orphans=orphans,
     )
-
-
-async def _answers(pool: Pool, url: str, _name: str) -> object:
-    """A sign of life of our manager: that somebody answers where it is. Raises `Unavailable`."""
-    now = asyncio.get_running_loop().time()
-    await pool.channel(url).peer(deadline=now + _LOOK_TIMEOUT)
-    return now
 
 
 async def _is_at(pool: Pool, url: str, peer: Peer) -> bool:

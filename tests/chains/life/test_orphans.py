@@ -13,7 +13,7 @@ from nsm.chains.testing import Record, call
 from nsm.chains.testing.clock import wall_clock
 from nsm.chains.transport import RemoteNetworkService
 
-from .meshes import FORWARDER, NSMGR, mesh_with
+from .meshes import FORWARDER, NSMGR, REGISTRY, mesh_with
 
 ORPHAN, TOKEN = 600, 60
 
@@ -61,6 +61,24 @@ async def test_a_wire_outlives_its_manager_and_its_forwarder_and_is_taken_over_w
             same = await client.request(again(connection))
             assert (ids_of(same), same.context) == (ids_of(connection), connection.context)
             await asyncio.sleep(2 * TOKEN)
+            assert record.closes == []
+
+
+async def test_a_manager_that_restarts_while_the_registry_is_away_ends_nothing():
+    """It has no forwarder then, and cannot vouch for anything: that is not its word."""
+    record = Record()
+    with wall_clock():
+        async with mesh_with(record, token_lifetime=TOKEN, orphan_lifetime=ORPHAN) as mesh:
+            client, connection = await made(mesh, refresh=True)
+            await mesh.remove(REGISTRY)
+            await mesh.remove(NSMGR)
+            await mesh.start(NSMGR)
+            await asyncio.sleep(4 * TOKEN)
+            assert (mesh.connections()[FORWARDER], mesh.connections()["shop"]) == (1, 1)
+            await mesh.start(REGISTRY)
+            await asyncio.sleep(2 * TOKEN)
+            same = await client.request(again(connection))
+            assert (ids_of(same), same.context) == (ids_of(connection), connection.context)
             assert record.closes == []
 
 

@@ -9,6 +9,7 @@ from nsm.chains.core import Refused, RegistryCall, RegistryChain, RegistryElemen
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.local_bypass import LocalBypass
+from nsm.chains.testing import Delay
 
 
 class Elsewhere(RegistryElement):
@@ -54,3 +55,18 @@ async def test_who_is_refused_changes_nothing():
     assert len(begin) == 1
     await asyncio.sleep(100)
     assert (len(begin), elsewhere.asked) == (0, 2), "the clock went on"
+
+
+async def test_an_endpoint_that_registers_again_when_its_time_is_over_stays():
+    """It came in time; what is behind took a while to answer."""
+    begin, delay = RegistryBegin(), Delay()
+    chain = RegistryChain([begin, Expire(60), delay])
+    await chain.register(endpoint())
+    await asyncio.sleep(55)
+    delay.seconds = 10
+    await chain.register(endpoint())
+    delay.seconds = 0
+    await asyncio.sleep(30)
+    assert len(begin) == 1
+    await asyncio.sleep(30)
+    assert len(begin) == 0

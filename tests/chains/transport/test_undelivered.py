@@ -15,9 +15,11 @@ from nsm.chains.core import Begin, Call, Chain
 from nsm.chains.identity import Authority
 from nsm.chains.testing import Delay
 from nsm.chains.testing.identity import identity_of
-from nsm.chains.transport import Pool, RemoteNetworkService, network_service, serve
+from nsm.chains.transport import Pool, RemoteNetworkService, SocketAccess, network_service, serve
 from nsm.chains.transport.frames import frame
 from nsm.chains.transport.rpc import REQUEST
+from nsm.chains.transport.server import Server
+from nsm.chains.transport.urls import Address
 
 AUTHORITY = Authority.create("test.mesh")
 
@@ -44,6 +46,17 @@ async def request(pool, url, name="c"):
     await Chain([Begin()], RemoteNetworkService(pool)).request(call(url, name))
 
 
+async def unread(pool, url, begin):
+    """A request whose answer is not read: its task."""
+    await pool.channel(url).peer()
+    pool.channel(url)._protocol.connection._transport.pause_reading()
+    asking = asyncio.ensure_future(request(pool, url))
+    await holds(begin, 1)
+    await asyncio.sleep(0.02)
+    assert len(begin) == 1
+    return asking
+
+
 def break_off(pool):
     """As a process that is killed leaves its connections: without a word."""
     for channel in pool._channels.values():
@@ -60,12 +73,7 @@ async def holds(begin, count):
 @pytest.mark.parametrize("url", ["", "tcp://127.0.0.1:0"], ids=["unix", "tcp"])
 async def test_a_client_that_is_killed_right_when_it_is_answered_leaves_nothing(tmp_path, url):
     async with serving(tmp_path, url=url) as (begin, url), client() as pool:
-        await pool.channel(url).peer()
-        pool.channel(url)._protocol.connection._transport.pause_reading()
-        asking = asyncio.ensure_future(request(pool, url))
-        await holds(begin, 1)
-        await asyncio.sleep(0.05)
-        assert len(begin) == 1
+        asking = await unread(pool, url, begin)
         break_off(pool)
         await holds(begin, 0)
         asking.cancel()
@@ -91,6 +99,22 @@ async def test_one_that_asks_once_and_ends_keeps_its_wire(tmp_path, url):
             await request(pool, url)
         await asyncio.sleep(0.1)
         assert len(begin) == 1
+
+
+async def test_a_channel_that_the_server_itself_ends_takes_nothing_back(tmp_path):
+    """Because an SVID has expired, say: the caller will read its answer, or ask again."""
+    begin = Begin()
+    server = Server(network_service(Chain([begin])), identity_of(AUTHORITY, "server"), "server")
+    url = await server.listen(Address(path=f"{tmp_path}/s.sock"), SocketAccess())
+    async with client() as pool:
+        asking = await unread(pool, url, begin)
+        for connection in [*server.connections]:
+            connection.abort("its SVID has expired")
+        await asyncio.sleep(0.1)
+        assert len(begin) == 1
+        break_off(pool)
+        await asyncio.wait([asking])
+    await server.stop(0)
 
 
 async def test_one_that_goes_on_has_read_its_answers(tmp_path):

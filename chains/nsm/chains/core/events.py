@@ -41,8 +41,8 @@ class EventFactory(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Close the connection; does nothing if it is unknown."""
+    async def close(self, *, still: Callable[[], bool] | None = None) -> None:
+        """Close the connection; does nothing if it is unknown, or if `still` says no when it is the event's turn."""
         ...
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -1,4 +1,4 @@
-"""Which peers can be reached: who has a channel to this process, or this process one to him."""
+"""Which peers are there: those who have a channel to this process."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import asyncio
 class Presence:
     """The verified identities at the other ends of the open channels of one component, and since when they are there.
 
-    Told by the transport, of channels in both directions. Managers and forwarders that live have one to whoever they
-    have connections with: the stream by which they watch them.
+    Told by the transport. Managers and forwarders that live have a channel to whoever they have connections with: the
+    stream by which they watch them.
     """
 
     def __init__(self) -> None:

@@ -126,8 +126,12 @@ class _Events:
     async def request(self, *, reselect: Reselect | None = None) -> None:
         await self._run(lambda entry: entry.repeat(reselect))
 
-    async def close(self) -> None:
-        await self._run(lambda entry: entry.end())
+    async def close(self, *, still: Callable[[], bool] | None = None) -> None:
+        async def in_turn(entry: Entry) -> None:
+            if still is None or still():
+                await entry.end()
+
+        await self._run(in_turn)
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         async def in_turn(entry: Entry) -> None:

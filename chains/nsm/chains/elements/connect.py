@@ -11,15 +11,15 @@ from functools import partial
 from nsm.apis import codec
 from nsm.apis.connection import Connection, State
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import DEFAULT_TIMEOUT, TRANSPORT, Call, Element, Handler, Key, Store, Unavailable
+from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Store, Unavailable
 from nsm.chains.logs import log
 
 from .monitor import DOWNSTREAM
 
 KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("what has those behind keep a connection")
 """Set by what asks them, called by what ends connections; raises `MeshError` if they do not answer."""
-_SOONEST = 1.0
-"""Seconds."""
+_SOONEST, _KEEP_TIMEOUT = 1.0, 5.0
+"""Seconds: the least pause before those behind are asked once more, and how long they may take."""
 _NOT_REACHED = re.compile(r"(cannot reach \S+): ")
 
 
@@ -84,7 +84,7 @@ class Connect(Element):
             kept.id, kept.state = store.connection_id, State.UP
             if kept.path is not None:
                 kept.path.index = index
-            deadline = asyncio.get_running_loop().time() + DEFAULT_TIMEOUT
+            deadline = asyncio.get_running_loop().time() + _KEEP_TIMEOUT
             call = Call(NetworkServiceRequest(connection=kept), deadline=deadline, target=store.get(DOWNSTREAM))
             call.store = store
             async with call.undo.attempt():

@@ -34,6 +34,7 @@ class Timeout(Element):
         self._timer: Key[None] = Key("expiry")
         self._due: Key[float] = Key("when those behind an orphan are asked again")
         self._orphaned: Key[bool] = Key("orphaned")
+        self._round: Key[object] = Key("which setting of the clock this is")
         self._orphans = orphans if orphans is not None and orphans.lifetime > 0 else None
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -58,42 +59,48 @@ class Timeout(Element):
     def _start(self, call: Call, store: Store, expires: float, index: int) -> None:
         now = asyncio.get_running_loop().time()
         ends = now + expires - time.time()
+        this = store.put(self._round, object())
         store.pop(self._due)
         if store.pop(self._orphaned):
             log.info("an orphan is vouched for again", connection=store.connection_id)
         if self._orphans is not None and call.peer is not None and self._orphans.may_outlive(call.peer, index):
             when = now + max(0.0, ends - now) * _LOOK_AT
-            store.schedule(self._timer, when, partial(self._look, store, ends))
+            store.schedule(self._timer, when, partial(self._look, store, this, ends))
         else:
-            store.schedule(self._timer, ends, partial(self._end, store))
+            store.schedule(self._timer, ends, partial(self._end, store, this))
 
-    async def _look(self, store: Store, ends: float) -> None:
+    async def _look(self, store: Store, this: object, ends: float) -> None:
         """In time before the end: nobody behind is to end what might become an orphan here."""
         assert self._orphans is not None
         now = asyncio.get_running_loop().time()
         if self._orphans.is_callers_away(store):
             await self._keep(store)
         when = now + (ends - now) / 3
+        if store.get(self._round) is not this:
+            return  # it was vouched for meanwhile
         if when - now < _SOON:
-            store.schedule(self._timer, ends, partial(self._end, store))
+            store.schedule(self._timer, ends, partial(self._end, store, this))
         else:
-            store.schedule(self._timer, when, partial(self._look, store, ends))
+            store.schedule(self._timer, when, partial(self._look, store, this, ends))
 
-    async def _end(self, store: Store) -> None:
+    async def _end(self, store: Store, this: object) -> None:
         """At the end of the caller's token, and then while it is waited for."""
         seconds = await self._wait(store)
+        if store.get(self._round) is not this:
+            return
         if seconds is None:
             if store.get(self._orphaned):
                 log.warning("an orphan ends", connection=store.connection_id)
-            await store.events.close()
+            await store.events.close(still=lambda: store.get(self._round) is this)
             return
         if seconds == 0.0:
             if not store.get(self._orphaned):
                 self._tell(store)
             await self._keep(store)
             seconds = _LOOK
-        when = asyncio.get_running_loop().time() + seconds
-        store.schedule(self._timer, when, partial(self._end, store))
+        if store.get(self._round) is this:
+            when = asyncio.get_running_loop().time() + seconds
+            store.schedule(self._timer, when, partial(self._end, store, this))
 
     async def _wait(self, store: Store) -> float | None:
         """See `Orphans.wait`."""

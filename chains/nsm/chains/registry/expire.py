@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Key, RegistryCall, RegistryHandler, TimedOut, Unavailable
+from nsm.chains.core import Key, RegistryCall, RegistryHandler, Store, TimedOut, Unavailable
 
 from .set_expiration_time import SetExpirationTime
 
@@ -30,13 +31,17 @@ class Expire(SetExpirationTime):
         except (Unavailable, TimedOut):
             if call.peer is not None and call.live.is_scheduled(self._timer):
                 when = asyncio.get_running_loop().time() + self._latest(call) - time.time()
-                call.live.schedule(self._timer, when, call.live.events.close)
+                call.live.schedule(self._timer, when, partial(self._end, call.live))
             raise
         ends = record.expiration_time or call.record.expiration_time
         assert ends is not None
         when = asyncio.get_running_loop().time() + ends.to_seconds() - time.time()
-        call.live.schedule(self._timer, when, call.live.events.close)
+        call.live.schedule(self._timer, when, partial(self._end, call.live))
         return record
+
+    async def _end(self, store: Store) -> None:
+        """Unregister, unless it is registered again by then."""
+        await store.events.close(still=lambda: not store.is_scheduled(self._timer))
 
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import tempfile
 from collections.abc import Sequence
@@ -148,15 +147,9 @@ class Mesh:
     def orphans(self, name: str) -> Orphans:
         """For how long the component `name` keeps connections whose caller is away."""
         orphans = Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
-        if name == FORWARDER:
-            orphans.looks_by(self._manager_answers)
-        else:
-            orphans.looks_by(signs_in(registry_at(self.url(MANAGER), self.pool(name))))
+        signs = signs_in(registry_at(self.url(MANAGER), self.pool(name)))
+        orphans.looks_by((lambda _manager: signs(FORWARDER)) if name == FORWARDER else signs)
         return orphans
-
-    async def _manager_answers(self, _name: str) -> object:
-        await self.pool(FORWARDER).channel(self.url(MANAGER)).peer()
-        return asyncio.get_running_loop().time()
 
     def renew(self, *names: str, lifetime: float = 2 * 24 * 3600.0) -> None:
         """Give components a new SVID that lives for so many seconds from now; without names all that there are."""

@@ -711,8 +711,9 @@ class Pool:
         limits: Limits | None = None,
     ) -> None:
         self.identity, self.presence = identity, Presence()
+        """Of those who have channels to this component: told by who serves, and not of the channels from here."""
         self.limits = limits or Limits()
-        self._turns = Turns(calls=self.limits.calls, presence=self.presence)
+        self._turns = Turns(calls=self.limits.calls)
         self._dial_timeout = dial_timeout
         self._limit = limit
         self._channels: dict[str, Channel] = {}

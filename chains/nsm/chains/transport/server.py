@@ -449,7 +449,13 @@ class _Connection(Http2Protocol):
         else:
             self.end()
 
+    def abort(self, reason: str) -> None:
+        """End the connection at once; the peer has not broken it off."""
+        self.unread_answers.clear()
+        super().abort(reason)
+
     def end(self) -> None:
+        self.unread_answers.clear()
         self.processor.close("the server stops")
 
 

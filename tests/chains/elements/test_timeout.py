@@ -1,0 +1,77 @@
+"""The end of what is not refreshed: not when somebody vouches for it in that very moment."""
+
+import asyncio
+import time
+
+import pytest
+
+from nsm.apis.connection import Path, PathSegment
+from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import Begin, Chain, Peer
+from nsm.chains.elements.timeout import Timeout
+from nsm.chains.testing import Delay, call
+from nsm.chains.testing.clock import wall_clock
+
+
+class Waits:
+    """An orphan's end, which takes as long to find out as asking somebody does."""
+
+    lifetime = 1000.0
+
+    def wait(self, _store):
+        return 0.0
+
+    async def is_back(self, _store):
+        await asyncio.sleep(3)
+        return True
+
+    def may_outlive(self, _peer, _index):
+        return False
+
+    def is_young(self, _store):
+        return True
+
+
+def request(seconds):
+    """A request of a caller whose token lives so long."""
+    caller = PathSegment(name="forwarder", id="f", expires=Timestamp.from_seconds(time.time() + seconds))
+    asked = call("c", path=Path(index=1, path_segments=[caller, PathSegment(name="endpoint", id="c")]))
+    asked.peer = Peer("spiffe://test.mesh/forwarder", b"")
+    return asked
+
+
+@pytest.mark.parametrize("orphans", [None, Waits()])
+async def test_what_is_not_refreshed_ends_with_its_callers_token(orphans):
+    with wall_clock():
+        begin = Begin()
+        await Chain([begin, Timeout(orphans)]).request(request(10))
+        await asyncio.sleep(9)
+        assert len(begin) == 1
+        await asyncio.sleep(5)
+        assert len(begin) == 0
+
+
+async def test_what_is_vouched_for_while_its_end_is_considered_stays():
+    with wall_clock():
+        begin = Begin()
+        chain = Chain([begin, Timeout(Waits())])
+        await chain.request(request(10))
+        await asyncio.sleep(11)  # the end has been reached, and somebody is being asked
+        await chain.request(request(100))
+        await asyncio.sleep(50)
+        assert len(begin) == 1
+        await asyncio.sleep(60)
+        assert len(begin) == 0
+
+
+async def test_what_is_refreshed_when_its_token_ends_stays():
+    """The refresh was there first; its answer takes a while."""
+    with wall_clock():
+        begin, delay = Begin(), Delay()
+        chain = Chain([begin, Timeout(), delay])
+        await chain.request(request(10))
+        delay.seconds = 4
+        await asyncio.sleep(8)
+        await chain.request(request(100))
+        await asyncio.sleep(50)
+        assert len(begin) == 1
