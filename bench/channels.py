@@ -33,7 +33,7 @@ endpoints:
 clients:
   - {{name: client, node: node-1, wires: ["kernel://{_SERVICE}/nsm-1"]}}
 """
-_STEADY, _LONGEST = 3.0, 30.0
+_STEADY, _LONGEST = 6.0, 30.0
 """Seconds that memory does not change, until it is looked at; and that this may take."""
 
 

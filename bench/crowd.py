@@ -19,7 +19,7 @@ from nsm.apis.mechanisms import INTERFACE_NAME, KERNEL, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains import logs
 from nsm.chains.composed import client
-from nsm.chains.core import Call, Chain, MeshError
+from nsm.chains.core import Call, MeshError
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.identity import Authority, Identity
@@ -40,8 +40,8 @@ class Crowd:
     authority: Authority
     url: str
     service: str
-    pools: list[Pool] = field(default_factory=list)
-    wires: list[tuple[Chain, Connection]] = field(default_factory=list)
+    here: list[tuple[Pool, Callable[[], Awaitable[None]]]] = field(default_factory=list)
+    """The channels that are open, and what closes the wire of each."""
     identities: list[Identity] = field(default_factory=list)
 
     async def obey(self, command: str, count: int, at_once: int) -> list[str]:
@@ -53,29 +53,41 @@ class Crowd:
         return await _each(list(range(count)), at_once, work)
 
     async def _connect(self, number: int) -> None:
-        await self._pool(number).channel(self.url).peer()
+        await self._comes(number).channel(self.url).peer()
 
     async def _idle(self, number: int) -> None:
-        if not await check_health(self._pool(number), self.url):
+        if not await check_health(self._comes(number), self.url):
             raise MeshError("it is not healthy")
 
     async def _set_up(self, number: int) -> None:
         elements = [KernelClient(), SendDescriptors()]
-        chain = client(f"{self.name}-{number}", elements, RemoteNetworkService(self._pool(number)), url=self.url)
+        pool = Pool(self.identities[number])
+        chain = client(f"{self.name}-{number}", elements, RemoteNetworkService(pool), url=self.url)
         preference = Mechanism(cls=LOCAL, type=KERNEL, parameters={INTERFACE_NAME: generate(f"{self.name}-{number}")})
         wanted = Connection(id=f"{self.name}-{secrets.token_hex(8)}", network_service=self.service)
         request = NetworkServiceRequest(connection=wanted, mechanism_preferences=[preference])
-        self.wires.append((chain, await chain.request(_call(request))))
+        try:
+            connection = await chain.request(_call(request))
+        except MeshError:
+            await pool.__aexit__(None, None, None)
+            raise
+        self.here.append((pool, lambda: chain.close(_call(NetworkServiceRequest(connection=connection)))))
 
     async def _leave(self, _number: int) -> None:
-        if self.wires:
-            chain, connection = self.wires.pop()
-            await chain.close(_call(NetworkServiceRequest(connection=connection)))
-        await self.pools.pop().__aexit__(None, None, None)
+        if self.here:
+            pool, close = self.here.pop()
+            try:
+                await close()
+            finally:
+                await pool.__aexit__(None, None, None)
 
-    def _pool(self, number: int) -> Pool:
-        self.pools.append(Pool(self.identities[number]))
-        return self.pools[-1]
+    def _comes(self, number: int) -> Pool:
+        self.here.append((Pool(self.identities[number]), _no_wire))
+        return self.here[-1][0]
+
+
+async def _no_wire() -> None:
+    """Close nothing."""
 
 
 def _call(request: NetworkServiceRequest) -> Call:

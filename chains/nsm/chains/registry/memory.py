@@ -143,14 +143,13 @@ class Memory(RegistryElement[R]):
 class _Watcher(Generic[R]):
     """The unread changes of one reader: the latest state of each name.
 
-    What has been read is not kept, only which unread names are new to the reader: a watch of ten thousand records costs
-    nothing while nothing changes.
+    What has been read is not kept: a watch of ten thousand records costs nothing while nothing changes.
     """
 
     def __init__(self, query: R, now: Iterable[R]) -> None:
         self._query = query
-        self._news = {record.name: Found(record) for record in now}
-        self._new = set(self._news)
+        self._news: dict[str, R | Found[R]] = {record.name: record for record in now}
+        """By name; as records those that are new to the reader."""
         self._wake = asyncio.Event()
         self._ended: str | None = None
 
@@ -166,13 +165,10 @@ class _Watcher(Generic[R]):
                 return
             found = Found(found.record, deleted=True)
         unread = self._news.pop(name, None)
-        is_new = name in self._new or (unread is None and not matched)
+        is_new = not matched if unread is None else not isinstance(unread, Found)
         if found.deleted and is_new:
-            self._new.discard(name)
             return
-        if is_new:
-            self._new.add(name)
-        self._news[name] = found
+        self._news[name] = found.record if is_new else found
         self._wake.set()
 
     async def next(self) -> list[Found[R]]:
@@ -185,12 +181,10 @@ class _Watcher(Generic[R]):
 
     def take(self) -> list[Found[R]]:
         """The next batch of changes, which then count as known to the reader."""
-        names = [*islice(self._news, MOST_AT_ONCE)]
-        self._new.difference_update(names)
-        batch = [self._news.pop(name) for name in names]
+        batch = [self._news.pop(name) for name in [*islice(self._news, MOST_AT_ONCE)]]
         if not self._news:
-            self._news, self._new = {}, set()  # those that were emptied keep their size
-        return batch
+            self._news = {}  # one that was emptied keeps its size
+        return [each if isinstance(each, Found) else Found(each) for each in batch]
 
 
 def matches(query: R, record: R) -> bool:

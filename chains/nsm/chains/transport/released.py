@@ -11,7 +11,7 @@ from nsm.chains.libc import malloc_trim
 
 _MANY = 128
 """Connections that end, until it is worth the while."""
-_QUIET, _LONGEST, _AGAIN = 1.0, 10.0, 10.0
+_QUIET, _LONGEST, _AGAIN = 1.0, 10.0, 5.0
 """Seconds without another end of a connection, unless it has been so many; and until the next time at least."""
 
 
