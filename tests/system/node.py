@@ -10,10 +10,12 @@ from collections import defaultdict
 from .forwarder_kernel.test_dataplane import Host
 
 NAMES = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
+SECOND = "client-2"
+"""One more client, which tests may start."""
 
 
 class Node:
-    """`start` any of `NAMES`; what they log is in `logs`."""
+    """`start` any of `NAMES`, or `SECOND`; what they log is in `logs`."""
 
     def __init__(self, stack, folder, *, of=None, alone=(), **common):
         """`common` is in the environment of each, `of` has more for some, by name.
@@ -73,7 +75,7 @@ class Node:
 
     def _commands(self):
         manager = f"unix://{self.folder}/nsmgr.sock"
-        entries = ",".join(f"socket:{self.folder}/{name}.id=spiffe://local.mesh/{name}" for name in NAMES)
+        entries = ",".join(f"socket:{self.folder}/{name}.id=spiffe://local.mesh/{name}" for name in [*NAMES, SECOND])
         registry = f"unix://{self.folder}/registry.sock"
         return {
             "identity": ("identity", {"NSM_ENTRIES": entries}),
@@ -95,6 +97,7 @@ class Node:
                 {"NSM_CONNECT_TO": manager, "NSM_SERVICE_NAMES": "icmp", "NSM_CIDR_PREFIX": "10.0.0.0/24"},
             ),
             "client": ("nsc", {"NSM_CONNECT_TO": manager, "NSM_NETWORK_SERVICES": "kernel://icmp/nsm-1"}),
+            SECOND: ("nsc", {"NSM_CONNECT_TO": manager, "NSM_NETWORK_SERVICES": "kernel://icmp/nsm-2"}),
         }
 
     def _read(self, process, lines):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .node import NAMES, Node
+from .node import NAMES, SECOND, Node
 
 pytestmark = pytest.mark.system
 
@@ -117,4 +117,29 @@ def test_a_client_that_is_killed_in_the_middle_of_its_request_leaves_nothing(tmp
         node.start("client")
         assert "10.0.0.1/32" in node.logs["client"][-1] + node.logs["client"][-2]
         node.stop("client")
+        assert node.links() == {}
+
+
+def test_a_client_that_comes_to_a_restarted_endpoint_first_does_not_get_the_address_of_another_one(tmp_path):
+    """The other one keeps its wire, and its packets do not reach the newcomer."""
+    with ExitStack() as stack:
+        node = Node(stack, tmp_path)
+        node.start_all()
+        links, client = node.links(), node.processes["client"]
+        assert node.host.pings("10.0.0.0")
+        client.send_signal(signal.SIGSTOP)  # it does not ask again
+        node.kill("endpoint")
+        node.start("endpoint")
+        node.start(SECOND)
+        assert "10.0.0.3/32" in node.host.run("ip", "-br", "address", "show", "nsm-2")
+        assert "10.0.0.1/32" in node.host.run("ip", "-br", "address", "show", "nsm-1")
+        begin = len(node.logs["client"])
+        client.send_signal(signal.SIGCONT)
+        node.wait_for("client", "healed", begin)
+        assert "10.0.0.1/32" in node.host.run("ip", "-br", "address", "show", "nsm-1")
+        assert links.items() <= node.links().items()
+        assert node.host.pings("10.0.0.0")
+        assert node.host.pings("10.0.0.2")
+        for name in (SECOND, "client"):
+            node.stop(name)
         assert node.links() == {}

@@ -58,13 +58,29 @@ async def test_nobody_gets_an_address_that_a_client_names_for_a_minute():
 
 
 async def test_an_address_that_a_failed_request_named_rests_for_a_minute():
-    chain = chain_of("10.0.0.0/30")
-    await pair(chain, "a", excluded_prefixes=["10.0.0.1/32"])
-    for connection_id in "bc":
-        with pytest.raises(Exhausted):
-            await pair(chain, connection_id, src_ip_addrs=["10.0.0.3/32"], dst_ip_addrs=["10.0.0.2/32"])
+    behind = Fail(Unavailable("no"))
+    chain = chain_of("10.0.0.0/29", behind=[behind])
+    with pytest.raises(Unavailable):
+        await pair(chain, "a", src_ip_addrs=["10.0.0.1/32"], dst_ip_addrs=["172.16.0.1/32"])
+    assert await pair(chain, "b") == ("10.0.0.0/32", "10.0.0.2/32")
     await asyncio.sleep(61)
-    assert await pair(chain, "b") == ("10.0.0.1/32", "10.0.0.3/32")
+    assert await pair(chain, "c") == ("10.0.0.1/32", "10.0.0.3/32")
+
+
+async def test_addresses_that_rest_do_not_exhaust_a_pool():
+    """A client that finds no others gets those that have rested longest."""
+    chain = chain_of("10.0.0.0/29")
+    for number in (1, 3, 5, 7):
+        with contextlib.suppress(Exhausted):
+            named = {"src_ip_addrs": [f"10.0.0.{number}/32"], "dst_ip_addrs": ["172.16.0.1/32"]}
+            await pair(chain, f"{number}", **named)
+            await chain.close(call(f"{number}"))
+    assert await pair(chain, "a") == ("10.0.0.0/32", "10.0.0.2/32")
+    assert await pair(chain, "b") == ("10.0.0.4/32", "10.0.0.6/32")
+    assert await pair(chain, "c") == ("10.0.0.1/32", "10.0.0.3/32")
+    assert await pair(chain, "d") == ("10.0.0.5/32", "10.0.0.7/32")
+    with pytest.raises(Exhausted):
+        await pair(chain, "e")
 
 
 async def test_addresses_that_cannot_be_replaced_stay_the_wires_own():

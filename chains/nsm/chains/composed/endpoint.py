@@ -12,6 +12,7 @@ from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limi
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.former_wires import LIFETIME, FormerWires
 from nsm.chains.elements.limit_connections import LimitConnections
 from nsm.chains.elements.monitor import Monitor
 from nsm.chains.elements.orphans import Orphans
@@ -74,6 +75,7 @@ def endpoint(
     says for how long connections are kept whose caller cannot be reached.
     """
     begin = Begin()
+    former = FormerWires(elements, (orphans.lifetime if orphans is not None else 0.0) or LIFETIME)
     goes_on = any(isinstance(each, Connect) for each in elements)
     events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
@@ -88,7 +90,7 @@ def endpoint(
             Timeout(orphans),
             events,  # sees the connection as it goes back to the caller
             TrimPath(),
-            *([] if goes_on else [OwnAddresses(elements, allowed)]),  # before all that gives addresses
+            *([] if goes_on else [OwnAddresses(elements, allowed, former=former)]),  # before all that gives addresses
             *elements,
         ],
         end,

@@ -14,6 +14,7 @@ from nsm.chains.model.addresses import Address, Interface, read_address, read_in
 from nsm.chains.model.networks import NO_NETWORKS, Networks, host_fault
 from nsm.chains.model.prefixes import Excluded
 
+from .former_wires import FormerWires
 from .underlay import Underlay
 
 
@@ -63,6 +64,9 @@ class OwnAddresses(Element):
     does not exclude; with routes of the endpoint to these addresses and no others. Of `allowed` networks anything may
     come, also routes. An address out of the pools of one of `elements` stays only if that one gave it.
 
+    What the wires have that an earlier process of the endpoint served is theirs, until their clients have asked again
+    or they are gone: see `former`.
+
     Stands before all that gives addresses or routes. `underlay` is where the endpoint itself is.
     """
 
@@ -71,9 +75,11 @@ class OwnAddresses(Element):
         elements: Sequence[Element] = (),
         allowed: Networks = NO_NETWORKS,
         underlay: Callable[[], Networks] | None = None,
+        former: FormerWires | None = None,
     ) -> None:
         self._ipams = [each for each in elements if isinstance(each, GivesAddresses)]
         self._allowed, self._underlay = allowed, underlay or Underlay()
+        self._former = FormerWires(elements) if former is None else former
         self._used: Counter[Address] = Counter()
         self._known: Key[_Known] = Key("addresses and routes of the wire's ends")
 
@@ -83,25 +89,34 @@ class OwnAddresses(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Take away on the way in what is not the connection's, and on the way back what no ipam gave."""
-        known = call.live.get(self._known) or _Known()
+        stood = call.live.get(self._known)
+        if stood is None:
+            self._former.look(self._used)
+        known = stood or _Known()
         context = _context_of(call.connection)
         named = _Ends.of(context)
         if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
-            self._sort_out(context, known)
+            self._sort_out(call, context, known)
             named = _Ends.of(context)
         connection = await rest.request(call)
         answer = _context_of(connection)
         if is_new:
             self._take_back_pools(call, answer)
         self._remember(call, known, answer, named)
+        if stood is None:
+            self._former.claimed(call)
         return connection
 
-    def _sort_out(self, context: IpContext, known: _Known) -> None:
+    async def aclose(self) -> None:
+        """Ask the kernel nothing any more."""
+        self._former.close()
+
+    def _sort_out(self, call: Call, context: IpContext, known: _Known) -> None:
         excluded, given = Excluded(context.excluded_prefixes), known.given
 
         def stays(text: str, own: Collection[str]) -> bool:
             interface = read_interface(text)
-            return interface is not None and (text in own or self._may_bring(interface, known, excluded))
+            return interface is not None and (text in own or self._may_bring(call, interface, known, excluded))
 
         before = _addresses(context)
         context.src_ip_addrs = [text for text in context.src_ip_addrs if stays(text, given.src)]
@@ -122,9 +137,11 @@ class OwnAddresses(Element):
             context.src_routes = [route for route in context.src_routes if not _leads_to(route, lost)]
         context.ip_neighbors = [each for each in context.ip_neighbors if read_address(each.ip) in now]
 
-    def _may_bring(self, interface: Interface, known: _Known, excluded: Excluded) -> bool:
+    def _may_bring(self, call: Call, interface: Interface, known: _Known, excluded: Excluded) -> bool:
         ip = interface.ip
         if self._used[ip] > (ip in known.addresses) or ip in excluded or host_fault(ip) is not None:
+            return False
+        if self._former.is_anothers(ip, call):
             return False
         if self._allowed.cover(interface.network) or self._is_of_pool(ip):
             return True

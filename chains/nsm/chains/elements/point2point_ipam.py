@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,9 +16,12 @@ from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, inte
 from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 
+from .former_wires import names_of
+
 _NOTHING = Excluded(())
 _REST = 60.0
-"""Seconds that nobody gets a free address which a client named and did not get: it may be on its interface."""
+"""Seconds that nobody gets a free address which a client named and did not get, unless no other is left: it may be on
+its interface."""
 _RESTING, _FEWEST_RESTING = 8, 8
 """Of what part of the addresses one client may have some rest, and how many it may in any case."""
 
@@ -99,6 +102,17 @@ class Point2PointIpam(Element):
         lease = call.live.get(self._lease)
         return set(map(ipaddress.ip_interface, (lease.src, lease.dst))) if lease is not None else set()
 
+    def hold(self, name: str, addresses: Collection[Address]) -> None:
+        """See `Holds`."""
+        for pool in self._pools:
+            for address in addresses:
+                pool.hold(name, address)
+
+    def release(self, name: str) -> None:
+        """See `Holds`."""
+        for pool in self._pools:
+            pool.release(name)
+
     def _begin(self, call: Call, context: IpContext, excluded: Excluded) -> _Lease:
         call.live.on_end(partial(self._end, call.live))
         call.undo.add(partial(self._end, call.live))
@@ -127,26 +141,33 @@ class Point2PointIpam(Element):
         self._end_rests()
         named: list[_Taken] = []
         if context.src_ip_addrs and context.dst_ip_addrs:
+            names = names_of(call)
             sources, destinations = interfaces(context.src_ip_addrs), interfaces(context.dst_ip_addrs)
             for pool in self._pools:
-                src = _claim_first(pool, sources, excluded, named)
-                dst = _claim_first(pool, destinations, excluded, named)
+                src = _claim_first(pool, sources, excluded, names, named)
+                dst = _claim_first(pool, destinations, excluded, names, named)
                 if src is not None and dst is not None:
                     named = [each for each in named if each not in ((pool, src), (pool, dst))]
                     self._rest(call.origin, named)
                     return _Lease(dst, src, [(pool, dst), (pool, src)])
         self._rest(call.origin, named)
-        return self._allocate(excluded)
+        lease = self._allocate(excluded)
+        while lease is None and self._resting:
+            self._free(self._resting[:1])
+            lease = self._allocate(excluded)
+        if lease is None:
+            left_out = f", without {excluded}" if str(excluded) else ""
+            raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
+        return lease
 
-    def _allocate(self, excluded: Excluded) -> _Lease:
+    def _allocate(self, excluded: Excluded) -> _Lease | None:
         for pool in self._pools:
             if (dst := pool.pull(excluded)) is None:
                 continue
             if (src := pool.pull(excluded)) is not None:
                 return _Lease(dst, src, [(pool, dst), (pool, src)])
             pool.give(dst)
-        left_out = f", without {excluded}" if str(excluded) else ""
-        raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
+        return None
 
     def _rest(self, client: str, named: Sequence[_Taken]) -> None:
         """Keep free addresses that a client named for a while; what is too much of one client's is free again."""
@@ -167,10 +188,10 @@ class Point2PointIpam(Element):
 
 
 def _claim_first(
-    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, named: list[_Taken]
+    pool: PrefixPool, wanted: Iterable[Interface], excluded: Excluded, names: Collection[str], named: list[_Taken]
 ) -> Address | None:
     for interface in wanted:
-        if pool.claim(interface.ip, excluded):
+        if pool.claim(interface.ip, excluded, names):
             named.append((pool, interface.ip))
             return interface.ip
     return None

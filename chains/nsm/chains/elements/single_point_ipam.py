@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,8 @@ from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
 from nsm.chains.model.networks import Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
+
+from .former_wires import names_of
 
 _NOTHING = Excluded(())
 
@@ -62,7 +64,7 @@ class SinglePointIpam(Element):
             self._end(call, lease)
             lease = None
         if lease is None:
-            lease = self._recover(context.src_ip_addrs, excluded) or self._allocate(excluded)
+            lease = self._recover(call, context.src_ip_addrs, excluded) or self._allocate(excluded)
             call.live.put(self._lease, lease)
             call.live.on_end(lease.give)
             call.undo.add(partial(self._end, call, lease))
@@ -82,14 +84,25 @@ class SinglePointIpam(Element):
         lease = call.live.get(self._lease)
         return {ipaddress.ip_interface(str(lease))} if lease is not None else set()
 
+    def hold(self, name: str, addresses: Collection[Address]) -> None:
+        """See `Holds`."""
+        for pool in self._pools:
+            for address in addresses:
+                pool.hold(name, address)
+
+    def release(self, name: str) -> None:
+        """See `Holds`."""
+        for pool in self._pools:
+            pool.release(name)
+
     def _end(self, call: Call, lease: _Lease) -> None:
         if call.live.pop(self._lease) is lease:
             lease.give()
 
-    def _recover(self, addresses: Sequence[str], excluded: Excluded) -> _Lease | None:
+    def _recover(self, call: Call, addresses: Sequence[str], excluded: Excluded) -> _Lease | None:
         for interface in interfaces(addresses):
             for pool in self._pools:
-                if pool.claim(interface.ip, excluded):
+                if pool.claim(interface.ip, excluded, names_of(call)):
                     return _Lease(pool, interface.ip)
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from nsm.chains.core import InvalidRequest
 
@@ -72,12 +72,21 @@ def _joined(spans: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
     return firsts, lasts
 
 
+_NOBODY: frozenset[str] = frozenset()
+
+
 class PrefixPool:
-    """The free addresses of a prefix, kept as ranges: memory grows with what is taken, not with the prefix."""
+    """The free addresses of a prefix, kept as ranges: memory grows with what is taken, not with the prefix.
+
+    An address may be held under a name: only a claim with that name takes it, and it is held again when it is given back.
+    """
 
     def __init__(self, prefix: str) -> None:
         self.network = parse_network(prefix)
         self._free = [_span(self.network)]
+        self._held: dict[Address, str] = {}
+        self._held_by: dict[str, list[Address]] = {}
+        self._lent: set[Address] = set()
 
     def pull(self, excluded: Excluded) -> Address | None:
         """Take the lowest free address that is not `excluded`; None if there is none."""
@@ -88,12 +97,38 @@ class PrefixPool:
                 return self._address(candidate)
         return None
 
-    def claim(self, address: Address, excluded: Excluded) -> bool:
-        """Take this address; False if it is taken, not in this prefix, or `excluded`."""
-        return address not in excluded and self._take(_number(address))
+    def claim(self, address: Address, excluded: Excluded, names: Collection[str] = _NOBODY) -> bool:
+        """Take this address; False if it is taken, not in this prefix, or `excluded`.
+
+        One that is held is free for whom it is held for, if that is one of `names`.
+        """
+        if address in excluded:
+            return False
+        if self._held and self._held.get(address) in names and address not in self._lent:
+            self._lent.add(address)
+            return True
+        return self._take(_number(address))
+
+    def hold(self, name: str, address: Address) -> None:
+        """Hold this address for `name` if it is free."""
+        if self._take(_number(address)):
+            self._held[address] = name
+            self._held_by.setdefault(name, []).append(address)
+
+    def release(self, name: str) -> None:
+        """Hold nothing for `name` any more; what was claimed of it is taken as any other, and the rest is free."""
+        for address in self._held_by.pop(name, ()):
+            del self._held[address]
+            if address in self._lent:
+                self._lent.discard(address)
+            else:
+                self.give(address)
 
     def give(self, address: Address) -> None:
         """Return an address to the pool; one that is free or not in this prefix is ignored."""
+        if address in self._held:
+            self._lent.discard(address)
+            return
         value = _number(address)
         position = bisect.bisect(self._free, (value, value))
         touching = self._free[max(0, position - 1) : position + 1]

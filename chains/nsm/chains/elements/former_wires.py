@@ -1,0 +1,273 @@
+"""The wires that an earlier process of an endpoint served, as the kernel has them, and the addresses that they have.
+
+An endpoint that starts again knows nothing of what it gave. Its clients' wires still stand in its network namespace,
+and their interfaces say it: the addresses of either end, in addresses and host routes, and in the alias whose wire it
+is. These addresses are nobody else's until their client has asked again, or its wire is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import ipaddress
+import socket
+from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from nsm.chains.core import Call
+from nsm.chains.logs import log
+from nsm.chains.model.addresses import Address
+
+from .rtnetlink import (
+    ADDRESS,
+    ADDRESSES,
+    ALIAS,
+    BUFFER,
+    LINK,
+    LINK_GROUP,
+    LINKS,
+    ROUTE,
+    ROUTES,
+    RTA_DST,
+    UNICAST,
+    WIRES,
+    attributes_of,
+    dump,
+    link_of_route,
+    local_address,
+    messages_of,
+    netlink_socket,
+)
+
+_MOST = 500_000
+_DELLINK = 17
+_LATE = 20.0
+"""Seconds after the first look to the second: what the earlier process had answered last is made only then."""
+LIFETIME = 600.0
+"""Seconds that addresses are held at most where no connection is kept for longer than its tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormerWire:
+    """One interface: its index, whose wire it is (see `names_of`), and the addresses of either end."""
+
+    index: int
+    name: str
+    addresses: frozenset[Address]
+
+
+class Wires(Protocol):
+    """Where the wires are looked up."""
+
+    def look(self) -> list[FormerWire]:
+        """All that there are. What becomes of them is reported from now on. Raises OSError."""
+        ...
+
+    def gone(self) -> Collection[int] | None:
+        """The indexes of links that went since; None: look again, nobody knows. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is asked any more, until `look`."""
+        ...
+
+
+@runtime_checkable
+class Holds(Protocol):
+    """An element that can keep addresses of its own networks for the connection that has them."""
+
+    def hold(self, name: str, addresses: Collection[Address]) -> None:
+        """Give what is free of them only to the connection called `name` (see `names_of`)."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Hold nothing for it any more; what it was given is its own."""
+        ...
+
+
+class FormerWires:
+    """Has `elements` hold the addresses of wires that stand, for at most `lifetime` seconds.
+
+    Looks when the first connection is asked for, and once more a little later. Nothing of it costs anything while there
+    are no such wires.
+    """
+
+    def __init__(self, elements: Sequence[object] = (), lifetime: float = LIFETIME, wires: Wires | None = None) -> None:
+        self._holders = [each for each in elements if isinstance(each, Holds)]
+        self._lifetime, self._wires = lifetime, KernelWires() if wires is None else wires
+        self._links: dict[int, str] = {}
+        self._indexes: dict[str, set[int]] = {}
+        self._addresses: dict[str, set[Address]] = {}
+        self._used: dict[Address, set[str]] = {}
+        self._looks, self._next_look, self._until = 0, 0.0, 0.0
+
+    def __len__(self) -> int:
+        """How many interfaces there are whose clients did not ask again."""
+        return len(self._links)
+
+    def look(self, in_use: Container[Address] = frozenset()) -> None:
+        """Learn what there is, but for what has addresses that are in use by then, and free what is gone."""
+        if self._looks < 2 and (now := _now()) >= self._next_look:
+            self._looks += 1
+            self._next_look = now + _LATE
+            self._until = self._until or now + self._lifetime
+            self._read(in_use)
+        if self._links:
+            self._forget_what_is_gone()
+
+    def is_anothers(self, address: Address, call: Call) -> bool:
+        """Whether a wire of another connection than the call's has this address."""
+        names = self._used.get(address)
+        return names is not None and names.isdisjoint(names_of(call))
+
+    def claimed(self, call: Call) -> None:
+        """The connection of `call` stands here again: what it has is known, and the rest of its wire's is free."""
+        if self._links:
+            for name in names_of(call):
+                self._forget(list(self._indexes.get(name, ())))
+
+    def close(self) -> None:
+        """Ask the kernel nothing any more."""
+        self._wires.close()
+
+    def _read(self, in_use: Container[Address]) -> None:
+        try:
+            there = self._wires.look()
+        except OSError as error:
+            log.warning("cannot see which wires an earlier process of this endpoint has", error=str(error))
+            return
+        for wire in there:
+            if wire.index not in self._links and not any(each in in_use for each in wire.addresses):
+                self._add(wire)
+        if not self._links:
+            self._wires.close()
+        elif self._looks == 1:
+            log.info("wires of an earlier process: nobody else gets their addresses", interfaces=len(self._links))
+
+    def _add(self, wire: FormerWire) -> None:
+        self._links[wire.index] = wire.name
+        self._indexes.setdefault(wire.name, set()).add(wire.index)
+        self._addresses.setdefault(wire.name, set()).update(wire.addresses)
+        for address in wire.addresses:
+            self._used.setdefault(address, set()).add(wire.name)
+        for holder in self._holders:
+            holder.hold(wire.name, wire.addresses)
+
+    def _forget_what_is_gone(self) -> None:
+        if _now() >= self._until:
+            self._forget(list(self._links))
+            return
+        try:
+            gone = self._wires.gone()
+            if gone is None:
+                gone = self._links.keys() - {wire.index for wire in self._wires.look()}
+        except OSError as error:
+            log.warning("cannot see which wires are still there", error=str(error))
+            return
+        self._forget([index for index in gone if index in self._links])
+
+    def _forget(self, indexes: Collection[int]) -> None:
+        for index in indexes:
+            name = self._links.pop(index)
+            self._indexes[name].discard(index)
+            if not self._indexes[name]:
+                self._free(name)
+        if indexes and not self._links:
+            self._wires.close()
+
+    def _free(self, name: str) -> None:
+        del self._indexes[name]
+        for address in self._addresses.pop(name):
+            self._used[address].discard(name)
+            if not self._used[address]:
+                del self._used[address]
+        for holder in self._holders:
+            holder.release(name)
+
+
+def names_of(call: Call) -> frozenset[str]:
+    """What the wire of a connection is called at its endpoint, by this project's forwarders and by upstream's."""
+    path = call.connection.path
+    if path is None or not 0 < path.index < len(path.path_segments):
+        return frozenset()
+    made_by, client = path.path_segments[path.index - 1].id, path.path_segments[0].id
+    digest = hashlib.sha256(made_by.encode()).hexdigest()  # in the place of one that is too long for an alias
+    return frozenset((f"nsm {made_by}", f"nsm {digest}", f"client {client}"))
+
+
+class KernelWires:
+    """The wires in this process's network namespace."""
+
+    def __init__(self) -> None:
+        self._news: socket.socket | None = None
+
+    def look(self) -> list[FormerWire]:
+        """See `Wires`."""
+        self.close()
+        self._news = netlink_socket(LINK_GROUP)
+        self._news.setblocking(False)
+        with netlink_socket() as sock:
+            names = dict(_named(dump(sock, LINKS, _MOST)))
+            if not names:
+                return []
+            addresses: dict[int, set[Address]] = {index: set() for index in names}
+            for index, address in _ends(dump(sock, ADDRESSES, _MOST), dump(sock, ROUTES, _MOST)):
+                if index in addresses:
+                    addresses[index].add(address)
+        return [FormerWire(index, name, frozenset(addresses[index])) for index, name in names.items()]
+
+    def gone(self) -> Collection[int] | None:
+        """See `Wires`."""
+        gone: set[int] = set()
+        while self._news is not None:
+            try:
+                data = self._news.recv(BUFFER)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                return None
+            gone.update(LINK.unpack_from(body)[2] for kind, _, body in messages_of(data) if kind == _DELLINK)
+        return gone
+
+    def close(self) -> None:
+        """See `Wires`."""
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+
+
+def _named(links: Sequence[bytes]) -> Iterator[tuple[int, str]]:
+    """The index of each interface that is a wire, and whose it is."""
+    for link in links:
+        alias = attributes_of(link, LINK.size).get(ALIAS, b"")
+        if alias.startswith(WIRES):
+            text = alias.rstrip(b"\0").decode(errors="replace")
+            yield LINK.unpack_from(link)[2], _name_in(text)
+
+
+def _name_in(alias: str) -> str:
+    """See `names_of`."""
+    if alias.startswith("nsm "):
+        return f"nsm {alias.rpartition(' ')[2]}"
+    return f"client {alias.partition('-')[2]}"
+
+
+def _ends(addresses: Sequence[bytes], routes: Sequence[bytes]) -> Iterator[tuple[int, Address]]:
+    """The address that each interface has, and the one that each route to a single host leads to."""
+    for answer in addresses:
+        if packed := local_address(answer):
+            yield ADDRESS.unpack_from(answer)[4], ipaddress.ip_address(packed)
+    for answer in routes:
+        _, length, _, _, _, _, _, kind, _ = ROUTE.unpack_from(answer)
+        attributes = attributes_of(answer, ROUTE.size)
+        packed = attributes.get(RTA_DST, b"")
+        if kind == UNICAST and packed and length == 8 * len(packed):
+            yield link_of_route(attributes), ipaddress.ip_address(packed)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
