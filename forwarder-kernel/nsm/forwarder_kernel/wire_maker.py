@@ -191,7 +191,8 @@ class WireMaker:
             kept = {end.index for end in live.ends}
             self._delete(spaces, [link for link in self._ledger.take_former(live.alias) if link.index not in kept])
             return
-        self._delete(spaces, self.take_former(spaces, [live.alias]))
+        left = self.take_former(spaces, [live.alias])
+        self._delete(spaces, [link for link in left if link.index != live.device.index])
         for _ in range(_INDEX_TRIES):
             try:
                 live.device.make(spaces.own, live.ends[0].namespace, live.wire, [end.link for end in live.ends])

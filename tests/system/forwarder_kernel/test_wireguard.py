@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from nsm.apis.connection import Mechanism
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.core import Conflict, Unavailable, Unsupported
 from nsm.forwarder_kernel import dataplane as dataplane_module
-from nsm.forwarder_kernel import wireguard_go
+from nsm.forwarder_kernel import wire_maker, wireguard_go
+from nsm.forwarder_kernel.ends import wire_of
+from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.mesh import namespaces
 
 from .nodes import Host, Underlay, ask, end_programs, mesh_at, pinging, plane_in
@@ -166,6 +169,38 @@ async def test_a_forwarder_that_starts_again_adopts_its_processes_and_no_packet_
         assert (mesh.connections(), mesh.links()) == ({}, {})
         assert not [pid for pid in before[2] if os.path.exists(f"/proc/{pid}/exe")]  # a zombie of ours has none
     assert [set(node.links()) for node in nodes] == [{"eth0"}, {"eth0"}]
+
+
+@pytest.mark.parametrize("can_rename", [True, False])
+async def test_an_endpoint_that_names_its_end_anew_keeps_its_process(monkeypatch, can_rename):
+    """Also on a kernel that renames no link in use."""
+    node_of, host = Host(), Host()
+    node_of.run("ip", "link", "set", "lo", "up")
+    private_key = bytes(range(31)) + b"\x5f"  # as curve25519 clamps it
+    tunnel = Wireguard(private_key, 51820, bytes(range(1, 33)), B, 51820, 1440, is_client=False)
+
+    def end(name):
+        kernel = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
+        ip = IpContext(src_ip_addrs=["10.0.0.1/32"], dst_ip_addrs=["10.0.0.0/32"])
+        context = ConnectionContext(ip_context=ip, mtu=1440)
+        return wire_of(Connection(payload="IP", context=context), Mechanism(type="WIREGUARD"), kernel, tunnel)
+
+    first, second = plane_in(node_of), plane_in(node_of)
+    live = await first.create(end("nse-1"), "c")
+    pid, index = live.device.process.pid, host.links()["nse-1"]["ifindex"]
+    if not can_rename:
+        monkeypatch.setattr(wire_maker, "_rename", lambda *_: False)
+    again = await second.create(end("nse-2"), "c")
+    assert (again.device.process.pid, {"nse-2": index}) == (
+        pid,
+        {n: each["ifindex"] for n, each in host.links().items()},
+    )
+    assert [each["local"] for each in host.links()["nse-2"]["addr_info"] if each["family"] == "inet"] == ["10.0.0.0"]
+    assert "UP" in host.links()["nse-2"]["flags"]
+    await second.remove("c")
+    assert host.links() == {}
+    await first.aclose()
+    await second.aclose()
 
 
 async def test_a_process_that_a_killed_forwarder_had_just_started_is_ended_by_the_next_one():

@@ -16,6 +16,7 @@ from nsm.forwarder_kernel.netlink import (
     rename,
     set_mtu,
 )
+from nsm.forwarder_kernel.netlink.bridges import set_state
 from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.forwarder_kernel.wireguard_go import Process
 
@@ -71,7 +72,8 @@ class UserWireguard(_Wireguard):
         if target.socket.link(name=ends[0].name) is not None:
             raise NetlinkError(f"create {ends[0].name}", target.where, errno.EEXIST)
         self.process.set(self._tunnel)
-        target.socket.apply([rename(ends[0].index, ends[0].name)])
+        down = set_state(ends[0].index, up=False)  # it is up if an earlier forwarder had it under another name
+        target.socket.apply([down, rename(ends[0].index, ends[0].name)])
 
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
         """The process was told what the underlay leaves; the wire's own MTU may be less."""
