@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import IpContext, Route
 from nsm.chains.core import Call, Element, Handler, Key
+from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address, Interface, read_address, read_interface
 from nsm.chains.model.networks import NO_NETWORKS, Networks, host_fault
 from nsm.chains.model.prefixes import Excluded
@@ -94,7 +95,7 @@ class OwnAddresses(Element):
             self._former.look(self._used)
         known = stood or _Known()
         context = _context_of(call.connection)
-        named = _Ends.of(context)
+        asked = named = _Ends.of(context)
         if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
             self._sort_out(call, context, known)
             named = _Ends.of(context)
@@ -103,6 +104,8 @@ class OwnAddresses(Element):
         if is_new:
             self._take_back_pools(call, answer)
         self._remember(call, known, answer, named)
+        if known.answered != asked:
+            _tell(call, asked, known.answered)
         if stood is None:
             self._former.claimed(call)
         return connection
@@ -198,6 +201,17 @@ class OwnAddresses(Element):
             if not self._used[address]:
                 del self._used[address]
         known.addresses = addresses
+
+
+def _tell(call: Call, asked: _Ends, answered: _Ends) -> None:
+    """Say which addresses a client cannot keep."""
+    if lost := (asked.src | asked.dst) - (answered.src | answered.dst):
+        log.info(
+            "addresses that a client had are another wire's, excluded, or of another endpoint: it has others now",
+            connection=call.live.connection_id,
+            lost=sorted(lost),
+            has=sorted(answered.src | answered.dst),
+        )
 
 
 def _context_of(connection: Connection) -> IpContext:
