@@ -105,14 +105,23 @@ def _ended(wire: Mapping[str, Any], view: View) -> str | None:
 
 def _cut_between(wire: Mapping[str, Any], view: View) -> str | None:
     """Which cut disconnects two nodes of the path, in either direction."""
-    nodes = _nodes_of(wire, view) if view.cut else []
-    for one, other in itertools.pairwise(nodes):
+    pairs = [*itertools.pairwise(_nodes_of(wire, view))] if view.cut else []
+    if not wire["path"] and view.cut:
+        pairs = _ways(wire, view)
+    for one, other in pairs:
         ways = [*crossings(view.topology.links, one, other), *crossings(view.topology.links, other, one)]
         for link, before, behind in ways:
             for node in (before, behind):
                 if (str(link.network), node) in view.cut:
                     return f"{one} and {other} cannot reach each other: {node} is cut from link {link.network}"
     return None
+
+
+def _ways(wire: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
+    """The node of a wire that has no path, with that of each endpoint that it could have."""
+    at = {process.name: process.what.node for process in view.processes}
+    nodes = [endpoint.node for endpoint in view.topology.endpoints if wire["service"] in endpoint.services]
+    return [(at[wire["client"]], node) for node in dict.fromkeys(nodes) if wire["client"] in at]
 
 
 def _nodes_of(wire: Mapping[str, Any], view: View) -> list[str]:
