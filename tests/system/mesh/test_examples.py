@@ -107,7 +107,8 @@ def test_two_nodes(example):
     assert cut["reason"] == "node-1 and node-2 cannot reach each other: node-2 is cut from link 172.16.1.0/24"
     assert cut["reason"] in mesh.nsm("status").stdout
     mesh.nsm("mend", "node-1", "node-2")
-    all_up(mesh, 1)
+    assert until(lambda: mesh.status()["wires"][0]["state"] == "UP")
+    (wire,) = all_up(mesh, 1).values()
     assert until(lambda: answers(mesh, wire))
 
 
