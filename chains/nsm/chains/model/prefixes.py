@@ -78,12 +78,8 @@ _NOBODY: frozenset[str] = frozenset()
 class PrefixPool:
     """The free addresses of a prefix, kept as ranges: memory grows with what is taken, not with the prefix.
 
-<<<<<<< HEAD
-    An address may be held under a name: only a claim with that name takes it. Given back, it is held again.
-=======
     An address may be held under a name: only a claim with that name takes it, and it is held again when it is given
     back.
->>>>>>> heal
     """
 
     def __init__(self, prefix: str) -> None:
