@@ -102,6 +102,7 @@ class FormerWires:
         self._addresses: dict[str, set[Address]] = {}
         self._used: dict[Address, set[str]] = {}
         self._looks, self._next_look, self._until = 0, 0.0, 0.0
+        self._is_told = False
 
     def __len__(self) -> int:
         """How many interfaces there are whose clients did not ask again."""
@@ -115,7 +116,7 @@ class FormerWires:
             self._until = self._until or now + self._lifetime
             self._read(in_use)
         if self._links:
-            self._forget_what_is_gone()
+            self._forget_what_is_gone(in_use)
 
     def is_anothers(self, address: Address, call: Call) -> bool:
         """Whether a wire of another connection than the call's has this address."""
@@ -138,12 +139,15 @@ class FormerWires:
         except OSError as error:
             log.warning("cannot see which wires an earlier process of this endpoint has", error=str(error))
             return
+        gone = self._links.keys() - {wire.index for wire in there}
         for wire in there:
             if wire.index not in self._links and not any(each in in_use for each in wire.addresses):
                 self._add(wire)
+        self._forget(gone)
         if not self._links:
             self._wires.close()
-        elif self._looks == 1:
+        elif not self._is_told:
+            self._is_told = True
             log.info("wires of an earlier process: nobody else gets their addresses", interfaces=len(self._links))
 
     def _add(self, wire: FormerWire) -> None:
@@ -155,18 +159,19 @@ class FormerWires:
         for holder in self._holders:
             holder.hold(wire.name, wire.addresses)
 
-    def _forget_what_is_gone(self) -> None:
+    def _forget_what_is_gone(self, in_use: Container[Address]) -> None:
         if _now() >= self._until:
             self._forget(list(self._links))
             return
         try:
             gone = self._wires.gone()
-            if gone is None:
-                gone = self._links.keys() - {wire.index for wire in self._wires.look()}
         except OSError as error:
             log.warning("cannot see which wires are still there", error=str(error))
             return
-        self._forget([index for index in gone if index in self._links])
+        if gone is None:
+            self._read(in_use)
+        else:
+            self._forget([index for index in gone if index in self._links])
 
     def _forget(self, indexes: Collection[int]) -> None:
         for index in indexes:
