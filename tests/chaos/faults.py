@@ -31,8 +31,8 @@ class Effect:
     wires: list = field(default_factory=list)
     bound: float = 0.0
     since: float | None = None
-    remade: list = field(default_factory=list)
-    """Those that may have other interfaces and addresses afterwards, beside `wires`."""
+    left: set = field(default_factory=set)
+    """Addresses of endpoints that do not answer any more."""
 
 
 def schedule(seed, kinds=None):
@@ -195,7 +195,7 @@ async def _cut(fault, chaos):
 async def _end_with_namespace(fault, chaos):
     begin = chaos.now()
     wires = [wire for wire in chaos.mesh.wires() if {wire[0], chaos.endpoint_of(wire)} & {*fault.names}]
-    is_client = fault.names[0] in CLIENTS
+    is_client, left = fault.names[0] in CLIENTS, {chaos.traffic.target(wire) for wire in wires}
     for name in fault.names:
         await chaos.traffic.stop(name)
     await chaos.mesh.kill(*fault.names, namespaces=True)
@@ -205,10 +205,10 @@ async def _end_with_namespace(fault, chaos):
         if is_client:
             await chaos.traffic.start(fault.names[0])
         return Effect(wires, 4.0)
-    back = await chaos.traffic.until_passing(wires, begin + 0.2, max(fault.pause, 3.0))
+    back = await chaos.traffic.until_passing(wires, begin, max(fault.pause, 3.0), left)
     chaos.healed(back.values())
     await chaos.mesh.start(*fault.names)
-    return Effect(wires, 3.0, begin + 0.2)
+    return Effect(wires, 3.0, begin, left=left)
 
 
 async def _reboot(fault, chaos):

@@ -66,7 +66,7 @@ class Chaos:
         effect = await asyncio.wait_for(break_it(fault, self), RESTART + fault.pause)
         done = time.monotonic()
         since = done if effect.since is None else effect.since
-        back = await self._until_passing(effect.wires, since, effect.bound, after)
+        back = await self._until_passing(effect.wires, since, effect.bound, after, effect.left)
         await self.traffic.settle()
         self._check_losses(effect, begin, after)
         await self._until_clean(after)
@@ -82,8 +82,8 @@ class Chaos:
             told = ", ".join(f"{' '.join(wire)} {lost} of {sent}" for wire, (lost, sent) in bad.items())
             raise Broken(f"packets were lost after {after} on wires that it does not concern: {told}")
 
-    async def _until_passing(self, wires, since, bound, after):
-        back = await self.traffic.until_passing(wires, since, bound)
+    async def _until_passing(self, wires, since, bound, after, left=()):
+        back = await self.traffic.until_passing(wires, since, bound, left)
         if missing := [wire for wire in wires if wire not in back]:
             wires_now = (await self.mesh.status())["wires"]
             told = [f"{w['client']} {w['interface']} {w['state']} {w.get('reason', '')}" for w in wires_now]
@@ -102,7 +102,7 @@ class Chaos:
         """A wire that the fault does not concern has kept its interface and its addresses."""
         now = await look(self.mesh)
         for wire in self.mesh.wires():
-            if wire in effect.wires or wire in effect.remade:
+            if wire in effect.wires:
                 continue
             was, is_now = (
                 [(link.index, link.addresses) for link in view.links[wire[0]] if link.name == wire[1]]

@@ -67,8 +67,8 @@ class Traffic:
             async with self._news:
                 self._news.notify_all()
 
-    async def until_passing(self, wires, since, bound):
-        """Wait until each of `wires` has had a slot without loss after `since`.
+    async def until_passing(self, wires, since, bound, left=()):
+        """Wait until each of `wires` has had a slot without loss after `since`, to an address that is not one of `left`.
 
         Returns the seconds that each took; those that are not back `bound` seconds after `since` are missing.
         """
@@ -76,7 +76,7 @@ class Traffic:
         deadline = since + bound
         while len(back) < len(wires):
             for wire in wires:
-                if wire not in back and (report := self._first_good(wire, since)) is not None:
+                if wire not in back and (report := self._first_good(wire, since, left)) is not None:
                     back[wire] = report["at"] + self._slot - since
             if len(back) == len(wires):
                 break
@@ -101,8 +101,8 @@ class Traffic:
         """Wait until all that was sent up to now has been reported."""
         await asyncio.sleep(0.8)
 
-    def _first_good(self, wire, since):
-        good = (r for r in reversed(self.reports[wire]) if r["sent"] and not r["lost"])
+    def _first_good(self, wire, since, left):
+        good = (r for r in reversed(self.reports[wire]) if r["sent"] and not r["lost"] and r["to"] not in left)
         found = None
         for report in good:
             if report["at"] < since:
