@@ -162,6 +162,26 @@ async def test_closing_what_is_not_known_here_passes_with_what_the_caller_says_o
     assert len(probe.stores[0]) == len(begin) == 0
 
 
+async def test_what_was_closed_a_moment_ago_is_not_closed_once_more():
+    """When tokens end, all along a path close what the others close too. One that failed may be tried again."""
+    begin, probe = Begin(), Probe()
+    chain = Chain([begin, probe])
+    await chain.request(call())
+    probe.fails = [Unavailable("gone")]
+    with pytest.raises(Unavailable):
+        await chain.close(call())
+    for _ in range(2):
+        await chain.close(call())
+    assert [what for what, _, _ in probe.seen] == ["request", "close", "close"]
+    await asyncio.sleep(100)
+    await chain.close(call())
+    assert len(probe.seen) == 4
+    await chain.request(call())
+    await begin.stores()[0].events.close()
+    await chain.close(call())
+    assert len(probe.seen) == 6
+
+
 async def test_a_close_behind_a_request_that_fails_is_one_of_what_is_not_known():
     begin, probe = Begin(), Probe()
     probe.gate, probe.fails = asyncio.Event(), [Unavailable("no")]

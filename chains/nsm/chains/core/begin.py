@@ -14,8 +14,9 @@ starts through the `EventFactory` (refresh, heal, expiry). Different connections
 caller passes; only the path up to here is the caller's, and it is judged by that. A Close of what is not known here
 (this process may have started since) runs with what the caller passes, and an empty store: ``call.is_unknown``. Its
 caller is judged like any other, each element cleans up what it finds of that id, and the components that the path
-names are told. After a Close the store is disposed of, also when the Close failed behind `Begin`: elements clean up
-locally in any case. Only a Close that its caller was not entitled to (`CloseRefused`) changes nothing.
+names are told, unless it was closed here a moment ago, and they were. After a Close the store is disposed of, also when
+the Close failed behind `Begin`: elements clean up locally in any case. Only a Close that its caller was not entitled to
+(`CloseRefused`) changes nothing.
 
 *Failure and cancellation.* What a failed or cancelled call has registered with `call.undo` is taken back, shielded,
 before the next event may begin. If the connection had not been established before, its store is disposed of and
@@ -58,12 +59,18 @@ now, and what stands now (events of the mesh itself may have changed it since). 
 """
 
 
+_CLOSED, _MOST_CLOSED = 60.0, 256
+"""Seconds for which a connection that was closed is remembered, and how many are."""
+
+
 class Begin(Element):
     """Serialises the events of each connection, owns their stores; see the module's contract."""
 
     def __init__(self, *, merge: Merge | None = None) -> None:
         self._merge = merge
         self._entries: Entries[_Entry] = Entries("begin")
+        self._closed: dict[str, float] = {}
+        """When connections were closed here and behind, the last one at the end."""
 
     def __len__(self) -> int:
         """How many connections there are."""
@@ -82,6 +89,7 @@ class Begin(Element):
         if call.store is not None:
             return await rest.request(call)
         async with self._turn(call, rest) as entry:
+            self._closed.pop(entry.key, None)
             if self._merge is not None and entry.wanted is not None and entry.returned is not None:
                 current = codec.clone(entry.wanted.connection)
                 call.connection = self._merge(entry.returned, call.connection, current)
@@ -93,6 +101,8 @@ class Begin(Element):
         """Run a Close when it is its turn, with the connection as it was last returned."""
         if call.store is not None:
             await rest.close(call)
+            return
+        if _id_of(call) not in self._entries and self._was_closed(call.connection.id):
             return
         async with self._turn(call, rest) as entry:
             await entry.close(call)
@@ -107,17 +117,31 @@ class Begin(Element):
         """End all stores without closing the connections: wires outlive the process that made them."""
         await self._entries.aclose()
 
+    def _remember(self, connection_id: str) -> None:
+        """It is closed; those that time out where a path passes are closed by several at once."""
+        self._closed.pop(connection_id, None)
+        self._closed[connection_id] = asyncio.get_running_loop().time()
+        while len(self._closed) > _MOST_CLOSED:
+            del self._closed[next(iter(self._closed))]
+
+    def _was_closed(self, connection_id: str) -> bool:
+        """Whether it was closed a moment ago, so that nobody behind has to be told again."""
+        when = self._closed.get(connection_id)
+        return when is not None and asyncio.get_running_loop().time() < when + _CLOSED
+
     def _turn(self, call: Call, rest: Handler) -> AbstractAsyncContextManager[_Entry]:
         connection_id = _id_of(call)
-        return self._entries.turn(connection_id, lambda: _Entry(self._entries, connection_id, rest))
+        return self._entries.turn(connection_id, lambda: _Entry(self._entries, connection_id, rest, self._remember))
 
 
 class _Entry(Entry):
     """One connection: its turn, its store, and the call that established it."""
 
-    def __init__(self, entries: Entries[_Entry], connection_id: str, rest: Handler) -> None:
+    def __init__(
+        self, entries: Entries[_Entry], connection_id: str, rest: Handler, closed: Callable[[str], None]
+    ) -> None:
         super().__init__(entries, connection_id)
-        self.rest = rest
+        self.rest, self._closed = rest, closed
         self.wanted: Call | None = None
         self.returned: Connection | None = None
         self._timeout = DEFAULT_TIMEOUT
@@ -201,10 +225,12 @@ class _Entry(Entry):
             await self.forget()
             raise
         await self.forget()
+        self._closed(self.key)
 
     async def _close_unknown(self, call: Call) -> None:
         try:
             await self.rest.close(call)
+            self._closed(self.key)
         finally:
             await self.forget()
 
