@@ -150,7 +150,7 @@ async def _find(pool: Pool, url: str, query: Any, hits: int) -> list[float]:
 async def _watch(authority: Authority, pool: Pool, url: str, pid: int) -> tuple[list[float], float]:
     """Ms until the last of a hundred who watch all endpoints has seen a change; MiB that they cost the registry."""
     remote, seen, before = RemoteRegistry(ENDPOINTS, pool), Counter[str](), resident_mib(pid)
-    arrived, taken = asyncio.Event(), []
+    arrived, taken, watchers = asyncio.Event(), list[float](), list[asyncio.Task[None]]()
 
     async def watcher(pool: Pool) -> None:
         query: RegistryCall[NetworkServiceEndpoint] = RegistryCall(NetworkServiceEndpoint(), watch=True, target=url)
@@ -163,11 +163,16 @@ async def _watch(authority: Authority, pool: Pool, url: str, pid: int) -> tuple[
         while seen[place] < times:
             arrived.clear()
             await arrived.wait()
+            for each in watchers:
+                if each.done():  # it failed: a watch has no end
+                    each.result()
 
     async with _pools([identity_of(authority, f"watcher-{number}") for number in range(WATCHERS)]) as pools:
         for each in pools:
             await each.channel(url).peer()
-        watchers = [asyncio.create_task(watcher(each)) for each in pools]
+        for each in pools:
+            watchers.append(asyncio.create_task(watcher(each)))
+            watchers[-1].add_done_callback(lambda _: arrived.set())
         await until(_URL, WATCHERS * ENDPOINT_COUNT)
         memory = resident_mib(pid) - before
         for number in range(CHANGES):
