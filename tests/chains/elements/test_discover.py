@@ -1,35 +1,17 @@
 """Which endpoint and which forwarder a request goes to, as in upstream's mesh."""
 
-from nsm.apis.connection import Connection
-from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
-from nsm.chains.core import Begin, Call, Chain, Element, RegistryChain
+import time
+
+import pytest
+
+from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint
+from nsm.apis.wellknown import Timestamp
+from nsm.chains.core import Begin, Chain, NotFound, RegistryCall
 from nsm.chains.elements.discover import Discover
-from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.round_robin import RoundRobin
-from nsm.chains.registry.memory import Memory
-
-
-class Target(Element):
-    """Notes whom the call would go to."""
-
-    def __init__(self):
-        self.targets = []
-
-    async def request(self, call, rest):
-        self.targets.append(call.target)
-        return await rest.request(call)
-
-
-def registry_of(*records):
-    memory = Memory()
-    for record in records:
-        memory.records.put(record)
-    return RegistryChain([memory])
-
-
-def call(connection_id, **fields):
-    return Call(NetworkServiceRequest(connection=Connection(id=connection_id, network_service="svc", **fields)))
+from nsm.chains.testing import Record, call
+from tests.chains.elements.records import SERVICE, nse, registry_of
+from tests.chains.elements.selection import Target, route, selecting, service, used
 
 
 async def test_a_refresh_takes_no_turn_of_the_endpoints():
@@ -41,8 +23,10 @@ async def test_a_refresh_takes_no_turn_of_the_endpoints():
     services = registry_of(NetworkService(name="svc", payload="IP"))
     chain = Chain([Begin(), Discover(services, registry_of(*endpoints)), RoundRobin(), end])
     for number in range(4):
-        connection = await chain.request(call(f"c{number}"))
-        await chain.request(call(f"c{number}", network_service_endpoint_name=connection.network_service_endpoint_name))
+        connection = await chain.request(call(f"c{number}", service="svc"))
+        await chain.request(
+            call(f"c{number}", service="svc", network_service_endpoint_name=connection.network_service_endpoint_name)
+        )
     assert end.targets == [f"tcp://{name}:1" for name in "aabbaabb"]
 
 
@@ -52,23 +36,95 @@ async def test_an_endpoint_that_is_asked_for_by_name_gets_the_service_s_payload(
     endpoints = registry_of(NetworkServiceEndpoint(name="a", network_service_names=["svc"], url="tcp://a:1"))
     chain = Chain([Begin(), Discover(services, endpoints)])
     for asked in ("", "a"):
-        connection = await chain.request(call(f"c{asked}", network_service_endpoint_name=asked))
+        connection = await chain.request(call(f"c{asked}", service="svc", network_service_endpoint_name=asked))
         assert connection.payload == "ETHERNET"
 
 
-async def test_metadata_without_labels_asks_for_a_point_to_point_forwarder():
-    """On the wire, labels that are empty and labels that are missing are the same."""
-    forwarders = [
-        NetworkServiceEndpoint(
-            name=name,
-            network_service_names=["forwarder"],
-            network_service_labels={"forwarder": NetworkServiceLabels(labels=labels)},
-            url=f"tcp://me:1/{name}",
-        )
-        for name, labels in (("other", {"sriov": "true"}), ("own", {"p2p": "true"}))
-    ]
-    services = registry_of(NetworkService(name="svc", matches=[Match(metadata=Metadata())]))
-    end = Target()
-    element = DiscoverForwarder(services, registry_of(*forwarders), forwarder_service="forwarder", own_url="tcp://me:1")
-    await Chain([Begin(), element, end]).request(call("a"))
-    assert end.targets == ["tcp://me:1/own"]
+async def test_a_connection_that_names_its_endpoint_gets_that_one_and_its_error():
+    probe = Record()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"), nse("b"))), RoundRobin(), probe])
+    await chain.request(call(service="svc", network_service_endpoint_name="b"))
+    assert probe.last.target == "tcp://b:1"
+    with pytest.raises(NotFound, match="endpoint 'z' is not found"):
+        await chain.request(call("d", service="svc", network_service_endpoint_name="z"))
+
+
+async def test_what_is_missing_is_said_plainly():
+    expired = nse("old")
+    expired.expiration_time = Timestamp.from_seconds(time.time() - 1)
+    only_v2 = NetworkService(name="v2", matches=[Match(source_selector={"v": "2"})])
+    services = registry_of(SERVICE, NetworkService(name="empty"), only_v2)
+    chain = Chain([Begin(), Discover(services, registry_of(expired, nse("x", "v2"))), RoundRobin()])
+    with pytest.raises(NotFound, match="network service 'nope' is not found"):
+        await chain.request(call(service="nope"))
+    with pytest.raises(NotFound, match="'svc' with payload ETHERNET is not found"):
+        await chain.request(call(service="svc", payload="ETHERNET"))
+    with pytest.raises(NotFound, match="no endpoint of 'svc' is registered"):
+        await chain.request(call(service="svc"))
+    with pytest.raises(NotFound, match=r"no endpoint of 'v2' matches labels \{'v': '1'\}; 1 are registered"):
+        await chain.request(call(service="v2", labels={"v": "1"}))
+
+
+async def test_an_endpoint_that_is_gone_does_not_keep_a_connection_from_being_closed():
+    probe, endpoints = Record(), registry_of(nse("a"))
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe])
+    await chain.request(call(service="svc"))
+    endpoints.elements[0].records.pop("a")
+    await chain.close(call())
+    assert len(probe.closes) == 1
+
+
+async def test_registry_calls_of_discovery_carry_the_deadline():
+    seen = []
+
+    class Notes:
+        async def find(self, call):
+            seen.append(call.deadline)
+            yield []
+
+    asked = call(service="svc")
+    asked.deadline = 42.0
+    with pytest.raises(NotFound):
+        await Chain([Begin(), Discover(Notes(), Notes())]).request(asked)
+    assert seen == [42.0, 42.0]
+    assert RegistryCall(SERVICE).remaining() is None
+
+
+def told(*matches):
+    return service(*matches), nse("blue", color="blue"), nse("red", color="red", node="n1")
+
+
+@pytest.mark.parametrize(
+    ("matches", "labels", "names"),
+    [
+        ([Match(source_selector={"app": "web"}, routes=[route(color="red")])], {"app": "web"}, ["red"]),
+        ([Match(routes=[route(color="{{.wanted}}")])], {"wanted": "blue"}, ["blue"]),
+        ([Match(routes=[route(node="{{ index . `nodeName` }}")])], {"nodeName": "n1"}, ["red"]),
+        (
+            [Match(fallthrough=True, routes=[route(color="green")]), Match(routes=[route(color="blue")])],
+            {},
+            ["blue"],
+        ),
+        ([Match(metadata=Metadata(labels={"gpu": "true"}))], {}, ["blue", "red"]),
+    ],
+    ids=["source selector", "template", "template of the node", "fallthrough", "metadata"],
+)
+async def test_labels_select(matches, labels, names):
+    chain, _ = selecting(*told(*matches))
+    assert sorted(set(await used(chain, 4, labels=labels))) == names
+
+
+@pytest.mark.parametrize(
+    "matches",
+    [
+        [Match(source_selector={"app": "web"}, routes=[route(color="red")])],
+        [Match(routes=[route(color="green")]), Match(routes=[route(color="blue")])],
+        [Match(fallthrough=True, routes=[route(color="green")])],
+        [Match(routes=[route(color="{{.wanted}}")])],
+    ],
+    ids=["source selector", "no fallthrough", "fallthrough to nothing", "template without value"],
+)
+async def test_labels_that_select_nothing_are_told(matches):
+    chain, _ = selecting(*told(*matches))
+    with pytest.raises(NotFound, match=r"no endpoint of 'svc' matches labels \{\}; 2 are registered"):
+        await used(chain, 1)

@@ -1,4 +1,4 @@
-"""Who may watch which connections, what nobody gets to see, and how what happens further on comes to whoever watches."""
+"""What monitors report: to whom, what nobody gets to see, and what happens further on."""
 
 import asyncio
 
@@ -20,13 +20,15 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Call, Chain, Element, Peer, Unavailable
 from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
 from nsm.chains.policy import IdPatterns, Trust
+from nsm.chains.testing import Fail, call
 from nsm.chains.transport import Monitors
+from tests.chains.elements.paths import path
 
 INITIAL, UPDATE, DELETE = ConnectionEventType
 TRUST = Trust(viewers=IdPatterns(["spiffe://test.mesh/operator"]))
 
 
-def call(owner, connection_id="c"):
+def call_of(owner, connection_id="c"):
     segments = [
         PathSegment(
             name=name,
@@ -53,8 +55,8 @@ async def seen_by(monitor, name):
 async def test_a_peer_sees_the_connections_whose_path_it_is_on_and_a_viewer_all(name, ids):
     monitor = Monitor(trust=TRUST)
     chain = Chain([Begin(), monitor])
-    await chain.request(call("client", "c"))
-    await chain.request(call("other", "d"))
+    await chain.request(call_of("client", "c"))
+    await chain.request(call_of("other", "d"))
     stream, connections = await seen_by(monitor, name)
     assert set(connections) == ids
     await stream.aclose()
@@ -63,7 +65,7 @@ async def test_a_peer_sees_the_connections_whose_path_it_is_on_and_a_viewer_all(
 @pytest.mark.parametrize("name", ["client", "operator"])
 async def test_nobody_gets_the_tokens_of_a_path(name):
     monitor = Monitor(trust=TRUST)
-    await Chain([Begin(), monitor]).request(call("client"))
+    await Chain([Begin(), monitor]).request(call_of("client"))
     stream, connections = await seen_by(monitor, name)
     assert not any(segment.token for segment in connections["c"].path.path_segments)
     await stream.aclose()
@@ -71,7 +73,7 @@ async def test_nobody_gets_the_tokens_of_a_path(name):
 
 async def test_a_viewer_is_not_told_the_namespaces_of_others():
     monitor = Monitor(trust=TRUST)
-    await Chain([Begin(), monitor]).request(call("client"))
+    await Chain([Begin(), monitor]).request(call_of("client"))
     for name, told in (("client", {"inodeURL", "name"}), ("operator", {"name"})):
         stream, connections = await seen_by(monitor, name)
         assert set(connections["c"].mechanism.parameters) == told
@@ -82,13 +84,13 @@ async def test_changes_are_told_to_the_same_peers_only():
     monitor = Monitor(trust=TRUST)
     chain = Chain([Begin(), monitor])
     streams = {name: (await seen_by(monitor, name))[0] for name in ("client", "other", "operator")}
-    await chain.request(call("client", "c"))
-    await chain.request(call("other", "d"))
+    await chain.request(call_of("client", "c"))
+    await chain.request(call_of("other", "d"))
     for name, id_ in (("client", "c"), ("other", "d"), ("operator", "c")):
         event = await anext(streams[name])
         assert (event.type, set(event.connections)) == (ConnectionEventType.UPDATE, {id_})
-    await chain.close(call("client", "c"))
-    await chain.close(call("other", "d"))
+    await chain.close(call_of("client", "c"))
+    await chain.close(call_of("other", "d"))
     for name, id_ in (("client", "c"), ("other", "d")):
         event = await anext(streams[name])
         assert (event.type, set(event.connections)) == (ConnectionEventType.DELETE, {id_})
@@ -162,7 +164,7 @@ class Forwarder:
 
 
 def _at_the_forwarder(connection_id):
-    asked = call("client", connection_id)
+    asked = call_of("client", connection_id)
     path = asked.connection.path
     path.index, path.path_segments[1].id = 2, connection_id
     return Connection(id=path.path_segments[2].id, path=path, state=State.UP)
@@ -173,7 +175,7 @@ async def _told_by_the_manager(forwarder, connection_ids):
     monitor = Monitor(Monitors(forwarder.events))
     chain = Chain([Begin(), monitor, GoesOn()])
     for connection_id in connection_ids:
-        asked = call("client", connection_id)
+        asked = call_of("client", connection_id)
         asked.connection.path.path_segments[1].id = connection_id
         await chain.request(asked)
     stream = monitor.monitor(MonitorScopeSelector())
@@ -226,7 +228,7 @@ MANAGER = Peer("spiffe://test.mesh/nsmgr", b"")
 
 
 def asked_by(manager, connection_id="c", *, segment="nsmgr", **fields):
-    asked = call("client", connection_id)
+    asked = call_of("client", connection_id)
     path = asked.connection.path
     path.index, path.path_segments[1].name, asked.peer = 2, segment, manager
     for name, value in fields.items():
@@ -282,7 +284,7 @@ async def many():
     monitor = Monitor(trust=TRUST)
     chain = Chain([Begin(), monitor])
     for number in range(600):
-        await chain.request(call("client", f"c{number}"))
+        await chain.request(call_of("client", f"c{number}"))
     return monitor, chain
 
 
@@ -318,7 +320,7 @@ async def test_what_changes_while_the_first_state_is_read_is_told_as_it_is_then(
     first = await anext(events)
     monitor.report("c0", State.DOWN)  # was told
     monitor.report("c599", State.DOWN)  # was not yet
-    await chain.close(call("client", "c598"))
+    await chain.close(call_of("client", "c598"))
     rest = await first_state(events, 599 - len(first.connections))
     told = {id_: each for event in rest for id_, each in event.connections.items()}
     assert "c0" in first.connections
@@ -336,7 +338,7 @@ async def test_who_does_not_read_costs_no_more_than_a_note_for_each_connection(m
     await anext(events)
     for _ in range(3):
         for number in range(600):
-            await chain.request(call("client", f"c{number}"))
+            await chain.request(call_of("client", f"c{number}"))
     (listener,) = monitor._listeners
     kept = {id(connection) for _, connection, _ in listener._news.values()}
     assert kept == {id(each) for each in monitor._connections.values()}
@@ -350,3 +352,121 @@ async def test_all_of_many_connections_are_had_over_a_stream(many):
     assert [each.id for each in await monitors.present("unix:///nsmgr", one)] == ["c7"]
     none = MonitorScopeSelector(path_segments=[PathSegment(id="x")])
     assert await monitors.present("unix:///nsmgr", none) == []
+
+
+async def test_a_monitor_tells_of_a_connection_that_was_to_be_reselected_that_it_is_up():
+    """Also if this component had not heard of it before."""
+    monitor = Monitor()
+    await Chain([Begin(), monitor]).request(call("a", state=State.RESELECT_REQUESTED))
+    async for event in monitor.monitor(MonitorScopeSelector()):
+        assert [connection.state for connection in event.connections.values()] == [State.UP]
+        break
+
+
+async def test_a_monitor_gets_the_present_state_then_what_changes():
+    monitor = Monitor()
+    chain = Chain([Begin(), monitor])
+    await chain.request(call("a", service="one", path=path("client", "server", index=1)))
+    heard = []
+
+    async def listen(selector):
+        async for event in monitor.monitor(selector):
+            heard.append((event.type, sorted(event.connections)))
+
+    listening = [
+        asyncio.ensure_future(listen(MonitorScopeSelector())),
+        asyncio.ensure_future(listen(MonitorScopeSelector(network_services=["nothing"]))),
+    ]
+    await asyncio.sleep(1)
+    assert heard == [
+        (ConnectionEventType.INITIAL_STATE_TRANSFER, ["a"]),
+        (ConnectionEventType.INITIAL_STATE_TRANSFER, []),
+    ]
+    await chain.request(call("b", path=path("client", "server", index=1)))
+    await asyncio.sleep(1)
+    await chain.close(call("a"))
+    await asyncio.sleep(1)
+    assert heard[2:] == [(ConnectionEventType.UPDATE, ["b"]), (ConnectionEventType.DELETE, ["a"])]
+    for task in listening:
+        task.cancel()
+    await asyncio.gather(*listening, return_exceptions=True)
+    assert monitor._listeners == set()
+
+
+async def test_a_slow_listener_gets_the_latest_state_and_holds_nobody_up():
+    monitor = Monitor()
+    chain = Chain([Begin(), monitor])
+    events = monitor.monitor(MonitorScopeSelector())
+    await anext(events)
+    for number in range(1000):
+        await chain.request(call("a", payload=str(number)))
+    event = await anext(events)
+    assert event.connections["a"].payload == "999"
+    await events.aclose()
+
+
+class Downstream:
+    """The monitor of the component that connections went on to."""
+
+    def __init__(self):
+        self.queue, self.opened = asyncio.Queue(), []
+
+    async def __call__(self, target, selector):
+        self.opened.append((target, selector.path_segments[0].name))
+        while (event := await self.queue.get()) is not None:
+            yield event
+        raise Unavailable("the stream broke")
+
+
+class AsksNext(Element):
+    async def request(self, call, rest):
+        call.live.put(DOWNSTREAM, "tcp://next:1")
+        return await rest.request(call)
+
+
+async def test_events_from_further_on_are_passed_on_as_our_own():
+    """One stream serves all connections that went there; when it breaks they are down."""
+    downstream = Downstream()
+    monitor = Monitor(Monitors(downstream))
+    chain = Chain([Begin(), monitor, AsksNext()])
+
+    def our_path(own_id, *behind, index=1):
+        ours = path("client", own_id, *behind, index=index)
+        ours.path_segments[1].name = "me"
+        return ours
+
+    for name in ("x", "y"):
+        await chain.request(call(f"id-{name}", path=our_path(name)))
+    await asyncio.sleep(1)
+    assert downstream.opened == [("tcp://next:1", "me")]
+    theirs = Connection(id="id-next", state=State.DOWN, path=our_path("x", "next", index=2))
+    events = monitor.monitor(MonitorScopeSelector())
+    await anext(events)
+    await downstream.queue.put(ConnectionEvent(type=ConnectionEventType.UPDATE, connections={"id-next": theirs}))
+    event = await anext(events)
+    assert event.type == ConnectionEventType.UPDATE
+    own = event.connections["id-x"]
+    assert (own.id, own.path.index, own.state) == ("id-x", 1, State.DOWN)
+    assert [s.name for s in own.path.path_segments] == ["client", "me", "next"]
+    await downstream.queue.put(None)
+    assert (await anext(events)).connections["id-y"].state == State.DOWN
+    await chain.request(call("id-y", path=our_path("y")))
+    await asyncio.sleep(1)
+    assert len(downstream.opened) == 2
+    await events.aclose()
+    await chain.aclose()
+
+
+async def test_a_refresh_that_fails_is_told_as_down():
+    downstream, fail = Downstream(), Fail()
+    monitor = Monitor(Monitors(downstream))
+    chain = Chain([Begin(), monitor, AsksNext(), fail])
+    await chain.request(call("a", path=path("client", "me", index=1)))
+    fail.errors = [Unavailable("no")]
+    events = monitor.monitor(MonitorScopeSelector())
+    await anext(events)
+    with pytest.raises(Unavailable):
+        await chain.request(call("a", path=path("client", "me", index=1)))
+    assert (await anext(events)).connections["a"].state == State.DOWN
+    await events.aclose()
+    await chain.aclose()

@@ -6,12 +6,14 @@ import random
 
 import pytest
 
+from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Begin, Call, Chain, Exhausted, Unavailable
+from nsm.chains.core import Begin, Call, Chain, Exhausted, InvalidRequest, Unavailable
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.testing import Fail
+from tests.chains.elements.addresses import FORMER, ask, close, prefixes, strict
 
 
 def call(connection_id, **fields):
@@ -138,3 +140,62 @@ async def test_whatever_is_asked_no_two_wires_share_an_address_and_all_come_back
     for connection_id in "abcd":
         await pair(chain, connection_id)
     assert await pair(chain, "e") == ("10.0.0.0/32", "10.0.0.1/32"), "the second pool, whole"
+
+
+async def test_addresses_come_back_when_a_request_fails_and_are_recovered_by_a_client_that_has_them():
+    fail = Fail(Unavailable("no"))
+    chain = Chain([Begin(), Point2PointIpam(["10.0.0.0/31"]), fail])
+    with pytest.raises(Unavailable):
+        await chain.request(call("a"))
+    connection = await chain.request(call("b"))
+    assert connection.context.ip_context.src_ip_addrs == ["10.0.0.1/32"]
+    with pytest.raises(Exhausted, match=r"no two addresses are left in 10\.0\.0\.0/31"):
+        await chain.request(call("c"))
+    restarted = Chain([Begin(), Point2PointIpam(["10.0.0.0/24"])])
+    again = await restarted.request(Call(NetworkServiceRequest(connection=codec.clone(connection))))
+    assert again.context.ip_context == connection.context.ip_context
+    other = await restarted.request(call("other"))
+    assert other.context.ip_context.src_ip_addrs == ["10.0.0.3/32"]
+
+
+async def test_an_address_is_given_back_once_and_never_to_two():
+    chain = Chain([Begin(), Point2PointIpam(["10.0.0.0/29"])])
+    await chain.request(call("a"))
+    await asyncio.gather(chain.close(call("a")), chain.request(call("b")), chain.request(call("c")))
+    assert len(chain.elements[0]) == 2
+    taken = [
+        ip
+        for store in chain.elements[0].stores()
+        for ip in (store.get(chain.elements[1]._lease).src, store.get(chain.elements[1]._lease).dst)
+    ]
+    assert len(set(taken)) == 4
+
+
+def test_a_malformed_prefix_is_named():
+    with pytest.raises(InvalidRequest, match="'10.0.0.0/99' is not a prefix"):
+        Point2PointIpam(["10.0.0.0/99"])
+
+
+async def test_a_polite_endpoint_adds_its_addresses_to_those_that_a_client_has():
+    context = await ask(Chain([Begin(), Point2PointIpam(["10.0.0.0/24"])]), **FORMER)
+    assert context.src_ip_addrs == ["172.16.1.1/32", "10.0.0.1/32"]
+    assert context.dst_ip_addrs == ["172.16.1.0/32", "10.0.0.0/32"]
+    assert prefixes(context.src_routes) == ["172.16.1.0/32", "192.168.0.0/16", "10.0.0.0/32"]
+
+
+@pytest.mark.parametrize("chain_of", [lambda g: Chain([Begin(), *map(Point2PointIpam, g)]), lambda g: strict(*g)])
+async def test_each_group_gives_a_pair_so_two_groups_are_dual_stack(chain_of):
+    context = await ask(chain_of((["10.0.0.0/31", "10.1.0.0/24"], ["fd00::/64"])))
+    assert context.src_ip_addrs == ["10.0.0.1/32", "fd00::1/128"]
+    assert context.dst_ip_addrs == ["10.0.0.0/32", "fd00::/128"]
+    assert prefixes(context.src_routes) == ["10.0.0.0/32", "fd00::/128"]
+
+
+async def test_a_group_goes_on_with_its_next_prefix_and_a_full_group_frees_what_others_gave():
+    chain = strict(["fd00::/64"], ["10.0.0.0/31", "10.1.0.0/31"])
+    assert (await ask(chain, "a")).src_ip_addrs == ["fd00::1/128", "10.0.0.1/32"]
+    assert (await ask(chain, "b")).src_ip_addrs == ["fd00::3/128", "10.1.0.1/32"]
+    with pytest.raises(Exhausted, match=r"no two addresses are left in 10\.0\.0\.0/31, 10\.1\.0\.0/31"):
+        await ask(chain, "c")
+    await close(chain, "a")
+    assert (await ask(chain, "d")).src_ip_addrs == ["fd00::1/128", "10.0.0.1/32"]

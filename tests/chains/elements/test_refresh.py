@@ -1,21 +1,17 @@
-"""A client's wire whose endpoint has gone for good; time is virtual."""
+"""When clients refresh, and a wire whose endpoint has gone for good; time is virtual."""
 
 import asyncio
 import time
 
 import pytest
 
-from nsm.apis.connection import Connection, Path, PathSegment
+from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Begin, Call, Chain, Element, NotFound, Unavailable
-from nsm.chains.elements.refresh import GRACE, Refresh
-
-
-def path(lifetime):
-    expires = Timestamp.from_seconds(time.time() + lifetime)
-    return Path(path_segments=[PathSegment(name="client", id="c", expires=expires)])
+from nsm.chains.elements.refresh import GRACE, Refresh, refresh_after
+from nsm.chains.testing import Fail, Record, call
+from tests.chains.elements.paths import path
 
 
 class Mesh(Element):
@@ -34,7 +30,7 @@ class Mesh(Element):
             raise NotFound(f"network service endpoint {asked!r} is not found")
         self.served = connection = await rest.request(call)
         connection.network_service_endpoint_name = self.endpoint
-        connection.path = path(90)
+        connection.path = path("client", lifetime=90)
         known = connection.context.dns_context.configs if connection.context and connection.context.dns_context else []
         configs = [*known, DnsConfig(dns_server_ips=[self.endpoint])]
         connection.context = ConnectionContext(dns_context=DnsContext(configs=configs))
@@ -101,3 +97,37 @@ async def test_a_wire_outlives_a_registry_that_starts_again_and_knows_nobody_yet
     mesh.error = None
     await asyncio.sleep(30)
     assert (mesh.closes, set(mesh.requests[1:])) == (0, {"nse-1"})
+
+
+async def test_a_client_refreshes_at_a_third_of_the_time_and_goes_on_when_that_fails():
+    probe, fail = Record(), Fail()
+
+    class Renews(Element):
+        async def request(self, call, rest):
+            connection = await rest.request(call)
+            connection.path = path("client", lifetime=90)
+            return connection
+
+    async with Chain([Begin(), Refresh(), Renews(), probe, fail]) as chain:
+        await chain.request(call())
+        await asyncio.sleep(29)
+        assert len(probe.requests) == 1
+        await asyncio.sleep(2)
+        assert len(probe.requests) == 2
+        fail.errors = [Unavailable("gone"), Unavailable("gone")]
+        await asyncio.sleep(32)  # one refresh, two more tries after 0.2 and 0.4 seconds
+        assert len(probe.requests) == 5
+        await chain.close(call())
+        await asyncio.sleep(1000)
+        assert len(probe.requests) == 5
+
+
+def test_the_further_a_component_is_from_the_client_the_later_it_refreshes():
+    now = time.time()
+    assert refresh_after(Connection(path=path("a", lifetime=90)), now) == pytest.approx(30, abs=0.1)
+    assert refresh_after(Connection(path=path("a", "b", "c", "d", lifetime=100)), now) == pytest.approx(20, abs=0.1)
+    assert refresh_after(Connection(path=path("a", "b", "c", "d", index=2, lifetime=100)), now) == pytest.approx(
+        30, abs=0.1
+    )
+    assert refresh_after(Connection(path=path("a", lifetime=-5)), now) == 0
+    assert refresh_after(Connection(), now) == float("inf")

@@ -1,4 +1,4 @@
-"""The end of what is not refreshed: not when somebody vouches for it in that very moment."""
+"""The end of what is not refreshed, and not of what somebody vouches for in that very moment; time is virtual."""
 
 import asyncio
 import time
@@ -7,10 +7,11 @@ import pytest
 
 from nsm.apis.connection import Path, PathSegment
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Chain, Peer
+from nsm.chains.core import Begin, Chain, InvalidRequest, Peer
 from nsm.chains.elements.timeout import Timeout
-from nsm.chains.testing import Delay, call
+from nsm.chains.testing import Delay, Record, call
 from nsm.chains.testing.clock import wall_clock
+from tests.chains.elements.paths import path
 
 
 class Waits:
@@ -75,3 +76,26 @@ async def test_what_is_refreshed_when_its_token_ends_stays():
         await chain.request(request(100))
         await asyncio.sleep(50)
         assert len(begin) == 1
+
+
+async def test_a_connection_that_is_not_refreshed_is_closed_when_the_caller_s_token_expires():
+    probe = Record()
+    async with Chain([Begin(), Timeout(), probe]) as chain:
+        await chain.request(call(path=path("client", "server", index=1, lifetime=60)))
+        await asyncio.sleep(50)
+        await chain.request(call(path=path("client", "server", index=1, lifetime=60)))
+        await asyncio.sleep(55)
+        assert probe.closes == []
+        await asyncio.sleep(10)
+        assert len(probe.closes) == 1
+        await asyncio.sleep(1000)
+        assert len(probe.closes) == 1
+
+
+async def test_a_caller_that_does_not_say_when_its_token_expires_is_refused_before_anything_is_done():
+    probe = Record()
+    chain = Chain([Begin(), Timeout(), probe])
+    for bad in (path("server"), Path(index=1, path_segments=[PathSegment(name="a"), PathSegment(name="b")]), None):
+        with pytest.raises(InvalidRequest):
+            await chain.request(call(path=bad))
+    assert probe.requests == []

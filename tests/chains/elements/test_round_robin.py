@@ -1,4 +1,4 @@
-"""Which endpoint and which forwarder a client gets: labels, weights, turns, and what is passed over in time."""
+"""Endpoints in turn: weights, and what is passed over in time."""
 
 import asyncio
 from collections import Counter
@@ -6,42 +6,43 @@ from collections import Counter
 import pytest
 
 from nsm.apis.connection import State
-from nsm.apis.registry import Destination, Match, Metadata, NetworkService
-from nsm.chains.core import Begin, Chain, Element, Exhausted, NotFound, TimedOut, Unavailable
+from nsm.apis.registry import Match
+from nsm.chains.core import Begin, Chain, Exhausted, NotFound, Unavailable
 from nsm.chains.elements.discover import Discover
-from nsm.chains.elements.discover_forwarder import DiscoverForwarder
 from nsm.chains.elements.round_robin import RoundRobin, Turns
-from nsm.chains.model.matching import match_endpoints, weigh_endpoints
+from nsm.chains.model.matching import weigh_endpoints
 from nsm.chains.testing import Fail, Record, call
-from tests.chains.elements.records import nse, registry_of
-
-EXPIRY = 15
-
-
-def route(weight=0, **selector):
-    return Destination(destination_selector=selector, weight=weight)
+from tests.chains.elements.records import SERVICE, nse, registry_of
+from tests.chains.elements.selection import Answers, route, selecting, service, used, within
 
 
-def service(*matches, name="svc"):
-    return NetworkService(name=name, payload="IP", matches=list(matches))
+async def test_candidates_are_used_in_turn_and_failing_ones_passed_over():
+    probe, fail = Record(), Fail()
+    endpoints = registry_of(nse("a"), nse("b"), nse("c"))
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe, fail])
+    for number in range(4):
+        connection = await chain.request(call(f"c{number}", service="svc"))
+        assert connection.payload == "IP"
+    assert [r.connection.network_service_endpoint_name for r in probe.requests] == ["a", "b", "c", "a"]
+    fail.errors = [Unavailable("b is down")]
+    connection = await chain.request(call("c5", service="svc"))
+    assert connection.network_service_endpoint_name == "c"
+    fail.errors = [Unavailable("down")] * 3
+    with pytest.raises(Unavailable, match=r"all candidates have failed: .*a: down.*; .*"):
+        await chain.request(call("c6", service="svc"))
 
 
-def selecting(service, *endpoints, probe=None):
-    """A forwarder's chain as far as it selects."""
-    probe = probe or Record()
-    return Chain([Begin(), Discover(registry_of(service), registry_of(*endpoints)), RoundRobin(), probe]), probe
-
-
-async def used(chain, count, *, first=0, **fields):
-    """The endpoints that `count` new connections get, in their order."""
-    found = []
-    for number in range(first, first + count):
-        connection = await chain.request(call(f"c{number}", service="svc", **fields))
-        found.append(connection.network_service_endpoint_name)
-    return found
-
-
-# --- weights
+async def test_who_cannot_be_asked_is_told_by_name():
+    """A manager reaches who is on its node by a descriptor: his URL says nothing to others."""
+    probe, fail = Record(), Fail()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), registry_of(nse("a"))), RoundRobin(), probe, fail])
+    for number, named in enumerate(("", "a")):
+        fail.errors = [Unavailable("cannot reach unix:///proc/1/fd/7: Connection refused", element="transport")]
+        with pytest.raises(Unavailable, match=r"^a: cannot reach \S+: Connection refused \(transport\)$"):
+            await chain.request(call(f"c{number}", service="svc", network_service_endpoint_name=named))
+        fail.errors = [Unavailable("there is no power", element="power", hops=("a",))]
+        with pytest.raises(Unavailable, match=r"^a: there is no power \(power\)$"):
+            await chain.request(call(f"d{number}", service="svc", network_service_endpoint_name=named))
 
 
 async def test_a_destination_gets_the_share_of_its_weight_also_over_a_few_requests():
@@ -91,13 +92,6 @@ async def test_an_endpoint_of_two_destinations_gets_both_shares_and_is_tried_onc
     ]
 
 
-def test_weights_change_nothing_of_what_matches():
-    """What other programs of the mesh answer: in the order of the routes, with duplicates."""
-    weighted = service(Match(routes=[route(1, app="x"), route(0, v="1")]))
-    found = match_endpoints({}, weighted, [nse("a", v="1", app="x"), nse("b", app="x")])
-    assert [each.name for each in found] == ["a", "b", "a"]
-
-
 def test_turns_are_kept_apart_from_those_of_clients_with_other_candidates():
     """Clients with different labels, one after the other: each of them still goes round."""
     turns = Turns()
@@ -112,122 +106,6 @@ def test_what_is_remembered_of_endpoints_does_not_grow_for_ever():
     for number in range(5000):
         list(turns.order({f"endpoint-{number}": 1}))
     assert max(map(len, (turns._gained, turns._failures, turns._rests))) < 1100
-
-
-# --- labels
-
-
-def told(*matches):
-    return service(*matches), nse("blue", color="blue"), nse("red", color="red", node="n1")
-
-
-@pytest.mark.parametrize(
-    ("matches", "labels", "names"),
-    [
-        ([Match(source_selector={"app": "web"}, routes=[route(color="red")])], {"app": "web"}, ["red"]),
-        ([Match(routes=[route(color="{{.wanted}}")])], {"wanted": "blue"}, ["blue"]),
-        ([Match(routes=[route(node="{{ index . `nodeName` }}")])], {"nodeName": "n1"}, ["red"]),
-        (
-            [Match(fallthrough=True, routes=[route(color="green")]), Match(routes=[route(color="blue")])],
-            {},
-            ["blue"],
-        ),
-        ([Match(metadata=Metadata(labels={"gpu": "true"}))], {}, ["blue", "red"]),
-    ],
-    ids=["source selector", "template", "template of the node", "fallthrough", "metadata"],
-)
-async def test_labels_select(matches, labels, names):
-    chain, _ = selecting(*told(*matches))
-    assert sorted(set(await used(chain, 4, labels=labels))) == names
-
-
-@pytest.mark.parametrize(
-    "matches",
-    [
-        [Match(source_selector={"app": "web"}, routes=[route(color="red")])],
-        [Match(routes=[route(color="green")]), Match(routes=[route(color="blue")])],
-        [Match(fallthrough=True, routes=[route(color="green")])],
-        [Match(routes=[route(color="{{.wanted}}")])],
-    ],
-    ids=["source selector", "no fallthrough", "fallthrough to nothing", "template without value"],
-)
-async def test_labels_that_select_nothing_are_told(matches):
-    chain, _ = selecting(*told(*matches))
-    with pytest.raises(NotFound, match=r"no endpoint of 'svc' matches labels \{\}; 2 are registered"):
-        await used(chain, 1)
-
-
-# --- which forwarder
-
-
-FORWARDERS = [
-    nse("vpp", "forwarder", "unix:///tcp://me:1/vpp", p2p="true", dataplane="vpp"),
-    nse("sriov", "forwarder", "unix:///tcp://me:1/sriov", dataplane="sriov"),
-]
-
-
-@pytest.mark.parametrize(
-    ("matches", "labels", "chosen"),
-    [
-        ([], {}, "vpp"),
-        ([Match()], {}, "vpp"),
-        ([Match(metadata=Metadata(labels={"dataplane": "sriov"}))], {}, "sriov"),
-        ([Match(metadata=Metadata(labels={"dataplane": "{{.dataplane}}"}))], {"dataplane": "sriov"}, "sriov"),
-        (
-            [
-                Match(source_selector={"fast": "yes"}, metadata=Metadata(labels={"dataplane": "sriov"})),
-                Match(metadata=Metadata(labels={"dataplane": "vpp"})),
-            ],
-            {"fast": "no"},
-            "vpp",
-        ),
-        (
-            [
-                Match(fallthrough=True, metadata=Metadata(labels={"dataplane": "smartnic"})),
-                Match(metadata=Metadata(labels={"dataplane": "sriov"})),
-            ],
-            {},
-            "sriov",
-        ),
-    ],
-    ids=["no match", "no metadata", "metadata", "template", "source selector", "fallthrough"],
-)
-async def test_labels_of_the_metadata_choose_the_forwarder(matches, labels, chosen):
-    probe = Record()
-    element = DiscoverForwarder(
-        registry_of(service(*matches)),
-        registry_of(*FORWARDERS),
-        forwarder_service="forwarder",
-        own_url="tcp://me:1",
-    )
-    await Chain([Begin(), element, probe]).request(call(service="svc", labels=labels))
-    assert probe.last.target.endswith(chosen)
-
-
-# --- passing over
-
-
-class Answers(Element):
-    """Endpoints of which some are full, some hang, some take their time: seconds, or what they raise."""
-
-    def __init__(self, **behaviour):
-        self.behaviour, self.asked, self.undone = behaviour, [], []
-
-    async def request(self, call, rest):
-        name = call.connection.network_service_endpoint_name or call.target
-        self.asked.append((name, round(call.remaining(), 2) if call.deadline else None))
-        call.undo.add(lambda: self.undone.append(name))
-        does = self.behaviour[name.rpartition("/")[2]]
-        if isinstance(does, Exception):
-            raise does
-        await asyncio.sleep(does)
-        return await rest.request(call)
-
-
-def within(seconds, connection_id="c"):
-    asked = call(connection_id, service="svc")
-    asked.deadline = asyncio.get_running_loop().time() + seconds
-    return asked
 
 
 async def test_an_endpoint_that_is_full_is_passed_over_and_what_it_did_is_undone():
@@ -307,21 +185,6 @@ async def test_a_request_that_is_cancelled_while_an_endpoint_hangs_is_not_tried_
         await asking
     assert [name for name, _ in answers.asked] == ["a"]
     assert answers.undone == ["a"]
-
-
-async def test_a_forwarder_that_hangs_leaves_time_for_the_others():
-    answers = Answers(f1=1000, f2=0)
-    forwarders = [nse(name, "forwarder", f"unix:///tcp://me:1/{name}", p2p="true") for name in ("f1", "f2")]
-    element = DiscoverForwarder(
-        registry_of(service()), registry_of(*forwarders), forwarder_service="forwarder", own_url="tcp://me:1"
-    )
-    chain = Chain([Begin(), element, answers])
-    await chain.request(within(4))
-    assert [name.rpartition("/")[2] for name, _ in answers.asked] == ["f1", "f2"]
-    answers.behaviour["f2"] = TimedOut("too late")
-    with pytest.raises(TimedOut, match="too late"):
-        await chain.request(within(4))
-    assert answers.asked[2:] == [("unix:///tcp://me:1/f2", 4)]
 
 
 async def test_an_endpoint_that_a_client_leaves_is_its_last_choice_and_nobody_else_s():
