@@ -15,8 +15,8 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from itertools import count
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +201,8 @@ def _crowd() -> tuple[str, dict[str, Sequence[str]]]:
     kinds = {"local": ("here", 10), "vxlan": ("there", 10), "wireguard": ("secret", 4)}
     wants: list[str] = []
     clients: dict[str, Sequence[str]] = {}
-    for client, (service, count) in kinds.items():
-        clients[client] = [f"nsm-{number}" for number in range(count)]
+    for client, (service, number_of_wires) in kinds.items():
+        clients[client] = [f"nsm-{number}" for number in range(number_of_wires)]
         urls = ", ".join(f"kernel://{service}/{name}" for name in clients[client])
         wants.append(f"  - {{name: {client}, node: node-1, wires: [{urls}]}}")
     return (
