@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel services webhook
 
-.PHONY: demo test fuzz test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
+.PHONY: demo test fuzz chaos test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
 
 # Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -35,6 +35,10 @@ MINUTES ?= 30
 fuzz: $(VENV)/.ready
 	-$(BIN)/python -m pip install -q --require-hashes -r locks/fuzz.txt
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
+# Parts of a mesh break at random under traffic; a failing SEED is run again by naming it.
+chaos: $(VENV)/.ready system
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Kernel features that this machine may not have: tests in a virtual machine that has them.
 test-vm: $(VENV)/.ready
