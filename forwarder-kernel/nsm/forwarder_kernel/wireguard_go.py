@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from nsm.chains import libc
-from nsm.chains.core import Conflict, FileKey, Key, MeshError, Tasks, Unsupported, shielded
+from nsm.chains.core import Backoff, Conflict, FileKey, Key, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.logs import log
 
@@ -48,7 +48,9 @@ _TUNSETIFF, _INTERFACE_REQUEST = 0x400454CA, struct.Struct("16sH22x")
 _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _FIRST_WITHOUT_HEADER = 20230300
 """From this version on, by its date, the program reads packets without the header that tun puts before them."""
-_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT, _DESERTED_PAUSE = 5.0, 0.0005, 2.0, 5.0
+_READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.0005, 2.0
+_FIRST_LOOK, _LONGEST_LOOK = 0.05, 5.0
+"""Seconds between looks at a namespace without processes that another process has open: most let go of it soon."""
 _F_ADD_SEALS, _F_SEAL_GROW, _WORDS = 1033, 0x4, 4096
 _ANSWER_SIZE = 65536
 _WIRE, _INTERFACE = "NSM_WIRE", "NSM_INTERFACE"
@@ -354,13 +356,13 @@ class Programs:
             await self.end([await starting])
 
     async def _end_if_deserted(self, process: Process) -> None:
-        was_seen = self._processes.sees_all
+        was_seen, backoff = self._processes.sees_all, Backoff(_FIRST_LOOK, _LONGEST_LOOK)
         while not (was_seen and await self._in_node(lambda spaces: self._is_deserted(spaces, process.key))):
             handle = await self._in_node(lambda _: self._someone_in(process.key))
             if handle is None:
-                await asyncio.sleep(_DESERTED_PAUSE)  # somebody has it open, and nobody tells when that ends
+                await asyncio.sleep(backoff.next())  # another process has it open: the end of that is not reported
                 continue
-            was_seen = True
+            was_seen, backoff = True, Backoff(_FIRST_LOOK, _LONGEST_LOOK)
             try:
                 await _readable(handle)
             finally:
