@@ -12,7 +12,7 @@ from nsm.chains.core.descriptors import facts_of
 
 _FIRST_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO: who is in there sees the machine's processes, all of them."""
-_FRESH, _HELD_FRESH = 1.0, 10.0
+_FRESH, _HELD_FRESH = 1.0, 0.2
 """Seconds for which processes are taken to be where they were seen, and for which what is open is taken to stay so."""
 
 
