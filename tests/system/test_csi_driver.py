@@ -146,7 +146,7 @@ async def test_the_kubelet_learns_which_driver_this_is_and_where(driver):
 async def test_a_refusal_of_the_kubelet_is_told(driver):
     async with driver.calls(RegistrationStub, f"plugins_registry/{NAME}-reg.sock") as registration:
         await registration.notify_registration_status(RegistrationStatus(error="no such CSIDriver"))
-    assert "no such CSIDriver" in driver.until("refused")
+    assert "no such CSIDriver" in driver.until("rejected")
 
 
 async def test_a_pod_s_volume_is_the_socket_folder_read_only(driver):
