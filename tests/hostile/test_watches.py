@@ -36,7 +36,7 @@ async def test_a_record_of_megabytes_breaks_no_watch(capsys):
                 found = [one.record.name async for batch in chain.find(RegistryCall(ANY)) for one in batch]
                 assert found == ["before", "behind"]
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             before = begun
             assert [one.record.name async for batch in chain.find(RegistryCall(ANY)) for one in batch] == found
             assert begun == before, "it is answered from the watch, which stands"

@@ -13,7 +13,7 @@ from nsm.chains.model.record_limits import MOST_HOPS, encoded_size, excess
 
 from .memory import Records
 
-SETTLING = 0.1
+SETTLING = 0.3
 """Seconds without changes after which the initial state counts as complete."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 PAUSE_WHEN_FULL = 60.0
