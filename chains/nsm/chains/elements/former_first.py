@@ -13,8 +13,8 @@ from nsm.chains.model.networks import Networks
 
 from .own_addresses import GivesAddresses
 
-SECONDS = 6.0
-"""Clients that heal request again at least every five."""
+SECONDS = 8.0
+"""Clients that heal request again after pauses of at most six."""
 
 
 class FormerFirst(Element):
