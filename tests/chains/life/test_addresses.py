@@ -10,7 +10,7 @@ from nsm.chains.composed import monitors
 from nsm.chains.config import load
 from nsm.chains.core import Unavailable
 from nsm.chains.elements.heal import Heal
-from nsm.chains.testing import Check, Fail, Mesh, Record, call
+from nsm.chains.testing import Check, Delay, Fail, Mesh, Record, call
 from nsm.services.nse.main import NseConfig, icmp_responder
 
 
@@ -20,9 +20,10 @@ async def mesh():
         yield running
 
 
-async def add(mesh, name, prefix, *own, policy="polite"):
+async def add(mesh, name, prefix, *before, behind=(), policy="polite"):
     environment = {"NSM_CIDR_PREFIX": prefix, "NSM_IPAM_POLICY": policy}
-    await mesh.add_endpoint(name, [*own, *icmp_responder(load(NseConfig, environment).config)], services=["shop"])
+    chain = [*before, *icmp_responder(load(NseConfig, environment).config), *behind]
+    await mesh.add_endpoint(name, chain, services=["shop"])
 
 
 def addresses(connection):
@@ -104,3 +105,22 @@ async def test_the_addresses_of_an_endpoint_that_failed_after_it_had_answered_st
     fails["one"].error, fails["two"].error = None, Unavailable("no")
     connection = await mesh.add_client("last").request(call("last", "shop", timeout=15))
     assert addresses(connection) == (["10.0.0.1/32"], ["10.0.0.0/32"])
+
+
+async def test_clients_that_die_in_the_middle_of_their_requests_exhaust_no_small_pool(mesh):
+    """A /27 has sixteen pairs; five times as many clients were answered by the endpoint and never knew."""
+    await add(mesh, "one", "10.0.0.0/27", behind=[delay := Delay(seconds=1.0)])
+    for round_ in range(10):
+        clients = [mesh.add_client(f"client-{round_}-{number}") for number in range(8)]
+        asked = [asyncio.ensure_future(each.request(call("c", "shop", timeout=15))) for each in clients]
+        await asyncio.sleep(0.5)
+        assert delay.waiting == len(clients)
+        for each in asked:
+            each.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.sleep(2)  # closes take as long as requests here
+    assert "one" not in mesh.connections()
+    found = await asyncio.gather(
+        *(mesh.add_client(f"last-{number}").request(call("c", "shop", timeout=15)) for number in range(16))
+    )
+    assert len({address for each in found for address in addresses(each)[0]}) == 16

@@ -137,6 +137,7 @@ class FormerWires:
         try:
             there = self._wires.look()
         except OSError as error:
+            self._wires.close()
             log.warning("cannot see which wires an earlier process of this endpoint has", error=str(error))
             return
         gone = self._links.keys() - {wire.index for wire in there}
@@ -225,18 +226,19 @@ class KernelWires:
 
     def gone(self) -> Collection[int] | None:
         """See `Wires`."""
+        if self._news is None:
+            return None
         gone: set[int] = set()
-        while self._news is not None:
+        while True:
             try:
                 data = self._news.recv(BUFFER)
             except BlockingIOError:
-                break
+                return gone
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
                 return None
             gone.update(LINK.unpack_from(body)[2] for kind, _, body in messages_of(data) if kind == _DELLINK)
-        return gone
 
     def close(self) -> None:
         """See `Wires`."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, registry_at, services_client, signs_in
-from nsm.chains.core import Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.core import Backoff, Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.elements.former_first import FormerFirst
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.logs import log
 from nsm.chains.policy import Trust, acts_for_many
@@ -25,6 +26,7 @@ from .provided import Provided, endpoint_record
 P = TypeVar("P", bound=ProviderConfig)
 
 _SERVED = "networkservice.NetworkService", "connection.MonitorConnection"
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _REMEDY = "set NSM_REGISTER_SERVICE=false to provide the service as it is registered"
 
 
@@ -58,9 +60,24 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
         allowed=config.accept_prefixes,
         orphans=orphans,
     )
+    waiting = [each for each in elements if isinstance(each, FormerFirst)]
+
+    async def before_registering() -> None:
+        was_registered = bool(waiting) and await _was_registered(config, runtime)
+        for each in waiting:
+            each.decide(was_registered=was_registered)
+
+    for each in waiting:
+        each.start()
     async with server:
         await serve_registered(
-            server, config, runtime, config.provided(), trust=trust, register_services=config.register_service
+            server,
+            config,
+            runtime,
+            config.provided(),
+            trust=trust,
+            register_services=config.register_service,
+            before_registering=before_registering,
         )
 
 
@@ -72,11 +89,13 @@ async def serve_registered(
     *,
     trust: Trust | None = None,
     register_services: bool = False,
+    before_registering: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
     """Serve `server`, registered for `provided`, until the process is asked to stop; the caller closes its elements.
 
     The record carries labels that say where the process runs. `trust` defaults to that of `config`.
-    With `register_services` the services are registered first. Raises as `serve_endpoint` does.
+    `before_registering` runs when it listens already. With `register_services` the services are registered first.
+    Raises as `serve_endpoint` does.
     """
     trust = config.trust if trust is None else trust
     async with AsyncExitStack() as stack:
@@ -91,11 +110,29 @@ async def serve_registered(
             presence=runtime.pool.presence,
         )
         (public,) = await stack.enter_async_context(serving)
+        if before_registering is not None:
+            await runtime.unless_stopped(before_registering())
         services = provided if register_services else []
         registered = _registered(config, runtime, endpoint_record(config.name, public, provided), services)
         await runtime.unless_stopped(stack.enter_async_context(registered))
         log.info("ready", listen_on=public, services=[each.service for each in provided])
         await runtime.stopping.wait()
+
+
+async def _was_registered(config: RegisteredConfig, runtime: Runtime) -> bool:
+    """Whether there is an endpoint of this name already; asked for until there is an answer."""
+    registry, pauses = registry_at(config.connect_to, runtime.pool), Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    while True:
+        deadline = asyncio.get_running_loop().time() + config.request_timeout
+        query = NetworkServiceEndpoint(name=config.name)
+        try:
+            async for batch in registry.find(RegistryCall(query, deadline=deadline)):
+                if any(one.record.name == config.name and not one.deleted for one in batch):
+                    return True
+            return False
+        except MeshError as error:
+            log.debug("cannot look for an endpoint of this name yet", error=str(error))
+            await asyncio.sleep(pauses.next())
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

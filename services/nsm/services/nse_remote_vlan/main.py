@@ -9,6 +9,7 @@ from nsm.apis.mechanisms import VLAN
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.config import address_groups, text, url, variable
 from nsm.chains.core import Element, MeshError
+from nsm.chains.elements.former_first import FormerFirst
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.elements.vlan import VlanServer
@@ -53,7 +54,9 @@ def main(arguments: list[str]) -> int:
 
 def vlan_server(config: NseRemoteVlanConfig) -> list[Element]:
     """Its chain: an address from each group of prefixes, with the prefix's length, and a VLAN."""
+    ipams = [SinglePointIpam(group) for group in config.cidr_prefix]
     return [
-        *(SinglePointIpam(group) for group in config.cidr_prefix),
+        FormerFirst(ipams),  # before them: no interface here shows what an earlier process gave
+        *ipams,
         Mechanisms({VLAN: [VlanServer(config.services)]}),
     ]
