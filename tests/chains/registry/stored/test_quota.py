@@ -11,7 +11,7 @@ from nsm.chains.core import Exhausted, Limits, RegistryCall
 from nsm.chains.core.registry import RegistryPath
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
-from tests.chains.registry.test_registry import asks
+from tests.chains.registry.records import asks
 
 AUTHORITY = Authority.create("test.mesh")
 OWN, VICTIM, MALLORY = (identity_of(AUTHORITY, name) for name in ("registry", "victim", "mallory"))
