@@ -40,13 +40,13 @@ class Probe(RegistryElement):
         await rest.unregister(call)
 
 
+def peer_of(identity):
+    return Peer(identity.spiffe_id, identity.svid.leaf.public_bytes(Encoding.DER))
+
+
 def asks(record, caller, registry, **fields):
     """A call as it arrives at the registry over mTLS."""
-
-    def peer(identity):
-        return Peer(identity.spiffe_id, identity.svid.leaf.public_bytes(Encoding.DER))
-
-    return RegistryCall(record, peer=peer(caller), token=caller.token(peer(registry)), **fields)
+    return RegistryCall(record, peer=peer_of(caller), token=caller.token(peer_of(registry)), **fields)
 
 
 class Registry(Probe):
