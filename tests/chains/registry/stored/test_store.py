@@ -1,10 +1,17 @@
 """To whom stored records belong."""
 
+import asyncio
+import time
+
 import pytest
 
 from nsm.apis.registry import Match, NetworkService
+from nsm.apis.wellknown import Timestamp
 from nsm.chains.composed import memory_registry
-from nsm.chains.core import Refused
+from nsm.chains.core import InvalidRequest, Limits, Refused, RegistryCall, RegistryChain
+from nsm.chains.policy import NO_TRUST
+from nsm.chains.registry.stored import EndpointLives, EndpointRules, MemoryBackend, Stored
+from nsm.chains.testing.clock import wall_clock
 from nsm.chains.testing.identity import identity_of
 from tests.chains.registry.records import AUTHORITY, asks, find, nse
 
@@ -79,3 +86,32 @@ async def test_the_matches_of_a_service_that_nobody_provides_yet_stay_the_owner_
         with pytest.raises(Refused, match="was registered by .*/operator"):
             await attempt(asks(NetworkService(name="svc", payload="ETHERNET"), other, own))
     await registry.aclose()
+
+
+@pytest.fixture
+async def store():
+    backend = MemoryBackend()
+    rules, lives = EndpointRules(owned=True, trust=NO_TRUST), EndpointLives(60)
+    store = Stored(backend, rules, lives, limits=Limits())
+    await store.open()
+    with wall_clock():
+        yield store
+    await store.aclose()
+
+
+async def test_a_stored_record_is_found_until_it_expires(store):
+    chain = RegistryChain([store])
+    await chain.register(RegistryCall(nse("a", expiration_time=Timestamp.from_seconds(time.time() + 60))))
+    await chain.register(RegistryCall(nse("b")))
+    await asyncio.sleep(55)
+    assert [each.name for each in await find(chain)] == ["a", "b"]
+    await asyncio.sleep(10)
+    assert [each.name for each in await find(chain)] == ["b"]
+    await chain.unregister(RegistryCall(nse("b")))
+    assert await find(chain) == []
+
+
+async def test_a_record_without_a_name_is_not_stored(store):
+    with pytest.raises(InvalidRequest, match="the NetworkServiceEndpoint has no name"):
+        await RegistryChain([store]).register(RegistryCall(nse("")))
+    assert await find(RegistryChain([store])) == []
