@@ -1,5 +1,6 @@
 """Where tests stand: an element's in a file of its name, and what several need in modules that are no tests."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -45,3 +46,26 @@ def test_an_element_is_tested_in_a_file_of_its_module_s_name(name):
 
 def test_there_are_elements():
     assert len(ELEMENTS) > 80
+
+
+def imports(file):
+    """What a file imports, by the modules' full names."""
+    tree = ast.parse(file.read_text())
+    package = file.relative_to(TESTS.parent).with_suffix("").parts[:-1]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.names[0].name != "*":  # runs all of its tests again
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{each.name}" for each in node.names)
+
+
+def test_no_test_imports_from_another_one():
+    """What several need stands in a module beside them, which is no test."""
+    tests = {".".join(each.relative_to(TESTS.parent).with_suffix("").parts) for each in TESTS.rglob("test_*.py")}
+    found = {
+        file.relative_to(TESTS).as_posix(): sorted(tests.intersection(imports(file))) for file in TESTS.rglob("*.py")
+    }
+    assert {file: imported for file, imported in found.items() if imported} == {}
