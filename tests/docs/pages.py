@@ -1,5 +1,6 @@
 """The documentation as tests see it: its pages, their headings, their code blocks."""
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,3 +44,10 @@ def anchors(page):
     """What a link may name behind ``#``: the headings, as GitHub writes them."""
     headings = re.findall(r"^#+ (.*)$", without_blocks(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def generator():
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,19 +1,11 @@
 """docs/configuration.md is what the code says today."""
 
-import importlib.util
 from importlib.metadata import entry_points
 
-from tests.docs.pages import ROOT
+from tests.docs.pages import generator
 
 TOOLS = {"bench", "check", "demo", "find", "health", "mesh", "policy"}
 """Commands that are no components: their options are in their `--help`."""
-
-
-def generator():
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_page_is_not_stale():

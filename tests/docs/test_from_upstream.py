@@ -6,8 +6,7 @@ import pytest
 
 from nsm.chains.config import Common, ConfigError
 from nsm.chains.config.loader import describe, load
-from tests.docs.pages import ROOT
-from tests.docs.test_configuration import generator
+from tests.docs.pages import ROOT, generator
 from tests.k8s.upstream.examples import TABLE
 
 PAGE = ROOT / "docs" / "from-upstream.md"

@@ -10,7 +10,6 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Conflict, Element, Exhausted, InvalidRequest, Unavailable
-from nsm.chains.elements.mechanism_priority import MechanismPriority
 from nsm.forwarder_kernel.tunnels import TUNNEL, Underlay, VniTaken, Vxlan
 from nsm.forwarder_kernel.vxlan import OfferVxlan, TryAnotherVni, Vnis, VxlanEnd, VxlanServer
 
@@ -223,12 +222,3 @@ async def test_trying_other_numbers_ends():
     with pytest.raises(Conflict, match="taken"):
         await Chain([Begin(), TryAnotherVni(end()), VxlanServer(end()), behind]).request(asked())
     assert len(behind.seen) == 5
-
-
-async def test_listed_mechanisms_come_first_in_the_order_of_the_list():
-    behind = Rest()
-    call = offered()
-    call.request.mechanism_preferences = [Mechanism(type=kind) for kind in ("KERNEL", "VXLAN", "WIREGUARD", "VLAN")]
-    await Chain([Begin(), MechanismPriority(["VLAN", "IPSEC", "VXLAN"]), behind]).request(call)
-    kinds = [each.type for each in behind.seen[0].mechanism_preferences]
-    assert kinds == ["VLAN", "VXLAN", "KERNEL", "WIREGUARD"]

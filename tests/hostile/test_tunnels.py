@@ -16,8 +16,7 @@ from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
 from nsm.forwarder_kernel import chain as forwarder_chain
-
-from .test_values import GOOD, Answers, Tunnels
+from tests.hostile.answers import GOOD, Answers, Tunnels
 
 AUTHORITY = Authority.create("test.mesh")
 TRUST = Trust(intermediaries=IdPatterns(["spiffe://test.mesh/*/nsmgr", "spiffe://test.mesh/*/forwarder"]))

@@ -38,13 +38,12 @@ from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
 from nsm.chains.transport.rpc import REQUEST
 from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.tunnels import Underlay
 from nsm.mesh import cli
 from nsm.mesh.tree import tree
 from nsm.services.tools import find
+from tests.hostile.answers import GOOD, Answers, Tunnels, changed
 
 from .attacker import Attacker
-from .components import Kernel
 
 CONTROLS = [
     "\x00",
@@ -243,57 +242,6 @@ def well_formed(type_="KERNEL"):
 
 
 SOON = Timestamp.from_seconds(time.time() + 600)
-KEY = base64.b64encode(bytes([9, *bytes(31)])).decode()
-GOOD = {
-    "KERNEL": {"name": "nsm-1", "inodeURL": "file:///proc/self/ns/net"},
-    "VXLAN": {"src_ip": "172.16.9.9", "src_port": "4789", "MTU": "1400"},
-    "WIREGUARD": {"src_ip": "172.16.9.9", "src_port": "51820", "src_public_key": KEY, "MTU": "1400"},
-}
-
-
-def changed(connection, changes):
-    copy = codec.clone(connection)
-    for name, value in changes.items():
-        setattr(copy, name, value)
-    return copy
-
-
-class Answers:
-    """The far end of a client's chain: answers with what it is told to."""
-
-    def __init__(self):
-        self.changes = {}
-
-    async def request(self, call):
-        answer = changed(call.connection, self.changes)
-        if answer.mechanism is None:
-            answer.mechanism = Mechanism(
-                cls="LOCAL", type="KERNEL", parameters={"name": "far", "inodeURL": "file:///proc/self/ns/net"}
-            )
-        return answer
-
-    async def close(self, call): ...
-
-
-class Tunnels(Kernel):
-    """A dataplane that has an underlay and WireGuard, on paper."""
-
-    async def underlay(self, own, peer=None):
-        return Underlay("eth0", 1500, own)
-
-    async def free_udp_port(self, wanted, taken):
-        return wanted
-
-    async def check_wireguard(self): ...
-
-    def former_vni(self, connection_id):
-        return None
-
-    async def former_wireguard(self, connection_id):
-        return None
-
-    def begin_wireguard(self, room, path, connection_id):
-        raise AssertionError("nobody asks for it on the server's side")
 
 
 async def outcome(chain, connection, *preferences):

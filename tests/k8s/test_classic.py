@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, NAMESPACE, check_example, eventually
-from tests.k8s.test_injected_workloads import PING, job, pod_template, with_endpoint
 from tests.k8s.wires import endpoint_of
+from tests.k8s.workloads import PING, job, pod_template, with_endpoint
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -1,20 +1,14 @@
 """Workloads that the webhook gives clients, with real wires: what starts when, what ends, who may be whom."""
 
 import json
-from contextlib import contextmanager
 
 import pytest
 
-from tests.k8s.system import EXAMPLES, eventually
+from tests.k8s.system import eventually
 from tests.k8s.wires import endpoint_of
+from tests.k8s.workloads import ASKS, PING, job, pod_template, with_endpoint
 
 pytestmark = pytest.mark.timeout(300)
-
-NAMESPACE = "nsm-two-pods"
-IMAGE = "localhost/nsm/nsc-tools:0.1.0"
-ASKS = {"networkservicemesh.io": "kernel://icmp-responder/nsm-1"}
-LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-PING = "ping -c 3 -i 0.2 -W 2 -I nsm-1 172.20.0.0"
 
 
 @pytest.fixture(scope="module")
@@ -23,16 +17,6 @@ def provided(system):
     with with_endpoint(system.kubectl) as mine:
         yield mine
     assert eventually(lambda: not system.left()), system.left()
-
-
-@contextmanager
-def with_endpoint(kubectl):
-    """kubectl in the namespace of the example `two-pods`, without its client."""
-    with kubectl.applied(EXAMPLES / "two-pods"):
-        mine = kubectl.within(NAMESPACE)
-        mine("delete", "pod/client", "--now")
-        mine.rolled_out("deployment/nse")
-        yield mine
 
 
 @pytest.fixture
@@ -100,31 +84,6 @@ def test_a_client_whose_manager_is_away_waits_and_says_so(system, mine):
     finally:
         managers("patch", "daemonset/nsmgr", "-p", '{"spec":{"template":{"spec":{"nodeSelector":{"no":null}}}}}')
     mine("wait", "--for=condition=Complete", "job/work", "--timeout=150s", seconds=160)
-
-
-def pod_template(command):
-    security = {
-        "runAsNonRoot": True,
-        "runAsUser": 65532,
-        "seccompProfile": {"type": "RuntimeDefault"},
-        "sysctls": [{"name": "net.ipv4.ping_group_range", "value": "0 2147483647"}],
-    }
-    app = {
-        "name": "app",
-        "image": IMAGE,
-        "imagePullPolicy": "IfNotPresent",
-        "command": ["sh", "-c", command],
-        "securityContext": LEAST,
-    }
-    spec = {"securityContext": security, "terminationGracePeriodSeconds": 2, "containers": [app]}
-    return {"metadata": {"annotations": ASKS, "labels": {"app": "work"}}, "spec": spec}
-
-
-def job(command):
-    template = pod_template(command)
-    template["spec"]["restartPolicy"] = "Never"
-    about = {"name": "work"}
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": about, "spec": {"template": template}}
 
 
 def stateful_set():

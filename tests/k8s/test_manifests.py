@@ -12,7 +12,7 @@ import yaml
 from nsm.chains.config import load
 from tests.cluster import binary
 from tests.cluster.layout import CHECKOUT
-from tests.docs.test_configuration import generator
+from tests.docs.pages import generator
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
 WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, eventually
-from tests.k8s.test_injected_workloads import pod_template
+from tests.k8s.workloads import pod_template
 
 pytestmark = pytest.mark.timeout(300)
 

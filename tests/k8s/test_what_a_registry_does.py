@@ -11,8 +11,8 @@ from nsm.services.registry.custom_resources import custom_resource_registry
 from nsm.services.registry.custom_resources.objects import ENDPOINT_FORM, SERVICE_FORM
 from tests.cluster import api_server
 from tests.docs.pages import ROOT
+from tests.services.registry.calls import OWN
 from tests.services.registry.test_what_a_registry_does import *  # noqa: F403 - each of its tests, with this store
-from tests.services.registry.test_what_a_registry_does import OWN
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,7 @@ from nsm.chains.core import Call, MeshError, Unavailable
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, serve
 from nsm.forwarder_kernel import chain as forwarder_chain
-
-from .test_local_mesh_in_process import AUTHORITY, NOTHING, ONE, Kernel, Mesh, ask, settled
+from tests.services.mesh_in_process import AUTHORITY, NOTHING, ONE, Kernel, Mesh, ask, settled
 
 
 class Broken(Kernel):

@@ -5,7 +5,7 @@ Cancelling and failing at every element in turn, which takes too long with real 
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
 import pytest
@@ -13,9 +13,9 @@ import pytest
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.apis.registry import NetworkService
 from nsm.apis.wellknown import Empty
-from nsm.chains.composed import client, endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.composed import client, memory_registry, nsmgr, services_client
 from nsm.chains.core import (
     Begin,
     Call,
@@ -28,183 +28,13 @@ from nsm.chains.core import (
     RegistryCall,
     Unavailable,
     Unsupported,
-    merge_with_returned,
 )
 from nsm.chains.core.descriptors import HELD
-from nsm.chains.elements import idle
-from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
-from nsm.chains.elements.kernel import KernelClient, KernelServer
+from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.mechanisms import Mechanisms
-from nsm.chains.elements.point2point_ipam import Point2PointIpam
-from nsm.chains.identity import Authority
-from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
-from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
-from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.devices import Veth
-from nsm.forwarder_kernel.kernel_thread import KernelThread
-from nsm.forwarder_kernel.live_wire import LiveWire
-
-AUTHORITY = Authority.create("test.mesh")
-
-
-class Kernel:
-    """In place of the dataplane: what wires there are."""
-
-    def __init__(self, _owner=""):
-        self.kernel = KernelThread(in_node=True)
-        self.wires, self.made = {}, 0
-
-    async def create(self, wire, connection_id, ahead=None, client=None):
-        await asyncio.sleep(0)
-        for place in wire.places:
-            assert os.path.exists(place.path), place
-        pair = LiveWire(wire, (), connection_id, Veth())
-        self.wires[connection_id] = pair
-        self.made += 1
-        return pair
-
-    async def exists(self, pair):
-        return self.wires.get(pair.alias) is pair
-
-    async def change(self, pair, wire):
-        pair.wire = wire
-
-    async def let_go(self, pair): ...
-
-    async def hold_again(self, pair, wire):
-        pair.wire = wire
-        return True
-
-    async def remove(self, connection_id):
-        self.wires.pop(connection_id, None)
-
-    async def aclose(self):
-        await self.kernel.aclose()
-
-
-class Interrupts(Element):
-    """Stands behind one element of a chain and cancels or fails the call there, once."""
-
-    def __init__(self):
-        self.work = None
-
-    async def request(self, call, rest):
-        if self.work is not None:
-            work, self.work = self.work, None
-            await work()
-        return await rest.request(call)
-
-
-class Mesh:
-    """The components, their stores, and what they hold."""
-
-    def __init__(self, tmp_path, monkeypatch):
-        self.path, self.kernel = tmp_path, Kernel()
-        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.kernel)
-        monkeypatch.setattr(idle, "IDLE_AFTER", 3600.0)  # descriptors are counted here
-        self.begins, self.chains = {}, {}
-
-    def url(self, name):
-        return f"unix://{self.path}/{name}.sock"
-
-    async def serve(self, stack, name, methods: Methods, identity):
-        await stack.enter_async_context(serve([self.url(name)], methods, identity, name=name))
-
-    async def start(self, stack, *, prefixes=("10.0.0.0/24",), with_forwarder=True, extra=()):
-        identities = {n: identity_of(AUTHORITY, n) for n in ("registry", "nsmgr", "forwarder", "nse", "client")}
-        self.identities = identities
-        self.pools = {n: await stack.enter_async_context(Pool(i, dial_timeout=2)) for n, i in identities.items()}
-        registry = memory_registry(identities["registry"])
-        stack.push_async_callback(registry.aclose)
-        await self.serve(stack, "registry", registry.methods(), identities["registry"])
-        manager = nsmgr(
-            "nsmgr",
-            identities["nsmgr"],
-            self.pools["nsmgr"],
-            own_url=self.url("nsmgr"),
-            registry_url=self.url("registry"),
-        )
-        stack.push_async_callback(manager.aclose)
-        await self.serve(stack, "nsmgr", manager.methods(), identities["nsmgr"])
-        forwarder = forwarder_chain.forwarder(
-            "forwarder", identities["forwarder"], self.pools["forwarder"], nsmgr_url=self.url("nsmgr")
-        )
-        await stack.enter_async_context(forwarder)
-        await self.serve(stack, "forwarder", forwarder.methods(), identities["forwarder"])
-        server = endpoint(
-            "nse",
-            identities["nse"],
-            [Point2PointIpam(list(prefixes)), Mechanisms({"KERNEL": [KernelServer()]}), *extra, ReturnDescriptors()],
-        )
-        await stack.enter_async_context(server)
-        await self.serve(stack, "nse", server.methods(), identities["nse"])
-        if with_forwarder:
-            await self.register("forwarder", "forwarder", {"p2p": "true"})
-        services = await stack.enter_async_context(services_client(self.url("nsmgr"), self.pools["nse"]))
-        self.services = services
-        await services.register(RegistryCall(NetworkService(name="icmp", payload="IP")))
-        await self.register("nse", "icmp", {})
-        begin = Begin(merge=merge_with_returned)
-        self.client = client(
-            "client",
-            [KernelClient(), SendDescriptors()],
-            RemoteNetworkService(self.pools["client"]),
-            url=self.url("nsmgr"),
-            begin=begin,
-        )
-        self.begins = {
-            "client": begin,
-            "nsmgr": manager.connections.begin,
-            "forwarder": forwarder.begin,
-            "nse": server.begin,
-        }
-        self.chains |= {
-            "client": self.client,
-            "nsmgr": manager.connections.chain,
-            "forwarder": forwarder.chain,
-            "nse": server.chain,
-        }
-        return self
-
-    async def register(self, name, service, labels):
-        chain = endpoints_client(self.url("nsmgr"), self.pools[name], [SendUrl()])
-        record = NetworkServiceEndpoint(
-            name=name,
-            network_service_names=[service],
-            network_service_labels={service: NetworkServiceLabels(labels=labels)},
-            url=self.url(name),
-        )
-        await chain.register(RegistryCall(record))
-        self.chains[f"{name} registration"] = chain
-
-    def left(self):
-        """Connections anywhere, wires, and descriptors."""
-        return {name: len(begin) for name, begin in self.begins.items()}, len(self.kernel.wires)
-
-    async def close(self):
-        for name in ("forwarder registration", "nse registration"):
-            if name in self.chains:
-                await self.chains[name].aclose()
-
-
-NOTHING = {"client": 0, "nsmgr": 0, "forwarder": 0, "nse": 0}, 0
-ONE = {"client": 1, "nsmgr": 1, "forwarder": 1, "nse": 1}, 1
-
-
-@asynccontextmanager
-async def mesh_of(tmp_path, monkeypatch, **options):
-    async with AsyncExitStack() as stack:
-        mesh = await Mesh(tmp_path, monkeypatch).start(stack, **options)
-        try:
-            yield mesh
-        finally:
-            await mesh.close()
-
-
-def ask(connection_id="c", service="icmp", timeout=10, **fields):
-    request = NetworkServiceRequest(connection=Connection(id=connection_id, network_service=service, **fields))
-    return Call(request, deadline=asyncio.get_running_loop().time() + timeout)
+from nsm.chains.transport import Pool, RemoteNetworkService, serve
+from tests.services.mesh_in_process import AUTHORITY, NOTHING, ONE, Interrupts, ask, mesh_of, settled
 
 
 def descriptors():
@@ -319,13 +149,6 @@ async def test_a_request_that_fails_at_an_element_leaves_nothing(tmp_path, monke
         await settled(mesh)
         await mesh.client.request(ask())
         assert mesh.left() == ONE
-
-
-async def settled(mesh):
-    """Undoing may still be on its way at other components."""
-    async with asyncio.timeout(3):
-        while mesh.left() != NOTHING:
-            await asyncio.sleep(0.01)
 
 
 def rebind(mesh, name, number, work):

@@ -20,7 +20,7 @@ from nsm.chains.elements import refresh
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nsc.main import connect_once, keep
-from tests.services.test_local_mesh_in_process import NOTHING, Mesh
+from tests.services.mesh_in_process import NOTHING, Mesh
 
 
 class AllAtOnce(Element):

@@ -18,7 +18,7 @@ from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
 from tests.spire.processes import Domain, eventually
-from tests.system.forwarder_kernel.test_dataplane import Host
+from tests.system.forwarder_kernel.hosts import Host
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 
-from .forwarder_kernel.test_dataplane import Host
+from tests.system.forwarder_kernel.hosts import Host
 
 NAMES = ["identity", "registry", "nsmgr", "forwarder", "endpoint", "client"]
 SECOND = "client-2"

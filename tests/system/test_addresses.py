@@ -24,8 +24,8 @@ from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, RemoteNetworkService, serve
 from nsm.forwarder_kernel.chain import forwarder
-from tests.system.forwarder_kernel.test_dataplane import Host
-from tests.system.forwarder_kernel.test_policy_routes import Echo, nothing_is_left, rules, send
+from tests.system.forwarder_kernel.hosts import Host
+from tests.system.forwarder_kernel.policies import Echo, nothing_is_left, rules, send
 
 pytestmark = pytest.mark.system
 

@@ -11,8 +11,7 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.elements.kernel_liveness import KernelLiveness
 from nsm.forwarder_kernel.netlink.namespaces import entered
-
-from .forwarder_kernel.test_dataplane import Host
+from tests.system.forwarder_kernel.hosts import Host
 
 pytestmark = pytest.mark.system
 

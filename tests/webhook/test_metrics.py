@@ -14,9 +14,9 @@ from nsm.webhook.counters import BOUNDS, Admissions
 from nsm.webhook.main import WebhookConfig
 from nsm.webhook.prometheus import exported
 from tests.kube.stand_in import eventually, forbidden, stand_in
+from tests.webhook.process import CONFIGURATION, bundle, webhook
 from tests.webhook.reviews import Cluster, pod, review
 from tests.webhook.serving import HOST, Caller
-from tests.webhook.test_process import CONFIGURATION, bundle, webhook
 
 METRICS = {"PROMETHEUS": "true", "NSM_PROMETHEUS_LISTEN_ON": "127.0.0.1:0"}
 

@@ -11,13 +11,14 @@ from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Begin, Call, Chain, CloseRefused, Peer, Refused
-from nsm.chains.elements.authorize import Authorize
+from nsm.chains.elements.authorize import Authorize, AuthorizeClient
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
 from nsm.chains.identity import Authority
 from nsm.chains.model.segment_ids import make_id
 from nsm.chains.policy import IdPatterns, Learned, Trust, latest_expiry
-from nsm.chains.testing.identity import identity_of
+from nsm.chains.testing import Check, Record, identity_of
+from nsm.chains.testing import call as a_call
 
 AUTHORITY = Authority.create("test.mesh")
 NAMES = ("client", "stranger", "nsmgr", "other-nsmgr", "forwarder", "endpoint")
@@ -199,3 +200,27 @@ def test_what_a_token_gives_ends_with_the_certificate():
     short = AUTHORITY.issue("spiffe://test.mesh/short", lifetime=datetime.timedelta(seconds=30))
     peer = Peer(short.spiffe_id, short.leaf.public_bytes(Encoding.DER))
     assert latest_expiry(token("client", "nsmgr"), peer, 600) <= time.time() + 31
+
+
+def answered(*, signer):
+    """A client's chain whose manager answers with a token that `signer` signed in the manager's name."""
+    probe = Record()
+
+    def answer(call):
+        ends = int(time.time()) + 300
+        claims = {"sub": WHO["nsmgr"].spiffe_id, "aud": [WHO["client"].spiffe_id], "exp": ends}
+        signed = jwt.encode(claims, WHO[signer].svid.key, algorithm="ES256")
+        segments = [PathSegment(name="client", token=token("client", "nsmgr")), PathSegment(name="nsmgr", token=signed)]
+        call.connection.path, call.server_peer = Path(path_segments=segments), peer("nsmgr")
+
+    return Chain([Begin(), AuthorizeClient(), probe, Check(answer)]), probe
+
+
+async def test_an_answer_that_its_component_did_not_sign_is_refused_and_taken_back():
+    chain, probe = answered(signer="stranger")
+    with pytest.raises(Refused, match="the answer has no sufficient privileges: next_token_signed"):
+        await chain.request(a_call())
+    assert len(probe.closes) == 1
+    chain, probe = answered(signer="nsmgr")
+    await chain.request(a_call())
+    assert probe.closes == []

@@ -1,16 +1,25 @@
-"""Descriptors that go with a request."""
+"""Namespaces that go with requests and answers, as descriptors."""
+
+import os
+
+import pytest
 
 from nsm.apis.connection import Mechanism
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Begin, Chain, Element, Unavailable
+from nsm.chains.core import Begin, Chain, Element, InvalidRequest, Limits, Peer, Refused, Unavailable, inode_url
+from nsm.chains.elements.descriptors import (
+    ReceiveDescriptors,
+    ReceiveReturned,
+    ReturnDescriptors,
+    SendDescriptors,
+)
 from nsm.chains.elements.round_robin import RoundRobin
-from nsm.chains.testing import call
+from nsm.chains.testing import Check, Record, call
+from nsm.chains.transport.inbox import FileInbox
 
 
 async def test_a_second_candidate_gets_the_descriptor_too_and_the_caller_its_own_name_back(tmp_path):
     """What was translated for the first one is not taken for the caller's own."""
-    from nsm.chains.elements.descriptors import SendDescriptors
-
     (tmp_path / "ns").touch()
     sent = []
 
@@ -27,3 +36,76 @@ async def test_a_second_candidate_gets_the_descriptor_too_and_the_caller_its_own
     connection = await chain.request(asked)
     assert connection.mechanism.parameters["inodeURL"] == f"file://{tmp_path}/ns"
     assert sent == [("inode", [f"{tmp_path}/ns"])] * 2
+
+
+OWN = "/proc/self/ns/net"
+PEER = Peer("spiffe://test.mesh/peer", b"")
+
+
+def kernel(url):
+    return Mechanism(type="KERNEL", parameters={"inodeURL": url})
+
+
+def inbox_with(*paths):
+    """What a peer sent over its connection: descriptors of these files."""
+    inbox = FileInbox()
+    for path in paths:
+        inbox.arrived(os.open(path, os.O_PATH | os.O_CLOEXEC))
+    return inbox
+
+
+def settle(inbox, url):
+    inbox.settle(*map(int, url.removeprefix("inode://").split("/")))
+
+
+async def test_the_namespace_of_an_answer_is_sent_with_it():
+    names = Check(lambda call: setattr(call.connection, "mechanism", kernel(f"file://{OWN}")))
+    asked = call()
+    connection = await Chain([ReturnDescriptors(), names]).request(asked)
+    assert connection.mechanism.parameters["inodeURL"] == inode_url(OWN)
+    assert asked.outgoing == [OWN]
+
+
+async def test_a_namespace_that_a_caller_sends_is_a_path_inside_and_closed_with_the_connection():
+    inbox, url, probe = inbox_with(OWN), inode_url(OWN), Record()
+    chain = Chain([Begin(), ReceiveDescriptors(), probe])
+    asked = call(mechanism=kernel(url))
+    asked.peer, asked.inbox = PEER, inbox
+    connection = await chain.request(asked)
+    settle(inbox, url)
+    assert connection.mechanism.parameters["inodeURL"] == url
+    inside = probe.requests[0].connection.mechanism.parameters["inodeURL"]
+    assert inside.startswith(f"file:///proc/{os.getpid()}/fd/")
+    assert os.path.exists(inside.removeprefix("file://"))
+    await chain.close(call(mechanism=kernel(url)))
+    assert probe.closes[0].connection.mechanism.parameters["inodeURL"] == inside
+    assert len(inbox) == 0
+
+
+async def test_who_names_a_path_or_a_descriptor_that_cannot_come_or_too_many_is_refused():
+    chain = Chain([Begin(), ReceiveDescriptors(limits=Limits(namespaces=1))])
+    for url, error in (
+        (f"file://{OWN}", "is a path of the caller's"),
+        (inode_url(OWN), "comes over unix sockets only"),
+    ):
+        asked = call(mechanism=kernel(url))
+        asked.peer = PEER
+        with pytest.raises(Refused, match=error):
+            await chain.request(asked)
+    with pytest.raises(InvalidRequest, match="names 2 namespaces; the limit 'namespaces' is 1"):
+        await chain.request(call(preferences=[kernel("inode://4/5"), kernel("inode://4/6")]))
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+async def test_a_namespace_that_comes_with_an_answer_is_a_path_here_and_open_while_it_is_needed(forgets):
+    inbox, url = inbox_with(OWN), inode_url(OWN)
+
+    def answer(call):
+        call.connection.mechanism, call.server_peer, call.inbox = kernel(url), PEER, inbox
+        call.named.append(tuple(map(int, url.removeprefix("inode://").split("/"))))
+
+    chain = Chain([Begin(), ReceiveReturned(forgets=forgets), Check(answer)])
+    connection = await chain.request(call())
+    assert connection.mechanism.parameters["inodeURL"].startswith(f"file:///proc/{os.getpid()}/fd/")
+    await chain.elements[0].close_all()
+    assert len(inbox) == 0

@@ -7,8 +7,9 @@ import pytest
 from nsm.apis.connection import Connection, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Unavailable
-from nsm.chains.elements.dial import Dial
+from nsm.chains.elements.dial import ClientUrl, Dial
 from nsm.chains.elements.monitor import Monitor
+from nsm.chains.testing import Record
 from nsm.chains.transport import Monitors
 
 HERE, THERE = "unix:///proc/1/fd/7", "unix:///proc/1/fd/9"
@@ -84,3 +85,12 @@ async def test_who_is_heard_again_is_told_when_somebody_else_takes_over():
         assert peers.closed == [HERE]
     finally:
         await chain.aclose()
+
+
+async def test_a_client_asks_the_component_at_its_url_whatever_it_asks():
+    probe = Record()
+    chain = Chain([ClientUrl(HERE), probe])
+    await chain.request(asking(THERE))
+    assert probe.last.target == HERE
+    await chain.close(asking(None))
+    assert probe.last.target == HERE

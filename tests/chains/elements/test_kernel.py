@@ -2,7 +2,7 @@
 
 from nsm.apis.connection import Mechanism
 from nsm.chains.core import Begin, Chain
-from nsm.chains.elements.kernel import KernelClient, KernelServer
+from nsm.chains.elements.kernel import KernelClient, KernelServer, OfferKernel
 from nsm.chains.testing import Record, call
 from tests.chains.elements.paths import call_on_a_path, metrics
 
@@ -57,3 +57,12 @@ async def test_a_client_s_segment_names_its_interface():
     asked.connection.path.index = 0
     asked.request.mechanism_preferences = [Mechanism(type="KERNEL", parameters={"name": "nsm-1"})]
     assert metrics(await Chain([Begin(), KernelClient()]).request(asked)) == [{"client_interface": "KERNEL/nsm-1"}, {}]
+
+
+async def test_a_forwarder_offers_a_kernel_interface_behind_what_was_offered_before():
+    probe = Record()
+    await Chain([OfferKernel(), probe]).request(call(preferences=["MEMIF"]))
+    assert [(each.cls, each.type) for each in probe.requests[0].mechanism_preferences] == [
+        ("LOCAL", "MEMIF"),
+        ("LOCAL", "KERNEL"),
+    ]

@@ -13,7 +13,7 @@ from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.model.addresses import read_interface
 from nsm.chains.testing import Fail
 from nsm.chains.testing.clock import VirtualTimeLoop
-from tests.chains.elements.test_former_wires import Interfaces, ask, close, start
+from tests.chains.elements.former import Interfaces, ask, close, start
 
 CLIENTS = "abcde"
 PREFIX = "10.0.0.0/28"

@@ -1,6 +1,8 @@
 """An endpoint that leaves a client only the addresses that it gives itself."""
 
 from nsm.apis.connectioncontext import Route
+from nsm.chains.core import Begin, Chain
+from nsm.chains.elements.strict_ipam import StrictIpam
 from tests.chains.elements.addresses import FORMER, again, ask, prefixes, strict
 
 
@@ -45,3 +47,9 @@ async def test_addresses_that_a_strict_endpoint_had_to_replace_are_gone():
     context = await again(chain, context, excluded_prefixes=["10.0.0.0/30"])
     assert (context.src_ip_addrs, context.dst_ip_addrs) == (["10.0.0.5/32"], ["10.0.0.4/32"])
     assert prefixes(context.src_routes) == ["10.0.0.4/32"]
+
+
+async def test_an_endpoint_that_gives_no_addresses_and_is_strict_leaves_none():
+    context = await ask(Chain([Begin(), StrictIpam([])]), **FORMER)
+    assert (context.src_ip_addrs, context.dst_ip_addrs) == ([], [])
+    assert (prefixes(context.src_routes), prefixes(context.dst_routes)) == ([], [])

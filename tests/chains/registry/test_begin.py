@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Refused, RegistryCall, RegistryChain, RegistryElement, Unavailable
+from nsm.chains.core import InvalidRequest, Refused, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.testing import Delay
+from tests.chains.registry.records import nse
 
 
 class Elsewhere(RegistryElement):
@@ -70,3 +71,8 @@ async def test_an_endpoint_that_registers_again_when_its_time_is_over_stays():
     assert len(begin) == 1
     await asyncio.sleep(30)
     assert len(begin) == 0
+
+
+async def test_a_record_without_a_name_is_refused():
+    with pytest.raises(InvalidRequest, match="has no name"):
+        await RegistryChain([RegistryBegin()]).register(RegistryCall(nse("")))

@@ -14,19 +14,9 @@ from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nsm.forwarder_kernel.netlink import encoding, messages, wireguard
+from tests.forwarder_kernel.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
-REQUEST_ACK, CREATE_EXCL, CREATE_REPLACE = 0x5, 0x600, 0x500
-
-
-def read(kind, message, *, acknowledged=True):
-    """The message as the library decodes it: its fields, and its attributes by name."""
-    found = kind(message.numbered(7))
-    found.decode()
-    assert (found["header"]["length"], found["header"]["sequence_number"]) == (len(message.data), 7)
-    assert bool(found["header"]["flags"] & 0x4) == acknowledged
-    assert len(message.data) % 4 == 0
-    return found, dict(found["attrs"])
 
 
 def test_a_veth_pair_is_made_with_both_ends_in_their_namespaces():

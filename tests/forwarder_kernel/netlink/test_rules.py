@@ -9,7 +9,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from nsm.forwarder_kernel.netlink import rules
 from nsm.forwarder_kernel.netlink.rules import Rule, Selector, TableRoute
-from tests.forwarder_kernel.netlink.test_messages import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
+from tests.forwarder_kernel.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
 
 TABLE = 0x4E530007
 NETWORK, ADDRESS = ipaddress.ip_network, ipaddress.ip_address

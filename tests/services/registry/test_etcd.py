@@ -13,8 +13,8 @@ from nsm.chains.core import InvalidRequest, MeshError, Refused, Unavailable
 from nsm.services.registry.etcd import backend, etcd_registry
 from nsm.services.registry.store_url import store_url
 from tests.cluster import identities
+from tests.services.registry.calls import ANY, OTHER, OWN, asks, find, names, nse
 from tests.services.registry.etcd_cluster import EtcdCluster
-from tests.services.registry.test_what_a_registry_does import ANY, OTHER, OWN, asks, find, names, nse
 
 pytestmark = pytest.mark.timeout(120)
 

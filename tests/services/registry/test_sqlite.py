@@ -11,12 +11,10 @@ from contextlib import closing, contextmanager
 import pytest
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed import RegistrySettings
 from nsm.chains.core import ENDPOINTS, MeshError, Refused, Unavailable
 from nsm.chains.registry.stored import collector
-from nsm.services.registry.sqlite import sqlite_registry
 from nsm.services.registry.sqlite.database import Database
-from tests.services.registry.test_what_a_registry_does import ANY, OTHER, OWN, asks, find, names, nse
+from tests.services.registry.calls import ANY, OTHER, asks, find, names, nse, opened
 
 
 @contextmanager
@@ -24,10 +22,6 @@ def edited(path):
     """The file, by another program."""
     with closing(sqlite3.connect(path)) as database, database:
         yield database
-
-
-def opened(path, **settings):
-    return sqlite_registry(OWN, RegistrySettings(**settings), path)
 
 
 @pytest.fixture
@@ -79,8 +73,7 @@ async def test_a_registry_that_is_killed_while_it_writes_has_lost_nothing_that_i
     script = f"""
 import asyncio, sys
 from pathlib import Path
-from tests.services.registry.test_sqlite import opened
-from tests.services.registry.test_what_a_registry_does import asks, nse
+from tests.services.registry.calls import asks, nse, opened
 async def main():
     async with opened(Path({str(path)!r})) as registry:
         async def one(number):

@@ -5,24 +5,18 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from nsm.apis.registry import Destination, Match, NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.apis.wellknown import Timestamp
 from nsm.chains.composed import RegistrySettings, memory_registry
-from nsm.chains.core import InvalidRequest, Peer, Refused, RegistryCall
-from nsm.chains.identity import Authority
-from nsm.chains.testing.identity import identity_of
+from nsm.chains.core import InvalidRequest, Refused
 from nsm.services.registry.custom_resources import custom_resource_registry
 from nsm.services.registry.etcd import etcd_registry
 from nsm.services.registry.sqlite import sqlite_registry
 from nsm.services.registry.store_url import store_url
 from tests.kube.stand_in import stand_in
+from tests.services.registry.calls import ANY, OTHER, OWN, asks, find, names, nse
 from tests.services.registry.etcd_cluster import EtcdCluster
-
-AUTHORITY = Authority.create("test.mesh")
-OWN, ONE, OTHER = (identity_of(AUTHORITY, name) for name in ("registry", "one", "other"))
-ANY = NetworkServiceEndpoint()
 
 
 @asynccontextmanager
@@ -72,27 +66,6 @@ def store(request, tmp_path):
 async def registry(store):
     async with store(60.0) as registry:
         yield registry
-
-
-def asks(record, caller=ONE, **options):
-    """A call as it arrives over mTLS."""
-
-    def peer(identity):
-        return Peer(identity.spiffe_id, identity.svid.leaf.public_bytes(Encoding.DER))
-
-    return RegistryCall(record, peer=peer(caller), token=caller.token(peer(OWN)), **options)
-
-
-def nse(name="nse", *services, **fields):
-    return NetworkServiceEndpoint(name=name, network_service_names=list(services or ["svc"]), **fields)
-
-
-async def find(chain, query):
-    return [found.record async for batch in chain.find(asks(query)) for found in batch]
-
-
-async def names(chain, query):
-    return sorted(record.name for record in await find(chain, query))
 
 
 async def told(watch, count):

@@ -29,12 +29,12 @@ from nsm.forwarder_kernel import chain as forwarder_chain
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.mesh import namespaces
 
-from . import test_dataplane
+from . import hosts
 
 AUTHORITY = Authority.create("test.mesh")
 
 
-class Host(test_dataplane.Host):
+class Host(hosts.Host):
     """A namespace that lives as long as this object."""
 
     def __del__(self):

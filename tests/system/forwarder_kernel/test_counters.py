@@ -22,8 +22,7 @@ from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.kernel_wire import LIVE
 from nsm.forwarder_kernel.main import ForwarderConfig
 from nsm.forwarder_kernel.prometheus import exported
-
-from .test_dataplane import Host, wire
+from tests.system.forwarder_kernel.hosts import Host, wire
 
 pytestmark = pytest.mark.system
 

@@ -2,72 +2,22 @@
 
 import asyncio
 import ipaddress
-import json
 import os
-import subprocess
 import time
 
 import pytest
 
 from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
+from nsm.apis.connectioncontext import Route
 from nsm.chains.core import Conflict, InvalidRequest
 from nsm.chains.elements.kernel import KernelClient
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.ends import Wire, wire_of
 from nsm.forwarder_kernel.netlink import Socket
 from nsm.forwarder_kernel.tunnels import Vxlan
-from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.hosts import Host, gone, wire
 
 pytestmark = pytest.mark.system
-
-
-class Host:
-    """A network namespace that lives as long as the test."""
-
-    def __init__(self):
-        self.descriptor = namespaces.new_network()
-        self.path = f"/proc/{os.getpid()}/fd/{self.descriptor}"
-
-    def run(self, *command, check=True):
-        inside = ["nsenter", f"--net={self.path}", *command]
-        done = subprocess.run(inside, capture_output=True, text=True, timeout=20, check=False)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def json(self, *command):
-        return json.loads(self.run("ip", "-d", "-j", *command))
-
-    def links(self):
-        return {link["ifname"]: link for link in self.json("address") if link["ifname"] != "lo"}
-
-    def pings(self, address):
-        return "1 received" in self.run("ping", "-n", "-c", "1", "-W", "2", address, check=False)
-
-
-@pytest.fixture
-def hosts():
-    made = Host(), Host()
-    yield made
-    for host in made:
-        os.close(host.descriptor)
-
-
-@pytest.fixture
-async def dataplane():
-    plane = Dataplane("forwarder")
-    yield plane
-    await plane.aclose()
-
-
-def wire(client, endpoint, payload="IP", names=("nsm-1", "nse-1"), mtu=0, **ip):
-    addresses = {"src_ip_addrs": ["10.0.0.1/32"], "dst_ip_addrs": ["10.0.0.0/32"], **ip}
-    context = ConnectionContext(ip_context=IpContext(**addresses), mtu=mtu)
-    near, far = (
-        Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
-        for host, name in zip((client, endpoint), names, strict=True)
-    )
-    return wire_of(Connection(payload=payload, context=context), near, far)
 
 
 @pytest.mark.parametrize("payload", ["IP", "ETHERNET"])
@@ -139,13 +89,6 @@ async def test_a_wire_that_was_deleted_by_somebody_is_noticed(hosts, dataplane):
     assert not await dataplane.exists(pair)
     await dataplane.remove(pair.connection_id)
     assert dataplane.open_namespaces() == 0
-
-
-async def gone(links):
-    """Wait until there are none: the kernel ends a namespace some time after whoever had it last."""
-    async with asyncio.timeout(10):
-        while links():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("who", ["client", "endpoint"])

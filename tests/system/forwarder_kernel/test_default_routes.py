@@ -13,9 +13,8 @@ from nsm.apis.connectioncontext import Route
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.tunnels import Vxlan
 from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.hosts import Host, way, wire
 from tests.system.forwarder_kernel.nodes import Underlay, plane_in
-from tests.system.forwarder_kernel.test_dataplane import Host, dataplane, wire  # noqa: F401 - a fixture
-from tests.system.forwarder_kernel.test_routes import way
 
 pytestmark = pytest.mark.system
 
@@ -154,7 +153,7 @@ BY_WIRE, BY_POD = {"eth0": 0, "wire": FLOWS}, {"eth0": FLOWS, "wire": 0}
 
 
 @pytest.mark.parametrize("payload", ["IP", "ETHERNET"])
-async def test_all_new_flows_leave_by_the_wire_that_has_the_default_route(scene, dataplane, payload):  # noqa: F811
+async def test_all_new_flows_leave_by_the_wire_that_has_the_default_route(scene, dataplane, payload):
     """At once, after the wire was idle, and when its next hop did not answer for a while."""
     await dataplane.create(to_endpoint(scene, payload), "c")
     for version, address in OUTSIDE.items():
@@ -191,7 +190,7 @@ async def test_all_new_flows_leave_by_a_wire_to_another_node(scene):
         await plane.aclose()
 
 
-async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_the_wire(scene, dataplane):  # noqa: F811
+async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_the_wire(scene, dataplane):
     before = scene.pod.own_defaults()
     assert all(before)
     live = await dataplane.create(to_endpoint(scene), "c")
@@ -206,7 +205,7 @@ async def test_the_pods_own_default_route_is_never_touched_and_in_force_after_th
     assert [scene.left_by(version, address) for version, address in OUTSIDE.items()] == [BY_POD] * 2
 
 
-async def test_rules_that_somebody_removed_come_back_and_go_with_a_wire_that_nobody_holds(scene, dataplane):  # noqa: F811
+async def test_rules_that_somebody_removed_come_back_and_go_with_a_wire_that_nobody_holds(scene, dataplane):
     live = await dataplane.create(to_endpoint(scene), "c")
     whole = rules(scene.pod)
     await dataplane.let_go(live)
@@ -223,7 +222,7 @@ async def test_rules_that_somebody_removed_come_back_and_go_with_a_wire_that_nob
     assert dataplane.open_namespaces() == 0
 
 
-async def test_another_next_hop_of_the_default_route_is_used_from_the_next_refresh_on(scene, dataplane):  # noqa: F811
+async def test_another_next_hop_of_the_default_route_is_used_from_the_next_refresh_on(scene, dataplane):
     """Another one alone, or as the first of two."""
     both = [
         [Route("0.0.0.0/0", hop) for hop in hops] for hops in (["10.0.0.0"], ["10.0.0.8"], ["10.0.0.9", "10.0.0.8"])
@@ -266,7 +265,7 @@ async def test_a_wire_that_takes_the_place_of_a_killed_forwarders_leaves_no_rule
     await successor.aclose()
 
 
-async def test_what_the_pod_reaches_by_narrower_routes_stays_and_so_do_its_answers(scene, dataplane):  # noqa: F811
+async def test_what_the_pod_reaches_by_narrower_routes_stays_and_so_do_its_answers(scene, dataplane):
     """A probe that comes to the pod's own address is answered by where it came from, though that is no neighbor."""
     await dataplane.create(to_endpoint(scene), "c")
     for version, address in CLUSTER.items():
@@ -276,7 +275,7 @@ async def test_what_the_pod_reaches_by_narrower_routes_stays_and_so_do_its_answe
         assert scene.left_by(version, outside, source=wires) == BY_WIRE
 
 
-async def test_of_two_default_routes_the_first_wires_is_used_whichever_came_last(scene, dataplane):  # noqa: F811
+async def test_of_two_default_routes_the_first_wires_is_used_whichever_came_last(scene, dataplane):
     other = Host()
     both = {"src_ip_addrs": ["10.0.1.1/32", "fd01::1/128"], "dst_ip_addrs": ["10.0.1.0/32", "fd01::/128"]}
     first = replace(to_endpoint(scene), order=0)
@@ -292,7 +291,7 @@ async def test_of_two_default_routes_the_first_wires_is_used_whichever_came_last
     os.close(other.descriptor)
 
 
-async def test_packets_for_a_next_hop_that_does_not_answer_are_not_sent_by_the_pods_own_way(scene, dataplane):  # noqa: F811
+async def test_packets_for_a_next_hop_that_does_not_answer_are_not_sent_by_the_pods_own_way(scene, dataplane):
     """IPv6 passes over a route whose next hop has failed, and takes a wider one."""
     made = wire(scene.pod, scene.endpoint, "ETHERNET", src_routes=[Route(prefix="2001:db8::/32")], **BOTH)
     await dataplane.create(made, "c")

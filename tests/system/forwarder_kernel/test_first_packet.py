@@ -8,8 +8,7 @@ import pytest
 
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.netlink.namespaces import entered
-
-from .test_dataplane import Host, wire
+from tests.system.forwarder_kernel.hosts import Host, wire
 
 pytestmark = pytest.mark.system
 WIRES = 100

@@ -15,18 +15,15 @@ from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.live_wire import Client
 from nsm.forwarder_kernel.reconcile import Reconcile
 from nsm.forwarder_kernel.tunnels import Vxlan
+from tests.system.forwarder_kernel.hosts import gone, wire
+from tests.system.forwarder_kernel.vxlan_ends import A, B, end_of, node
 
-from . import test_vxlan
 from .nodes import Host, Underlay, pinging
-from .test_dataplane import gone, wire
-from .test_vxlan import A, B, end_of, node
 
 pytestmark = pytest.mark.system
 
 SPIFFE = "spiffe://test.mesh/client"
 OTHER = {"src_ip_addrs": ["10.0.0.3/32"], "dst_ip_addrs": ["10.0.0.2/32"]}
-
-planes = test_vxlan.planes
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from nsm.apis.connectioncontext import PolicyRoute
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.model.ipcontext import ip_context_of
 from tests.system.forwarder_kernel import nodes
-from tests.system.forwarder_kernel.test_policy_routes import Echo, nothing_is_left, received, rules, send
+from tests.system.forwarder_kernel.policies import Echo, nothing_is_left, received, rules, send
 
 pytestmark = pytest.mark.system
 

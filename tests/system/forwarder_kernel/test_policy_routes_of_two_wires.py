@@ -5,17 +5,8 @@ import itertools
 import pytest
 
 from nsm.apis.connectioncontext import PolicyRoute, Route
-from tests.system.forwarder_kernel.test_policy_routes import (  # noqa: F401 - fixtures
-    IPV4,
-    IPV6,
-    Echo,
-    connections,
-    mesh,
-    nothing_is_left,
-    received,
-    send,
-)
-from tests.system.forwarder_kernel.test_routes import way
+from tests.system.forwarder_kernel.hosts import way
+from tests.system.forwarder_kernel.policies import IPV4, IPV6, Echo, nothing_is_left, received, send
 
 pytestmark = pytest.mark.system
 
@@ -24,13 +15,13 @@ EVERYTHING = PolicyRoute(routes=[Route(prefix="0.0.0.0/0"), Route(prefix="::/0")
 INTERNAL = PolicyRoute(routes=[Route(prefix="172.16.9.0/24"), Route(prefix="fd09::/64")])
 
 
-async def ask(connections, wants):  # noqa: F811
+async def ask(connections, wants):
     """Ask for wires in an order; each has its place in the client's list."""
     for name, place, policies in wants:
         await connections.request(*policies, name=name, connection_id=f"client-{place}")
 
 
-async def end(connections, wants):  # noqa: F811
+async def end(connections, wants):
     for _, place, _ in wants:
         await connections.close(f"client-{place}")
 
@@ -40,7 +31,7 @@ def ways(client, *addresses):
 
 
 @pytest.mark.parametrize("arrival", list(itertools.permutations([("two", 0, [INTERNAL]), ("one", 1, [EVERYTHING])])))
-async def test_the_narrower_network_and_both_endpoints_are_reached_by_their_own_wires(mesh, connections, arrival):  # noqa: F811
+async def test_the_narrower_network_and_both_endpoints_are_reached_by_their_own_wires(mesh, connections, arrival):
     """One wire to an internal network, one to everything."""
     client, ends, _, _ = mesh
     await ask(connections, arrival)
@@ -59,7 +50,7 @@ async def test_the_narrower_network_and_both_endpoints_are_reached_by_their_own_
 
 
 @pytest.mark.parametrize("arrival", list(itertools.permutations([("two", 0, [EVERYTHING]), ("one", 1, [EVERYTHING])])))
-async def test_of_two_that_lead_everywhere_the_first_of_the_clients_list_is_used(mesh, connections, arrival):  # noqa: F811
+async def test_of_two_that_lead_everywhere_the_first_of_the_clients_list_is_used(mesh, connections, arrival):
     client = mesh[0]
     await ask(connections, arrival)
     assert ways(client, *ELSEWHERE.values()) == ["two", "two"]
@@ -78,7 +69,7 @@ WIDER = [PolicyRoute(proto="17", routes=[Route(prefix="172.16.9.0/24"), Route(pr
 
 
 @pytest.mark.parametrize("arrival", list(itertools.permutations([("two", 0, SOME), ("one", 1, WIDER)])))
-async def test_the_longest_prefix_decides_also_between_policies_for_some_packets(mesh, connections, arrival):  # noqa: F811
+async def test_the_longest_prefix_decides_also_between_policies_for_some_packets(mesh, connections, arrival):
     client = mesh[0]
     await ask(connections, arrival)
 

@@ -14,8 +14,8 @@ from nsm.chains.core import Begin, Call, Chain
 from nsm.forwarder_kernel.dataplane import Dataplane
 from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.policy_routes import PolicyRoutes
-from tests.system.forwarder_kernel.test_dataplane import Host
-from tests.system.forwarder_kernel.test_policy_routes import Echo, received, send
+from tests.system.forwarder_kernel.hosts import Host
+from tests.system.forwarder_kernel.policies import Echo, received, send
 
 pytestmark = pytest.mark.system
 

@@ -10,10 +10,10 @@ from dataclasses import replace
 import pytest
 
 from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.hosts import wire
 
 from .breakout import Network, wire_to
 from .nodes import Host, plane_in
-from .test_dataplane import wire
 
 pytestmark = pytest.mark.system
 

@@ -6,8 +6,7 @@ import pytest
 
 from nsm.apis.connectioncontext import Route
 from nsm.forwarder_kernel.dataplane import Dataplane
-from tests.system.forwarder_kernel.test_dataplane import dataplane, hosts, wire  # noqa: F401 - fixtures
-from tests.system.forwarder_kernel.test_policy_routes import watch  # noqa: F401 - a fixture
+from tests.system.forwarder_kernel.hosts import way, wire
 
 pytestmark = pytest.mark.system
 
@@ -20,17 +19,11 @@ def routes(host):
     return {(route["dst"], route.get("gateway")) for route in found}
 
 
-def way(host, address):
-    """The interface that a packet to `address` leaves by."""
-    (route,) = host.json("route", "get", address)
-    return route["dev"]
-
-
 def prefixes(*wanted):
     return [Route(prefix=prefix) for prefix in wanted]
 
 
-async def test_each_end_has_its_routes_by_the_other_end(hosts, dataplane):  # noqa: F811
+async def test_each_end_has_its_routes_by_the_other_end(hosts, dataplane):
     client, endpoint = hosts
     src, dst = prefixes("172.16.0.0/12", "fd01::/64"), [*prefixes("192.168.0.0/16"), Route("fd02::/64", "fd00::9")]
     await dataplane.create(wire(client, endpoint, **DUAL, src_routes=src, dst_routes=dst), "c")
@@ -48,7 +41,7 @@ async def test_each_end_has_its_routes_by_the_other_end(hosts, dataplane):  # no
     }
 
 
-async def test_a_refresh_changes_the_routes_that_changed_and_no_others(hosts, dataplane, watch):  # noqa: F811
+async def test_a_refresh_changes_the_routes_that_changed_and_no_others(hosts, dataplane, watch):
     client, endpoint = hosts
     begin = {
         "src_routes": prefixes("172.16.0.0/12", "fd01::/64"),
@@ -71,7 +64,7 @@ async def test_a_refresh_changes_the_routes_that_changed_and_no_others(hosts, da
     assert routes(client) == {("10.0.0.0", None), ("fd00::", None), ("172.16.0.0/12", "10.0.0.9")}
 
 
-async def test_what_somebody_else_removed_does_not_keep_a_refresh_from_working(hosts, dataplane):  # noqa: F811
+async def test_what_somebody_else_removed_does_not_keep_a_refresh_from_working(hosts, dataplane):
     """Routes, addresses and neighbors."""
     client, endpoint = hosts
     pair = await dataplane.create(wire(client, endpoint, **DUAL, src_routes=prefixes("172.16.0.0/12")), "c")
@@ -89,7 +82,7 @@ async def test_what_somebody_else_removed_does_not_keep_a_refresh_from_working(h
     [("0.0.0.0/0", ["192.0.2.1"], "203.0.113.9"), ("::/0", ["2001:db8::1"], "2001:db8:9::9")],
     ids=["ipv4", "ipv6"],
 )
-async def test_a_route_of_the_workload_itself_comes_back_when_the_wire_goes(hosts, dataplane, own, via, address):  # noqa: F811
+async def test_a_route_of_the_workload_itself_comes_back_when_the_wire_goes(hosts, dataplane, own, via, address):
     """Such as the default route of a pod; the wire's comes first meanwhile."""
     client, endpoint = hosts
     client.run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
@@ -108,7 +101,7 @@ async def test_a_route_of_the_workload_itself_comes_back_when_the_wire_goes(host
     assert way(client, address) == "eth0"
 
 
-async def test_wires_with_the_same_addresses_do_not_take_each_others_routes(hosts, dataplane):  # noqa: F811
+async def test_wires_with_the_same_addresses_do_not_take_each_others_routes(hosts, dataplane):
     """As an awareness group may have them: when one goes, the other one works on."""
     client, endpoint = hosts
     same = {**DUAL, "src_routes": prefixes("172.16.0.0/12", "fd01::/64")}
@@ -125,7 +118,7 @@ async def test_wires_with_the_same_addresses_do_not_take_each_others_routes(host
     assert client.pings("10.0.0.0")
 
 
-async def test_of_two_wires_with_a_route_to_one_network_the_first_is_used_whichever_came_last(hosts, dataplane):  # noqa: F811
+async def test_of_two_wires_with_a_route_to_one_network_the_first_is_used_whichever_came_last(hosts, dataplane):
     """Never both in turn."""
     client, endpoint = hosts
     same = {**DUAL, "src_routes": prefixes("172.16.0.0/12", "fd01::/64")}
@@ -140,7 +133,7 @@ async def test_of_two_wires_with_a_route_to_one_network_the_first_is_used_whiche
         await dataplane.remove(made[1].connection_id)
 
 
-async def test_a_forwarder_that_starts_again_removes_what_is_not_wanted_any_more(hosts, watch):  # noqa: F811
+async def test_a_forwarder_that_starts_again_removes_what_is_not_wanted_any_more(hosts, watch):
     """And touches nothing else."""
     client, endpoint = hosts
     before = {

@@ -6,7 +6,7 @@ import pytest
 
 from nsm.apis.connectioncontext import Route
 from nsm.forwarder_kernel.dataplane import Dataplane
-from tests.system.forwarder_kernel.test_dataplane import dataplane, hosts, wire  # noqa: F401 - fixtures
+from tests.system.forwarder_kernel.hosts import wire
 
 pytestmark = pytest.mark.system
 
@@ -26,7 +26,7 @@ def listed(host):
     return [f"{each['local']}/{each['prefixlen']}" for each in found if each["scope"] == "global"]
 
 
-def of(hosts, addresses):  # noqa: F811
+def of(hosts, addresses):
     return wire(*hosts, src_ip_addrs=list(addresses), dst_ip_addrs=DST, src_routes=ROUTES)
 
 
@@ -36,7 +36,7 @@ ORDERS = [
 ]
 
 
-async def test_packets_come_from_the_first_address_of_the_connection(hosts, dataplane):  # noqa: F811
+async def test_packets_come_from_the_first_address_of_the_connection(hosts, dataplane):
     """Whichever that is: at once, and when a refresh brings another order, or one more, or takes one away."""
     shorter = [[order[0], order[3]] for order in ORDERS[::2]]
     live = await dataplane.create(of(hosts, ORDERS[-1]), "c")
@@ -46,7 +46,7 @@ async def test_packets_come_from_the_first_address_of_the_connection(hosts, data
         assert sources(hosts[0]) == [each.split("/")[0] for each in (order[0], order[len(order) // 2])]
 
 
-async def test_a_forwarder_that_starts_again_puts_addresses_in_order(hosts):  # noqa: F811
+async def test_a_forwarder_that_starts_again_puts_addresses_in_order(hosts):
     first, second = Dataplane("forwarder"), Dataplane("forwarder")
     await first.create(of(hosts, ORDERS[0]), "c")
     await first.aclose()
@@ -55,7 +55,7 @@ async def test_a_forwarder_that_starts_again_puts_addresses_in_order(hosts):  # 
     await second.aclose()
 
 
-async def test_an_only_address_is_replaced_and_the_routes_stay(hosts, dataplane):  # noqa: F811
+async def test_an_only_address_is_replaced_and_the_routes_stay(hosts, dataplane):
     """With the last IPv4 address of a link the kernel drops its IPv4 routes."""
     one, other = (replaced(hosts, address) for address in ("10.0.0.1/32", "10.0.0.7/32"))
     live = await dataplane.create(one, "c")
@@ -63,5 +63,5 @@ async def test_an_only_address_is_replaced_and_the_routes_stay(hosts, dataplane)
     assert hosts[0].json("route", "get", "203.0.113.9")[0]["prefsrc"] == "10.0.0.7"
 
 
-def replaced(hosts, address):  # noqa: F811
+def replaced(hosts, address):
     return wire(*hosts, src_ip_addrs=[address], src_routes=ROUTES[:1])

@@ -7,49 +7,16 @@ import socket
 
 import pytest
 
-from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.core import Conflict, Unavailable, Unsupported
 from nsm.forwarder_kernel import underlay as underlay_module
 from nsm.forwarder_kernel import vxlan as vxlan_module
-from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
 from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.vxlan_ends import A6, B6, A, B, C, end_of, node
 
-from .nodes import Host, Underlay, ask, mesh_at, plane_in
+from .nodes import Host, Underlay, ask, mesh_at
 
 pytestmark = pytest.mark.system
-
-A, B, C = map(ipaddress.ip_address, ("172.16.1.1", "172.16.1.2", "172.16.1.3"))
-A6, B6 = map(ipaddress.ip_address, ("fd00:1::1", "fd00:1::2"))
-LENGTH = {4: "24", 6: "64"}
-
-
-def node(underlay, *addresses):
-    return underlay.node(*(f"{address}/{LENGTH[address.version]}" for address in addresses))
-
-
-def end_of(host, name, vxlan, *, side="client", mtu=1446, src="10.0.0.1/32", dst="10.0.0.0/32"):
-    """One end of a wire as it is on its node."""
-    ip = IpContext(src_ip_addrs=[src], dst_ip_addrs=[dst])
-    connection = Connection(payload="ETHERNET", context=ConnectionContext(ip_context=ip, mtu=mtu))
-    kernel = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
-    sides = (kernel, Mechanism(type="VXLAN")) if side == "client" else (Mechanism(type="VXLAN"), kernel)
-    return wire_of(connection, *sides, vxlan)
-
-
-@pytest.fixture
-async def planes():
-    """Makes dataplanes in nodes, and stops them."""
-    made = []
-
-    def make(host, *owner):
-        made.append(plane_in(host, *owner))
-        return made[-1]
-
-    yield make
-    for plane in made:
-        await plane.aclose()
 
 
 @pytest.mark.parametrize(("one", "other"), [(A, B), (A6, B6)])

@@ -8,10 +8,10 @@ import pytest
 
 from nsm.forwarder_kernel.tunnels import Vxlan
 from nsm.mesh import namespaces
+from tests.system.forwarder_kernel.hosts import wire
+from tests.system.forwarder_kernel.vxlan_ends import end_of, node
 
 from .nodes import Host, Underlay, plane_in
-from .test_dataplane import wire
-from .test_vxlan import end_of, node
 
 pytestmark = pytest.mark.system
 
