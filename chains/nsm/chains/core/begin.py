@@ -70,7 +70,7 @@ class Begin(Element):
         self._merge = merge
         self._entries: Entries[_Entry] = Entries("begin")
         self._closed: dict[str, float] = {}
-        """When connections were closed here and behind, the last one at the end."""
+        """When connections were closed here and behind, the latest one last."""
 
     def __len__(self) -> int:
         """The number of connections."""
@@ -125,7 +125,7 @@ class Begin(Element):
             del self._closed[next(iter(self._closed))]
 
     def _was_closed(self, connection_id: str) -> bool:
-        """Whether it was closed a moment ago, so that nobody behind has to be told again."""
+        """Whether it was closed a moment ago, so that the components behind need no second Close."""
         when = self._closed.get(connection_id)
         return when is not None and asyncio.get_running_loop().time() < when + _CLOSED
 
