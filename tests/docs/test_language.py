@@ -36,13 +36,8 @@ PHRASES = {
 """Regular expressions, without regard to case, and what to write instead."""
 
 NOT_YET = [
-    "chains/nsm/chains/core/",
-    "chains/nsm/chains/elements/",
     "chains/nsm/chains/transport/",
-    "chains/nsm/chains/composed/",
     "forwarder-kernel/",
-    "services/nsm/services/nsc/",
-    "services/nsm/services/nse/",
     "docs/security.md",
 ]
 """Folders and pages whose words are still to be changed."""

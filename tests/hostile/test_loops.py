@@ -16,7 +16,7 @@ def attacked(target):
 
 
 @pytest.mark.parametrize(
-    ("component", "told"), [("nsmgr", "came by here already"), ("forwarder", "called like this component")]
+    ("component", "told"), [("nsmgr", "passed here already"), ("forwarder", "has the name of this component")]
 )
 async def test_a_call_that_comes_back_is_refused_the_first_time(attacker, component, told):
     """It passed manager and forwarder 32 times each, or waited for itself until its time was over."""

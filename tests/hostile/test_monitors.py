@@ -96,7 +96,7 @@ async def test_hundreds_that_listen_for_much_hold_nobody_up_and_keep_little(mesh
     MonitorScopeSelector(path_segments=[PathSegment(name="x")] * 17),
 ], ids=["services", "segments"])  # fmt: skip
 async def test_a_selector_that_names_more_than_anybody_asks_for_is_refused(attacker, selector):
-    with pytest.raises(InvalidRequest, match="at most (16|64) will do"):
+    with pytest.raises(InvalidRequest, match="at most (16|64) are allowed"):
         await attacker.monitor(selector)
 
 

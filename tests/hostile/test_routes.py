@@ -225,7 +225,7 @@ async def test_a_client_takes_no_route_to_networks_that_it_is_on(given, when):
             far.answer = context(src_ip_addrs=["10.0.0.1/32"], src_routes=[Route(prefix="0.0.0.0/0")])
             call = Call(NetworkServiceRequest(connection=await chain.request(call)))
         far.answer = context(**given)
-        with pytest.raises(Refused, match="NSM_ACCEPT_ROUTES says what is"):
+        with pytest.raises(Refused, match="NSM_ACCEPT_ROUTES lists what is"):
             await chain.request(call)
         assert far.closed >= 1, "its wire is there already, and goes"
 

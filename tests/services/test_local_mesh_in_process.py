@@ -194,7 +194,7 @@ async def test_a_mechanism_that_nobody_makes_is_refused(tmp_path, monkeypatch):
         asked = ask()
         asked.connection.mechanism = Mechanism(cls="LOCAL", type="MEMIF")
         with pytest.raises(
-            Unsupported, match="forwarder: unsupported mechanism: asked for MEMIF; here there is KERNEL"
+            Unsupported, match="forwarder: unsupported mechanism: requested MEMIF; available here: KERNEL"
         ):
             await mesh.client.request(asked)
         assert mesh.left() == NOTHING

@@ -45,8 +45,8 @@ def test_a_file_has_a_url_a_line_or_the_text_of_an_annotation(text, expected):
             "kernel://a/much-too-long-a-name",
             "line 1: 'much-too-long-a-name' has 20 bytes; an interface name has at most 15",
         ),
-        ("kernel://a/x\nkernel://b/x", "line 2: interface 'x' is asked for twice, first in line 1"),
-        ("kernel://a/x,kernel://b/x", "line 1: interface 'x' is asked for twice, first in line 1"),
+        ("kernel://a/x\nkernel://b/x", "line 2: interface 'x' is requested twice, first in line 1"),
+        ("kernel://a/x,kernel://b/x", "line 1: interface 'x' is requested twice, first in line 1"),
         ("# " + "x" * (1 << 20), "it has more than 1048576 characters"),
     ],
 )
@@ -83,7 +83,7 @@ async def test_a_file_counts_alone_as_soon_as_it_can_be_used(file):
         write(file, "kernel://new")
         assert names(await anext(lists)) == ["new/"]
     assert [line["event"] for line in logs] == [
-        "NSM_NETWORK_SERVICES counts until the file of services can be used",
+        "NSM_NETWORK_SERVICES applies until the file of services can be used",
         "the file of services can be used",
     ]
     assert names(await anext(Services([parse_strict_nsurl("kernel://old")], str(file)).lists())) == ["new/"]
@@ -110,7 +110,7 @@ async def test_a_client_that_knows_of_no_service_yet_says_why_and_waits(file):
         (lambda file: write(file, "kernel://a\nkernel://"), "line 2: 'kernel://' names no service"),
         (lambda file: file.unlink(), "there is no such file"),
         (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
-        (lambda file: file.write_bytes(b"kernel://\xff"), "it is not a text in UTF-8"),
+        (lambda file: file.write_bytes(b"kernel://\xff"), "it is not UTF-8 text"),
     ],
 )
 async def test_a_file_that_cannot_be_used_any_more_changes_nothing_and_is_one_warning(file, spoil, fault):

@@ -90,7 +90,7 @@ async def test_who_names_the_victim_without_being_entitled_gets_nothing_of_its_c
 async def test_an_id_that_became_free_while_a_stranger_waited_for_it_is_not_the_stranger_s():
     own_id = make_id((WHO["client"].spiffe_id,))
     chain = server("nsmgr", VOUCHING)
-    with pytest.raises(Refused, match="was made for somebody else"):
+    with pytest.raises(Refused, match="was made for another client"):
         await chain.request(asked("stranger", to="nsmgr", connection_id=own_id))
     await chain.request(asked("client", to="nsmgr", connection_id=own_id))
 

@@ -54,7 +54,7 @@ async def test_a_file_that_cannot_be_used_is_told_and_what_it_said_before_stays(
     file.write_text("prefixes: [10.0.0.0/99]")
     with structlog.testing.capture_logs() as logs:
         chain = Chain([Begin(), ExcludedPrefixes(str(file))])
-    assert "'10.0.0.0/99' is no prefix; expected one such as 10.96.0.0/12" in logs[0]["error"]
+    assert "'10.0.0.0/99' is not a prefix; expected one such as 10.96.0.0/12" in logs[0]["error"]
     file.write_text("prefixes: [10.0.0.0/8]")
     assert (await ask(chain, "a")).excluded_prefixes == ["10.0.0.0/8"]
     file.write_text("prefixes: 10.0.0.0/9")
@@ -75,11 +75,11 @@ def test_what_is_no_list_of_prefixes(document):
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ('""', "prefixes[0]: '' is no prefix"),
-        ("10.0.0.300/8", "prefixes[0]: '10.0.0.300/8' is no prefix"),
-        ("10.1.2.3", "prefixes[0]: '10.1.2.3' is no prefix"),
-        ("{a: b}", "prefixes[0]: a dict is no prefix"),
-        ("7", "prefixes[0]: 7 is no prefix"),
+        ('""', "prefixes[0]: '' is not a prefix"),
+        ("10.0.0.300/8", "prefixes[0]: '10.0.0.300/8' is not a prefix"),
+        ("10.1.2.3", "prefixes[0]: '10.1.2.3' is not a prefix"),
+        ("{a: b}", "prefixes[0]: a dict is not a prefix"),
+        ("7", "prefixes[0]: 7 is not a prefix"),
     ],
 )
 async def test_one_unreadable_entry_leaves_the_others_in_force_from_the_start_and_both_are_told(file, entry, told):
@@ -130,6 +130,6 @@ def test_aliases_in_aliases_are_told_in_one_line(most):
     item = most(["x"] * 10)
     for _ in range(4):
         item = most([item] * 10)
-    with pytest.raises(ValueError, match=r"a (list|dict) is no prefix") as refused:
+    with pytest.raises(ValueError, match=r"a (list|dict) is not a prefix") as refused:
         prefixes_of({"prefixes": [item]})
     assert len(str(refused.value)) < 100

@@ -58,7 +58,7 @@ async def test_the_first_preference_that_works_is_chosen_and_kept():
     assert len(probe.closes) == 1
     with pytest.raises(Exhausted, match="no VF"):
         await chain.request(call(preferences=wanted[:2]))
-    with pytest.raises(Unsupported, match=r"asked for MEMIF; here there is VFIO, KERNEL"):
+    with pytest.raises(Unsupported, match=r"requested MEMIF; available here: VFIO, KERNEL"):
         await chain.request(call(preferences=wanted[:1]))
     with pytest.raises(Unsupported, match="asked for MEMIF"):
         await chain.request(call(mechanism=Mechanism(type="MEMIF")))

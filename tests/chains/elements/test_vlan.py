@@ -29,5 +29,5 @@ async def test_another_mechanism_is_left_alone():
 
 
 async def test_a_service_that_is_not_provided_is_refused_with_those_that_are():
-    with pytest.raises(NotFound, match="'sales' is not provided here; there is 'finance', 'plain'"):
+    with pytest.raises(NotFound, match="'sales' is not provided here; available: 'finance', 'plain'"):
         await ask("sales")

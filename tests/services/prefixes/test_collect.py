@@ -121,7 +121,7 @@ async def test_what_a_user_writes_wrong_is_told_once_and_what_was_there_stays(se
         server.put("/api/v1/nodes/n3", spec={"podCIDR": "10.246.0.0/24"})
         await eventually(lambda: "10.246.0.0/24" in in_file(file))
     told = capsys.readouterr().out
-    assert told.count("'everything' is no prefix") == 1
+    assert told.count("'everything' is not a prefix") == 1
     assert "default/excluded-prefixes-config" in told
 
 

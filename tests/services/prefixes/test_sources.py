@@ -83,7 +83,7 @@ def test_a_user_names_what_else_is_excluded():
             lambda: of_user({"data": {"k": "prefixs: [10.0.0.0/8]"}}, "k"),
             "prefixs is not a field of the file; expected pre",
         ),
-        (lambda: of_user({"data": {"k": "prefixes: [10.0.0.0]"}}, "k"), "'10.0.0.0' is no prefix"),
+        (lambda: of_user({"data": {"k": "prefixes: [10.0.0.0]"}}, "k"), "'10.0.0.0' is not a prefix"),
         (lambda: of_user({"data": {"k": "prefixes: {a: b}"}}, "k"), "expected a list under `prefixes`"),
         (lambda: of_user({"data": {"k": "prefixes: ["}}, "k"), "k: while parsing"),
         (lambda: of_user({"data": {"k": "[" * 5000}}, "k"), "k: it is nested too deep"),

@@ -1,4 +1,4 @@
-"""Whole chains, as the services of the mesh and endpoints of your own are made of them."""
+"""Ready-made chains for the services of the mesh and for your own endpoints and clients."""
 
 from .client import client
 from .endpoint import Endpoint, endpoint, monitors

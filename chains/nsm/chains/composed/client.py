@@ -1,4 +1,4 @@
-"""The base of everything that asks for connections."""
+"""The base of everything that requests connections."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def client(
     policies: Sequence[str] = CLIENT_MASKS,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Chain:
-    """A client called `name` whose own part is `elements`; `end` sends what comes out: a `RemoteNetworkService`.
+    """A client called `name` whose own part is `elements`; `end`, a `RemoteNetworkService`, sends the requests.
 
-    Behind a server's chain of the same name it shares that one's path segment and `Begin`. `first` sees calls before
-    they have a path: it may repeat them, or continue what an earlier process had. `url` is whom to ask if nobody before
-    chose; `refresh` is for those that ask on their own behalf; `heal` is what restores a connection that broke. No
-    answer may hold more than `limits`.
+    Behind a server's chain of the same name it shares that chain's path segment and `Begin`. `first` sees calls before
+    they have a path: it may repeat them, or continue an earlier process's connections. `url` is the component to
+    request from if no element chose one; `refresh` is for clients that request on their own behalf; `heal` restores
+    broken connections. No answer may hold more than `limits`.
     """
     return Chain(
         [
@@ -40,11 +40,11 @@ def client(
             Begin(merge=merge_with_returned) if begin is None else begin,
             *([Refresh()] if refresh else []),
             *([ClientUrl(url)] if url else []),
-            *([heal] if heal else []),  # before dial: it may have the next request go elsewhere
+            *([heal] if heal else []),  # before dial: it may send the next request elsewhere
             Dial(),
             *elements,
-            AuthorizeClient(policies),  # behind them: sees the answer as it came
-            CheckAnswer(limits),  # last: nobody works with what cannot be
+            AuthorizeClient(policies),  # behind them: sees the answer unchanged
+            CheckAnswer(limits),  # last: no element works with an invalid answer
         ],
         end,
     )

@@ -30,13 +30,13 @@ from nsm.chains.transport import Methods, Monitors, Pool, RemoteMonitor, monitor
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server's chain with what others need of it. As an async context manager it releases its elements."""
+    """A server's chain and its APIs. As an async context manager it releases its elements."""
 
     chain: Chain
     begin: Begin
     monitor: Monitor
     asked: Sequence[RegistryChain[Any]] = ()
-    """The registry chains that its elements ask: released with them."""
+    """The registry chains that its elements query: released with them."""
 
     def methods(self) -> Methods:
         """The Network Service and the Monitor API."""
@@ -69,10 +69,10 @@ def endpoint(
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
-    `trust` says who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
-    the components that connections went on to. Where none of the elements goes on to another component, clients bring
-    no addresses and routes along but those that `OwnAddresses` tells of, and what they bring of `allowed`. `orphans`
-    says for how long connections are kept whose caller cannot be reached.
+    `trust` lists who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
+    the components further along the connections. If none of the elements passes requests on to another component,
+    clients may bring only the addresses and routes that `OwnAddresses` describes, and those within `allowed`. `orphans`
+    sets for how long connections are kept whose caller cannot be reached.
     """
     begin = Begin()
     former = FormerWires(elements, (orphans.lifetime if orphans is not None else 0.0) or LIFETIME)
@@ -80,17 +80,17 @@ def endpoint(
     events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
         [
-            CheckRequest(limits),  # first: nobody works with what cannot be
-            UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which goes by the id that it sets
-            begin,  # all behind it runs once at a time for each connection, and has its store
+            CheckRequest(limits),  # first: no element works with an invalid request
+            UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which uses the id that it sets
+            begin,  # elements behind it run once at a time for each connection, with its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
             Authorize(policies, trust, orphans),
-            LimitConnections(limits, trust, elements),  # behind authorize, which says whose they are
-            RefusePaths(),  # before all that may open or send what is named
+            LimitConnections(limits, trust, elements),  # behind authorize, which sets their owner
+            RefusePaths(),  # before all elements that may open or send a named file
             Timeout(orphans),
-            events,  # sees the connection as it goes back to the caller
+            events,  # sees the connection as the caller receives it
             TrimPath(),
-            *([] if goes_on else [OwnAddresses(elements, allowed, former=former)]),  # before all that gives addresses
+            *([] if goes_on else [OwnAddresses(elements, allowed, former=former)]),  # before all that assigns addresses
             *elements,
         ],
         end,
@@ -99,9 +99,9 @@ def endpoint(
 
 
 def monitors(pool: Pool, trust: Trust | None = None) -> Monitors:
-    """The monitor streams of a component that reaches others by `pool`.
+    """The monitor streams of a component that reaches other components by `pool`.
 
-    `trust` says who may report of many connections at once; without it, whoever is asked may.
+    `trust` lists who may report many connections at once; without it, every component that is monitored may.
     """
     trusts = trust.matches if trust is not None else None
 

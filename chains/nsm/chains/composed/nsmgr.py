@@ -1,4 +1,4 @@
-"""The manager of a node: the door for its clients and endpoints."""
+"""The manager of a node: the entry point for its clients and endpoints."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Nsmgr:
         return {**self.connections.methods(), **records}
 
     async def watch(self) -> None:
-        """Begin to watch the registry, before the first call has to: also tells early that it is not there."""
+        """Start watching the registry before the first call needs it: a missing registry is noticed early."""
         for chain, nobody in zip(
             self._inner, (NetworkService(name="-"), NetworkServiceEndpoint(name="-")), strict=True
         ):
@@ -95,7 +95,7 @@ class Nsmgr:
                     pass
 
     async def aclose(self) -> None:
-        """Release the elements of all."""
+        """Release the elements of all servers."""
         await self.connections.chain.aclose()
         for chain in (self.services, self.endpoints, *self._inner):
             await chain.aclose()
@@ -127,12 +127,12 @@ def nsmgr(
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
-    `server_policies` are for those who register and `client_policies` for the registry's answers;
-    `connection_policies` for those who ask for connections and `answer_policies` for the forwarder's answers. `trust`
-    says who may vouch for others in a path, and who may watch; `registration` who may register for which service,
-    `hosts` where endpoints may be that pass no socket, `accept_routes` what wires may reach. With
-    `unchecked_namespaces` it takes a client's namespace also where the kernel does not show whose it is.
-    `orphans` says for how long connections are kept whose caller cannot be reached.
+    `server_policies` apply to components that register and `client_policies` to the registry's answers;
+    `connection_policies` to components that request connections and `answer_policies` to the forwarder's answers.
+    `trust` lists who may vouch for others in a path, and who may watch; `registration` who may register for which
+    service, `hosts` where endpoints may be that pass no socket, `accept_routes` which routes wires may bring. With
+    `unchecked_namespaces` it accepts a client's namespace even if the kernel does not show whose it is.
+    `orphans` sets for how long connections are kept whose caller cannot be reached.
     """
     known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
     known_endpoints = RegistryChain(
@@ -163,7 +163,7 @@ def nsmgr(
                     limits=limits,
                 )
             ),
-            ReturnDescriptors(),  # last: what it sends is what the client chain brought
+            ReturnDescriptors(),  # last: it sends the descriptors that the client chain received
         ],
         policies=connection_policies,
         trust=trust,
@@ -199,7 +199,7 @@ def nsmgr(
             ReceiveUrl(pool.forget, sockets),
             ReturnUrls(sockets),
         ],
-        known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled as it is
+        known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled unchanged
     )
     return Nsmgr(connections, services, endpoints, (known_services, known_endpoints))
 

@@ -68,26 +68,26 @@ _OPEN, _LIMITS = Registration(), Limits()
 
 
 def allow_services(identity: Identity, registration: Registration) -> AllowServices[Any]:
-    """For a registry: forwarders come by their managers, who stand for them where nobody is to vouch for others."""
+    """The trust of a registry: forwarders register through managers, which vouch for them if nothing else is listed."""
     usual = IdPatterns([*FORWARDERS.patterns, *MANAGERS.patterns])
     return AllowServices(registration, identity, forwarder_service=FORWARDER_SERVICE, forwarders=usual)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegistrySettings:
-    """What a registry does with whatever it stores."""
+    """The settings of a registry, whatever its store."""
 
     policies: Sequence[str] = REGISTRY_SERVER_MASKS
     lifetime: float = 60.0
-    """Seconds that an endpoint lives after it registered last."""
+    """Seconds that an endpoint lives after its last registration."""
     service_lifetime: float = LIFETIME
-    """Seconds that a service stays after it was registered last, and as long as it has endpoints; 0: for ever."""
+    """Seconds that a service lives after its last registration, and as long as it has endpoints; 0: forever."""
     trust: Trust = NO_TRUST
     """Who may vouch for others in a path."""
     registration: Registration = _OPEN
     """Who may register for which service."""
     hosts: Hosts = NO_HOSTS
-    """Where endpoints may be beside the places of those who register them."""
+    """Hosts where endpoints may be besides the addresses of those who register them."""
     limits: Limits = _LIMITS
 
 
@@ -108,10 +108,10 @@ async def stored_registry(
     *,
     by_hand: bool = False,
 ) -> AsyncIterator[Registry]:
-    """A registry on two backends. Entered once everything that they hold is known: that waits for storage that is away.
+    """A registry on two backends. Entering it waits until all their records are known, even if storage is away.
 
-    Nothing of a registration is kept in the process beside, so several replicas may share a backend: what a client has
-    registered is counted over all of them. With `by_hand`, people write to the storage too.
+    No part of a registration is kept in the process alone, so several replicas may share a backend: a client's
+    registrations are counted over all of them. With `by_hand`, people edit the storage too.
     """
     registry, stores = _compose(identity, services, endpoints, settings, by_hand=by_hand)
     try:

@@ -1,4 +1,4 @@
-"""Clients of a registry, for those who register."""
+"""Clients of a registry, for components that register."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nsm.chains.registry.retry import TRY_TIMEOUT, RegistryRetry
 from nsm.chains.transport import Pool, RemoteRegistry
 
 _LOOK_TIMEOUT = 2.0
-"""Seconds that a look at the mesh's forwarders may take; a call waits for it."""
+"""Seconds that looking up the mesh's forwarders may take; a call waits for it."""
 
 
 def services_client(
@@ -61,7 +61,7 @@ def endpoints_client(
         [
             RegistryBegin(),
             RegistryRetry(timeout=timeout),
-            RegistryHeal(ENDPOINTS),  # before refresh: a registration that it makes anew sets that one's clock
+            RegistryHeal(ENDPOINTS),  # before refresh: a repeated registration sets its clock
             RegistryRefresh(),
             RegistryAuthorizeClient(policies),
             RegistryClientUrl(url),
@@ -74,7 +74,7 @@ def endpoints_client(
 def signs_in(
     registry: RegistryHandler[NetworkServiceEndpoint], *, forwarder_service: str = "forwarder"
 ) -> Callable[[str], Awaitable[object]]:
-    """What tells of a forwarder, by its name, that it lives: who has registered it, and until when."""
+    """The sign that a forwarder lives, by its name: who has registered it, and until when."""
 
     async def sign(name: str) -> object:
         deadline = asyncio.get_running_loop().time() + _LOOK_TIMEOUT
@@ -94,9 +94,9 @@ def registry_at(url: str, pool: Pool) -> RegistryChain[NetworkServiceEndpoint]:
 
 
 def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "forwarder") -> Learned:
-    """Who may vouch for clients towards an endpoint, as the manager (or registry) at `url` knows them.
+    """Who may vouch for clients towards an endpoint, according to the manager (or registry) at `url`.
 
-    Those are the forwarders that are registered, and everybody who passed their registrations on: managers, registry.
+    Those are the registered forwarders, and every component that passed their registrations on: managers, registry.
     """
     registry = registry_at(url, pool)
 
@@ -108,7 +108,7 @@ def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "fo
             async for batch in registry.find(RegistryCall(query, deadline=deadline)):
                 found += [spiffe_id for one in batch for spiffe_id in one.record.path_ids if not one.deleted]
         except MeshError as error:
-            log.warning("cannot ask who the mesh's forwarders are", of=url, error=str(error))
+            log.warning("cannot look up the mesh's forwarders", of=url, error=str(error))
         return found
 
     return Learned(ask)

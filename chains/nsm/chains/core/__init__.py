@@ -1,4 +1,4 @@
-"""The core of the SDK: what an element is, how a chain is made of them, and what a call and a connection own."""
+"""The core of the SDK: elements, chains of elements, and the state of calls and connections."""
 
 from . import counts
 from .backoff import Backoff

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Pauses between attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _JITTER = 0.2
 class Backoff:
     """Seconds that grow by `factor` from `first` to `most`, each longer by up to a fifth.
 
-    The fifth is random: many that lost the same peer do not come back at once.
+    The fifth is random, so that many clients of one lost peer do not return at once.
     """
 
     __slots__ = ("_factor", "_first", "_most", "_next")
@@ -20,10 +20,10 @@ class Backoff:
         self._next = first
 
     def next(self) -> float:
-        """How long to wait this time, in seconds with three digits after the point, as logs show them."""
+        """The pause before the next attempt, in seconds with three digits after the point, as logs show them."""
         wait, self._next = self._next, min(self._factor * self._next, self._most)
         return round(wait * random.uniform(1.0, 1.0 + _JITTER), 3)  # noqa: S311 - no secret
 
     def reset(self) -> None:
-        """Begin anew: it worked for a while."""
+        """Start again at `first`, after an attempt has succeeded."""
         self._next = self._first

@@ -1,34 +1,34 @@
-"""The door of a connection: serialises its events and owns what belongs to it.
+"""The first element of a connection: serialises its events and owns its state.
 
 Contract:
 
 *Scope.* A `Begin` keeps one entry for each connection id it has seen succeed or is trying to establish. The first
-`Begin` that a call meets is the connection's; those behind it (a client chain that continues a server chain) pass
+`Begin` that a call meets owns the connection; those behind it (a client chain that continues a server chain) pass
 the call on and share the store.
 
 *Exclusivity and order.* At most one event of a connection runs behind `Begin` at a time; waiting events run in the
-order in which they came (see `turns`). Events are Requests and Closes of callers, and those that the mesh itself
+order in which they arrived (see `turns`). Events are Requests and Closes of callers, and those that the mesh itself
 starts through the `EventFactory` (refresh, heal, expiry). Different connections do not wait for each other.
 
 *Close correctness.* A Close always runs with the connection that the last successful Request returned, whatever the
-caller passes; only the path up to here is the caller's, and it is judged by that. A Close of what is not known here
+caller passes; only the path up to here is the caller's, and it is judged by that. A Close of an unknown connection
 (this process may have started since) runs with what the caller passes, and an empty store: ``call.is_unknown``. Its
-caller is judged like any other, each element cleans up what it finds of that id, and the components that the path
-names are told, unless it was closed here a moment ago, and they were. After a Close the store is disposed of, also when
-the Close failed behind `Begin`: elements clean up locally in any case. Only a Close that its caller was not entitled to
-(`CloseRefused`) changes nothing.
+caller is judged like any other, each element cleans up whatever it finds of that id, and the components that the
+path names are notified, unless the connection was closed here a moment ago, when they were. After a Close the store is
+disposed of, even if the Close failed behind `Begin`: elements clean up locally in any case. Only a Close that its
+caller was not entitled to (`CloseRefused`) changes nothing.
 
-*Failure and cancellation.* What a failed or cancelled call has registered with `call.undo` is taken back, shielded,
-before the next event may begin. If the connection had not been established before, its store is disposed of and
-nothing of it is left. A connection that was established stays as it was.
+*Failure and cancellation.* The steps that a failed or cancelled call has registered with `call.undo` are undone,
+shielded, before the next event may begin. If the connection had not been established before, its store is disposed
+of and nothing of it is left. An established connection stays unchanged.
 
-An answer that did not reach its caller is a request that failed: ``call.not_delivered`` takes back a connection that it
-established. A connection that the caller shows to have stood before (`Stood`) is never closed by that.
+An answer that did not reach its caller counts as a failed request: ``call.not_delivered`` closes a connection that it
+established. It never closes a connection that existed before, according to its caller (`Stood`).
 
-*Reselection.* A Request whose connection says RESELECT_REQUESTED first closes what was established, on behalf of its
-caller, then starts afresh; errors of that Close do not stop it, but that its caller was not entitled to it. When the
-mesh itself reselects, the store lives on (the task that asked for it is in there), so an element's `close` takes its
-own entries out.
+*Reselection.* A Request whose connection has the state RESELECT_REQUESTED first closes the established connection, on
+behalf of its caller, then starts afresh. An error of that Close does not stop it, except `CloseRefused`. When the
+mesh itself reselects, the store lives on (the task that requested it is in there), so an element's `close` removes
+its own entries.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ from .tasks import log_event, shielded
 from .turns import Entries, Entry
 
 Merge = Callable[[Connection, Connection, Connection], Connection]
-"""What a client's new request means for a connection that is established.
+"""How a client's new request changes an established connection.
 
-``merge(returned, requested, current)`` gives the connection to send, from what the caller got last, what it passes
-now, and what stands now (events of the mesh itself may have changed it since). It may change `current`.
+``merge(returned, requested, current)`` gives the connection to send, from the last answer to the caller, its request
+now, and the current connection (events of the mesh itself may have changed it since). It may change `current`.
 """
 
 
@@ -70,18 +70,18 @@ class Begin(Element):
         self._merge = merge
         self._entries: Entries[_Entry] = Entries("begin")
         self._closed: dict[str, float] = {}
-        """When connections were closed here and behind, the last one at the end."""
+        """When connections were closed here and behind, the latest one last."""
 
     def __len__(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         return len(self._entries)
 
     def __contains__(self, connection_id: object) -> bool:
-        """Whether there is such a connection, or somebody asks for it."""
+        """Whether there is such a connection, or a request for it."""
         return connection_id in self._entries
 
     def stores(self) -> list[Store]:
-        """The stores of all connections: what a leak test counts."""
+        """The stores of all connections, which a leak test counts."""
         return [entry.store for entry in self._entries.all()]
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -98,7 +98,7 @@ class Begin(Element):
             return returned
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Run a Close when it is its turn, with the connection as it was last returned."""
+        """Run a Close when it is its turn, with the connection that was last returned."""
         if call.store is not None:
             await rest.close(call)
             return
@@ -108,7 +108,7 @@ class Begin(Element):
             await entry.close(call)
 
     async def close_all(self) -> list[BaseException]:
-        """Close every connection, all at once; returns what went wrong."""
+        """Close every connection, all at once; returns the errors."""
         events = [entry.store.events.close() for entry in self._entries.all()]
         results = await asyncio.gather(*events, return_exceptions=True)
         return [result for result in results if isinstance(result, BaseException)]
@@ -125,7 +125,7 @@ class Begin(Element):
             del self._closed[next(iter(self._closed))]
 
     def _was_closed(self, connection_id: str) -> bool:
-        """Whether it was closed a moment ago, so that nobody behind has to be told again."""
+        """Whether it was closed a moment ago, so that the components behind need no second Close."""
         when = self._closed.get(connection_id)
         return when is not None and asyncio.get_running_loop().time() < when + _CLOSED
 
@@ -161,7 +161,7 @@ class _Entry(Entry):
         return connection
 
     async def repeat(self, reselect: Reselect | None) -> None:
-        """The mesh's own Request; if it fails the connection stays wanted, so that it may be tried again."""
+        """The mesh's own Request; if it fails the connection stays requested, so that it may be tried again."""
         if self.wanted is None:
             return
         call = self._same_call()
@@ -184,7 +184,7 @@ class _Entry(Entry):
             await shielded(self._close(self._closing(None)), name=f"close of {self.key}")
 
     async def forget(self) -> None:
-        """Nothing is established any more."""
+        """Nothing is established any longer."""
         self.wanted = self.returned = None
         await super().forget()
 
@@ -207,11 +207,11 @@ class _Entry(Entry):
         return connection
 
     def _take_back(self, wanted: Call) -> None:
-        """Close what `wanted` established, which nobody knows of, unless it was asked for again meanwhile."""
+        """Close what `wanted` established and no client knows, unless it was requested again meanwhile."""
 
         async def close_it() -> None:
             if self.wanted is wanted:
-                log_event("the caller went away before it was answered: closing its connection", connection=self.key)
+                log_event("the caller left before it received the answer: closing its connection", connection=self.key)
                 await self.end()
 
         self.start_event(close_it)
@@ -235,7 +235,7 @@ class _Entry(Entry):
             await self.forget()
 
     def _closing(self, call: Call | None) -> Call:
-        """What ends the connection; with the identity and the deadline of `call`, if a caller asks for it."""
+        """The Close of the connection; with the identity and the deadline of `call`, if a caller closes it."""
         closing = self._same_call()
         if call is not None:
             closing.peer, closing.token, closing.inbox = call.peer, call.token, call.inbox
@@ -254,18 +254,18 @@ class _Entry(Entry):
             log_event("close before reselection failed", connection=self.key, error=str(error))
 
     def _same_call(self) -> Call:
-        """A new call like the one that established the connection, with as much time as that one had."""
+        """A new call like the one that established the connection, with the same time limit."""
         assert self.wanted is not None
         deadline = asyncio.get_running_loop().time() + self._timeout
         return Call(codec.clone(self.wanted.request), deadline=deadline, target=self.wanted.target, store=self.store)
 
 
 def merge_with_returned(returned: Connection, requested: Connection, current: Connection) -> Connection:
-    """A client's merge: what the caller changed since the last answer, on top of how the connection stands now.
+    """A client's merge: what the caller changed since the last answer, on top of the current connection.
 
-    The endpoint's name and the context are taken from the caller if they differ from what it got (no context is an
-    empty one); everything else stays as the mesh chose it. Of the extra context only the keys that the caller got
-    are its to change or to drop.
+    The endpoint's name and the context are taken from the caller if they differ from the last answer (no context is an
+    empty one); everything else stays as the mesh chose it. Of the extra context the caller may change or drop only the
+    keys that it received.
     """
     if requested.network_service_endpoint_name != returned.network_service_endpoint_name:
         current.network_service_endpoint_name = requested.network_service_endpoint_name
@@ -286,7 +286,7 @@ def _merge_keys(before: dict[str, str], requested: dict[str, str], now: dict[str
 
 
 def _path_of_caller(theirs: Path | None, ours: Path | None) -> Path | None:
-    """The path as the caller shows it, up to this component: what it is judged by; behind that, what was returned."""
+    """The caller's path up to this component, which it is judged by, and behind that the last answer's."""
     if theirs is None or ours is None:
         return ours
     before, behind = theirs.path_segments[: theirs.index + 1], ours.path_segments[ours.index + 1 :]

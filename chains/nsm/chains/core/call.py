@@ -1,4 +1,4 @@
-"""What belongs to one call: the message, who asks, until when, and what to undo should it fail."""
+"""The state of one call: the message, the caller, the deadline, and the steps to undo if it fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .store import Cleanup, Store, run_cleanup
 from .tasks import shielded
 
 DEFAULT_TIMEOUT = 15.0
-"""Seconds that a call may take when its caller named no deadline."""
+"""Seconds that a call may take if its caller set no deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class ClientToken:
 
 
 class Undo:
-    """What has been done so far on behalf of a call, and how to take it back."""
+    """The steps taken so far on behalf of a call, and how to undo them."""
 
     __slots__ = ("_steps",)
 
@@ -39,16 +39,16 @@ class Undo:
         self._steps: list[Cleanup] = []
 
     def add(self, step: Cleanup) -> None:
-        """Remember how to take back what was just done (or is about to be)."""
+        """Register how to undo a step that was just taken (or is about to be)."""
         self._steps.append(step)
 
     def forget(self) -> None:
-        """What was done stays: nothing of it will be taken back."""
+        """Keep all steps: none of them will be undone."""
         self._steps.clear()
 
     @asynccontextmanager
     async def attempt(self) -> AsyncIterator[None]:
-        """Take back, last first and shielded, whatever was done inside if the body raises or is cancelled."""
+        """Undo all steps taken inside, last first and shielded, if the body raises or is cancelled."""
         mark = len(self._steps)
         try:
             yield
@@ -63,48 +63,48 @@ class Undo:
 
 @dataclass(slots=True, kw_only=True)
 class Hop:
-    """What any call has, of whichever API: who asks, until when, where it goes, what to undo.
+    """The state that calls of all APIs share: the caller, the deadline, the next hop, the steps to undo.
 
     A server's chain and the client chain that continues it have a call each: `target`, `server_peer`, `outgoing`
-    and `inbox` are those of one hop.
+    and `inbox` belong to one hop.
     """
 
     deadline: float | None = None
-    """Loop time (seconds, `loop.time()`) by which the caller wants the answer; None: it did not say."""
+    """Loop time (seconds, `loop.time()`) by which the caller needs the answer; None: it set no deadline."""
     peer: Peer | None = None
     """The previous hop, verified by TLS: at an endpoint, its node's forwarder. None for a call that this process makes.
 
-    Who limits or counts clients goes by `origin`: all clients of a node share one `peer`.
+    To limit or count clients use `origin`: all clients of a node share one `peer`.
     """
     origin: str = ""
     """SPIFFE ID of the client at the beginning of the path, as far back as those on the path may vouch for it.
 
-    Set by the authorize element of a server's chain; empty for a call that this process makes. Where a component on the
-    path may not vouch for those before it, this is that component, and `owner` is longer than one.
+    Set by the authorize element of a server's chain; empty for a call that this process makes. If a component on the
+    path may not vouch for those before it, `origin` is that component, and `owner` has more than one identity.
     """
     owner: tuple[str, ...] = ()
-    """`origin` last, behind those that it names and may not vouch for: whom what this call makes belongs to."""
+    """The owner of whatever this call makes: `origin` last, behind those that it names and may not vouch for."""
     token: ClientToken | None = None
-    """The caller's token of this call."""
+    """The token that the caller sent with this call."""
     size: int = 0
-    """Bytes of the message as it came; 0 for a call that this process itself makes."""
+    """Bytes of the message as received; 0 for a call that this process itself makes."""
     target: str | None = None
     """URL of the next hop, for a client chain."""
     server_peer: Peer | None = None
-    """Who answered, set by the transport when a client chain's call returns."""
+    """The peer that answered, set by the transport when a client chain's call returns."""
     renew_peer: Callable[[], Awaitable[Peer]] | None = None
-    """Asks over a new connection who answered: its identity may have rotated since the connection was made."""
+    """Finds out over a new connection who answered: its identity may have changed since the connection was made."""
     store: Store | None = None
     """The store of the connection (or registration), set by the chain's begin element."""
     undo: Undo = field(default_factory=Undo)
     outgoing: list[str] = field(default_factory=list)
     """Paths of files whose descriptors travel with what this hop sends: a client's request, a server's response."""
     inbox: Inbox | None = None
-    """Where descriptors that the other side of this hop sends arrive; None where the transport carries none."""
+    """Where descriptors from the other side of this hop arrive; None if the transport carries none."""
     keeps_files: bool = False
-    """A client element takes descriptors that come with the answer; it settles what is in `named`."""
+    """A client element takes the descriptors of the answer; it settles those in `named`."""
     named: list[tuple[int, int]] = field(default_factory=list)
-    """Device and inode of each file that the answer named, set by the transport for who keeps files."""
+    """Device and inode of each file that the answer named, set by the transport for elements that keep files."""
 
     @property
     def live(self) -> Store:
@@ -114,7 +114,7 @@ class Hop:
         return self.store
 
     def remaining(self) -> float | None:
-        """Seconds until the deadline (0 if it has passed), or None if the caller named none."""
+        """Seconds until the deadline (0 if it has passed), or None if the caller set none."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - asyncio.get_running_loop().time())
@@ -122,21 +122,21 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class Stood:
-    """Where a caller says that its connection stood before: this process may have started since, and not know.
+    """Where a connection existed before, according to its caller: this process may have started since, and not know.
 
-    What stood is not to be ended by a request that fails. True if it stood anywhere: not a new connection, nor one that
-    is to be made anew.
+    A failed request does not end an existing connection. True if it existed anywhere: neither a new connection, nor one
+    that is to be created again.
     """
 
     index: int
-    """Of the next component's segment in the path."""
+    """The id of the next component's segment in the path."""
     segment_id: str
 
     def __bool__(self) -> bool:
         return bool(self.segment_id)
 
     def goes_on(self, answer: Connection) -> bool:
-        """Whether `answer` is of who had it before."""
+        """Whether `answer` is from the component that had it before."""
         segments = answer.path.path_segments if answer.path is not None else ()
         return bool(self) and self.index < len(segments) and segments[self.index].id == self.segment_id
 
@@ -153,24 +153,24 @@ class Call(Hop):
 
     request: NetworkServiceRequest
     standing: NetworkServiceRequest | None = None
-    """For a Request: what established the connection that stands already, as it was answered. Not to be changed."""
+    """For a Request: the last answer for a connection that is already established. Must not be changed."""
     not_delivered: Callable[[], None] | None = None
-    """To be called if the caller did not get the answer: takes back what it made, unless somebody asked for it since.
+    """To be called if the caller did not receive the answer: undoes the call, unless a later one repeated the request.
 
     Set by the begin element for the answer that establishes a connection.
     """
     is_unknown: bool = False
-    """For a Close: nothing is known here of the connection. What the call names is cleaned up, and passed on."""
+    """For a Close: the connection is unknown here. Whatever the call names is cleaned up, and passed on."""
     continued: bool = False
-    """A client chain went on from here: this component is not the last one of the path."""
+    """A client chain continued from here: this component is not the last one of the path."""
     candidates: Sequence[NetworkServiceEndpoint] = ()
     """Endpoints that may serve the call, best first."""
     weights: Sequence[int] = ()
-    """What share of a service's calls each of the candidates gets; empty: equal shares."""
+    """The share of a service's calls that each of the candidates gets; empty: equal shares."""
 
     @property
     def connection(self) -> Connection:
-        """The message's connection; made if the caller left it out."""
+        """The message's connection; created if the caller left it out."""
         if self.request.connection is None:
             self.request.connection = Connection()
         return self.request.connection
@@ -180,7 +180,7 @@ class Call(Hop):
         self.request.connection = connection
 
     def stood_behind(self) -> Stood:
-        """Where the connection stood before behind this component, as the caller shows it."""
+        """Where the connection existed before behind this component, according to its caller."""
         connection = self.request.connection
         if connection is None or connection.path is None or connection.state == State.RESELECT_REQUESTED:
             return _NOWHERE

@@ -2,13 +2,13 @@
 
     async def request(self, call: Call, rest: Handler) -> Connection
 
-An element does its part, awaits ``rest.request(call)``, may change what comes back, or raises. It never knows who
-stands before or after it. What it did for a call it registers with ``call.undo`` so that a failure or a cancellation
-anywhere leaves nothing behind; what it knows of a connection it keeps in ``call.live``. A `close` always cleans up
-locally, also when ``rest.close`` raises: ``try: await rest.close(call) finally: ...``.
+An element does its part, awaits ``rest.request(call)``, may change the result, or raises. It never knows which
+elements are before or after it. It registers each step for a call with ``call.undo`` so that a failure or a
+cancellation anywhere leaves nothing behind; its state of a connection is in ``call.live``. A `close` always cleans up
+locally, even if ``rest.close`` raises: ``try: await rest.close(call) finally: ...``.
 
-A chain is bound once, when the service starts: each element is tied to the rest of the chain then, and a call costs
-one coroutine per element. An element that leaves one of the methods out is not on that method's way at all.
+A chain is bound once, when the service starts: each element is then tied to the rest of the chain, and a call costs
+one coroutine per element. An element that leaves out a method costs that method nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Handler(Protocol):
     """Anything that answers a Request and a Close: the rest of a chain, a whole chain, a peer."""
 
     async def request(self, call: Call, /) -> Connection:
-        """Establish or refresh `call.connection`; returns the connection as it now stands."""
+        """Establish or refresh `call.connection`; returns the resulting connection."""
         ...
 
     async def close(self, call: Call, /) -> None:
@@ -58,7 +58,7 @@ class Element:
 
 
 class End:
-    """The end of a chain: what arrives is the answer."""
+    """The end of a chain: returns the connection that arrives."""
 
     async def request(self, call: Call) -> Connection:
         """Return the connection as the elements left it."""
@@ -69,9 +69,9 @@ class End:
 
 
 class Chain:
-    """A listed value of elements, bound to each other; itself a `Handler`.
+    """A list of elements, bound to each other; itself a `Handler`.
 
-    `end` stands after the last element (a peer, for a client's chain). As an async context manager it releases the
+    `end` follows the last element (a peer, for a client's chain). As an async context manager it releases the
     elements, last first, when the service stops.
     """
 
@@ -128,7 +128,7 @@ class _Step:
 
 
 def leaves_out(element: object, base: type, method: str) -> bool:
-    """Whether `element` has `method` from its base class alone, which passes on."""
+    """Whether `element` only inherits `method` from its base class, which passes calls on."""
     return getattr(type(element), method) is getattr(base, method)
 
 

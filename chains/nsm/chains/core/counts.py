@@ -1,4 +1,4 @@
-"""What a component counts of itself, for whoever shows metrics: adding is cheap, whether or not anybody looks."""
+"""The figures that a component counts for its metrics: adding is cheap, whether or not they are read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Count:
         self._values: dict[str, int] = {} if label else {"": 0}
 
     def add(self, value: str = "", by: int = 1) -> None:
-        """Count `by` more of `value`, which is one of a few that we name: never a peer's text."""
+        """Add `by` to the number of `value`, which is one of a few known names: never a peer's text."""
         self._values[value] = self._values.get(value, 0) + by
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
-        """Each value with its number."""
+        """The number of each value."""
         return iter(sorted(self._values.items()))
 
     def __getitem__(self, value: str) -> int:
@@ -25,9 +25,9 @@ class Count:
         return self._values.get(value, 0)
 
 
-LIMITS = Count("limit_refusals", "What exceeded a limit and was refused", label="limit")
+LIMITS = Count("limit_refusals", "Refusals because of a limit", label="limit")
 POLICIES = Count("policy_refusals", "Calls and answers that a policy refused", label="policy")
-HANDSHAKES = Count("handshakes_refused", "Peers that were refused before their first call", label="reason")
+HANDSHAKES = Count("handshakes_refused", "Peers refused before their first call", label="reason")
 CONNECTIONS = Count("connections", "Connections of peers", goes_down=True)
 RUNNING = Count("calls_running", "Calls that are being answered, watches included", goes_down=True)
 QUEUED = Count("calls_queued", "Calls that wait for their turn", goes_down=True)

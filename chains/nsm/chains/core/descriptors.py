@@ -20,9 +20,9 @@ FileKey = tuple[int, int]
 _SHOWN = 100
 _STATX_TYPE, _STATX_MODE, _STATX_INO = 0x1, 0x2, 0x100
 _STATX_WANTED, _STATX_FIELDS = _STATX_TYPE | _STATX_MODE | _STATX_INO, struct.Struct("=28xH2xQ96xII")
-"""What `statx` is asked for, and where mode, inode, and the two numbers of the device are in its answer."""
+"""The mask for `statx`, and the offsets of mode, inode, and the two device numbers in its answer."""
 HELD: dict[str, FileKey] = {}
-"""The files that peers sent and that are open here, by `Received.path`: which those are need not be asked again."""
+"""The files that peers sent and that are open here, by `Received.path`: their identity is looked up once."""
 
 
 class Received(Protocol):
@@ -30,7 +30,7 @@ class Received(Protocol):
 
     @property
     def path(self) -> str:
-        """``/proc/<pid>/fd/<n>``: where this process can open the file anew."""
+        """``/proc/<pid>/fd/<n>``: where this process can open the file again."""
         ...
 
     @property
@@ -48,10 +48,10 @@ class Received(Protocol):
         ...
 
     def check_namespace(self, *, unchecked: bool) -> None:
-        """Raise `InvalidRequest` unless it is a network namespace, `Refused` unless its giver is entitled to it.
+        """Raise `InvalidRequest` unless it is a network namespace, `Refused` unless its sender is entitled to it.
 
-        A process is entitled to its own namespace, and to those that it is capable over (CAP_NET_ADMIN). `unchecked`
-        takes it also where the kernel shows neither.
+        A process is entitled to its own namespace, and to those that it has CAP_NET_ADMIN over. `unchecked` accepts it
+        even if the kernel shows neither.
         """
         ...
 
@@ -61,23 +61,23 @@ class Received(Protocol):
 
 
 class Inbox(Protocol):
-    """Where the descriptors arrive that the other side of a transport sends."""
+    """Where the descriptors from the other side of a transport arrive."""
 
     async def take(self, device: int, inode: int, *, timeout: float) -> Received:
         """The file `(device, inode)` that the peer sends beside its message.
 
-        Waits up to `timeout` seconds for its arrival; raises `InvalidRequest` if it does not come, or is of a kind
-        that nobody takes.
+        Waits up to `timeout` seconds for its arrival; raises `InvalidRequest` if it does not arrive, or is of a kind
+        that is not accepted.
         """
         ...
 
     def settle(self, device: int, inode: int) -> None:
-        """A message that named the file has been dealt with; nobody else will take what came with it."""
+        """The message that named the file has been handled; no other message may take it."""
         ...
 
 
 class FileFacts(NamedTuple):
-    """What the kernel knows of a file without asking its file system."""
+    """The kernel's facts about a file, without asking its file system."""
 
     device: int
     inode: int
@@ -90,7 +90,7 @@ class FileFacts(NamedTuple):
 
     @property
     def is_namespace(self) -> bool:
-        """Whether it is a namespace, of whichever kind."""
+        """Whether it is a namespace, of any kind."""
         return self.device == _namespaces_device()
 
     @property
@@ -122,7 +122,7 @@ _INODE = re.compile(r"inode://([0-9]{1,20})/([0-9]{1,20})")
 
 
 def inode_url(path: str) -> str:
-    """How the file at `path` is named while it travels. Raises `InvalidRequest` if it is not there."""
+    """The name of the file at `path` while it travels. Raises `InvalidRequest` if it does not exist."""
     try:
         device, inode = HELD.get(path) or facts_of(path).key
     except OSError as error:
@@ -131,7 +131,7 @@ def inode_url(path: str) -> str:
 
 
 def shown_url(url: str) -> str:
-    """A URL of somebody else's as an error may show it: of bounded length, and nothing in it but visible ASCII."""
+    """Another component's URL as an error may show it: of bounded length, and only visible ASCII."""
     return ascii(url[:_SHOWN])[1:-1] + ("…" if len(url) > _SHOWN else "")
 
 

@@ -1,13 +1,13 @@
-"""What can go wrong, as one small tree that survives the wire.
+"""What can go wrong, as one small tree of errors that travel between components.
 
-    MeshError                 anything that the mesh itself reports
+    MeshError                 any error that the mesh itself reports
     ├── InvalidRequest        the caller sent something that can never work
-    ├── NotFound              a service, an endpoint or a forwarder that is not there, or none that matches
-    ├── Refused               a policy, or a peer whose identity does not hold
+    ├── NotFound              a service, an endpoint or a forwarder is not registered, or none matches
+    ├── Refused               a policy refused, or a peer's identity is not valid
     │   └── CloseRefused      the caller may not close this connection
-    ├── Unsupported           none of the wanted mechanisms can be had here
-    ├── Exhausted             a pool (addresses, interface names) has nothing left, a component too much to do
-    ├── Unavailable           a peer that cannot be reached, or went away in the middle
+    ├── Unsupported           none of the requested mechanisms is available here
+    ├── Exhausted             a pool (addresses, interface names) is empty, or a component has too much to do
+    ├── Unavailable           a peer cannot be reached, or disconnected during a call
     ├── TimedOut              the deadline of the call passed
     ├── Conflict              the state of the connection does not allow this call
     └── Internal              a defect, here or at a peer
@@ -23,12 +23,12 @@ import re
 from typing import ClassVar
 
 LONGEST_DETAIL = 1024
-"""Characters of an error's text, whoever wrote it: it travels in a header, by every component on the way back."""
+"""Characters of an error's text, whoever wrote it: it travels in a header through every component on the way back."""
 _LONGEST_NAME, _MOST_HOPS = 128, 16
 _LONGEST_LINE = LONGEST_DETAIL + (_MOST_HOPS + 1) * (_LONGEST_NAME + 3)
 
 TRANSPORT = "transport"
-"""Stands in the place of an element in errors of the transport, and of peers that do not say more."""
+"""The element in errors of the transport, and of peers that do not name one."""
 _ARROW = " → "
 _OUR_LINE = re.compile(r"(?P<hops>[^:]+): (?P<detail>.*) \((?P<element>\w+)\)")
 
@@ -39,8 +39,8 @@ class MeshError(Exception):
     `detail` is one line for a person, cut at `LONGEST_DETAIL` characters, with an escape for each that is not
     printable. `element` names the chain element that raised it, `hops` the components that it passed, outermost
     first. `limit` names the limit that was exceeded (see `Limits`): the server that answers with the error counts it.
-    `retry_after` says in how many seconds the same call may well pass, if whoever refused it knows; our channels wait
-    for that long and try again, as long as the deadline of the call allows it.
+    `retry_after` is the number of seconds after which the same call may succeed, if that is known; our channels wait
+    that long and try again, as long as the deadline of the call allows it.
     """
 
     code: ClassVar[int] = 2  # UNKNOWN
@@ -73,7 +73,7 @@ class MeshError(Exception):
         return _CODE_NAMES[self.code]
 
     def raised_in(self, element: str) -> None:
-        """Note the element that raised it, unless an inner one (or another hop) did so before."""
+        """Note the element that raised it, unless an inner one (or another hop) has done so."""
         if not self.element and not self.hops:
             self.element = element
 
@@ -115,13 +115,13 @@ class TimedOut(MeshError):
 
 
 class NotFound(MeshError):
-    """A service, endpoint or forwarder that nobody registered, or none that matches."""
+    """A service, endpoint or forwarder is not registered, or none matches."""
 
     code = 5  # NOT_FOUND
 
 
 class Refused(MeshError):
-    """A policy said no, or the peer's identity does not hold."""
+    """A policy refused the call, or the peer's identity is not valid."""
 
     code = 7  # PERMISSION_DENIED
 
@@ -131,31 +131,31 @@ class CloseRefused(Refused):
 
 
 class Exhausted(MeshError):
-    """A pool has nothing left, or a component has as much to do as it takes."""
+    """A pool is empty, or a component has as much to do as it accepts."""
 
     code = 8  # RESOURCE_EXHAUSTED
 
 
 class Conflict(MeshError):
-    """The state that was found does not allow this: a name that is taken, an endpoint that is going away."""
+    """The current state does not allow this: a name is taken, an endpoint is shutting down."""
 
     code = 9  # FAILED_PRECONDITION
 
 
 class Unsupported(MeshError):
-    """None of the wanted mechanisms can be had here."""
+    """None of the requested mechanisms is available here."""
 
     code = 12  # UNIMPLEMENTED
 
 
 class Internal(MeshError):
-    """A defect: an answer that breaks the protocol, or an exception that nobody expected."""
+    """A defect: an answer that breaks the protocol, or an unexpected exception."""
 
     code = 13  # INTERNAL
 
 
 class Unavailable(MeshError):
-    """A peer that cannot be reached, or that went away in the middle of a call."""
+    """A peer cannot be reached, or disconnected during a call."""
 
     code = 14  # UNAVAILABLE
 
@@ -190,9 +190,9 @@ _BY_CODE: dict[int, type[MeshError]] = {
 
 
 def from_status(code: int, message: str, peer: str = "the peer") -> MeshError:
-    """The error that `peer` answered with: `code` is its gRPC status, `message` the line that it wrote.
+    """The error that `peer` answered with: `code` is its gRPC status, `message` its text.
 
-    Peers of our own write ``hop → hop: detail (element)``; what others write stays as it is, behind who said it.
+    Our own components write ``hop → hop: detail (element)``; texts of others stay unchanged, after the peer's name.
     """
     kind, message = _BY_CODE.get(code, MeshError), cut(message, _LONGEST_LINE)
     if (ours := _OUR_LINE.fullmatch(message)) is not None:

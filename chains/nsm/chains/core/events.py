@@ -1,4 +1,4 @@
-"""The events of a connection that the mesh itself starts: what `Begin` offers, and elements find in the store."""
+"""The events of a connection that the mesh itself starts: `Begin` offers them, elements find them in the store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from nsm.apis.connection import Connection, State
 from nsm.apis.networkservice import NetworkServiceRequest
 
 Reselect = Callable[[NetworkServiceRequest], None]
-"""Changes the stored request in place before it is sent anew: what it clears will be chosen again."""
+"""Changes the stored request in place before it is sent again: whatever it clears will be chosen again."""
 
 
 def reselect_everything(request: NetworkServiceRequest) -> None:
-    """Let the mesh choose mechanism and endpoint anew."""
+    """Let the mesh choose mechanism and endpoint again."""
     _ask_anew(request).network_service_endpoint_name = ""
 
 
 def reselect_same_endpoint(request: NetworkServiceRequest) -> None:
-    """Let the mesh choose the mechanism anew, towards the same endpoint."""
+    """Let the mesh choose the mechanism again, towards the same endpoint."""
     _ask_anew(request)
 
 
@@ -36,15 +36,15 @@ class EventFactory(Protocol):
     async def request(self, *, reselect: Reselect | None = None) -> None:
         """Send the stored request again; with `reselect`, close first and let it change the request.
 
-        Does nothing if the connection is not there any more. Raises what the chain raises; the connection stays
-        wanted then, so that the event may be tried again.
+        Does nothing if the connection no longer exists. Raises what the chain raises; the connection stays
+        requested then, so that the event may be tried again.
         """
         ...
 
     async def close(self, *, still: Callable[[], bool] | None = None) -> None:
-        """Close the connection; does nothing if it is unknown, or if `still` says no when it is the event's turn."""
+        """Close the connection; does nothing if it is unknown, or if `still` is false when it is the event's turn."""
         ...
 
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` when no event of the connection is on its way; nothing if it is not there any more."""
+        """Do `work` while no event of the connection runs; nothing if the connection no longer exists."""
         ...

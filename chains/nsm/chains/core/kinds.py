@@ -1,4 +1,4 @@
-"""The two kinds of record that a registry keeps, and what differs between them."""
+"""The two kinds of record that a registry keeps, and how they differ."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What messages name: a descriptor that comes beside them is of use, a path of the sender's is not.
+"""Files that messages name: a descriptor that travels beside them may be used, a path of the sender's may not.
 
-A path would be opened with the rights of whoever reads the message. So none passes from a peer into a chain, neither in
-a request nor in an answer, and whatever path is met inside is this component's own.
+A path would be opened with the rights of the component that reads the message. So no path passes from a peer into a
+chain, neither in a request nor in an answer, and any path inside a chain is this component's own.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .errors import Refused
 
 
 def mechanisms_of(request: NetworkServiceRequest) -> list[Mechanism]:
-    """All that a request, or an answer put into one, says of mechanisms."""
+    """All mechanisms of a request, or of an answer put into one."""
     chosen = request.connection.mechanism if request.connection is not None else None
     return [*request.mechanism_preferences, *([chosen] if chosen is not None else [])]
 
 
 def is_path(mechanism: Mechanism) -> bool:
-    """Whether it names a file by anything but a descriptor."""
+    """Whether it names a file in any other way than as a descriptor."""
     url = mechanism.parameters.get(INODE_URL, "")
     return bool(url) and not url.startswith("inode://")
 
 
 def refuse_paths(request: NetworkServiceRequest, whose: str) -> None:
-    """Raise `Refused` if a path is named; `whose` says in the error who named it."""
+    """Raise `Refused` if a path is named; `whose` names the sender in the error."""
     for mechanism in mechanisms_of(request):
         if is_path(mechanism):
             url = shown_url(mechanism.parameters[INODE_URL])

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection."""
+"""The identity of the other end of a connection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 class Peer:
     """A verified peer: its SPIFFE ID and the leaf certificate (DER) that it showed in the TLS handshake.
 
-    `seen` is the SVID of our own that it saw in return, if it was one: our tokens for it are signed with that key,
-    also when we have a newer one by now. `address` is the IP address that it connected from, empty on a unix socket,
-    and None where it did not come over a socket. `is_near` says of a peer on a unix socket that it is in our own
-    network namespace, so that addresses mean the same to both.
+    `seen` is the SVID of our own that it received in return, if any: our tokens for it are signed with that key,
+    even if we have a newer one by now. `address` is the IP address that it connected from, empty on a unix socket,
+    and None if it did not connect over a socket. `is_near` is true for a peer on a unix socket in our own network
+    namespace, so that addresses mean the same to both.
     """
 
     spiffe_id: str

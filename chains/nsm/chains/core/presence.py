@@ -1,4 +1,4 @@
-"""Which peers are there: those who have a channel to this process."""
+"""The peers that have a channel to this process."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 
 
 class Presence:
-    """The verified identities at the other ends of the open channels of one component, and since when they are there.
+    """The verified identities at the other ends of one component's open channels, and since when they are there.
 
-    Told by the transport. Managers and forwarders that live have a channel to whoever they have connections with: the
-    stream by which they watch them.
+    The transport reports them. Managers and forwarders that live have a channel to each component that they have
+    connections with: the stream by which they watch it.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Presence:
         self._channels[spiffe_id] = count + 1, since
 
     def left(self, spiffe_id: str) -> None:
-        """One of them is gone."""
+        """A channel with `spiffe_id` was closed."""
         count, since = self._channels[spiffe_id]
         if count > 1:
             self._channels[spiffe_id] = count - 1, since
@@ -29,6 +29,6 @@ class Presence:
             del self._channels[spiffe_id]
 
     def since(self, spiffe_id: str) -> float | None:
-        """Since when (loop time) it is reached without a break; None if it is not."""
+        """Loop time since when it has been reachable without a break; None if it is not."""
         found = self._channels.get(spiffe_id)
         return None if found is None else found[1]

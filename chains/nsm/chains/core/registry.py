@@ -1,8 +1,8 @@
 """The algebra of registry chains: like `chain`, with register, find and unregister.
 
 Elements are generic over the two kinds of record, network services and endpoints; what differs between the kinds is
-in one value of `Kind`. An answer to Find is a stream of batches: what is known now comes as one batch, and a watch
-goes on with a batch for each change.
+in one value of `Kind`. An answer to Find is a stream of batches: the first has what is known now, and a watch
+continues with a batch for each change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ R = TypeVar("R", bound="NetworkService | NetworkServiceEndpoint")
 
 @dataclass(frozen=True, slots=True)
 class Found(Generic[R]):
-    """One record of an answer to Find; `deleted` says that it is no longer there."""
+    """One record of an answer to Find; `deleted` means that it no longer exists."""
 
     record: R
     deleted: bool = False
@@ -36,7 +36,7 @@ class Found(Generic[R]):
 
 @dataclass(slots=True)
 class RegistryPath:
-    """The tokens of the components that a Register or Unregister passed, outermost first, and where it is.
+    """The tokens of the components that a Register or Unregister passed, outermost first, and the index of this one.
 
     Travels as metadata ``path``: ``{"Index":1,"PathSegments":[{"token":"..."}]}``, in the request and, as response
     header, in the answer.
@@ -65,7 +65,7 @@ class RegistryPath:
             ) from None
 
     def copy(self) -> RegistryPath:
-        """A copy of its own."""
+        """A deep copy."""
         return RegistryPath(self.index, list(self.tokens))
 
 
@@ -91,9 +91,9 @@ def _lower_keys(raw: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class RegistryCall(Hop, Generic[R]):
-    """One Register, Find or Unregister; for Find `record` is the query: what an answer must match.
+    """One Register, Find or Unregister; for Find `record` is the query that an answer must match.
 
-    `path` is what came with the call; elements change it in place and what it is at the end travels back.
+    `path` is the path that the call brought; elements change it in place, and the result is sent back.
     """
 
     record: R
@@ -123,15 +123,15 @@ class RegistryHandler(Protocol[R]):
     """Anything that answers Register, Find and Unregister for one kind of record."""
 
     async def register(self, call: RegistryCall[R], /) -> R:
-        """Register or refresh `call.record`; returns it as it now stands."""
+        """Register or refresh `call.record`; returns the resulting record."""
         ...
 
     def find(self, call: RegistryCall[R], /) -> AsyncIterator[Sequence[Found[R]]]:
-        """What matches the query, in batches; with `call.watch` it goes on until the caller stops."""
+        """The records that match the query, in batches; with `call.watch` it continues until the caller stops."""
         ...
 
     async def unregister(self, call: RegistryCall[R], /) -> None:
-        """Take `call.record` out."""
+        """Remove `call.record`."""
         ...
 
 
@@ -176,7 +176,7 @@ class RegistryEnd(Generic[R]):
 
 
 class RegistryChain(Generic[R]):
-    """A listed value of registry elements, bound to each other; itself a `RegistryHandler`. See `Chain`."""
+    """A list of registry elements, bound to each other; itself a `RegistryHandler`. See `Chain`."""
 
     def __init__(self, elements: Sequence[RegistryElement[R]], end: RegistryHandler[R] | None = None) -> None:
         self.elements = tuple(elements)

@@ -1,7 +1,7 @@
-"""What belongs to one connection, and ends with it.
+"""The state of one connection, which ends with it.
 
-`Begin` owns one `Store` for each live connection. Elements keep what they know of a connection there, under keys of
-their own; tasks and timers that serve a connection are started here. When the connection ends (closed, failed at its
+`Begin` owns one `Store` for each live connection. Elements keep their state of a connection there, under keys of
+their own; they also start tasks and timers of a connection here. When the connection ends (closed, failed at its
 first request, or the service stops) everything in it ends too.
 """
 
@@ -47,7 +47,7 @@ class Store:
         self._cleanups: list[Cleanup] = []
 
     def __len__(self) -> int:
-        """How many entries, tasks and timers there are: what a leak test counts."""
+        """The number of entries, tasks and timers, which a leak test counts."""
         return len(self._entries) + len(self._tasks) + len(self._timers)
 
     def get(self, key: Key[T]) -> T | None:
@@ -70,26 +70,26 @@ class Store:
         return cast("T | None", self._entries.pop(key, None))
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Run `work` for as long as the connection lives; what it raises is logged as a defect."""
+        """Run `work` for as long as the connection lives; an exception is logged as a defect."""
         return self._tasks.spawn(work, name=f"{name} of {self.connection_id}")
 
     def schedule(self, key: Key[None], when: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` at the loop's time `when` (seconds); replaces what was scheduled under `key`."""
+        """Run `work` at the loop's time `when` (seconds); replaces whatever was scheduled under `key`."""
         self.unschedule(key)
         loop = asyncio.get_running_loop()
         self._timers[key] = loop.call_at(when, self._fire, key, work)
 
     def is_scheduled(self, key: Key[None]) -> bool:
-        """Whether something under `key` has not begun yet."""
+        """Whether the work under `key` has not started yet."""
         return key in self._timers
 
     def unschedule(self, key: Key[None]) -> None:
-        """Forget what was scheduled under `key`, if anything was and it has not begun."""
+        """Cancel the work that is scheduled under `key`, if it has not started."""
         if (timer := self._timers.pop(key, None)) is not None:
             timer.cancel()
 
     def on_end(self, cleanup: Cleanup) -> None:
-        """Call `cleanup` when the connection ends, last come first served."""
+        """Call `cleanup` when the connection ends; the last one registered runs first."""
         self._cleanups.append(cleanup)
 
     async def dispose(self) -> None:
@@ -108,12 +108,12 @@ class Store:
 
 
 async def run_cleanup(cleanup: Cleanup, owner: str) -> None:
-    """Run one clean-up; what it raises is logged and must not keep the others from running."""
+    """Run one clean-up; an exception is logged and must not keep the others from running."""
     try:
         result = cleanup()
         if inspect.isawaitable(result):
             await result
-    except MeshError as error:  # a peer that is gone, most often
+    except MeshError as error:  # most often a peer that is gone
         log_event("clean-up failed", owner=owner, error=str(error))
     except Exception as error:
         log_defect("clean-up failed", owner, error)

@@ -15,14 +15,14 @@ U = TypeVar("U")
 _log = named("nsm.tasks")
 
 _PATIENCE = 1.0
-"""Seconds after which a task that a library kept from being cancelled is cancelled again."""
+"""Seconds after which a task is cancelled again if a library kept it from being cancelled."""
 
 
 class Tasks:
     """A set of named tasks that end with their owner.
 
     Unlike `asyncio.TaskGroup` one task's failure does not end its siblings: it is logged as a defect, since the
-    owner (a connection, a service) goes on without it.
+    owner (a connection, a service) continues without it.
     """
 
     __slots__ = ("_live", "_owner")
@@ -42,14 +42,14 @@ class Tasks:
         return task
 
     def start(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Start `work` for a caller that awaits the task and so hears what it raises; nothing is logged."""
+        """Start `work` for a caller that awaits the task and so receives its exception; nothing is logged."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._live.add(task)
         task.add_done_callback(self._done_quietly)
         return task
 
     async def aclose(self) -> None:
-        """Cancel every task and wait for its end; the calling task, if it is one of them, goes on."""
+        """Cancel every task and wait for its end; the calling task, if it is one of them, continues."""
         mine = asyncio.current_task()
         ending = {task for task in self._live if task is not mine}
         while ending:
@@ -77,17 +77,17 @@ class Tasks:
 
 
 def log_event(event: str, **values: str) -> None:
-    """Log something that went wrong outside of us and does not stop us."""
+    """Log an outside failure that does not stop us."""
     _log.warning(event, **values)
 
 
 def log_defect(event: str, owner: str, error: BaseException) -> None:
-    """Log something that should not have been raised, with where it came from."""
+    """Log an exception that should not have been raised, with its origin."""
     _log.error(event, owner=owner, error=repr(error), exc_info=error)
 
 
 async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -> tuple[T, U]:
-    """Run both at once; if one fails, or the caller is cancelled, neither goes on. Raises what the first raised."""
+    """Run both at once; if one fails, or the caller is cancelled, both are cancelled. Raises the first exception."""
     tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
     try:
         first, second = await asyncio.gather(*tasks)
@@ -100,7 +100,7 @@ async def together(one: Coroutine[Any, Any, T], other: Coroutine[Any, Any, U]) -
 
 
 async def both_to_the_end(one: Awaitable[object], other: Awaitable[object]) -> None:
-    """Run both at once and to their end, whatever the other does; raises the first one's error, else the other's."""
+    """Run both at once and to their end, even if one fails; raises the first one's error, else the other's."""
     results = await asyncio.gather(one, other, return_exceptions=True)
     error = next((each for each in results if isinstance(each, BaseException)), None)
     try:

@@ -1,7 +1,7 @@
 """The one place where spans of elements are opened.
 
-Off, which is the default, a chain is bound to the elements' own methods and tracing costs nothing. `enable` must be
-called before chains are built: `nsm.chains.tracing` does it when the environment asks for traces.
+If tracing is off, which is the default, a chain is bound to the elements' own methods and tracing costs nothing.
+`enable` must be called before chains are built: `nsm.chains.tracing` does it when the environment enables traces.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ C = TypeVar("C")
 
 
 class Hooks(Protocol):
-    """What opens spans: `nsm.chains.tracing` has one that uses OpenTelemetry."""
+    """Opens spans: `nsm.chains.tracing` has an implementation that uses OpenTelemetry."""
 
     def span(self, name: str) -> AbstractContextManager[Any]:
-        """A span inside the present one."""
+        """A span inside the current one."""
         ...
 
     def describe(self, call: Any, answer: Any = None) -> None:
-        """Put what `call` is about, and what came of it, on the present span, if that is recorded."""
+        """Put the subject and the result of `call` on the current span, if that is recorded."""
         ...
 
     def client(self, name: str) -> AbstractContextManager[list[tuple[str, str]]]:
-        """A span of a call to another process; gives the metadata that carries the context there."""
+        """A span of a call to another process; returns the metadata that carries the context there."""
         ...
 
     def server(self, name: str, metadata: Mapping[str, str]) -> AbstractContextManager[Any]:
-        """A span of a call from another process, inside the one that `metadata` tells of."""
+        """A span of a call from another process, inside the one that `metadata` describes."""
         ...
 
 
@@ -48,7 +48,7 @@ def enable(new: Hooks | None) -> None:
 def traced(
     element: str, method: str, work: Callable[[C], Coroutine[Any, Any, T]]
 ) -> Callable[[C], Coroutine[Any, Any, T]]:
-    """`work` itself when tracing is off, else `work` inside a span named ``element.Method`` that tells of the call."""
+    """`work` itself when tracing is off, else `work` inside a span named ``element.Method`` that describes the call."""
     if hooks is None:
         return work
     open_span, describe = hooks.span, hooks.describe

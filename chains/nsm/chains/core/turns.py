@@ -1,10 +1,10 @@
-"""Turns: what happens to one name happens one after the other, and owns one store while it stands.
+"""Turns: the events of one name run one after the other, and share one store while something exists under it.
 
-A name is a connection's id or that of a registration. `Entries` holds an `Entry` for each name that stands or that
-somebody asks for. At most one event of a name runs at a time, waiting ones in the order in which they came; events
-of different names do not wait for each other. Each entry has the store of what stands under its name, and the
-`EventFactory` that elements find there: its events are tasks of `Entries`, since an event may end the store, and the
-task, that asked for it.
+A name is the id of a connection or of a registration. `Entries` holds an `Entry` for each name that is established or
+requested. At most one event of a name runs at a time, waiting ones in the order in which they arrived; events of
+different names do not wait for each other. Each entry has the store of whatever is established under its name, and
+the `EventFactory` that elements find there: its events are tasks of `Entries`, since an event may end the store, and
+the task, that requested it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ E = TypeVar("E", bound="Entry")
 
 
 class Entry:
-    """One name: its turn and its store. What stands, and what each event does, is the subclass's to say."""
+    """One name: its turn and its store. Subclasses define what is established, and what each event does."""
 
     def __init__(self, entries: Entries[E], key: str) -> None:
         self.key, self._entries = key, entries
@@ -35,29 +35,29 @@ class Entry:
 
     @property
     def stands(self) -> bool:
-        """Whether there is something under this name, to be repeated and to be ended."""
+        """Whether something is established under this name, to be repeated and to be ended."""
         raise NotImplementedError
 
     async def repeat(self, reselect: Reselect | None) -> None:
-        """Ask again for what stands; see `EventFactory.request`. Runs in turn."""
+        """Request again what is established; see `EventFactory.request`. Runs in turn."""
         raise NotImplementedError
 
     async def end(self) -> None:
-        """End what stands, on behalf of the mesh itself. Runs in turn."""
+        """End what is established, on behalf of the mesh itself. Runs in turn."""
         raise NotImplementedError
 
     def start_event(self, event: Callable[[], Awaitable[None]]) -> None:
-        """Have an event run in turn that nobody waits for; what it raises is logged."""
+        """Run an event in turn without waiting for it; an exception is logged."""
         self._entries.start_event(self, event)
 
     async def forget(self) -> None:
-        """End the store; what comes next has a new one."""
+        """End the store; whatever is established next has a new one."""
         ended, self.store = self.store, Store(self.key, self._events)
         await ended.dispose()
 
 
 class Entries(Generic[E]):
-    """The entries of all names that stand or are asked for."""
+    """The entries of all names that are established or requested."""
 
     def __init__(self, owner: str) -> None:
         self._entries: dict[str, E] = {}
@@ -70,12 +70,12 @@ class Entries(Generic[E]):
         return key in self._entries
 
     def all(self) -> list[E]:
-        """Those that there are now."""
+        """The current entries."""
         return list(self._entries.values())
 
     @asynccontextmanager
     async def turn(self, key: str, make: Callable[[], E]) -> AsyncIterator[E]:
-        """The entry of `key`, when it is the caller's turn; `make` makes it if there is none."""
+        """The entry of `key`, when it is the caller's turn; `make` creates it if there is none."""
         entry = self._entries.get(key)
         if entry is None:
             entry = self._entries[key] = make()
@@ -89,12 +89,12 @@ class Entries(Generic[E]):
                 self._entries.pop(key, None)
 
     async def run_event(self, entry: Entry, event: Callable[[], Awaitable[None]]) -> None:
-        """Run an event of the mesh itself in turn, if `entry` is still there. Who awaits it may be cancelled by it."""
+        """Run the mesh's own event in turn, if `entry` still exists. The event may cancel the task that awaits it."""
         work = self._in_turn(entry, event)
         await asyncio.shield(self._tasks.start(work, name=f"event of {entry.key}"))
 
     def start_event(self, entry: Entry, event: Callable[[], Awaitable[None]]) -> None:
-        """Likewise, for an event that nobody waits for."""
+        """The same, for an event that no task waits for."""
 
         async def logged() -> None:
             await run_cleanup(lambda: self._in_turn(entry, event), f"event of {entry.key}")
@@ -102,7 +102,7 @@ class Entries(Generic[E]):
         self._tasks.spawn(logged(), name=f"event of {entry.key}")
 
     async def aclose(self) -> None:
-        """End all stores, and nothing of what stands."""
+        """End all stores, but nothing that is established."""
         await self._tasks.aclose()
         for entry in self.all():
             await entry.store.dispose()
@@ -118,7 +118,7 @@ class Entries(Generic[E]):
 
 
 class _Events:
-    """The `EventFactory` of one entry, which it does not hold: that is free as soon as it is over."""
+    """The `EventFactory` of one entry, without a reference to it: the entry is freed as soon as it ends."""
 
     def __init__(self, entries: Entries[E], entry: Entry) -> None:
         self._entries, self._entry = entries, ref(entry)

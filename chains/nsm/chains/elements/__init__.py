@@ -1,1 +1,1 @@
-"""The elements that connections pass: one file each."""
+"""The elements of connection chains: one file each."""

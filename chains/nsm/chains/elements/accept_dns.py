@@ -1,4 +1,4 @@
-"""Whom a client asks for names, and in which domains, of what endpoints tell it."""
+"""Limits the DNS servers and search domains that a client takes from endpoints."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _ANY = "*"
 
 @dataclass(frozen=True, slots=True)
 class AcceptedDns:
-    """Servers by their networks, and domains that are searched, with all below them; no `domains` are any."""
+    """Accepted servers, by networks, and search domains with their subdomains; no `domains` means any."""
 
     servers: Networks = EVERYTHING
     domains: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, items: Sequence[str]) -> AcceptedDns:
-        """From prefixes and domains; ``*`` is everything. Raises ValueError for what is neither."""
+        """From prefixes and domains; ``*`` is everything. Raises ValueError for anything else."""
         if _ANY in items:
             return cls()
         prefixes = [item for item in items if read_interface(item) is not None]
@@ -38,7 +38,7 @@ class AcceptedDns:
         return cls(Networks.parse(prefixes), tuple(domains) or ("",))
 
     def takes_server(self, text: str) -> bool:
-        """Whether a server may be asked: never one of this machine itself, or of no host."""
+        """Whether a server may be queried: never one of this machine itself, or an address of no host."""
         address = read_address(text)
         return address is not None and host_fault(address) is None and address in self.servers
 
@@ -49,20 +49,20 @@ class AcceptedDns:
 
 
 class AcceptDns(Element):
-    """Leave in an answer only servers and search domains that are accepted. Stands behind what uses them."""
+    """Keep only the accepted servers and search domains of an answer. Stands behind the element that uses them."""
 
     def __init__(self, accepted: AcceptedDns) -> None:
         self._accepted = accepted
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Drop the others; the wire is as good without them."""
+        """Drop the others; the wire works without them."""
         connection = await rest.request(call)
         context = connection.context.dns_context if connection.context is not None else None
         if context is None or not context.configs:
             return connection
         accepted = [kept for each in context.configs if (kept := self._kept(each)) is not None]
         if accepted != context.configs:
-            log.warning("DNS of an endpoint is not accepted; NSM_ACCEPT_DNS says what is", connection=connection.id)
+            log.warning("DNS of an endpoint is not accepted; NSM_ACCEPT_DNS lists what is", connection=connection.id)
         context.configs = accepted
         return connection
 

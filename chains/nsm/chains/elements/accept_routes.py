@@ -1,4 +1,4 @@
-"""What an endpoint may take over of a client's network: what the client, or its manager, accepts."""
+"""Limits the routes that a client, or its manager, accepts from endpoints."""
 
 from __future__ import annotations
 
@@ -13,30 +13,31 @@ from nsm.chains.model.networks import EVERYTHING, NO_NETWORKS, Networks
 
 
 def nowhere() -> Networks:
-    """The networks of who is on none that matter."""
+    """The networks of a process that is on none that matter."""
     return NO_NETWORKS
 
 
 class AcceptRoutes(Element):
-    """Take an answer only if all that the client's end would reach by the wire is of the `accepted` networks.
+    """Accept an answer only if everything that the client's end would reach by the wire is in the `accepted` networks.
 
-    What is every machine's own (loopback, multicast, link-local but for the wire's own IPv4 addresses) and networks of
-    `underlay` are never taken; a wider route, such as the default one, takes nothing of them. The connection is closed
-    otherwise, since its wire is there already. Raises `Refused` that names what was given, and the variable.
+    Networks that every machine has for itself (loopback, multicast, link-local but the wire's own IPv4 addresses) and
+    networks of `underlay` are never accepted; a wider route, such as the default route, takes nothing from them. If not
+    accepted, the connection is closed, since its wire already exists. Raises `Refused` that names the route and the
+    variable.
     """
 
     def __init__(self, accepted: Networks = EVERYTHING, underlay: Callable[[], Networks] = nowhere) -> None:
         self._accepted, self._underlay = accepted, underlay
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at what comes back."""
+        """Check the answer."""
         connection = await rest.request(call)
         if (fault := self._fault(connection)) is not None:
             closing = call.postponed()
             closing.connection = codec.clone(connection)
             await shielded(_close(closing, rest), name="close of a wire whose routes are not accepted")
             endpoint = connection.network_service_endpoint_name or "the endpoint"
-            raise Refused(f"what {endpoint} gave is not accepted here: {fault}; NSM_ACCEPT_ROUTES says what is")
+            raise Refused(f"the answer of {endpoint} is not accepted here: {fault}; NSM_ACCEPT_ROUTES lists what is")
         return connection
 
     def _fault(self, connection: Connection) -> str | None:

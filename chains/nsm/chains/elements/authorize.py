@@ -1,4 +1,4 @@
-"""Who may ask for a connection, close it, and answer for one."""
+"""Who may request a connection, close it, and answer for one."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from .orphans import Orphans
 
 
 class Authorize(Element):
-    """Check the caller, before anything is done for it, by the tokens of the path up to this component.
+    """Check the caller, before any work for it, by the tokens of the path up to this component.
 
     A call that this process makes itself has no peer and is not checked. A Close is not refused because a token has
-    expired, so that nothing outlives its owner; a caller who is not entitled gets `CloseRefused`.
+    expired, so that nothing outlives its owner; a caller that is not entitled gets `CloseRefused`.
 
-    A connection belongs to the client that asked for it first: `call.owner`, as far back in the path as `trust` lets
-    those on it vouch for others. Ids are no secret, so knowing one must not be enough to change or close it.
+    A connection belongs to the client that requested it first: `call.owner`, as far back in the path as `trust` lets
+    the components on it vouch for others. Ids are not secret, so knowing one must not be enough to change or close it.
 
-    With `orphans`, a Request in whose path tokens of components that are away have expired may keep a connection as it
-    stands, and change nothing of it.
+    With `orphans`, a Request in whose path tokens of unreachable components have expired may keep a connection
+    unchanged, and change nothing of it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Authorize(Element):
         self._owner: Key[tuple[str, ...]] = Key("owner")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Raise `Refused` if a policy says no, or the connection is another client's."""
+        """Raise `Refused` if a policy refuses, or the connection is another client's."""
         before, is_kept = _segments_before(call.connection), False
         if (reason := await self._refusal(call, closing=False)) is not None:
             is_kept = self._is_of_orphan(call, before) and await self._refusal(call, closing=True) is None
@@ -62,13 +62,13 @@ class Authorize(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Raise `CloseRefused` likewise."""
+        """Raise `CloseRefused` in the same cases."""
         if (reason := await self._refusal(call, closing=True)) is not None:
             raise CloseRefused(f"no sufficient privileges: {reason}")
         await rest.close(call)
 
     def _is_of_orphan(self, call: Call, before: Sequence[PathSegment]) -> bool:
-        """Whether the only fault of a request is that tokens of components that are away have expired."""
+        """Whether the only fault of a request is that tokens of unreachable components have expired."""
         tokens = [segment.token for segment in before]
         if self._orphans is None or call.peer is None or certificate_is_valid(Path(tokens, len(tokens), call.peer)):
             return False
@@ -87,7 +87,7 @@ class Authorize(Element):
             return None
         seen = Path(tokens, index, call.peer)
         reason = self._policies.refusal_of_caller(seen, closing=closing) or self._foreign(call)
-        if reason is None and self._policies.files:  # last: others wait behind whoever asks for a connection of theirs
+        if reason is None and self._policies.files:  # last: calls of one owner wait for each other
             document = documents.of_path(path, call.peer, whole=False)
             reason = await self._policies.refusal_by_files(document, call.peer, origin=call.origin, closing=closing)
         return reason
@@ -95,21 +95,21 @@ class Authorize(Element):
     def _foreign(self, call: Call) -> str | None:
         owner, own_id = call.live.get(self._owner), call.live.connection_id
         if owner is None and is_bound(own_id) and not is_made_for(call.owner, own_id):  # it was closed just now
-            return f"the id {own_id} was made for somebody else; this call is of {owner_name(call.owner)}"
+            return f"the id {own_id} was made for another client; this call is of {owner_name(call.owner)}"
         if owner is None or owner == call.owner:
             return None
         return f"the connection {own_id} belongs to {owner_name(owner)}; this call is of {owner_name(call.owner)}"
 
 
 def _segments_before(connection: Connection) -> list[PathSegment]:
-    """Those before this component's."""
+    """The segments before this component's."""
     return connection.path.path_segments[: connection.path.index] if connection.path is not None else []
 
 
 class AuthorizeClient(Element):
-    """Check who answered, by the tokens of the whole path that came back.
+    """Check the component that answered, by the tokens of the whole path in the answer.
 
-    An answer that is refused is taken back: a connection that was not authorized before is closed at the peer.
+    A refused answer is undone: a connection that was not authorized before is closed at the peer.
     """
 
     def __init__(self, masks: Iterable[str] = CLIENT_MASKS) -> None:
@@ -117,7 +117,7 @@ class AuthorizeClient(Element):
         self._authorized: Key[bool] = Key("authorized")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Raise `Refused` if a policy says no."""
+        """Raise `Refused` if a policy refuses."""
         connection = await rest.request(call)
         if call.server_peer is None:
             return connection

@@ -1,4 +1,4 @@
-"""Looks at everything that comes from outside before anybody works with it: Requests, Closes, and answers."""
+"""Checks all values from outside before any element uses them: Requests, Closes, and answers."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from nsm.chains.model.bounds import check_connection, check_request
 
 
 class CheckRequest(Element):
-    """Refuse a Request, or a Close, that holds too much of something, or a value of a form that it cannot have.
+    """Refuse a Request, or a Close, that has too many or too long values, or malformed ones.
 
-    Stands first in a server's chain. Raises `InvalidRequest` that names the field and never repeats a bad value.
+    Stands first in a server's chain. Raises `InvalidRequest` that names the field and never repeats an invalid value.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at the message, and pass it on as it is."""
+        """Check the message, and pass it on unchanged."""
         check_request(call.request, self._limits)
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Look at the connection."""
+        """Check the connection."""
         check_connection(call.connection, self._limits)
         await rest.close(call)
 
 
 class CheckAnswer(Element):
-    """Refuse an answer that a Request could not be: whoever is asked is not trusted more than whoever asks.
+    """Refuse an answer that would be invalid as a Request: the peer is not trusted more than a caller.
 
-    Stands last in a client's chain. A connection that was not there before is closed where it was asked for; one that
-    was stays as it was. Raises `InvalidRequest`.
+    Stands last in a client's chain. A new connection is closed where it was requested; an existing one stays
+    unchanged. Raises `InvalidRequest`.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -39,7 +39,7 @@ class CheckAnswer(Element):
         self._is_known: Key[bool] = Key("answered well")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at what comes back."""
+        """Check the answer."""
         connection = await rest.request(call)
         try:
             check_connection(connection, self._limits)

@@ -1,4 +1,4 @@
-"""Keeps the wires of one client apart: no service gives an address that another one of its wires has."""
+"""Keeps the wires of one client apart: no two of them have the same address."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Groups = Sequence[Sequence[NsUrl]]
 
 @dataclass(slots=True, eq=False)
 class _Wire:
-    """What one connection has."""
+    """The addresses of one connection."""
 
     service: str
     group: int | None
     hosts: frozenset[str] = frozenset()
     """Addresses of both ends and host routes, as /32 or /128."""
     excluded: frozenset[str] = frozenset()
-    """What others than this element exclude from it."""
+    """The prefixes that others than this element exclude from it."""
 
 
 class ClientExcludedPrefixes(Element):
-    """Exclude from each request what the client's other wires have, and hold the answer to it.
+    """Exclude from each request the addresses of the client's other wires, and check the answer against them.
 
-    Wires of one awareness group may have the same addresses. When two requests that run at once are given the same
-    ones, the later answer is asked for again. Raises `Conflict`, and closes the connection, if an endpoint insists.
-    Stands before what sends descriptors.
+    Wires of one awareness group may have the same addresses. If two concurrent requests get the same addresses, the
+    later one is requested again. Raises `Conflict`, and closes the connection, if an endpoint insists.
+    Stands before the element that sends descriptors.
     """
 
     def __init__(self, awareness_groups: Groups = ()) -> None:
@@ -46,11 +46,11 @@ class ClientExcludedPrefixes(Element):
         self._added: Key[frozenset[str]] = Key("prefixes of other wires")
 
     def __len__(self) -> int:
-        """How many wires there are: what a leak test counts."""
+        """The number of wires, which a leak test counts."""
         return len(self._wires)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add the prefixes; check and remember what comes back."""
+        """Add the prefixes; check and remember the answer's addresses."""
         wire = call.live.get(self._wire) or _Wire(call.connection.network_service, self._group_of(call))
         asked, sent, fault = codec.clone(call.request), len(call.outgoing), ""
         for _ in range(_TRIES):
@@ -67,7 +67,7 @@ class ClientExcludedPrefixes(Element):
         raise Conflict(fault)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Forget the wire, however the Close ends."""
+        """Forget the wire, even if the Close fails."""
         try:
             await rest.close(call)
         finally:
@@ -75,7 +75,7 @@ class ClientExcludedPrefixes(Element):
                 self._wires.discard(wire)
 
     def _exclude(self, call: Call, wire: _Wire) -> frozenset[str]:
-        """Put the others' prefixes into the request in place of those that were put there before; returns them."""
+        """Replace the prefixes that were added to the request before by the others' prefixes; returns these."""
         context, before = ip_context_of(call.connection), call.live.get(self._added) or frozenset()
         own = [prefix for prefix in dict.fromkeys(context.excluded_prefixes) if prefix not in before]
         others = dict.fromkeys(
@@ -84,11 +84,11 @@ class ClientExcludedPrefixes(Element):
         there = wire.hosts.union(own)
         new = [prefix for prefix in others if prefix not in there]
         context.excluded_prefixes = [*own, *new]
-        call.live.put(self._added, before.union(new))  # should this fail, the next request still has the former ones
+        call.live.put(self._added, before.union(new))  # if this fails, the next request still has the former ones
         return frozenset(new)
 
     def _fault(self, wire: _Wire, connection: Connection) -> str:
-        """What another wire has of that which came back; nothing if all is well."""
+        """The conflict of the answer with another wire; empty if there is none."""
         hosts = _hosts(ip_context_of(connection))
         for other in self._others(wire):
             for host in sorted(hosts & other.hosts):
@@ -107,7 +107,7 @@ class ClientExcludedPrefixes(Element):
             call.live.on_end(lambda: self._wires.discard(wire))
 
     def _others(self, wire: _Wire) -> Iterable[_Wire]:
-        """The wires that must not have what `wire` has."""
+        """The wires that must not share addresses with `wire`."""
         for other in self._wires:
             if other is not wire and (other.group is None or other.group != wire.group):
                 yield other

@@ -1,4 +1,4 @@
-"""Where a client runs becomes labels that selectors of a service can use."""
+"""Adds labels about where a client runs, which selectors of a service can use."""
 
 from __future__ import annotations
 

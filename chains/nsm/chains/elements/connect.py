@@ -1,4 +1,4 @@
-"""Continue a server's chain with a client chain: what makes a component pass a request on."""
+"""Continues a server's chain with a client chain: this is how a component passes a request on."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from nsm.chains.logs import log
 
 from .monitor import DOWNSTREAM
 
-KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("what has those behind keep a connection")
-"""Set by what asks them, called by what ends connections; raises `MeshError` if they do not answer."""
+KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("request to keep a connection")
+"""Asks the components behind to keep the connection; raises `MeshError` if they do not answer. `Connect` sets it."""
 _SOONEST, _KEEP_TIMEOUT = 1.0, 5.0
-"""Seconds: the least pause before those behind are asked once more, and how long they may take."""
+"""Seconds: the least pause before the components behind are asked again, and the time that they may take."""
 _NOT_REACHED = re.compile(r"(cannot reach \S+): ")
 
 
 class Connect(Element):
-    """Ask `client` first and let the rest of the server's chain work on what it returned.
+    """Request from `client` first and let the rest of the server's chain process the answer.
 
-    The client chain's call is one of its own (`Call.onward`). If the rest of the server's chain, or anything that
-    stands before this element, then fails, the connection that `client` made is closed again; not one that stood there
-    before, for a component that was started since. A Close of a connection that is not known here is passed on if its
-    path names a component behind this one.
+    The client chain has a call of its own (`Call.onward`). If the rest of the server's chain, or any element before
+    this one, then fails, the connection that `client` made is closed again; not if it existed there before, for a
+    component that was restarted since. A Close of an unknown connection is passed on if its path names a component
+    behind this one.
 
-    While the caller is away, `KEEP_BEHIND` has those behind keep what stands: it asks them once more for that.
+    While the caller is away, `KEEP_BEHIND` asks the components behind to keep the connection: it repeats the request.
     """
 
     def __init__(self, client: Handler) -> None:
@@ -52,7 +52,7 @@ class Connect(Element):
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Close both; raises what the client chain raised if the rest of the server's chain is fine."""
+        """Close both; raises the client chain's error if the rest of the server's chain succeeds."""
         try:
             if call.live.pop(self._open) or (call.is_unknown and call.stood_behind()):
                 await self._tell(call.onward())
@@ -74,7 +74,7 @@ class Connect(Element):
             raise
 
     async def _keep_behind(self, store: Store) -> float:
-        """Ask those behind for what they answered last; returns when to do so again, in seconds."""
+        """Request the last answer again from the components behind; returns the seconds until that is due again."""
         remaining = [0.0]
 
         async def ask() -> None:
@@ -103,7 +103,7 @@ class Connect(Element):
 
 
 def _keep_the_reason(error: Unavailable) -> None:
-    """Leave out why somebody could not be reached: others choose who is asked, and would learn what listens where."""
+    """Remove from errors why a component could not be reached: callers could otherwise probe for listening ports."""
     reached = _NOT_REACHED.match(error.detail)
     if reached is not None and error.element == TRANSPORT and not error.hops:
         log.info("a peer cannot be reached", reason=error.detail)

@@ -1,8 +1,8 @@
 """Network namespaces travel as descriptors: a path means nothing to another process, an open file does.
 
 In a message a namespace is ``file:///proc/..`` where it can be opened, and ``inode://device/inode`` while it travels,
-with the descriptor itself beside the message. What a peer names is never a path (the transport refuses those), and a
-descriptor is what came over this very connection of the transport: others' are not within reach by their names.
+with the descriptor itself beside the message. A name from a peer is never a path (the transport refuses those), and
+a descriptor has to arrive over the same connection of the transport: those of other connections are out of reach.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from .idle import hold
 from .mechanism_translation import MechanismTranslation
 
 ARRIVAL_TIMEOUT = 2.0
-"""Seconds to wait for a descriptor; it is sent ahead of the message that names it."""
+"""Seconds to wait for a descriptor; it is sent before the message that names it."""
 
 PassesOn = Callable[[Peer], Awaitable[bool]]
-"""Whether a peer passes on the namespaces of others, having looked at their givers itself: a node's manager."""
+"""Whether a peer passes on namespaces of others and has checked their senders itself: a node's manager."""
 
 
 class SendDescriptors(Element):
-    """For a client chain: send the namespaces that the request names, and give back the caller's own names for them."""
+    """For a client chain: send the namespaces that the request names, and restore the caller's names for them."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Translate ``file:`` to ``inode:`` on the way out, and back in the answer."""
@@ -52,7 +52,7 @@ class SendDescriptors(Element):
         back = {inode: file for file, inode in sent.items()}
         try:
             connection = await rest.request(call)
-        except BaseException:  # the call may go to somebody else next
+        except BaseException:  # the call may go to another component next
             for mechanism in mechanisms_of(call.request):
                 _rename(mechanism, back)
             del call.outgoing[outgoing:]
@@ -78,10 +78,10 @@ class ReturnDescriptors(Element):
 
 
 class ReceiveDescriptors(Element):
-    """For a server chain: take the namespaces that a request names; they are closed while nobody asks for anything.
+    """For a server chain: take the namespaces that a request names; they are closed while the connection is idle.
 
     A caller names a namespace by a descriptor that it sends, and may send those that it is entitled to: see
-    `Received.check_namespace`, which also says what `unchecked` means. Who `passes_on` has looked at that itself.
+    `Received.check_namespace`, which also explains `unchecked`. A peer that `passes_on` has checked that itself.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ReceiveDescriptors(Element):
         await self._taken.take(call, mechanisms, call.peer, self._passes_on)
         try:
             connection = await rest.request(call)
-        except BaseException:  # the call may go to somebody else next
+        except BaseException:  # the call may go to another component next
             self._taken.name_as_peer(call.live, mechanisms_of(call.request))
             raise
         self._taken.name_as_peer(call.live, [connection.mechanism, *mechanisms_of(call.request)])
@@ -111,7 +111,7 @@ class ReceiveDescriptors(Element):
         self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Translate, and let go of the files in the end."""
+        """Translate, and release the files at the end."""
         self._taken.name_as_file(call.live, mechanisms_of(call.request))
         try:
             await rest.close(call)
@@ -127,10 +127,10 @@ class ReceiveDescriptors(Element):
 class ReceiveReturned(Element):
     """For a client chain: take the namespace that the answer names.
 
-    It has to be one that the answering process is entitled to, unless the chain only `passes_on` what it gets. It stays
-    open as long as the connection lives, unless the chain is known to need its name only until the answer is given:
-    then it is closed while nobody asks anything of the connection. That is so if nobody in the chain remembers the name
-    (`forgets`), or if `far_side` alone does.
+    The answering process has to be entitled to it, unless the chain only `passes_on` its answers. It stays open as
+    long as the connection lives, unless the chain is known to need its name only until the answer is given: then it is
+    closed while the connection is idle. That is so if no element of the chain remembers the name (`forgets`), or if
+    only `far_side` does.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class ReceiveReturned(Element):
         self._taken.release(store)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Translate back, and let go of the files."""
+        """Translate back, and release the files."""
         self._taken.name_as_peer(call.live, [call.connection.mechanism])
         try:
             await rest.close(call)
@@ -179,7 +179,7 @@ class ReceiveReturned(Element):
 
 @dataclass(slots=True)
 class _File:
-    """A descriptor that a connection of the mesh holds, and over which connection of the transport it came."""
+    """A descriptor that a connection of the mesh holds, and the connection of the transport that it arrived by."""
 
     received: Received
     inbox: Inbox
@@ -191,7 +191,7 @@ class _File:
 
 
 class _Taken:
-    """The descriptors that peers gave for a connection, by the URLs that they named them by."""
+    """The descriptors that peers sent for a connection, by the URLs that they named them by."""
 
     def __init__(self, name: str, *, unchecked: bool) -> None:
         self._files: Key[dict[str, _File]] = Key(name)
@@ -200,9 +200,9 @@ class _Taken:
     async def take(
         self, call: Call, mechanisms: Iterable[Mechanism], peer: Peer | None, passes_on: PassesOn | None
     ) -> None:
-        """Replace each ``inode:`` URL by a path of the file that came; what the connection has already is used again.
+        """Replace each ``inode:`` URL by a path of the received file; one that the connection has is used again.
 
-        Raises `Refused` for a namespace that its giver is not entitled to, `InvalidRequest` if it did not come.
+        Raises `Refused` if its sender is not entitled to a namespace, `InvalidRequest` if it did not arrive.
         """
         store = call.live
         if (files := store.get(self._files)) is None:
@@ -222,16 +222,16 @@ class _Taken:
             if not file.received.is_socket and peer is not None and not (passes_on and await passes_on(peer)):
                 file.received.check_namespace(unchecked=self._unchecked)
             elif mechanism.type == KERNEL and file.received.is_socket:
-                raise InvalidRequest(f"{shown_url(url)} is a socket; a kernel interface is in a network namespace")
+                raise InvalidRequest(f"{shown_url(url)} is a socket; a kernel interface needs a network namespace")
             mechanism.parameters[INODE_URL] = file.url
 
     async def _take_one(self, files: dict[str, _File], url: str, key: FileKey, call: Call, peer: Peer | None) -> None:
-        """Have the file; a peer that comes over another connection has to send it there too."""
+        """Take the file; a peer that returns over another connection has to send it there too."""
         held = files.get(url)
         if (peer is None and held is not None) or (held is not None and held.inbox is call.inbox):
             return
         if call.inbox is None:
-            raise Refused(f"{shown_url(url)} names a descriptor, which comes over unix sockets only; this is none")
+            raise Refused(f"{shown_url(url)} names a descriptor, which only unix sockets carry; this is none")
         received = await call.inbox.take(*key, timeout=ARRIVAL_TIMEOUT)
         if held is None:
             files[url] = _File(received, call.inbox)
@@ -239,19 +239,19 @@ class _Taken:
             received.release()
 
     def name_as_peer(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
-        """Translate ``file:`` to what the peer calls it."""
+        """Translate ``file:`` to the peer's name for it."""
         names = {file.url: url for url, file in (store.get(self._files) or {}).items()}
         for mechanism in mechanisms:
             _rename(mechanism, names)
 
     def name_as_file(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
-        """Translate what the peer calls it to ``file:``."""
+        """Translate the peer's name for it to ``file:``."""
         names = {url: file.url for url, file in (store.get(self._files) or {}).items()}
         for mechanism in mechanisms:
             _rename(mechanism, names)
 
     def keep(self, store: Store, mechanisms: Iterable[Mechanism | None]) -> None:
-        """Keep what the connection chose, close the rest."""
+        """Keep the file that the connection chose, close the rest."""
         files = store.get(self._files) or {}
         used = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms if mechanism is not None}
         for url, file in files.items():
@@ -259,7 +259,7 @@ class _Taken:
         _drop(files, [url for url, file in files.items() if not file.is_kept])
 
     def release(self, store: Store) -> None:
-        """Let go of all."""
+        """Release all files."""
         files = store.pop(self._files) or {}
         _drop(files, [*files])
 
@@ -274,9 +274,9 @@ async def _always(_peer: Peer) -> bool:
 
 
 def _send(call: Call, mechanisms: Iterable[Mechanism]) -> dict[str, str]:
-    """Queue the descriptor of each ``file:`` URL, which is this component's own or one that it was sent.
+    """Queue the descriptor of each ``file:`` URL: a file of this component's own, or one that it received.
 
-    Returns what it became.
+    Returns the URL that names it in the message.
     """
     sent = {}
     for mechanism in mechanisms:

@@ -1,4 +1,4 @@
-"""Whom a client chain asks: a fixed peer, or whom an element before it chose."""
+"""Chooses the peer of a client chain: a fixed one, or the one that an element before it chose."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .monitor import DOWNSTREAM, UNHEARD
 
 
 class ClientUrl(Element):
-    """Ask the component at a fixed URL."""
+    """Request from the component at a fixed URL."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -27,17 +27,17 @@ class ClientUrl(Element):
 
 
 class Dial(Element):
-    """Remember whom a connection was asked from; when somebody else is to be asked, close it at the former first.
+    """Remember the peer of a connection; before another one is used, close the connection at the former.
 
-    Where the former is not heard any more and the endpoint is the same, it was started again: it is asked where it is
-    now, and told what it has to keep.
+    If the former is unresponsive and the endpoint is the same, it was restarted: the request goes to its current
+    address, and asks it to keep the connection.
     """
 
     def __init__(self) -> None:
         self._asked: Key[tuple[str, str]] = Key("target and endpoint")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Ask the call's target."""
+        """Request from the call's target."""
         if call.target is not None and self._has_moved(call, call.target):
             await self._leave(call, rest)
         connection = await rest.request(call)
@@ -47,17 +47,17 @@ class Dial(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Close where the connection is: at the call's target if it has one, since who was asked may have moved."""
+        """Close at the connection's peer: the call's target if it has one, since the peer may have moved."""
         call.live.pop(DOWNSTREAM)
         asked = call.live.pop(self._asked)
         call.target = call.target or (asked and asked[0])
         if call.target is None and call.is_unknown:
-            log.info("closing without who is next in the path", connection=call.live.connection_id)
+            log.info("closing without the next component of the path", connection=call.live.connection_id)
             return
         await rest.close(call)
 
     def _has_moved(self, call: Call, target: str) -> bool:
-        """Whether the connection is somewhere else, and has to be closed there."""
+        """Whether the connection is at another peer, and has to be closed there."""
         former, endpoint = call.live.get(self._asked) or (target, "")
         came_back = call.live.get(UNHEARD) == former and endpoint == call.connection.network_service_endpoint_name
         return former != target and not came_back

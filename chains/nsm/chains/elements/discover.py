@@ -1,4 +1,4 @@
-"""Which endpoints can provide the service that a client asks for."""
+"""Finds the endpoints that can provide the requested service."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SHOWN = 512
 
 
 async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
-    """All records that `query` means, now; asks on behalf of `call`."""
+    """All records that match `query` now; queries on behalf of `call`."""
     asking: RegistryCall[R] = RegistryCall(query, deadline=call.deadline)
     found = cast(Any, registry.find(asking))
     return [each.record async for batch in found for each in batch if not each.deleted]
 
 
 async def find_service(registry: RegistryHandler[NetworkService], call: Call) -> NetworkService:
-    """The service that `call` asks for. Raises `NotFound`."""
+    """The service that `call` requests. Raises `NotFound`."""
     wanted = NetworkService(name=call.connection.network_service, payload=call.connection.payload)
     for service in await find_all(registry, wanted, call):
         if service.name == wanted.name:
@@ -50,7 +50,7 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a component was found, by its name: good for as long as the same socket is there."""
+    """Where a component was found, by its name: valid as long as the same socket is there."""
 
     name: str
     url: str
@@ -58,11 +58,11 @@ class Place:
 
     @classmethod
     def of(cls, found: NetworkServiceEndpoint) -> Place:
-        """Where a record says that its component is."""
+        """The place of a component according to its record."""
         return cls(found.name, found.url, _mark(found.url))
 
     def is_good(self) -> bool:
-        """Whether what was there may still be: a descriptor's number is soon that of another socket."""
+        """Whether the component may still be there: a descriptor's number is soon reused for another socket."""
         return self.mark is not None and _mark(self.url) == self.mark
 
 
@@ -79,12 +79,12 @@ def _mark(url: str) -> object:
 class Discover(Element):
     """Find the candidates for a connection: the endpoint that it names, or those that the service's matches select.
 
-    The candidates are in ``call.candidates``, best first, and what share each of them gets in ``call.weights``; an
-    endpoint that was named is the target at once. The connection gets the service's payload. A call that has a target
-    already is passed on as it is. Raises `NotFound`.
+    The candidates are in ``call.candidates``, best first, and the share of each of them in ``call.weights``; an
+    endpoint that is named becomes the target at once. The connection gets the service's payload. A call that already
+    has a target is passed on unchanged. Raises `NotFound`.
 
-    Where the endpoint of a connection is, is asked once: a refresh goes there, and asks again only if nobody is there
-    any more. So a connection that stands does not need the registry.
+    The address of a connection's endpoint is looked up once: a refresh goes there, and looks it up again only if the
+    endpoint is no longer there. So an established connection does not need the registry.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Discover(Element):
             try:
                 async with call.undo.attempt():
                     return await rest.request(call)
-            except MeshError as error:  # who was not reached has changed nothing of the call
+            except MeshError as error:  # an unreachable peer has changed nothing of the call
                 if not was_not_reached(error):
                     raise
         endpoint = await self._named_for(name, call)
@@ -147,7 +147,7 @@ class Discover(Element):
         raise NotFound(f"network service endpoint {name!r} is not found")
 
     async def _named_for(self, name: str, call: Call) -> NetworkServiceEndpoint:
-        """The endpoint of that name, for a connection that carries what the service carries."""
+        """The endpoint of that name, for a connection that carries the service's payload."""
         if call.connection.payload:
             return await self._named(name, call)
         service, endpoint = await together(find_service(self._services, call), self._named(name, call))

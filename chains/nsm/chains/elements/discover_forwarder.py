@@ -1,4 +1,4 @@
-"""Which forwarder of this node builds a client's wire."""
+"""Chooses the forwarder of this node that builds a client's wire."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .discover import Place, find_all, find_service
 from .try_candidates import first_success, was_not_reached
 
 POINT_TO_POINT = {"p2p": "true"}
-"""What a forwarder must be labelled with if the service's match says no labels (on the wire none is like empty)."""
+"""The labels of a forwarder if the service's match has none (in messages, none and empty are the same)."""
 
 _STARTING = 5.0
-"""Seconds after the first request of all within which the forwarders of a node register again, if it has restarted."""
+"""Seconds after the first request within which the forwarders of a restarted node register again."""
 _REMEMBERED = 60.0
-"""Seconds for which a failure counts: by then the record of a forwarder that is dead has ended."""
+"""Seconds for which a failure counts: by then the record of a dead forwarder has ended."""
 
 
 class DiscoverForwarder(Element):
@@ -28,9 +28,9 @@ class DiscoverForwarder(Element):
 
     Forwarders are endpoints of the service `forwarder_service` that were published under `own_url`. A match of the
     requested service may select among them by labels in its metadata. A manager that has just started waits for the
-    forwarder of a connection that stood before. Raises `NotFound` if there is none.
+    forwarder of a connection that existed before. Raises `NotFound` if there is none.
 
-    A connection's own forwarder is asked where it was, without a look at the registry as long as it is there.
+    A connection's own forwarder is called where it was, without a query to the registry as long as it is there.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DiscoverForwarder(Element):
         self._chosen: Key[Place] = Key("forwarder")
         self._unreached = _Unreached()
         self._began: float | None = None
-        """When the first request came."""
+        """When the first request arrived."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the target."""
@@ -57,7 +57,7 @@ class DiscoverForwarder(Element):
             try:
                 async with call.undo.attempt():
                     return await asking.request(call)
-            except MeshError as error:  # who was not reached has changed nothing of the call
+            except MeshError as error:  # an unreachable peer has changed nothing of the call
                 if not was_not_reached(error):
                     raise
         preferred = "" if reselecting else _next_in_path(call.connection)
@@ -73,9 +73,9 @@ class DiscoverForwarder(Element):
         return connection
 
     async def _candidates(self, call: Call, preferred: str) -> Sequence[NetworkServiceEndpoint]:
-        """For a connection that has no forwarder here yet, `preferred` where it stood before. Raises `NotFound`.
+        """For a connection without a forwarder here, `preferred` if it had that one before. Raises `NotFound`.
 
-        One that stood before this process started has one: it is in the path that the caller shows.
+        A connection that existed before this process started has one: it is in the caller's path.
         """
         if call.stood_behind() and (stood := await self._find(_next_in_path(call.connection), call)):
             return stood
@@ -89,7 +89,7 @@ class DiscoverForwarder(Element):
         return candidates
 
     async def _missing(self, name: str, call: Call) -> MeshError:
-        """What to say of a connection's forwarder that is gone: `NotFound` has clients choose anew, if they can."""
+        """The error for a connection whose forwarder is gone: `NotFound` makes clients choose again, if they can."""
         if await self._find("", call):
             return NotFound(f"forwarder {name!r} is not available")
         return Unavailable(f"forwarder {name!r} is not available, and this node has no other; is it running?")
@@ -145,23 +145,23 @@ def _next_in_path(connection: Connection) -> str:
 
 
 class _Unreached:
-    """The forwarders that were not there when they were asked: a dead one's record stays for a while, maybe in front.
+    """The forwarders that were unreachable when last called: a dead one's record stays for a while, maybe first.
 
-    Such a one is asked behind the others until it has answered, or for a minute.
+    Such a forwarder is tried after the others until it has answered, or for a minute.
     """
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-        """When each of them was not reached last, by its URL."""
+        """When each of them was last unreachable, by its URL."""
 
     def behind(self, candidates: Sequence[NetworkServiceEndpoint]) -> list[NetworkServiceEndpoint]:
-        """The candidates in their order, those that were not reached last."""
+        """The candidates in their order, unreachable ones last."""
         too_long_ago = asyncio.get_running_loop().time() - _REMEMBERED
         self._since = {url: since for url, since in self._since.items() if since > too_long_ago}
         return sorted(candidates, key=lambda each: each.url in self._since)
 
     def asking(self, rest: Handler) -> Handler:
-        """`rest`, watched."""
+        """`rest`, with its failures recorded."""
         return _Asking(rest, self._since)
 
 

@@ -1,4 +1,4 @@
-"""DNS of a wire: an endpoint tells its clients which servers know its names, and a client asks them while it is up."""
+"""DNS of a wire: an endpoint names the servers for its names, and a client uses them while the wire is up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DnsContextServer(Element):
         self._configs = tuple(configs)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add those that the connection does not have yet."""
+        """Add the missing ones."""
         if self._configs:
             present = _context(call.connection).configs
             present.extend(codec.clone(config) for config in self._configs if config not in present)
@@ -28,30 +28,30 @@ class DnsContextServer(Element):
 
 
 class Resolver(Protocol):
-    """What looks names up for a workload."""
+    """Resolves names for a workload."""
 
     async def use(self, connection_id: str, configs: Sequence[DnsConfig]) -> None:
-        """Ask the servers of these from now on, in place of those that the connection had before."""
+        """Use these servers from now on, instead of the connection's earlier ones."""
         ...
 
     async def forget(self, connection_id: str) -> None:
-        """Ask the servers of a connection no more; does nothing if there are none."""
+        """Stop using the servers of a connection; does nothing if there are none."""
         ...
 
     async def aclose(self) -> None:
-        """Forget all, and leave the workload as it was found."""
+        """Forget all servers, and restore the workload's own settings."""
         ...
 
 
 class DnsContextClient(Element):
-    """For a client: names are looked up where a connection says, for as long as the connection lives."""
+    """For a client: names are resolved by the servers of a connection for as long as it lives."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._used: Key[bool] = Key("DNS configuration in use")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Hand over what came back; also that there is nothing any more."""
+        """Hand over the answer's servers, also if it has none any longer."""
         connection = await rest.request(call)
         store, configs = call.live, _configs(connection)
         if configs and not store.get(self._used):
@@ -62,14 +62,14 @@ class DnsContextClient(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Forget it first: the rest may take long, and names are not to be looked up over a wire that goes."""
+        """Forget them first: the rest may take long, and a wire that is being closed must not be used for names."""
         try:
             await self._resolver.forget(call.live.connection_id)
         finally:
             await rest.close(call)
 
     async def aclose(self) -> None:
-        """Leave the workload as it was."""
+        """Restore the workload's own settings."""
         await self._resolver.aclose()
 
 

@@ -21,34 +21,34 @@ _SHOWN = 8
 class ExcludedPrefixes(Element):
     """Add the prefixes of a file to those that each request excludes.
 
-    The file is YAML, ``prefixes: [10.96.0.0/12, ..]``, and may change at any time, or not be there. A prefix that was
-    taken out of it goes with the connection's next refresh, unless the client itself excludes it. While a part of the
-    file cannot be read, the rest of it is excluded, and what was excluded before.
+    The file is YAML, ``prefixes: [10.96.0.0/12, ..]``, and may change at any time, or not exist. A prefix that is
+    removed from it is removed with the connection's next refresh, unless the client itself excludes it. While a part of
+    the file is invalid, the valid rest of it is excluded, as well as the earlier prefixes.
     """
 
     def __init__(self, path: str = DEFAULT_PATH) -> None:
         self._file = WatchedFile(path, prefixes_of, usual=DEFAULT_PATH, joined=_joined)
-        self._file.value()  # a fault of the file is told when the component starts
+        self._file.value()  # a fault of the file is reported when the component starts
         self._added: Key[frozenset[str]] = Key("excluded prefixes")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add what is missing."""
+        """Add the missing ones."""
         context = ip_context_of(call.connection)
         added, wanted = call.live.get(self._added) or frozenset(), self._file.value()
         own = [prefix for prefix in dict.fromkeys(context.excluded_prefixes) if prefix not in added]
         there = set(own)
         new = [prefix for prefix in wanted if prefix not in there]
         context.excluded_prefixes = [*own, *new]
-        call.live.put(self._added, added.union(new))  # should this fail, the client still has the former ones
+        call.live.put(self._added, added.union(new))  # if this fails, the client still has the former ones
         connection = await rest.request(call)
         call.live.put(self._added, frozenset(new))
         return connection
 
 
 def prefixes_of(document: Any) -> tuple[str, ...]:
-    """The prefixes that the file names, each once.
+    """The prefixes in the file, each once.
 
-    Raises ValueError, and `PartlyRead` with the prefixes where only some entries are none.
+    Raises ValueError, and `PartlyRead` with the valid prefixes if only some entries are invalid.
     """
     if document is None:
         return ()
@@ -80,11 +80,11 @@ def prefixes_of(document: Any) -> tuple[str, ...]:
 def _no_prefix(item: Field) -> str:
     value = item.value
     what = f"a {type(value).__name__}" if isinstance(value, list | dict) else f"{value!r:.80}"  # aliases: without end
-    return f"{item.path}: {what} is no prefix; expected one such as 10.96.0.0/12 or fd00::/64"
+    return f"{item.path}: {what} is not a prefix; expected one such as 10.96.0.0/12 or fd00::/64"
 
 
 def told(faults: Sequence[str], found: Sequence[str]) -> str:
-    """Which entries cannot be read, and which can be and are in force: the first of both."""
+    """The invalid entries, and the valid ones that are in force: the first of both."""
     unread, read = "; ".join(faults[:_SHOWN]), ", ".join(found[:_SHOWN]) or "none"
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     others = f" and {len(found) - _SHOWN} others" if len(found) > _SHOWN else ""

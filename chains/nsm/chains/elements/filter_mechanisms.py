@@ -10,8 +10,8 @@ from nsm.chains.core import Call, Element, Handler, Unsupported
 class FilterMechanisms(Element):
     """For a forwarder's client chain: LOCAL mechanisms for a peer on a unix socket, REMOTE ones for any other.
 
-    Raises `Unsupported` if nothing is left to offer for a new connection; `hint` says what the forwarder's operator
-    can do about a lack of REMOTE ones.
+    Raises `Unsupported` if nothing is left to offer for a new connection; `hint` tells the forwarder's operator
+    what to do if there are no REMOTE ones.
     """
 
     def __init__(self, hint: str = "") -> None:
@@ -33,5 +33,5 @@ class FilterMechanisms(Element):
 
 
 def is_on_this_node(call: Call) -> bool:
-    """Whether whom the call asks is reached through a unix socket, and so by LOCAL mechanisms."""
+    """Whether the call's target is reached through a unix socket, and so by LOCAL mechanisms."""
     return (call.target or "").startswith(("unix:", "inode:"))

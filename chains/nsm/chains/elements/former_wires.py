@@ -1,8 +1,8 @@
-"""The wires that an earlier process of an endpoint served, as the kernel has them, and the addresses that they have.
+"""The wires that an earlier process of an endpoint served, as the kernel has them, and their addresses.
 
-An endpoint that starts again knows nothing of what it gave. Its clients' wires still stand in its network namespace,
-and their interfaces say it: the addresses of either end, in addresses and host routes, and in the alias whose wire it
-is. These addresses are nobody else's until their client has asked again, or its wire is gone.
+A restarted endpoint knows nothing of the addresses that it gave out. Its clients' wires still exist in its network
+namespace, and their interfaces show it: the addresses of either end, in addresses and host routes, and in the alias
+whose wire it is. These addresses stay reserved until their client has requested again, or its wire is gone.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from .rtnetlink import (
 _MOST = 500_000
 _DELLINK = 17
 _LATE = 20.0
-"""Seconds after the first look to the second: what the earlier process had answered last is made only then."""
+"""Seconds between the first look and the second: the earlier process's last wires may be made only then."""
 LIFETIME = 600.0
-"""Seconds that addresses are held at most where no connection is kept for longer than its tokens."""
+"""The longest time in seconds that addresses are reserved if no connection is kept for longer than its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,39 +59,39 @@ class FormerWire:
 
 
 class Wires(Protocol):
-    """Where the wires are looked up."""
+    """Looks up the wires."""
 
     def look(self) -> list[FormerWire]:
-        """All that there are. What becomes of them is reported from now on. Raises OSError."""
+        """All existing wires. Later changes of them are reported from now on. Raises OSError."""
         ...
 
     def gone(self) -> Collection[int] | None:
-        """The indexes of links that went since; None: look again, nobody knows. Raises OSError."""
+        """The indexes of links that were removed since; None: unknown, look again. Raises OSError."""
         ...
 
     def close(self) -> None:
-        """Nothing is asked any more, until `look`."""
+        """Stop reporting, until `look`."""
         ...
 
 
 @runtime_checkable
 class Holds(Protocol):
-    """An element that can keep addresses of its own networks for the connection that has them."""
+    """An element that can reserve addresses of its own networks for the connection that has them."""
 
     def hold(self, name: str, addresses: Collection[Address]) -> None:
-        """Give what is free of them only to the connection called `name` (see `names_of`)."""
+        """Give the free ones among them only to the connection called `name` (see `names_of`)."""
         ...
 
     def release(self, name: str) -> None:
-        """Hold nothing for it any more; what it was given is its own."""
+        """End its reservations; the addresses that it was given are its own."""
         ...
 
 
 class FormerWires:
-    """Has `elements` hold the addresses of wires that stand, for at most `lifetime` seconds.
+    """Has `elements` reserve the addresses of existing wires, for at most `lifetime` seconds.
 
-    Looks when the first connection is asked for, and once more a little later. Nothing of it costs anything while there
-    are no such wires.
+    Looks when the first connection is requested, and once more a little later. It costs nothing if there are no such
+    wires.
     """
 
     def __init__(self, elements: Sequence[object] = (), lifetime: float = LIFETIME, wires: Wires | None = None) -> None:
@@ -105,11 +105,11 @@ class FormerWires:
         self._is_told = False
 
     def __len__(self) -> int:
-        """How many interfaces there are whose clients did not ask again."""
+        """The number of interfaces whose clients have not requested again."""
         return len(self._links)
 
     def look(self, in_use: Container[Address] = frozenset()) -> None:
-        """Learn what there is, but for what has addresses that are in use by then, and free what is gone."""
+        """Reserve the addresses of existing wires that are not in use yet, and release those of removed wires."""
         if self._looks < 2 and (now := _now()) >= self._next_look:
             self._looks += 1
             self._next_look = now + _LATE
@@ -124,13 +124,13 @@ class FormerWires:
         return names is not None and names.isdisjoint(names_of(call))
 
     def claimed(self, call: Call) -> None:
-        """The connection of `call` stands here again: what it has is known, and the rest of its wire's is free."""
+        """The connection of `call` is established again: its addresses are known, and others of its wire are free."""
         if self._links:
             for name in names_of(call):
                 self._forget(list(self._indexes.get(name, ())))
 
     def close(self) -> None:
-        """Ask the kernel nothing any more."""
+        """Stop watching the kernel."""
         self._wires.close()
 
     def _read(self, in_use: Container[Address]) -> None:
@@ -149,7 +149,7 @@ class FormerWires:
             self._wires.close()
         elif not self._is_told:
             self._is_told = True
-            log.info("wires of an earlier process: nobody else gets their addresses", interfaces=len(self._links))
+            log.info("wires of an earlier process: their addresses are reserved", interfaces=len(self._links))
 
     def _add(self, wire: FormerWire) -> None:
         self._links[wire.index] = wire.name
@@ -194,12 +194,12 @@ class FormerWires:
 
 
 def names_of(call: Call) -> frozenset[str]:
-    """What the wire of a connection is called at its endpoint, by this project's forwarders and by upstream's."""
+    """The names of a connection's wire at its endpoint, by this project's forwarders and by upstream's."""
     path = call.connection.path
     if path is None or not 0 < path.index < len(path.path_segments):
         return frozenset()
     made_by, client = path.path_segments[path.index - 1].id, path.path_segments[0].id
-    digest = hashlib.sha256(made_by.encode()).hexdigest()  # in the place of one that is too long for an alias
+    digest = hashlib.sha256(made_by.encode()).hexdigest()  # instead of one that is too long for an alias
     return frozenset((f"nsm {made_by}", f"nsm {digest}", f"client {client}"))
 
 

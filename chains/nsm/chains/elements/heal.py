@@ -44,7 +44,7 @@ class Heal(Element):
     """Restore a connection whose control plane or data plane failed, until that succeeds or the connection is closed.
 
     `liveness` checks the wire every `interval` seconds; `quick` waits for a shorter time, and is used just after the
-    peer reported that something behind it has gone. Attempts follow one another with growing pauses. With `timeout`
+    peer reported that a component behind it is gone. Attempts follow one another with growing pauses. With `timeout`
     they end after that many seconds; the first later success of a refresh is watched again.
 
     A connection that the mesh reports as REFRESH_REQUESTED or RESELECT_REQUESTED is requested at once.
@@ -64,7 +64,7 @@ class Heal(Element):
         self._watched: Key[_Watched] = Key("healing")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Watch the connection that is returned. A Request that fails does not end the watching."""
+        """Watch the connection in the answer. A failed Request does not end the watching."""
         connection = await rest.request(call)
         store = call.live
         store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
@@ -100,7 +100,7 @@ class _Watched:
         self._healed_at = -STEADY
         self._healing: _Healing | None = None
         self._next: _Healing | None = None
-        """What failed after the healing that is under way got its answer."""
+        """What failed after the current healing received its answer."""
         self.is_let_go = False
         """It was closed, and no Request has succeeded since: there is nothing to close."""
         store.on_end(self.rests)
@@ -127,7 +127,7 @@ class _Watched:
         self._listen(None)
 
     def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
-        """What the peer reports of the connection."""
+        """The peer reported a state of the connection."""
         if theirs.state == State.RESELECT_REQUESTED:
             self._begin(_Healing("the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
@@ -137,7 +137,7 @@ class _Watched:
             self._control_down(cause, self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
-        """The monitor stream broke, or the peer does not have the connection any more."""
+        """The monitor stream broke, or the peer no longer has the connection."""
         self._store.put(UNHEARD, self._subscription.target if self._subscription is not None else "")
         self._control_down(reason, self._heal.liveness)
 
@@ -179,7 +179,7 @@ class _Watched:
     # --- healing
 
     def _begin(self, healing: _Healing) -> None:
-        """Start to heal. If that is under way, only the loss of packets changes anything: then it reselects."""
+        """Start to heal. If a healing runs, only the loss of packets changes anything: then it reselects."""
         if not self._is_watched and self._healing is None:
             return
         if self._healing is None:
@@ -203,7 +203,7 @@ class _Watched:
             self._begin(following)
 
     async def _is_answered_meanwhile(self) -> bool:
-        """Wait for a call that is under way; if it succeeds, what was observed before it is out of date."""
+        """Wait for the current call; if it succeeds, earlier observations are out of date."""
         connection = self._connection
         await self._store.events.run(_nothing)
         return connection is not self._connection
@@ -255,7 +255,7 @@ class _Watched:
 class _Healing:
     """Why a connection is healed, and how. `check` finds out before an attempt without reselection if packets pass.
 
-    The first attempt comes after `head_start` seconds.
+    The first attempt starts after `head_start` seconds.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class _Healing:
 
 
 async def _nothing() -> None:
-    """Do no work."""
+    """Do nothing."""
 
 
 def _now() -> float:

@@ -1,7 +1,7 @@
-"""What elements hold open for a connection is closed while nobody asks anything of it.
+"""Closes what elements hold open for a connection while it is idle.
 
-An open namespace does not end with its processes: its interfaces would go on answering in the place of a workload that
-is gone. Each request brings the descriptors that it needs again, so nothing has to be held until then.
+An open namespace does not end with its processes: its interfaces would go on answering for a workload that is gone.
+Each request brings the descriptors that it needs again, so nothing has to be held until then.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _TIMER: Key[None] = Key("end of what is held open")
 
 
 def hold(store: Store, owner: object, let_go: LetGo) -> None:
-    """Have `let_go` called, in turn with the events of the connection, while nobody asks; `owner` is who holds."""
+    """Have `let_go` called, in turn with the events of the connection, when it is idle; `owner` is the holder."""
     store.setdefault(_HELD, dict)[owner] = let_go
     store.schedule(_TIMER, asyncio.get_running_loop().time() + IDLE_AFTER, lambda: _close_held(store))
 
 
 def close_now(store: Store) -> None:
-    """Have all that is held closed already."""
+    """Close everything held now."""
     if store.get(_HELD):
         store.spawn(_close_held(store), name="end of what is held open")
 

@@ -19,7 +19,7 @@ class KernelClient(Element):
     def __init__(self, namespace: str | None = None) -> None:
         self._namespace = namespace or own_namespace()
         self.names: set[str] = set()
-        """Of the interfaces that were asked for, as long as their connections live."""
+        """Names of the requested interfaces, as long as their connections live."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Complete every preference of the kind; add one if there is none."""
@@ -45,16 +45,16 @@ class KernelClient(Element):
 
 
 class KernelServer(Element):
-    """For an endpoint: its end of the wire is in this process's own network namespace, by a name that nobody has."""
+    """For an endpoint: its end of the wire is in this process's own network namespace, under an unused name."""
 
     def __init__(self, namespace: str | None = None) -> None:
         self._namespace = namespace or own_namespace()
         self._given: set[str] = set()
-        """Names of interfaces that may not be there yet."""
+        """Names of interfaces that may not exist yet."""
         self._name: Key[str] = Key("interface name")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete the mechanism that was chosen."""
+        """Complete the chosen mechanism."""
         mechanism = call.connection.mechanism
         if mechanism is not None and mechanism.type == KERNEL:
             mechanism.parameters[INODE_URL] = self._namespace
@@ -63,7 +63,7 @@ class KernelServer(Element):
         return await rest.request(call)
 
     def _give_name(self, call: Call) -> str:
-        """A name; always the same for a connection, so that a forwarder that starts again finds its interface."""
+        """A name; always the same for a connection, so that a restarted forwarder finds its interface."""
         if (name := call.live.get(self._name)) is None:
             name = call.live.put(self._name, generate(call.connection.network_service, self._given))
             self._given.add(name)
@@ -72,7 +72,7 @@ class KernelServer(Element):
 
 
 class OfferKernel(Element):
-    """For a forwarder's client chain: offer the endpoint a kernel interface; the endpoint says where and its name."""
+    """For a forwarder's client chain: offer the endpoint a kernel interface, whose place and name it chooses."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Add the preference."""

@@ -1,4 +1,4 @@
-"""Whether packets pass on kernel interfaces of this process's network namespace: by echoes, and by kernel events."""
+"""Checks whether packets pass on kernel interfaces of this process's network namespace, by echoes and kernel events."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .link_events import LinkEvents, index_with
 from .ping import answers
 
 _SOON = 0.1
-"""Seconds in which the kernel says how a link is."""
+"""Seconds in which the kernel reports the state of a link."""
 
 
 class KernelLiveness:
     """A `Liveness`: each of a wire's addresses has to get an echo from each of the other side's of its family.
 
-    One check takes at most `timeout` seconds, and as a rule a round trip. Where this process may not send echoes, which
-    is one warning, only links that go down are noticed. With `patience` a wire that is found cut at once is looked at
-    once more after so many seconds: forwarders repair what somebody changed.
+    One check takes at most `timeout` seconds, usually one round trip. If this process may not send echoes, which is
+    one warning, only links that go down are noticed. With `patience`, a wire that is cut at the first check is checked
+    again after that many seconds: forwarders repair what others change.
     """
 
     def __init__(self, timeout: float = 1.0, *, patience: float = 0.0) -> None:
@@ -92,7 +92,7 @@ class KernelLiveness:
 
 
 class _Patient:
-    """Watches one link, and tells that it is down if it is so still after `patience` seconds. Raises OSError."""
+    """Watches one link, and reports that it is down if it still is after `patience` seconds. Raises OSError."""
 
     def __init__(self, links: LinkEvents, index: int, on_down: Callable[[str], None], patience: float) -> None:
         self._links, self._index, self._on_down, self._patience = links, index, on_down, patience
@@ -100,7 +100,7 @@ class _Patient:
         self._stop = links.watch(index, self._down)
 
     def stop(self) -> None:
-        """Tell nothing any more."""
+        """Stop reporting."""
         self._stop()
 
     def _down(self, why: str) -> None:
@@ -147,7 +147,7 @@ def _name(connection: Connection) -> str:
 
 
 def _index(connection: Connection) -> int | None:
-    """Of the wire's interface: by its name, else by an address, should somebody have renamed it."""
+    """The index of the wire's interface: by its name, else by an address, since it may have been renamed."""
     with contextlib.suppress(OSError):
         return socket.if_nametoindex(_name(connection))
     found = (index_with(source.ip.packed) for source in _ends(connection)[0])

@@ -1,4 +1,4 @@
-"""One client's connections leave room for those of others, and so do its calls."""
+"""Limits one client's connections and calls, so that there is room for those of others."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from nsm.chains.policy import NO_TRUST, Trust
 from .own_addresses import GivesAddresses
 
 _SHARED = 128
-"""Addresses that a pool has at least of which no client gets all; smaller ones are made for few."""
+"""From this number of addresses on no client gets all of a pool; smaller ones are made for few."""
 
 
 class LimitConnections(Element):
     """Refuse a client, by its verified identity, more connections than `limits` and the endpoint's pools allow.
 
-    Of the pairs of addresses in the smallest pool of `elements` it gets three quarters. Where `trust` knows nobody who
-    may vouch, clients that come by another component are not counted: its own limits hold for them. What is kept of a
-    connection is as long as its latest request; all of a client's have an end, too. Raises `Exhausted`.
+    Of the pairs of addresses in the smallest pool of `elements` it gets three quarters. If `trust` lists no component
+    that may vouch, clients behind another component are not counted: its own limits apply to them. The state of a
+    connection is as long as its latest request; the total of a client's is limited, too. Raises `Exhausted`.
 
-    Of the calls of a client that is counted only some run at once, however many connections they are for: those that
-    wait for an endpoint that does not answer take up places towards a component that others need too. What this process
-    itself does for a client's connections, such as closing them, does not wait behind the client's own calls.
+    Only some of the calls of a counted client run at once, however many connections they are for: calls that wait for
+    an unresponsive endpoint occupy capacity towards a component that others need too. Calls that this process itself
+    makes for a client's connections, such as closing them, do not wait behind the client's own calls.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class LimitConnections(Element):
         self._turns: dict[tuple[str, bool], _Turns] = {}
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Count a new connection; go on in turn."""
+        """Count a new connection; continue in turn."""
         if call.peer is not None and call.live.get(self._counted) is None and self._is_told_apart(call):
             self._count(call)
         if call.size and (client := call.live.get(self._counted)) is not None:
@@ -55,7 +55,7 @@ class LimitConnections(Element):
             return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Go on in turn."""
+        """Continue in turn."""
         if (turns := self._turns_of(call)) is None:
             await rest.close(call)
             return
@@ -63,7 +63,7 @@ class LimitConnections(Element):
             await rest.close(call)
 
     def _turns_of(self, call: Call) -> _Turns | None:
-        """Those of the client that the connection is counted for; its own calls, and ours for it, each have some."""
+        """The calls of the client that the connection is counted for; its own and ours for it are counted apart."""
         if (client := call.live.get(self._counted)) is None:
             return None
         key = client, call.peer is None
@@ -107,7 +107,7 @@ class LimitConnections(Element):
 
 
 class _Turns:
-    """So many calls at once; `idle` is told when there is none any more."""
+    """At most so many calls at once; `idle` is called when none is left."""
 
     def __init__(self, most: int, idle: Callable[[], object]) -> None:
         self._places, self._idle, self._users = asyncio.Semaphore(most), idle, 0

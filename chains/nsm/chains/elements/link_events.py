@@ -1,4 +1,4 @@
-"""What becomes of this network namespace's interfaces, as the kernel reports it (rtnetlink)."""
+"""Changes of the interfaces of this network namespace, as the kernel reports them (rtnetlink)."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _UP, _CARRIER = 0x1, 0x10000
 _BUFFER, _MOST = 1 << 16, 64
 
 Down = Callable[[str], None]
-"""Is told why a link passes no packets."""
+"""Receives why a link passes no packets."""
 
 
 class LinkEvents:
-    """Tells of links that go down, lose their carrier or are deleted. It has a socket while anything is watched."""
+    """Reports links that go down, lose their carrier or are deleted. It has a socket while any link is watched."""
 
     def __init__(self) -> None:
         self._watched: dict[int, list[Down]] = {}
         self._socket: socket.socket | None = None
 
     def watch(self, index: int, on_down: Down) -> Callable[[], None]:
-        """Call `on_down` once when the link `index` is down, soon if it is now; not after a call of what is returned.
+        """Call `on_down` once when the link `index` is down, soon if it is now; not after the returned call.
 
         Raises OSError.
         """
@@ -41,7 +41,7 @@ class LinkEvents:
         return lambda: self._forget(index, on_down)
 
     def look_at(self, index: int) -> None:
-        """Have the kernel say how a link is, if it is watched: of a lost carrier it tells up to a second late."""
+        """Ask the kernel for the state of a watched link: it reports a lost carrier up to a second late."""
         if self._socket is None or index not in self._watched:
             return
         body = _LINK.pack(socket.AF_UNSPEC, 0, index, 0, 0)
@@ -79,8 +79,8 @@ class LinkEvents:
                 self._judge(kind, sequence, body)
 
     def _judge(self, kind: int, sequence: int, body: bytes) -> None:
-        if kind == _ERROR:  # what was asked for is not there; only failures are answered so
-            self._tell(sequence, "it is not there any more")
+        if kind == _ERROR:  # the link does not exist; only failures are answered so
+            self._tell(sequence, "it no longer exists")
         elif kind in (_NEWLINK, _DELLINK):
             _, _, index, flags, _ = _LINK.unpack_from(body)
             if kind == _DELLINK:

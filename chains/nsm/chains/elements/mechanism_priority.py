@@ -1,4 +1,4 @@
-"""Lets the one who runs a forwarder say which mechanisms it likes best."""
+"""Lets a forwarder's operator order the mechanisms by preference."""
 
 from __future__ import annotations
 

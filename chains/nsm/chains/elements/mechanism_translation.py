@@ -8,9 +8,9 @@ from nsm.chains.core import Call, Element, Handler, Key, Store
 
 
 class MechanismTranslation(Element):
-    """For a client chain: ask for the mechanism that was chosen on the far side before, and for no other yet.
+    """For a client chain: request the mechanism that was chosen on the far side before, and no other yet.
 
-    Elements behind add what this component offers. The answer carries the near side's mechanism again.
+    Elements behind it add the mechanisms of this component. The answer has the near side's mechanism again.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class MechanismTranslation(Element):
         await rest.close(call)
 
     def near_side(self, call: Call) -> Mechanism | None:
-        """The mechanism on the side of the client: it stays as it is while the far side is asked."""
+        """The mechanism on the side of the client: it stays unchanged while the far side is requested."""
         return call.live.get(self._near)
 
     def far_side(self, call: Call) -> Mechanism | None:
@@ -45,5 +45,5 @@ class MechanismTranslation(Element):
         return self.kept(call.live)
 
     def kept(self, store: Store) -> Mechanism | None:
-        """That of a connection that no call is about."""
+        """The mechanism of a connection outside of a call."""
         return store.get(self._far)

@@ -1,4 +1,4 @@
-"""Which mechanism a wire uses: chosen by a server among a client's preferences, kept apart on both sides."""
+"""Chooses the mechanism of a wire: a server picks one of the client's preferences."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nsm.chains.core import Call, Element, Handler, MeshError, Unsupported, bind
 class Mechanisms(Element):
     """Choose the first of the client's preferences that is supported here and succeeds.
 
-    `supported` maps a mechanism's type to the elements that make it. A mechanism that the connection has already is
-    kept. The metrics of the path segment tell of the interface. Raises `Unsupported` if nothing fits, with what was
-    wanted and what there is; if preferences fit but failed, the error of the first.
+    `supported` maps a mechanism's type to the elements that make it. A mechanism that the connection already has is
+    kept. The metrics of the path segment name the interface. Raises `Unsupported` if nothing fits, with the requested
+    and the available mechanisms; if preferences fit but failed, the error of the first.
     """
 
     def __init__(self, supported: Mapping[str, Sequence[Element]]) -> None:
@@ -32,7 +32,7 @@ class Mechanisms(Element):
         asked = codec.clone(call.connection) if len(fitting) > 1 else call.connection
         for preference in fitting:
             if failures:
-                call.connection = codec.clone(asked)  # and not what the failed try answered
+                call.connection = codec.clone(asked)  # and not the answer of the failed attempt
             try:
                 async with call.undo.attempt():
                     call.connection.mechanism = codec.clone(preference)
@@ -64,18 +64,18 @@ class Mechanisms(Element):
         return connection
 
     def _handler(self, kind: str, rest: Handler) -> Handler:
-        """The elements of one mechanism, tied to the rest of the chain at their first use; that never changes."""
+        """The elements of one mechanism, bound to the rest of the chain at their first use; that never changes."""
         if kind not in self._bound:
             self._bound[kind] = bind(self._supported[kind], rest)
         return self._bound[kind]
 
     def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
         asked = ", ".join(mechanism.type for mechanism in wanted) or "none"
-        return Unsupported(f"unsupported mechanism: asked for {asked}; here there is {', '.join(self._supported)}")
+        return Unsupported(f"unsupported mechanism: requested {asked}; available here: {', '.join(self._supported)}")
 
 
 def note_interface(connection: Connection, end: str, mechanism: Mechanism) -> None:
-    """Tell in this component's path segment what the wire's interface is, unless it says so already."""
+    """Put the name of the wire's interface into this component's path segment, unless it has one."""
     path = connection.path
     if path is not None and path.index < len(path.path_segments):
         name = mechanism.parameters.get(INTERFACE_NAME) or "unknown"

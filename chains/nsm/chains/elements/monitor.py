@@ -1,4 +1,4 @@
-"""Tells whoever listens how connections are: the present state, then every change."""
+"""Reports the states of connections to monitors: the current state, then every change."""
 
 from __future__ import annotations
 
@@ -36,34 +36,35 @@ from nsm.chains.transport import Monitors, Subscription
 from .idle import close_now
 
 DOWNSTREAM: Key[str] = Key("downstream target")
-"""Where the client chain behind a server asked for the connection: set by what dials, read by the monitor."""
+"""Where the client chain behind a server requested the connection: set by `Dial`, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
-"""Where the connection went on to and nobody is heard any more: set by the monitor, read by what dials."""
+"""Where the connection went on to, if that component is unresponsive: set by the monitor, read by `Dial`."""
 REPORTER: Key[Reporter] = Key("reporter of states")
-"""What an element of a server has a state of the connection reported by."""
+"""Lets an element of a server report a state of the connection."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
-"""Of a selector, which is kept for as long as somebody listens; each event is compared with all of them."""
+"""Limits of a selector, which is kept for as long as the monitor runs; each event is compared with all of them."""
 _PART = 3 / 4
-"""How much of the longest message that anybody takes (`Limits.request`) a part of the first state fills."""
+"""The part of the longest accepted message (`Limits.request`) that a part of the first state fills."""
 
 
 class Monitor(Element):
-    """Serve the events of this component's connections, and relay those from further on.
+    """Serve the events of this component's connections, and relay those of the components behind.
 
-    A listener gets the connections that its selector means as INITIAL_STATE_TRANSFER, also if there are none, then
-    UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. More than one
-    message takes comes in parts, the rest of them as UPDATE; to whoever asks for parts as INITIAL_STATE_TRANSFER, and
-    an empty one at the end. If the connection went on to another component, that one is listened to in turn, and what
-    it says of path, context and state is passed on as an UPDATE of our own connection; if it cannot be heard any more
-    the state is DOWN. What no connection can be, by `limits`, is not passed on.
+    A listener receives the connections that match its selector as INITIAL_STATE_TRANSFER, even if there are none, then
+    UPDATE and DELETE as they occur; one that reads slowly gets the latest state of each connection. A first state that
+    exceeds one message is sent in parts, the rest of them as UPDATE; to a listener that requests parts as
+    INITIAL_STATE_TRANSFER, with an empty one at the end. If the connection went on to another component, that one is
+    monitored in turn, and path, context and state that it reports are passed on as an UPDATE of our own connection; if
+    it becomes unresponsive the state is DOWN. Reports that are invalid by `limits` are not passed on.
 
-    A peer hears of the connections whose path it is on, as far as that is verified: who called and who answered, and
-    who is further away if those may vouch for others by `trust`. So nobody has another one hear of what is not its own.
-    Where nobody may vouch, what comes before is believed: clients of components further on would hear nothing there.
-    The viewers of `trust` hear of all. Nobody gets the tokens of a path, and a viewer no name of a namespace.
+    A peer receives the connections whose path it is on, as far as that is verified: the caller, the component that
+    answered, and those further away if these may vouch for others by `trust`. So no component can have others receive
+    connections that are not theirs. If no component may vouch, the path before the caller is believed: clients of
+    components further on would receive nothing otherwise. The viewers of `trust` receive all connections. No peer gets
+    the tokens of a path, and no viewer the name of a namespace.
 
-    Nearly all events tell of what a call has just done, to a component whose call that was: one that relays asks for
-    none of those (`monitor_others`), since the answer tells it the same.
+    Nearly all events follow from a call that has just ended, and go to the component that made it: one that relays
+    requests none of those (`monitor_others`), since the answer contains the same.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class Monitor(Element):
         self._listeners: set[_Listener] = set()
         self._giving = asyncio.Lock()
         self._went_to: Key[Subscription] = Key("relayed from")
-        self._callers: Key[frozenset[str]] = Key("who called, and those that they may vouch for")
+        self._callers: Key[frozenset[str]] = Key("callers, and those that they may vouch for")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Tell of a success, and of the failure of what was up."""
+        """Report a success, and the failure of a connection that was up."""
         is_reselected = call.connection.state == State.RESELECT_REQUESTED
         try:
             connection = await rest.request(call)
@@ -87,7 +88,7 @@ class Monitor(Element):
             if call.live.get(self._went_to) is not None:
                 self._set_down(call.live.connection_id)
             raise
-        connection.state = State.UP  # a request to reselect is not any more what it was
+        connection.state = State.UP  # a request to reselect ends with its success
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
             call.live.put(REPORTER, self)
@@ -98,19 +99,19 @@ class Monitor(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Tell of the end, also if the Close failed."""
+        """Report the end, even if the Close failed."""
         try:
             await rest.close(call)
         finally:
             self._delete(call.live, _caller(call, call.connection))
 
     async def aclose(self) -> None:
-        """Stop listening to others."""
+        """Stop monitoring others."""
         if self._monitors is not None:
             await self._monitors.aclose()
 
     def report(self, connection_id: str, state: State) -> None:
-        """Have whoever listens told of a state that is to stand until the next request; for a known connection."""
+        """Report a state that stays until the next request; for a known connection."""
         connection = self._connections.get(connection_id)
         if connection is not None and connection.state != state:
             changed = codec.clone(connection)
@@ -120,16 +121,16 @@ class Monitor(Element):
     def monitor(
         self, selector: MonitorScopeSelector, peer: Peer | None = None, *, in_parts: bool = False
     ) -> AsyncIterator[ConnectionEvent]:
-        """The events that `selector` means and `peer` may hear of, without end; all of them for this process itself.
+        """The events that match `selector` and that `peer` may receive, endlessly; all events for this process itself.
 
-        Raises `InvalidRequest` for a selector that names more than anybody asks for.
+        Raises `InvalidRequest` for a selector that names too many.
         """
         return self._events(_Listener(selector, self._sight(peer)), in_parts)
 
     def monitor_others(
         self, selector: MonitorScopeSelector, peer: Peer, *, in_parts: bool = False
     ) -> AsyncIterator[ConnectionEvent]:
-        """Likewise, but for what the answers to its own calls tell `peer`: those that it makes by a selected name."""
+        """The same, without those that `peer` learns from answers to its own calls: those made by a selected name."""
         return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id), in_parts)
 
     async def _events(self, listener: _Listener, in_parts: bool) -> AsyncIterator[ConnectionEvent]:
@@ -147,13 +148,13 @@ class Monitor(Element):
             self._listeners.discard(listener)
 
     async def _next_part(self, parts: Iterator[dict[str, Connection]]) -> dict[str, Connection] | None:
-        """The next one; of many listeners one gets its part at a time, and everything else its turn in between."""
+        """The next event; listeners get their parts one at a time, and other work its turn in between."""
         async with self._giving:
             await asyncio.sleep(0)
             return next(parts, None)
 
     def _first_state(self, listener: _Listener) -> Iterable[dict[str, Connection]]:
-        """What `listener` is shown, each connection as it is when its part is sent; one part at least."""
+        """The first state for `listener`, each connection as it is when its part is sent; at least one part."""
         part: dict[str, Connection] = {}
         size, most, parts = 0, int(_PART * self._limits.request), 0
         for connection_id in [*self._connections]:
@@ -177,7 +178,7 @@ class Monitor(Element):
         return self._sizes[connection.id]
 
     def _sight(self, peer: Peer | None) -> Sight:
-        """What `peer` sees of a connection."""
+        """A connection as `peer` sees it."""
         is_viewer = peer is None or self._trust.viewers.matches(peer.spiffe_id)
 
         def sight(connection: Connection) -> Show | None:
@@ -189,7 +190,7 @@ class Monitor(Element):
         return sight
 
     def _callers_of(self, call: Call, connection: Connection) -> frozenset[str]:
-        """Those up to here that are verified; for a call of our own those of the client's."""
+        """The verified components up to here; for a call of our own those of the client's."""
         subjects = _subjects(connection)[: connection.path.index + 1 if connection.path is not None else 0]
         if call.peer is None:
             known = call.live.get(self._callers)
@@ -198,7 +199,7 @@ class Monitor(Element):
         return call.live.put(self._callers, frozenset([*subjects[verified:], call.peer.spiffe_id]))
 
     def _answerers_of(self, connection: Connection) -> frozenset[str]:
-        """Those behind us that are verified."""
+        """The verified components behind us."""
         found: set[str] = set()
         for subject in _subjects(connection)[connection.path.index + 1 :] if connection.path is not None else ():
             found.add(subject)
@@ -231,7 +232,7 @@ class Monitor(Element):
         self.report(connection_id, State.DOWN)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
-        """Listen to the component that the connection went on to."""
+        """Monitor the component that the connection went on to."""
         target, former = store.get(DOWNSTREAM), store.get(self._went_to)
         if former is not None and former.is_live and former.target == target:
             return
@@ -243,13 +244,13 @@ class Monitor(Element):
             store.put(self._went_to, self._monitors.listen(target, connection, _Relay(self, store, target)))
 
     def lost(self, store: Store, target: str) -> None:
-        """What the connection went on to is heard no more."""
+        """The component that the connection went on to is unresponsive."""
         store.put(UNHEARD, target)
         self._set_down(store.connection_id)
         close_now(store)
 
     def relay(self, store: Store, kind: ConnectionEventType, theirs: Connection) -> None:
-        """Pass on what the component that the connection went on to reports of it."""
+        """Pass on the report of the component that the connection went on to."""
         known = self._connections.get(store.connection_id)
         if known is None:
             return
@@ -260,22 +261,22 @@ class Monitor(Element):
             return
         changed = codec.clone(known)
         changed.context, changed.state = theirs.context, state
-        if theirs.path is not None and changed.path is not None:  # up to here the path is ours to tell
+        if theirs.path is not None and changed.path is not None:  # up to here the path is ours
             behind = changed.path.index + 1
             changed.path.path_segments[behind:] = theirs.path.path_segments[behind:]
         self._update(changed)
 
 
 class Reporter(Protocol):
-    """Reports states of connections to whoever listens."""
+    """Reports states of connections to their listeners."""
 
     def report(self, connection_id: str, state: State) -> None:
-        """Have a state stand until the next request of the connection, if there is such a one."""
+        """Report a state that stays until the next request of the connection, if that exists."""
         ...
 
 
 class _Relay:
-    """Listens to the component that one connection went on to."""
+    """Monitors the component that one connection went on to."""
 
     __slots__ = ("_monitor", "_store", "_target")
 
@@ -291,7 +292,7 @@ class _Relay:
 
 
 _Caller = tuple[str, str]
-"""Whose call it is: the SPIFFE ID, and the name of its segment in the path."""
+"""The caller: its SPIFFE ID, and the name of its segment in the path."""
 
 
 def _caller(call: Call, connection: Connection) -> _Caller | None:
@@ -302,7 +303,7 @@ def _caller(call: Call, connection: Connection) -> _Caller | None:
 
 
 def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bool:
-    """Whether an event is of what came with the answer to our own call, as nearly all are: those need no more work."""
+    """Whether an event only repeats the answer to our own call, as nearly all do: those need no further work."""
     if state != known.state or theirs.context != known.context:
         return False
     if theirs.path is None or known.path is None:
@@ -312,17 +313,17 @@ def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bo
 
 
 def _can_be(connection: Connection, limits: Limits) -> bool:
-    """Whether what a peer reports of a connection could be a connection's: it is passed on to whoever listens here."""
+    """Whether a peer's report of a connection is valid: it is passed on to the listeners here."""
     try:
         check_connection(connection, limits)
     except InvalidRequest as error:
-        log.info("a peer reports what no connection can be", reason=str(error))
+        log.info("a peer reports an invalid connection", reason=str(error))
         return False
     return True
 
 
 def _subjects(connection: Connection) -> list[str]:
-    """Whom each segment's token names; an empty text for what is no token."""
+    """The subject of each segment's token; an empty text for an invalid token."""
     segments = connection.path.path_segments if connection.path is not None else ()
     return [claims.subject if (claims := claims_of(segment.token)) is not None else "" for segment in segments]
 
@@ -340,7 +341,7 @@ def _all_of_it(connection: Connection) -> Connection:
 
 
 def _without_namespace(connection: Connection) -> Connection:
-    """A copy, if there is something to leave out."""
+    """A copy, if something has to be left out."""
     if connection.mechanism is None or INODE_URL not in connection.mechanism.parameters:
         return connection
     copy = codec.clone(connection)
@@ -351,7 +352,7 @@ def _without_namespace(connection: Connection) -> Connection:
 
 Show = Callable[[Connection], Connection]
 Sight = Callable[[Connection], Show | None]
-"""How much a listener sees of a connection; None: nothing."""
+"""How much of a connection a listener may see; None: nothing."""
 
 
 def _check_selector(selector: MonitorScopeSelector) -> None:
@@ -360,11 +361,11 @@ def _check_selector(selector: MonitorScopeSelector) -> None:
         ("path segments", selector.path_segments, _MOST_SEGMENTS),
     ):
         if len(names) > most:
-            raise InvalidRequest(f"the selector has {len(names)} {what}; at most {most} will do")
+            raise InvalidRequest(f"the selector has {len(names)} {what}; at most {most} are allowed")
 
 
 class _Listener:
-    """What one monitor has not heard yet: the latest of each connection. `calls` is whose calls it need not hear of."""
+    """One monitor's unsent events: the latest of each connection. `calls` lists the calls to leave out."""
 
     def __init__(self, selector: MonitorScopeSelector, sight: Sight, calls: str = "") -> None:
         _check_selector(selector)
@@ -375,7 +376,7 @@ class _Listener:
         self._wake = asyncio.Event()
 
     def shown(self, connection: Connection) -> Connection | None:
-        """The connection as this listener sees it; None if it is not meant, or not to be seen."""
+        """The connection as this listener sees it; None if it does not match, or may not be seen."""
         show = self._show(connection)
         return None if show is None else show(connection)
 
@@ -386,15 +387,15 @@ class _Listener:
             self._wake.set()
 
     def is_told(self, caller: _Caller) -> bool:
-        """Whether the answer to a call of `caller` goes to who listens here."""
+        """Whether the answer to a call of `caller` goes to this listener."""
         return caller in self._calls
 
     def forget(self, connection: Connection) -> None:
-        """What was not told yet of a connection is not true any more."""
+        """Drop a connection's event that was not sent yet: it is out of date."""
         self._news.pop(connection.id, None)
 
     async def next(self) -> ConnectionEvent:
-        """The oldest of what is new; how that connection is by then."""
+        """The oldest unsent event; that connection's state by now."""
         while not self._news:
             self._wake.clear()
             await self._wake.wait()

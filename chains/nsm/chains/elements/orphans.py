@@ -1,22 +1,22 @@
-"""Connections whose caller is away: kept for a while, since the two ends of the wire may be fine.
+"""Connections whose caller is away: kept for a while, since the two ends of the wire may still work.
 
 A component refreshes its part of a connection while its caller vouches for it. Managers and forwarders are killed,
 restarted, upgraded and cut off; the wire itself is in the kernels and needs none of them. So a connection whose
-previous component *cannot be reached at all* becomes an orphan when that one's token ends: packets go on, and this
-component keeps those behind it from ending it, by asking them again for what stands.
+previous component *cannot be reached at all* becomes an orphan when that component's token ends: packets go on, and
+this component keeps those behind it from ending the connection, by requesting it from them again.
 
 What keeps that safe:
 
-- Only who may vouch for others (`Trust`) is waited for: never a client. One that is killed is cleaned up at its
-  token's end, by the first manager on its path.
-- A component that can be reached and vouches no more ends its connections at the token's end. One that has just come
-  back gets `GRACE` for its clients to ask again. Its successor may have another identity, and no reason to connect to
-  this component: so an orphan's component also looks for signs of life (`Orphans.looks_by`).
-- What an orphan's component asks of those behind it says nothing but that the connection still stands: whatever else
-  such a request holds is replaced by what stood before (`Orphans.accept`).
-- Tokens that have expired are taken only if they are the very ones that were valid when the connection was last asked
-  for, from a caller that is verified and may vouch for others, and not for longer than `lifetime` after that.
-- An authority that is trusted no more ends the orphans of its identities.
+- Only a component that may vouch for others (`Trust`) is waited for: never a client. The first manager on the path of
+  a killed client cleans up at its token's end.
+- A component that can be reached and no longer vouches ends its connections at the token's end. One that has just
+  returned gets `GRACE` for its clients to request again. Its successor may have another identity, and no reason to
+  connect to this component: so an orphan's component also looks for signs of life (`Orphans.looks_by`).
+- A request for an orphan to the components behind only confirms that the connection still exists: anything else in
+  such a request is replaced by the earlier state (`Orphans.accept`).
+- Expired tokens are accepted only if they are exactly those that were valid when the connection was last requested,
+  from a verified caller that may vouch for others, and not for longer than `lifetime` after that.
+- An authority that is no longer trusted ends the orphans of its identities.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from nsm.chains.identity import Identity, trust_domain_of
 from nsm.chains.policy import LEEWAY, Trust, claims_of
 
 _LOOK = 4.0
-"""Seconds between two looks for the same component."""
+"""Seconds between two searches for the same component."""
 GRACE = 20.0
-"""Seconds that clients have to ask again by a component that has come back: they try at least every five."""
+"""Seconds that clients have to request again by a component that has returned: they try at least every five."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping(Common):
-    """What every component reads that holds connections of others."""
+    """The settings of every component that holds connections of others."""
 
     orphan_lifetime: float = variable(
         "24h", duration, "how long a wire is kept whose manager or forwarder cannot be reached; 0: until its token ends"
@@ -53,42 +53,42 @@ class Vouched:
     """The last request for a connection all of whose tokens were valid."""
 
     tokens: tuple[str, ...]
-    """Of the segments before this component's."""
+    """Those of the segments before this component's."""
     peer: Peer
     name: str
-    """Of its path segment: its successor has the same."""
+    """The name of its path segment: its successor has the same."""
     when: float
     """Loop time."""
     bundle: object
-    """The authorities of the peer's trust domain then."""
+    """The authorities of the peer's trust domain at that time."""
 
 
 Signs = Callable[[str], Awaitable[object]]
-"""A sign of life of the component with this name: another one when it has given another one; None if there is none."""
+"""The latest sign of life of the component with this name, different for each one; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Absence:
-    """The last sign of life of before, and since when (loop time) there are others."""
+    """The last sign of life before its absence, and since when (loop time) there are newer ones."""
 
     sign: object
     over_since: float | None = None
 
 
 class Orphans:
-    """For how long, and for whom, a component keeps connections whose previous component is away."""
+    """Decides for how long a component keeps connections whose previous component is away."""
 
     def __init__(self, lifetime: float, identity: Identity, presence: Presence, trust: Trust) -> None:
         self.lifetime, self._identity, self._presence, self._trust = lifetime, identity, presence, trust
         self._vouched: Key[Vouched] = Key("last valid request")
-        self._absence: Key[_Absence] = Key("absence of who vouched last")
+        self._absence: Key[_Absence] = Key("absence of the component that vouched last")
         self._signs: Signs | None = None
         self._seen: dict[str, tuple[float, object]] = {}
-        """Signs by name, and when they were looked for."""
+        """Signs by name, and when they were looked up."""
         self._was_cut_off = float("-inf")
 
     def looks_by(self, signs: Signs) -> None:
-        """Look for who is away by `signs`, beside channels; what it raises means that there are none."""
+        """Look for absent components by `signs`, besides channels; an exception counts as no sign."""
         self._signs = signs
 
     # --- requests
@@ -118,7 +118,7 @@ class Orphans:
         return all(holder is not None and self._trust.matches(holder.subject) for holder in holders)
 
     def accept(self, call: Call) -> None:
-        """Have in `call` what stands, in the place of what it asks for; its path up to here stays."""
+        """Replace the request in `call` by the established connection; its path up to here stays."""
         assert call.standing is not None
         path, request = call.connection.path, codec.clone(call.standing)
         assert path is not None
@@ -137,14 +137,14 @@ class Orphans:
     # --- the end
 
     def is_young(self, store: Store) -> bool:
-        """Whether the last request that was valid and succeeded is not longer ago than orphans live."""
+        """Whether the last valid and successful request is within the lifetime of orphans."""
         known = store.get(self._vouched)
         return known is not None and _now() <= known.when + self.lifetime
 
     def wait(self, store: Store) -> float | None:
-        """At the end of the caller's token: seconds to keep the connection before it is looked at again; None: end it.
+        """At the end of the caller's token: seconds to keep the connection before the next check; None: end it.
 
-        A positive number is that of a caller that is back, and has so long to vouch again; 0 means an orphan.
+        A positive number is for a caller that has returned, and has that long to vouch again; 0 means an orphan.
         """
         known, now = store.get(self._vouched), _now()
         if self._identity.is_cut_off():
@@ -163,7 +163,7 @@ class Orphans:
         return left if (left := since + GRACE - now) > 0 else None
 
     async def is_back(self, store: Store) -> bool:
-        """Whether who vouched for an orphan, or its successor, lives again, and has had the time to vouch for it."""
+        """Whether the component that vouched for an orphan, or its successor, lives, and had time to vouch again."""
         known, now = store.get(self._vouched), _now()
         if known is None or self._signs is None or now - self._was_cut_off < GRACE:
             return False
@@ -174,7 +174,7 @@ class Orphans:
         return absence.over_since is not None and now - absence.over_since >= GRACE
 
     async def _sign_of(self, name: str) -> object:
-        """The present sign of life; many orphans have one component, which is looked for once."""
+        """The current sign of life; many orphans share one component, which is looked up once."""
         looked, sign = self._seen.get(name) or (float("-inf"), None)
         if _now() - looked >= _LOOK:
             self._seen[name] = _now(), sign
@@ -188,21 +188,21 @@ class Orphans:
         return sign
 
     def may_outlive(self, peer: Peer, index: int) -> bool:
-        """Whether connections may outlive the tokens of `peer`, which stands before place `index` of their paths."""
+        """Whether connections may outlive the tokens of `peer`, which is before place `index` of their paths."""
         return self.lifetime > 0 and index > 1 and self._trust.matches(peer.spiffe_id)
 
     def is_callers_away(self, store: Store) -> bool:
-        """Whether there is no channel with who vouched last."""
+        """Whether there is no channel to the component that vouched last."""
         known = store.get(self._vouched)
         return known is not None and self._presence.since(known.peer.spiffe_id) is None
 
     def previous(self, store: Store) -> str:
-        """Who vouched last, for a person."""
+        """The component that vouched last, as text for logs."""
         known = store.get(self._vouched)
         return known.peer.spiffe_id if known is not None else ""
 
     def _is_trusted(self, known: Vouched) -> bool:
-        """Whether the authorities that the caller was verified by are those that are trusted now."""
+        """Whether the authorities that verified the caller are still the trusted ones."""
         bundle = self._identity.bundles.get(trust_domain_of(known.peer.spiffe_id))
         if bundle is known.bundle or (bundle is not None and bundle == known.bundle):
             return True

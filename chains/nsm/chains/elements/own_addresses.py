@@ -1,4 +1,4 @@
-"""An endpoint's end of a wire is set to what the endpoint gave, whatever its client sends along."""
+"""Sets an endpoint's end of a wire to the addresses that the endpoint gave, whatever its client sends."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .underlay import Underlay
 
 @runtime_checkable
 class GivesAddresses(Protocol):
-    """An element that gives addresses out of networks that are its own."""
+    """An element that gives addresses from networks of its own."""
 
     networks: Networks
 
     def given(self, call: Call) -> Collection[Interface]:
-        """The addresses that the call's connection has from it."""
+        """The addresses that it gave to the call's connection."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What the wire's ends are set to: addresses of either, and routes of the endpoint's, as texts."""
+    """The settings of the wire's ends: addresses of either, and routes of the endpoint's, as texts."""
 
     src: frozenset[str] = frozenset()
     dst: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ _NOTHING = _Ends()
 
 @dataclass(slots=True)
 class _Known:
-    """What one connection has: what it was answered, what of that this endpoint gave it, and all of its addresses."""
+    """The addresses of one connection: those answered, those of them that this endpoint gave, and all of them."""
 
     answered: _Ends = field(default_factory=_Ends)
     given: _Ends = field(default_factory=_Ends)
@@ -57,18 +57,18 @@ class _Known:
 
 
 class OwnAddresses(Element):
-    """Pass on of a Request's addresses and of the endpoint's routes only what may stay; the answer has the rest.
+    """Pass on only the permitted addresses of a Request and of the endpoint's routes; the answer has the rest.
 
-    What this endpoint gave to the connection stays. A client that comes from an endpoint that is gone brings that one's
-    addresses, and keeps them as upstream's clients expect it: single private addresses (not global, link-local or of
-    no host) that no other connection has here, that are of none of the endpoint's own networks, and that the request
-    does not exclude; with routes of the endpoint to these addresses and no others. Of `allowed` networks anything may
-    come, also routes. An address out of the pools of one of `elements` stays only if that one gave it.
+    Whatever this endpoint gave to the connection stays. A client that moves from an endpoint that is gone brings that
+    one's addresses, and keeps them as upstream's clients expect: single private addresses (not global, link-local or of
+    no host) that no other connection has here, that are outside the endpoint's own networks, and that the request
+    does not exclude; with routes of the endpoint to these addresses and no others. Addresses and routes within the
+    `allowed` networks always pass. An address from the pools of one of `elements` stays only if that one gave it.
 
-    What the wires have that an earlier process of the endpoint served is theirs, until their clients have asked again
-    or they are gone: see `former`.
+    The addresses of wires that an earlier process of the endpoint served stay theirs, until their clients have
+    requested again or the wires are gone: see `former`.
 
-    Stands before all that gives addresses or routes. `underlay` is where the endpoint itself is.
+    Stands before all elements that give addresses or routes. `underlay` has the networks of the endpoint itself.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class OwnAddresses(Element):
         self._known: Key[_Known] = Key("addresses and routes of the wire's ends")
 
     def __len__(self) -> int:
-        """How many addresses are in use: what a leak test counts."""
+        """The number of addresses in use, which a leak test counts."""
         return len(self._used)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Take away on the way in what is not the connection's, and on the way back what no ipam gave."""
+        """Remove foreign addresses on the way in, and on the way back those that no ipam gave."""
         stood = call.live.get(self._known)
         if stood is None:
             self._former.look(self._used)
@@ -111,7 +111,7 @@ class OwnAddresses(Element):
         return connection
 
     async def aclose(self) -> None:
-        """Ask the kernel nothing any more."""
+        """Stop watching the kernel."""
         self._former.close()
 
     def _sort_out(self, call: Call, context: IpContext, known: _Known) -> None:
@@ -127,7 +127,7 @@ class OwnAddresses(Element):
         self._drop_routes(context, before, given)
 
     def _drop_routes(self, context: IpContext, before: frozenset[Address], given: _Ends) -> None:
-        """Leave the endpoint's routes that it gave, or that lead to the client; none by addresses that are gone."""
+        """Keep the endpoint's routes that it gave, or that lead to the client; none by addresses that are gone."""
         now, sources = _addresses(context), _read(context.src_ip_addrs)
         lost = before - now
         context.dst_routes = [
@@ -164,7 +164,7 @@ class OwnAddresses(Element):
         return any(ip in ipam.networks for ipam in self._ipams)
 
     def _take_back_pools(self, call: Call, context: IpContext) -> None:
-        """An address of a pool was named in order to have it again; if it was not given, it may be another's next."""
+        """Drop an address of a pool that was requested again but not given: another client may get it next."""
         own = {interface for ipam in self._ipams for interface in ipam.given(call)}
 
         def stays(text: str) -> bool:
@@ -179,7 +179,7 @@ class OwnAddresses(Element):
             context.src_routes = [route for route in context.src_routes if not _leads_to(route, lost)]
 
     def _remember(self, call: Call, known: _Known, context: IpContext, named: _Ends) -> None:
-        """What the answer has and the Request had not is what this endpoint gave, and what it gave before."""
+        """Record what this endpoint gave: whatever the answer has and the Request had not, and what it gave before."""
         now, given = _Ends.of(context), known.given
         if now == named == known.answered:
             return
@@ -204,10 +204,10 @@ class OwnAddresses(Element):
 
 
 def _tell(call: Call, asked: _Ends, answered: _Ends) -> None:
-    """Say which addresses a client cannot keep."""
+    """Log the addresses that a client cannot keep."""
     if lost := (asked.src | asked.dst) - (answered.src | answered.dst):
         log.info(
-            "addresses that a client had are another wire's, excluded, or of another endpoint: it has others now",
+            "a client's addresses belong to another wire or endpoint, or are excluded: it has new ones now",
             connection=call.live.connection_id,
             lost=sorted(lost),
             has=sorted(answered.src | answered.dst),

@@ -11,11 +11,11 @@ import struct
 from nsm.chains.model.addresses import Address
 
 ECHOES = 4
-"""How many are sent at most, one each quarter of the time."""
+"""The most echoes that are sent, one each quarter of the time."""
 _HEADER = struct.Struct("!BBHHH")
 _KINDS = {4: (socket.AF_INET, socket.IPPROTO_ICMP, 8, 0), 6: (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129)}
 _PASSING = {errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM}
-"""The machine is busy: that says nothing of the wire."""
+"""The machine is busy: the wire may still work."""
 _LONGEST = 1500
 
 

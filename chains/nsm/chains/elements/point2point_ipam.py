@@ -1,4 +1,4 @@
-"""Addresses of a wire, out of the endpoint's own prefixes: one for either end."""
+"""Addresses of a wire, from the endpoint's own prefixes: one for either end."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .former_wires import names_of
 
 _NOTHING = Excluded(())
 _REST = 60.0
-"""Seconds that nobody gets a free address which a client named and did not get, unless no other is left: it may be on
-its interface."""
+"""Seconds that a free address is kept back after a client requested it in vain, unless no other is left: it may be
+on that client's interface."""
 _RESTING, _FEWEST_RESTING = 8, 8
-"""Of what part of the addresses one client may have some rest, and how many it may in any case."""
+"""The part of the addresses that may be kept back for one client, and the least number."""
 
 _Taken = tuple[PrefixPool, Address]
 
 
 @dataclass(slots=True)
 class _Lease:
-    """What one wire has: two addresses of a pool."""
+    """The addresses of one wire: two of a pool."""
 
     dst: Address
     src: Address
@@ -41,13 +41,13 @@ class _Lease:
         self._held.update(self.taken)
 
     def give(self) -> None:
-        """Put everything back."""
+        """Return all of them."""
         while self._held:
             pool, address = self._held.pop()
             pool.give(address)
 
     def take_again(self) -> None:
-        """Take what is still free of it."""
+        """Take those that are still free."""
         self._held.update((pool, address) for pool, address in self.taken if pool.claim(address, _NOTHING))
 
     def is_in(self, excluded: Excluded) -> bool:
@@ -68,7 +68,7 @@ class Point2PointIpam(Element):
         self._prefixes = tuple(prefixes)
         self._pools = [PrefixPool(prefix) for prefix in prefixes]
         self.networks = Networks(pool.network for pool in self._pools)
-        """Those that the addresses are out of."""
+        """The prefixes that the addresses are from."""
         self._lease: Key[_Lease] = Key("addresses")
         self._resting: list[tuple[float, str, _Taken]] = []
         self._most_resting = max(_FEWEST_RESTING, self.networks.size // _RESTING)
@@ -91,14 +91,14 @@ class Point2PointIpam(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Give the addresses back."""
+        """Return the addresses."""
         try:
             await rest.close(call)
         finally:
             self._end(call.live)
 
     def given(self, call: Call) -> set[Interface]:
-        """The addresses that the call's connection has from here."""
+        """The addresses that this element gave to the call's connection."""
         lease = call.live.get(self._lease)
         return set(map(ipaddress.ip_interface, (lease.src, lease.dst))) if lease is not None else set()
 
@@ -170,7 +170,7 @@ class Point2PointIpam(Element):
         return None
 
     def _rest(self, client: str, named: Sequence[_Taken]) -> None:
-        """Keep free addresses that a client named for a while; what is too much of one client's is free again."""
+        """Keep back for a while the free addresses that a client requested, up to its limit."""
         until = asyncio.get_running_loop().time() + _REST
         self._resting += [(until, client, taken) for taken in named]
         its = [each for each in self._resting if each[1] == client] if named else []

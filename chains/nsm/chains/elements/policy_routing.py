@@ -1,4 +1,4 @@
-"""Policy routes that an endpoint gives to its clients, out of a file."""
+"""Policy routes that an endpoint gives to its clients, from a file."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _EXPECTED = "expected a list such as [{from: 172.16.2.1/32, proto: 6, dstport: 8
 
 
 class PolicyRouting(Element):
-    """Give each client the policies of a file, and the addresses that they are from; the former ones go.
+    """Give each client the policies of a file, and their source addresses, in place of the former ones.
 
     The file is a YAML list of ``{from, proto, dstport, srcport, routes: [{prefix, nexthop}]}`` and may change at any
-    time, or not be there. Stands behind what gives addresses out.
+    time, or not exist. Stands behind the elements that give addresses.
     """
 
     def __init__(self, path: str = DEFAULT_PATH) -> None:
         self._file = WatchedFile(path, policies_of, usual=DEFAULT_PATH)
-        self._file.value()  # a fault of the file is told when the component starts
+        self._file.value()  # a fault of the file is reported when the component starts
         self._added: Key[frozenset[str]] = Key("addresses of policies")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -44,14 +44,14 @@ class PolicyRouting(Element):
         ]
         context.src_ip_addrs = [*own, *new]
         context.policies = [codec.clone(policy) for policy in wanted]
-        call.live.put(self._added, added.union(new))  # should this fail, the client still has the former ones
+        call.live.put(self._added, added.union(new))  # if this fails, the client still has the former ones
         connection = await rest.request(call)
         call.live.put(self._added, frozenset(new))
         return connection
 
 
 def policies_of(document: Any) -> tuple[PolicyRoute, ...]:
-    """The policies that the file lists. Raises ValueError that names the one that is wrong."""
+    """The policies in the file. Raises ValueError that names the invalid one."""
     if not isinstance(document or [], list):
         raise ValueError(_EXPECTED)
     return tuple(_policy(number, item) for number, item in enumerate(document or [], 1))

@@ -1,4 +1,4 @@
-"""A client that starts again takes over the connections of its earlier process, and their addresses with them."""
+"""Continues the connections of a client's earlier process, and keeps their addresses."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from .remember import Memory
 from .retry import attempt_of
 
 Present = Callable[[MonitorScopeSelector], Awaitable[list[Connection]]]
-"""What the peer that is asked shows now (see `Monitors.present`)."""
+"""The peer's current connections (see `Monitors.present`)."""
 
 
 class Recover(Element):
-    """Ask for what an earlier process of the client `name` had, as the peer still reports it, where it is still wanted.
+    """Request what an earlier process of the client `name` had, as the peer still reports it, if it is still wanted.
 
-    It stands between `Retry` and the chain's `UpdatePath`, so each attempt goes by what the peer has then; only calls
-    without a path, which nobody has answered yet, are looked up. What the peer does not report, since it was started
-    again too, may be in `memory`. A connection that is down is chosen anew, unless `liveness` finds that packets pass.
-    So is one that is to move, and one that the peer refuses to continue. A connection that was for something else is
-    closed, and replaced by what is wanted now.
+    It stands between `Retry` and the chain's `UpdatePath`, so each attempt uses the peer's current report; only calls
+    without a path, which have not been answered yet, are looked up. Connections that the peer does not report, since it
+    was restarted too, may be in `memory`. A connection that is down is reselected, unless `liveness` finds that packets
+    pass. So is one that has to move, and one that the peer refuses to continue. A connection with other settings is
+    closed, and replaced by the wanted one.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Recover(Element):
         self._memory = memory
 
     async def standing(self, timeout: float) -> list[Connection]:
-        """All connections of the client that are known, as its own segment sees them."""
+        """All known connections of the client, as its own segment sees them."""
         reported = await self._ask(PathSegment(name=self._name), timeout)
         ids = {each.id for each in reported}
         return [*reported, *(each for each in self._remembered() if each.id not in ids)]
@@ -71,7 +71,7 @@ class Recover(Element):
         return self._memory.all() if self._memory is not None else []
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Continue the connection of the call's id if there is one; else have it chosen anew; else ask afresh."""
+        """Continue the connection with the call's id if there is one; else reselect; else request a new one."""
         earlier = await self._earlier(call) if call.connection.path is None else None
         if earlier is None:
             return await rest.request(call)
@@ -115,25 +115,25 @@ class Recover(Element):
                 found = await self._present(MonitorScopeSelector(path_segments=[segment]))
                 return [each for each in map(self._as_ours, found) if each is not None]
         except (MeshError, TimeoutError) as error:
-            log.info("the manager cannot be asked yet", error=str(error))
+            log.info("the manager does not respond yet", error=str(error))
         return []
 
     def _as_ours(self, connection: Connection) -> Connection | None:
-        """The peer's view of a connection, as this client sees it; None if it does not begin here or cannot be."""
+        """The peer's connection as this client sees it; None if it does not begin here or is invalid."""
         path = connection.path
         if path is None or path.index != 1 or path.path_segments[0].name != self._name:
             return None
         try:
             check_connection(connection, self._limits)
         except InvalidRequest as error:
-            log.info("the manager reports what no connection can be", reason=str(error))
+            log.info("the manager reports an invalid connection", reason=str(error))
             return None
         connection.id, path.index = path.path_segments[0].id, 0
         return connection
 
 
 def _continue(request: NetworkServiceRequest, earlier: Connection, *, anew: bool) -> None:
-    """Have `request` ask for `earlier`, or for `anew` what takes its place; with its addresses if it is as wanted."""
+    """Make `request` continue `earlier`, or replace it if `anew`; with its addresses if its settings are as wanted."""
     wanted, is_same = request.connection or Connection(), is_same_wire(earlier, request)
     connection = request.connection = codec.clone(earlier)
     connection.state = State.UP
@@ -150,7 +150,7 @@ def _kind(connection: Connection) -> str:
 
 
 def is_same_wire(earlier: Connection, request: NetworkServiceRequest) -> bool:
-    """Whether an earlier process asked for just what `request` does: service, labels, mechanism, interface's name."""
+    """Whether an earlier process made the same `request`: service, labels, mechanism, interface's name."""
     wanted, mechanism = request.connection or Connection(), earlier.mechanism
     before = {key: value for key, value in earlier.labels.items() if key in wanted.labels or key not in LABELS}
     return (

@@ -1,4 +1,4 @@
-"""A client keeps its connection alive: it asks again in good time before any token of the path expires."""
+"""Keeps a client's connection alive: it requests again in good time before any token of the path expires."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, Not
 from nsm.chains.logs import log
 
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
-"""Seconds to wait after the first refresh that failed, and at most."""
+"""Seconds to wait after the first failed refresh, and at most."""
 GRACE = 6.0
-"""Seconds for which the endpoint, or the forwarder, has to be unknown: after a restart of the registry all that is
-there registers again within that time (`nsm.chains.registry.heal`)."""
+"""Seconds for which the endpoint, or the forwarder, has to be unknown: after a restart of the registry all components
+register again within that time (`nsm.chains.registry.heal`)."""
 
 HEALING: Key[bool] = Key("being healed")
-"""Set while somebody asks for the connection anew, again and again."""
+"""Set while healing repeats the request."""
 _OF_A_SERVICE = "network service '"
-"""Begins what is said of a service that is not there: its endpoint may be, and the wire with it."""
+"""How the error about a missing service begins: its endpoint may exist, and the wire with it."""
 
 _SOONEST = 0.2
-"""Seconds: the tokens of a path may be of the past, where nobody checks them."""
+"""The shortest interval in seconds: the tokens of a path may be in the past if no component checks them."""
 
 
 class Refresh(Element):
-    """Request anew after a part of the shortest remaining token lifetime of the path.
+    """Request again after a part of the shortest remaining token lifetime of the path.
 
     The part is a third for a path of one segment, else 0.2 to 0.4: the further a component is from the client, the
-    later it asks, so that usually the client's refresh comes first and carries everybody. A refresh that fails is
+    later it requests, so that usually the client's refresh is first and refreshes all components. A failed refresh is
     tried again, with growing pauses, until it succeeds or the connection is closed.
 
-    If for `GRACE` seconds the answer is that the connection's endpoint or forwarder is not there, it has gone and may
-    be back under another name: the mesh is asked to choose anew.
+    If for `GRACE` seconds the answer is that the connection's endpoint or forwarder does not exist, it may be back
+    under another name: the mesh chooses again.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Refresh(Element):
         self._gone: Key[float] = Key("not found since")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Set the clock anew after a success."""
+        """Restart the timer after a success."""
         store = call.live
         connection = await rest.request(call)
         store.pop(self._gone)
@@ -52,7 +52,7 @@ class Refresh(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         call.live.unschedule(self._timer)
         await rest.close(call)
 
@@ -68,13 +68,13 @@ class Refresh(Element):
             await self._request(store)
         except MeshError as error:
             pause, text = backoff.next(), str(error)
-            tell = log.debug if store.get(self._told) == text else log.warning  # a cause is told once
+            tell = log.debug if store.get(self._told) == text else log.warning  # a cause is logged once
             tell("refresh failed", connection=store.connection_id, error=text, again_in_s=pause)
             store.put(self._told, text)
             self._schedule(store, pause, backoff)
 
     async def _request(self, store: Store) -> None:
-        """Ask for what there was; choose anew if that has not been there for too long."""
+        """Repeat the last request; reselect if its endpoint or forwarder has been missing for too long."""
         now = asyncio.get_running_loop().time()
         try:
             await store.events.request()
@@ -90,19 +90,19 @@ class Refresh(Element):
 
 
 def means_gone(error: MeshError) -> bool:
-    """Whether an answer to a refresh says that the endpoint or the forwarder of the connection is not there."""
+    """Whether the answer to a refresh means that the endpoint or the forwarder of the connection does not exist."""
     return isinstance(error, NotFound) and not error.detail.startswith(_OF_A_SERVICE)
 
 
 def choose_anew(request: NetworkServiceRequest) -> None:
-    """Choose mechanism and endpoint anew, and leave out whom the endpoint that is gone had asked for names."""
+    """Choose mechanism and endpoint again, and leave out the DNS servers of the endpoint that is gone."""
     reselect_everything(request)
     if request.connection is not None and request.connection.context is not None:
         request.connection.context.dns_context = None
 
 
 def refresh_after(connection: Connection, now: float) -> float:
-    """Seconds from `now` (since the epoch) until the connection is to be refreshed; infinity if no segment expires."""
+    """Seconds from `now` (since the epoch) until the connection has to be refreshed; infinity if no segment expires."""
     path = connection.path
     segments = path.path_segments if path is not None else []
     remaining = min((s.expires.to_seconds() - now for s in segments if s.expires is not None), default=float("inf"))

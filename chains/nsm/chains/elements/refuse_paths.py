@@ -1,4 +1,4 @@
-"""No path that a caller names gets into a server's chain."""
+"""Keeps paths that a caller names out of a server's chain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class RefusePaths(Element):
     """Raise `Refused` for a request that names a file by its path: see `nsm.chains.core.named_files`."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at what a peer sent; a Close has lost its paths in the transport."""
+        """Check a peer's request; a Close has lost its paths in the transport."""
         if call.peer is not None:
             refuse_paths(call.request, "the caller's")
         return await rest.request(call)

@@ -39,7 +39,7 @@ class Rematch(Element):
         self._standing: dict[str, dict[str, Store]] = {}
         """The stores of connections by their network service."""
         self._went: Key[_Went] = Key("service and endpoint")
-        self._closing: Key[None] = Key("close of what is to move")
+        self._closing: Key[None] = Key("close of a connection that has to move")
         self._tasks = Tasks("watch of network services")
 
     async def request(self, call: Call, rest: Handler) -> Connection:

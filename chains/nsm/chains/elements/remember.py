@@ -1,4 +1,4 @@
-"""A client's connections outlive it: each is written to a file, from which the next process continues it."""
+"""Writes a client's connections to files, from which its next process continues them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _LARGEST = 1 << 20
 class Memory:
     """The connections of a client in `folder`, a file each, without tokens.
 
-    One counts until the first token of its path expires: that long everybody on the path has it, even who was started
-    again meanwhile and knows of it by its next Request only. What cannot be written or read is a warning, once.
+    An entry counts until the first token of its path expires: for that long every component on the path has the
+    connection, even if it was restarted and learns of it with the next Request. Read and write errors are one warning.
     """
 
     def __init__(self, folder: str, limits: Limits = DEFAULT_LIMITS) -> None:
         self._folder, self._limits, self._is_told = Path(folder), limits, False
 
     def keep(self, connection: Connection) -> None:
-        """Write it, in place of what was written of it before."""
+        """Write the connection, in place of its earlier entry."""
         copy = codec.clone(connection)
         for segment in copy.path.path_segments if copy.path is not None else ():
             segment.token = ""
@@ -46,11 +46,11 @@ class Memory:
             self._file(connection_id).unlink(missing_ok=True)
 
     def recall(self, connection_id: str) -> Connection | None:
-        """The connection as its client sees it; None if there is none that counts."""
+        """The connection as its client sees it; None if there is no valid entry."""
         return next((each for each in self._read(self._file(connection_id)) if each.id == connection_id), None)
 
     def all(self) -> list[Connection]:
-        """All that count."""
+        """All valid entries."""
         found: list[Connection] = []
         with self._told("read"):
             for file in sorted(self._folder.glob(f"*{_SUFFIX}")):
@@ -80,25 +80,25 @@ class Memory:
             yield
         except OSError as error:
             if not self._is_told:
-                event = f"connections cannot be {what} in NSM_STATE_FOLDER; a client that starts again asks its manager"
+                event = f"connections cannot be {what} in NSM_STATE_FOLDER; a restarted client asks its manager"
                 log.warning(event, folder=str(self._folder), error=error.strerror)
             self._is_told = True
 
 
 class Remember(Element):
-    """Keep in `memory` what each Request of the client brought, until it is closed."""
+    """Keep in `memory` the answer to each Request of the client, until its connection is closed."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Write it down."""
+        """Write the answer."""
         connection = await rest.request(call)
         self._memory.keep(connection)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Forget it, however the Close ends."""
+        """Forget the connection, even if the Close fails."""
         try:
             await rest.close(call)
         finally:
@@ -106,7 +106,7 @@ class Remember(Element):
 
 
 def _id(connection: Connection) -> str:
-    """What its client calls it."""
+    """Its client's name for it."""
     segments = connection.path.path_segments if connection.path is not None else []
     return segments[0].id if segments else connection.id
 

@@ -1,4 +1,4 @@
-"""A client that asks until it gets an answer."""
+"""A client that repeats a Request until it succeeds."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds to wait after the first attempt that failed, and at most."""
 
 Failed = Callable[[Connection, MeshError, float], None]
-"""Is told of an attempt that failed: what was asked for, why, and in how many seconds it is tried again."""
+"""Receives failed attempts: the request, the reason, and the seconds until the next attempt."""
 
 
 def _nobody(_connection: Connection, _error: MeshError, _pause: float) -> None: ...
 
 
 class Retry(Element):
-    """Repeat a Request, each time as it came, until it succeeds or its caller gives up.
+    """Repeat a Request, each time unchanged, until it succeeds or its caller gives up.
 
-    It stands first: each attempt is a call of its own, which may take `timeout` seconds. `tell` hears of each failure.
+    It stands first: each attempt is a call of its own, which may take `timeout` seconds. `tell` receives each failure.
     """
 
     def __init__(self, *, timeout: float = DEFAULT_TIMEOUT, tell: Failed = _nobody) -> None:
         self._timeout, self._tell = timeout, tell
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Ask, with growing pauses after failures."""
+        """Request, with growing pauses after failures."""
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:

@@ -14,28 +14,28 @@ from .try_candidates import first_success
 _LONGEST_REST = 8
 _REMEMBERED = 1000
 _MOST_CLIENTS = 10_000
-"""Connections of which it is remembered who provided them last."""
+"""The number of connections whose last provider is remembered."""
 _PATIENCE = 0.5
-"""Seconds without an answer that say something of a candidate; a client may give it less."""
+"""Seconds without an answer that count as a failure of a candidate; a client may give it less."""
 _NOBODY = hash(())
-"""In place of a client: what holds for all."""
+"""Instead of a client: for the failures that concern all clients."""
 
 
 class RoundRobin(Element):
-    """Try the candidates of a call, each request of a service beginning with the next one; the first success counts.
+    """Try the candidates of a call, each request of a service starting with the next one; the first success counts.
 
-    Turns are a smooth weighted round robin: of any few requests in a row each candidate gets its share, evenly mixed,
-    and the same requests always go the same ways. A candidate that failed lets some requests pass before it is tried
-    first again, and one that hangs leaves time to try others; see `first_success` for what is raised. What it
-    answered one client, be it that it is full, says nothing to others. Who has another one chosen, since the one that
-    it had is gone or does not answer, gets that one last.
+    Turns are a smooth weighted round robin: in any few requests in a row each candidate gets its share, evenly mixed,
+    and the same requests always have the same result. A candidate that failed is skipped for some requests before it is
+    tried first again, and one that hangs leaves time to try others; see `first_success` for the errors. An error for
+    one client, even that the candidate is full, does not affect others. A client that reselects, since its candidate is
+    gone or does not answer, gets that candidate last.
     """
 
     def __init__(self) -> None:
         self._turns: dict[str, Turns] = {}
-        """By network service, the one asked for last at the end."""
+        """By network service, the most recently requested one last."""
         self._providers: dict[tuple[str, ...], str] = {}
-        """Who provided a client's connection last, the latest at the end."""
+        """The provider of a client's last connection, the most recent one last."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set target and endpoint name."""
@@ -63,7 +63,7 @@ class RoundRobin(Element):
             del self._providers[next(iter(self._providers))]
 
     def _turns_of(self, service: str) -> Turns:
-        """Those of a service; of services that come and go the latest are remembered."""
+        """The turns of a service; only those of the most recent services are kept."""
         turns = self._turns.pop(service) if service in self._turns else Turns()
         self._turns[service] = turns
         while len(self._turns) > _REMEMBERED:
@@ -77,7 +77,7 @@ class RoundRobin(Element):
 
 
 class _Asking:
-    """`rest`, and which candidates have answered that they will not, or were not given the time to answer."""
+    """`rest`, and which candidates have refused, or had no time to answer."""
 
     def __init__(self, rest: Handler) -> None:
         self._rest, self.close = rest, rest.close
@@ -106,17 +106,17 @@ def _now() -> float:
 
 
 class Turns:
-    """Whose turn it is, of one service.
+    """The order of candidates, for one service.
 
-    Every candidate gains its weight at each turn; the one that has most takes the turn and pays what all gained. Who
-    is not a candidate of a request (other labels, gone for now, resting after a failure) neither gains nor pays.
+    Every candidate gains its weight at each turn; the one with the most takes the turn and pays what all gained. One
+    that is not a candidate of a request (other labels, absent, resting after a failure) neither gains nor pays.
     """
 
     def __init__(self) -> None:
         self._gained: dict[str, int] = {}
         self._failures: dict[tuple[str, int], int] = {}
         self._rests: dict[tuple[str, int], int] = {}
-        """By candidate, and by client where it is one's own."""
+        """By candidate, and by client if it is one client's own failure."""
 
     def order(
         self,
@@ -128,7 +128,7 @@ class Turns:
     ) -> Iterator[str]:
         """The candidates for `client`, best first; the one that it has `left` last. `weights` are above 0.
 
-        Asking for another one says that the one before failed; for that client alone if it has `answered` by then.
+        Requesting another one means that the one before failed; for that client alone if it has `answered` by then.
         """
         self._forget_others(weights)
         behind = {name: weight for name, weight in weights.items() if name == left}
@@ -143,7 +143,7 @@ class Turns:
                 self._failed((chosen, client if chosen in answered else _NOBODY))
 
     def succeeded(self, name: str, client: int = _NOBODY) -> None:
-        """A candidate works: it does not rest any more."""
+        """A candidate works: it no longer rests."""
         for key in ((name, _NOBODY), (name, client)):
             self._failures.pop(key, None)
             self._rests.pop(key, None)
@@ -156,7 +156,7 @@ class Turns:
         return chosen
 
     def _passes(self, name: str, client: int) -> bool:
-        """Whether a candidate lets this request pass: the more often it failed, the more of them."""
+        """Whether a candidate skips this request: the more often it failed, the more of them."""
         resting = {key: left for key in ((name, _NOBODY), (name, client)) if (left := self._rests.get(key, 0))}
         for key, left in resting.items():
             self._rests[key] = left - 1
@@ -167,7 +167,7 @@ class Turns:
         self._rests[key] = min(2 ** (failures - 1), _LONGEST_REST)
 
     def _forget_others(self, weights: Mapping[str, int]) -> None:
-        """Endpoints come and go: what is remembered does not grow for ever."""
+        """Drop endpoints that no longer exist, so that the memory does not grow."""
         most = 2 * len(weights) + _REMEMBERED
         if len(self._gained) > most:
             for name in set(self._gained) - set(weights):

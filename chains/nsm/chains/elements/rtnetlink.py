@@ -10,7 +10,7 @@ from collections.abc import Mapping
 LINKS, ADDRESSES, ROUTES = 18, 22, 26
 """What can be dumped: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE."""
 LINK, ADDRESS, ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBI"), struct.Struct("=BBBBBBBBI")
-"""How an answer begins; attributes follow."""
+"""The format of an answer's beginning; attributes follow."""
 IFNAME, ALIAS, RTA_DST = 3, 20, 1
 MAIN, UNICAST = 254, 1
 LINK_GROUP = 1
@@ -24,7 +24,7 @@ _TIMEOUT, _TRIES = 1.0, 5
 
 
 def netlink_socket(groups: int = 0) -> socket.socket:
-    """A socket that times out after a second; what happens to members of `groups` is reported on it. Raises OSError."""
+    """A socket that times out after a second; it receives the events of `groups`. Raises OSError."""
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
     try:
         sock.settimeout(_TIMEOUT)
@@ -36,9 +36,9 @@ def netlink_socket(groups: int = 0) -> socket.socket:
 
 
 def dump(sock: socket.socket, what: int, most: int) -> list[bytes]:
-    """The first `most` answers, without their headers; asked for again if they changed while they were read.
+    """The first `most` answers, without their headers; read again if they changed meanwhile.
 
-    Raises OSError. `sock` is one that is told of nothing else.
+    Raises OSError. `sock` must not receive anything else.
     """
     for _ in range(_TRIES):
         answers, is_whole = _dump(sock, what, most)
@@ -74,7 +74,7 @@ def local_address(answer: bytes) -> bytes:
 
 
 def link_of_route(attributes: Mapping[int, bytes]) -> int:
-    """The index of the interface that a route leads out of; 0 if it leads out of none, or of several."""
+    """The index of the interface of a route; 0 if it has none, or several."""
     return int.from_bytes(attributes.get(_RTA_OIF, bytes(4)), sys.byteorder)
 
 

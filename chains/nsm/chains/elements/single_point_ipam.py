@@ -1,4 +1,4 @@
-"""Addresses of a segment that many clients share, out of the endpoint's own prefixes: one for each client."""
+"""Addresses of a segment that many clients share, from the endpoint's own prefixes: one for each client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOTHING = Excluded(())
 
 @dataclass(slots=True)
 class _Lease:
-    """The address of one client, and where it came from."""
+    """The address of one client, and the pool that it is from."""
 
     pool: PrefixPool
     address: Address
@@ -32,7 +32,7 @@ class _Lease:
         return f"{self.address}/{self.pool.network.prefixlen}"
 
     def give(self) -> None:
-        """Put it back, once."""
+        """Return it, once."""
         if not self.given:
             self.given = True
             self.pool.give(self.address)
@@ -41,8 +41,8 @@ class _Lease:
 class SinglePointIpam(Element):
     """Give the client the lowest free address, with the length of its prefix; the endpoint's end has none.
 
-    The lowest address of each prefix is left to the endpoint, and IPv4's broadcast address to nobody. The first of
-    `prefixes` that has an address left is used. A client that names an address which is free here keeps it. An address
+    The lowest address of each prefix is reserved for the endpoint, and IPv4's broadcast address is not given out. The
+    first of `prefixes` that has an address left is used. A client that requests a free address keeps it. An address
     that the client excludes later is replaced. Raises `Exhausted` if nothing is left, `InvalidRequest` for a malformed
     prefix.
     """
@@ -51,7 +51,7 @@ class SinglePointIpam(Element):
         self._prefixes = tuple(prefixes)
         self._pools = [_pool(prefix) for prefix in prefixes]
         self.networks = Networks(pool.network for pool in self._pools)
-        """Those that the addresses are out of."""
+        """The prefixes that the addresses are from."""
         self._lease: Key[_Lease] = Key("address")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -72,7 +72,7 @@ class SinglePointIpam(Element):
         return await rest.request(call)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Give the address back."""
+        """Return the address."""
         try:
             await rest.close(call)
         finally:
@@ -80,7 +80,7 @@ class SinglePointIpam(Element):
                 self._end(call, lease)
 
     def given(self, call: Call) -> set[Interface]:
-        """The addresses that the call's connection has from here."""
+        """The addresses that this element gave to the call's connection."""
         lease = call.live.get(self._lease)
         return {ipaddress.ip_interface(str(lease))} if lease is not None else set()
 

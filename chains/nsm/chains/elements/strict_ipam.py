@@ -1,4 +1,4 @@
-"""Addresses of a wire are the endpoint's own and no others."""
+"""Limits the addresses of a wire to the endpoint's own."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from nsm.chains.model.ipcontext import ip_context_of
 
 
 class Ipam(Protocol):
-    """An element that gives addresses out."""
+    """An element that gives addresses."""
 
     def given(self, call: Call) -> Collection[Interface]:
-        """The addresses that the call's connection has from it."""
+        """The addresses that it gave to the call's connection."""
         ...
 
 
 class StrictIpam(Element):
-    """Take from a connection all addresses that it does not have from one of `ipams`, and all routes but those to them.
+    """Remove from a connection all addresses that are not from one of `ipams`, and all routes but those to them.
 
-    A client that comes from another endpoint brings that one's addresses along: without this element (the polite
-    way) it keeps some of them. Stands behind the `ipams`, which first let a client have its own addresses again, and
-    before what gives routes.
+    A client that moves from another endpoint brings that one's addresses along: without this element (the polite
+    way) it keeps some of them. Stands behind the `ipams`, which first let a client keep its own addresses, and before
+    the elements that give routes.
     """
 
     def __init__(self, ipams: Sequence[Ipam]) -> None:
         self._ipams = tuple(ipams)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Remove what is not ours."""
+        """Remove foreign addresses and routes."""
         own = {interface for ipam in self._ipams for interface in ipam.given(call)}
         context = ip_context_of(call.connection)
         context.src_ip_addrs, src = _sorted_out(context.src_ip_addrs, own)
@@ -44,7 +44,7 @@ class StrictIpam(Element):
 
 
 def _sorted_out(addresses: Sequence[str], own: Collection[Interface]) -> tuple[list[str], set[Address]]:
-    """The addresses that are our own, as texts and as they are."""
+    """Our own addresses, as texts and as parsed."""
     kept = [(text, each) for text in addresses if (each := read_interface(text)) is not None and each in own]
     return [text for text, _ in kept], {each.ip for _, each in kept}
 

@@ -1,4 +1,4 @@
-"""A connection that is not refreshed ends by itself."""
+"""Ends a connection that is not refreshed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from .connect import KEEP_BEHIND
 from .orphans import Orphans
 
 _LOOK_AT = 0.7
-"""Part of the time of the caller's token after which it is first looked for, if it has not asked again."""
+"""Part of the lifetime of the caller's token after which the caller is first looked for, if it has not refreshed."""
 _LOOK = 5.0
-"""Seconds between two looks for the caller of an orphan."""
+"""Seconds between two checks for the caller of an orphan."""
 _SOON = 1.0
 
 
 class Timeout(Element):
-    """Close the connection when the caller's token expires; each successful Request starts the clock anew.
+    """Close the connection when the caller's token expires; each successful Request restarts the timer.
 
-    The moment is the `expires` of the path segment before this component's. Raises `InvalidRequest` if the caller's
-    segment says none.
+    The time is the `expires` of the path segment before this component's. Raises `InvalidRequest` if the caller's
+    segment has none.
 
-    With `orphans`, a connection whose caller cannot be reached then is kept, and so is one whose caller asks in time
-    although those behind this component cannot be reached.
+    With `orphans`, a connection whose caller cannot be reached then is kept, and so is one whose caller refreshes in
+    time although the components behind this one cannot be reached.
     """
 
     def __init__(self, orphans: Orphans | None = None) -> None:
         self._timer: Key[None] = Key("expiry")
-        self._due: Key[float] = Key("when those behind an orphan are asked again")
+        self._due: Key[float] = Key("next request behind an orphan")
         self._orphaned: Key[bool] = Key("orphaned")
-        self._round: Key[object] = Key("which setting of the clock this is")
+        self._round: Key[object] = Key("generation of the timer")
         self._orphans = orphans if orphans is not None and orphans.lifetime > 0 else None
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Let the rest answer, then set the clock."""
+        """Let the rest answer, then set the timer."""
         expires, store = _callers_expiry(call.connection), call.live
         index = call.connection.path.index if call.connection.path is not None else 0
         try:
@@ -52,7 +52,7 @@ class Timeout(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Stop the clock; also if the Close fails, since Begin ends the connection in any case."""
+        """Stop the timer; even if the Close fails, since Begin ends the connection in any case."""
         call.live.unschedule(self._timer)
         await rest.close(call)
 
@@ -70,7 +70,7 @@ class Timeout(Element):
             store.schedule(self._timer, ends, partial(self._end, store, this))
 
     async def _look(self, store: Store, this: object, ends: float) -> None:
-        """In time before the end: nobody behind is to end what might become an orphan here."""
+        """In time before the end: keep the components behind from ending what may become an orphan here."""
         assert self._orphans is not None
         now = asyncio.get_running_loop().time()
         if self._orphans.is_callers_away(store):
@@ -84,7 +84,7 @@ class Timeout(Element):
             store.schedule(self._timer, when, partial(self._look, store, this, ends))
 
     async def _end(self, store: Store, this: object) -> None:
-        """At the end of the caller's token, and then while it is waited for."""
+        """At the end of the caller's token, and then while the caller is waited for."""
         seconds = await self._wait(store)
         if store.get(self._round) is not this:
             return
@@ -110,14 +110,14 @@ class Timeout(Element):
         return None if seconds == 0.0 and await self._orphans.is_back(store) else seconds
 
     async def _keep(self, store: Store) -> None:
-        """Have those behind keep it, if it is time."""
+        """Ask the components behind to keep it, if that is due."""
         now, keep = asyncio.get_running_loop().time(), store.get(KEEP_BEHIND)
         if keep is None or now < store.setdefault(self._due, lambda: now):
             return
         try:
             store.put(self._due, now + await keep())
         except MeshError as error:
-            log.debug("who is behind an orphan does not answer", connection=store.connection_id, error=str(error))
+            log.debug("a component behind an orphan does not answer", connection=store.connection_id, error=str(error))
 
     def _tell(self, store: Store) -> None:
         assert self._orphans is not None

@@ -1,4 +1,4 @@
-"""An endpoint's answer ends the path: segments of an earlier, longer way are cut off."""
+"""Ends the path at an endpoint: segments of an earlier, longer path are cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class TrimPath(Element):
     """Cut the path behind this component's segment, unless a client chain went on behind this element."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Cut what is stale from the connection that comes back."""
+        """Cut stale segments from the returned connection."""
         own = call.connection.path.index if call.connection.path is not None else 0
         connection = await rest.request(call)
         if not call.continued and connection.path is not None:

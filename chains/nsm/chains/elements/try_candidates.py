@@ -1,4 +1,4 @@
-"""Several components may do what a call wants: ask them one after the other, within the caller's time."""
+"""Tries several components one after the other, within the caller's time."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import TRANSPORT, Call, Handler, MeshError, TimedOut, Unavailable
 
 _MOST_OF_IT = 3
-"""One try gets a third of what is left of the time, the last but one a half, the last one all."""
+"""One attempt gets a third of the remaining time, the last but one a half, the last one all."""
 _GRACE = 0.05
-"""Seconds that those further on have to say themselves that the time is over: they know better why."""
+"""Seconds left for the components behind to report that the time is over: they know better why."""
 
 
 async def first_success(
     what: str, candidates: Iterable[NetworkServiceEndpoint], count: int, call: Call, rest: Handler
 ) -> tuple[NetworkServiceEndpoint, Connection]:
-    """Ask the `count` candidates until one succeeds; returns it and its answer. One at least must be there.
+    """Try the `count` candidates until one succeeds; returns it and its answer. At least one must exist.
 
-    What a failed try did is undone before the next one, who is asked what the caller asked and not what the failed one
-    answered, and none may take the time of all. Raises the error of a single candidate, with its name if it could not
-    be asked; of several, one of the last one's kind that tells of all.
+    A failed attempt is undone before the next one, which gets the caller's request and nothing of the failed answer,
+    and no attempt may use up all of the time. Raises the error of a single candidate, with its name if it could not
+    be reached; of several, one of the last one's kind that names all.
     """
     asked = codec.clone(call.request) if count > 1 else call.request
     named = call.connection.network_service_endpoint_name
@@ -45,7 +45,7 @@ async def first_success(
 
 
 def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
-    """One error for several tries: the only one, else one of the last one's kind with a word on each."""
+    """One error for several attempts: the only one, else one of the last one's kind that lists all."""
     name, last = failures[-1]
     if len(failures) == 1:
         tell_whom(name, last)
@@ -55,19 +55,19 @@ def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
 
 
 def tell_whom(name: str, error: MeshError) -> None:
-    """Put the name of who was asked into an error if he could not be: his URL may be that of a mere descriptor."""
+    """Add the candidate's name to an error if it could not be reached: its URL may be just a descriptor."""
     if was_not_reached(error):
         error.detail = f"{name}: {error.detail}"
 
 
 def was_not_reached(error: MeshError) -> bool:
-    """Whether it says that who was to be asked is not there, and not that he answered so."""
+    """Whether the candidate is not there, as opposed to an answer of it."""
     return isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops
 
 
 @asynccontextmanager
 async def _share_of_the_time(call: Call, left: int, name: str) -> AsyncIterator[None]:
-    """Give the body its part of the call's time, if the caller named a deadline and `left` candidates include others.
+    """Limit the body to its part of the call's time, if the caller set a deadline and `left` candidates include others.
 
     Raises `TimedOut` when it is over.
     """

@@ -1,8 +1,8 @@
-"""The networks that a process is on without the mesh: what no wire may take over.
+"""The networks of a process outside the mesh, which no wire may take over.
 
-Read from the kernel (rtnetlink), in the network namespace of this process. An interface is a wire if its alias says so:
-forwarders write there whose it is (reference 9.2 has upstream's). Not all do: upstream's for OVS writes none. So a
-client also knows wires by the names that it asked for.
+Read from the kernel (rtnetlink), in the network namespace of this process. An interface is a wire if its alias says
+so: forwarders write its owner there (reference 9.2 has upstream's). Not all do: upstream's for OVS writes none. So a
+client also knows wires by the names that it requested.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ _LIFETIME = 5.0
 
 
 class Underlay:
-    """What `read` found, for some seconds: interfaces of a workload seldom change but for its wires."""
+    """The result of `read`, for some seconds: interfaces of a workload seldom change except for its wires."""
 
     def __init__(self, around: Address | None = None, wires: Collection[str] = ()) -> None:
-        """With `around`, only networks that this address is of. `wires` may change: see `read`."""
+        """With `around`, only networks that contain this address. `wires` may change: see `read`."""
         self._around, self._wires = around, wires
         self._known, self._until, self._but_for = Networks(()), 0.0, frozenset[str]()
 
     def __call__(self) -> Networks:
-        """The networks as they are, or were five seconds ago if there were the same wires."""
+        """The networks now, or as they were at most five seconds ago if the wires are the same."""
         now, wires = time.monotonic(), frozenset(self._wires)
         if now >= self._until or wires != self._but_for:
             found = Networks(read(wires))
@@ -59,9 +59,9 @@ class Underlay:
 
 
 def read(wires: Collection[str] = ()) -> list[Network]:
-    """The networks of this process's interfaces, and those that its routes lead to, but for wires and the default.
+    """The networks of this process's interfaces and the targets of its routes, without wires and default routes.
 
-    Interfaces with the names `wires` are some whatever their aliases say. Empty where the kernel does not say.
+    Interfaces with the names `wires` are wires whatever their aliases are. Empty if the kernel does not answer.
     """
     found: list[Network] = []
     with contextlib.suppress(OSError), netlink_socket() as sock:

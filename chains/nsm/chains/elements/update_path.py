@@ -1,15 +1,15 @@
-"""A connection's path gains a segment for each component that it passes.
+"""Adds a segment to a connection's path for each component that it passes.
 
 Segment ids are how a component finds its connection again: the connection's id is always the id of the segment that
 the path's index points at, and both are put back on the way out.
 
-A caller may propose an id for the next segment, in a segment without a name: it can close then what it asked for also
-if the answer never came. Components that know nothing of it (upstream's) take it for another one's and rename it.
+A caller may propose an id for the next segment, in a segment without a name: so it can close what it requested even
+if the answer was lost. Components that do not know this (upstream's) take it for another one's and rename it.
 
-A server makes the id of its segment for the owner of the connection, of what was proposed if anything was (see
-`model.segment_ids`). What a connection is called is known to many, and who asks with an id that was made for somebody
-else gets one of its own; if that connection stands `Authorize` refuses it, unless the call asks for a new start. So
-nobody can be the first to ask with an id that became free, and keep whom it was made for from coming back.
+A server makes the id of its segment for the owner of the connection, from the proposed one if any (see
+`model.segment_ids`). Many components know the name of a connection, and a caller that requests an id that was made
+for another gets one of its own; if that connection exists `Authorize` refuses it, unless the call requests a new
+start. So no client can take an id that became free, and keep its owner from coming back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nsm.chains.policy import NO_TRUST, Trust, owner_of
 
 @dataclass(frozen=True)
 class Owned:
-    """How a server tells whose a connection is: by whom it trusts; `standing` has the ids of those that there are."""
+    """How a server determines the owner of a connection: by its trust; `standing` has the ids of existing ones."""
 
     trust: Trust = NO_TRUST
     standing: Container[str] = field(default_factory=frozenset)
@@ -35,9 +35,9 @@ class Owned:
 class UpdatePath(Element):
     """Move to this component's segment, making or renaming it; the caller gets its own index and id back.
 
-    With `asks`, which a client chain sets, the next component gets an id proposed. With `owned`, which a server's chain
-    sets, this component's own id is one that was made for the connection's owner, who is in ``call.owner`` then; a call
-    that comes back from where this component sent it is refused. Raises `InvalidRequest` for that, and if the index
+    With `asks`, which a client chain sets, an id is proposed to the next component. With `owned`, which a server's
+    chain sets, this component's own id is made for the connection's owner, which is in ``call.owner`` then; a call that
+    returns from where this component sent it is refused. Raises `InvalidRequest` for that, and if the index
     points beyond the path or the connection's id is not that of its segment.
     """
 
@@ -45,7 +45,7 @@ class UpdatePath(Element):
         self._name, self._asks, self._owned = name, asks, owned
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Step forward, and back in what is returned."""
+        """Step forward, and back in the answer."""
         before = self._step(call.connection)
         if self._owned is not None and call.peer is not None:
             _check_way(self._owned, call.connection, before)
@@ -101,22 +101,22 @@ class UpdatePath(Element):
 
 
 def _check_way(owned: Owned, connection: Connection, before: int) -> None:
-    """Raise `InvalidRequest` if we asked whoever asks, or ourselves: each would pass it on to the other for ever.
+    """Raise `InvalidRequest` if the call was sent by us to its caller, or to ourselves: it would circle forever.
 
-    An endpoint may be registered at the socket of a manager or a forwarder. (That a path comes by again, further on,
+    An endpoint may be registered at the socket of a manager or a forwarder. (A path that passes here again, further on,
     is fine: endpoints may be clients themselves.)
     """
     path = _path(connection)
     if path.index == before and before > 0:
         raise InvalidRequest(
-            f"the path's segment of who asks is called like this component, {path.path_segments[before].name!r}"
+            f"the caller's path segment has the name of this component, {path.path_segments[before].name!r}"
         )
     if path.index > 1 and (own_id := path.path_segments[path.index - 2].id) in owned.standing:
-        raise InvalidRequest(f"the call came by here already, as {own_id}: the endpoint's place is that of a component")
+        raise InvalidRequest(f"the call passed here already, as {own_id}: the endpoint's address is a component's")
 
 
 async def _own(owned: Owned, call: Call) -> None:
-    """Have an id of the owner's in the segment that we are at."""
+    """Put an id of the owner's into the current segment."""
     assert call.peer is not None
     path = _path(call.connection)
     tokens = [segment.token for segment in path.path_segments[: path.index + 1]]
@@ -128,7 +128,7 @@ async def _own(owned: Owned, call: Call) -> None:
 
 
 def _propose_next(path: Path) -> None:
-    """Propose a fresh id to the component that is asked next, if it is not in the path yet."""
+    """Propose a fresh id to the next component, if it is not in the path yet."""
     beyond = path.path_segments[path.index + 1 :]
     if len(beyond) > 1 or (beyond and beyond[0].name):
         return
@@ -136,13 +136,13 @@ def _propose_next(path: Path) -> None:
 
 
 def _up_to_here(path: Path) -> list[PathSegment]:
-    """The segments that whoever is asked has no say in; of our own, its name and id."""
+    """The segments that the next component may not change; of our own, its name and id."""
     *before, own = path.path_segments[: path.index + 1]
     return [*before, PathSegment(name=own.name, id=own.id)]
 
 
 def _take_back(path: Path, sent: list[PathSegment]) -> None:
-    """Have what was `sent` in the answer too: else it could name somebody else's connection as this one's."""
+    """Restore what was `sent` in the answer: else it could name another connection as this one."""
     if not sent or len(path.path_segments) < len(sent):
         return
     *before, own = sent

@@ -1,4 +1,4 @@
-"""The tokens in a path: who was there, as each of them signed."""
+"""The tokens in a path, each signed by its component."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nsm.chains.policy import claims_of, latest_expiry
 class UpdateToken(Element):
     """Put the caller's token into the caller's segment and a fresh one of our own, made for the caller, into ours.
 
-    The next component replaces the latter by the one that it got. That was signed for another connection than the
-    caller's: if our identity rotated in between, the caller gets one that is signed with the key that it knows.
+    The next component replaces the latter by the one that it received. That was signed for another connection than the
+    caller's: if our identity was renewed in between, the caller gets one that is signed with the key that it knows.
 
-    When the caller's token expires is what the token itself says, no later than its certificate and than tokens of our
-    own last: metadata can make it sooner, and nothing later.
+    The caller's token expires when the token itself says, no later than its certificate and than our own tokens would:
+    metadata can only make it earlier.
     """
 
     def __init__(self, identity: Identity) -> None:

@@ -1,4 +1,4 @@
-"""For endpoints without a dataplane: they say in which VLAN a client finds the service."""
+"""For endpoints without a dataplane: they name the VLAN in which a client finds the service."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ VIA = "via"
 
 
 class VlanServer(Element):
-    """Tell every client in which VLAN, and behind which uplink, the network service is that it asks for.
+    """Give every client the VLAN, and the uplink, of the network service that it requests.
 
-    The client's node puts an interface there, at the uplink that it has for the label `via`; whatever the client said
-    itself does not count. Raises `NotFound` for a service that is none of `services`.
+    The client's node puts an interface there, at the uplink with the label `via`; values from the client are
+    ignored. Raises `NotFound` for a service that is not in `services`.
     """
 
     def __init__(self, services: Iterable[VlanService]) -> None:
         self._services = {service.name: service for service in services}
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete the mechanism that was chosen, and label the connection."""
+        """Complete the chosen mechanism, and label the connection."""
         name, mechanism = call.connection.network_service, call.connection.mechanism
         if (service := self._services.get(name)) is None:
             known = ", ".join(map(repr, self._services)) or "none"
-            raise NotFound(f"network service {name!r} is not provided here; there is {known}")
+            raise NotFound(f"network service {name!r} is not provided here; available: {known}")
         if mechanism is not None and mechanism.type == VLAN:
             mechanism.parameters[VLAN_ID] = str(service.vlan)
             call.connection.labels[VIA] = service.via

@@ -47,48 +47,46 @@ def _accepted_dns(value: str) -> AcceptedDns:
 
 @dataclass(frozen=True, kw_only=True)
 class NscConfig(ClientPolicies):
-    """What to ask for, and whom."""
+    """The settings of `nsm nsc`."""
 
     name: str = variable("nsc", text, "the name of this client's path segment; unique in the mesh")
     connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
     dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
     request_timeout: float = variable("15s", duration, "how long one request may take")
-    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
-    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs say which")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own override them")
+    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs name the mechanism")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     network_services_file: str = variable(
-        "", text, "a file of such URLs, one or several a line, that is followed; once it can be read it counts alone"
+        "", text, "a file of such URLs that is watched for changes; it replaces the list once it can be read"
     )
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
     )
     accept_routes: Networks = variable(
-        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+        EVERYTHING, accepted, "prefixes that endpoints may route over wires; never those of other interfaces"
     )
     accept_dns: AcceptedDns = variable(
         "*",
         _accepted_dns,
-        "DNS that endpoints may tell: servers by prefixes, search domains with all below them; *: any",
+        "DNS that endpoints may set: servers by prefixes, search domains and their subdomains; *: any",
     )
-    local_dns_server_enabled: bool = variable("true", flag, "look names up where wires say, if any says so")
-    local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "where names are looked up then")
-    resolv_conf_path: str = variable("/etc/resolv.conf", text, "what leads there, changed while a wire brings DNS")
-    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
+    local_dns_server_enabled: bool = variable("true", flag, "resolve names by the DNS servers that wires bring, if any")
+    local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "address of the local DNS server")
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "the file that is changed while a wire brings DNS")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if it does not exist; empty: none")
     state_folder: str = variable(
-        "", text, "where connections are remembered, so that a client that starts again continues them; empty: nowhere"
+        "", text, "the folder that keeps connections, so that a restarted client continues them; empty: none"
     )
     ready_file: str = variable(
-        "", text, "a file that is there while the client has all its wires, and their names; empty: none"
+        "", text, "a file that exists while the client has all its wires, and their DNS names; empty: none"
     )
-    liveness_check_enabled: bool = variable("true", flag, "find out by pings, and by its link, whether a wire works")
-    liveness_check_interval: float = variable("200ms", _pause, "the time from a check to the next one")
+    liveness_check_enabled: bool = variable("true", flag, "check by pings, and by its link, whether a wire works")
+    liveness_check_interval: float = variable("200ms", _pause, "the time between two checks")
     liveness_check_timeout: float = variable("1s", _pause, "how long one check waits for answers to its four pings")
-    heal_timeout: float = variable(
-        "0", duration, "how long a wire that broke is asked for again and again; 0: until it is back"
-    )
+    heal_timeout: float = variable("0", duration, "how long a broken wire is requested again; 0: until it is back")
 
     def misfits(self) -> Iterator[str]:
-        """Checks that end after the request that waits for them."""
+        """Rejects checks that end after the request that waits for them."""
         yield from super().misfits()
         if self.liveness_check_enabled and self.liveness_check_timeout >= self.request_timeout:
             yield (
@@ -99,25 +97,25 @@ class NscConfig(ClientPolicies):
 
 @dataclass(frozen=True, kw_only=True)
 class NscInitConfig(ClientPolicies):
-    """What to ask for, and whom."""
+    """The settings of `nsm nsc-init`."""
 
     name: str = variable("cmd-nsc-init", text, "the name of this client's path segment; unique in the mesh")
     connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
     dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
     request_timeout: float = variable("15s", duration, "how long one request may take")
-    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own win")
+    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own override them")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     network_services_file: str = variable(
-        "", text, "a file of such URLs, one or several a line, that counts alone once it can be read"
+        "", text, "a file of such URLs, one or several a line; it replaces the list once it can be read"
     )
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
     )
     accept_routes: Networks = variable(
-        EVERYTHING, accepted, "prefixes that endpoints may have reached by wires; never those of other interfaces"
+        EVERYTHING, accepted, "prefixes that endpoints may route over wires; never those of other interfaces"
     )
     state_folder: str = variable(
-        "", text, "where connections are remembered, so that a client that starts again continues them; empty: nowhere"
+        "", text, "the folder that keeps connections, so that a restarted client continues them; empty: none"
     )
-    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the next variable's file is copied to")
-    resolv_conf_from: str = variable("", text, "the file that is copied there first, if there is none; empty: none")
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the file of NSM_RESOLV_CONF_FROM is copied to")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if it does not exist; empty: none")

@@ -1,4 +1,4 @@
-"""Clients: ask for wires on behalf of a workload; `nsm nsc` keeps them, `nsm nsc-init` asks once."""
+"""Clients: request wires on behalf of a workload; `nsm nsc` keeps them, `nsm nsc-init` requests them once."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from .services import Services
 from .wires import Wires, is_here
 
 _PATIENCE = 0.6
-"""Seconds after which a wire that is cut is looked at again: its forwarder repairs in half a second what it can."""
+"""Seconds after which a cut wire is checked again: its forwarder repairs what it can within half a second."""
 _QUICK = 0.2
-"""Seconds that a check waits for pings where the mesh has reported already that something on the way is gone."""
+"""Seconds that a check waits for pings if the mesh has already reported that a component on the path is gone."""
 
 
 def main(arguments: list[str]) -> int:
@@ -45,12 +45,12 @@ def main(arguments: list[str]) -> int:
 
 
 def main_init(arguments: list[str]) -> int:
-    """A client that asks for its wires and exits."""
+    """A client that requests its wires and exits."""
     return run("nsc-init", NscInitConfig, connect_once, arguments)
 
 
 async def keep(config: NscConfig, runtime: Runtime) -> None:
-    """Have the wires, and the names that they bring, until it is time to stop."""
+    """Keep the wires, and the DNS names that they bring, until it is time to stop."""
     with ReadyFile(config.ready_file) as ready_file:
         more = [TellReady(ready_file), *_dns(config, ready_file)]
         limit = config.liveness_check_timeout
@@ -64,7 +64,7 @@ async def keep(config: NscConfig, runtime: Runtime) -> None:
 
 
 async def connect_once(config: NscInitConfig, runtime: Runtime) -> None:
-    """Have the wires; they stay. Raises `InvalidRequest` if it is time to stop before."""
+    """Create the wires; they stay. Raises `InvalidRequest` if it has to stop before."""
     async with _wires(config, runtime, ReadyFile(""), [], refresh=False) as wires:
         if not await runtime.ends(wires.all_up()):
             raise InvalidRequest("stopped before all wires were there")
@@ -80,7 +80,7 @@ async def _wires(
     refresh: bool,
     liveness: Liveness | None = None,
 ) -> AsyncIterator[Wires]:
-    """The wires that are wanted, being asked for; they stay when this ends."""
+    """The wanted wires, requested in the background; they stay when this ends."""
     copy_if_missing(config.resolv_conf_from, config.resolv_conf_path)
     wires, kernel = Wires(config.name, config.labels, ready_file, is_here if refresh else None), KernelClient()
     services = Services(config.network_services, config.network_services_file, partial(ready_file.tell, "services"))

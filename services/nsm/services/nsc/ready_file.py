@@ -1,7 +1,7 @@
-"""A file that says that all wires are up, to whoever can look at it and cannot ask: a probe in a pod.
+"""A file that exists while all wires are up, for readers that can only look at files: a probe in a pod.
 
-Beside it, as long as it is not there, is one with the same name and ``.why`` behind it: a line that says what it waits
-for. That is what a probe shows whose program prints it, and so what the events of a pod say.
+As long as it does not exist, a file with the same name and ``.why`` appended exists: one line about what it waits for.
+A probe whose program prints that line shows it in the events of the pod.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _LONGEST = 1024
 
 
 class ReadyFile:
-    """Is there while nothing is in the way; an empty path is no file.
+    """Exists while nothing is missing; an empty path means no file.
 
-    `wires` are the ids of those that have to be up. What a client that was killed left is removed on entering. Raises
+    `wires` are the ids of the wires that have to be up. Entering removes the file of a client that was killed. Raises
     `InvalidRequest` if it cannot be written.
     """
 
@@ -32,7 +32,7 @@ class ReadyFile:
         self._path = Path(path) if path else None
         self._why = Path(path + WHY)
         self._missing = dict.fromkeys(wires, "")
-        """What is in the way, and why as far as that is known; the client itself until `begin`."""
+        """What is missing, and why as far as that is known; the client itself until `begin`."""
         self._has_begun = False
 
     def __enter__(self) -> ReadyFile:
@@ -50,7 +50,7 @@ class ReadyFile:
                 self._remove()
 
     def begin(self) -> None:
-        """All that has to be there has been there once."""
+        """Everything required has been there once."""
         self._has_begun = True
         with self._told():
             self._write()
@@ -61,29 +61,29 @@ class ReadyFile:
             self._show()
 
     def lacks(self, what: str, why: str) -> None:
-        """`what` is away, for the reason that is given."""
+        """`what` is missing, for the given reason."""
         if self._missing.get(what) != why:
             self._missing[what] = why
             self._show()
 
     def tell(self, what: str, why: str) -> None:
-        """`what` is away for the reason that is given, or there if none is."""
+        """`what` is missing for the given reason, or there if none is given."""
         if why:
             self.lacks(what, why)
         else:
             self.has(what)
 
     def still_lacks(self, what: str, why: str) -> None:
-        """If `what` is away that is why now."""
+        """If `what` is missing, this is the reason now."""
         if what in self._missing:
             self.lacks(what, why)
 
     def _show(self) -> None:
-        """What cannot be written later on is told, and does not end the client."""
+        """Later write errors are logged, and do not end the client."""
         try:
             self._write()
         except OSError as error:
-            log.warning("the ready file cannot be written", file=str(self._path), error=error.strerror)
+            log.warning("cannot write the ready file", file=str(self._path), error=error.strerror)
 
     def _write(self) -> None:
         if self._path is None:
@@ -108,14 +108,14 @@ class ReadyFile:
 
 
 def waits(path: str, why: str) -> None:
-    """Say why the client with the ready file at `path` has not begun yet; what cannot be written is told later."""
+    """Write why the client with the ready file at `path` has not begun yet; write errors are reported later."""
     if path:
         with contextlib.suppress(OSError):
             _write_line(Path(path + WHY), why)
 
 
 def _write_line(path: Path, line: str) -> None:
-    """Have `path` hold one line at once, whole; none if it is empty."""
+    """Replace the content of `path` by one line, atomically; remove the file if the line is empty."""
     if not line:
         path.unlink(missing_ok=True)
         return
@@ -128,16 +128,16 @@ def _write_line(path: Path, line: str) -> None:
 class TellReady(Element):
     """Keep a `ReadyFile` in step with the wires.
 
-    A wire is away from the first answer that its endpoint or its forwarder is not there, and while it is closed to be
-    chosen anew, until there is one again. A refresh that fails because somebody on the way starts again says nothing of
-    the wire, which packets pass all the while.
+    A wire is missing from the first error that its endpoint or its forwarder is not there, and while it is closed for
+    reselection, until it is back. A refresh that fails because a component on the path restarts does not count: packets
+    pass the wire all the while.
     """
 
     def __init__(self, file: ReadyFile) -> None:
         self._file = file
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Note a success, and what a failure means."""
+        """Record a success, and what a failure means."""
         wire, service = call.live.connection_id, call.connection.network_service
         try:
             connection = await rest.request(call)
@@ -148,7 +148,7 @@ class TellReady(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """It is away from now on."""
+        """It is missing from now on."""
         self._file.lacks(call.live.connection_id, f"the wire to {call.connection.network_service!r} is closed")
         await rest.close(call)
 

@@ -1,4 +1,4 @@
-"""The wires of one workload: those that are wanted, made to stand."""
+"""Creates and keeps the wires of one workload."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEAD_START = 3.0
 
 @dataclass(eq=False)
 class _Wire:
-    """A connection that is wanted, until it is not any more."""
+    """A connection that is wanted, until it is removed from the list."""
 
     wanted: NsUrl
     connection_id: str
@@ -37,18 +37,18 @@ class _Wire:
     """Set when the first attempt has succeeded or failed."""
     is_up: bool = False
     work: asyncio.Task[None] | None = None
-    """What asks for it."""
+    """The task that requests it."""
     earlier: Connection | None = None
-    """It is an earlier process's, which nobody asked for since."""
+    """It is from an earlier process, and has not been requested since."""
 
 
 class Wires:
-    """Has the connections that `set` was given last, by asking for those that are new and closing the others.
+    """Keeps the connections that were last passed to `set`: requests new ones and closes all others.
 
-    A connection's id belongs to what is wanted (its URL) for as long as that is: ``<name>-<place in the list>`` as the
-    client begins; what is added later takes its place's id, or the lowest one that is free. `labels` are those of all
-    connections; a URL's own win. `is_left` says whether an earlier process's connection that is not wanted any more is
-    to be closed; without it none is.
+    A connection's id belongs to its URL for as long as that is listed: ``<name>-<place in the list>`` when the
+    client begins; a URL that is added later takes the id of its place, or the lowest free one. `labels` are for all
+    connections; a URL's own take precedence. `is_left` decides whether to close an earlier process's connection that
+    is no longer wanted; without it none is closed.
     """
 
     def __init__(
@@ -68,18 +68,18 @@ class Wires:
         self._defect: BaseException | None = None
 
     def __len__(self) -> int:
-        """How many are wanted."""
+        """The number of wanted connections."""
         return len(self._wires)
 
     def over(self, chain: Handler) -> Wires:
-        """Ask by `chain` from now on; it is to tell `failed` of attempts that failed."""
+        """Request by `chain` from now on; it has to call `failed` for attempts that failed."""
         self._chain = chain
         return self
 
     def follow(
         self, lists: AsyncIterator[Sequence[NsUrl]], standing: Callable[[], Awaitable[Sequence[Connection]]]
     ) -> None:
-        """Have what the last of `lists` says, until `stop` or `close`; `standing` asks what an earlier process had."""
+        """Keep the last of `lists`, until `stop` or `close`; `standing` looks up an earlier process's connections."""
 
         async def set_each() -> None:
             async for wanted in lists:
@@ -89,10 +89,10 @@ class Wires:
         self._following.add_done_callback(self._done)
 
     def set(self, wanted: Sequence[NsUrl], standing: Sequence[Connection] = ()) -> None:
-        """Have just the wires that are `wanted` from now on; what stands and is among them is not touched.
+        """Keep exactly the `wanted` wires from now on; existing ones among them are not touched.
 
-        `standing` are connections of an earlier process: what is wanted as before keeps their ids, and those that have
-        no use are closed.
+        `standing` are connections of an earlier process: those that are still wanted keep their ids, and the others are
+        closed.
         """
         kept, new = self._match(wanted)
         gone = [wire for wire in self._wires if wire not in kept.values()]
@@ -114,7 +114,7 @@ class Wires:
         self._changed.set()
 
     async def all_up(self) -> None:
-        """Return when it is known what is wanted, and all of it is there. Raises what a defect raised meanwhile."""
+        """Return when the wanted wires are known, and all of them are there. Raises what a defect raised."""
         while self._defect is None and not (self._has_begun and all(wire.is_up for wire in self._wires)):
             self._changed.clear()
             await self._changed.wait()
@@ -131,7 +131,7 @@ class Wires:
         log.warning("no wire yet", service=asked.network_service, code=code, error=str(error), again_in_s=pause)
 
     async def stop(self) -> None:
-        """Ask for nothing any more; the wires that there are stay."""
+        """Stop requesting; existing wires stay."""
         await _cancel([self._following, *(wire.work for wire in self._wires)])
 
     async def close(self) -> None:
@@ -143,7 +143,7 @@ class Wires:
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
 
     def _match(self, wanted: Sequence[NsUrl]) -> tuple[dict[int, _Wire], dict[int, NsUrl]]:
-        """By their places: the wires that there are already, and what is new; one URL may be there several times."""
+        """By their places: the existing wires, and the new ones; one URL may be there several times."""
         left, kept, new = list(self._wires), dict[int, _Wire](), dict[int, NsUrl]()
         for place, each in enumerate(wanted):
             wire = next((wire for wire in left if wire.wanted == each), None)
@@ -157,7 +157,7 @@ class Wires:
     def _ids_for(
         self, new: Mapping[int, NsUrl], taken: Iterable[str], standing: Iterable[Connection]
     ) -> dict[int, str]:
-        """Ids of what is new, by place: that of an earlier process's wire, else that of the place, else a free one."""
+        """Ids of the new ones, by place: that of an earlier process's wire, else that of the place, else a free one."""
         ids, used, earlier = dict[int, str](), set(taken), [each for each in standing if each.id not in set(taken)]
 
         def use(fits: Callable[[int, NsUrl], str | None]) -> None:
@@ -190,7 +190,7 @@ class Wires:
         wire.work.add_done_callback(self._done)
 
     async def _connect(self, wire: _Wire, before: _Wire | None, gone: Sequence[asyncio.Task[None]]) -> None:
-        """Ask until it is there; after what has to be gone first, and in the list's order for a while."""
+        """Request until it is there; after the wires that have to go first, and for a while in the list's order."""
         assert self._chain is not None
         if gone:
             await asyncio.wait(gone)
@@ -227,7 +227,7 @@ class Wires:
             except MeshError as error:
                 log.warning("closing failed", **about, error=str(error))
         else:
-            log.info("service not asked for any more", **about)
+            log.info("service no longer requested", **about)
         if all(other.connection_id != wire.connection_id for other in self._wires):
             self._ready.has(wire.connection_id)
 
@@ -251,7 +251,7 @@ def _earlier(connection: Connection) -> _Wire:
 
 
 def request_for(wanted: NsUrl, connection_id: str, labels: Mapping[str, str]) -> NetworkServiceRequest:
-    """What asks for `wanted`, by a client all of whose connections have `labels`."""
+    """The requester of `wanted`, for a client all of whose connections have `labels`."""
     connection = Connection(
         id=connection_id, network_service=wanted.network_service, labels={**labels, **wanted.labels}
     )

@@ -31,7 +31,7 @@ def _ipam_policy(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NseConfig(EndpointConfig):
-    """What to provide, and out of which addresses."""
+    """The settings of the endpoint."""
 
     name: str = variable("icmp-server", text, "the endpoint's name; unique in the mesh")
     base_dir: str = variable("./", text, "accepted for compatibility")
@@ -39,10 +39,10 @@ class NseConfig(EndpointConfig):
     payload: str = variable(ETHERNET, payload, "what a wire carries: IP or ETHERNET")
     cidr_prefix: tuple[tuple[str, ...], ...] = variable("169.254.0.0/16", address_groups, "addresses to give out")
     ipam_policy: str = variable(
-        "polite", _ipam_policy, "strict: a wire has no addresses but this endpoint's; polite: a client keeps its others"
+        "polite", _ipam_policy, "strict: a wire has only this endpoint's addresses; polite: a client keeps its others"
     )
     idle_timeout: str = not_yet("0", "ending when idle")
-    dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "what clients ask for names, a JSON array")
+    dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "DNS of clients, a JSON array")
     pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
 
 
@@ -52,13 +52,13 @@ def main(arguments: list[str]) -> int:
 
 
 def icmp_responder(config: NseConfig) -> list[Element]:
-    """Its chain: an address pair out of each group of prefixes, policy routes, a kernel interface, DNS."""
+    """Its chain: an address pair from each group of prefixes, policy routes, a kernel interface, DNS."""
     ipams = [Point2PointIpam(group) for group in config.cidr_prefix]
     return [
         *ipams,
-        *([StrictIpam(ipams)] if config.ipam_policy == STRICT else []),  # behind them: it keeps what they gave
+        *([StrictIpam(ipams)] if config.ipam_policy == STRICT else []),  # behind them: it keeps their addresses
         PolicyRouting(config.pbr_config_path),  # behind the addresses: it adds some
         Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
         DnsContextServer(config.dns_configs),
-        ReturnDescriptors(),  # last: it sends what the mechanism named
+        ReturnDescriptors(),  # last: it sends the file that the mechanism named
     ]
