@@ -1,22 +1,25 @@
 """Programs of the cluster that end or hang: wires that are there carry on, and new ones are made afterwards."""
 
 import json
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+import yaml
 
 from tests.cluster.layout import NODES
-from tests.k8s.system import NAMESPACE, eventually, restarts, rolled_out
-from tests.k8s.wires import client, endpoint_of, no_packet_lost, with_wires
+from tests.k8s.system import EXAMPLES, NAMESPACE, eventually, restarts, rolled_out
+from tests.k8s.wires import client, endpoint_of, longest_gaps, no_packet_lost, pings, with_wires
 
 pytestmark = pytest.mark.timeout(400)
 
 SECONDS = 20
 """How long a program hangs: more than requests and leaders wait, less than a node may be silent."""
 PING = ["ping", "-c", "3", "-i", "0.2", "-I", "nsm-1"]
+PARTS = ["nsmgr", "forwarder-kernel", "registry", "identity"]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,89 @@ def test_nobody_gives_identities_for_longer_than_probes_wait(system, wires, kube
         finally:
             mine("patch", "daemonset/identity", "-p", selected(None))
         rolled_out(kubectl)
+
+
+def test_pods_of_the_system_are_deleted_one_by_one_and_all_at_once(system, wires, kubectl):
+    parts, before = kubectl.within(NAMESPACE), interfaces(system)
+    with carried_on(wires):
+        for deleted in (*([part] for part in PARTS), PARTS):
+            parts("delete", "pods", "-l", f"app in ({','.join(deleted)})", "--now")
+            rolled_out(kubectl)
+    assert eventually(lambda: interfaces(system) == before), interfaces(system) ^ before
+
+
+def interfaces(system):
+    """The wires' interfaces: index, name, hardware address and alias."""
+    return {
+        (*re.match(r"(\d+): ([^:@]+)", line).groups(), re.search(r"link/ether (\S+)", line)[1], line.split("alias ")[1])
+        for line in system.wires()
+    }
+
+
+def test_an_endpoint_is_deleted_and_another_one_takes_its_place(wires, kubectl):
+    """At once if it is there already; else as soon as it is, whatever its name; so also if the system goes with it."""
+    apply_endpoint(wires, "other")
+    with longest_gaps(wires, "near", "far") as gaps:
+        wires("delete", "deployment/nse", "--cascade=foreground")
+        assert eventually(lambda: all(pings(wires, pod) for pod in ("near", "far")))
+    assert max(gaps.values()) < 3
+    wires("delete", "deployment/other", "--cascade=foreground")
+    assert not pings(wires, "near")
+    assert not pings(wires, "far")
+    apply_endpoint(wires, "nse")
+    are_back(wires, "near", "far")
+    kubectl.within(NAMESPACE)("delete", "pods", "-l", f"app in ({','.join(PARTS)})", "--now", "--wait=false")
+    wires("delete", "pods", "-l", "app=nse", "--now")
+    rolled_out(kubectl)
+    wires.rolled_out("deployment/nse")
+    are_back(wires, "near", "far")
+
+
+def apply_endpoint(mine, name):
+    """The endpoint of the example, in a Deployment and pods of this name; it is ready."""
+    (made,) = [
+        each for each in yaml.safe_load_all(mine("kustomize", EXAMPLES / "namespace")) if each["kind"] == "Deployment"
+    ]
+    mine("apply", "-f", "-", stdin=json.dumps(made).replace('"nse"', f'"{name}"'))
+    mine.rolled_out(f"deployment/{name}")
+
+
+def are_back(mine, *pods):
+    """Each wire carries again within a pause between two requests of its client."""
+    begin = time.monotonic()
+    assert eventually(lambda: all(pings(mine, pod) for pod in pods), SECONDS)
+    print(f"{', '.join(pods)}: back {time.monotonic() - begin:.1f} s after the endpoint was ready")
+
+
+def test_nodes_are_drained(wires, kubectl):
+    """Wires within the other node lose no packet; those of an endpoint that had to go find it where it is next."""
+    (endpoint,) = wires.get("pods", "-l", "app=nse")["items"]
+    node = endpoint["spec"]["nodeName"]
+    places = {pod: wires.get("pod", pod)["spec"]["nodeName"] for pod in ("near", "far")}
+    local, remote = sorted(places, key=lambda pod: places[pod] != node)
+    with no_packet_lost(wires, local), drained(kubectl, places[remote]):
+        pass
+    return_to(wires, remote, places[remote])
+    with drained(kubectl, node):
+        wires.rolled_out("deployment/nse")
+        are_back(wires, remote)
+    return_to(wires, local, node)
+
+
+@contextmanager
+def drained(kubectl, node):
+    """As somebody does it who wants to work at a node; then pods may be there again."""
+    try:
+        kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--grace-period=5")
+        yield
+    finally:
+        kubectl("uncordon", node)
+
+
+def return_to(mine, name, node):
+    """A pod that was evicted is made anew, and has a wire."""
+    assert eventually(lambda: is_made(mine, name, node))
+    mine.ready(name)
 
 
 def selected(node):

@@ -1,5 +1,6 @@
 """Pods that have wires, and what is seen of these from inside."""
 
+import itertools
 import json
 import re
 from contextlib import contextmanager
@@ -8,6 +9,10 @@ import yaml
 
 from tests.cluster.layout import NODES
 from tests.k8s.system import EXAMPLES, eventually
+
+INTERVAL = 0.1
+IN_BACKGROUND = "{} > /dev/shm/ping 2>&1 < /dev/null & echo $! > /dev/shm/pid"
+END = "kill -INT $(cat /dev/shm/pid); until grep -q transmitted /dev/shm/ping; do sleep 0.1; done; cat /dev/shm/ping"
 
 
 @contextmanager
@@ -45,17 +50,44 @@ def endpoint_of(mine, pod, container="app"):
     return route["dst"]
 
 
+def pings(mine, pod):
+    """Whether the endpoint answers over the pod's wire at this moment."""
+    try:
+        address = endpoint_of(mine, pod)
+    except (AssertionError, ValueError):  # there is no wire, or not one
+        return False
+    return mine.run("exec", pod, "-c", "app", "--", *f"ping -c 1 -W 1 {address}".split()).returncode == 0
+
+
+@contextmanager
+def longest_gaps(mine, *pods):
+    """Pings ten times a second; after the block the dictionary has each pod's longest time without an answer, in seconds.
+
+    Not by the interface, which may be another one afterwards. The last ping has to be answered.
+    """
+    for pod in pods:
+        ping = f"ping -n -i {INTERVAL} {endpoint_of(mine, pod)}"
+        mine("exec", pod, "-c", "app", "--", "sh", "-c", IN_BACKGROUND.format(ping))
+    gaps = {}
+    yield gaps
+    for pod in pods:
+        said = mine("exec", pod, "-c", "app", "--", "sh", "-c", END)
+        answered = [0, *map(int, re.findall(r"icmp_seq=(\d+) ttl", said))]
+        gaps[pod] = INTERVAL * max(after - before for before, after in itertools.pairwise(answered))
+        sent = int(re.search(r"(\d+) packets transmitted", said)[1])
+        assert sent - answered[-1] < 5, said
+    print(*(f"{pod}: {seconds:.1f} s without an answer" for pod, seconds in gaps.items()), sep="\n")
+
+
 @contextmanager
 def no_packet_lost(mine, *pods):
     """Pings over the wires of pods all the while; fails if one ping is not answered, and prints how many there were."""
     for pod in pods:
         ping = f"ping -q -i 0.2 -I nsm-1 {endpoint_of(mine, pod)}"
-        script = f"{ping} > /dev/shm/ping 2>&1 < /dev/null & echo $! > /dev/shm/pid"
-        mine("exec", pod, "-c", "app", "--", "sh", "-c", script)
+        mine("exec", pod, "-c", "app", "--", "sh", "-c", IN_BACKGROUND.format(ping))
     yield
     for pod in pods:
-        script = "kill -INT $(cat /dev/shm/pid); until grep transmitted /dev/shm/ping; do sleep 0.1; done"
-        said = mine("exec", pod, "-c", "app", "--", "sh", "-c", script)
+        said = mine("exec", pod, "-c", "app", "--", "sh", "-c", END)
         sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", said).groups())
         print(f"{pod}: {sent} packets, {sent - received} lost")  # for docs/kubernetes.md
         assert received == sent > 0, said
