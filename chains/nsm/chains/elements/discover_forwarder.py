@@ -82,7 +82,7 @@ class DiscoverForwarder(Element):
         service = await find_service(self._services, call)
         found = await self._find("", call)
         if preferred and self._is_starting() and all(each.name != preferred for each in found):
-            raise NotFound(f"forwarder {preferred!r} has not registered again yet")
+            raise Unavailable(f"forwarder {preferred!r} has not registered again yet")
         if not (candidates := self._fitting(service, call, found)):
             what = f"no forwarder of this node fits network service {service.name!r}"
             raise NotFound(f"{what}; is one running and registered?")
