@@ -199,7 +199,8 @@ async def _end_with_namespace(fault, chaos):
     for name in fault.names:
         await chaos.traffic.stop(name)
     await chaos.mesh.kill(*fault.names, namespaces=True)
-    if is_client or len(fault.names) > 1 or not fault.pause:
+    is_only_one = {*fault.names} & {*chaos.mesh.chosen.values()}  # of its service, by an edit before
+    if is_client or is_only_one or len(fault.names) > 1 or not fault.pause:
         await asyncio.sleep(fault.pause)
         await chaos.mesh.start(*fault.names)
         if is_client:
