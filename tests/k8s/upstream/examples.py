@@ -162,7 +162,7 @@ def mutually_aware():
 
 
 def policy_routes():
-    """What chooses which route; tests of the forwarder say more of tables."""
+    """What chooses which route, and by which table: its number is that of the policy in the list."""
     made = [
         service("policy-based-routing"),
         config_map("policies", POLICIES),
@@ -170,11 +170,11 @@ def policy_routes():
         client("kernel://policy-based-routing/nsm-1", "nettools", **near("nse-kernel")),
     ]
     routes = {
-        "172.16.3.1 from 172.16.2.201 ipproto tcp dport 6666": "via 172.16.2.200 dev nsm-1",
-        "172.16.3.1 from 172.16.2.201 ipproto tcp sport 5555": "dev nsm-1",
-        "172.16.4.1 ipproto udp dport 6666": "dev nsm-1",
-        "172.16.4.1 ipproto udp dport 6668": "dev nsm-1",
-        "2004::5 from 2004::3 ipproto udp dport 5555": "via 2004::6 dev nsm-1",
+        "172.16.3.1 from 172.16.2.201 ipproto tcp dport 6666": "via 172.16.2.200 dev nsm-1 table 1",
+        "172.16.3.1 from 172.16.2.201 ipproto tcp sport 5555": "dev nsm-1 table 2",
+        "172.16.4.1 ipproto udp dport 6666": "dev nsm-1 table 3",
+        "172.16.4.1 ipproto udp dport 6668": "dev nsm-1 table 4",
+        "2004::5 from 2004::3 ipproto udp dport 5555": "via 2004::6 dev nsm-1 table 5",
     }
     looks = [
         ("pod/nettools", f"ip {'-6' if ':' in asked else '-4'} r get {asked}", told) for asked, told in routes.items()
