@@ -84,7 +84,7 @@ async def test_an_entry_whose_socket_cannot_be_served_ends_none_of_the_others(is
     issuer.socket("a-file").touch()
     issuer.know("a-file", "one", "two")
     issuer.hang_up()
-    assert "there is a file that is no socket" in issuer.until("not all entries can be served")
+    assert "a file is there that is not a socket" in issuer.until("not all entries can be served")
     assert '"sockets": 2' in issuer.until("entries read")
     assert (await issuer.svid("one")).spiffe_id == "spiffe://test.mesh/one"
     assert (await issuer.svid("two")).spiffe_id == "spiffe://test.mesh/two"

@@ -113,7 +113,7 @@ def test_where_the_kernel_shows_nothing_a_variable_decides(reachable, monkeypatc
 
     monkeypatch.setattr(giver._Evidence, "__init__", unseen)
     with Peer(reachable, 65534, "connects") as peer:
-        with pytest.raises(Refused, match=r"nothing here shows whether .*NSM_UNCHECKED_NAMESPACES=true takes such"):
+        with pytest.raises(Refused, match=r"nothing here shows whether .*NSM_UNCHECKED_NAMESPACES=true accepts such"):
             peer.check(peer.namespace)
         peer.check(peer.namespace, unchecked=True)
 

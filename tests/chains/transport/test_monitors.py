@@ -191,7 +191,7 @@ async def test_what_a_peer_that_was_started_again_does_not_have_is_lost(listen, 
     peer.mine.pop()
     peer.end()
     await asyncio.sleep(1)
-    assert (kept.reasons, gone.reasons) == ([], ["the peer does not have the connection any more"])
+    assert (kept.reasons, gone.reasons) == ([], ["the peer no longer has the connection"])
 
 
 async def test_a_peer_that_does_not_come_back_is_lost_within_seconds(listen):
@@ -208,7 +208,7 @@ async def test_a_peer_that_does_not_come_back_is_lost_within_seconds(listen):
     opened = []
     _, heard = listen(hangs, 0)
     await asyncio.sleep(605)
-    assert heard.reasons == ["it does not begin to tell within 3.0 s"]
+    assert heard.reasons == ["it sent no event within 3.0 s"]
 
 
 async def test_a_peer_that_ends_each_stream_at_once_is_asked_ever_less_often():

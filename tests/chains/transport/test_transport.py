@@ -125,7 +125,7 @@ async def test_two_servers_do_not_share_a_socket_but_a_leftover_is_replaced(tmp_
             async with mesh(tmp_path, Echo()):
                 pass
     (tmp_path / "s.sock").write_text("a file")
-    with pytest.raises(Conflict, match="no socket"):
+    with pytest.raises(Conflict, match="not a socket"):
         async with mesh(tmp_path, Echo()):
             pass
 

@@ -81,21 +81,21 @@ DIAL_TIMEOUT = 15.0
 """Seconds to connect and shake hands, unless the caller's deadline is nearer."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _WINDOW = 4 * 1024 * 1024
-"""Bytes that a peer may send on one connection before we have taken any."""
+"""Bytes that a peer may send on one connection before we have read any."""
 _BATCH = 256 * 1024
-"""Bytes of answers of a stream that are handed on together, about."""
+"""Bytes of a stream's answers that are handed on together, about."""
 _LONGEST_STATUS = 64 * 1024
 _ACCEPTED_SOON = 0.01
-"""Seconds until there may be room again where connections wait to be accepted."""
+"""Seconds until there may be room again at a socket whose backlog is full."""
 _LONGEST_PUSHBACK, _SHORTEST_PAUSE = 5, 0.1
-"""Digits of the milliseconds after which a peer would be asked again; and the seconds that this is at least."""
+"""Digits of the milliseconds after which a busy peer is called again; and the least number of seconds."""
 _TO_ANSWER = 0.05
-"""Seconds that a caller is left with, to say before his deadline that an attempt failed."""
+"""Seconds left for a caller to report, before its deadline, that an attempt failed."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """What came with a unary answer beside the message."""
+    """The metadata of a unary answer."""
 
     headers: dict[str, str] = field(default_factory=dict)
     peer: Peer | None = None
@@ -123,9 +123,9 @@ class Channel(GrpclibChannel):
         self.address: Address = parse_address(target)
         self.generation = identity.generation
         self.calls = 0
-        """Those that use it, from before they connect until they are over."""
+        """The calls that use it, from before they connect until they are over."""
         self.is_over = False
-        """Whether it is closed as soon as none does."""
+        """Whether it is closed as soon as no call uses it."""
         self.on_lost: Callable[[], None] | None = None
         self._identity = identity
         self._dial_timeout = dial_timeout
@@ -155,7 +155,7 @@ class Channel(GrpclibChannel):
         ]
 
     async def peer(self, *, deadline: float | None = None) -> Peer:
-        """Who is at the other end; connects if need be. Raises `Unavailable`, `Refused` or `TimedOut`."""
+        """The identity of the other end; connects if necessary. Raises `Unavailable`, `Refused` or `TimedOut`."""
         self.calls += 1
         try:
             with _failures_of(self.target):
@@ -166,7 +166,7 @@ class Channel(GrpclibChannel):
 
     @property
     def is_away(self) -> bool:
-        """Whether the peer could not be reached just now, and is not tried again yet."""
+        """Whether the peer was unreachable a moment ago, and is not tried again yet."""
         return not self._connected and self._retry_at > self._loop.time()
 
     async def unary(
@@ -180,9 +180,9 @@ class Channel(GrpclibChannel):
         files: Sequence[str] = (),
         longest: int = 0,
     ) -> tuple[M, Answer]:
-        """Call `method` with one message and wait for the one answer; `files` are sent ahead of it.
+        """Call `method` with one message and wait for the one answer; `files` are sent before it.
 
-        The answer may have `longest` bytes; 0: as many as any. Raises what the peer answered, `TimedOut`, or
+        The answer may have `longest` bytes; 0: no limit. Raises the peer's error, `TimedOut`, or
         `Unavailable` if the connection breaks.
         """
         self.calls += 1
@@ -216,7 +216,7 @@ class Channel(GrpclibChannel):
                     await asyncio.sleep(pause)
 
     def _pause_after(self, error: Exhausted, deadline: float | None) -> float:
-        """Seconds until a call that the peer was too busy for is tried again. Raises `error` if it is not."""
+        """Seconds until a call to a busy peer is tried again. Raises `error` if it is not."""
         if error.retry_after is None or deadline is None:
             raise error
         if self._loop.time() + error.retry_after + _TO_ANSWER > deadline:
@@ -236,7 +236,7 @@ class Channel(GrpclibChannel):
     ) -> AsyncIterator[list[M]]:
         """Call `method` with one message; yields the answers in batches, as they arrive.
 
-        An answer may have `longest` bytes; 0: as many as any. After each was read, and worked on, others get their turn
+        An answer may have `longest` bytes; 0: no limit. After each answer was read and handled, others get their turn
         for `pause` times as long.
         """
         self.calls += 1
@@ -300,7 +300,7 @@ class Channel(GrpclibChannel):
             _outcome(stream, protocol.peer)
 
     def _taken(self, kind: type[M], data: bytes, longest: int) -> list[M]:
-        """The message; none for one that was too long, of which the log tells once for each channel."""
+        """The message; None for one that was too long, which is logged once for each channel."""
         if data is not LEFT_OUT:
             return [_decoded(kind, data)]
         counts.LIMITS.add("answer")
@@ -310,7 +310,7 @@ class Channel(GrpclibChannel):
         return []
 
     def _headers(self, method: str, metadata: Sequence[tuple[str, str]], deadline: float | None) -> Headers:
-        """Those of a call; the one that is another each time comes last (see `headers`)."""
+        """The headers of a call; the one that always differs is last (see `headers`)."""
         headers = [*self._before_path, (":path", method), *self._behind_path, *metadata]
         if deadline is not None:
             remaining = max(deadline - asyncio.get_running_loop().time(), 1e-6)
@@ -318,9 +318,9 @@ class Channel(GrpclibChannel):
         return headers
 
     async def _connection(self, deadline: float | None = None) -> _Protocol:
-        """The connection, made if need be.
+        """The connection, made if necessary.
 
-        An attempt is everybody's who waits for it. Who cannot wait for the next one hears how the last one failed.
+        All waiting calls share one attempt. A call that cannot wait for the next one gets the error of the last one.
         """
         if not self._connected:
             failures = self._failures
@@ -357,26 +357,26 @@ class Channel(GrpclibChannel):
         return failure
 
     def _lost(self, protocol: _Protocol) -> None:
-        """A connection is gone, and held no longer. Nobody ended it, unless it was about to be left."""
+        """A connection is gone, and is released. It did not end on purpose, unless it was about to be left."""
         if self._protocol is protocol:
             self._protocol = None
         if self.on_lost is not None and not protocol.leaving:
             self.on_lost()
 
     def _leave(self, protocol: _Protocol) -> None:
-        """Make a new connection for the next call: the peer said that this one will end."""
+        """Make a new connection for the next call: the peer announced the end of this one."""
         if self._protocol is protocol:
             self._protocol = None
             self._left.add(protocol)
 
     def done(self) -> None:
-        """One of `calls` does not use it any more."""
+        """One of `calls` no longer uses it."""
         self.calls -= 1
         if self.is_over and not self.calls:
             self.close()
 
     def close(self) -> None:
-        """Close the connection, and those that were left and still have calls; one that is just made, when it is."""
+        """Close the connection, and those that were left and still have calls; one that is being made, when it is."""
         self.is_over = True
         if isinstance(self._protocol, _Protocol):
             self._protocol.say_goodbye()
@@ -408,19 +408,19 @@ class Channel(GrpclibChannel):
 
 
 async def _connect(sock: socket.socket, path: str) -> None:
-    """Connect a non-blocking unix socket; where more wait to be accepted than the kernel keeps, wait for those."""
+    """Connect a non-blocking unix socket; if the backlog is full, wait for room."""
     while True:
         try:
             sock.connect(path)
-        except BlockingIOError:  # the kernel does not tell when to try again
-            await asyncio.sleep(_ACCEPTED_SOON * (1 + random()))  # noqa: S311 - nobody gains by guessing it
+        except BlockingIOError:  # the kernel does not report when to try again
+            await asyncio.sleep(_ACCEPTED_SOON * (1 + random()))  # noqa: S311 - no secret
         else:
             return
 
 
 @contextmanager
 def _failures_of(target: str) -> Iterator[None]:
-    """Raise what fails inside as an error of the mesh, and of the transport unless a peer said more."""
+    """Turn an exception inside into an error of the mesh, and of the transport unless the peer named an element."""
     try:
         yield
     except TimeoutError:
@@ -488,7 +488,7 @@ class _Protocol(Http2Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self.connection.write_ready.set()  # who waits to begin a call finds the connection lost
+        self.connection.write_ready.set()  # a waiting call finds the connection lost
         for waiter in self._line:
             if not waiter.done():
                 waiter.set_result(None)
@@ -501,17 +501,17 @@ class _Protocol(Http2Protocol):
         self.processor.let_go()
 
     def raise_refusal(self) -> None:
-        """Raise why the peer was not accepted, if it was not."""
+        """Raise the reason if the peer was refused."""
         if self.refusal is not None:
             try:
                 raise self.refusal
             finally:
                 self.refusal = None  # its traceback holds this object
 
-    # --- as many streams as the peer takes, in the order in which they were wanted
+    # --- as many streams as the peer accepts, in the order of the calls
 
     async def room_for_stream(self) -> None:
-        """Wait until one more stream may be opened; the caller opens it before it waits for anything else."""
+        """Wait until one more stream may be opened; the caller has to open it before it waits for anything else."""
         if not self._line and self._room > 0:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -530,7 +530,7 @@ class _Protocol(Http2Protocol):
         return self.h2.remote_settings.max_concurrent_streams - len(self.h2.streams) - self._promised
 
     def next_in_line(self) -> None:
-        """A stream ended, or the peer takes more: let others begin."""
+        """A stream ended, or the peer accepts more: start waiting calls."""
         while self._line and self._room > 0:
             waiter = self._line.popleft()
             if not waiter.done():
@@ -544,20 +544,20 @@ class _Protocol(Http2Protocol):
         self._leave(self)
 
     def close_if_left(self) -> None:
-        """Close a connection that the peer wants to end, when its last call is over."""
+        """Close a connection that the peer wants to end, after its last call."""
         if self.leaving and not self.processor.streams:
             self.say_goodbye()
             self.connection.close()
 
     def say_goodbye(self) -> None:
-        """Tell the peer that this is an end in good order: who is killed does not (see `Server`)."""
+        """Tell the peer that this is a regular end; a killed process does not (see `Server`)."""
         if not self.connection.is_closing():
             with suppress(ProtocolError):
                 self.h2.close_connection()
                 self.connection.flush()
 
     def _told_to_leave(self, end_all: Callable[[GoAwayFrame], Any], frame: GoAwayFrame) -> Any:
-        """The calls that the peer took may finish (RFC 9113 6.8); h2 would end them at once."""
+        """Calls that the peer accepted may finish (RFC 9113 6.8); h2 would end them at once."""
         if frame.error_code:
             return end_all(frame)
         self._go_over()
@@ -586,29 +586,29 @@ class _AnswerEvents(Events):
         self._protocol = protocol
 
     def let_go(self) -> None:
-        """Nothing comes any more."""
+        """No further events arrive."""
         super().let_go()
         del self._protocol
 
     def process_data_received(self, event: DataReceived) -> None:
-        """Refuse what is longer than an answer may be: nobody takes it, so the peer could not go on either."""
+        """Refuse an answer that is too long: nothing reads the rest, so the peer could not continue either."""
         super().process_data_received(event)
         stream = self.streams.get(event.stream_id)
         if isinstance(stream, CallStream) and 0 < stream.longest < stream.data_received - 5:
             stream.fail(Internal(f"the peer's answer is longer than {stream.longest} bytes", limit="answer"))
 
     def process_remote_settings_changed(self, event: RemoteSettingsChanged) -> None:
-        """Begin more, if the peer takes more."""
+        """Start more calls, if the peer accepts more."""
         super().process_remote_settings_changed(event)
         self._protocol.next_in_line()
 
     def process_stream_ended(self, event: StreamEnded) -> None:
-        """Begin another one."""
+        """Start another call."""
         super().process_stream_ended(event)
         self._protocol.next_in_line()
 
     def process_stream_reset(self, event: StreamReset) -> None:
-        """Begin another one."""
+        """Start another call."""
         super().process_stream_reset(event)
         self._protocol.next_in_line()
 
@@ -630,7 +630,7 @@ class _Exchange:
             most, target = h2.longest_headers, self._channel.target
             raise InvalidRequest(f"the metadata of the call has {size} bytes; {target} takes {most}")
         if connection.is_closing():
-            raise Unavailable(f"{self._channel.target} went away before it was asked")
+            raise Unavailable(f"{self._channel.target} went away before it received the call")
         if files and self._protocol.files is not None:
             for path in files:
                 self._protocol.files.send_file(path)
@@ -650,7 +650,7 @@ class _Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.stream.id is None:
-            return  # it was not begun
+            return  # it was not started
         if self.stream.is_open and self.stream.closable:
             self.stream.reset_nowait(ErrorCodes.CANCEL)
         if self.stream.id in self._protocol.processor.streams:
@@ -669,7 +669,7 @@ def _decoded(kind: type[M], data: bytes) -> M:
 
 
 def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
-    """The headers of an answer that is fine; raises what its status says."""
+    """The headers of a successful answer; raises the error of any other status."""
     headers = dict(stream.headers or ())
     last = dict(stream.trailers) if stream.trailers is not None else headers
     status = last.get("grpc-status")
@@ -689,7 +689,7 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
 
 
 def _pushback(said: str) -> float | None:
-    """The seconds after which a peer takes a call once more; None if it does not say, or says never or nonsense."""
+    """The seconds after which a peer accepts a call again; None if it names none, or refuses further attempts."""
     if not said.isascii() or not said.isdigit() or len(said) > _LONGEST_PUSHBACK:
         return None
     return max(int(said) / 1000, _SHORTEST_PAUSE)
@@ -711,7 +711,7 @@ class Pool:
         limits: Limits | None = None,
     ) -> None:
         self.identity, self.presence = identity, Presence()
-        """Of those who have channels to this component: told by who serves, and not of the channels from here."""
+        """The peers that have channels to this component, reported by its server; those of the pool do not count."""
         self.limits = limits or Limits()
         self._turns = Turns(calls=self.limits.calls)
         self._dial_timeout = dial_timeout
@@ -741,14 +741,14 @@ class Pool:
         return channel
 
     def renewal(self, call: Hop) -> Callable[[], Awaitable[Peer]]:
-        """What tells who is now at the target of a call that was answered; see `renewed_peer`."""
+        """Finds out who is at the target of an answered call now; see `renewed_peer`."""
         target, seen = call.target, call.server_peer
         assert target is not None
         assert seen is not None
         return lambda: self.renewed_peer(target, seen)
 
     async def renewed_peer(self, target: str, seen: Peer) -> Peer:
-        """Who is at `target` now: over a new connection, unless one was made since `seen` was met there.
+        """The peer at `target` now: over a new connection, unless one was made since `seen` was met there.
 
         A peer's identity rotates while a connection to it stays, and some peers sign with the new key from then on.
         """
@@ -756,7 +756,7 @@ class Pool:
         peer = await channel.peer()
         if peer.certificate_der != seen.certificate_der or self._channels.get(target) is not channel:
             return peer
-        channel.calls += 1  # keeps it open: nobody may have taken yet what came with its last answer
+        channel.calls += 1  # keeps it open: descriptors of its last answer may still be needed
         try:
             self._retire(self._channels.pop(target))
             return await self.channel(target).peer()
@@ -764,17 +764,17 @@ class Pool:
             channel.done()
 
     def adopt(self, socket_file: Received) -> str:
-        """The target of a unix socket that came as a descriptor; the pool holds it as long as its channel is of use."""
+        """The target of a unix socket that arrived as a descriptor; the pool holds it while its channel is in use."""
         key = socket_file.key
         if (known := self._adopted_as.get(key)) is not None:
-            socket_file.release()  # it came again, over another connection
+            socket_file.release()  # it arrived again, over another connection
             return known
         target = self._adopted_as[key] = f"unix://{socket_file.path}"
         self._adopted[target] = socket_file
         return target
 
     def forget(self, target: str) -> None:
-        """Nothing will ask for `target` again: its channel ends with its last call."""
+        """No call will use `target` again: its channel ends with its last call."""
         if (channel := self._channels.pop(target, None)) is not None:
             self._retire(channel)
         if (socket_file := self._adopted.pop(target, None)) is not None:
@@ -797,7 +797,7 @@ class Pool:
         self._adopted.clear()
 
     def _retire(self, channel: Channel) -> None:
-        channel.on_lost = None  # its end says nothing of the channel that takes its place
+        channel.on_lost = None  # its end does not concern the channel that takes its place
         if channel.calls:
             channel.is_over = True
             self._draining.add(channel)
@@ -806,7 +806,7 @@ class Pool:
         self._trim()
 
     def _trim(self) -> None:
-        """Forget what drained, and the channels that were used least recently if there are too many."""
+        """Drop channels that have drained, and the least recently used ones if there are too many."""
         if self._draining:
             self._draining = {channel for channel in self._draining if channel.calls}
         while len(self._channels) > self._limit:

@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, as the kernel says it."""
+"""The process at the other end of a unix socket, according to the kernel."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What the kernel says of the process at the other end of a unix socket."""
+    """The kernel's facts about the process at the other end of a unix socket."""
 
     pid: int
-    """As this process sees it; 0 if it cannot see the other one."""
+    """Its pid in this process's PID namespace; 0 if it is not visible there."""
     uid: int
     gid: int
     process: int | None = None
     """A descriptor of that very process (pidfd), open as long as the connection; None if it had ended already."""
 
     def is_alive(self) -> bool:
-        """Whether that process has not ended yet: as long as it has not, its `pid` is nobody else's."""
+        """Whether that process has not ended yet: until then its `pid` is not reused."""
         if self.process is None:
             return False
         poll = select.poll()
@@ -36,13 +36,13 @@ class Credentials:
 
 
 def credentials_of(sock: socket.socket) -> Credentials:
-    """Those of the process that connected `sock`."""
+    """The credentials of the process that connected `sock`."""
     pid, uid, gid = _ids(sock)
     return Credentials(pid, uid, gid, _process(sock, pid))
 
 
 def caller_of(sock: socket.socket) -> str:
-    """That process in words: whose share of this component its connections are."""
+    """A name for that process: the holder of its connections' share of this component."""
     pid, uid, _ = _ids(sock)
     return f"process {pid} of user {uid}"
 
@@ -53,14 +53,14 @@ def _ids(sock: socket.socket) -> tuple[int, int, int]:
 
 
 def _process(sock: socket.socket, pid: int) -> int | None:
-    """A descriptor of the process that connected, whatever its number means by now (SO_PEERPIDFD, Linux 6.5)."""
+    """A descriptor of the process that connected, even if its number was reused (SO_PEERPIDFD, Linux 6.5)."""
     try:
         return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError as error:
         if error.errno != errno.ENOPROTOOPT:
             return None
     try:
-        return os.pidfd_open(pid)  # who has the number now, a moment after it connected
+        return os.pidfd_open(pid)  # the process with that number now, a moment after it connected
     except OSError:
         return None
 

@@ -1,6 +1,6 @@
-"""Closes what peers sent, away from the event loop: how long a `close` takes is up to who made the file.
+"""Closes descriptors from peers outside of the event loop: the time that a `close` takes is up to the file's maker.
 
-A TCP socket waits in it for its data to be acknowledged (SO_LINGER), a file of a file system that does not answer waits
+A TCP socket waits in `close` for its data to be acknowledged (SO_LINGER), a file of an unresponsive file system waits
 for that, and the last process that has a file open does the waiting.
 """
 
@@ -21,7 +21,7 @@ from functools import partial
 from nsm.chains.core.descriptors import FileFacts, facts_of
 
 MOST_AT_ONCE = 253
-"""Descriptors that one message can bring (SCM_MAX_FD). With less room the kernel itself closes what is left over."""
+"""The most descriptors of one message (SCM_MAX_FD). With less room the kernel itself closes the others."""
 ANCILLARY = socket.CMSG_SPACE(MOST_AT_ONCE * array.array("i").itemsize)
 NOBODY = -1
 _MOST_THREADS = 32
@@ -34,7 +34,7 @@ _CHUNK = 256 * 1024
 
 
 def dispose(descriptors: Iterable[int], sender: int = NOBODY) -> None:
-    """Close `descriptors`, and come back at once. `sender` is the uid of who sent them."""
+    """Close `descriptors`, and return at once. `sender` is the uid of their sender."""
     later = {}
     for descriptor in descriptors:
         facts = _facts(descriptor)
@@ -47,7 +47,7 @@ def dispose(descriptors: Iterable[int], sender: int = NOBODY) -> None:
 
 
 def hang_up(sock: socket.socket) -> None:
-    """Close a non-blocking unix socket, and what its peer has sent there that was not read."""
+    """Close a non-blocking unix socket, and the unread descriptors in it."""
     sender = peer_uid(sock)
     with contextlib.suppress(OSError):
         sock.shutdown(socket.SHUT_RDWR)
@@ -66,12 +66,12 @@ def hang_up(sock: socket.socket) -> None:
 
 
 def is_behind(sender: int) -> bool:
-    """Whether so many descriptors of a user wait to be closed that no more should be taken from it."""
+    """Whether so many descriptors of a user wait to be closed that no more should be accepted from it."""
     return _threads.waiting[sender] > _MOST_WAITING
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """The user at the other end of a unix socket; `NOBODY` if that cannot be told any more."""
+    """The user at the other end of a unix socket; `NOBODY` if that is no longer known."""
     try:
         return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
     except OSError:
@@ -103,9 +103,9 @@ def _drain(sock: socket.socket, sender: int) -> None:
 
 
 def _close_all(kinds: Mapping[int, int], sender: int) -> None:
-    """Close descriptors, given with the kinds of their files: those together that are done at once.
+    """Close descriptors, given with the kinds of their files: together those that close without waiting.
 
-    Each call lets the event loop run first, so few calls are made of them.
+    Each call lets the event loop run first, so few calls are made.
     """
     quick = sorted(each for each, kind in kinds.items() if kind in _QUICK)
     for descriptor in quick:
@@ -124,7 +124,7 @@ def _close_all(kinds: Mapping[int, int], sender: int) -> None:
 
 
 def _let_go(descriptor: int) -> None:
-    """Have a socket linger no longer."""
+    """Stop a socket from lingering."""
     with contextlib.suppress(OSError):
         sock = socket.socket(fileno=descriptor)
         try:
@@ -146,15 +146,15 @@ def _facts(descriptor: int) -> FileFacts | None:
 
 
 class _Threads:
-    """Threads that come with the work and end with it: another one only while those that run are stuck."""
+    """Threads that start with the work and end with it: another one is started only while those that run are stuck."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Callable[[], None], int, int]] = deque()
         self.waiting: Counter[int] = Counter()
-        """How many descriptors are not closed yet, by the user who sent them."""
+        """The number of descriptors not closed yet, by the user that sent them."""
         self._began: dict[object, float] = {}
-        """When each thread began with what it does now."""
+        """When each thread started its current work."""
 
     def run(self, work: Callable[[], None], sender: int, size: int) -> None:
         with self._lock:
@@ -171,7 +171,7 @@ class _Threads:
         sender = size = 0
         while True:
             with self._lock:
-                self.waiting -= Counter({sender: size})  # what is 0 goes
+                self.waiting -= Counter({sender: size})  # zeros are dropped
                 if not self._waiting:
                     del self._began[me]
                     return

@@ -1,9 +1,9 @@
-"""The door of a component: peers that have not shown yet who they are.
+"""The door of a component: peers whose identity is not verified yet.
 
-A connection costs next to nothing until its peer has said all of what begins a handshake. Then it is one of a few
-handshakes at once. Addresses (processes, on a unix socket) take turns, none gets more than its part, and where nobody
-gets through, those that came first and are still here give way to as many as wait: who means it is through before that,
-unless it is us whom they wait for, or others get through and all have their turn.
+A connection costs next to nothing until its peer has sent the whole first message of a handshake. Then it is one of a
+few concurrent handshakes. Addresses (processes, on a unix socket) take turns, and none gets more than its share. If no
+handshake succeeds, the oldest ones that still run give way to waiting ones: an honest peer is done before that, unless
+this process is the slow one, or others succeed and all get their turn.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from .folded import Folded
 from .urls import Address
 
 PATIENCE = 10.0
-"""Seconds that a peer has for its first byte, and then once more for its handshake."""
+"""Seconds that a peer has for its first byte, and then again for its handshake."""
 _STANDS_STILL = 0.1
-"""Seconds without a handshake that ends well, after which those that have not ended for as long give way to others."""
+"""Seconds without a successful handshake, after which those that have run for as long give way to others."""
 _LATE = 0.03
-"""Seconds by which this process is behind with its work: then it may be us who are slow."""
+"""Seconds by which this process lags behind its work: then it may be the slow one."""
 _FIRST_LOOK, _LAST_LOOK = 0.02, 0.5
-"""Seconds until it is looked again whether the rest of a beginning has come."""
+"""Seconds until the next check whether the rest of a first message has arrived."""
 _LONGEST_BEGIN = 4096
 """Bytes of it that are waited for."""
 
@@ -49,11 +49,11 @@ class _Visitor:
 
 
 Handshake = Callable[[socket.socket, Address], Awaitable[bool]]
-"""Shakes hands over an accepted socket, and says whether that went well; if not, it closes the socket and logs why."""
+"""Shakes hands over an accepted socket, and returns whether it succeeded; if not, it closes the socket and logs why."""
 
 
 class Door:
-    """Lets in whoever `shake_hands` accepts. `first` is the byte with which a peer has to begin."""
+    """Admits the peers that `shake_hands` accepts. `first` is the byte that a peer has to begin with."""
 
     def __init__(self, shake_hands: Handshake, first: bytes, limits: Limits, folded: Folded, name: str) -> None:
         self._shake_hands, self._begins, self._folded = shake_hands, first, folded
@@ -65,14 +65,14 @@ class Door:
         self._shaking: dict[_Visitor, None] = {}
         self._here: dict[str, int] = {}
         self._moved = 0.0
-        """When a handshake ended well (`time.monotonic`)."""
+        """When the last handshake succeeded (`time.monotonic`)."""
         self._looked = 0.0
-        """When it was looked last for those that give way."""
+        """When handshakes were last checked for those that give way."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
 
     def __len__(self) -> int:
-        """How many are at the door."""
+        """The number of peers at the door."""
         return len(self._silent) + sum(map(len, self._waiting.values())) + len(self._shaking)
 
     def arrived(self, sock: socket.socket, address: Address) -> None:
@@ -80,7 +80,7 @@ class Door:
         try:
             who = caller_of(sock) if address.is_unix else str(sock.getpeername()[0])
         except OSError:
-            sock.close()  # it is gone already, which only TCP says
+            sock.close()  # it is gone already, which only TCP reports
             return
         visitor = _Visitor(sock, address, who)
         self._silent[visitor] = None
@@ -93,7 +93,7 @@ class Door:
         self._watch()
 
     async def aclose(self) -> None:
-        """Send everybody away."""
+        """Disconnect all peers."""
         if self._timer is not None:
             self._timer.cancel()
         for visitor in [*self._silent, *(one for line in self._waiting.values() for one in line)]:
@@ -112,9 +112,9 @@ class Door:
         except OSError:
             begin = b""
         if not begin:
-            self._close(visitor)  # it only looked whether somebody is here, as probes do
+            self._close(visitor)  # it only checked whether the port is open, as probes do
         elif not begin.startswith(self._begins):
-            self._send_away(visitor, "", "what it says is no handshake")
+            self._send_away(visitor, "", "what it sent is not a handshake")
         else:
             self._loop.remove_reader(visitor.sock.fileno())
             if _is_whole(visitor.sock, begin):
@@ -125,14 +125,14 @@ class Door:
                 visitor.looks = self._loop.call_later(pause, self._spoke, visitor, min(2 * pause, _LAST_LOOK))
 
     def _oldest(self, who: str) -> _Visitor | None:
-        """Who has been here longest of `who`: first of those that are silent, then of those that wait."""
+        """The longest waiting peer of `who`: a silent one if there is any, else one that waits for its handshake."""
         silent = next((one for one in self._silent if one.who == who), None)
         return silent or next(iter(self._waiting.get(who, ())), None)
 
     # --- handshakes
 
     def _next(self) -> None:
-        """Begin a handshake: of each address the latest, an address after the other, as long as there is room."""
+        """Start handshakes while there is room: of each address the latest, one address after the other."""
         for who in [*self._waiting]:
             if len(self._shaking) >= self._most_shaking:
                 break
@@ -141,7 +141,7 @@ class Door:
             line = self._waiting.pop(who)
             self._begin(line.pop())
             if line:
-                self._waiting[who] = line  # at the end: the others come first
+                self._waiting[who] = line  # at the end: the others are first
         self._watch()
 
     def _has_its_part(self, who: str) -> bool:
@@ -157,7 +157,7 @@ class Door:
             if await self._shake_hands(visitor.sock, visitor.address):
                 self._moved = monotonic()
         finally:
-            visitor.task = None  # its traceback would keep all that the handshake took, until cycles are looked for
+            visitor.task = None  # its traceback would keep the handshake's memory until the next garbage collection
             self._shaking.pop(visitor, None)
             self._gone(visitor)
             self._next()
@@ -165,7 +165,7 @@ class Door:
     # --- time
 
     def _watch(self) -> None:
-        """Look again when the next one is due."""
+        """Check again when the next one is due."""
         due = self._due()
         if self._timer is not None and (due is None or due < self._due_at):
             self._timer.cancel()
@@ -186,7 +186,7 @@ class Door:
     def _look(self) -> None:
         self._timer, now = None, monotonic() + 0.01
         for visitor in _until(self._silent, now - PATIENCE):
-            self._send_away(visitor, "silent", "it said nothing")
+            self._send_away(visitor, "silent", "it sent nothing")
         for line in [*self._waiting.values()]:
             for visitor in _until(line, now - PATIENCE):
                 self._send_away(visitor, "handshakes", "too many at once")
@@ -249,7 +249,7 @@ _HEADER = 5
 
 
 def _is_whole(sock: socket.socket, begin: bytes) -> bool:
-    """Whether all of a ClientHello has come, as far as it is waited for; anything else is whole at once."""
+    """Whether the ClientHello is complete, as far as it is waited for; anything else counts as complete."""
     if begin[0] != 0x16:
         return True
     if len(begin) < _HEADER:
@@ -271,7 +271,7 @@ def _unread(sock: socket.socket) -> int:
 
 
 def _until(visitors: dict[_Visitor, None] | deque[_Visitor], since: float) -> list[_Visitor]:
-    """Those that came no later than `since`; they stand in the order in which they came."""
+    """Those that arrived no later than `since`, in the order in which they arrived."""
     found = []
     for visitor in visitors:
         if visitor.since > since:

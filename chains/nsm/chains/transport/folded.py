@@ -1,4 +1,4 @@
-"""Log lines that repeat: the first at once, the others as one line with their number."""
+"""Repeated log lines: the first one is logged at once, the others as one line with their number."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from nsm.chains.logs import log
 PERIOD = 60.0
 """Seconds whose repetitions become one line."""
 _MOST = 64
-"""Different lines of one period; those beyond are counted together."""
+"""Different lines of one period; further ones are counted together."""
 
 _Line = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Folded:
-    """Warnings of one component about its peers, who decide how many there are."""
+    """Warnings of one component about its peers, which could cause any number of them."""
 
     def __init__(self) -> None:
         self._repeated: dict[_Line, int] = {}
@@ -35,7 +35,7 @@ class Folded:
             self._timer = asyncio.get_running_loop().call_later(PERIOD, self.flush)
 
     def flush(self) -> None:
-        """Log how often each was repeated, and begin anew."""
+        """Log how often each was repeated, and start again."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

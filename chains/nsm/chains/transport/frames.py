@@ -1,4 +1,4 @@
-"""What client and server share: gRPC's framing of messages, headers, and one HTTP/2 stream as a single wait."""
+"""Shared by client and server: gRPC's framing of messages, headers, and one HTTP/2 stream as a single wait."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ USER_AGENT = "nsm-python"
 PUSHBACK = "grpc-retry-pushback-ms"
 """With an error: milliseconds after which the call may be tried again (gRPC's proposal A6)."""
 MAX_METADATA = 64 * 1024
-"""Bytes of headers that we send or take on one stream: names, values, and 32 for each."""
+"""Bytes of headers that we send or accept on one stream: names, values, and 32 for each."""
 PER_HEADER = 32
 
 CONFIGURATION = Configuration()
-"""No HTTP/2 pings: grpc-go's servers take them for abuse. TCP's own keepalive notices a peer that is gone."""
+"""No HTTP/2 pings: grpc-go's servers treat them as abuse. TCP's own keepalive notices a peer that is gone."""
 
 
 def frame(message: Any) -> bytes:
@@ -40,7 +40,7 @@ def frame(message: Any) -> bytes:
 
 
 def pieces(messages: Iterable[Any]) -> Iterator[bytes]:
-    """Several messages, each with its prefix, as many in one piece as are not much; made as they are asked for."""
+    """Several messages, each with its prefix, joined to pieces of moderate size; made on demand."""
     piece: list[bytes] = []
     size = 0
     for message in messages:
@@ -60,10 +60,10 @@ _PIECE = 64 * 1024
 
 
 async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
-    """The next message's bytes, or None at the end of the stream. Raises `Internal` for what is no frame.
+    """The next message's bytes, or None at the end of the stream. Raises `Internal` for a malformed frame.
 
     A message of more than `longest` bytes is read and dropped, piece by piece, and `LEFT_OUT` stands for it: a watch
-    goes on with the next one.
+    continues with the next one.
     """
     try:
         prefix = await stream.recv_data(5)
@@ -81,7 +81,7 @@ async def read_frame(stream: H2Stream, longest: int) -> bytes | None:
         return LEFT_OUT
     try:
         data = await stream.recv_data(size)
-    except AssertionError:  # as grpclib has it for less than that
+    except AssertionError:  # grpclib's error for less than that
         data = b""
     if len(data) != size:
         raise Internal("the peer ended the stream in the middle of a message")
@@ -107,7 +107,7 @@ def only_message(data: bytes) -> bytes:
 
 
 class Inflow:
-    """The data of one stream that nobody has read yet: grpclib's buffer, at no cost for each piece that it came in."""
+    """The unread data of one stream: grpclib's buffer, at no cost for each piece that arrives."""
 
     def __init__(self, acknowledge: Callable[[int], None]) -> None:
         self._acknowledge, self._data = acknowledge, bytearray()
@@ -115,22 +115,22 @@ class Inflow:
         self._waiter: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
-        """Bytes that can be read now."""
+        """The number of bytes that can be read now."""
         return len(self._data)
 
     def add(self, data: bytes, ack_size: int) -> None:
-        """Data came, and with its padding it is `ack_size` bytes of what the peer may send."""
+        """Data arrived, which with its padding uses `ack_size` bytes of the peer's window."""
         self._data += data
         self._unread += ack_size
         self._wake()
 
     def eof(self) -> None:
-        """No more will come."""
+        """No further data will arrive."""
         self._has_ended = True
         self._wake()
 
     async def read(self, size: int) -> bytes:
-        """Exactly `size` bytes; none at the end. Raises AssertionError if it comes too soon."""
+        """Exactly `size` bytes; none at the end. Raises AssertionError if the data ends before that."""
         while True:
             self._acknowledge(self.unacked_size())
             if len(self._data) >= size:
@@ -145,7 +145,7 @@ class Inflow:
         return piece
 
     def unacked_size(self) -> int:
-        """What the peer does not know yet to have been taken; asked for once."""
+        """The bytes that were read and not acknowledged to the peer yet; returned once."""
         size, self._unread = self._unread, 0
         return size
 
@@ -157,7 +157,7 @@ class Inflow:
 class CallStream(H2Stream):
     """An HTTP/2 stream whose end, and whose failure, can be awaited as one.
 
-    `longest` is how many bytes may come in all, 0 if each message has a limit of its own.
+    `longest` is the number of bytes that may arrive in all, 0 if each message has a limit of its own.
     """
 
     def __init__(self, connection: Connection, target: str, longest: int) -> None:
@@ -168,10 +168,10 @@ class CallStream(H2Stream):
     def init_stream(self, stream_id: int, connection: Connection) -> None:
         """The stream gets its number."""
         super().init_stream(stream_id, connection)
-        self.buffer = Inflow(partial(connection.ack, stream_id))  # type: ignore[assignment]  # the same to who uses it
+        self.buffer = Inflow(partial(connection.ack, stream_id))  # type: ignore[assignment]  # the same to its users
 
     async def send_data(self, data: bytes, end_stream: bool = False) -> None:
-        """Send as the peer takes it. Raises `StreamClosedError` once the peer has said all that it has to say."""
+        """Send as fast as the peer reads. Raises `StreamClosedError` once the peer has sent its whole answer."""
         connection, h2, view, sent = self.connection, self._h2_connection, memoryview(data), 0
         assert self.id is not None
         while sent < len(view):
@@ -215,7 +215,7 @@ class CallStream(H2Stream):
 
 
 def size_of(headers: Headers) -> int:
-    """What `headers` count for: names, values, and 32 for each (RFC 9113 10.5.1)."""
+    """The size of `headers`: names, values, and 32 for each (RFC 9113 10.5.1)."""
     return sum([len(name) + len(value) for name, value in headers]) + PER_HEADER * len(headers)
 
 
@@ -237,13 +237,13 @@ async def write_all(stream: H2Stream, headers: Headers, body: bytes, trailers: H
 
 
 def not_reached(error: OSError | TimeoutError, target: str) -> Unavailable:
-    """What a failure to connect to `target` means."""
+    """The error for a failure to connect to `target`."""
     barred = denied(target.removeprefix("unix://")) if isinstance(error, PermissionError) else ""
     return Unavailable(f"cannot reach {target}: {_why(error)}{barred and f': {barred}'}")
 
 
 def _why(error: OSError | TimeoutError) -> str:
-    """In the system's own words where it has a number for it: asyncio's name an address that is in `target`."""
+    """The system's own text if there is an error number: asyncio's texts repeat the address, which is in `target`."""
     if isinstance(error, TimeoutError):
         return "it did not answer"
     if error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
@@ -252,7 +252,7 @@ def _why(error: OSError | TimeoutError) -> str:
 
 
 def peer_broke(error: BaseException, target: str) -> MeshError:
-    """What a failure of the network means for a call to `target`."""
+    """The error for a network failure during a call to `target`."""
     if isinstance(error, MeshError):
         return error
     reason = str(error) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Whether the process at the other end of a unix socket may give away a network namespace.
+"""Whether the process at the other end of a unix socket may pass on a network namespace.
 
-It may if the namespace is its own, or if it could do in it what a forwarder does (CAP_NET_ADMIN in the user namespace
-that owns it). The kernel shows that in several ways, and each of them not everywhere:
+It may if the namespace is its own, or if it could do there what a forwarder does (CAP_NET_ADMIN in the user namespace
+that owns it). The kernel shows that in several ways, none of which works everywhere:
 
 | how | needs |
 | --- | --- |
@@ -42,24 +42,24 @@ FileKey = tuple[int, int]
 
 
 class Giver:
-    """Who is at the other end of the connected unix socket `sock`; `accepted` says that it was he who connected."""
+    """The peer of the connected unix socket `sock`; `accepted`: the peer connected, and this process accepted."""
 
     def __init__(self, sock: socket.socket, *, accepted: bool) -> None:
         self._sock, self._accepted = sock, accepted
         self.uid = peer_uid(sock)
 
     def check(self, file: int, name: str, *, unchecked: bool) -> None:
-        """See `Received.check_namespace`; `file` is the descriptor (O_PATH will do), `name` what it is called."""
+        """See `Received.check_namespace`; `file` is the descriptor (O_PATH is enough), `name` its name in errors."""
         with network_namespace(file, name) as namespace:
             try:
                 with _Evidence(self._sock, self._accepted) as evidence:
                     entitled = evidence.entitles_to(namespace)
             except OSError as error:
-                raise Refused(f"whose namespace {name} is cannot be asked any more: {error.strerror}") from None
+                raise Refused(f"the owner of the namespace {name} is no longer known: {error.strerror}") from None
         if entitled is None and not unchecked:
             raise Refused(
                 f"nothing here shows whether the namespace {name} is that of the process that passed it "
-                f"({evidence}); {OPENING_VARIABLE}=true takes such ones"
+                f"({evidence}); {OPENING_VARIABLE}=true accepts such namespaces"
             )
         if entitled is False:
             raise Refused(
@@ -70,9 +70,9 @@ class Giver:
 
 @contextmanager
 def network_namespace(file: int, name: str) -> Iterator[int]:
-    """`file` opened anew, for as long as the body runs. Raises `InvalidRequest` if it is no network namespace.
+    """`file` opened again, for as long as the body runs. Raises `InvalidRequest` if it is not a network namespace.
 
-    Nothing is opened before it is known to be a namespace, since that may block: a FIFO's does until somebody writes.
+    Nothing is opened before it is known to be a namespace, since that may block: opening a FIFO waits for its writer.
     """
     wrong = InvalidRequest(f"{name} is not a network namespace")
     try:
@@ -90,7 +90,7 @@ def network_namespace(file: int, name: str) -> Iterator[int]:
 
 
 class _Evidence:
-    """What the kernel shows of a peer, while it is looked at."""
+    """The kernel's facts about a peer, as long as they are read."""
 
     def __init__(self, sock: socket.socket, accepted: bool) -> None:
         self._sock, self._accepted = sock, accepted
@@ -112,7 +112,7 @@ class _Evidence:
         return f"{where}, uid {self._uid}"
 
     def entitles_to(self, namespace: int) -> bool | None:
-        """Whether the peer may give `namespace` away; None if nothing shows it."""
+        """Whether the peer may pass on `namespace`; None if nothing shows it."""
         if by_socket := self._made_its_socket_in(namespace):
             return True
         if (its := self._key_of("net", _PIDFD_GET_NET_NAMESPACE)) == _key(namespace):
@@ -123,7 +123,7 @@ class _Evidence:
         return None if capable is None and self._pid else False
 
     def _made_its_socket_in(self, namespace: int) -> bool | None:
-        """An accepted socket is in the network namespace of the one that connected."""
+        """An accepted socket is in the network namespace of the process that connected."""
         if not self._accepted:
             return None
         cookie, identifier = _tried(lambda: _cookie(self._sock)), _tried(lambda: _id_of(namespace))
@@ -143,7 +143,7 @@ class _Evidence:
             os.close(opened)
 
     def _of_process(self, look: Callable[[], T]) -> T | None:
-        """What `look` finds in the peer's folder in /proc; its number was nobody else's meanwhile."""
+        """The result of `look` in the peer's folder in /proc, whose number was not reused meanwhile."""
         if not self._pid or self._process is None:
             return None
         seen = _tried(look)
@@ -162,7 +162,7 @@ class _Evidence:
             return None
         user, (uid, capabilities) = self._key_of("user", _PIDFD_GET_USER_NAMESPACE), status
         has, owners = bool(capabilities >> _CAP_NET_ADMIN & 1), _owners(namespace)
-        if user is None:  # then it is not ours to look into: it has more than we have, or is another user's
+        if user is None:  # then we may not look into it: it has more rights than we have, or is another user's
             return None if has or any(owner == uid for _, owner in owners) else False
         for level, (owner_namespace, _) in enumerate(owners):
             if owner_namespace == user:
@@ -171,7 +171,7 @@ class _Evidence:
 
 
 def _owners(namespace: int) -> list[tuple[FileKey, int]]:
-    """The user namespace that owns `namespace` and those around it, as far as we see: key, and the uid of its owner."""
+    """The user namespace that owns `namespace` and its visible ancestors: key, and the uid of its owner."""
     found: list[tuple[FileKey, int]] = []
     current = _tried(lambda: fcntl.ioctl(namespace, _NS_GET_USERNS))
     while current is not None and len(found) < _DEEPEST:
@@ -203,7 +203,7 @@ def _key(descriptor: int) -> FileKey:
 
 
 def _tried(look: Callable[[], T]) -> T | None:
-    """What `look` returns, or None where this kernel or our rights do not allow it."""
+    """The result of `look`, or None if this kernel or our rights do not allow it."""
     with suppress(OSError):
         return look()
     return None

@@ -1,7 +1,7 @@
-"""Headers on the wire (HPACK, RFC 7541). Most calls come with those of the call before, so these are remembered.
+"""Headers on the wire (HPACK, RFC 7541). Most calls repeat the headers of the call before, so these are remembered.
 
-A block that says of each header only where in the table it is means the same for as long as the table stays the same.
-So that it does, the one header that differs each time, `grpc-timeout`, stands last and is kept out of the table.
+A block that only refers to entries of the table means the same for as long as the table is unchanged. To keep it
+unchanged, the one header that differs each time, `grpc-timeout`, is last and is kept out of the table.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from hpack.table import table_entry_size
 
 TIMEOUT = "grpc-timeout"
 _REMEMBERED, _MOST = 16, 32
-"""Blocks that are remembered for each direction of a connection, and bytes, which are headers, of one of a peer's."""
+"""Blocks that are remembered for each direction of a connection, and the most bytes of a peer's block."""
 _LITERAL = b"\x00" + bytes([len(TIMEOUT)]) + TIMEOUT.encode()
 """A header that is not put into the table: its name; a value's length, below 127, and the value follow."""
 _INDEXED = re.compile(rb"[\x81-\xfe]*")
-"""Headers that are in the table, as far as one byte tells where."""
+"""Headers in the table, as far as one byte can refer to them."""
 
 
 class Encoder(hpack.Encoder):
@@ -57,7 +57,7 @@ class Decoder(hpack.Decoder):
     def __init__(self) -> None:
         super().__init__()
         self._known: dict[bytes, tuple[list[HeaderTuple], int]] = {}
-        """Headers, and what they count for."""
+        """Headers, and their size."""
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """The headers of a block, as bytes if `raw`. Raises `hpack.HPACKError`."""
@@ -86,7 +86,7 @@ class Decoder(hpack.Decoder):
 
 
 def _end_of_indexed(data: bytes) -> int:
-    """Where what is in the table ends; 0 if a change of the table's size follows, which has to stand first."""
+    """The end of the references to the table; 0 if a change of the table's size follows, which has to be first."""
     indexed = _INDEXED.match(data)
     end = indexed.end() if indexed is not None else 0
     return 0 if data[end : end + 1] and data[end] & 0xE0 == 0x20 else end
@@ -98,6 +98,6 @@ def _state(table: Any) -> tuple[Any, int, int]:
 
 
 def _changed(table: Any, before: tuple[Any, int, int]) -> bool:
-    """Whether an entry came or went: a new one always stands first."""
+    """Whether an entry was added or removed: a new one is always first."""
     first, count, size = _state(table)
     return first is not before[0] or (count, size) != before[1:]

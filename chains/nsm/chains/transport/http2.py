@@ -1,11 +1,11 @@
-"""HTTP/2 with peers that may mean harm: what a peer sends costs this process little, and never the other peers' time.
+"""HTTP/2 with peers that may be hostile: a peer's frames cost this process little, and never the other peers' time.
 
-| a peer | what it meets |
+| a peer | result |
 | --- | --- |
 | opens more streams than it may | those are refused, one by one; the connection goes on |
-| sends frames that carry no call (pings, resets, tiny data) | it has a store of them, refilled as time passes |
-| sends more than can be looked at in a moment | the rest waits for its turn, and is not read from the socket |
-| does not read what it is sent | the connection ends when too much waits for it |
+| sends frames that carry no call (pings, resets, tiny data) | it has a budget for them, refilled over time |
+| sends more than can be handled in a moment | the rest waits for its turn, and is not read from the socket |
+| does not read its answers | the connection ends when too much waits for it |
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ from .released import RELEASED
 from .turns import Share
 
 SLICE = 0.002
-"""Seconds that one peer's frames are looked at before others get their turn."""
+"""Seconds that one peer's frames are handled before others get their turn."""
 _MOST_UNREAD = 4 * 1024 * 1024
 """Bytes that may wait for a peer that does not read."""
 _BEFORE_SETTINGS = 100
-"""Streams that we open before the peer has said how many it takes, as grpc-go does."""
+"""Streams that we open before the peer has announced its limit, as grpc-go does."""
 _BLOCK = 4 * MAX_METADATA
 """Bytes of headers that are still read to the end: more than `MAX_METADATA` fails a call, more than this ends all."""
 _TABLE = 4096
-"""Bytes of the table by which our headers are compressed, whatever more a peer would have us keep."""
+"""Bytes of the table that compresses our headers, even if the peer allows more."""
 _EARNED_BY_CALL, _COST_OF_RESET = 4, 5
 _LAST_STREAM = 2**31 - 1
 _SMALL = {False: 256, True: 5}
-"""Bytes below which a frame of data costs something: of a caller, and of who answers (see `Http2._cost`)."""
+"""Bytes below which a frame of data costs something: of a caller, and of a peer that answers (see `Http2._cost`)."""
 
 
 _HEAD = struct.Struct(">HBBBL")
@@ -78,14 +78,14 @@ _PLAIN: Mapping[tuple[int, int], tuple[type[DataFrame | HeadersFrame], frozenset
     (_HEADERS, _END_HEADERS): (HeadersFrame, _HEADERS_END),
     (_HEADERS, _END_HEADERS | _END_STREAM): (HeadersFrame, _HEADERS_END | _STREAM_ENDS),
 }
-"""Frames as nearly all are, without padding or priority, by type and flags."""
+"""Nearly all frames, without padding or priority, by type and flags."""
 
 
 class Http2(H2Connection):
-    """h2's connection with bounds: on streams, on what is kept for each, and on frames that carry no call.
+    """h2's connection with limits: on streams, on the memory for each, and on frames that carry no call.
 
-    Frames that carry calls are written and read here, in a fraction of the time that h2 and hyperframe take; what they
-    mean for the streams and their windows is h2's.
+    Frames that carry calls are written and read here, in a fraction of the time that h2 and hyperframe take; their
+    effects on streams and windows are left to h2.
     """
 
     MAX_CLOSED_STREAMS = 1024
@@ -109,18 +109,18 @@ class Http2(H2Connection):
 
     @property
     def longest_headers(self) -> int:
-        """Bytes of headers that the peer takes: names, values, and 32 for each."""
+        """Bytes of headers that the peer accepts: names, values, and 32 for each."""
         theirs = self.remote_settings.max_header_list_size
         return MAX_METADATA if theirs is None else min(theirs, MAX_METADATA)
 
     @property
     def has_frames(self) -> bool:
-        """Whether a whole frame has come that was not looked at yet."""
+        """Whether a whole frame has arrived that was not handled yet."""
         data = self.incoming_buffer._data
         return len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big")
 
     def take_in(self, until: float) -> list[Event]:
-        """Look at the frames that have come, until `until` (`time.monotonic`) has passed. Raises `ProtocolError`."""
+        """Handle the frames that have arrived, until `until` (`time.monotonic`) has passed. Raises `ProtocolError`."""
         buffer, events = self.incoming_buffer, []
         buffer.max_frame_size = self.max_inbound_frame_size
         try:
@@ -133,14 +133,14 @@ class Http2(H2Connection):
             self._check_length()
         except InvalidPaddingError as error:
             self._terminate_connection(ErrorCodes.PROTOCOL_ERROR)
-            raise ProtocolError("a frame with padding that cannot be") from error
+            raise ProtocolError("a frame with invalid padding") from error
         except ProtocolError as error:
             self._terminate_connection(error.error_code)
             raise
         return events
 
     def _next_frame(self) -> Frame | None:
-        """The next frame that has come as a whole, if one has. Raises `ProtocolError`."""
+        """The next complete frame, if one has arrived. Raises `ProtocolError`."""
         buffer = self.incoming_buffer
         data = buffer._data
         if len(data) < _HEAD.size:
@@ -153,7 +153,7 @@ class Http2(H2Connection):
         if len(data) < end:
             return None
         kind, names = plain
-        frame = kind.__new__(kind)  # its own way to be made costs more than all of the rest here
+        frame = kind.__new__(kind)  # its constructor costs more than all of the rest here
         frame.stream_id, frame.flags, frame.body_len, frame.pad_length = stream_id, names, size, 0  # type: ignore[assignment]
         with memoryview(data) as view:
             frame.data = bytes(view[_HEAD.size : end])
@@ -161,7 +161,7 @@ class Http2(H2Connection):
         return frame
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
-        """As h2 does it, which writes each frame out for a log that there is not."""
+        """Like h2, which also formats each frame for a log that does not exist."""
         try:
             frames, events = self._frame_dispatch_table[frame.__class__](frame)
         except (StreamClosedError, StreamIDTooLowError) as error:
@@ -170,7 +170,7 @@ class Http2(H2Connection):
         return list(events)
 
     def _closed_stream_is_used(self, error: StreamClosedError | StreamIDTooLowError) -> list[Event]:
-        """One that was reset is reset once more; the peer knows of the end of others, and breaks the protocol."""
+        """A stream that was reset is reset once more; using one that ended otherwise breaks the protocol."""
         if self._stream_is_closed_by_reset(error.stream_id):
             answer = RstStreamFrame(error.stream_id)
             answer.error_code = ErrorCodes.STREAM_CLOSED
@@ -197,10 +197,10 @@ class Http2(H2Connection):
         self._write_frame(kind, flags | _END_HEADERS, stream_id, block)
 
     def send_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:  # type: ignore[override]
-        """Send a piece of data, as long as the windows and a frame allow at most."""
+        """Send a piece of data, as large as the windows and a frame allow at most."""
         size = len(data)
         if size > self.local_flow_control_window(stream_id) or size > self.max_outbound_frame_size:
-            raise FlowControlError(f"{size} bytes are more than the peer takes now")
+            raise FlowControlError(f"{size} bytes are more than the peer accepts now")
         self.state_machine.process_input(ConnectionInputs.SEND_DATA)
         stream = self.streams[stream_id]
         stream.state_machine.process_input(StreamInputs.SEND_DATA)
@@ -216,21 +216,21 @@ class Http2(H2Connection):
         self._data_to_send += body
 
     def take(self, size: int) -> None:
-        """Let the peer send `size` bytes more on this connection; how much on each stream stays as it is."""
+        """Let the peer send `size` bytes more on this connection; the windows of its streams stay unchanged."""
         if more := self._inbound_flow_control_window_manager.process_bytes(size):
             frame = WindowUpdateFrame(0)
             frame.window_increment = more
             self._prepare_for_sending([frame])
 
     def forget(self, stream_id: int) -> None:
-        """Drop a stream that both sides have ended; otherwise h2 looks through all of them for such."""
+        """Drop a stream that both sides have ended; otherwise h2 searches all of them for such."""
         stream = self.streams.get(stream_id)
         if stream is not None and stream.closed:
             del self.streams[stream_id]
             self._closed_streams[stream_id] = stream.closed_by
 
     def spend(self, cost: int) -> None:
-        """Take `cost` frames out of the peer's store, or put some in. Raises `DenialOfServiceError` if it is empty."""
+        """Take `cost` frames from the peer's budget, or add some. Raises `DenialOfServiceError` if it is empty."""
         self._store = min(self._store - cost, self._most)
         if self._store >= 0:
             return
@@ -264,7 +264,7 @@ class Http2(H2Connection):
         return super()._receive_headers_frame(frame)
 
     def _refuse(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
-        """Refuse one stream too many: its caller may try again (RFC 9113 8.7)."""
+        """Refuse a stream above the limit: its caller may try again (RFC 9113 8.7)."""
         counts.LIMITS.add("streams")
         self.spend(_COST_OF_RESET)
         _decode_headers(self.decoder, frame.data)  # the tables of both sides have to stay the same
@@ -299,12 +299,12 @@ def _settings(client: bool, values: dict[SettingCodes, int]) -> Settings:
 
 
 class _Values(list[int]):
-    """The values of a setting, of which there is one nearly always: h2's queue for them takes ten times as much."""
+    """The values of a setting, nearly always only one: h2's queue for them is ten times as large."""
 
     __slots__ = ()
 
     def popleft(self) -> int:
-        """Take the first."""
+        """Remove the first."""
         return self.pop(0)
 
 
@@ -321,15 +321,15 @@ _KNOWN = frozenset(
 
 
 class Events(EventsProcessor):
-    """What the frames of one connection mean, for who handles calls."""
+    """The effects of one connection's frames on calls."""
 
     def __init__(self, handler: AbstractHandler, connection: Connection) -> None:
         super().__init__(handler, connection)
         for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
-            self.processors[event] = _pass_over  # what grpclib knows nothing of (RFC 9113 5.5, 8.1)
+            self.processors[event] = _pass_over  # unknown to grpclib (RFC 9113 5.5, 8.1)
 
     def let_go(self) -> None:
-        """Hold nothing of the connection's other parts, which hold this: nothing comes any more."""
+        """Release the other parts of the connection, which refer to this: no further events arrive."""
         self.handler = _NOBODY
 
     def process_stream_ended(self, event: StreamEnded) -> None:
@@ -366,7 +366,7 @@ def _pass_over(_event: Event) -> None:
 
 
 class Http2Protocol(H2Protocol):
-    """One connection. Its peer's share, known once the peer is, says when its frames are looked at."""
+    """One connection. Its peer's share, once the peer is known, decides when its frames are handled."""
 
     share: Share
     h2: Http2
@@ -380,7 +380,7 @@ class Http2Protocol(H2Protocol):
     def begin(
         self, transport: asyncio.Transport, *, streams: int, frames: int, window: int, stream_window: int
     ) -> None:
-        """Say the first words of HTTP/2. `window` and `stream_window` are what the peer may send unasked, in bytes."""
+        """Send the preface of HTTP/2. `window` and `stream_window` are the bytes that the peer may send unasked."""
         if (sock := transport.get_extra_info("socket")) is not None:
             _set_nodelay(sock)
         self._is_waiting = False
@@ -392,11 +392,11 @@ class Http2Protocol(H2Protocol):
         self.processor = self.events()
 
     def events(self) -> Events:
-        """What reads this connection's events."""
+        """The handler of this connection's events."""
         return Events(self.handler, self.connection)
 
     def data_received(self, data: bytes) -> None:
-        """Look at what has come, now or when it is this peer's turn."""
+        """Handle the received frames, now or when it is this peer's turn."""
         if self.connection.is_closing():
             return
         try:
@@ -412,7 +412,7 @@ class Http2Protocol(H2Protocol):
             self._wait()
 
     def look_at_slice(self) -> None:
-        """Go on where the last slice ended."""
+        """Continue where the last slice ended."""
         self._is_waiting = False
         if not self.connection.is_closing():
             self.connection._transport.resume_reading()
@@ -444,12 +444,12 @@ class Http2Protocol(H2Protocol):
             return
         self.share.has_read(begun)
         if not connection.write_ready.is_set() and connection._transport.get_write_buffer_size() > _MOST_UNREAD:
-            self.abort("it does not read what it asked for")
+            self.abort("it does not read its answers")
         elif self.h2.has_frames:
             self._wait()
 
     def break_off(self, reason: str) -> None:
-        """End the connection of a peer that broke the protocol, and tell it why as far as it listens."""
+        """End the connection of a peer that broke the protocol, with the reason as far as it still reads."""
         if not self.connection.is_closing():
             with suppress(ProtocolError):
                 self.connection.flush()

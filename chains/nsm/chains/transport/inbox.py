@@ -1,13 +1,13 @@
 """Descriptors that arrive on one connection, counted so that none is lost and none stays.
 
-A peer sends a descriptor ahead of a message that names it by device and inode, once for each time that it is named.
-So each message that has been dealt with settles as many arrivals as it names, and whoever takes a file for the first
-time takes one that came with a message. Between arrival and settlement, and for as long as somebody uses it, the file
-stays open; then it is closed. A connection may live for ever, so nothing waits for its end.
+A peer sends a descriptor before a message that names it by device and inode, once for each time that it is named.
+So each message that was handled settles as many arrivals as it names, and the first user of a file gets one that
+arrived with a message. Between arrival and settlement, and for as long as it is in use, the file stays open; then it
+is closed. A connection may live forever, so nothing waits for its end.
 
-Only namespaces and unix sockets in a file system are of use to anybody, and closing those takes no time. What else
-comes is disposed of at once, and so is everything beyond what a connection may have waiting: a few before its peer was
-verified, who may have sent the first request by then (TLS 1.3), more afterwards.
+Only namespaces and unix sockets in a file system are useful, and closing those takes no time. Any other file is
+closed at once, and so is everything beyond the number that a connection may have waiting: a few before its peer was
+verified, which may have sent the first request by then (TLS 1.3), more afterwards.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .disposal import NOBODY, dispose
 from .giver import Giver, network_namespace
 
 _MANY, _SHARES = 4, 16
-"""Where there are more idle files than that many connections may have, each has that part of what it may have else."""
+"""If all connections have more idle files than this, each is limited to that part of its usual number."""
 _REMEMBERED = 16
-"""Files that were not taken, of which who asks for them hears why."""
+"""Files that were refused, whose reason is reported when a message names them."""
 
 
 class TooManyFiles(ConnectionAbortedError):
@@ -36,34 +36,34 @@ class TooManyFiles(ConnectionAbortedError):
 class FileInbox:
     """The files that the peer of one connection has sent: the `Inbox` of the calls on it.
 
-    `giver` is that peer; None: nobody asks whose namespaces are.
+    `giver` is that peer; None: the owners of namespaces are not checked.
     """
 
     idle: ClassVar[int] = 0
-    """Files in all inboxes that nobody uses."""
+    """Unused files in all inboxes."""
 
     def __init__(self, giver: Giver | None = None, limits: Limits | None = None, *, is_verified: bool = True) -> None:
         self._giver, self._limits, self.is_verified = giver, limits or Limits(), is_verified
         self._sender = giver.uid if giver is not None else NOBODY
         self._before = self._useless = 0
-        """How many came before the peer was verified, and how many that nobody has a use for."""
+        """The number of files before the peer was verified, and of refused files."""
         self._files: dict[FileKey, _File] = {}
         self._idle: dict[FileKey, None] = {}
-        """Those that nobody uses, the one that came first before the others."""
+        """The unused ones, oldest first."""
         self._waiting: dict[FileKey, list[asyncio.Future[None]]] = {}
         self._refused: list[tuple[FileKey, str]] = []
         self._closed = False
 
     def __len__(self) -> int:
-        """How many files are open."""
+        """The number of open files."""
         return len(self._files)
 
     def verified(self) -> None:
-        """The peer is who it says it is."""
+        """The peer is verified."""
         self.is_verified, self._before = True, 0
 
     def arrived(self, descriptor: int) -> None:
-        """Take over `descriptor`, which just came; a second one of the same file is closed, but counted.
+        """Take over `descriptor`, which just arrived; a second one of the same file is closed, but counted.
 
         Raises `TooManyFiles` for more than an unverified peer may send.
         """
@@ -107,14 +107,14 @@ class FileInbox:
         return self.use(key, file)
 
     def settle(self, device: int, inode: int) -> None:
-        """A message that named the file has been dealt with: its arrival is not waited for any more."""
+        """A message that named the file was handled: its arrival is no longer waited for."""
         file = self._files.get((device, inode))
         if file is not None:
             file.arrivals, file.claims = max(0, file.arrivals - 1), max(0, file.claims - 1)
             self._close_if_unused((device, inode), file)
 
     def close(self) -> None:
-        """The connection ended: close what nobody uses, and let nobody wait."""
+        """The connection ended: close unused files, and let no call wait."""
         self._closed = True
         for key, file in list(self._files.items()):
             file.arrivals = 0
@@ -138,7 +138,7 @@ class FileInbox:
         self._close_if_unused(key, file)
 
     def check_namespace(self, key: FileKey, file: _File, *, unchecked: bool) -> None:
-        """See `Received.check_namespace`; what was found once is not looked at again."""
+        """See `Received.check_namespace`; the result is kept."""
         if file.is_checked:
             return
         if self._giver is None:
@@ -180,7 +180,7 @@ class FileInbox:
             if refused[0] == key:
                 self._refused.remove(refused)
                 raise InvalidRequest(
-                    f"what came as {_name(key)} is {refused[1]}; only network namespaces and unix sockets are passed"
+                    f"the descriptor {_name(key)} is {refused[1]}; only network namespaces and unix sockets are passed"
                 )
 
     def _set_idle(self, key: FileKey) -> None:
@@ -192,7 +192,7 @@ class FileInbox:
         self._idle.pop(key, None)
 
     def _make_room(self) -> None:
-        """Close what came first and nobody uses: sooner if all connections together have many of these."""
+        """Close the oldest unused files: sooner if all connections together have many of these."""
         most = self._limits.descriptors
         while len(self._idle) > (most if FileInbox.idle <= _MANY * most else max(1, most // _SHARES)):
             key = next(iter(self._idle))
@@ -251,7 +251,7 @@ class _Use:
 def open_to_send(path: str) -> int:
     """A descriptor of the file at `path` that grants nothing but its identity (O_PATH).
 
-    Raises `InvalidRequest` if it is not there, or neither a namespace nor a socket.
+    Raises `InvalidRequest` if it does not exist, or is neither a namespace nor a socket.
     """
     try:
         descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""A connection lasts no longer than the identities that it was made with."""
+"""Ends a connection no later than the identities that it was made with."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nsm.chains.core import MeshError, Peer
 from nsm.chains.identity import Identity, Svid, trust_domain_of
 
 GRACE = 3.0
-"""Seconds that a peer whose authority is gone has to end its calls."""
+"""Seconds that a peer has to end its calls when its authority is gone."""
 _LONGEST_WAIT = 3600.0
-"""The clock of the machine may be set meanwhile: it is looked at again after so many seconds."""
+"""Seconds between looks at the machine's clock, which may be set meanwhile."""
 
 
 class Lifetime:
-    """Ends one connection when a certificate of either side expires, or when the peer's authority is not trusted more.
+    """Ends one connection when a certificate of either side expires, or when the peer's authority is no longer trusted.
 
-    `leave` is called when an authority went, to let nothing new begin; `end` when it is over, with the reason.
+    `leave` is called when an authority is removed, to start nothing new; `end` when it is over, with the reason.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Lifetime:
             self._end(f"{self._why} has expired")
 
     def _renewed(self) -> None:
-        """Verify the chain that the peer showed once more, if the authorities of its domain are others now."""
+        """Verify the chain that the peer showed again, if the authorities of its domain have changed."""
         bundle = self._identity.bundles.get(self._domain)
         if bundle is self._bundle or (bundle is not None and self._bundle is not None and [*bundle] == [*self._bundle]):
             return

@@ -1,4 +1,4 @@
-"""What peers report about connections: one monitor stream for each peer, whoever in this process listens.
+"""Peers' reports about connections: one monitor stream for each peer, shared by all listeners in this process.
 
 The selector of a stream is the name of our own path segment, which all connections have that pass this component on
 the way to the peer. Upstream's default monitor policy requires connection IDs in the selector. A peer that refuses the
@@ -38,7 +38,7 @@ LINGER = 10.0
 PATIENCE = 3.0
 """Seconds within which a stream that is opened again has to deliver its first event."""
 _MOST_REMEMBERED = 16_384
-"""Peers and connections of which it is remembered how they are asked, and when they may be asked again."""
+"""The number of peers and connections whose way of monitoring, and next time for it, are remembered."""
 _INITIAL = ConnectionEventType.INITIAL_STATE_TRANSFER
 
 
@@ -58,7 +58,7 @@ class Listener(Protocol):
         ...
 
     def lost(self, reason: str) -> None:
-        """The stream broke, or the peer does not have the connection any more: no further reports follow."""
+        """The stream broke, or the peer no longer has the connection: no further reports follow."""
         ...
 
 
@@ -102,20 +102,20 @@ class Monitors:
         self._remote, self._streams = remote, _Streams(remote)
 
     def __len__(self) -> int:
-        """How many streams there are, or are to be."""
+        """The number of streams, open or about to be."""
         return len(self._streams.tasks)
 
     def listen(self, target: str, connection: Connection, listener: Listener) -> Subscription:
-        """Have `listener` receive what the component at `target` reports about `connection`, which passed there.
+        """Have `listener` receive the reports of the component at `target` about `connection`, which passed there.
 
-        The connection is as this component has it: its path's index points at our own segment.
+        The connection is this component's version: its path's index points at our own segment.
         """
         return self._streams.of(target, _own_segment(connection).name).join(connection, listener)
 
     async def present(self, target: str, selector: MonitorScopeSelector) -> list[Connection]:
         """All connections that the component at `target` shows for `selector` now.
 
-        Raises what the peer answers, and `Unavailable`; it has no time limit.
+        Raises the peer's error, and `Unavailable`; it has no time limit.
         """
         return await _present(self._remote, target, selector)
 
@@ -143,7 +143,7 @@ async def _present(remote: RemoteEvents, target: str, selector: MonitorScopeSele
 
 
 class _Streams:
-    """The peers, what is remembered of them, and the tasks that hear them."""
+    """The peers, facts remembered about them, and the tasks that read their streams."""
 
     def __init__(self, open_events: RemoteEvents) -> None:
         self.open, self.tasks = open_events, Tasks("monitors of peers")
@@ -199,7 +199,7 @@ class _Rest:
 
 
 class _Peer:
-    """What this process hears of one component: who listens, and the streams, one or one for each connection."""
+    """The monitoring of one component: its listeners, and one stream, or one for each connection."""
 
     def __init__(self, streams: _Streams, target: str, name: str) -> None:
         self.streams, self.target, self.name = streams, target, name
@@ -232,7 +232,7 @@ class _Peer:
             self._end("")
 
     def ended(self, key: str) -> None:
-        """A stream has ended by itself: who joins now needs a new one."""
+        """A stream has ended by itself: a new listener needs a new one."""
         self._tasks.pop(key, None)
 
     def by_id(self) -> None:
@@ -254,13 +254,13 @@ class _Peer:
                     self.by_id()
 
     def subscriptions(self, connection_id: str) -> list[Subscription]:
-        """Of the connection, or all of them for an empty id."""
+        """The listeners of the connection, or all of them for an empty id."""
         if connection_id:
             return [*self._listening.get(connection_id, ())]
         return [each for found in self._listening.values() for each in found]
 
     def concerned(self, theirs: Connection) -> Iterator[Subscription]:
-        """Who is meant by an event: a path with several endpoints may pass here twice."""
+        """The listeners for an event: a path with several endpoints may pass here twice."""
         if theirs.path is None:
             return
         segments, place = theirs.path.path_segments, theirs.path.index
@@ -271,7 +271,7 @@ class _Peer:
                         yield each
 
     def tell_once(self, what: str, **values: Any) -> None:
-        """Log what is strange of this peer, the first time."""
+        """Log odd behaviour of this peer, the first time."""
         if not self._is_told:
             self._is_told = True
             log.warning("a monitor event is ignored", target=self.target, reason=what, **values)
@@ -289,7 +289,7 @@ class _Peer:
 
 
 class _Feed:
-    """One stream to a peer, opened again as often as it ought to be: by the id of a connection, or for none by name."""
+    """One stream to a peer, reopened as often as needed: by the id of a connection, or for None by name."""
 
     def __init__(self, peer: _Peer, connection_id: str, selector: MonitorScopeSelector) -> None:
         self._peer, self._id, self._selector = peer, connection_id, selector
@@ -299,7 +299,7 @@ class _Feed:
         self._is_again = False
 
     async def run(self) -> None:
-        """Hear, until the peer is lost or nobody listens any more."""
+        """Read, until the peer is lost or the last listener stops."""
         await self._rest.over()
         while True:
             heard_since, reason = await self._hear()
@@ -314,16 +314,16 @@ class _Feed:
         subscriptions = self._peer.subscriptions(self._id)
         if subscriptions:
             count, target = len(subscriptions), self._peer.target
-            log.info("a peer is not heard any more", target=target, reason=reason, connections=count)
+            log.info("a peer is no longer monitored", target=target, reason=reason, connections=count)
         for each in subscriptions:
             each.lose(reason)
 
     def _is_left_to_others(self) -> bool:
-        """Whether the connections are heard by their ids now."""
+        """Whether the connections are monitored by their ids now."""
         return not self._id and self._peer.streams.wants_ids(self._peer.target)
 
     async def _hear(self) -> tuple[float | None, str]:
-        """One stream from its beginning to its end: since when something was heard, and why it ended."""
+        """One stream from its beginning to its end: since when events arrived, and why it ended."""
         heard_since: float | None = None
         expected = self._peer.subscriptions(self._id)
         for each in expected:
@@ -337,9 +337,9 @@ class _Feed:
                     heard_since = _now() if heard_since is None else heard_since
                     self._take(event)
                     event = await anext(events, None)
-            return heard_since, "it has no more to tell"
+            return heard_since, "it ended the stream"
         except TimeoutError:
-            return None, f"it does not begin to tell within {PATIENCE} s"
+            return None, f"it sent no event within {PATIENCE} s"
         except Refused as error:
             return await self._refused(heard_since, error)
         except Unsupported as error:
@@ -350,7 +350,7 @@ class _Feed:
             self._settle_later(None)
 
     async def _refused(self, heard_since: float | None, error: Refused) -> tuple[float | None, str]:
-        """By name: ask by ids. By id: a peer that was started again knows of none; one that never told will not."""
+        """By name: switch to ids. By id: a restarted peer knows none; one that never reported will not."""
         if not self._id:
             self._peer.by_id()
         elif not self._is_again:
@@ -358,7 +358,7 @@ class _Feed:
         return heard_since, str(error)
 
     async def _not_monitored(self, error: MeshError) -> tuple[float | None, str]:
-        """It says nothing, which is no reason to take anything for lost; wait until nobody is interested."""
+        """It reports nothing, which does not mean that anything is lost; wait until the last listener stops."""
         self._peer.tell_once("it cannot be monitored", error=str(error))
         await asyncio.get_running_loop().create_future()
         raise AssertionError
@@ -377,7 +377,7 @@ class _Feed:
                 self._peer.tell_once(f"its state is unknown: {theirs.state}", connection=theirs.id)
 
     def _first_state(self, event: ConnectionEvent) -> None:
-        """Collect what is shown, until it is complete."""
+        """Collect the first state, until it is complete."""
         assert self._shown is not None
         if event.type == _INITIAL and event.connections:
             paths = [each.path for each in event.connections.values() if each.path is not None]
@@ -396,7 +396,7 @@ class _Feed:
         self._settling = None if delay is None else loop.call_later(delay, self._judge)
 
     def _judge(self, *, may_want_ids: bool = True) -> None:
-        """The first state is complete: what a peer had when it was heard before, and has no more, is lost."""
+        """The first state is complete: connections that the peer had before, and has no longer, are lost."""
         shown, self._shown = self._shown, None
         self._settle_later(None)
         if shown is None:
@@ -405,7 +405,7 @@ class _Feed:
         missing = [each for each in expected if each.connection_id not in shown]
         if self._is_again:
             for each in missing:
-                each.lose("the peer does not have the connection any more")
+                each.lose("the peer no longer has the connection")
         elif may_want_ids and not self._id and missing and len(missing) == len(expected):
             self._peer.try_id(missing[0].connection_id)
 

@@ -1,4 +1,4 @@
-"""Memory of connections that are gone, given back to the system: the allocators keep it for others otherwise."""
+"""Returns the memory of closed connections to the system: the allocators keep it for others otherwise."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from time import monotonic
 from nsm.chains.libc import malloc_trim
 
 _MANY = 128
-"""Connections that end, until it is worth the while."""
+"""Ended connections, from which number on it is worth the effort."""
 _QUIET, _LONGEST, _AGAIN = 1.0, 10.0, 5.0
-"""Seconds without another end of a connection, unless it has been so many; and until the next time at least."""
+"""Seconds without another end of a connection, unless there were that many; and at least until the next time."""
 
 
 class Released:
-    """Counts the connections of this process that have ended, and gives back the memory of many at once.
+    """Counts the connections of this process that have ended, and returns the memory of many at once.
 
-    A mebibyte of small objects is unmapped when all of it is free. Some that Python keeps would hold many: used objects
-    for the next ones, until a full collection, and names of attributes that were looked up.
+    A mebibyte of small objects is unmapped when all of it is free. Some objects that Python keeps would hold many:
+    those for reuse, until a full collection, and names of attributes that were looked up.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Released:
         now = monotonic()
         if self._ended >= _MANY and now > self._due:
             first = max(now + _QUIET, self._next)
-            self._due = first + _LONGEST + 1.0  # later than that the loop ended that was to do it
+            self._due = first + _LONGEST + 1.0  # later than that, the loop that had to do it has ended
             asyncio.get_running_loop().call_later(first - now, self._look, self._ended, first + _LONGEST)
 
     def _look(self, seen: int, last: float) -> None:
@@ -43,7 +43,7 @@ class Released:
 
 
 def give_back() -> None:
-    """Give back what is free, of Python's own and, where that is glibc, of the C library's."""
+    """Return free memory, of Python's own allocator and, with glibc, of the C library's."""
     _forget_names()
     gc.collect()
     malloc_trim()
@@ -51,4 +51,4 @@ def give_back() -> None:
 
 _forget_names = getattr(sys, "_clear_type_cache", lambda: None)
 RELEASED = Released()
-"""Of this process."""
+"""The counter of this process."""

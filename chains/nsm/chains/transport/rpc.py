@@ -57,13 +57,13 @@ TOKEN = "nsm-client-token"  # noqa: S105 - a name
 TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
 EVENTS, OF_OTHERS = "nsm-events", "of-others"
-"""With a MonitorConnections: leave out what the answers to the caller's own calls tell it. Not known upstream."""
+"""With a MonitorConnections: leave out events that repeat the answers to the caller's own calls. Not upstream's."""
 FIRST_STATE, IN_PARTS = "nsm-first-state", "in-parts"
-"""With a MonitorConnections: give the first state in as many parts as it takes, and an empty one. Nor is this."""
+"""With a MonitorConnections: send the first state in several parts, and an empty one. Not upstream's."""
 CLOSE_PATIENCE = 0.3
-"""Seconds that a forwarder waits for the answer to a Close: it asks endpoints, any of which may hang."""
+"""Seconds that a forwarder waits for the answer to a Close: it closes at endpoints, any of which may hang."""
 _PAUSE = 9.0
-"""How many times as long as reading an event of somebody who is not trusted takes nothing more of him is read."""
+"""Pause after each event of an untrusted peer, as a multiple of the time that reading the event took."""
 
 
 # --- servers
@@ -101,12 +101,12 @@ def network_service(handler: Handler) -> Methods:
 class MonitorHandler(Protocol):
     """Answers MonitorConnections.
 
-    One with a `monitor_others` does so for whoever asks for no events of its own calls; both of them take `in_parts`
-    then, for whoever asks for the first state in parts.
+    One with a `monitor_others` does so for callers that request no events of their own calls; both of them take
+    `in_parts` then, for callers that request the first state in parts.
     """
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
-        """The present state, then events, for as long as the caller listens."""
+        """The current state, then events, for as long as the caller listens."""
         ...
 
 
@@ -222,9 +222,9 @@ def _token(metadata: dict[str, str]) -> ClientToken | None:
 class RemoteNetworkService:
     """The component at a call's target, as the end of a client chain.
 
-    `timeout` is how long a call may take whose caller named no deadline, in seconds. A Close that is not answered
-    within `patience` seconds goes on by itself, and one to a peer that could not be reached just now at once: nobody
-    that hangs or is gone keeps its connections from being moved.
+    `timeout` is the time limit in seconds of a call whose caller set no deadline. A Close that is not answered
+    within `patience` seconds continues in the background, and one to a peer that was unreachable a moment ago at once:
+    a component that hangs or is gone does not keep its connections from being moved.
     """
 
     def __init__(self, pool: Pool, *, timeout: float = DEFAULT_TIMEOUT, patience: float | None = None) -> None:
@@ -233,12 +233,12 @@ class RemoteNetworkService:
         self._known: Key[bool] = Key("known to the peer")
 
     async def request(self, call: Call) -> Connection:
-        """Send the Request; a peer that may have taken a first one although its answer was lost gets a Close.
+        """Send the Request; a peer that may have handled a first one although its answer was lost gets a Close.
 
-        Not one that had the connection before, as the caller shows.
+        A peer that had the connection before, according to the caller, gets none.
         """
         files, stood = list(call.outgoing), call.stood_behind()
-        send = await self._connected(call)  # if this fails, nobody has heard of the connection
+        send = await self._connected(call)  # if this fails, the peer does not know the connection
         connection: Connection
         try:
             connection, answer = await send(
@@ -249,7 +249,7 @@ class RemoteNetworkService:
                 call.undo.add(lambda: self.close(call.postponed()))
             raise
         if not call.live.get(self._known) and not stood.goes_on(connection):
-            call.undo.add(lambda: self._close_if_known(call))  # what the answer names may be refused
+            call.undo.add(lambda: self._close_if_known(call))  # files that the answer names may be refused
         call.live.put(self._known, True)
         call.server_peer, call.inbox = answer.peer, answer.inbox
         call.renew_peer = self._pool.renewal(call)
@@ -280,7 +280,7 @@ class RemoteNetworkService:
         if closing.done():
             closing.result()
         else:
-            call.outgoing.clear()  # the caller holds those files open no longer
+            call.outgoing.clear()  # the caller no longer holds those files open
             log.debug("a close is not answered yet", connection=call.connection.id, target=call.target)
 
     async def _close(self, call: Call) -> None:
@@ -288,7 +288,7 @@ class RemoteNetworkService:
         await send(CLOSE, call.connection, Empty, files=call.outgoing)
 
     async def _connected(self, call: Call) -> Callable[..., Coroutine[Any, Any, tuple[Any, Answer]]]:
-        """What sends a message of `call` over a connection that is there, with a token of ours."""
+        """Sends a message of `call` over an established connection, with a token of ours."""
         channel, deadline = _channel(self._pool, call), _deadline(call, self._timeout)
         metadata = await _credentials(self._pool, channel, deadline)
         return partial(channel.unary, metadata=metadata, deadline=deadline)
@@ -297,10 +297,10 @@ class RemoteNetworkService:
 class RemoteMonitor:
     """The Monitor API of the component at `target`.
 
-    One that `trusts` answers for others may tell of many connections at once; of anybody else an event is as long as a
-    request at most, and reading its events leaves others most of the time. Who `knows_answers` asks for no events of
-    its own calls; it may get them all the same. With `in_parts` a first state that is long may come in several events
-    of the kind, with an empty one at the end; else what does not fit into one follows as updates.
+    A peer that the client `trusts` to answer for others may report many connections at once; an event of any other is
+    at most as long as a request, and reading its events leaves most of the time to others. With `knows_answers` the
+    events of its own calls are not requested; they may arrive all the same. With `in_parts` a long first state may
+    arrive in several events of the kind, with an empty one at the end; else the rest follows as updates.
     """
 
     def __init__(
@@ -317,7 +317,7 @@ class RemoteMonitor:
         self._metadata = [(name, value) for name, value, is_wanted in wanted if is_wanted]
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
-        """Its present state, then its events. Raises `Unavailable` when the peer goes away."""
+        """Its current state, then its events. Raises `Unavailable` if the peer disconnects."""
         channel, limits = self._pool.channel(self._target), self._pool.limits
         is_trusted = self._trusts is None or self._trusts((await channel.peer()).spiffe_id)
         longest, pause = (limits.events, 0.0) if is_trusted else (limits.request, _PAUSE)
@@ -336,7 +336,7 @@ class RemoteRegistry(Generic[R]):
         self._kind, self._pool, self._timeout = kind, pool, timeout
 
     async def register(self, call: RegistryCall[R]) -> R:
-        """Send the Register; the path that comes back becomes the call's."""
+        """Send the Register; the path in the answer becomes the call's."""
         answer, beside = await self._send(call, "Register", self._kind.record)
         _settle(beside.inbox, _files_named(self._kind.url(answer)))
         return answer
@@ -383,7 +383,7 @@ class RemoteRegistry(Generic[R]):
 
 
 async def check_health(pool: Pool, target: str, service: str = "", *, timeout: float = 5.0) -> bool:
-    """Whether `service` of the component at `target` serves. Raises `Unavailable` if it cannot be asked."""
+    """Whether `service` of the component at `target` serves. Raises `Unavailable` if it cannot be reached."""
     deadline = asyncio.get_running_loop().time() + timeout
     request = health.HealthCheckRequest(service=service)
     answer, _ = await pool.channel(target).unary(HEALTH_CHECK, request, health.HealthCheckResponse, deadline=deadline)
@@ -392,7 +392,7 @@ async def check_health(pool: Pool, target: str, service: str = "", *, timeout: f
 
 def _channel(pool: Pool, call: Hop) -> Channel:
     if call.target is None:
-        raise InvalidRequest("there is nobody to ask: the call has no target")
+        raise InvalidRequest("the call has no target")
     return pool.channel(call.target)
 
 
@@ -415,7 +415,7 @@ def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
 
 
 def _drop_paths(request: NetworkServiceRequest) -> None:
-    """Nothing may keep a Close from closing."""
+    """An invalid path must not keep a Close from closing."""
     for mechanism in mechanisms_of(request):
         if is_path(mechanism):
             del mechanism.parameters[INODE_URL]

@@ -1,4 +1,4 @@
-"""Listens, verifies who calls, and hands calls to methods."""
+"""Listens, verifies callers, and dispatches calls to methods."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ from .wire import DescriptorTransport, refuse_descriptors, start_plain, start_tl
 GRACE = 5.0
 """Seconds that calls may still take when the server stops."""
 BODY_TIMEOUT = 10.0
-"""Seconds in which the one message of a call has to come."""
+"""Seconds in which the one message of a call has to arrive."""
 IDLE = 60.0
-"""Seconds after which a connection without calls ends, where no identity is shown."""
+"""Seconds after which a connection without calls ends, if no identity is shown."""
 _UNREAD, _SEEN_UNREAD = 0.1, 10.0
-"""Seconds for which the answer to a call counts as unread if the caller says nothing more and breaks off, and if the
-kernel says that it has left something unread."""
+"""Seconds for which an answer counts as unread if the caller sends nothing more and disconnects, and the same if the
+kernel reports that the caller left data unread."""
 _BACKLOG = 4096
-"""Connections that the kernel keeps for us until they are accepted, if the system allows as many."""
+"""The backlog: connections that the kernel keeps until they are accepted, if the system allows as many."""
 _AT_ONCE = 32
 """Connections to accept before other work gets its turn."""
 _ACCEPT_PAUSE = 0.5
 """Seconds to wait when there are no descriptors left to accept with."""
 _LAST_STREAM = 2**31 - 1
 _WINDOW = 512 * 1024
-"""Bytes that a peer may send on one connection before we say that we have taken any."""
+"""Bytes that a peer may send on one connection before we acknowledge any."""
 _MOST_HELD = 16 * 1024 * 1024
-"""Bytes of calls of one peer that have not begun, beyond which it is let send no more: they may all be unfinished."""
+"""Bytes of a peer's waiting calls, beyond which it may send no more: they may all be incomplete."""
 _LONGEST_DEADLINE = 24 * 3600.0
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
@@ -89,7 +89,7 @@ _TOKEN = "nsm-client-token"  # noqa: S105 - a name
 
 @dataclass(slots=True)
 class Incoming:
-    """One call as it arrived: who, until when, with which metadata; and what goes back beside the message."""
+    """One received call: caller, deadline, metadata; and the metadata and files of the answer."""
 
     peer: Peer | None
     metadata: dict[str, str]
@@ -101,14 +101,14 @@ class Incoming:
     headers: list[tuple[str, str]] = field(default_factory=list)
     """Initial metadata of the answer."""
     files: list[str] = field(default_factory=list)
-    """Paths of files whose descriptors go ahead of the answer."""
+    """Paths of files whose descriptors are sent before the answer."""
     not_delivered: Callable[[], None] | None = None
-    """Called if the caller did not get the answer."""
+    """Called if the caller did not receive the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one message; `limit` names the limit of how long the first may be."""
+    """A method that answers one message with one message; `limit` names the limit of the first one's length."""
 
     kind: type[Any]
     answer: Callable[[Any, Incoming], Awaitable[Any]]
@@ -130,7 +130,7 @@ Methods = Mapping[str, Method]
 
 
 IsIntermediary = Callable[[str], bool]
-"""Whether a SPIFFE ID is a manager's or a forwarder's, which come with the calls of many others."""
+"""Whether a SPIFFE ID is a manager's or a forwarder's, which pass on the calls of many others."""
 
 
 @asynccontextmanager
@@ -148,11 +148,11 @@ async def serve(
 ) -> AsyncIterator[list[str]]:
     """Serve `methods` on every one of `urls` over mTLS; gives the URLs as others can dial them.
 
-    On unix sockets, a peer that sends descriptors is hung up on unless this `takes_descriptors`. Who `is_intermediary`,
-    by its SPIFFE ID, may have more connections than others: upstream's make one for each wire of their clients.
-    `presence` is told who has connections.
+    On unix sockets, a peer that sends descriptors is disconnected unless this `takes_descriptors`. A peer that
+    `is_intermediary`, by its SPIFFE ID, may have more connections than others: upstream's make one for each wire of
+    their clients. `presence` receives the identities that have connections.
 
-    Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if somebody listens there already,
+    Calls that run when the body ends get `GRACE` seconds. Raises `Conflict` if another process listens there already,
     `InvalidRequest` for a bad URL. `name` is the hop that errors show. `limits` hold for each peer.
     """
     server = Server(methods, identity, name, limits, takes_descriptors=takes_descriptors, presence=presence)
@@ -168,7 +168,7 @@ async def serve(
 async def serve_plain(
     path: str, methods: Methods, *, name: str, access: SocketAccess, limits: Limits | None = None
 ) -> AsyncIterator[Server]:
-    """Serve on a unix socket without TLS: for the Workload API, which is where identities come from, and the kubelet.
+    """Serve on a unix socket without TLS: for the Workload API, which issues the identities, and the kubelet.
 
     Calls carry the kernel's `Credentials` of the caller instead of a verified peer.
     """
@@ -205,7 +205,7 @@ class Server:
         self._door = Door(self._shake_hands, begin, self.limits, self.folded, name)
         self.connections: set[_Connection] = set()
         self.admits: Callable[[Credentials], bool] | None = None
-        """Whether a process may have one more connection here; asked where there is no TLS."""
+        """Whether a process may have one more connection here; used without TLS."""
         self.is_intermediary: IsIntermediary = lambda _spiffe_id: False
         if identity is not None:
             identity.watchers.add(self._renew_connections)
@@ -251,7 +251,7 @@ class Server:
         await asyncio.sleep(0)
 
     def _renew_connections(self) -> None:
-        """Have peers make new connections: those that they have ends with the SVID that was shown to them."""
+        """Make peers reconnect: their connections end with the SVID that was shown to them."""
         for connection in list(self.connections):
             connection.ask_to_leave()
 
@@ -299,7 +299,7 @@ class Server:
 
 
 class _Connection(Http2Protocol):
-    """One peer's connection: who it is, and the calls on it."""
+    """One peer's connection: its identity, and the calls on it."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(None, None, _H2_CONFIGURATION)  # type: ignore[arg-type]  # `begin` needs no configuration
@@ -310,7 +310,7 @@ class _Connection(Http2Protocol):
         self.refuses = ""
         """Why new calls are refused, if they are."""
         self.unread_answers: list[tuple[float, Callable[[], None]]] = []
-        """When answers were written that the peer may not know of yet, and what takes back what they tell of."""
+        """When answers were written that the peer may not have received yet, and how to undo their calls."""
         self._lifetime: Lifetime | None = None
         self._idle: asyncio.TimerHandle | None = None
 
@@ -323,7 +323,7 @@ class _Connection(Http2Protocol):
         return list(self.running.tasks.values())
 
     def finite_calls(self) -> list[asyncio.Task[None]]:
-        """Those that end by themselves."""
+        """The calls with an end of their own."""
         return [task for stream, task in self.running.tasks.items() if not isinstance(stream.method, Streaming)]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -354,7 +354,7 @@ class _Connection(Http2Protocol):
             peer = identity.verify(tls)
         except MeshError as error:
             self._is_let_in("nobody")
-            self._turn_away("its identity does not hold", str(error))
+            self._turn_away("its identity is not valid", str(error))
             return
         self.peer = replace(peer, **_place(transport.get_extra_info("peername"), transport.get_extra_info("socket")))
         if self._is_let_in(peer.spiffe_id):
@@ -387,7 +387,7 @@ class _Connection(Http2Protocol):
         self.abort(reason)
 
     def data_received(self, data: bytes) -> None:
-        if self.unread_answers:  # who goes on has read them
+        if self.unread_answers:  # a peer that continues has read them
             self.unread_answers.clear()
         super().data_received(data)
 
@@ -409,38 +409,38 @@ class _Connection(Http2Protocol):
         self.processor.let_go()
 
     def says_goodbye(self, stream: _ServedStream) -> bool:
-        """Whether the caller is a client that does not end without a word, as others' do, unless it is killed.
+        """Whether the caller is a client that disconnects without notice only if it is killed.
 
-        Who comes for many may have told its caller already.
+        An intermediary may have passed the answer on already.
         """
         is_ours = stream.fields.get("user-agent", "").startswith(USER_AGENT)
         return is_ours and self.peer is not None and not self._server.is_intermediary(self.peer.spiffe_id)
 
     def _take_back_unread(self, seconds: float) -> None:
-        """The peer broke off right after answers: it was killed before it could do anything with them."""
+        """The peer disconnected right after answers: it was killed before it could use them."""
         since = monotonic() - seconds
         for written, not_delivered in self.unread_answers:
             if written >= since:
                 not_delivered()
 
     def say_goodbye(self) -> None:
-        """Tell a peer that waits for nothing to open no further streams here."""
+        """Tell an idle peer to open no further streams here."""
         if not self.running.streams and not self.connection.is_closing():
             with contextlib.suppress(ProtocolError):
                 self.h2.close_connection()
                 self.connection.flush()
 
     def ask_to_leave(self) -> None:
-        """Tell the peer to send new calls over a new connection; this one goes on until the peer ends it.
+        """Tell the peer to use a new connection for new calls; this one stays until the peer ends it.
 
-        The frame passes by h2, for which it would be the end of everything.
+        The frame bypasses h2, which would take it for the end of the connection.
         """
         if not self.connection.is_closing():
             self.connection.flush()
             self.connection._transport.write(GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize())
 
     def _lose_trust(self) -> None:
-        self.refuses = "the authority of your identity is not trusted here any more"
+        self.refuses = "the authority of your identity is no longer trusted here"
         self.ask_to_leave()
 
     def _end_if_idle(self) -> None:
@@ -461,7 +461,7 @@ class _Connection(Http2Protocol):
 
 _H2_CONFIGURATION = H2Configuration(
     client_side=False,
-    header_encoding="latin-1",  # what is no ASCII is refused with its call
+    header_encoding="latin-1",  # a call with other than ASCII is refused
     validate_inbound_headers=False,
     validate_outbound_headers=False,
     normalize_inbound_headers=False,
@@ -470,7 +470,7 @@ _H2_CONFIGURATION = H2Configuration(
 
 
 class _ServedStream(H2Stream):
-    """One call's stream: its message is put together here before the call is begun."""
+    """One call's stream: its message is assembled here before the call is started."""
 
     id: int
     method: Method
@@ -479,27 +479,27 @@ class _ServedStream(H2Stream):
     longest: int
 
     headers_received = trailers_received = asyncio.Event()
-    """Set for whoever wants, and nobody waits for them here."""
+    """Only for users of the interface: nothing here waits for it."""
 
     def __init__(self, connection: H2Writer, stream_id: int) -> None:
-        # instead of grpclib's, with which each of thousands of calls that wait has three events of 800 bytes
+        # instead of grpclib's, with which each of thousands of waiting calls has three events of 800 bytes
         self.connection, self.id, self.wrapper = connection, stream_id, None
         self._h2_connection, self._transport = connection._connection, connection._transport
         self.body = bytearray()
         self.held_bytes = 0
-        """Of its peer's share, while it has not begun."""
+        """The bytes of its peer's share, until it is started."""
         self.unread = 0
-        """Those of them that the peer was not told to have been taken."""
+        """The part of them that was not acknowledged to the peer."""
         self.is_taken = False
-        """Whether it is one of the calls with an end of their own that are here."""
+        """Whether it is counted as a call with an end of its own."""
 
     @cached_property
-    def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # made for those who have to wait for it
-        """Set when the peer lets more of the answer be sent."""
+    def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # created when it has to be waited for
+        """Set when the peer allows more of the answer to be sent."""
         return asyncio.Event()
 
     def receive(self, data: bytes) -> None:
-        """Take some of the message. Raises `InvalidRequest` as soon as it can be seen that it is none."""
+        """Take a part of the message. Raises `InvalidRequest` as soon as the message is known to be invalid."""
         body = self.body
         body += data
         if len(body) < 5:
@@ -509,7 +509,7 @@ class _ServedStream(H2Stream):
             raise InvalidRequest("the message is compressed, which was not agreed")
         if size > self.longest:
             limit = self.method.limit
-            most = f"at most {self.longest} can be (NSM_LIMITS={limit}:..)"
+            most = f"at most {self.longest} are allowed (NSM_LIMITS={limit}:..)"
             raise InvalidRequest(f"the message is too large: {limit} is {size}, {most}", limit=limit)
         if len(body) > 5 + size:
             raise InvalidRequest("the call has more than one message")
@@ -527,7 +527,7 @@ class _ServedStream(H2Stream):
         """The caller has sent everything."""
 
     def __terminated__(self, reason: str) -> None:
-        """The call is over, whatever comes of it."""
+        """The call is over, whatever its result."""
 
 
 class _CallEvents(Events):
@@ -557,7 +557,7 @@ class _CallEvents(Events):
 
 
 class _Calls(AbstractHandler):
-    """The calls of one connection: each waits for its message and its turn, and then is a task."""
+    """The calls of one connection: each waits for its message and its turn, and then becomes a task."""
 
     def __init__(self, server: Server, connection: _Connection) -> None:
         self._server, self._connection = server, connection
@@ -573,7 +573,7 @@ class _Calls(AbstractHandler):
     # --- until the message is there
 
     def arrived(self, stream: _ServedStream, headers: Headers) -> None:
-        """A call began."""
+        """A call arrived."""
         self.streams.add(stream)
         self._connection.share.calls += 1
         try:
@@ -616,7 +616,7 @@ class _Calls(AbstractHandler):
         stream.deadline = _deadline(fields.get("grpc-timeout"))
 
     def _take_in(self, stream: _ServedStream) -> None:
-        """Have one call more here. Raises `Exhausted`."""
+        """Count one more call. Raises `Exhausted`."""
         turns, share = self._server.turns, self._connection.share
         if turns.is_full_for(share):
             raise Exhausted(
@@ -628,7 +628,7 @@ class _Calls(AbstractHandler):
         stream.is_taken = True
 
     def received(self, stream: _ServedStream, data: bytes, size: int) -> None:
-        """Some of a call's message came, in `size` bytes with its padding."""
+        """A part of a call's message arrived, in `size` bytes with its padding."""
         share = self._connection.share
         share.held_bytes += size
         stream.held_bytes += size
@@ -642,7 +642,7 @@ class _Calls(AbstractHandler):
             self._refuse(stream, error)
 
     def is_complete(self, stream: _ServedStream) -> None:
-        """All of a call has come: it is begun when it is its turn."""
+        """A call is complete: it starts when it is its turn."""
         self._incomplete.pop(stream, None)
         self._connection.share.begin(partial(self._start, stream))
 
@@ -652,11 +652,11 @@ class _Calls(AbstractHandler):
             if until > now + 0.01:
                 self._timer = asyncio.get_running_loop().call_later(until - now, self._end_slow_ones)
                 return
-            error = TimedOut(f"the message of the call did not come within {BODY_TIMEOUT:g} s", limit="slow_messages")
+            error = TimedOut(f"the message of the call did not arrive within {BODY_TIMEOUT:g} s", limit="slow_messages")
             self._refuse(stream, error)
 
     def _refuse(self, stream: _ServedStream, error: MeshError) -> None:
-        """Answer a call that was not begun, and let nothing more of it come."""
+        """Answer a call that was not started, and ignore the rest of it."""
         error.passed(self._server.name)
         _count(error)
         if stream.closable:
@@ -683,7 +683,7 @@ class _Calls(AbstractHandler):
         place.leave()
 
     def release(self, stream: _ServedStream) -> None:
-        """Nothing more is done for a call."""
+        """Stop all work for a call."""
         self._take(stream)
         if stream in self.streams:
             self.streams.remove(stream)
@@ -706,7 +706,7 @@ class _Calls(AbstractHandler):
         h2.forget(stream_id)
 
     def _take(self, stream: _ServedStream) -> None:
-        """Let the peer send as much again as this call's message was."""
+        """Let the peer send as many bytes again as this call's message had."""
         self._connection.share.held_bytes -= stream.held_bytes
         size, stream.held_bytes, stream.unread = stream.unread, 0, 0
         if size and not self._connection.connection.is_closing():
@@ -727,7 +727,7 @@ class _Calls(AbstractHandler):
             task.cancel()
 
     def forget_all(self) -> None:
-        """Let nothing that was not begun be begun."""
+        """Drop all calls that have not started."""
         for stream in [*self.streams]:
             self.release(stream)
         self._incomplete.clear()
@@ -746,7 +746,7 @@ class _Calls(AbstractHandler):
                 log_defect(f"{stream.fields.get(':path')} failed", self._server.name, error)
                 await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
         except (ProtocolError, StreamTerminatedError, OSError):
-            log.debug("the caller went away before it was answered", method=stream.fields.get(":path"))
+            log.debug("the caller left before it received the answer", method=stream.fields.get(":path"))
 
     async def _dispatch(self, stream: _ServedStream) -> None:
         headers, method, connection = stream.fields, stream.method, self._connection
@@ -823,7 +823,7 @@ class _Calls(AbstractHandler):
 
     def _check_size(self, headers: Headers) -> None:
         if len(headers) > len(_OK_HEADERS) and size_of(headers) > self._connection.h2.longest_headers:
-            raise Internal("the metadata of the answer is longer than the caller takes")
+            raise Internal("the metadata of the answer is longer than the caller accepts")
 
     def _send_files(self, incoming: Incoming) -> None:
         files = self._connection.files
@@ -834,7 +834,7 @@ class _Calls(AbstractHandler):
 
 
 def _place(peername: Any, sock: socket.socket) -> dict[str, Any]:
-    """Where a peer is: its IP address, or on a unix socket whether it is in our network namespace."""
+    """The peer's address: its IP address, or on a unix socket whether it is in our network namespace."""
     if isinstance(peername, tuple):
         return {"address": str(peername[0])}
     with contextlib.closing(credentials_of(sock)) as caller:
@@ -857,7 +857,7 @@ _OK_TRAILERS: Headers = [("grpc-status", "0")]
 
 
 def _longest(limits: Limits, name: str) -> int:
-    """Bytes of a message; one with a record has room for what managers add to it on its way."""
+    """Bytes of a message; one with a record has room for additions by managers on its way."""
     size: int = getattr(limits, name)
     return 2 * size if name == "record_bytes" else size
 
@@ -872,7 +872,7 @@ def _deadline(timeout: str | None) -> float | None:
 
 
 def _status(error: MeshError, longest: int) -> Headers:
-    """The trailers that say `error`, of no more than about `longest` bytes."""
+    """The trailers with `error`, of at most about `longest` bytes."""
     text = encode_grpc_message(str(error))
     if len(text) > longest - 256:
         text = encode_grpc_message(cut(str(error), max(longest - 256, 64) // _PER_CHARACTER))
@@ -883,7 +883,7 @@ def _status(error: MeshError, longest: int) -> Headers:
 
 
 def _come_again() -> float:
-    """Seconds until a call that was refused for what else there is to do is tried again: not all at the same time."""
+    """Seconds until a call that was refused for lack of capacity is tried again, spread at random."""
     return uniform(_SOON, 3 * _SOON)  # noqa: S311 - no secret
 
 

@@ -1,4 +1,4 @@
-"""What a server shows to whoever connects: for those who have no identity to ask it more."""
+"""The certificate that a server shows to every caller, even without an identity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .urls import parse_address
 
 
 async def shown_certificate(target: str, *, timeout: float = 5.0) -> x509.Certificate:
-    """The certificate that the server at `target` shows before it looks at ours: it is there, and it answers.
+    """The certificate that the server at `target` shows before it checks ours: so it is there, and it answers.
 
     Raises `Unavailable` if it does not within `timeout` seconds.
     """

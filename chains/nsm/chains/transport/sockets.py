@@ -17,7 +17,7 @@ from .urls import Address
 
 @dataclass(frozen=True, kw_only=True)
 class SocketAccess:
-    """Who may connect to a unix socket: its mode, and its group if that is not the process's own."""
+    """The permissions of a unix socket: its mode, and its group if that is not the process's own."""
 
     mode: int = 0o660
     group: str = ""
@@ -70,10 +70,10 @@ def unix_socket(path: str, access: SocketAccess) -> socket.socket:
 
 
 def _remove_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more; anything else in the way is a conflict."""
+    """Remove a socket without a listener; anything else in the way is a conflict."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise Conflict(f"cannot listen on unix://{path}: there is a file that is no socket")
+            raise Conflict(f"cannot listen on unix://{path}: a file is there that is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -83,6 +83,6 @@ def _remove_stale(path: str) -> None:
         except ConnectionRefusedError:
             os.unlink(path)
         except BlockingIOError:
-            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already") from None
+            raise Conflict(f"cannot listen on unix://{path}: another process listens there already") from None
         else:
-            raise Conflict(f"cannot listen on unix://{path}: somebody listens there already")
+            raise Conflict(f"cannot listen on unix://{path}: another process listens there already")

@@ -1,4 +1,4 @@
-"""TLS with buffers of a size that fits what is sent, over TCP connections that are made or accepted."""
+"""TLS with buffers that fit the data, over TCP connections that are made or accepted."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from asyncio import sslproto
 from typing import Any, cast
 
 SHUTDOWN_TIMEOUT = 2.0
-"""Seconds for which a connection that ends waits for its peer."""
+"""Seconds that a closing connection waits for its peer."""
 _OF_ITSELF = ("_read_ready_cb", "_write_ready")
-"""Where asyncio's own transport keeps methods of itself, and with them itself, beyond its end."""
+"""Where asyncio's own transport keeps methods of itself, and so itself, beyond its end."""
 
 
 class Tls(sslproto.SSLProtocol):
-    """asyncio's, where each connection has 256 KiB of memory for what a read brings: ours have one piece together.
+    """asyncio's, which gives each connection 256 KiB to read to: ours share one buffer.
 
-    When the connection is lost, nothing of it is left in a reference cycle: what it took is free at once.
+    When the connection is lost, no reference cycle is left: its memory is free at once.
     """
 
     max_size = 32 * 1024
@@ -39,7 +39,7 @@ class Tls(sslproto.SSLProtocol):
         self._ssl_buffer_view = self._ssl_buffer = read_buffer()  # no bytearray, but used as one
 
     async def shake_hands(self) -> None:
-        """Return after the handshake, or raise what it failed with; the connection is aborted then."""
+        """Return after the handshake, or raise its error; the connection is aborted then."""
         try:
             await self._shaken
         except BaseException as error:
@@ -58,7 +58,7 @@ class Tls(sslproto.SSLProtocol):
 
 
 def read_buffer() -> memoryview:
-    """Where this thread's connections read to, one after the other: none keeps anything there from one to the next."""
+    """The buffer that this thread's connections read to, one after the other: none keeps data there between reads."""
     if not hasattr(_thread, "buffer"):
         _thread.buffer = memoryview(bytearray(Tls.max_size))
     buffer: memoryview = _thread.buffer
@@ -71,7 +71,7 @@ _thread = threading.local()
 async def accept_tls(
     sock: socket.socket, protocol: asyncio.Protocol, context: ssl.SSLContext, *, handshake_timeout: float
 ) -> None:
-    """Run TLS for `protocol` over an accepted socket; returns after the handshake, or raises what it failed with."""
+    """Run TLS for `protocol` over an accepted socket; returns after the handshake, or raises its error."""
     loop = asyncio.get_running_loop()
     _keep_alive(sock)
     _, tls = await loop.connect_accepted_socket(
@@ -83,7 +83,7 @@ async def accept_tls(
 async def connect_tls(
     host: str, port: int, protocol: asyncio.Protocol, context: ssl.SSLContext, *, handshake_timeout: float
 ) -> None:
-    """Connect, and run TLS for `protocol`; returns after the handshake, or raises what it failed with."""
+    """Connect, and run TLS for `protocol`; returns after the handshake, or raises its error."""
     loop = asyncio.get_running_loop()
     transport, tls = await loop.create_connection(
         lambda: Tls(

@@ -1,13 +1,13 @@
 """Peers take turns: each has a share of this component, over all of its connections.
 
-Three things are shared out. *Frames*: one peer's are looked at for a moment, then another's, while the loop does the
-rest of its work in between. *Calls*: some of each peer's are begun at once, and some of all peers' together; the rest
-waits, each peer's in the order in which they came, and one peer's turn comes after the other's. A call that takes long,
-because who it is passed on to is slow, does not hold up those behind it for longer than `HELD`. When too many are here,
-a peer with more than its part of them is told to come again later. *News*: of a peer's streams that have something to
-tell one does each time the loop comes by; one change may be news for all of a thousand.
+Three things are shared. *Frames*: one peer's are handled for a moment, then another's, and the loop does its other
+work in between. *Calls*: some of each peer's are started at once, and some of all peers' together; the rest waits,
+each peer's in the order of arrival, one peer after the other. A call that takes long, because the next component is
+slow, does not hold up those behind it for longer than `HELD`. When too many calls are here, a peer with more than its
+share of them is told to try again later. *News*: of a peer's streams that have events to send, one does each time the
+loop runs; one change may concern all of a thousand.
 
-For a peer that does not read what it is told, beyond `MOST_UNREAD` bytes, no more is done until it does.
+For a peer that does not read its answers, beyond `MOST_UNREAD` bytes, no more work is done until it does.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from time import monotonic
 from nsm.chains.core import Presence, counts
 
 HELD = 0.25
-"""Seconds for which a call that runs holds its place against those that wait."""
+"""Seconds for which a running call holds its place against waiting ones."""
 MOST_UNREAD = 2**20
-"""Bytes of answers to one peer that wait until it lets them be sent."""
+"""Bytes of answers to one peer that may wait to be sent."""
 _LONG = 0.001
 """Seconds of reading after which a peer lets others read for as long."""
 
 
 class Turns:
-    """The shares of all peers of one component; `presence` is told whose there are."""
+    """The shares of all peers of one component; `presence` receives their identities."""
 
     def __init__(self, *, calls: int, work: int = 0, here: int = 0, presence: Presence | None = None) -> None:
-        """`calls` of one peer and `work` of all are begun at once, and `here` of all are taken; 0: as many as come."""
+        """`calls` of one peer and `work` of all are started at once, and `here` of all are accepted; 0: no limit."""
         self.calls, self.work, self.here = calls, work or sys.maxsize, here or sys.maxsize
         self._presence = presence or Presence()
         self.taken = self.running = 0
-        """Calls that are here and have an end of their own, and how many of all calls hold a place."""
+        """Current calls with an end of their own, and how many of all calls hold a place."""
         self._waiting = 0
         self._hungry: dict[Share, None] = {}
-        """Those with calls that wait for nothing but a place, in the order of their turns."""
+        """Shares with calls that only wait for a place, in the order of their turns."""
         self._places: dict[Place, None] = {}
-        """Those that are held, the one that was taken first before the others."""
+        """Held places, the oldest first."""
         self._timer: asyncio.TimerHandle | None = None
         self._shares: dict[str, Share] = {}
         self._readers: deque[Share] = deque()
         self._is_reading = False
 
     def share(self, who: str) -> Share:
-        """The share of `who`, which has one connection more now."""
+        """The share of `who`, which has one more connection now."""
         share = self._shares.get(who)
         if share is None:
             share = self._shares[who] = Share(self, who)
@@ -57,7 +57,7 @@ class Turns:
         return share
 
     def leave(self, share: Share) -> None:
-        """One connection of a share is gone."""
+        """One connection of a share has ended."""
         share.connections -= 1
         self._presence.left(share.who)
         if not share.connections:
@@ -66,25 +66,25 @@ class Turns:
     # --- calls
 
     def is_full_for(self, share: Share) -> bool:
-        """Whether more calls are here than are taken, and more than its part of them is this peer's."""
+        """Whether there are more calls than are accepted, and this peer has more than its share of them."""
         return self.taken >= self.here and (
             share.taken >= self.here // max(1, len(self._shares)) or self.taken >= 2 * self.here
         )
 
     def take(self, share: Share, by: int) -> None:
-        """One call with an end of its own came (1), or ended (-1)."""
+        """One call with an end of its own arrived (1), or ended (-1)."""
         share.taken += by
         self.taken += by
 
     def wait(self, by: int) -> None:
-        """One call more waits (1), or one less (-1)."""
+        """One more call waits (1), or one less (-1)."""
         counts.QUEUED.add(by=by)
         self._waiting += by
         if self._timer is None:
             self._wait_for_oldest()
 
     def is_hungry(self, share: Share) -> None:
-        """A call of `share` waits for a place and nothing else."""
+        """A call of `share` only waits for a place."""
         self._hungry.setdefault(share)
 
     def hold(self, place: Place) -> None:
@@ -93,13 +93,13 @@ class Turns:
         self._places[place] = None
 
     def give_up(self, place: Place) -> None:
-        """A place is free: the next one begins."""
+        """A place is free: the next call starts."""
         self.running -= 1
         del self._places[place]
         self.go_round()
 
     def go_round(self) -> None:
-        """Begin what can be begun, one call of each peer after one of another."""
+        """Start as many calls as possible, one of each peer after one of another."""
         while self._hungry and self.running < self.work:
             share = next(iter(self._hungry))
             del self._hungry[share]
@@ -116,7 +116,7 @@ class Turns:
             self._timer = asyncio.get_running_loop().call_later(max(delay, 0.0), self._let_others)
 
     def _let_others(self) -> None:
-        """Whoever has held a place for long, has held it for long enough."""
+        """Release places that were held for long enough."""
         self._timer, long_ago = None, monotonic() - HELD + 0.001
         while self._waiting and self._places and (oldest := next(iter(self._places))).since <= long_ago:
             oldest.leave()
@@ -136,7 +136,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._read)
 
     def _read(self) -> None:
-        """Let the first peer read once: then the loop does what else there is, and the next peer reads."""
+        """Let the first peer read once: then the loop does its other work, and the next peer reads."""
         self._is_reading, share = False, self._readers.popleft()
         if len(share.readers) > 1:
             self._readers.append(share)
@@ -147,7 +147,7 @@ class Turns:
 
 
 class Share:
-    """What one peer has of a component."""
+    """One peer's share of a component."""
 
     __slots__ = (
         "_busy_until",
@@ -168,7 +168,7 @@ class Share:
     def __init__(self, turns: Turns, who: str) -> None:
         self.who, self.connections, self.calls, self.held_bytes, self.unread = who, 0, 0, 0, 0
         self.taken = 0
-        """Of `calls`, those that have an end of their own."""
+        """The number of `calls` with an end of their own."""
         self.readers: deque[Callable[[], None]] = deque()
         self._turns, self._busy_until = turns, 0.0
         self._waiting: deque[Callable[[Place], bool]] = deque()
@@ -179,11 +179,11 @@ class Share:
     # --- frames
 
     def may_read(self) -> bool:
-        """Whether frames that have just come may be looked at now."""
+        """Whether frames that have just arrived may be handled now."""
         return not self.readers and monotonic() >= self._busy_until
 
     def has_read(self, begun: float) -> None:
-        """Frames were looked at since `begun` (`time.monotonic`)."""
+        """Frames were handled since `begun` (`time.monotonic`)."""
         now = monotonic()
         if now - begun > _LONG:
             self._busy_until = now + (now - begun)
@@ -197,7 +197,7 @@ class Share:
     # --- news
 
     async def turn_to_tell(self) -> None:
-        """Return when a stream of this peer may write what is new: at once, if none of its others just does."""
+        """Return when a stream of this peer may write its events: at once, unless another of its streams does so."""
         if self._is_telling or self._news or self.unread >= MOST_UNREAD:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._news.append(turn)
@@ -217,7 +217,7 @@ class Share:
     # --- answers
 
     def has_written(self, size: int) -> None:
-        """So much of `unread` was sent, or need not be."""
+        """That much of `unread` was sent, or need not be."""
         self.unread -= size
         if self.unread < MOST_UNREAD:
             if self.is_hungry:
@@ -230,7 +230,7 @@ class Share:
     # --- calls
 
     def begin(self, start: Callable[[Place], bool]) -> None:
-        """Call `start` now or in turn, with the place that the call then has; it says whether there still is a call."""
+        """Call `start` now or in turn, with the place that the call has then; it returns whether the call exists."""
         if not self._waiting and self._may_start and self._turns.running < self._turns.work:
             self._start(start)
             return
@@ -241,7 +241,7 @@ class Share:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether a call waits that may begin when there is a place."""
+        """Whether a waiting call may start when there is a place."""
         return bool(self._waiting) and self._may_start
 
     @property
@@ -249,7 +249,7 @@ class Share:
         return self._running < self._turns.calls and self.unread < MOST_UNREAD
 
     def start_next(self) -> bool:
-        """Begin the next call that waits and was not taken back; says whether there was one that may."""
+        """Start the next waiting call that was not cancelled; returns whether there was one that may start."""
         while self.is_hungry:
             self._turns.wait(-1)
             if self._start(self._waiting.popleft()):
@@ -282,6 +282,6 @@ class Place:
         self._share, self.since, self.is_held = share, monotonic(), True
 
     def leave(self) -> None:
-        """Give the place to the next call; more than once does no more."""
+        """Give the place to the next call; a second call does nothing."""
         if self.is_held:
             self._share.leave_place(self)

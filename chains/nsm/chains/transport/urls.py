@@ -1,4 +1,4 @@
-"""Where to listen and whom to dial, as URLs; and which of them others can dial."""
+"""URLs to listen at and to dial; and which of them others can dial."""
 
 from __future__ import annotations
 

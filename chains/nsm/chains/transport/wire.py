@@ -1,11 +1,11 @@
 """An asyncio transport over a unix stream socket that carries descriptors beside the bytes.
 
-It stands below TLS: the n-th queued descriptor rides, alone in its SCM_RIGHTS message, on the n-th byte of the next
-write, the last one with all the rest behind it, and the byte stream itself is not changed by it. So either side may be
-a program that knows nothing of it.
+It is below TLS: the n-th queued descriptor travels, alone in its SCM_RIGHTS message, with the n-th byte of the next
+write, the last one with all the rest behind it, and the byte stream itself is unchanged. So either side may be a
+program that does not know this protocol.
 
-What a peer sends may take any time to close, so the event loop's thread closes nothing of it (`disposal`), nor has the
-kernel do so in its place: what a read has no room for is closed by that, and by closing a socket what was left in it.
+Closing a peer's descriptor may take any time, so the event loop's thread closes none (`disposal`), nor does it let the
+kernel do so: the kernel closes descriptors that a read has no room for, and those left in a socket that is closed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LOW_WATER = 64 * 1024
 class DescriptorTransport(asyncio.Transport):
     """Reads and writes one connected, non-blocking unix socket for an `asyncio.BufferedProtocol` (TLS).
 
-    What descriptors arrive are in `inbox`; without one, a peer that sends any is hung up on.
+    Received descriptors are in `inbox`; without one, a peer that sends any is disconnected.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class DescriptorTransport(asyncio.Transport):
         loop.call_soon(self.resume_reading)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As of any transport; `descriptors` is this one itself, which does not hold itself in memory for that."""
+        """As of any transport; `descriptors` is this one itself, computed to avoid a reference cycle."""
         return self if name == "descriptors" else super().get_extra_info(name, default)
 
     def send_file(self, path: str) -> None:
@@ -105,11 +105,11 @@ class DescriptorTransport(asyncio.Transport):
             raise
 
     def _receive(self, descriptors: list[int]) -> bool:
-        """Put them into the inbox; says whether the connection goes on."""
+        """Put them into the inbox; returns whether the connection continues."""
         while descriptors:
             if self.inbox is None:
                 dispose(descriptors, peer_uid(self._sock))
-                self._force_close(TooManyFiles("nobody here takes descriptors"))
+                self._force_close(TooManyFiles("descriptors are not accepted here"))
                 return False
             try:
                 self.inbox.arrived(descriptors.pop(0))
@@ -127,7 +127,7 @@ class DescriptorTransport(asyncio.Transport):
     # --- writing
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write `data` now as far as the socket takes it, the rest when it can."""
+        """Write `data` now as far as the socket accepts it, the rest when it can."""
         if not data or self._closing:
             return
         was_empty = not self._buffer
@@ -157,7 +157,7 @@ class DescriptorTransport(asyncio.Transport):
         piece = self._buffer[:1] if len(self._outgoing) > 1 else self._buffer
         try:
             sent = self._sock.sendmsg([piece], [rights])
-        except PermissionError:  # a peer that takes none: it says so when the message names it
+        except PermissionError:  # a peer that accepts none: it reports that when the message names it
             sent = self._sock.send(piece)
         del self._buffer[:sent]
         os.close(self._outgoing.popleft())
@@ -179,7 +179,7 @@ class DescriptorTransport(asyncio.Transport):
             self._protocol.resume_writing()
 
     def get_write_buffer_size(self) -> int:
-        """How many bytes wait to be written."""
+        """The number of bytes that wait to be written."""
         return len(self._buffer)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
@@ -259,7 +259,7 @@ async def start_tls(
 ) -> None:
     """Run TLS for `protocol` over the connected unix socket `sock`, with descriptors below it.
 
-    Returns after the handshake; raises what it failed with, the socket closed. `protocol` tells the inbox when it has
+    Returns after the handshake; raises its error, with the socket closed. `protocol` tells the inbox when it has
     verified the peer.
     """
     loop = asyncio.get_running_loop()
@@ -271,12 +271,12 @@ async def start_tls(
 
 
 def start_plain(sock: socket.socket, protocol: asyncio.Protocol) -> None:
-    """Run `protocol` over the accepted unix socket `sock` as it is; who sends descriptors there is hung up on."""
+    """Run `protocol` over the accepted unix socket `sock` as it is; a peer that sends descriptors is disconnected."""
     DescriptorTransport(asyncio.get_running_loop(), sock, _Plain(protocol), None)
 
 
 def refuse_descriptors(listening: socket.socket) -> None:
-    """Have nobody who connects to a unix socket send descriptors there, where the kernel can see to it (Linux 6.16)."""
+    """Keep peers of a unix socket from sending descriptors, if the kernel supports it (Linux 6.16)."""
     with contextlib.suppress(OSError):
         listening.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
 
