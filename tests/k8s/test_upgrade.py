@@ -5,10 +5,11 @@ import json
 import pytest
 
 from tests.k8s.system import EXAMPLES, NAMESPACE, anew, eventually, restarts
+from tests.k8s.wires import no_packet_lost
 
 pytestmark = pytest.mark.timeout(400)
 
-NODE_PARTS = ["daemonset/identity", "daemonset/nsmgr", "daemonset/forwarder-kernel"]
+PARTS = ["daemonset/identity", "daemonset/nsmgr", "daemonset/forwarder-kernel", "deployment/registry"]
 PING = ["exec", "client", "-c", "app", "--", "ping", "-c", "3", "-i", "0.2", "-I", "nsm-1", "172.20.0.0"]
 
 
@@ -20,12 +21,11 @@ def test_a_wire_outlives_the_pods_that_made_it_and_new_ones_are_made(system, kub
         mine("delete", "pod/client", "--now")
         mine("apply", "-f", "-", stdin=json.dumps(client))
         mine.ready("client")
-        mine(*PING)
-        parts("rollout", "restart", *NODE_PARTS)
-        parts.rolled_out(*NODE_PARTS)
-        assert restarts(kubectl) == system.restarts
-        assert eventually(lambda: refreshed(mine)), mine("logs", "client", "-c", "nsc", "--tail=20")
-        mine(*PING)
+        with no_packet_lost(mine, "client"):
+            parts("rollout", "restart", *PARTS)
+            parts.rolled_out(*PARTS)
+            assert restarts(kubectl) == system.restarts
+            assert eventually(lambda: refreshed(mine)), mine("logs", "client", "-c", "nsc", "--tail=20")
         mine("delete", "pod/client", "--now")
         mine("apply", "-k", EXAMPLES / "two-pods")
         mine.ready("client")

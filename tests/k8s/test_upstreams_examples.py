@@ -75,6 +75,7 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 100), f"{where}: {command}\n{asked()}"
     if example.gone:
         mine("delete", *example.gone, "--timeout=60s")
+    if example.instead:
         apply(mine, example.instead)
         are_ready(mine)
     for where, command, told in example.afterwards:

@@ -18,7 +18,7 @@ from tests.k8s.upstream.pods import (
     service,
 )
 
-PAIR = "172.16.1.100/31"
+PAIR, NEXT_PAIR = "172.16.1.100/31", "172.16.1.102/31"
 POLICIES = """\
 - {from: 172.16.2.201/24, proto: 6, dstport: "6666", routes: [{prefix: 172.16.3.0/24, nexthop: 172.16.2.200}]}
 - {from: 172.16.2.201/24, proto: 6, srcport: "5555"}
@@ -41,7 +41,7 @@ class Example:
     annotation: str = ""
     """Of the namespace, from then on."""
     gone: tuple = ()
-    """What is deleted after the commands; then there are `instead` and, in a while, what `afterwards` looks for."""
+    """What is deleted after the commands; then `instead` is applied, and in a while there is what `afterwards` looks for."""
     instead: tuple = ()
     afterwards: tuple = ()
 
@@ -66,6 +66,7 @@ def pair(provides, prefixes, *addresses, far=False):
 
 
 V4, V6 = ("172.16.1.100", "172.16.1.101"), ("2001:db8::", "2001:db8::1")
+NEXT_V4 = "172.16.1.102", "172.16.1.103"
 
 
 def several_services():
@@ -169,17 +170,71 @@ def policy_routes():
         deployment(endpoint("policy-based-routing", PAIR, policies="policies")),
         client("kernel://policy-based-routing/nsm-1", "nettools", **near("nse-kernel")),
     ]
+    return Example(made, [*both("pod/nettools", "deployment/nse-kernel", V4), *chosen_routes("pod/nettools")])
+
+
+def chosen_routes(where):
+    """What `POLICIES` choose, by the tables that upstream's READMEs look for."""
     routes = {
         "172.16.3.1 from 172.16.2.201 ipproto tcp dport 6666": "via 172.16.2.200 dev nsm-1 table 1",
         "172.16.3.1 from 172.16.2.201 ipproto tcp sport 5555": "dev nsm-1 table 2",
-        "172.16.4.1 ipproto udp dport 6666": "dev nsm-1 table 3",
-        "172.16.4.1 ipproto udp dport 6668": "dev nsm-1 table 4",
-        "2004::5 from 2004::3 ipproto udp dport 5555": "via 2004::6 dev nsm-1 table 5",
+        "172.16.4.1 ipproto udp dport 6666": "dev nsm-1 table 3 src 172.16.1.101",
+        "172.16.4.1 ipproto udp dport 6668": "dev nsm-1 table 4 src 172.16.1.101",
+        "2004::5 from 2004::3 ipproto udp dport 5555": "via 2004::6 dev nsm-1 table 5 src 2004::3",
     }
-    looks = [
-        ("pod/nettools", f"ip {'-6' if ':' in asked else '-4'} r get {asked}", told) for asked, told in routes.items()
+    return [(where, f"ip {'-6' if ':' in asked else '-4'} r get {asked}", told) for asked, told in routes.items()]
+
+
+def endpoint_death(name, *, far=False):
+    """The next endpoint has other addresses: the client gets them too, and keeps its first one and its tables."""
+    other = {"name": "nse-kernel-new", "policies": "policies"}
+    return Example(
+        [
+            service(name),
+            config_map("policies", POLICIES),
+            deployment(endpoint(name, PAIR, policies="policies")),
+            client(f"kernel://{name}/nsm-1", **near("nse-kernel", far=far)),
+        ],
+        [*both("pod/alpine", "deployment/nse-kernel", V4), *chosen_routes("pod/alpine")],
+        gone=("deployment/nse-kernel", "--cascade=foreground"),
+        instead=(deployment(endpoint(name, NEXT_PAIR, **other, **near("alpine", far=far))),),
+        afterwards=(*both("pod/alpine", "deployment/nse-kernel-new", NEXT_V4), *chosen_routes("pod/alpine")),
+    )
+
+
+def dataplane_interrupt():
+    """Someone sets the link down: pings notice that, and are answered again at once."""
+    privileged = {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    asking = client("kernel://dataplane-interrupt/nsm-1", **near("nse-kernel", far=True))
+    asking["spec"]["containers"][0].update(privileged)
+    interrupt = "ping -q -i 0.1 -c 20 172.16.1.100 & sleep 0.5; ip link set nsm-1 down; wait"
+    return Example(
+        [service("dataplane-interrupt"), deployment(endpoint("dataplane-interrupt", PAIR)), asking],
+        [
+            *both("pod/alpine", "deployment/nse-kernel", V4),
+            ("pod/alpine", f"sh -c '{interrupt}'", "!, 0% packet loss"),
+            *both("pod/alpine", "deployment/nse-kernel", V4),
+        ],
+    )
+
+
+def change_endpoint():
+    """The service is edited while the client has its wire: it moves to the endpoint that is selected then."""
+    name, prefixes = "change-nse-dynamically", {"red": PAIR, "green": NEXT_PAIR}
+    ends = [
+        endpoint(name, prefix, f"nse-{color}", env={"NSM_LABELS": f"color:{color}"})
+        for color, prefix in prefixes.items()
     ]
-    return Example(made, [*both("pod/nettools", "deployment/nse-kernel", V4), *looks])
+
+    def selecting(color):
+        return service(name, matches=[{"routes": [{"destination_selector": {"color": color}}]}])
+
+    return Example(
+        [selecting("red"), *ends, client(f"kernel://{name}/nsm-1")],
+        both("pod/alpine", "pod/nse-red", V4),
+        instead=(selecting("green"),),
+        afterwards=both("pod/alpine", "pod/nse-green", NEXT_V4),
+    )
 
 
 def ipam_policies():
@@ -256,5 +311,9 @@ TABLE = {
     "features/opa": opa(),
     "features/ipam-policies": ipam_policies(),
     "features/select-forwarder": select_forwarder(),
+    "features/change-nse-dynamically": change_endpoint(),
+    "heal/local-nse-death": endpoint_death("local-nse-death"),
+    "heal/remote-nse-death": endpoint_death("remote-nse-death", far=True),
+    "heal/dataplane-interrupt": dataplane_interrupt(),
     "pss/use-cases/nginx": restricted(),
 }
