@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext
+from nsm.apis.connectioncontext import ConnectionContext, DnsConfig, DnsContext, IpContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, NotFound, Unavailable
 from nsm.chains.elements.refresh import GRACE, Refresh, refresh_after
@@ -89,6 +89,38 @@ async def test_a_wire_is_not_given_up_because_nobody_can_say_where_its_endpoint_
     mesh.error = error
     await asyncio.sleep(600)
     assert (mesh.closes, set(mesh.requests[1:])) == (0, {"nse-1"})
+
+
+class Passes:
+    """Packets pass, or not."""
+
+    def __init__(self, alive):
+        self.alive = alive
+
+    async def is_alive(self, connection):
+        assert connection.context.ip_context.src_ip_addrs
+        return self.alive
+
+    def watch(self, connection, on_down):
+        raise AssertionError
+
+
+class Addresses(Element):
+    async def request(self, call, rest):
+        connection = await rest.request(call)
+        connection.context.ip_context = IpContext(src_ip_addrs=["10.0.0.1/32"], dst_ip_addrs=["10.0.0.0/32"])
+        return connection
+
+
+@pytest.mark.parametrize("alive", [True, False])
+async def test_a_wire_on_which_packets_pass_is_kept_while_the_record_of_its_endpoint_is_away(alive):
+    """Its manager is away for longer than registrations last: the endpoint is fine, and found by nobody."""
+    mesh = Mesh()
+    async with Chain([Begin(), Refresh(Passes(alive)), Addresses(), mesh]) as chain:
+        await chain.request(Call(NetworkServiceRequest(connection=Connection(id="c", network_service="svc"))))
+        mesh.error = NotFound("network service endpoint 'nse-1' is not found")
+        await asyncio.sleep(600)
+        assert (mesh.closes == 0) is alive
 
 
 async def test_a_wire_outlives_a_registry_that_starts_again_and_knows_nobody_yet(mesh):

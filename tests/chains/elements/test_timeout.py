@@ -7,7 +7,7 @@ import pytest
 
 from nsm.apis.connection import Path, PathSegment
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Chain, InvalidRequest, Peer
+from nsm.chains.core import Begin, Chain, Element, InvalidRequest, NotFound, Peer, Refused, Unavailable
 from nsm.chains.elements.timeout import Timeout
 from nsm.chains.testing import Delay, Record, call
 from nsm.chains.testing.clock import wall_clock
@@ -50,6 +50,34 @@ async def test_what_is_not_refreshed_ends_with_its_callers_token(orphans):
         assert len(begin) == 1
         await asyncio.sleep(5)
         assert len(begin) == 0
+
+
+class Fails(Element):
+    def __init__(self):
+        self.error = None
+
+    async def request(self, call, rest):
+        if self.error is not None:
+            raise self.error
+        return await rest.request(call)
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"), [(Unavailable("away"), True), (NotFound("expired"), True), (Refused("not yours"), False)]
+)
+async def test_what_its_caller_vouches_for_stays_while_those_behind_are_away(error, stays):
+    """Also for longer than their registrations last: then they are not found."""
+    with wall_clock():
+        begin, behind = Begin(), Fails()
+        chain = Chain([begin, Timeout(Waits()), behind])
+        await chain.request(request(10))
+        behind.error = error
+        for _ in range(5):
+            await asyncio.sleep(5)
+            with pytest.raises(type(error)):
+                await chain.request(request(10))
+        await asyncio.sleep(4)
+        assert len(begin) == stays
 
 
 async def test_what_is_vouched_for_while_its_end_is_considered_stays():

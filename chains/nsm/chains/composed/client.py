@@ -8,6 +8,7 @@ from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limi
 from nsm.chains.elements.authorize import AuthorizeClient
 from nsm.chains.elements.check_values import CheckAnswer
 from nsm.chains.elements.dial import ClientUrl, Dial
+from nsm.chains.elements.liveness import Liveness
 from nsm.chains.elements.refresh import Refresh
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.policy import CLIENT_MASKS
@@ -22,6 +23,7 @@ def client(
     url: str | None = None,
     refresh: bool = False,
     heal: Element | None = None,
+    liveness: Liveness | None = None,
     begin: Begin | None = None,
     policies: Sequence[str] = CLIENT_MASKS,
     limits: Limits = DEFAULT_LIMITS,
@@ -31,14 +33,14 @@ def client(
     Behind a server's chain of the same name it shares that chain's path segment and `Begin`. `first` sees calls before
     they have a path: it may repeat them, or continue an earlier process's connections. `url` is the component to
     request from if no element chose one; `refresh` is for clients that request on their own behalf; `heal` restores
-    broken connections. No answer may hold more than `limits`.
+    broken connections, and `liveness` checks whether packets pass. No answer may hold more than `limits`.
     """
     return Chain(
         [
             *first,
             UpdatePath(name, asks=True),
             Begin(merge=merge_with_returned) if begin is None else begin,
-            *([Refresh()] if refresh else []),
+            *([Refresh(liveness)] if refresh else []),
             *([ClientUrl(url)] if url else []),
             *([heal] if heal else []),  # before dial: it may send the next request elsewhere
             Dial(),

@@ -10,6 +10,8 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, reselect_everything
 from nsm.chains.logs import log
 
+from .liveness import Liveness
+
 RETRY_INTERVAL, RETRY_LIMIT = 0.2, 5.0
 """Seconds to wait after the first failed refresh, and at most."""
 GRACE = 6.0
@@ -33,10 +35,12 @@ class Refresh(Element):
     tried again, with growing pauses, until it succeeds or the connection is closed.
 
     If for `GRACE` seconds the answer is that the connection's endpoint or forwarder does not exist, it may be back
-    under another name: the mesh chooses again.
+    under another name: the mesh chooses again, unless packets pass, as far as `liveness` can check that.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, liveness: Liveness | None = None) -> None:
+        self._liveness = liveness
+        self._connection: Key[Connection] = Key("last answer")
         self._timer: Key[None] = Key("refresh")
         self._told: Key[str] = Key("why the last refresh failed")
         self._gone: Key[float] = Key("not found since")
@@ -46,6 +50,7 @@ class Refresh(Element):
         store = call.live
         connection = await rest.request(call)
         store.pop(self._gone)
+        store.put(self._connection, connection)
         if store.pop(self._told) is not None:
             log.info("refreshed again", connection=store.connection_id)
         self._schedule(store, max(_SOONEST, refresh_after(connection, time.time())))
@@ -81,12 +86,26 @@ class Refresh(Element):
         except NotFound as error:
             if not means_gone(error) or now - store.setdefault(self._gone, lambda: now) < GRACE:
                 raise
+            if await self._passes(store.get(self._connection)):
+                raise
             log.warning(
                 "endpoint or forwarder not found: asking the mesh to choose again",
                 connection=store.connection_id,
                 error=str(error),
             )
             await store.events.request(reselect=choose_anew)
+
+
+    async def _passes(self, connection: Connection | None) -> bool:
+        """Whether packets are known to pass; False where that cannot be checked."""
+        if self._liveness is None or connection is None or not _has_both_ends(connection):
+            return False
+        return await self._liveness.is_alive(connection)
+
+
+def _has_both_ends(connection: Connection) -> bool:
+    ip = connection.context.ip_context if connection.context is not None else None
+    return ip is not None and bool(ip.src_ip_addrs) and bool(ip.dst_ip_addrs)
 
 
 def means_gone(error: MeshError) -> bool:

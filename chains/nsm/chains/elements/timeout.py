@@ -7,7 +7,18 @@ import time
 from functools import partial
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, MeshError, Store, TimedOut, Unavailable
+from nsm.chains.core import (
+    Call,
+    Element,
+    Handler,
+    InvalidRequest,
+    Key,
+    MeshError,
+    NotFound,
+    Store,
+    TimedOut,
+    Unavailable,
+)
 from nsm.chains.logs import log
 
 from .connect import KEEP_BEHIND
@@ -43,7 +54,7 @@ class Timeout(Element):
         index = call.connection.path.index if call.connection.path is not None else 0
         try:
             connection = await rest.request(call)
-        except (Unavailable, TimedOut):
+        except (Unavailable, TimedOut, NotFound):  # not found: registrations of those behind have expired meanwhile
             if self._orphans is not None and call.peer is not None and self._orphans.is_young(store):
                 self._start(call, store, expires, index)
             raise

@@ -104,6 +104,7 @@ async def _wires(
         url=config.connect_to,
         refresh=refresh,
         heal=_heal(config, manager, liveness) if isinstance(config, NscConfig) else None,
+        liveness=liveness,
         policies=config.client_policies,
         limits=config.limits,
     )
