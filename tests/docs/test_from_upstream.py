@@ -63,5 +63,6 @@ def test_every_refused_variable_has_a_row(component):
 
 def test_the_page_says_of_just_those_examples_that_are_run_that_they_are():
     """What `make test-k8s` runs; `basic` is the system that they run in."""
-    told = set(re.findall(r"^\| `([\w/-]+)` \| run\b", PAGE.read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| (`.*`) \| run\b", PAGE.read_text(), re.MULTILINE)
+    told = {name for row in rows for name in re.findall(r"`([\w/-]+)`", row)}
     assert told == {"basic", *TABLE}

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 import pytest
 
@@ -409,6 +409,38 @@ async def test_a_misspelt_selector_is_kept_by_the_api_server_and_leaves_the_serv
                     await services.register(at, NetworkService(name="web"))
         finally:
             cluster.kubectl("delete", "netsvc", "web", "-n", NAMESPACE)
+
+
+@contextmanager
+def strict_fields(cluster):
+    """With the policy in force, which takes a moment; afterwards without it."""
+
+    def refusal(spec):
+        """What the API server says to it; nothing is stored."""
+        metadata = {"name": "x", "namespace": NAMESPACE}
+        made = {"apiVersion": "networkservicemesh.io/v1", "kind": "NetworkService", "metadata": metadata, "spec": spec}
+        return cluster.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(made), check=False).stderr
+
+    cluster.kubectl("apply", "-k", MANIFESTS / "strict-fields")
+    try:
+        wait_until(lambda: "the spec has a field" in refusal({"matchs": []}))
+        yield refusal
+    finally:
+        cluster.kubectl("delete", "-k", MANIFESTS / "strict-fields")
+        wait_until(lambda: not refusal({"matchs": []}))
+
+
+def test_with_strict_fields_a_misspelt_selector_is_rejected_when_it_is_applied(cluster):
+    """And what upstream's registry writes is not."""
+    with strict_fields(cluster) as refusal:
+        for match, told in (
+            ({"routes": [{"destinationSelector": {"app": "firewall"}}]}, "a route has a field that is not one of"),
+            ({"source_selectors": {}}, "a match has a field that is not one of"),
+            ({"metadata": {"lables": {}}}, "the metadata of a match has a field that is not labels"),
+        ):
+            assert told in refusal({"payload": "IP", "matches": [match]})
+        for spec in ({}, nonsense.SERVICE):
+            assert refusal(spec) == ""
 
 
 async def test_behind_another_definition_nonsense_is_ignored_with_an_event(registries, cluster):

@@ -288,8 +288,7 @@ def test_a_client_whose_namespace_ends_leaves_nothing_at_its_endpoint(wire):
     wire.until(lambda: not wire.mesh.planes["1"].open_namespaces())
     end_of(host)
     wire.until(lambda: wire.endpoint.links() == before)
-    wire.until(lambda: len(wire.mesh.begins["nse"]) == 1)
-    assert len(wire.mesh.begins["forwarder-1"]) == 1
+    wire.until(lambda: len(wire.mesh.begins["nse"]) == len(wire.mesh.begins["forwarder-1"]) == 1)
 
 
 def test_a_client_hears_at_once_that_its_endpoints_namespace_ended(wire):
