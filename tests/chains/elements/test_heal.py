@@ -20,14 +20,14 @@ NSMGR, FORWARDER, REGISTRY = "nsmgr", "forwarder", "registry"
 
 
 class Packets:
-    """The wire's own check, in the hands of a test: `pass_` says whether packets do."""
+    """The wire's own check, in the hands of a test: `pass_` says whether packets do; None: nobody knows."""
 
     def __init__(self, timeout=1.0):
         self.pass_, self.timeout, self.checks, self.links = True, timeout, 0, []
 
     async def is_alive(self, connection):
         self.checks += 1
-        if not self.pass_:
+        if self.pass_ is False:
             await asyncio.sleep(self.timeout)
         return self.pass_
 
@@ -57,7 +57,7 @@ class World:
         self.client = mesh.add_client(elements=[note, self.client_record], refresh=True, heal=self.heal)
 
     async def _quick(self, connection):
-        if not self.packets.pass_:
+        if self.packets.pass_ is False:
             await asyncio.sleep(0.25)
         return self.packets.pass_
 
@@ -271,6 +271,20 @@ async def test_without_checks_of_the_wire_a_control_plane_that_is_down_means_ano
     await mesh.remove("one")
     await asyncio.sleep(3)
     assert [len(record.requests) for record in world.records.values()] == [0, 1]
+
+
+async def test_where_packets_cannot_be_checked_an_endpoint_that_is_gone_is_replaced_and_a_manager_is_not(mesh):
+    """As in a pod whose processes may not ping, on another node than its endpoint: no link goes down there."""
+    world = await world_of(mesh)
+    await world.connect()
+    world.packets.pass_ = None
+    await world.break_()
+    await asyncio.sleep(10)
+    assert (world.state["anew"], world.state["closes"]) == (0, 0)
+    await mesh.remove("one")
+    await asyncio.sleep(10)
+    assert (world.state["anew"], world.state["closes"]) == (1, 1)
+    assert world.there() == {NSMGR: 1, FORWARDER: 1, "client": 1, "two": 1}
 
 
 async def test_a_link_that_goes_down_is_acted_on_at_once(mesh):

@@ -204,7 +204,7 @@ def endpoint_death(name, *, far=False):
 
 def dataplane_interrupt():
     """Someone sets the link down: pings notice that, and are answered again at once."""
-    privileged = {"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    privileged = {"securityContext": {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN"]}}}
     asking = client("kernel://dataplane-interrupt/nsm-1", **near("nse-kernel", far=True))
     asking["spec"]["containers"][0].update(privileged)
     interrupt = "ping -q -i 0.1 -c 20 172.16.1.100 & sleep 0.5; ip link set nsm-1 down; wait"

@@ -9,6 +9,7 @@
 The control plane is down when the peer reports the connection as DOWN or deleted, or when its monitor stream breaks.
 The data plane is down when a check of the wire fails or the client's end of it goes down. Without checks it is unknown
 whether packets pass, and a control plane that is down means reselection.
+A check that cannot find out (see `Liveness`) means reselection only if the endpoint cannot be found or reached.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import suppress
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, ConnectionEventType, State
-from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, Store
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable
 from nsm.chains.logs import log
 from nsm.chains.transport import Monitors, Subscription
 
@@ -164,7 +165,7 @@ class _Watched:
         is_alive = await liveness.is_alive(checked)
         if not self._is_watched or checked is not self._connection:
             return  # it was closed, or answered anew, meanwhile
-        if is_alive:
+        if is_alive is not False:
             self._check_later()
         else:
             self._data_down("no packets come back")
@@ -227,8 +228,9 @@ class _Watched:
 
     async def _succeeds(self, healing: _Healing) -> bool:
         """One attempt."""
-        if not healing.reselects and healing.check is not None and not await healing.check.is_alive(self._connection):
-            healing.reselects = True
+        if not healing.reselects and healing.check is not None:
+            is_alive = await healing.check.is_alive(self._connection)
+            healing.reselects, healing.is_blind = is_alive is False, is_alive is None
         if _now() - healing.begun >= SUSPICION:
             healing.check = self._heal.liveness
         if healing.reselects:
@@ -239,12 +241,20 @@ class _Watched:
             healing.is_answered = False
             if self._next is not None and self._next.reselects:
                 healing.reselects = True
+            if healing.is_blind and self._lacks_endpoint(error):
+                healing.reselects = True
             self._next = None
             if str(error) != healing.told:
                 healing.told = str(error)
                 log.warning("a connection is not healed yet", error=str(error), **self._about())
             return False
         return True
+
+    def _lacks_endpoint(self, error: MeshError) -> bool:
+        """Whether a Request came as far as the component before the endpoint, which could not find or reach it."""
+        segments = self._connection.path.path_segments if self._connection.path is not None else []
+        before = [segment.name for segment in segments[-2:-1]]
+        return isinstance(error, NotFound | Unavailable) and bool(before) and list(error.hops[-1:]) == before
 
     def _about(self) -> dict[str, str]:
         known = self._connection
@@ -263,6 +273,8 @@ class _Healing:
     ) -> None:
         self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
         self.begun, self.told, self.is_answered = _now(), "", False
+        self.is_blind = False
+        """The last check could not find out whether packets pass."""
         self._wake = asyncio.Event()
 
     def reselect(self) -> None:

@@ -36,30 +36,30 @@ class KernelLiveness:
         self._watched: dict[str, int] = {}
         """The interfaces of connections whose links are watched."""
 
-    async def is_alive(self, connection: Connection) -> bool:
+    async def is_alive(self, connection: Connection) -> bool | None:
         """Send the echoes, all at once; see `Liveness`."""
         clock = asyncio.get_running_loop().time
         end = clock() + self._patience
-        if await self._answers(connection):
-            return True
+        if (found := await self._answers(connection)) is not False:
+            return found
         if (left := end - clock()) <= 0:
             return False
         await asyncio.sleep(left)
         return await self._answers(connection)
 
-    async def _answers(self, connection: Connection) -> bool:
+    async def _answers(self, connection: Connection) -> bool | None:
         if (index := self._watched.get(connection.id)) is not None:
             self._links.look_at(index)
         sources, targets = _ends(connection)
         pairs = [each for each in itertools.product(sources, targets) if each[0].version == each[1].version]
         if not pairs:
-            return True
+            return None
         echoes = (answers(source.ip, target.ip, _name(connection), self._timeout) for source, target in pairs)
         found = await asyncio.gather(*echoes, return_exceptions=True)
         for each in found:
             if isinstance(each, OSError):
                 self._warn(each)
-                return True
+                return None
             if isinstance(each, BaseException):
                 raise each
         self._is_warned = False

@@ -9,9 +9,9 @@ from nsm.apis.connection import Connection
 
 
 class Liveness(Protocol):
-    """Checks wires. A wire that cannot be checked (no addresses, another mechanism, no rights) counts as alive."""
+    """Checks wires. One that cannot be checked (no addresses, another mechanism, no rights) is None."""
 
-    async def is_alive(self, connection: Connection) -> bool:
+    async def is_alive(self, connection: Connection) -> bool | None:
         """One check, which ends within the time limit of this object; raises nothing but cancellation."""
         ...
 

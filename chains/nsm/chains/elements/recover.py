@@ -107,7 +107,7 @@ class Recover(Element):
         return is_up and is_same_wire(earlier, call.request)
 
     async def _is_alive(self, connection: Connection) -> bool:
-        return self._liveness is not None and await self._liveness.is_alive(connection)
+        return self._liveness is not None and await self._liveness.is_alive(connection) is not False
 
     async def _ask(self, segment: PathSegment, timeout: float) -> list[Connection]:
         try:
