@@ -36,7 +36,6 @@ PHRASES = {
 """Regular expressions, without regard to case, and what to write instead."""
 
 NOT_YET = [
-    "forwarder-kernel/",
     "docs/security.md",
 ]
 """Folders and pages whose words are still to be changed."""
