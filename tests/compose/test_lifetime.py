@@ -68,8 +68,8 @@ def test_wires_outlive_a_forwarder_and_a_manager_that_are_started_again(own_mesh
 @pytest.mark.parametrize(
     ("left", "told"),
     [
-        ("NET_ADMIN", "this forwarder lacks CAP_SYS_ADMIN, to enter network namespaces"),
-        ("SYS_ADMIN", "this forwarder lacks CAP_NET_ADMIN, to make interfaces"),
+        ("NET_ADMIN", "this forwarder does not have CAP_SYS_ADMIN, to enter network namespaces"),
+        ("SYS_ADMIN", "this forwarder does not have CAP_NET_ADMIN, to make interfaces"),
     ],
 )
 def test_a_forwarder_with_one_capability_less_says_so_and_ends(command, tmp_path, left, told):

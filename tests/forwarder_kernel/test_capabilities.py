@@ -17,9 +17,9 @@ def test_a_forwarder_with_both_capabilities_begins(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "told"),
     [
-        (1 << 12, "lacks CAP_SYS_ADMIN, to enter network namespaces; run"),
-        (1 << 21, "lacks CAP_NET_ADMIN, to make interfaces; run"),
-        (0, "lacks CAP_NET_ADMIN, to make interfaces and CAP_SYS_ADMIN, to enter network namespaces; run"),
+        (1 << 12, "does not have CAP_SYS_ADMIN, to enter network namespaces; run"),
+        (1 << 21, "does not have CAP_NET_ADMIN, to make interfaces; run"),
+        (0, "does not have CAP_NET_ADMIN, to make interfaces and CAP_SYS_ADMIN, to enter network namespaces; run"),
     ],
 )
 def test_a_forwarder_says_which_capability_it_lacks(tmp_path, mask, told):

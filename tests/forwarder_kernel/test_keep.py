@@ -240,17 +240,17 @@ async def test_somebody_who_undoes_every_repair_is_answered_less_and_less_often_
         for count in range(1, 7):
             world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
             await world.looks(count)
-    assert capsys.readouterr().out.count("somebody keeps changing a wire") == 1
+    assert capsys.readouterr().out.count("a wire is changed again and again") == 1
 
 
 async def test_a_forwarder_that_may_not_listen_says_so_once_and_makes_wires_anyway(capsys):
     world = World()
 
     async def refuse():
-        raise Refused("this forwarder lacks CAP_NET_BROADCAST")
+        raise Refused("this forwarder does not have CAP_NET_BROADCAST")
 
     world.kernel.listen = refuse
     async with world:
         await world.chain.request(call())
     world.kernel.close()
-    assert capsys.readouterr().out.count("wires are not looked after") == 1
+    assert capsys.readouterr().out.count("wires are not watched for changes") == 1

@@ -49,7 +49,7 @@ HARMFUL = [
 
 @pytest.mark.parametrize("ip", HARMFUL)
 async def test_what_would_take_over_the_underlay_or_is_every_machines_own_is_refused(ip):
-    with pytest.raises(Refused, match="would take over what is not of the mesh"):
+    with pytest.raises(Refused, match="would take over addresses outside the mesh"):
         await ask(ip)
 
 

@@ -69,7 +69,7 @@ async def test_endpoints_of_this_node_are_not_offered_a_breakout():
     ("parameters", "labels", "told"),
     [
         ({}, {"via": "gw3"}, "no uplink of this node is for via=gw3, zone=; there is: eth1 for via=gw1 or via=gw2 and"),
-        ({"vlan-id": "4095"}, {"via": "gw1"}, "vlan-id of the VLAN mechanism is no number up to 4094: '4095'"),
+        ({"vlan-id": "4095"}, {"via": "gw1"}, "vlan-id of the VLAN mechanism is not a number up to 4094: '4095'"),
     ],
 )
 async def test_an_answer_that_cannot_be_used_is_told_and_closed_where_it_came_from(parameters, labels, told):
@@ -113,13 +113,16 @@ def test_the_file_is_read_as_upstreams(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("interfaces: {", "it is no YAML"),
-        ("interfaces: !!bool x", "it is no YAML: a value does not match its tag"),
+        ("interfaces: {", "it is not YAML"),
+        ("interfaces: !!bool x", "it is not YAML: a value does not match its tag"),
         ("[]", "the file needs a list 'interfaces'"),
         ("interfaces: [{}]", "each of its interfaces needs a name"),
         ("interfaces: [{name: eth1}]", "interface eth1 needs a list 'matches'"),
         ("interfaces: [{name: eth1, matches: [{}]}]", "a match of interface eth1 needs a list 'labelSelector'"),
-        ("interfaces: [{name: eth1, matches: [{labelSelector: [via]}]}]", "of interface eth1 is no label such as via:"),
+        (
+            "interfaces: [{name: eth1, matches: [{labelSelector: [via]}]}]",
+            "of interface eth1 is not a label such as via:",
+        ),
         ("interfaces: []\nbridges: []", "bridges is not a field of the file; expected interfaces"),
         ("interface: []", "interface is not a field of the file; expected interfaces"),
         (

@@ -145,11 +145,11 @@ async def test_a_request_that_fails_gives_its_number_back():
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"src_ip": "nonsense"}, "src_ip of the VXLAN mechanism is no IP address: 'nonsense'"),
-        ({"vni": "16777216"}, "vni of the VXLAN mechanism is no number up to 16777215: '16777216'"),
-        ({"vni": "-1"}, "vni of the VXLAN mechanism is no number"),
-        ({"src_port": "x"}, "src_port of the VXLAN mechanism is no number up to 65535"),
-        ({"MTU": "big"}, "MTU of the VXLAN mechanism is no number"),
+        ({"src_ip": "nonsense"}, "src_ip of the VXLAN mechanism is not an IP address: 'nonsense'"),
+        ({"vni": "16777216"}, "vni of the VXLAN mechanism is not a number up to 16777215: '16777216'"),
+        ({"vni": "-1"}, "vni of the VXLAN mechanism is not a number"),
+        ({"src_port": "x"}, "src_port of the VXLAN mechanism is not a number up to 65535"),
+        ({"MTU": "big"}, "MTU of the VXLAN mechanism is not a number"),
     ],
 )
 async def test_a_mechanism_that_cannot_be_is_refused_by_name(parameters, told):

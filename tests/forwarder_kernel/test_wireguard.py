@@ -181,11 +181,11 @@ async def test_what_was_begun_is_ended_if_it_is_of_no_use(behind):
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({"src_public_key": ""}, r"src_public_key of the WIREGUARD mechanism is no key \(32 bytes in base64\): ''"),
-        ({"src_public_key": "AAAA"}, "src_public_key of the WIREGUARD mechanism is no key"),
-        ({"src_public_key": "?" * 44}, "src_public_key of the WIREGUARD mechanism is no key"),
-        ({"src_ip": ""}, "src_ip of the WIREGUARD mechanism is no IP address"),
-        ({"src_port": "99999"}, "src_port of the WIREGUARD mechanism is no number up to 65535"),
+        ({"src_public_key": ""}, r"src_public_key of the WIREGUARD mechanism is not a key \(32 bytes in base64\): ''"),
+        ({"src_public_key": "AAAA"}, "src_public_key of the WIREGUARD mechanism is not a key"),
+        ({"src_public_key": "?" * 44}, "src_public_key of the WIREGUARD mechanism is not a key"),
+        ({"src_ip": ""}, "src_ip of the WIREGUARD mechanism is not an IP address"),
+        ({"src_port": "99999"}, "src_port of the WIREGUARD mechanism is not a number up to 65535"),
     ],
 )
 async def test_a_mechanism_that_cannot_be_is_refused_by_name(parameters, told):

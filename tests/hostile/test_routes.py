@@ -176,7 +176,7 @@ async def test_an_endpoint_cannot_take_over_what_is_every_machines_own(mesh, tmp
     async with hostile_endpoint(mesh, tmp_path, gives), Attacker(mesh, "victim") as victim:
         for number, pushed in enumerate(PUSHED.values()):
             gives.ip = IpContext(**{"src_ip_addrs": ["10.9.0.1/32"], "dst_ip_addrs": ["10.9.0.0/32"], **pushed})
-            with pytest.raises(MeshError, match="would take over what is not of the mesh|is not accepted here"):
+            with pytest.raises(MeshError, match="would take over addresses outside the mesh|is not accepted here"):
                 await victim.request(
                     victim.connection(f"p-{number}", service="evil"), victim.kernel(), files=[victim.network]
                 )

@@ -207,7 +207,7 @@ async def test_an_endpoint_that_answers_garbage_leaves_nothing(tmp_path, monkeyp
             return Connection(id="?", mechanism=Mechanism(type="KERNEL"), path=call.connection.path)
 
     async with mesh_of(tmp_path, monkeypatch, extra=[Garbage()]) as mesh:
-        with pytest.raises(MeshError, match="is no network namespace"):
+        with pytest.raises(MeshError, match="is not a network namespace"):
             await mesh.client.request(ask())
         await settled(mesh)
 

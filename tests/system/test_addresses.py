@@ -168,7 +168,7 @@ async def test_a_policy_that_cannot_be_is_told_to_the_client_and_leaves_nothing(
     await mesh.register_service("svc")
     server = await mesh.start_endpoint("nse")
     host, chain = await mesh.client()
-    told = r"nsmgr → forwarder: policy route 1 \(dst_port 90-80\) cannot be: '90-80' is not a port or range of ports"
+    told = r"nsmgr → forwarder: policy route 1 \(dst_port 90-80\) is invalid: '90-80' is not a port or range of ports"
     with pytest.raises(MeshError, match=told):
         await chain.request(ask())
     assert nothing_is_left(host)

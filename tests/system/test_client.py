@@ -83,7 +83,7 @@ def test_a_wire_that_is_cut_is_repaired_by_its_forwarder_before_its_client_looks
         node.wait_for("forwarder", "wire put right", seconds=5)
         until(lambda: "1 received" in node.host.run("ping", "-nc1", "-W0.1", "10.0.0.0", check=False))
         node.host.run("ip", "link", "delete", "nsm-1")
-        node.wait_for("forwarder", "made anew", seconds=5)
+        node.wait_for("forwarder", "created again", seconds=5)
         until(lambda: "1 received" in node.host.run("ping", "-nc1", "-W0.1", "10.0.0.0", check=False))
         assert node.links() == before
         node.stop("client")

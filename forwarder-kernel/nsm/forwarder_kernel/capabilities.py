@@ -1,4 +1,4 @@
-"""What a forwarder must be allowed, looked at before it begins: a container may have been given too little."""
+"""Checks a forwarder's capabilities before it starts: a container may have too few."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _STATUS = Path("/proc/self/status")
 
 
 def check_capabilities(status: Path = _STATUS) -> None:
-    """Raise `Refused` that names each capability which this process needs and has not."""
+    """Raise `Refused` that names each missing capability."""
     effective = next(line for line in status.read_text().splitlines() if line.startswith("CapEff:"))
     mask = int(effective.partition(":")[2], 16)
     if missing := [about for bit, about in _NEEDED.items() if not mask >> bit & 1]:
-        raise Refused(f"this forwarder lacks {' and '.join(missing)}; run it as root with both")
+        raise Refused(f"this forwarder does not have {' and '.join(missing)}; run it as root with both")

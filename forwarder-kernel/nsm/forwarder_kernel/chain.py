@@ -69,10 +69,10 @@ def forwarder(
 
     Without a `tunnel_ip` it makes wires inside its node only, and to networks behind its `uplinks`. `vxlan_port` 0 is
     the usual one; mechanisms that `priority` lists are preferred in its order. `observers` see each connection
-    with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; who else gives one has to
-    be entitled to it, or `unchecked_namespaces` takes it where the kernel does not show that. `route_tables` says which
-    numbers the tables of policy routes get, and `reconcile` what is done about wires that others change: see `Keep`.
-    `orphans` says for how long connections are kept whose caller cannot be reached.
+    with the wire that it has in `dataplane`. The manager passes on its clients' namespaces; any other component has to
+    be entitled to the one that it sends, unless `unchecked_namespaces` is set and the kernel does not show that.
+    `route_tables` sets the numbers of policy routes' tables, and `reconcile` what to do when wires change: see `Keep`.
+    `orphans` sets for how long connections are kept whose caller cannot be reached.
     """
     services: RegistryChain[NetworkService] = RegistryChain(
         [Cache(SERVICES), RegistryClientUrl(nsmgr_url)], RemoteRegistry(SERVICES, pool)
@@ -82,7 +82,7 @@ def forwarder(
     )
     if orphans is not None:
         registered = signs_in(registry_at(nsmgr_url, pool))
-        orphans.looks_by(lambda _manager: registered(name))  # it is back when it has us again
+        orphans.looks_by(lambda _manager: registered(name))  # it is back when we are registered there again
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     dataplane = dataplane or Dataplane(name)
     policy_routes = PolicyRoutes(dataplane.kernel, route_tables)
@@ -106,13 +106,13 @@ def forwarder(
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            policy_routes,  # before all that makes the interface: it routes by that
-            *again,  # before all that takes part in another try
+            policy_routes,  # before the elements that make the interface: it routes by that
+            *again,  # before all that takes part in another attempt
             Mechanisms(served),
             *observers,
             Keep(dataplane, policy_routes, reconcile),
             KernelWire(dataplane, far_side),
-            ProtectNode(underlay_of(tunnel_ip), far_side),  # behind it: a wire that does harm is not made
+            ProtectNode(underlay_of(tunnel_ip), far_side),  # behind it: a harmful wire is not made
             Connect(
                 client(
                     name,
@@ -122,7 +122,7 @@ def forwarder(
                         FilterMechanisms(hint),  # behind all offers
                         MechanismPriority(priority),
                         TellMtu(),  # behind all offers: it reads their MTU
-                        AnsweredByManagers(trust),  # behind all offers: they work with nothing else
+                        AnsweredByManagers(trust),  # behind all offers: they use no other answers
                         ReceiveReturned(unchecked=unchecked_namespaces, far_side=far_side),
                         SendDescriptors(),
                     ],

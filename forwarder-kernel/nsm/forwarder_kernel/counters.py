@@ -1,4 +1,4 @@
-"""What has passed each wire, by its service and by who is connected."""
+"""Traffic of each wire, by its service and its client and endpoint."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What has passed the end of a wire on one side, `CLIENT` or `SERVER`: received and sent as its holder sees it."""
+    """The traffic of a wire's end on one side, `CLIENT` or `SERVER`: received and sent from its holder's view."""
 
     labels: Labels
     side: str
@@ -38,10 +38,10 @@ class Count:
 
 
 class Counters(Element):
-    """Know the wires that are there, and read what has passed them.
+    """Track the existing wires, and read their traffic.
 
-    The kernel counts, interface by interface, so a forwarder that starts again goes on where it was. Stands in a
-    forwarder's chain before what makes the wires.
+    The kernel counts for each interface, so a restarted forwarder continues the counts. Stands in a forwarder's chain
+    before the elements that make the wires.
     """
 
     def __init__(self, dataplane: Dataplane) -> None:
@@ -49,11 +49,11 @@ class Counters(Element):
         self._wires: dict[str, tuple[Labels, dict[str, str], LiveWire]] = {}
 
     def __len__(self) -> int:
-        """How many wires are known: what a leak test counts."""
+        """The number of tracked wires, which a leak test counts."""
         return len(self._wires)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Note the wire that the connection has now."""
+        """Track the connection's current wire."""
         connection = await rest.request(call)
         own, live = call.live.connection_id, call.live.get(LIVE)
         if live is not None:
@@ -64,7 +64,7 @@ class Counters(Element):
         return connection
 
     async def read(self) -> list[Count]:
-        """All counts as they are now."""
+        """All current counts."""
         known = list(self._wires.values())
         traffic = await self._dataplane.traffic([live for _, _, live in known])
         return [

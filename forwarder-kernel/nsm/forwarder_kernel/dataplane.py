@@ -1,6 +1,6 @@
 """Makes, changes and removes wires: veth pairs between workloads of this node, and the ends of tunnels to others.
 
-What talks to the kernel runs in a thread (`kernel_thread`, `wire_maker`), removals in one of their own (`removal`);
+Kernel calls run in a thread (`kernel_thread`, `wire_maker`), removals in one of their own (`removal`);
 what a wire is made of is a `Device`, of a class for each kind.
 """
 
@@ -32,15 +32,15 @@ from .wireguard_go import Ahead, Process, Programs, key_at
 T = TypeVar("T")
 
 _SETTLING_TIMEOUT, _SETTLING_PAUSE = 2.0, 0.005
-"""Seconds: others wait so long for a wire to come up, and so often it is looked at."""
+"""Seconds: the time that others wait for a wire to come up, and the pause between checks."""
 CLAIM_WITHIN = 600.0
-"""Seconds: the longest that a client with tokens of the usual lifetime takes until it asks again."""
+"""Seconds: the longest time until a client with tokens of the usual lifetime requests again."""
 _HANDSHAKE_TIMEOUT, _HANDSHAKE_PAUSE = 8.0, 0.002
 """Seconds: WireGuard itself tries again after five."""
 
 
 class Dataplane:
-    """The wires of one forwarder. `owner` is written into the alias of everything that it makes.
+    """The wires of one forwarder. `owner` is written into the alias of every link that it makes.
 
     With `in_node` wires may end in the node's own network namespace. Connections have `claim_within` seconds after the
     start to claim what an earlier process of this owner made for them.
@@ -57,7 +57,7 @@ class Dataplane:
         self._has_wireguard: bool | None = None
 
     async def underlay(self, own: Address, peer: Address | None = None) -> Underlay:
-        """The interface that carries tunnels from our address `own` to `peer`, or to anybody.
+        """The interface that carries tunnels from our address `own` to `peer`, or to any address.
 
         Raises `Conflict` if the address is on no interface, or that is down; `Unavailable` if no route leads to `peer`.
         """
@@ -73,12 +73,12 @@ class Dataplane:
         return await self.kernel.run(lambda: underlay.free_udp_port(wanted, taken))
 
     async def check_wireguard(self) -> None:
-        """Raise `Unsupported` if neither the kernel has WireGuard nor a program can make it."""
+        """Raise `Unsupported` if neither the kernel has WireGuard nor a program can provide it."""
         if not await self._kernel_has_wireguard():
             wireguard_go.check()
 
     def begin_wireguard(self, room: int, path: str, connection_id: str) -> Ahead:
-        """Do ahead of `create` what takes long where the kernel has no WireGuard: start a process.
+        """Start in advance what takes long if the kernel has no WireGuard: a process.
 
         `path` is the file of the namespace where the wire will end, `room` the MTU that the underlay leaves.
         """
@@ -99,13 +99,13 @@ class Dataplane:
     async def create(
         self, wire: Wire, connection_id: str, ahead: Ahead | None = None, client: Client = NOBODY
     ) -> LiveWire:
-        """Make a wire; returns when packets can pass. `ahead` is what was begun of it, `client` whose it is.
+        """Make a wire; returns when packets can pass. `ahead` is the part begun in advance, `client` its owner.
 
-        What an earlier process of this owner made for the same connection is adopted as it is, or removed where it is
-        not what is wanted. What stands under one of the names, or reaches the client's addresses, is removed if an
-        earlier process left it, or if it is the same client's; see `LiveWire.superseded`. Raises `Conflict` if a name
-        or an address is another's (`VniTaken` if a VNI is), `InvalidRequest` if a namespace is none, `NetlinkError`;
-        nothing is left of it then.
+        A wire that an earlier process of this owner made for the same connection is adopted unchanged, or removed if it
+        does not match. A link with one of the names, or a route to the client's addresses, is removed if an earlier
+        process left it, or if it is the same client's; see `LiveWire.superseded`. Raises `Conflict` if a name
+        or an address is another's (`VniTaken` for a VNI), `InvalidRequest` for an invalid namespace, `NetlinkError`;
+        nothing is left of the wire then.
         """
         alias = self._ledger.alias_of(connection_id)
         device = await self._device(wire, alias, ahead)
@@ -130,17 +130,17 @@ class Dataplane:
         return live
 
     async def change(self, live: LiveWire, wire: Wire) -> None:
-        """Set an existing wire to `wire`: what is not wanted any more goes, what is unchanged is not touched."""
+        """Set an existing wire to `wire`: settings it no longer has are removed, unchanged ones are not touched."""
         await self.kernel.in_node(lambda spaces: self._maker.change(spaces, live, wire))
         await self._until_settled(live)
         await self._end_superseded(live)
 
     async def exists(self, live: LiveWire) -> bool:
-        """Whether the wire is still there: its namespaces' owners may have removed it."""
+        """Whether the wire still exists: its namespaces' owners may have removed it."""
         return await self.kernel.run(lambda: self._maker.exists(live))
 
     async def mend(self, live: LiveWire, *, do: bool) -> Report:
-        """Look at a wire; with `do` put right what somebody changed. Raises `NetlinkError`."""
+        """Check a wire; with `do` repair what others changed. Raises `NetlinkError`."""
 
         def look(spaces: Namespaces) -> Report:
             return mend(spaces, live, do=do) if self._ledger.has(live) else Report()
@@ -148,39 +148,39 @@ class Dataplane:
         return await self._while_open(look, Report())
 
     async def remake(self, live: LiveWire) -> bool:
-        """Make a wire whose links were deleted anew, with the indexes, names and hardware addresses that they had.
+        """Make a wire again whose links were deleted, with their former indexes, names and hardware addresses.
 
-        Says whether that was possible from here; nothing is left if not. Raises what `create` raises.
+        Returns whether that was possible from here; nothing is left if not. Raises what `create` raises.
         """
         return await self._while_open(lambda spaces: self._maker.remake(spaces, live), False)
 
     async def listen(self) -> Listener:
-        """The news of what others change on wires. Raises `Refused` if this process may not have them."""
+        """The kernel's news of changes to wires. Raises `Refused` if this process may not receive them."""
         return await self.kernel.in_node(lambda _: Listener())
 
     async def let_go(self, live: LiveWire) -> None:
-        """Keep its namespaces open no longer: one that nobody else has ends, and the wire with it.
+        """Stop keeping its namespaces open: one without other users ends, and the wire with it.
 
-        The wire can still be counted, mended and removed; `hold_again` has to come before anything else.
+        The wire can still be counted, repaired and removed; `hold_again` has to be called before anything else.
         """
         await self._while_open(lambda spaces: self._maker.let_go(spaces, live), None)
 
     async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
-        """Have the namespaces of a wire at its places in `wire`, which have other paths; whether the wire is there."""
+        """Open the namespaces of a wire at its places in `wire`, with other paths; returns whether the wire exists."""
         return await self.kernel.in_node(lambda spaces: self._maker.hold_again(spaces, live, wire))
 
     async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
-        """What has passed each end of each wire; None for an end that is gone."""
+        """The traffic of each end of each wire; None for an end that is gone."""
         return await self.kernel.in_node(lambda spaces: [self._maker.traffic(spaces, live) for live in wires])
 
     async def owned(self) -> list[Owned]:
-        """The wires of this owner, whichever process made them, by what the kernel has of them."""
+        """The wires of this owner, made by any process, according to the kernel."""
         return await self.kernel.in_node(self._owned)
 
     async def remove(self, connection_id: str) -> None:
-        """Remove the wire of a connection, whichever process of this owner made it; gone already is fine.
+        """Remove the wire of a connection, made by any process of this owner; one that is gone already is fine.
 
-        Those whose removal is asked for meanwhile are removed together.
+        Removals that are requested meanwhile are done together.
         """
         alias = self._ledger.alias_of(connection_id)
         if (live := self._ledger.live(alias)) is None:
@@ -193,9 +193,9 @@ class Dataplane:
             await self.kernel.in_node(lambda spaces: self._maker.forget(spaces, live))
 
     async def remove_unwanted(self, *, keep: bool = True) -> list[str]:
-        """Remove what an earlier process left, nobody has claimed in time, and no living end wants.
+        """Remove wires of an earlier process that no connection has claimed in time, and that no living end uses.
 
-        With `keep` False also what living ends may want. Returns the ids of the connections.
+        With `keep` False also those with living ends. Returns the ids of the connections.
         """
         aliases = await self.kernel.in_node(lambda spaces: self._unwanted(spaces, keep=keep))
         await self._remove_former(aliases)
@@ -209,11 +209,11 @@ class Dataplane:
         await self.kernel.aclose()
 
     def open_namespaces(self) -> int:
-        """How many namespaces are held: what a leak test counts."""
+        """The number of open namespaces, which a leak test counts."""
         return len(self.kernel)
 
     async def _while_open(self, work: Callable[[Namespaces], T], otherwise: T) -> T:
-        """What `work` returns, or `otherwise`: timers of connections may fire while this is being closed."""
+        """The result of `work`, or `otherwise`: timers of connections may fire while this is being closed."""
         if self.kernel.is_closed:
             return otherwise
         return await self.kernel.run(lambda: otherwise if self.kernel.is_closed else work(self.kernel.namespaces))
@@ -247,7 +247,7 @@ class Dataplane:
         return await self._programs.start(path, room, alias)
 
     async def _process(self, place: Place, wireguard: Wireguard, alias: str, ahead: Ahead | None) -> Process:
-        """The process that a wire needs: an earlier forwarder's, or the one that was begun, if it is of use."""
+        """The process that a wire needs: an earlier forwarder's, or the one started in advance, if it fits."""
         begun = await ahead.claim() if ahead is not None else None
         former = self._programs.claim_former(alias)
         if former is not None and not await self._is_as_wanted(former, wireguard):
@@ -262,14 +262,14 @@ class Dataplane:
         return await self._programs.start(place.path, wireguard.room, alias)
 
     async def _is_as_wanted(self, former: Process, wireguard: Wireguard) -> bool:
-        """Whether the process of an earlier forwarder makes this very wire; what makes another one is of no use."""
+        """Whether the process of an earlier forwarder serves this very wire; one for another wire is useless."""
         try:
             return await self.kernel.run(former.settings) == wireguard.settings
         except MeshError:
             return False
 
     def _look_around(self, spaces: Namespaces) -> None:
-        """See what earlier processes left, before anything else is done."""
+        """Find what earlier processes left, before anything else is done."""
         self._tagged.clear(spaces.own)
         self._ledger.look(spaces)
         self._programs.find(spaces, self._ledger.mark)
@@ -280,7 +280,7 @@ class Dataplane:
                 return process.settings()
         return self._maker.former_wireguard(spaces, alias)
 
-    # --- what stood in the way, or is of no use any more
+    # --- obstacles and leftovers
 
     async def _end_superseded(self, live: LiveWire) -> None:
         superseded, live.superseded = live.superseded, []
@@ -293,7 +293,7 @@ class Dataplane:
         return [*self._ledger.look(spaces), *(Owned(self._ledger.id_in(each), (), False) for each in self._idle())]
 
     def _idle(self) -> list[str]:
-        """Those of whose wire an earlier process had only begun to make a WireGuard."""
+        """Those for which an earlier process had only begun to make a WireGuard device."""
         return [alias for alias in self._programs.all_former() if not self._ledger.former(alias)]
 
     def _unwanted(self, spaces: Namespaces, *, keep: bool) -> list[str]:
@@ -309,7 +309,7 @@ class Dataplane:
     # --- waiting for wires
 
     async def _until_settled(self, live: LiveWire) -> None:
-        """Wait for a wire that takes longer to come up than others; they need not wait for it. Raises `Conflict`."""
+        """Wait for a wire that takes longer to come up than others, without delaying them. Raises `Conflict`."""
         end = time.monotonic() + _SETTLING_TIMEOUT
         while not live.is_settled:
             if time.monotonic() >= end:
@@ -319,7 +319,7 @@ class Dataplane:
             await self.kernel.run(lambda: settle(live, 0.0))
 
     async def _take_back(self, making: asyncio.Future[LiveWire], device: Device, connection_id: str) -> None:
-        """The thread goes on when its caller is cancelled: let it end, and remove what it made."""
+        """The thread continues when its caller is cancelled: let it end, and remove what it made."""
         try:
             await making
             await self.remove(connection_id)
@@ -328,10 +328,10 @@ class Dataplane:
                 await self._programs.end([device.process])
 
     async def _establish(self, live: LiveWire, connection_id: str, tunnel: Wireguard) -> None:
-        """Wait until the peer was heard: a tunnel that was told to its client works. Raises `Unavailable`."""
+        """Wait for the peer's handshake: a tunnel that its client received works. Raises `Unavailable`."""
         try:
             async with asyncio.timeout(_HANDSHAKE_TIMEOUT):
-                while not await self._last_handshake(live):  # noqa: ASYNC110 - nobody tells
+                while not await self._last_handshake(live):  # noqa: ASYNC110 - no event reports it
                     await asyncio.sleep(_HANDSHAKE_PAUSE)
         except BaseException as error:
             await shielded(self.remove(connection_id), name="removal of a wire that was not established")

@@ -1,4 +1,4 @@
-"""A wire's default route takes all that has no narrower route, and nothing else, from the workload's own one.
+"""A wire's default route carries packets without a narrower route, in place of the workload's own default route.
 
 Of two default routes in one table the kernel takes the one whose next hop answers at this moment (IPv4:
 `fib_select_default`; IPv6: RFC 4861, 6.3.6), so that packets of an idle wire would leave by the other. A wire's default
@@ -8,9 +8,9 @@ route has therefore a table of its own, which rules lead to; in the order of the
     29001  lookup main suppress_prefixlength 0     narrower routes, whoever's
     29002  lookup TABLE                            the first wire's; the next ones follow in their order
 
-So what came by another interface is answered by that, and the workload's own routes are not touched: they are in force
-again when the wire goes, whoever removed it. A rule whose wire is gone leads to an empty table, and changes nothing.
-The number of a table is that of its link and some: nothing has to be remembered, and every process finds the same.
+So packets that arrived by another interface are answered by that one, and the workload's own routes are unchanged:
+they apply again when the wire is removed. A rule whose wire is gone leads to an empty table, and changes nothing.
+A table's number is derived from its link's index: nothing has to be remembered, and every process computes the same.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ FIRST_TABLE = 1 << 31
 FIRST_PRIORITY = 29000
 _MAIN, _WIRES = FIRST_PRIORITY + 1, FIRST_PRIORITY + 2
 THERE = frozenset({errno.EEXIST})
-"""What the kernel answers about something that is there already."""
+"""The kernel's answers for objects that already exist."""
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV})
 
 
 def additions(socket: Socket, index: int, routes: Sequence[Route], order: int) -> list[Message]:
-    """What gives a link its default routes, the first of each family; what is there is fine. `order`: see `Wire`."""
+    """Gives a link its default routes, the first of each family; existing ones are fine. `order`: see `Wire`."""
     rules, tables = wanted(reading.addresses_beside_wires(socket), index, routes, order)
     return [*map(add_table_route, tables), *(add_rule(rule, fine=THERE) for rule in rules)]
 
@@ -54,7 +54,7 @@ def wanted(
 
 
 def remove(socket: Socket, index: int, routes: Collection[Route]) -> None:
-    """Remove default routes of a link, which may be gone; with the last wire's, what all of them share."""
+    """Remove default routes of a link, which may be gone; with the last wire, the rules that all of them share."""
     for version in {prefix.version for prefix, _ in routes}:
         rules = reading.rules(socket, version)
         removed = lost(socket, rules, {index})
@@ -66,7 +66,7 @@ def remove(socket: Socket, index: int, routes: Collection[Route]) -> None:
 
 
 def lost(socket: Socket, rules: Iterable[Rule], gone: Collection[int] = ()) -> list[Rule]:
-    """Those of the rules that lead to the default route of a link which is not there, or is one of `gone`."""
+    """The rules that lead to the default route of a link that does not exist, or is one of `gone`."""
     of_links: dict[int, list[Rule]] = {}
     for rule in rules:
         if rule.table >= FIRST_TABLE:

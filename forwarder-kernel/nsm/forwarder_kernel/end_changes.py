@@ -25,16 +25,16 @@ from .netlink import (
 
 T = TypeVar("T")
 GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
-"""What the kernel answers about something that is not there any more."""
+"""The kernel's answers for objects that no longer exist."""
 
 
 def everything(socket: Socket, index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
-    """All that a link has to have; what is there is fine. `mac` is the hardware address of the opposite end."""
+    """The changes for all settings of a link; existing ones are fine. `mac` is the opposite end's hardware address."""
     return [*additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
 
 
 def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tuple[list[Message], list[Route]]:
-    """What takes from a link that an earlier process left what is not wanted, and puts its addresses in order.
+    """Removes unwanted settings from a link of an earlier process, and puts its addresses in order.
 
     Also the default routes among that, which have more than the changes remove.
     """
@@ -49,7 +49,7 @@ def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tupl
 
 
 def differences(socket: Socket, index: int, wire: Wire, before: Settings, after: Settings, mac: str) -> list[Message]:
-    """What makes a link that is set to `before` one that is set to `after`; what both have is not touched."""
+    """Changes a link from the settings `before` to `after`; settings in both are not touched."""
     gone = _without(before.routes, after.routes)
     added = Settings(
         (),
@@ -67,7 +67,7 @@ def differences(socket: Socket, index: int, wire: Wire, before: Settings, after:
 
 
 def additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
-    """What gives a link addresses, neighbors and routes; what is there is fine."""
+    """Gives a link addresses, neighbors and routes; existing ones are fine."""
     messages = [
         *(add_address(index, address) for address in in_time(settings.addresses)),
         *(add_neighbor(index, address, mac) for address in settings.neighbors),
@@ -80,7 +80,7 @@ def additions(index: int, wire: Wire, settings: Settings, mac: str) -> list[Mess
 
 
 def _defaults(socket: Socket, index: int, wire: Wire, settings: Settings) -> list[Message]:
-    """What sends packets without a narrower route over a wire that has a default route."""
+    """Sends packets without a narrower route over a wire that has a default route."""
     if not settings.defaults:
         return []
     return default_routes.additions(socket, index, settings.defaults, wire.order)
@@ -105,9 +105,9 @@ def _without(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def address_changes(index: int, before: Sequence[Interface], after: Sequence[Interface]) -> list[Message]:
-    """Have the addresses of `after`, in this order; those that stay and keep their place are not touched.
+    """Set the addresses of `after`, in this order; those that stay and keep their place are not touched.
 
-    What is new comes before anything goes: with its last IPv4 address a link loses all of its IPv4 routes.
+    New ones are added before any is removed: with its last IPv4 address a link loses all of its IPv4 routes.
     """
     if tuple(before) == tuple(after):
         return []
@@ -122,7 +122,7 @@ def address_changes(index: int, before: Sequence[Interface], after: Sequence[Int
             messages.append(add_address(index, address))
         gone = [address for address in there if address not in wanted]
         messages += [remove_address(index, address) for address in gone]
-        if gone or same < len(kept):  # IPv4 addresses of one subnet go with the first of them
+        if gone or same < len(kept):  # IPv4 addresses of one subnet are removed with the first of them
             messages += [add_address(index, address) for address in wanted if _has_subnet(address)]
     return messages
 

@@ -1,4 +1,4 @@
-"""What either end of a wire must have, computed from its connection.
+"""The settings of either end of a wire, computed from its connection.
 
 The client's end has the source addresses and routes, the endpoint's end the destination's.
 """
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-([0-9]{1,6})\Z")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an end is: its namespace's file, and its name there."""
+    """The place of an end: its namespace's file, and its name there."""
 
     path: str
     name: str
@@ -41,10 +41,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an end is set to; everything in the connection's order, once."""
+    """The settings of an end, all in the connection's order, without duplicates."""
 
     addresses: tuple[Interface, ...]
-    """Packets that name no source come from the first of their family."""
+    """Packets without a source address use the first of their family."""
     routes: tuple[Route, ...]
     neighbors: tuple[Address, ...]
     """Opposite addresses, which are reached at the opposite end's hardware address."""
@@ -53,7 +53,7 @@ class Settings:
     opposite: tuple[Address, ...] = ()
     """The addresses of the opposite end."""
     proxy_arp: bool = False
-    """Whether this end answers for every IPv4 address that it routes to: the other one takes all to be on the link."""
+    """Whether this end answers for every IPv4 address that it routes to: the other end treats all as on-link."""
 
     @property
     def defaults(self) -> tuple[Route, ...]:
@@ -63,7 +63,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a wire: where, and set to what."""
+    """One end of a wire: its place and its settings."""
 
     place: Place
     settings: Settings
@@ -73,7 +73,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What of a wire is on this node: the client's end and the endpoint's, or one of them and a tunnel."""
+    """The part of a wire on this node: the client's end and the endpoint's, or one of them and a tunnel."""
 
     ends: tuple[End, ...]
     mtu: int
@@ -86,7 +86,7 @@ class Wire:
 
     @property
     def asks(self) -> bool:
-        """Whether its ends ask for the hardware addresses of their next hops."""
+        """Whether its ends resolve the hardware addresses of their next hops."""
         return self.arp and not isinstance(self.tunnel, Wireguard)
 
     @property
@@ -100,12 +100,12 @@ def wire_of(
 ) -> Wire:
     """The wire that a connection describes; a side that is KERNEL has its end here.
 
-    Raises `InvalidRequest` that names what is wrong.
+    Raises `InvalidRequest` that names the fault.
     """
     context = connection.context
     ip = context.ip_context if context is not None and context.ip_context is not None else IpContext()
     arp = connection.payload == ETHERNET
-    knows = not arp and tunnel is None  # a pair without ARP has to be told who is on the other side
+    knows = not arp and tunnel is None  # a pair without ARP needs the other side's address as a neighbor
     has_macs = not isinstance(tunnel, Wireguard)
     known = tuple(dict.fromkeys(map(_neighbor, ip.ip_neighbors))) if has_macs else ()
     client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), known, knows=knows)
@@ -127,7 +127,7 @@ def order_of(connection: Connection) -> int:
 
 
 def check_own_namespace(settings: Settings, node: Networks) -> None:
-    """Raise `Refused` if an end that is in the node's own namespace would take anything from the networks of `node`."""
+    """Raise `Refused` if an end in the node's own namespace would take over any of the networks of `node`."""
     reached = [*(address.network for address in settings.addresses), *(prefix for prefix, _ in settings.routes)]
     for network in reached:
         if not network.prefixlen or node.overlap(network):
@@ -185,7 +185,7 @@ def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:
 def _place(mechanism: Mechanism) -> Place:
     url, name = mechanism.parameters.get(INODE_URL, ""), mechanism.parameters.get(INTERFACE_NAME, "")
     if not url.startswith("file://") or not values.URL.fits(url):
-        raise InvalidRequest(f"{url[:64]!r} is no network namespace; expected one such as file:///proc/1234/ns/net")
+        raise InvalidRequest(f"{url[:64]!r} is not a network namespace; expected one such as file:///proc/1234/ns/net")
     if (wrong := fault(name)) is not None:
         raise InvalidRequest(wrong)
     return Place(url.removeprefix("file://"), name)
@@ -201,11 +201,11 @@ def _mtu(mtu: int, ends: Sequence[End]) -> int:
 
 def _interface(text: str) -> Interface:
     if (interface := read_interface(text)) is None:
-        raise InvalidRequest(f"{text[:64]!r} is no address with a prefix length; expected one such as 10.0.0.1/32")
+        raise InvalidRequest(f"{text[:64]!r} is not an address with a prefix length; expected one such as 10.0.0.1/32")
     return interface
 
 
 def _address(text: str) -> Address:
     if (address := read_address(text)) is None:
-        raise InvalidRequest(f"{text[:64]!r} is no IP address")
+        raise InvalidRequest(f"{text[:64]!r} is not an IP address")
     return address

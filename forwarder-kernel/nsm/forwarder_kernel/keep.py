@@ -1,7 +1,7 @@
-"""The element that keeps wires as they were made: whatever somebody else changes on them is put right.
+"""Keeps wires as they were made: changes by others are repaired.
 
-The kernel reports what changes, in every namespace that a wire ends in, without anybody holding it. What is reported is
-only a reason to look: then the wire is read, and compared with what it should be.
+The kernel reports changes in every namespace that a wire ends in, without keeping it open. A report is only a reason
+to look: then the wire is read, and compared with its connection.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .policy_routes import PolicyRoutes
 from .repair import Repair, mtu_of
 
 REPAIR, REPORT_ONLY = "repair", "report"
-"""What to do about a wire that somebody changed: put it right, or say so."""
+"""What to do about a wire that others changed: repair it, or report it."""
 _GATHER = 0.01
-"""Seconds: news that come together are read together."""
+"""Seconds: news that arrive together are read together."""
 _LEFT_DOWN = 0.3
-"""Seconds for which a link that somebody set down stays so: a name, for one, is given to links that are down."""
+"""Seconds for which a link that was set down stays down: renaming, for example, needs that."""
 _AT_ONCE = 512
-"""News that are read before anybody else has the event loop."""
+"""News that are read before other work gets its turn."""
 
-CHANGES = counts.Count("wire_changes", "What others changed on wires", label="what")
+CHANGES = counts.Count("wire_changes", "Changes of wires by others", label="what")
 """By the kind of `Repair`, and `deleted`, `renamed`, `namespace`."""
 
 Place = tuple[int | None, int]
@@ -45,7 +45,7 @@ Place = tuple[int | None, int]
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    """A wire that is looked after."""
+    """A watched wire."""
 
     store: Store
     live: LiveWire
@@ -56,31 +56,31 @@ class _Watched:
     pace: Pace = field(default_factory=Pace)
     task: asyncio.Task[None] | None = None
     is_suspect: bool = False
-    """Whether something was reported of it since it was last looked at."""
+    """Whether a change was reported since it was last checked."""
     down: set[int] = field(default_factory=set)
     """The indexes of its links that are set down."""
     is_over: asyncio.Event = field(default_factory=asyncio.Event)
-    """Whether one that was down is up again, or deleted."""
+    """Whether a link that was down is up again, or deleted."""
     waits: bool = False
-    """Whether the client was asked for its namespaces, and has not come back."""
+    """Whether the client was asked for its namespaces, and has not requested again."""
     has_given_up: bool = False
-    """Whether the log says that somebody keeps changing it."""
+    """Whether the log reports that it is changed again and again."""
 
     @property
     def is_current(self) -> bool:
-        """Whether the connection still has this wire: none that is being removed is touched."""
+        """Whether the connection still has this wire: one that is being removed is not touched."""
         return self.store.get(LIVE) is self.live
 
 
 class Keep(Element):
-    """Put right what somebody else changes on a wire, or with `REPORT_ONLY` say what it is.
+    """Repair changes that others make to a wire, or with `REPORT_ONLY` report them.
 
-    A link that is down is set up, what is gone of addresses, neighbors, routes and rules comes back, and so does the
-    MTU. A link that was deleted is made anew as it was. A renamed one is kept. What an administrator added is left
-    alone, and who changes a wire again and again is answered ever more slowly. A wire whose namespace has ended is
-    closed at once. Where this forwarder cannot get at the namespace, the client is asked to send its request again.
+    A link that is down is set up, and missing addresses, neighbors, routes and rules are restored, as well as the MTU.
+    A deleted link is created again with the same settings. A renamed one is kept. Additions by an administrator stay,
+    and repeated changes are repaired ever more slowly. A wire whose namespace has ended is closed at once. If this
+    forwarder cannot enter the namespace, the client is asked to send its request again.
 
-    Stands in a forwarder's chain before what makes the wires, and sees the connections that succeed.
+    Stands in a forwarder's chain before the elements that make the wires, and sees the connections that succeed.
     """
 
     def __init__(self, dataplane: Dataplane, policy_routes: PolicyRoutes | None = None, mode: str = REPAIR) -> None:
@@ -94,11 +94,11 @@ class Keep(Element):
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        """How many links are looked after: what a leak test counts."""
+        """The number of watched links, which a leak test counts."""
         return len(self._by_place)
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look after the wire that the connection has now."""
+        """Watch the connection's current wire."""
         connection = await rest.request(call)
         if (live := call.live.get(LIVE)) is not None:
             watched = call.live.get(self._watched)
@@ -106,7 +106,7 @@ class Keep(Element):
                 watched = await self._watch(call.live, live, connection)
             watched.service = connection.network_service
             watched.endpoint = connection.network_service_endpoint_name
-            if watched.waits:  # its namespaces are within reach now
+            if watched.waits:  # its namespaces can be opened now
                 watched.waits = False
                 self._suspect(watched)
         return connection
@@ -130,7 +130,7 @@ class Keep(Element):
             self._starting = self._tasks.spawn(self._listen(), name="listen to the kernel")
         if self._listener is None:
             await asyncio.wait([self._starting])
-        self._read()  # what was reported up to now is how the wire was made
+        self._read()  # reports up to now are of the wire's creation
         if (former := store.get(self._watched)) is None:
             store.on_end(partial(self._forget, store))
         else:
@@ -163,7 +163,7 @@ class Keep(Element):
         try:
             self._listener = await self._dataplane.listen()
         except Refused as error:
-            log.warning("wires are not looked after", error=str(error))
+            log.warning("wires are not watched for changes", error=str(error))
             return
         asyncio.get_running_loop().add_reader(self._listener, self._is_readable)
 
@@ -182,10 +182,10 @@ class Keep(Element):
                 self._timer = loop.call_later(0, self._gather)
 
     def _read(self) -> int:
-        """Take what there is, at most so much; says how much it was."""
+        """Read the waiting news, up to a limit; returns how many there were."""
         news = self._listener.read(_AT_ONCE) if self._listener is not None else []
         if news is None:
-            log.info("more changes than the kernel could report: every wire is looked at", wires=len(self))
+            log.info("more changes than the kernel could report: checking every wire", wires=len(self))
             for watched in set(self._by_place.values()):
                 self._suspect(watched)
             return _AT_ONCE
@@ -233,7 +233,7 @@ class Keep(Element):
                 if watched.is_current:
                     await self._act(watched, report)
         except MeshError as error:
-            self._log(watched, "a wire cannot be put right", error=str(error))
+            self._log(watched, "a wire cannot be repaired", error=str(error))
         finally:
             watched.task = None
 
@@ -253,7 +253,7 @@ class Keep(Element):
             watched.has_given_up = False
         elif not watched.has_given_up:
             watched.has_given_up = True
-            self._log(watched, "somebody keeps changing a wire: it is put right less and less often")
+            self._log(watched, "a wire is changed again and again: it is repaired less and less often")
         await asyncio.sleep(seconds)
 
     async def _act(self, watched: _Watched, report: Report) -> None:
@@ -294,14 +294,14 @@ class Keep(Element):
         async def remake() -> None:
             if watched.is_current and await self._dataplane.remake(watched.live):
                 watched.pace.repaired(asyncio.get_running_loop().time())
-                self._log(watched, "wire put right", found=found, done="made anew")
+                self._log(watched, "wire put right", found=found, done="created again")
             elif watched.is_current:
                 self._ask(watched)
 
         await watched.store.events.run(remake)
 
     def _ask(self, watched: _Watched) -> None:
-        """Have the client send its request again: with it come the namespaces."""
+        """Ask the client to send its request again, which brings the namespaces."""
         if not self._repairs or watched.waits:
             return
         watched.waits = True
@@ -356,7 +356,7 @@ async def _settled(watched: _Watched) -> None:
 
 
 def _is_suspicious(news: News, live: LiveWire) -> bool:
-    """Whether a change may have taken something from a wire: most of what the kernel tells of links is as wanted."""
+    """Whether a change may have taken something from a wire: most news about links are harmless."""
     if news.is_end_of_link:
         return True
     if (link := news.link()) is not None:

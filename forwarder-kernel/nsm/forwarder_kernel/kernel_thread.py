@@ -1,6 +1,6 @@
 """The one thread that talks to the kernel, and the namespaces that it has open: the event loop never waits for either.
 
-Whatever needs a namespace takes it here, so that each is opened once, whoever uses it, and no two threads configure
+Work that needs a namespace takes it here, so that each is opened once for all users, and no two threads configure
 one namespace at the same time.
 """
 
@@ -27,23 +27,23 @@ class KernelThread:
         self._in_node, self._when_opened = in_node, when_opened
         self._namespaces: Namespaces | None = None
         self.is_closed = False
-        """Whether all namespaces were let go of for good."""
+        """Whether all namespaces were released for good."""
 
     def __len__(self) -> int:
-        """How many namespaces are open beside the node's own: what a leak test counts."""
+        """The number of open namespaces besides the node's own, which a leak test counts."""
         return len(self._namespaces) if self._namespaces is not None else 0
 
     async def run(self, work: Callable[[], T]) -> T:
-        """What `work` returns; it runs to its end, whatever happens to its caller."""
+        """The result of `work`; it runs to its end, even if its caller is cancelled."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def in_node(self, work: Callable[[Namespaces], T]) -> T:
-        """The same, of work that needs namespaces."""
+        """The same, for work that needs namespaces."""
         return await self.run(lambda: work(self.namespaces))
 
     @property
     def namespaces(self) -> Namespaces:
-        """The namespaces that are open. To be used in the thread only."""
+        """The open namespaces. To be used in the thread only."""
         if self.is_closed:
             raise RuntimeError("namespaces are used after they were closed")
         if self._namespaces is None:
@@ -53,7 +53,7 @@ class KernelThread:
         return self._namespaces
 
     async def aclose(self) -> None:
-        """Let go of all namespaces, and stop; a second call does nothing."""
+        """Release all namespaces, and stop; a second call does nothing."""
         if not self.is_closed:
             await self.run(self._close)
         self._executor.shutdown()

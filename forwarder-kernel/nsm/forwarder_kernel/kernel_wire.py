@@ -1,4 +1,4 @@
-"""The element that makes what of a wire is on this node: a veth pair, or one end and its tunnel."""
+"""Makes the part of a wire that is on this node: a veth pair, or one end and its tunnel."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from .wireguard_go import AHEAD
 ACCEPT_RA = "accept-ra"
 """The label by which a client takes addresses and routes from IPv6 router advertisements: ``accept-ra=true``."""
 LIVE: Key[LiveWire] = Key("wire")
-"""The wire of a connection, while there is one: set by what makes it, read by what looks at it."""
+"""The wire of a connection, while there is one: set by the element that makes it, read by those that watch it."""
 
 
 class KernelWire(Element):
-    """Make the wire when both sides are known, that is when the endpoint has answered; keep it in step afterwards.
+    """Make the wire when both sides are known, that is when the endpoint has answered; update it afterwards.
 
-    Between two KERNEL sides it is a veth pair; otherwise the elements of the other side's mechanism have said which
-    tunnel it is. Stands in the server's chain before what asks the endpoint. A refresh that changes nothing touches
-    nothing; a wire that vanished is made anew; a Close removes it in any case.
+    Between two KERNEL sides it is a veth pair; otherwise the elements of the other side's mechanism set the tunnel.
+    Stands in the server's chain before the elements that request from the endpoint. A refresh without changes touches
+    nothing; a wire that vanished is made again; a Close removes it in any case.
 
-    While nobody asks anything of the connection its namespaces are let go: they end with their last process, and the
-    wire with them. As long as they are there packets pass, and the next request finds the wire as it was.
+    While the connection is idle its namespaces are released: they end with their last process, and the wire with them.
+    As long as they exist packets pass, and the next request finds the wire unchanged.
     """
 
     def __init__(self, dataplane: Dataplane, far_side: MechanismTranslation) -> None:
@@ -42,7 +42,7 @@ class KernelWire(Element):
         accept_ra, stood = call.connection.labels.get(ACCEPT_RA) == "true", bool(call.stood_behind())
         connection = await rest.request(call)
         if not accept_ra:
-            connection.labels.pop(ACCEPT_RA, None)  # the endpoint does not say it for the client, at a refresh neither
+            connection.labels.pop(ACCEPT_RA, None)  # the endpoint must not set it for the client, nor at a refresh
         near, far = connection.mechanism, self._far_side.far_side(call)
         tunnel = _tunnel(call, near, far)
         assert near is not None
@@ -57,7 +57,7 @@ class KernelWire(Element):
             live = await self._dataplane.create(wire, call.live.connection_id, ahead, client)
             live.when_superseded = partial(_close, call.live)
             call.live.put(LIVE, live)
-            if not stood:  # it may be the one of before, with packets in it: a refresh that fails does not end it
+            if not stood:  # it may be the former wire, in use: a failed refresh does not end it
                 call.undo.add(lambda: self._remove(call))
             log.info("wire made", connection=call.live.connection_id, ms=round(live.seconds * 1000, 2))
         elif wire != live.wire:
@@ -70,7 +70,7 @@ class KernelWire(Element):
             await self._dataplane.let_go(live)
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Remove the wire while those further on close: neither waits for the other, nor keeps it from being done."""
+        """Remove the wire while the components behind close: neither waits for the other, nor prevents it."""
         await both_to_the_end(rest.close(call), self._remove(call))
 
     async def aclose(self) -> None:
@@ -78,7 +78,7 @@ class KernelWire(Element):
         await self._dataplane.aclose()
 
     async def _still_fits(self, call: Call, live: LiveWire, wire: Wire) -> bool:
-        """Whether the wire is there and where it should be; what is not is removed."""
+        """Whether the wire exists at the right place; otherwise it is removed."""
         has_moved = live.is_loose or live.wire.places != wire.places
         if has_moved and not await self._dataplane.hold_again(live, wire):
             await self._remove(call)
@@ -90,19 +90,19 @@ class KernelWire(Element):
         return False
 
     async def _remove(self, call: Call) -> None:
-        """Also what an earlier process made for a connection that this one does not know."""
+        """Also a wire that an earlier process made for a connection unknown to this one."""
         call.live.pop(LIVE)
         await self._dataplane.remove(call.live.connection_id)
 
 
 def _client(call: Call) -> Client:
-    """Whose connection it is, and what the client calls it."""
+    """The owner of the connection, and the client's name for it."""
     path = call.connection.path
     return Client(call.owner, path.path_segments[0].id if path is not None and path.path_segments else "")
 
 
 def _close(store: Store) -> None:
-    """End a connection whose client has the wire of another one in its place."""
+    """End a connection whose client has replaced its wire by that of another one."""
     log.info("the client has come back with another connection; this one ends", connection=store.connection_id)
     store.spawn(store.events.close(), name="close of what was superseded")
 
@@ -120,7 +120,7 @@ def _tunnel(call: Call, near: Mechanism | None, far: Mechanism | None) -> Tunnel
 
 
 def _note_interfaces(connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None) -> None:
-    """Tell in our path segment how the wire's ends are called; of a breakout, where it goes out."""
+    """Put the names of the wire's ends into our path segment; for a breakout, its uplink."""
     if connection.path is not None:
         metrics = connection.path.path_segments[connection.path.index].metrics
         out = str(tunnel) if isinstance(tunnel, Breakout) else _name_of(far)

@@ -1,4 +1,4 @@
-"""Which wires of an owner there are: those of this process, and those that an earlier one left and nobody claimed yet.
+"""The wires of an owner: those of this process, and unclaimed ones of an earlier process.
 
 Used in the kernel's thread only.
 """
@@ -20,7 +20,7 @@ from .owned import Owned, OwnedLink, find, find_in
 
 _LONGEST_ALIAS = 255
 _MOST_KNOWN = 4096
-"""Namespaces that are remembered as searched; beyond that all are searched again."""
+"""The number of namespaces remembered as searched; beyond it all are searched again."""
 
 
 class Ledger:
@@ -39,7 +39,7 @@ class Ledger:
         self.processes = Processes()
 
     def alias_of(self, connection_id: str) -> str:
-        """What is written on both ends; the kernel takes 255 bytes, so of a long id there is only its digest."""
+        """The alias of both ends; the kernel takes 255 bytes, so a long id is replaced by its digest."""
         alias = f"{self.mark}{connection_id}"
         if len(alias.encode()) <= _LONGEST_ALIAS:
             return alias
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def may_be_claimed(self) -> bool:
-        """Whether the clients of what an earlier process left may not have had the time to ask."""
+        """Whether clients of wires of an earlier process may not have had the time to request them."""
         return time.monotonic() < self._claim_until
 
     # --- what there is
@@ -61,11 +61,11 @@ class Ledger:
         return self._live.get(alias)
 
     def has(self, live: LiveWire) -> bool:
-        """Whether a wire was not removed yet; its namespaces may be closed else."""
+        """Whether a wire was not removed yet; otherwise its namespaces may be closed."""
         return self._live.get(live.alias) is live
 
     def former(self, alias: str) -> list[OwnedLink]:
-        """What an earlier process made for a connection and nobody claimed."""
+        """An earlier process's unclaimed wire of a connection."""
         return self._former.get(alias, [])
 
     def key_of(self, link: OwnedLink) -> FileKey | None:
@@ -77,7 +77,7 @@ class Ledger:
         return alias.startswith(self.mark) and alias not in self._live
 
     def look(self, spaces: Namespaces) -> list[Owned]:
-        """All that the kernel has of this owner; what is of no connection here is former from now on."""
+        """All links of this owner in the kernel; those without a connection here count as former from now on."""
         found = find(spaces, self.processes.look(), self.mark)
         self._keys = dict(found.keys)
         by_alias: dict[str, list[OwnedLink]] = {alias: [] for alias in self._live}
@@ -87,7 +87,7 @@ class Ledger:
         return [Owned(self.id_in(alias), tuple(links), alias in self._live) for alias, links in by_alias.items()]
 
     def search(self, spaces: Namespaces, namespace: Namespace) -> None:
-        """Find what an earlier process left in a namespace that is used for the first time."""
+        """Find an earlier process's links in a namespace that is used for the first time."""
         if namespace.key in self._searched:
             return
         if len(self._searched) >= _MOST_KNOWN:
@@ -103,7 +103,7 @@ class Ledger:
     # --- what changes
 
     def add(self, live: LiveWire) -> None:
-        """A wire was made or adopted, or has other settings now."""
+        """A wire was made, adopted or changed."""
         self._live[live.alias] = live
         self._former.pop(live.alias, None)
         self._forget_reached(live)
@@ -112,13 +112,13 @@ class Ledger:
             self._reached.setdefault(key, set()).add(live.alias)
 
     def discard(self, live: LiveWire) -> None:
-        """A wire is no more."""
+        """A wire was removed."""
         if self.has(live):
             del self._live[live.alias]
             self._forget_reached(live)
 
     def take_former(self, alias: str) -> list[OwnedLink]:
-        """What an earlier process made for a connection: the caller's now, to adopt or to remove."""
+        """An earlier process's wire of a connection, now the caller's to adopt or to remove."""
         return self._former.pop(alias, [])
 
     # --- one address, one owner
@@ -139,7 +139,7 @@ class Ledger:
         return other is not None and other.client.is_same(live.client)
 
     def _may_go(self, spaces: Namespaces, live: LiveWire, alias: str, address: Address) -> bool:
-        """Whether a wire with the same address may go for the sake of this one, or else can stay beside it."""
+        """Whether a wire with the same address may be removed for this one, or else can stay beside it."""
         other = self._live.get(alias)
         if other is not None:
             if other.is_leaving:
@@ -175,12 +175,12 @@ class Ledger:
             if not aliases:
                 self._reached.pop(key, None)
 
-    # --- who wants what nobody claimed
+    # --- unclaimed wires
 
     def unwanted(self, *, keep: bool) -> list[str]:
-        """What nobody claimed in time and no living end wants; with `keep` False all that nobody claimed in time.
+        """Wires not claimed in time that no living end uses; with `keep` False all that were not claimed in time.
 
-        A namespace that was never seen with a process may have one that is not shown here: that counts as living.
+        A namespace in which no process was ever seen may have one that is not visible here: that counts as living.
         """
         if self.may_be_claimed:
             return []

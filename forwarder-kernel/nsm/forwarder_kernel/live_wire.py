@@ -1,4 +1,4 @@
-"""A wire that exists: its ends, as the kernel has them, and what they are set to."""
+"""An existing wire: its ends, as the kernel has them, and their settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .netlink import Address, LinkEnd, Namespace
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Whose a wire is: the owner of its connection (see `Call.owner`), and what that calls it. Empty: nobody knows."""
+    """The owner of a wire's connection (see `Call.owner`), and its name for it. Empty: unknown."""
 
     owner: tuple[str, ...] = ()
     name: str = ""
 
     def is_same(self, other: Client) -> bool:
-        """Whether both are one client's one connection, whatever the components between call it."""
+        """Whether both are one client's one connection, whatever its id is at the components between."""
         return bool(self.owner and self.name) and self == other
 
 
@@ -38,28 +38,28 @@ class LiveEnd:
     key: FileKey = (0, 0)
     """Device and inode of the namespace."""
     number: int | None = None
-    """By which the kernel knows the namespace, also while it is let go."""
+    """How the kernel identifies the namespace, even while it is released."""
     handle: bytes = b""
-    """By which it can be entered again then; empty on a kernel that cannot."""
+    """The handle to enter it again then; empty on a kernel that has none."""
     is_loose: bool = False
-    """Whether the namespace is let go, and `namespace` is not to be used."""
+    """Whether the namespace is released, and `namespace` must not be used."""
     renamed: str = ""
-    """What somebody else called the link since it was made."""
+    """The link's new name if others renamed it."""
 
     @property
     def name(self) -> str:
-        """What the link is called."""
+        """The link's current name."""
         return self.renamed or self.place.name
 
     @property
     def link(self) -> LinkEnd:
-        """As it is to be made."""
+        """The end as it has to be made."""
         return LinkEnd(self.name, self.index, self.mac, self.namespace.descriptor)
 
 
 @dataclass(slots=True)
 class LiveWire:
-    """A wire that exists, and what it is set to."""
+    """An existing wire and its settings."""
 
     wire: Wire
     ends: tuple[LiveEnd, ...]
@@ -67,11 +67,11 @@ class LiveWire:
     device: Device
     connection_id: str = ""
     seconds: float = 0.0
-    """How long the kernel's part of making it took."""
+    """The time in seconds that the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
     is_leaving: bool = False
-    """Whether it is being removed: its addresses are free for others, who need not wait for that."""
+    """Whether it is being removed: its addresses are free for others at once."""
     client: Client = NOBODY
     reached: tuple[tuple[FileKey, Address], ...] = ()
     """The client's addresses, with the namespaces that reach them by this wire."""
@@ -82,7 +82,7 @@ class LiveWire:
 
     @property
     def is_loose(self) -> bool:
-        """Whether its namespaces were let go."""
+        """Whether its namespaces are released."""
         return any(end.is_loose for end in self.ends)
 
     def sides(self, wire: Wire | None = None) -> list[tuple[LiveEnd, str, Settings]]:

@@ -64,7 +64,7 @@ def _reconcile(value: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
-    """Where to listen, and as what to register."""
+    """The settings of the forwarder."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
     labels: dict[str, str] = variable("p2p:true", pairs, "labels by which services select forwarders")
@@ -77,20 +77,20 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     )
     vxlan_port: int = variable("0", _port, "UDP port of VXLAN; 0: 4789")
     device_selector_file: tuple[Uplink, ...] = variable(
-        "", _uplinks, "a YAML file that says which of the node's interfaces VLANs are on, by labels"
+        "", _uplinks, "a YAML file that maps labels to the node's interfaces for VLANs"
     )
     mechanism_priority: tuple[str, ...] = variable("", _mechanisms, "mechanisms to prefer, best first")
     route_tables: str = variable(
         FROM_1, _tables, "numbers of policy routes' tables: from-1, the first free ones, or reserved, 1314062336 and on"
     )
     reconcile: str = variable(
-        REPAIR, _reconcile, "what to do about wires that somebody else changes: repair them, or only report it"
+        REPAIR, _reconcile, "what to do about wires that others change: repair them, or only report it"
     )
     unregister_itself: bool = variable(
         "false", flag, "unregister when stopping: for a successor of the same name and another identity"
     )
     unchecked_namespaces: bool = variable(
-        "false", flag, "take an endpoint's network namespace also where the kernel does not show whose it is"
+        "false", flag, "accept an endpoint's network namespace even if the kernel does not show whose it is"
     )
     node_namespace: bool = variable("false", flag, "let wires end in the node's own network namespace")
     prometheus_monitor_certificate: str = not_yet("false", "following the certificate's files")
@@ -98,7 +98,7 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
 
 
 def main(arguments: list[str]) -> int:
-    """Builds wires out of the kernel's interfaces."""
+    """Builds wires from the kernel's interfaces."""
     return run("forwarder-kernel", ForwarderConfig, _serve, arguments)
 
 

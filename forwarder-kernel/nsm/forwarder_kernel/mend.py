@@ -1,4 +1,4 @@
-"""Looks at a wire in the kernel's thread, and puts right what somebody changed; see `repair` for what that is."""
+"""Checks a wire in the kernel's thread, and repairs it; see `repair` for the changes that this covers."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .repair import Repair, Wanted, look, repairs
 
 @dataclass(slots=True)
 class Report:
-    """How a wire was found."""
+    """The state in which a wire was found."""
 
     is_gone: bool = False
-    """Whether a link of it is not there any more."""
+    """Whether one of its links no longer exists."""
     lost: tuple[int, ...] = ()
     """The ends whose namespaces are gone."""
     is_out_of_reach: bool = False
-    """Whether there is an end that cannot be looked at, since nobody holds its namespace."""
+    """Whether there is an end that cannot be checked, since its namespace is not open."""
     repairs: list[tuple[str, Repair]] = field(default_factory=list)
-    """What is not as it should be, with the link's name; done, if it was to be."""
+    """The necessary repairs, with the link's name; done, if requested."""
     renamed: list[tuple[str, str]] = field(default_factory=list)
-    """What links were called, and are called now."""
+    """The former and the current names of links."""
 
 
 def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
-    """Look at both ends of a wire; with `do` put right what is not as it should be. Raises `NetlinkError`."""
+    """Check both ends of a wire; with `do` repair them. Raises `NetlinkError`."""
     report = Report()
     for number, (end, mac, settings) in enumerate(live.sides()):
         with _entered(spaces, end) as namespace:

@@ -1,8 +1,8 @@
-"""What a forwarder owns, as the kernel has it: links whose alias names it, in the namespaces that can be reached.
+"""A forwarder's links in the kernel: those whose alias names it, in the namespaces that can be reached.
 
-Those are the node's own, those that have a number there, since each that a wire ends in is given one, and those of the
-other ends of what was found so far. So two nodes on one machine do not take each other's wires for their own, whatever
-their forwarders are called, and nothing which was found keeps a namespace from ending.
+Those are the node's own, those with a number there, since each namespace of a wire's end is given one, and those of the
+other ends of what was found so far. So two nodes on one machine never confuse their wires, whatever
+their forwarders are called, and no search keeps a namespace from ending.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class OwnedLink:
 
     @property
     def namespace(self) -> int | None:
-        """The number, for what asks in the node's namespace; None: that one itself."""
+        """The number for a query in the node's namespace; None: that one itself."""
         return None if self.number == OWN else self.number
 
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A wire, or what there is of one. `connection_id` is its digest if it was too long to be written."""
+    """A wire, or what is left of one. `connection_id` is its digest if it was too long for an alias."""
 
     connection_id: str
     links: tuple[OwnedLink, ...]
@@ -51,7 +51,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one look has found."""
+    """The result of one search."""
 
     links: list[OwnedLink]
     keys: Mapping[int, FileKey]
@@ -64,7 +64,7 @@ def find(spaces: Namespaces, pids: Mapping[FileKey, Iterable[int]], mark: str) -
     there = [each for each in own.links(mark) if not _is_shared(each)]
     links = [_owned(each, OWN) for each in there]
     keys: dict[int, FileKey] = {}
-    with contextlib.suppress(NetlinkError):  # a kernel that has no numbers: what connections come for is found then
+    with contextlib.suppress(NetlinkError):  # a kernel without numbers: wires are found when connections request them
         waiting = {each.lower_in for each in there} | set(own.numbers())
         done = {None, own.known_number(spaces.own.descriptor)}
         while waiting - done:

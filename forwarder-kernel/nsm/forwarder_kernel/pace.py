@@ -1,9 +1,9 @@
-"""How soon to put something right again that somebody keeps undoing: at once at first, then ever more slowly."""
+"""The pace of repairs that are undone again and again: at once at first, then ever more slowly."""
 
 from __future__ import annotations
 
 AT_ONCE = 10
-"""Repairs one after the other that are made without a pause."""
+"""Consecutive repairs without a pause."""
 CALM = 10.0
 """Seconds without a repair after which all is forgotten."""
 _FIRST, _LONGEST = 0.5, 60.0
@@ -18,16 +18,16 @@ class Pace:
         self._times, self._last = 0, float("-inf")
 
     def repaired(self, now: float) -> None:
-        """It was put right."""
+        """A repair was made."""
         self._times = 1 if self._is_calm(now) else self._times + 1
         self._last = now
 
     def wait(self, now: float) -> float:
-        """How long to leave it as it is, in seconds."""
+        """Seconds to wait before the next repair."""
         return 0.0 if self._is_calm(now) else max(0.0, self._last + self._pause() - now)
 
     def is_slow(self, now: float) -> bool:
-        """Whether there were so many repairs that not each is made at once any more."""
+        """Whether there were so many repairs that they are no longer made at once."""
         return self._times >= AT_ONCE and not self._is_calm(now)
 
     def _is_calm(self, now: float) -> bool:

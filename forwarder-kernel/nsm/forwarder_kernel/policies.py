@@ -1,4 +1,4 @@
-"""What the policies of a connection mean to the kernel: which packets, and where to."""
+"""The policies of a connection in the kernel's terms: selectors and routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .netlink import Address, Network
 from .netlink.rules import Selector
 
 Routes = Mapping[Network, Address | None]
-"""Where packets go: prefixes, each with its next hop (None: whoever has the address on the link)."""
+"""The routes: prefixes, each with its next hop (None: on-link)."""
 Policies = Mapping[Selector, Routes]
 """In the order in which they are tried."""
 
@@ -21,7 +21,7 @@ _DEFAULT = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def policies_of(context: IpContext, *, has_frames: bool = False) -> dict[Selector, dict[Network, Address | None]]:
-    """The policies of a connection. Raises `InvalidRequest` that names the policy and what is wrong with it.
+    """The policies of a connection. Raises `InvalidRequest` that names the policy and its fault.
 
     One without routes sends everything to the endpoint; on a wire that `has_frames`, all of IPv4 is on the link then,
     as upstream has it, and the endpoint's end answers for it. One that names no family (neither a source nor routes)
@@ -34,7 +34,7 @@ def policies_of(context: IpContext, *, has_frames: bool = False) -> dict[Selecto
             for selector, prefix, via in _routes(policy, context):
                 found.setdefault(selector, {})[prefix] = None if to_link and selector.version == 4 else via
         except ValueError as error:
-            raise InvalidRequest(f"policy route {number} ({_told(policy)}) cannot be: {error}") from None
+            raise InvalidRequest(f"policy route {number} ({_told(policy)}) is invalid: {error}") from None
     return found
 
 

@@ -40,15 +40,15 @@ from .policy_tables import FROM_1, PolicyLink, has_any, incomplete, install
 
 
 class PolicyRoutes(Element):
-    """Install the policies that the endpoint gave to the client; keep them in step, remove them with the connection.
+    """Install the policies that the endpoint gave to the client; update them, and remove them with the connection.
 
-    Stands in the server's chain before what makes the wire, and works where the client's side is a kernel interface.
-    A refresh that changes nothing touches nothing. Raises `InvalidRequest` for a policy that cannot be, and
-    `NetlinkError` for one that the kernel refuses; the connection's policies are as before then.
+    Stands in the server's chain before the element that makes the wire, for clients with a kernel interface.
+    A refresh without changes touches nothing. Raises `InvalidRequest` for an invalid policy, and
+    `NetlinkError` for one that the kernel refuses; the connection's policies stay as before then.
     """
 
     def __init__(self, kernel: KernelThread, tables: str = FROM_1) -> None:
-        """`tables` says which numbers they get: `policy_tables.FROM_1` or `RESERVED`."""
+        """`tables` sets which numbers they get: `policy_tables.FROM_1` or `RESERVED`."""
         self._kernel, self._tables = kernel, tables
         self._installed: Key[_Installed] = Key("policy routes")
 
@@ -73,7 +73,7 @@ class PolicyRoutes(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Remove them while those further on close."""
+        """Remove them while the components behind close."""
         await both_to_the_end(rest.close(call), self._remove(call))
 
     def has_any(self, store: Store) -> bool:
@@ -82,7 +82,7 @@ class PolicyRoutes(Element):
         return installed is not None and bool(installed.policies)
 
     async def repair(self, store: Store, *, do: bool) -> list[Selector]:
-        """The policies of a connection that somebody took rules or routes from; with `do` they have them again."""
+        """The policies of a connection that have lost rules or routes; with `do` they are restored."""
         installed = store.get(self._installed)
         if installed is None or not installed.policies or self._kernel.is_closed:
             return []
@@ -149,7 +149,7 @@ class PolicyRoutes(Element):
 
 @dataclass(slots=True)
 class _Installed:
-    """What one connection has; its namespace is held while something is asked of the connection."""
+    """The policies of one connection; its namespace is held while the connection is in use."""
 
     order: int
     """The place of its wire among those of its client."""
@@ -180,7 +180,7 @@ def _entered(spaces: Namespaces, installed: _Installed) -> Iterator[Namespace | 
 
 
 def _uninstall(spaces: Namespaces, installed: _Installed) -> None:
-    """Remove them all. A namespace that cannot be entered keeps rules, which change nothing without their link."""
+    """Remove them all. A namespace that cannot be entered keeps rules, which have no effect without their link."""
     try:
         if installed.policies:
             with _entered(spaces, installed) as namespace:
@@ -202,7 +202,7 @@ def _give(spaces: Namespaces, installed: _Installed) -> None:
 
 
 def _protect_node(spaces: Namespaces, namespace: Namespace, policies: Policies) -> None:
-    """Rules come before all routes: in the node's own namespace they are for packets of the wire only."""
+    """Rules apply before all routes: in the node's own namespace they must only match packets of the wire."""
     if os.path.sameopenfile(namespace.descriptor, spaces.own.descriptor):
         for selector in policies:
             if selector.source is None or not selector.source.prefixlen:

@@ -1,12 +1,12 @@
-"""The rules and tables of policy routes in one namespace: as the kernel has them, and as they are to be.
+"""The rules and tables of policy routes in one namespace: the current ones in the kernel, and the wanted ones.
 
 A policy has a table, and a rule for each length of the prefixes in it, so that policies of several wires which select
 the same packet are one routing table: the longest prefix decides, then the order of the wires, which is written into
 the metrics of their routes. Policies of one wire stay in the order of their list. Those for all packets come last, each
 behind the narrower routes of the main table, such as those to the endpoints of other wires.
 
-What is ours says so: rules by their protocol number, and a table by a rule that leads to it and the link in its routes.
-So both can be read from the kernel, by this process and by the one that comes after it, and wires of several forwarders
+Ours are marked: rules by their protocol number, and a table by a rule that leads to it and the link in its routes.
+So both can be read from the kernel, by this process and by its successor, and wires of several forwarders
 can share a namespace. A rule whose table is empty has lost its link.
 """
 
@@ -40,14 +40,14 @@ from .netlink.rules import (
 from .policies import Policies
 
 FROM_1, RESERVED = "from-1", "reserved"
-"""Which numbers tables get: the first ones from 1 that are free, as upstream's forwarders do; or those of a range."""
+"""Which numbers tables get: the first free ones from 1, as upstream's forwarders do; or those of a range."""
 FIRST_TABLE, LAST_TABLE = 0x4E530000, 0x4E53FFFF
 """That range: 1314062336 to 1314127871."""
 FIRST_PRIORITY, LAST_PRIORITY = 10000, default_routes.FIRST_PRIORITY - 1
 """The priorities of rules: behind the kernel's table `local` (0), before `main` (32766)."""
 _FIRST_FOR_ALL = 20000
 _BOOT = 3
-"""RTPROT_BOOT, which upstream's forwarders say: `ip -6 route get` names every other protocol in its answer."""
+"""RTPROT_BOOT, as upstream's forwarders use: `ip -6 route get` names every other protocol in its answer."""
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL})
 _THERE = frozenset({errno.EEXIST})
 _TRIES = 5
@@ -69,7 +69,7 @@ class PolicyLink:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A rule that has no priority yet, and what its place among others depends on."""
+    """A rule that has no priority yet, and the facts that determine its place among others."""
 
     selector: Selector
     table: int
@@ -104,7 +104,7 @@ class Found:
         self.lost |= set(default_routes.lost(socket, ours))
         self.rules = of_policies - self.lost
         self.taken = {table for rule, table in rules if rule not in self.lost} | {route.table for route in routes}
-        """All tables that anybody uses, of either family."""
+        """All tables in use, of either family."""
         self.own = {rule for rule in self.rules if any(each.index == index for each in self._routes[_key(rule)])}
         tables = {_key(rule) for rule in self.own}
         self.own_routes = {each for table in tables for each in self._routes[table] if each.index == index}
@@ -127,12 +127,12 @@ class Found:
             yield [replace(step, wire=(step.wire[0], link.name if link is not None else "")) for step in steps]
 
     def belongs_to(self, link: PolicyLink, table: int) -> bool:
-        """Whether nobody else has routes in a table."""
+        """Whether only this link has routes in a table."""
         routes = [*self._routes.get((4, table), ()), *self._routes.get((6, table), ())]
         return all(route.index == link.index for route in routes)
 
     def is_used(self, table: int, index: int) -> bool:
-        """Whether somebody else has routes in a table, now."""
+        """Whether another link has routes in a table now."""
         answers = [data for version in (4, 6) for data in self._socket.dump(ask_for_table_routes(version, 0))]
         return any(each.table == table and each.index != index for each in map(read_any_route, answers))
 
@@ -153,7 +153,7 @@ def _is_half_done(route: TableRoute) -> bool:
 
 
 def has_any(socket: Socket) -> bool:
-    """Whether any wire has policies in this namespace; what wires that are gone have left of rules is removed."""
+    """Whether any wire has policies in this namespace; rules of removed wires are removed."""
     rules = [rule for version in (4, 6) for rule in reading.rules(socket, version)]
     socket.apply([remove_rule(rule) for rule in default_routes.lost(socket, rules)], ignore=_GONE)
     return any(is_of_policy(rule) for rule in rules)
@@ -162,7 +162,7 @@ def has_any(socket: Socket) -> bool:
 def incomplete(
     namespace: Namespace, link: PolicyLink, policies: Policies, tables: Mapping[Selector, int]
 ) -> list[Selector]:
-    """Those of a link's policies, installed in `tables`, that lack a rule or a route. Raises `NetlinkError`."""
+    """The policies of a link, installed in `tables`, that have lost a rule or a route. Raises `NetlinkError`."""
     found = Found(namespace.socket, link.index)
     rules = {(rule.selector, rule.table, rule.narrower_than) for rule in found.own}
     lost = []
@@ -182,10 +182,11 @@ def install(
     numbers: str = FROM_1,
     former: Mapping[Selector, int] | None = None,
 ) -> dict[Selector, int]:
-    """Give a link these policies and no others; returns their tables. What is there already is not touched.
+    """Give a link these policies and no others; returns their tables. Existing ones are not touched.
 
-    A policy gets the table that it has or, if it lost its rules, the one that it had in `former` unless somebody else
-    uses that. A table is filled before its rules come, and its rules go before it is emptied. Raises `NetlinkError`.
+    A policy gets the table that it has or, if it lost its rules, the one that it had in `former` unless that is used by
+    another. A table is filled before its rules are added, and its rules are removed before it is emptied. Raises
+    `NetlinkError`.
     """
     found = Found(namespace.socket, link.index)
     namespace.socket.apply([remove_rule(rule) for rule in found.lost], ignore=_GONE)
@@ -221,7 +222,7 @@ def _fill_new_tables(
     tables: Mapping[Selector, int],
     numbers: str,
 ) -> dict[Selector, int]:
-    """Choose tables and fill them; one that another process chose at this moment is left to it. Raises `Conflict`."""
+    """Choose tables and fill them; one that another process takes at this moment is left to it. Raises `Conflict`."""
     new = [selector for selector in policies if selector not in tables]
     for _ in range(_TRIES if new else 0):
         chosen = _choose(new, tables, found.taken, numbers, found.full)
@@ -237,7 +238,7 @@ def _fill_new_tables(
         _empty(namespace, routes)
         found = Found(namespace.socket, link.index)
     if new:
-        raise Conflict(f"another process takes every routing table that is free in {namespace.where}")
+        raise Conflict(f"another process takes every free routing table in {namespace.where}")
     return {}
 
 
@@ -252,7 +253,7 @@ def _choose(
     numbers: str,
     full: Collection[Table] = (),
 ) -> dict[Selector, int]:
-    """A table for each, which nobody uses in either family; that of a policy for both has one number in both.
+    """A table for each, unused in either family; a policy for both families has one number in both.
 
     `taken` are numbers that are in use, `full` the tables that have routes.
     """
@@ -273,7 +274,7 @@ def _policy(selector: Selector) -> Selector:
 
 
 def _free(taken: Collection[int], numbers: str) -> Iterator[int]:
-    """Tables that nobody uses, one after the other. Raises `Exhausted`."""
+    """Unused tables, one after the other. Raises `Exhausted`."""
     if numbers == FROM_1:
         yield from (number for number in count(1) if number not in taken)
     given = {number for number in taken if FIRST_TABLE <= number <= LAST_TABLE}
@@ -299,7 +300,7 @@ def _routes(link: PolicyLink, policies: Policies, tables: Mapping[Selector, int]
 def _rules(
     version: int, link: PolicyLink, policies: Policies, tables: Mapping[Selector, int], found: Found
 ) -> list[Rule]:
-    """All rules of policies of a family, those of other wires too: each has its place between them."""
+    """All rules of policies of a family, including other wires': they share one order."""
     there = {(rule.selector, rule.table, rule.narrower_than): rule.priority for rule in found.own}
     own = [
         replace(step, there=there.get((step.selector, step.table, step.narrower_than)))
@@ -322,7 +323,7 @@ def _steps(selector: Selector, table: int, lengths: Iterable[int], link: PolicyL
 
 
 def _ranked(wires: Iterable[Sequence[_Step]]) -> tuple[list[_Step], list[_Step]]:
-    """The rules of several wires, each wire's in its order: those for some packets and those for all, as they stand."""
+    """The rules of several wires, each wire's in its order: those for some packets and those for all, unchanged."""
     of_some: list[tuple[int, _Step]] = []
     of_all: list[tuple[int, _Step]] = []
     for steps in wires:
@@ -343,7 +344,7 @@ def _sorted(ranked: Sequence[tuple[int, _Step]]) -> list[_Step]:
 
 
 def _behind_main(version: int, steps: Sequence[_Step], mains: Mapping[int | None, int]) -> Iterator[_Step]:
-    """Put before rules for all packets one that looks for narrower routes in the main table."""
+    """Put a rule for narrower routes in the main table before rules for all packets."""
     bound: int | None = None
     for step in steps:
         if bound is None or step.length < bound:
@@ -365,7 +366,7 @@ def _given(steps: Iterable[_Step], first: int, last: int) -> list[Rule]:
 
 
 def priorities_of(there: Sequence[int | None], first: int, last: int) -> list[int]:
-    """Priorities that grow from rule to rule; those that are there are kept if they grow and leave room."""
+    """Priorities that grow from rule to rule; existing ones are kept if they grow and leave room."""
     kept: list[int | None] = []
     highest = first - 1
     for priority in there:
@@ -379,7 +380,7 @@ def priorities_of(there: Sequence[int | None], first: int, last: int) -> list[in
 
 
 def _spread(kept: Sequence[int | None], first: int, last: int) -> list[int] | None:
-    """Put what is None evenly between its neighbors; None if there is no room."""
+    """Distribute each None evenly between its neighbors; None if there is no room."""
     result: list[int] = []
     below, missing = first - 1, 0
     for priority in [*kept, last + 1]:

@@ -29,7 +29,7 @@ def exported(counters: Counters, config: PrometheusConfig) -> AbstractAsyncConte
 
 
 def families(counts: Sequence[Count], prefix: str) -> Iterator[CounterMetricFamily]:
-    """The metrics under upstream's names: `rx` is what the forwarder gets from that side, so what its holder sent."""
+    """The metrics under upstream's names: `rx` is what the forwarder receives from that side: what its holder sent."""
     for side in (CLIENT, SERVER):
         of_side = [count for count in counts if count.side == side]
         for name, about, field in (

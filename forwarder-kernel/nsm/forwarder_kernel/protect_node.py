@@ -1,4 +1,4 @@
-"""No wire takes over what a node or every machine has of its own."""
+"""Keeps wires from taking over networks of the node or of every machine."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class ProtectNode(Element):
     """Refuse an answer by which an end would reach loopback, multicast, link-local or the node's underlay by its wire.
 
     The wire's own IPv4 link-local addresses are fine, and those of the underlay for a breakout: it may be on that very
-    network. Stands before what asks the endpoint and behind what makes the wire, which is not made, or not changed,
-    then. Raises `Refused` that names what was given.
+    network. Stands before the element that requests from the endpoint and behind the one that makes the wire, which is
+    neither made nor changed then. Raises `Refused` that names the network.
     """
 
     def __init__(self, underlay: Callable[[], Networks], far_side: MechanismTranslation) -> None:
         self._underlay, self._far_side = underlay, far_side
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look at the answer."""
+        """Check the answer."""
         connection = await rest.request(call)
         context = connection.context.ip_context if connection.context is not None else None
         if context is not None and (fault := self._fault(call, context)) is not None:
-            raise Refused(f"this wire would take over what is not of the mesh: {fault}")
+            raise Refused(f"this wire would take over addresses outside the mesh: {fault}")
         return connection
 
     def _fault(self, call: Call, context: IpContext) -> str | None:

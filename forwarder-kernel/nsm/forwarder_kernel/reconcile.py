@@ -1,8 +1,8 @@
-"""What an earlier process of a forwarder left: claimed by its connections, or removed.
+"""Wires of a forwarder's earlier process: claimed by their connections, or removed.
 
-A connection claims its wire with its next request, which finds it as it is. What nobody has claimed when all clients
-have had the time to ask is removed if one of its ends has nobody any more. If both ends live its packets go on, until
-the time for which wires are kept whose control plane is away is over too.
+A connection claims its wire with its next request, which finds it unchanged. A wire that is still unclaimed when all
+clients have had the time to request is removed if one of its ends has no process any longer. If both ends live its
+packets go on, until the lifetime of orphans is over too.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from nsm.chains.logs import log
 from .dataplane import Dataplane
 
 _PAUSE = 60.0
-"""Seconds between two looks at what is left."""
+"""Seconds between two checks of the unclaimed wires."""
 
 
 class Reconcile:
-    """An async context manager: looks after what there was when it began. Lengths of time are in seconds."""
+    """An async context manager: handles the wires that exist when it starts. Times are in seconds."""
 
     def __init__(self, dataplane: Dataplane, *, claim_within: float, orphan_lifetime: float) -> None:
         self._dataplane = dataplane
@@ -47,12 +47,12 @@ class Reconcile:
             try:
                 left = await self._round(keep=time.monotonic() - begin < self._orphan_lifetime)
             except MeshError as error:
-                log.warning("could not remove what nobody claims", error=str(error))
+                log.warning("could not remove unclaimed wires", error=str(error))
             await asyncio.sleep(_PAUSE if left else 0)
 
     async def _round(self, *, keep: bool) -> list[str]:
-        """Remove what is not wanted; returns what else nobody has claimed."""
+        """Remove unwanted wires; returns those that are still unclaimed."""
         for connection_id in await self._dataplane.remove_unwanted(keep=keep):
-            why = "a workload of it is gone" if keep else "nobody has claimed it"
+            why = "a workload of it is gone" if keep else "it was not claimed"
             log.info("wire of an earlier process removed", connection=connection_id, because=why)
         return [each.connection_id for each in await self._dataplane.owned() if not each.is_live]

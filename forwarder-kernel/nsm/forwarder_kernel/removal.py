@@ -17,12 +17,12 @@ from .owned import OwnedLink
 from .wireguard_go import Process
 
 GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
-"""What the kernel answers about something that is not there any more."""
+"""The kernel's answers for objects that no longer exist."""
 _FIRST_GROUP, _GROUPS = 1 << 20, 1 << 29
 
 
 class Removal:
-    """Wires that are being removed. `end_processes` ends those that make wires."""
+    """Wires that are being removed. `end_processes` ends the processes of wires."""
 
     def __init__(self, kernel: KernelThread, end_processes: Callable[[Sequence[Process]], Awaitable[None]]) -> None:
         self._kernel, self._end_processes = kernel, end_processes
@@ -31,7 +31,7 @@ class Removal:
         self._task: asyncio.Task[None] | None = None
 
     async def remove(self, live: LiveWire) -> None:
-        """Remove a wire, together with all others whose removal is asked for meanwhile; gone already is fine."""
+        """Remove a wire, together with all others whose removal is requested meanwhile; gone already is fine."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((live, done))
         if self._task is None:
@@ -39,14 +39,14 @@ class Removal:
         await asyncio.shield(done)
 
     async def remove_former(self, links: Sequence[OwnedLink]) -> None:
-        """Remove what an earlier process left."""
+        """Remove wires of an earlier process."""
         messages = [removal_of(link) for link in links]
         own = self._kernel.namespaces.own
         if messages:
             await asyncio.get_running_loop().run_in_executor(self._executor, _apply_in, own, messages)
 
     async def aclose(self) -> None:
-        """Let what was begun be done, and stop."""
+        """Finish the removals that have begun, and stop."""
         if self._task is not None:
             await asyncio.wait([self._task])
         self._executor.shutdown()
@@ -76,12 +76,12 @@ def removal_of(link: OwnedLink) -> Message:
 
 
 def _to_remove(ends: Sequence[LiveEnd]) -> LiveEnd:
-    """The end by which a wire is removed: the last one whose namespace is held, if there is one."""
+    """The end by which a wire is removed: the last one whose namespace is open, if there is one."""
     return next((end for end in reversed(ends) if not end.is_loose), ends[-1])
 
 
 def _remove_links(ends: Sequence[LiveEnd], own: Namespace) -> None:
-    """Remove links, those of one namespace in one message; what was let go by the numbers that `own` knows."""
+    """Remove links, those of one namespace in one message; released ones by the numbers that `own` knows."""
     by_namespace: dict[int, list[LiveEnd]] = {}
     for end in ends:
         if not end.is_loose:

@@ -1,7 +1,7 @@
-"""What has to be done to an end of a wire that somebody changed: from what it should be and what the kernel has.
+"""The repairs of a wire's end, from its wanted and its current state.
 
-What is the connection's own comes back: the link is up, has its MTU and its mark, its addresses, neighbors and routes.
-What an administrator added is nobody's business here. What router advertisements brought goes, unless the client wants
+The connection's own settings are restored: the link is up, has its MTU and its mark, its addresses, neighbors and
+routes. Additions by an administrator stay. Settings from router advertisements are removed, unless the client accepts
 them. A link's new name stays.
 """
 
@@ -31,14 +31,14 @@ from .netlink.news import BY_ADVERTISEMENT
 from .netlink.rules import Rule, TableRoute, add_rule, add_table_route, remove_table_route
 
 _MOST_NAMED = 4
-"""Of several things of one kind that a text names."""
+"""The number of things of one kind that a text names."""
 _DEFAULT_MTU = 1500
-"""What a veth gets if nobody says one."""
+"""The MTU of a veth if none is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """How an end is to be."""
+    """The wanted state of an end."""
 
     index: int
     alias: str
@@ -55,13 +55,13 @@ class Wanted:
 
 
 def mtu_of(wire: Wire) -> int:
-    """The MTU that the links of a wire are to have; 0: whatever the kernel took."""
+    """The MTU that the links of a wire should have; 0: the kernel's choice."""
     return wire.mtu or (_DEFAULT_MTU if wire.tunnel is None else 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How an end is."""
+    """The current state of an end."""
 
     link: Link
     addresses: Sequence[AddressFound]
@@ -76,7 +76,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One kind of damage, and what mends it."""
+    """One kind of damage, and its repair."""
 
     kind: str
     """For the counter: link, mtu, alias, address, neighbor, route, rule or advertisement."""
@@ -86,7 +86,7 @@ class Repair:
 
 
 def look(socket: Socket, wanted: Wanted) -> Seen | None:
-    """Read how an end is; None if its link is gone. Raises `NetlinkError` if that happens meanwhile."""
+    """Read the state of an end; None if its link is gone. Raises `NetlinkError` if that happens meanwhile."""
     link = socket.link(index=wanted.index)
     if link is None:
         return None
@@ -103,7 +103,7 @@ def look(socket: Socket, wanted: Wanted) -> Seen | None:
 
 
 def repairs(wanted: Wanted, seen: Seen) -> list[Repair]:
-    """What has to be done, in this order; nothing if the end is as it should be."""
+    """The necessary repairs, in this order; none if the end is as it should be."""
     found = [
         _of_link(wanted, seen),
         _of_mtu(wanted, seen),
@@ -171,7 +171,7 @@ def _is_cut_off(address: Interface, index: int, routes: Iterable[TableRoute]) ->
 
 
 def _anew(wanted: Wanted, cut: Sequence[Interface]) -> list[Message]:
-    """Give addresses once more: all of a family, so that they keep their order, and the routes that go with them."""
+    """Add addresses again: all of a family, so that they keep their order, and the routes that depend on them."""
     versions = {address.version for address in cut}
     addresses = tuple(address for address in wanted.settings.addresses if address.version in versions)
     routes = tuple(route for route in wanted.settings.routes if route[0].version in versions)

@@ -23,10 +23,10 @@ class _Tagged:
 
 
 class TaggedLinks:
-    """Which link of the node a breakout is on. Used by one thread only.
+    """The node's links that breakouts are on. Used by one thread only.
 
-    A sub-interface that is there already is used. Whose it is says its alias: one of this owner, also of an earlier
-    process, goes when no wire is on it any more; one that somebody else made stays.
+    An existing sub-interface is used. Its alias names its owner: one of this owner, also of an earlier
+    process, is removed with its last wire; one that another program made stays.
     """
 
     def __init__(self, owner: str) -> None:
@@ -56,7 +56,7 @@ class TaggedLinks:
     def clear(self, own: Namespace) -> None:
         """Remove the sub-interfaces of this owner that nothing is on.
 
-        Wires of an earlier process are in no list of this one; the kernel shows them, by their hardware addresses.
+        Wires of an earlier process are in no list of this one; the kernel shows them by their hardware addresses.
         """
         taken = {known.index for known in self._links.values()}
         ours = [each.index for each in own.socket.links(self._mark) if each.kind == "vlan"]

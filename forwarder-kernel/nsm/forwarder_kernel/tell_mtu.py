@@ -1,4 +1,4 @@
-"""The MTU of a tunnel, told when it is offered."""
+"""Sends a tunnel's MTU with its offer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from nsm.chains.model.ipcontext import context_of
 
 
 class TellMtu(Element):
-    """For a forwarder's client chain: the endpoint hears with the first request how large its packets may be.
+    """For a forwarder's client chain: the endpoint receives the MTU with the first request.
 
-    Tunnels that are offered say their MTU, and the connection's is lowered to that (0 means that it has none yet): who
-    makes the endpoint's interface before answering, as upstream's forwarders do, could not know it otherwise before
-    the first refresh. If the endpoint chooses something else, the connection has its MTU back. Stands behind all
-    offers; what is offered inside a node has no MTU, and nothing is changed there.
+    Offered tunnels have their MTU, and the connection's is lowered to it (0 means that it has none yet): a component
+    that makes the endpoint's interface before answering, as upstream's forwarders do, could not know it before
+    the first refresh. If the endpoint chooses something else, the connection's MTU is restored. Stands behind all
+    offers; offers inside a node have no MTU, and nothing is changed there.
     """
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Lower the MTU on the way in; put it back if that was for nothing."""
+        """Lower the MTU on the way in; restore it if that was unnecessary."""
         offers = _offers(call)
         if not offers:
             return await rest.request(call)
@@ -33,7 +33,7 @@ class TellMtu(Element):
 
 
 def _offers(call: Call) -> dict[str, int]:
-    """The MTU of each kind of tunnel that the call may get: any that is offered, or the one that there is."""
+    """The MTU of each kind of tunnel that the call may get: any that is offered, or the existing one."""
     there = call.connection.mechanism
     return {
         each.type: int(each.parameters[MTU])

@@ -1,8 +1,8 @@
-"""Who may say where the other end of a tunnel is: components that the mesh trusts, and no workload.
+"""Who may name the other end of a tunnel: components that the mesh trusts, and no workload.
 
-A VXLAN device takes frames from everybody who knows its number, so whoever could have a tunnel made to another node,
-with a number of its choice, would send into other clients' wires there. Nodes and numbers are for forwarders to tell
-each other, by way of their managers. Where nobody is listed as an intermediary, nobody can be told apart.
+A VXLAN device accepts frames from everyone who knows its number, so a workload that could have a tunnel made to
+another node, with a number of its choice, could send into other clients' wires there. Only forwarders name nodes and
+numbers to each other, through their managers. Without a list of intermediaries, no peer can be told from another.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ _HINT = "which is for forwarders and managers; NSM_INTERMEDIARIES lists who they
 
 
 class AskedByForwarders(Element):
-    """For the elements of a tunnel's mechanism in a forwarder's server chain: refuse one that a workload asks for.
+    """For the elements of a tunnel's mechanism in a forwarder's server chain: refuse one that a workload requests.
 
-    It may come by a manager: both who called and who called that one have to be intermediaries. Raises `Refused`.
+    It may pass a manager: both the caller and its caller have to be intermediaries. Raises `Refused`.
     """
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look who asks."""
+        """Check the caller."""
         if self._trust.has_vouchers() and (who := self._stranger(call)) is not None:
             raise Refused(f"{who} may not name the other end of a tunnel, {_HINT}")
         return await rest.request(call)
@@ -45,16 +45,16 @@ class AskedByForwarders(Element):
 
 
 class AnsweredByManagers(Element):
-    """For a forwarder's client chain: refuse the answer of an endpoint that says where a tunnel ends.
+    """For a forwarder's client chain: refuse the answer of an endpoint that names the end of a tunnel.
 
-    Stands behind the offers. Raises `Refused`; what was made further on is closed.
+    Stands behind the offers. Raises `Refused`; the connection at the components behind is closed.
     """
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Look who answered."""
+        """Check the component that answered."""
         connection = await rest.request(call)
         chosen, peer = connection.mechanism, call.server_peer
         if (

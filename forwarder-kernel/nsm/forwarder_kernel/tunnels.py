@@ -1,4 +1,4 @@
-"""What carries a wire to another node: which kinds there are, and how they are told to the element that makes them.
+"""The kinds of tunnel that carry a wire to another node, and how they are passed to the element that makes them.
 
 The elements of a mechanism, on the server's side or the client's, put a `Tunnel` into the connection's store once
 both ends of it are known; `KernelWire` makes the device.
@@ -53,7 +53,7 @@ class Wireguard:
 
     @property
     def settings(self) -> WireguardSettings:
-        """What its device is set to, but for where the peer is: a device learns that by itself."""
+        """The settings of its device, except for the peer's address: a device learns that by itself."""
         return WireguardSettings(self.private_key, self.port, self.peer_key)
 
 
@@ -81,7 +81,7 @@ class VniTaken(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Underlay:
-    """The interface that carries tunnels, as it is at this moment."""
+    """The interface that carries tunnels, in its current state."""
 
     name: str
     mtu: int
@@ -102,14 +102,14 @@ def address_in(mechanism: Mechanism, parameter: str) -> Address:
     """The address in a parameter. Raises `InvalidRequest` that names it."""
     text = mechanism.parameters.get(parameter, "")
     if (address := read_address(text)) is None:
-        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is no IP address: {text[:_SHOWN]!r}")
+        raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is not an IP address: {text[:_SHOWN]!r}")
     return address
 
 
 def peer_in(mechanism: Mechanism, parameter: str) -> Address:
-    """The address in a parameter, which another node can have: not loopback, multicast, link-local or of no host.
+    """The address in a parameter, valid for another node: not loopback, multicast, link-local or of no host.
 
-    Raises `InvalidRequest` that names the parameter and what is wrong. The underlay refuses our own addresses.
+    Raises `InvalidRequest` that names the parameter and its fault. The underlay refuses our own addresses.
     """
     address = address_in(mechanism, parameter)
     if (fault := networks.host_fault(address)) is not None:
@@ -123,7 +123,7 @@ def number_in(mechanism: Mechanism, parameter: str, limit: int, *, least: int = 
         return 0
     number, told = read_number(text, limit), f"{parameter} of the {mechanism.type} mechanism is"
     if number is None:
-        raise InvalidRequest(f"{told} no number up to {limit}: {text[:_SHOWN]!r}")
+        raise InvalidRequest(f"{told} not a number up to {limit}: {text[:_SHOWN]!r}")
     if number < least:
         raise InvalidRequest(f"{told} {number}; expected {least} to {limit}")
     return number
@@ -135,7 +135,7 @@ def port_in(mechanism: Mechanism, parameter: str) -> int:
 
 
 def lower_mtu(connection: Connection, mechanism: Mechanism, mtu: int) -> None:
-    """Let neither the mechanism nor the connection promise more than `mtu`. Raises `InvalidRequest` for no MTU."""
+    """Let neither the mechanism nor the connection promise more than `mtu`. Raises `InvalidRequest` if invalid."""
     context, told = context_of(connection), number_in(mechanism, MTU, MAX_MTU)
     if told and told < MIN_MTU:
         raise InvalidRequest(f"MTU of the {mechanism.type} mechanism is less than {MIN_MTU}")

@@ -15,18 +15,18 @@ from .tunnels import Underlay
 _NOWHERE = "the tunnel address {} is on no interface of this node; NSM_TUNNEL_IP has to be one of the node's own"
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 _LIFETIME = 5.0
-"""Seconds: the kernel does not tell when it learns the MTU of a path."""
+"""Seconds: the kernel does not report when it learns the MTU of a path."""
 _MOST = 1000
-"""Ways that are remembered: a peer's address is what somebody says."""
+"""The number of remembered routes: peers' addresses are not trusted."""
 
 Way = tuple[Address, Address | None]
-"""From our address to a peer's, or to anybody."""
+"""From our address to a peer's, or to any."""
 
 
 class Underlays:
-    """What `look` found, for as long as nothing changes in this node's links, addresses, routes and rules.
+    """The result of `look`, for as long as nothing changes in this node's links, addresses, routes and rules.
 
-    `in_worker` runs something in the one thread that is in the node's namespace.
+    `in_worker` runs work in the one thread that is in the node's namespace.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class Underlays:
         if found is not None and time.monotonic() - since < _LIFETIME:
             return found
         found = await self._look(own, peer)
-        known[own, peer] = time.monotonic(), found  # of no use if something changed meanwhile: these are not known then
+        known[own, peer] = time.monotonic(), found  # useless if something changed meanwhile: it is not looked up then
         return found
 
     def _listen(self) -> Changes:
-        """Goes on when its caller is cancelled, so it is not the caller that keeps what it makes."""
+        """Continues when its caller is cancelled, so the caller does not keep its result."""
         self._changes = self._changes or Changes()
         return self._changes
 
     def close(self) -> None:
-        """Stop listening to the kernel; in the thread that may be about to begin it."""
+        """Stop watching the kernel; in the thread that may be about to start it."""
         if self._changes is not None:
             self._changes.close()
 
@@ -73,7 +73,7 @@ def check_tunnel_address(address: Address) -> None:
 
 
 def look(socket: Socket, own: Address, peer: Address | None) -> Underlay:
-    """The underlay of tunnels from `own` to `peer`, or to anybody. Raises `Conflict` or `Unavailable` if it is none."""
+    """The underlay of tunnels from `own` to `peer`, or to any address. Raises `Conflict` or `Unavailable`."""
     index = socket.index_of(own)
     if index is None:
         raise Conflict(_NOWHERE.format(own))
@@ -86,7 +86,7 @@ def look(socket: Socket, own: Address, peer: Address | None) -> Underlay:
 
 
 def uplink(socket: Socket, name: str) -> Link:
-    """An interface of this node by its name. Raises `Conflict` if it is not there, or down."""
+    """An interface of this node by its name. Raises `Conflict` if it does not exist, or is down."""
     link = socket.link(name=name)
     if link is None:
         raise Conflict(f"this node has no uplink {name}; NSM_DEVICE_SELECTOR_FILE has to name interfaces that it has")

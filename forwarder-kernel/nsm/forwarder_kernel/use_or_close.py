@@ -1,4 +1,4 @@
-"""What a node does with the answer of another one that it cannot use."""
+"""Handles the answer of another node that this node cannot use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from nsm.chains.logs import log
 async def use_or_close(
     call: Call, rest: Handler, answer: Connection, using: Awaitable[None], *, is_first: bool
 ) -> None:
-    """Await `using`; if it raises and the answer was the first one, close where it came from, shielded, and raise.
+    """Await `using`; if it raises and the answer was the first one, close the connection there, shielded, and raise.
 
-    Nobody else would: for who stands before, the request has failed. An established connection stays as it was.
+    No other component would: for those before this one, the request has failed. An established connection stays.
     """
     try:
         await using
@@ -23,7 +23,7 @@ async def use_or_close(
         if is_first:
             closing = call.postponed()
             closing.connection = codec.clone(answer)
-            await shielded(_close(closing, rest), name="close of what cannot be used")
+            await shielded(_close(closing, rest), name="close of an unusable answer")
         raise
 
 
@@ -31,4 +31,4 @@ async def _close(call: Call, rest: Handler) -> None:
     try:
         await rest.close(call)
     except MeshError as error:
-        log.warning("could not close what cannot be used", connection=call.live.connection_id, error=str(error))
+        log.warning("could not close an unusable connection", connection=call.live.connection_id, error=str(error))

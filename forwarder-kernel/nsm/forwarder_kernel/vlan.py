@@ -19,18 +19,18 @@ from .use_or_close import use_or_close
 
 @dataclass(frozen=True, slots=True)
 class Uplink:
-    """An interface of the node, and the labels of connections that go out there: all of one of the selectors."""
+    """An interface of the node, and the labels of connections that leave there: all of one of the selectors."""
 
     name: str
     selectors: tuple[tuple[tuple[str, str], ...], ...]
 
     def fits(self, labels: Mapping[str, str]) -> bool:
-        """Whether a connection with these labels goes out here."""
+        """Whether a connection with these labels leaves here."""
         return any(all(labels.get(key) == value for key, value in selector) for selector in self.selectors)
 
 
 def uplinks_from(path: str) -> tuple[Uplink, ...]:
-    """Read upstream's device selector file. Raises ValueError that says what is wrong with it.
+    """Read upstream's device selector file. Raises ValueError that names its fault.
 
     interfaces:
       - name: eth1
@@ -44,7 +44,7 @@ def uplinks_from(path: str) -> tuple[Uplink, ...]:
     except OSError as error:
         raise ValueError(f"cannot read it: {error.strerror}") from None
     except ValueError as error:
-        raise ValueError(f"it is no YAML: {error}") from None
+        raise ValueError(f"it is not YAML: {error}") from None
     root = Field(content, "")
     return tuple(_uplink(each) for each in _listed(root, {"interfaces"}, "interfaces", "the file"))
 
@@ -64,7 +64,7 @@ def _uplink(content: Field) -> Uplink:
 
 def _selector(labels: Field, name: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(labels.value, dict) or not labels.value:
-        raise ValueError(f"a labelSelector of interface {name} is no label such as via: gateway-1")
+        raise ValueError(f"a labelSelector of interface {name} is not a label such as via: gateway-1")
     return tuple((key, value.text_or_number()) for key, value in labels.items())
 
 
@@ -79,8 +79,8 @@ def _listed(item: Field, known: Collection[str], key: str, where: str) -> list[F
 class OfferVlan(Element):
     """For a forwarder's client chain: offer an interface on one of the node's uplinks.
 
-    The endpoint names the VLAN. The labels of its answer choose the uplink: it may have put its own there, as
-    upstream's does; the client keeps those that it came with.
+    The endpoint names the VLAN. The labels of its answer choose the uplink: it may have set its own there, as
+    upstream's does; the client keeps its original labels.
     """
 
     def __init__(self, uplinks: Sequence[Uplink], dataplane: Dataplane) -> None:

@@ -1,4 +1,4 @@
-"""VXLAN between nodes: who numbers a wire, and what both ends tell each other."""
+"""VXLAN between nodes: the numbers of wires, and the parameters that both ends exchange."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _random_vni() -> int:
 class Vnis:
     """The VXLAN network identifiers of a node's wires: the kernel takes each only once for a UDP port.
 
-    A number that a server gives out is even if the client's address is not above its own, else odd, as
+    A number that a server chooses is even if the client's address is not above its own, else odd, as
     upstream's forwarders have it, so that two nodes that number wires towards each other at the same time never
     choose the same.
     """
@@ -53,7 +53,7 @@ class Vnis:
         self._taken: dict[int, int] = {}
 
     def __len__(self) -> int:
-        """How many are in use: what a leak test counts."""
+        """The number of VNIs in use, which a leak test counts."""
         return len(self._taken)
 
     def choose(self, parity: int) -> int:
@@ -92,7 +92,7 @@ class VxlanEnd:
         return underlay.room(VXLAN_OVERHEAD[self.address.version])
 
     def former_vni(self, store: Store) -> int | None:
-        """The number that the connection's wire has, if an earlier process of this forwarder made it."""
+        """The number of the connection's wire, if an earlier process of this forwarder made it."""
         return self._dataplane.former_vni(store.connection_id)
 
     def use(self, store: Store, tunnel: Vxlan) -> None:
@@ -111,18 +111,18 @@ class VxlanEnd:
 
 
 class VxlanServer(Element):
-    """For a forwarder's server chain: number the wire, and say where this end of it is.
+    """For a forwarder's server chain: number the wire, and name this end of it.
 
-    A number that the request has already, on a refresh or because the client's node wants it, is kept. So is that of a
-    wire which was there before this forwarder was started.
+    A number that the request already has, on a refresh or chosen by the client's node, is kept. So is the number of
+    a wire that existed before this forwarder was started.
     """
 
     def __init__(self, end: VxlanEnd) -> None:
         self._end = end
-        self._given: Key[int] = Key("VNI that was given")
+        self._given: Key[int] = Key("given VNI")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete the mechanism before the endpoint is asked, which hears the MTU."""
+        """Complete the mechanism before the endpoint is requested, which receives the MTU."""
         mechanism = call.connection.mechanism
         assert mechanism is not None
         client = peer_in(mechanism, SRC_IP)
@@ -151,7 +151,7 @@ class OfferVxlan(Element):
         self._end = end
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add the preference; take from the answer where the other end is."""
+        """Add the preference; take the other end from the answer."""
         if call.connection.payload != ETHERNET or is_on_this_node(call):
             return await rest.request(call)
         own = {SRC_IP: str(self._end.address), SRC_PORT: str(self._end.port), MTU: str(await self._end.mtu())}
@@ -175,25 +175,25 @@ class OfferVxlan(Element):
 
 
 class TryAnotherVni(Element):
-    """When the kernel has the wire's VNI already, close and ask again with another one.
+    """If the kernel already has the wire's VNI, close and request again with another one.
 
     A server sees only its own wires: two of them may give the same number to wires from a third node, whose kernel
-    takes it once for a UDP port, whatever the namespaces of the two devices. Stands before the elements of the
-    mechanisms and those that ask the endpoint.
+    accepts it once for a UDP port, in all namespaces. Stands before the elements of the mechanisms and those that
+    request from the endpoint.
     """
 
     def __init__(self, end: VxlanEnd) -> None:
         self._end = end
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Undo what a failed try did, wish for a free number, and try again."""
+        """Undo a failed attempt, choose a free number, and try again."""
         asked = codec.clone(call.request)
         for _ in range(_TRIES):
             try:
                 async with call.undo.attempt():
                     return await rest.request(call)
             except VniTaken as error:
-                log.info("asking for another VNI", connection=call.live.connection_id, because=str(error))
+                log.info("requesting another VNI", connection=call.live.connection_id, because=str(error))
                 self._wish(call.live)
                 call.request = codec.clone(asked)
         return await rest.request(call)

@@ -46,7 +46,7 @@ _SETTLING_AT_ONCE = 0.01
 
 
 class WireMaker:
-    """Makes what is then in the ledger."""
+    """Makes the wires in the ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -157,7 +157,7 @@ class WireMaker:
         return True
 
     def forget(self, spaces: Namespaces, live: LiveWire) -> None:
-        """Let go of all that a wire which was removed had beside its links; a second call does nothing."""
+        """Release everything that a removed wire had besides its links; a second call does nothing."""
         if not self._ledger.has(live):
             return
         self._ledger.discard(live)
@@ -169,7 +169,7 @@ class WireMaker:
                 spaces.give(end.namespace)
 
     def take_former(self, spaces: Namespaces, aliases: Sequence[str]) -> list[OwnedLink]:
-        """What an earlier process left of wires, without their rules: the caller removes the links."""
+        """The remains of an earlier process's wires, without their rules: the caller removes the links."""
         former = [link for alias in aliases for link in self._ledger.take_former(alias)]
         links = [link for link in former if _is_there(spaces, link)]
         for link in links:
@@ -185,7 +185,7 @@ class WireMaker:
         return None
 
     def _adopt_or_make(self, spaces: Namespaces, live: LiveWire) -> None:
-        """Have the links of a wire: what there is for its connection is it, or its former self."""
+        """Provide the links of a wire: existing ones of its connection are the wire itself, or its former version."""
         former = self._ledger.former(live.alias)
         if former and self._adopt(live):
             kept = {end.index for end in live.ends}
@@ -206,7 +206,7 @@ class WireMaker:
         raise Conflict(f"found no free interface index for {live.wire.places[0].name}")
 
     def _adopt(self, live: LiveWire) -> bool:
-        """Take the wire that is there already for this very connection, and set it to what is wanted."""
+        """Adopt the existing wire of this very connection, and change its settings to the wanted ones."""
         there = self._former_links(live)
         if there is None or not live.device.is_as_wanted(live.ends[0].namespace, there):
             return False
@@ -228,21 +228,21 @@ class WireMaker:
         found = [link if link is not None and link.alias == live.alias else None for link in found]
         named = {link.index for link in found if link is not None}
         left = [each for each in self._ledger.former(live.alias) if each.index not in named]
-        if len(left) == 1 and found.count(None) == 1:  # else nobody knows which is which
+        if len(left) == 1 and found.count(None) == 1:  # else it is unknown which is which
             place = found.index(None)
             found[place] = _link_at(left[0], live.ends[place].namespace)
         links = [link for link in found if link is not None]
         return links if len(links) == len(found) else None
 
-    # --- what stands in the way
+    # --- obstacles
 
     def _make_way(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> None:
-        """Have nobody else at the addresses of `wire`. Raises `Conflict` if they are another client's."""
+        """Free the addresses of `wire`. Raises `Conflict` if they are another client's."""
         for alias in self._ledger.in_the_way(spaces, live, wire):
             self._supersede(spaces, live, alias)
 
     def _remove_leftovers(self, spaces: Namespaces, live: LiveWire) -> bool:
-        """Remove what has a name of the wire and is nobody's, or the same client's; whether there was anything."""
+        """Remove links with a name of the wire and no owner, or the same client's; returns whether there was one."""
         found = False
         for end in live.ends:
             taken = end.namespace.socket.link(name=end.place.name)
@@ -287,7 +287,7 @@ class WireMaker:
 
     @contextlib.contextmanager
     def _opened(self, spaces: Namespaces, key: FileKey | None, handle: bytes = b"") -> Iterator[Namespace | None]:
-        """A namespace that has a handle, or that some process is in, or the node's own; None if it is not found."""
+        """A namespace that has a handle, or a process in it, or the node's own; None if it is not found."""
         namespace = spaces.own if key == spaces.own.key else spaces.again(handle)
         if namespace is None and key is not None and (path := self._ledger.processes.path(key)) is not None:
             with contextlib.suppress(MeshError):
@@ -300,10 +300,10 @@ class WireMaker:
 
 
 def settle(live: LiveWire, timeout: float) -> None:
-    """See whether the first packet would arrive: the kernel finishes carrier and addresses when it finds the time.
+    """Check whether the first packet would arrive: the kernel sets carrier and addresses when it finds the time.
 
-    The carrier comes with the second end, so this is for both ends when both are set. What takes longer than
-    `timeout` is looked at again later: whoever holds an end can keep it from coming up.
+    The carrier depends on the second end, so this is for both ends when both are set. A wire that takes longer than
+    `timeout` is checked again later: the holder of an end can keep it from coming up.
     """
     end_of_wait = time.monotonic() + timeout
     for end, _, settings in live.sides():
@@ -316,7 +316,7 @@ def settle(live: LiveWire, timeout: float) -> None:
 
 
 def _finish(live: LiveWire) -> None:
-    """Give new links what they have to have, or remove them."""
+    """Configure new links, or remove them."""
     first, last = live.ends[0], live.ends[-1]
     try:
         live.device.prepare(first.namespace, live.wire, first.index)
@@ -351,14 +351,14 @@ def _apply(live: LiveWire, end: LiveEnd, messages: Sequence[Message]) -> None:
 
 
 def _protect_node(own: Namespace, wire: Wire, namespaces: Sequence[Namespace]) -> None:
-    """An end in the node's own namespace must not take anything from the node. Raises `Refused`."""
+    """An end in the node's own namespace must not take over the node's networks. Raises `Refused`."""
     for end, namespace in zip(wire.ends, namespaces, strict=True):
         if os.path.sameopenfile(namespace.descriptor, own.descriptor):
             check_own_namespace(end.settings, Networks(read_underlay()))
 
 
 def _explain(error: NetlinkError, device: Device, ends: Sequence[LiveEnd]) -> None:
-    """Raise what a refused creation means; returns if another index may help."""
+    """Raise the reason of a refused creation; returns if another index may help."""
     for end in ends:
         taken = end.namespace.socket.link(name=end.place.name)
         if taken is not None:
@@ -381,14 +381,14 @@ def _is_end(namespace: Namespace, end: LiveEnd, alias: str) -> bool:
 
 
 def _link_at(former: OwnedLink, namespace: Namespace) -> Link | None:
-    """What an earlier process left, if that is in this namespace."""
+    """The remains of an earlier process, if they are in this namespace."""
     number = OWN if namespace.number is None else namespace.number
     link = namespace.socket.link(index=former.index) if former.number == number else None
     return link if link is not None and link.alias == former.alias else None
 
 
 def _rename(namespace: Namespace, index: int, name: str) -> bool:
-    """Give a link in use another name; kernels before Linux 6.2 refuse that, and nobody may have the name."""
+    """Give a link in use another name; kernels before Linux 6.2 refuse that, and the name must be free."""
     try:
         namespace.socket.apply([rename(index, name)])
     except NetlinkError:
@@ -410,14 +410,14 @@ def _delete_end(own: Namespace, end: LiveEnd) -> None:
 
 
 def _refuse_advertisements(live: LiveWire) -> None:
-    """An end has the addresses and routes of its connection, and none that somebody on the wire advertises."""
+    """An end has the addresses and routes of its connection, and none from router advertisements."""
     for number, end in enumerate(live.ends):
         if not (live.wire.accept_ra and number == 0):
             end.namespace.refuse_advertisements(end.name)
 
 
 def _new_ends(namespaces: Sequence[Namespace], wire: Wire, alias: str, device: Device) -> tuple[LiveEnd, ...]:
-    """Ends with indexes that nobody has: the kernel counts up from 1, so anything high and random is free."""
+    """Ends with unused indexes: the kernel counts up from 1, so any high random number is free."""
     ends = tuple(
         LiveEnd(namespace, place, _new_index(), device.mac(alias, side), namespace.key)
         for side, (namespace, place) in enumerate(zip(namespaces, wire.places, strict=True))

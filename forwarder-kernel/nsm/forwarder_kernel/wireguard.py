@@ -1,4 +1,4 @@
-"""WireGuard between nodes: the keys and ports of a wire, and what both ends tell each other."""
+"""WireGuard between nodes: the keys and ports of a wire, and the parameters that both ends exchange."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ _KEY_SIZE, _KEY_TEXT = 32, 44
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """A pair of keys, and the UDP port at which the one who has them listens."""
+    """A pair of keys, and the UDP port of its owner."""
 
     private: bytes = field(repr=False)
     public: str
-    """Base64, as peers are told."""
+    """Base64, as sent to peers."""
     port: int
 
 
@@ -67,7 +67,7 @@ class WireguardEnd:
         await self._dataplane.check_wireguard()
 
     def begin(self, call: Call, mtu: int, path: str) -> None:
-        """Begin a new wire, which ends in the namespace at `path`, while others are asked."""
+        """Begin a new wire, which ends in the namespace at `path`, while others are requested."""
         if call.live.get(TUNNEL) is None:
             begun = self._dataplane.begin_wireguard(mtu, path, call.live.connection_id)
             ahead = call.live.put(AHEAD, begun)
@@ -76,7 +76,7 @@ class WireguardEnd:
     async def keys(self, store: Store, slot: Key[Keys]) -> Keys:
         """The connection's own keys and port, in `slot`: made once, they last as long as it does.
 
-        Those of a wire that an earlier process made are taken again: it goes on as it is.
+        Those of a wire of an earlier process are used again: it continues unchanged.
         """
         if (known := store.get(slot)) is not None:
             return known
@@ -97,14 +97,14 @@ def _keys(key: X25519PrivateKey, port: int) -> Keys:
 
 
 class WireguardServer(Element):
-    """For a forwarder's server chain: say where this end of the wire is, and its public key."""
+    """For a forwarder's server chain: name this end of the wire, and its public key."""
 
     def __init__(self, end: WireguardEnd) -> None:
         self._end = end
         self._keys: Key[Keys] = Key("WireGuard keys of the server side")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete the mechanism before the endpoint is asked, which hears the MTU."""
+        """Complete the mechanism before the endpoint is requested, which receives the MTU."""
         mechanism = call.connection.mechanism
         assert mechanism is not None
         await self._end.check()
@@ -129,7 +129,7 @@ class OfferWireguard(Element):
         self._keys: Key[Keys] = Key("WireGuard keys of the client side")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Add the preference; take from the answer where the other end is, and its key."""
+        """Add the preference; take the other end, and its key, from the answer."""
         if call.connection.payload != IP or is_on_this_node(call):
             return await rest.request(call)
         try:
@@ -151,7 +151,7 @@ class OfferWireguard(Element):
         return connection
 
     def _begin(self, call: Call, mtu: int) -> None:
-        """Where this end of the wire will be is known, since it is the client's, who said so."""
+        """The place of this end of the wire is known, since the client named it."""
         near = self._translation.near_side(call)
         if near is not None and near.type == KERNEL:
             self._end.begin(call, mtu, near.parameters.get(INODE_URL, "").removeprefix("file://"))
@@ -165,7 +165,7 @@ class OfferWireguard(Element):
         store.put(TUNNEL, Wireguard(keys.private, keys.port, peer_key, server, port, mtu, is_client=True))
 
     async def _without(self, call: Call, rest: Handler, reason: Unsupported) -> Connection:
-        """Something else may do; if not, the reason is told."""
+        """Another mechanism may work; if not, the error includes the reason."""
         try:
             return await rest.request(call)
         except Unsupported as error:
@@ -174,7 +174,7 @@ class OfferWireguard(Element):
 
 
 def _key_in(mechanism: Mechanism, parameter: str, *, not_ours: str = "") -> bytes:
-    """The public key in a parameter. Raises `InvalidRequest` for what is none, or no secret could belong to."""
+    """The public key in a parameter. Raises `InvalidRequest` for an invalid key, or one without a possible secret."""
     text = mechanism.parameters.get(parameter, "")
     try:
         key = base64.b64decode(text, validate=True) if len(text) == _KEY_TEXT else b""
@@ -182,7 +182,7 @@ def _key_in(mechanism: Mechanism, parameter: str, *, not_ours: str = "") -> byte
         key = b""
     if len(key) != _KEY_SIZE:
         raise InvalidRequest(
-            f"{parameter} of the {mechanism.type} mechanism is no key (32 bytes in base64): {text[:_KEY_TEXT]!r}"
+            f"{parameter} of the {mechanism.type} mechanism is not a key (32 bytes in base64): {text[:_KEY_TEXT]!r}"
         )
     if text == not_ours or not _has_secret(key):
         raise InvalidRequest(f"{parameter} of the {mechanism.type} mechanism is a key that no other node can have")

@@ -1,13 +1,13 @@
 """WireGuard in userspace, for kernels without it: one `wireguard-go` process for each wire.
 
 The process has its UDP socket in the node's namespace; its interface is made in the workload's, by us, and handed over
-open: an interface that is made in one namespace and moved to another takes the kernel 20 ms. The program asks for its
-interface by name in its own namespace all the same, so there is a decoy of that name there, which also tells all
-processes the MTU of the underlay, and which they keep open. Their control sockets are in mount namespaces of their own,
+open: an interface that is made in one namespace and moved to another takes the kernel 20 ms. The program looks up its
+interface by name in its own namespace all the same, so there is a decoy of that name there, from which all processes
+also read the MTU of the underlay, and which they keep open. Their control sockets are in mount namespaces of their own,
 reached through /proc, so that nothing on the machine has to be writable and no two names collide.
 
-A process ends with its wire, or when no process is left in the workload's namespace, which it would keep for ever. It
-outlives the forwarder, as a kernel's device does: the next one finds it by its environment, and asks it for its keys.
+A process ends with its wire, or when no process is left in the workload's namespace, which it would keep forever. It
+outlives the forwarder, as a kernel's device does: the next one finds it by its environment, and reads its keys from it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class InNode(Protocol):
     """Runs work in the thread that talks to the kernel."""
 
     async def __call__(self, work: Callable[[Namespaces], T]) -> T:
-        """What `work` returns."""
+        """The result of `work`."""
         ...
 
 
@@ -120,12 +120,12 @@ class Process:
         ]
         number = int(self._ask(lines).get("errno", "0"))
         if abs(number) == errno.EADDRINUSE:
-            raise Conflict(f"UDP port {wire.port} of this node is taken by somebody else")
+            raise Conflict(f"UDP port {wire.port} of this node is taken by another process")
         if number:
             raise Unsupported(f"{PROGRAM} refused its configuration: {os.strerror(abs(number))}")
 
     def last_handshake(self) -> int:
-        """When its peer was heard (Unix time, seconds); 0: not yet."""
+        """When it last completed a handshake with its peer (Unix time, seconds); 0: not yet."""
         return int(self._ask(["get=1"]).get("last_handshake_time_sec", "0"))
 
     def settings(self) -> WireguardSettings | None:
@@ -295,7 +295,7 @@ class Programs:
         await self.end([process for alias in aliases if (process := self._former.pop(alias, None)) is not None])
 
     def watch(self, process: Process) -> None:
-        """There is a wire: end the process when nobody is left in the workload's namespace, which it keeps."""
+        """The wire exists: end the process when no other is left in the workload's namespace, which it keeps."""
         process.is_wired = True
         name = f"watch over the workload of {process.alias}"
         self._watched[process] = self._watches.spawn(self._end_if_deserted(process), name=name)
@@ -304,13 +304,13 @@ class Programs:
         """A process whose interface is in the namespace at `path`; `room` is the MTU that the underlay leaves.
 
         `alias` is that of the wire that it is for. Raises `Unsupported` if this machine or this user cannot.
-        Whoever is cancelled meanwhile leaves none behind.
+        A cancelled call leaves no process behind.
         """
         starting = asyncio.ensure_future(self._start(path, room, alias))
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await shielded(self._discard(starting), name="end of wireguard-go that nobody waited for")
+            await shielded(self._discard(starting), name="end of an unused wireguard-go")
             raise
 
     async def end(self, processes: Sequence[Process]) -> None:
@@ -548,7 +548,7 @@ class Ahead:
         return process
 
     async def drop(self) -> None:
-        """End the process, if nobody has it."""
+        """End the process, unless a wire has claimed it."""
         if not self._is_claimed:
             self._is_claimed = True
             self._making.cancel()

@@ -29,7 +29,9 @@ def chain_of(ip, *behind, **options):
 )
 async def test_what_is_the_machine_s_own_is_refused_and_the_wire_is_closed(ip):
     chain, probe = chain_of(ip, underlay=lambda: NODE)
-    with pytest.raises(Refused, match=r"what gateway gave is not accepted here: .*; NSM_ACCEPT_ROUTES says what is"):
+    with pytest.raises(
+        Refused, match=r"the answer of gateway is not accepted here: .*; NSM_ACCEPT_ROUTES lists what is"
+    ):
         await chain.request(call(network_service_endpoint_name="gateway"))
     assert [each.connection.context.ip_context for each in probe.closes] == [IpContext(**ip)]
 

@@ -86,7 +86,7 @@ async def test_who_names_a_path_or_a_descriptor_that_cannot_come_or_too_many_is_
     chain = Chain([Begin(), ReceiveDescriptors(limits=Limits(namespaces=1))])
     for url, error in (
         (f"file://{OWN}", "is a path of the caller's"),
-        (inode_url(OWN), "comes over unix sockets only"),
+        (inode_url(OWN), "only unix sockets carry"),
     ):
         asked = call(mechanism=kernel(url))
         asked.peer = PEER

@@ -62,5 +62,5 @@ async def test_the_first_preference_that_works_is_chosen_and_kept():
         await chain.request(call(preferences=wanted[:1]))
     with pytest.raises(Unsupported, match="requested MEMIF"):
         await chain.request(call(mechanism=Mechanism(type="MEMIF")))
-    with pytest.raises(Unsupported, match="asked for none"):
+    with pytest.raises(Unsupported, match="requested none"):
         await chain.request(call())

@@ -226,9 +226,9 @@ async def test_a_wire_that_cannot_be_configured_is_removed_again(hosts, dataplan
         ({"names": ("a/b", "x")}, "a space, a slash or a colon"),
         ({"names": ("", "x")}, "is not an interface name"),
         ({"mtu": 7}, "MTU 7 is out of range; expected 68 to 65535"),
-        ({"src_ip_addrs": ["10.0.0.999/32"]}, "'10.0.0.999/32' is no address with a prefix length"),
+        ({"src_ip_addrs": ["10.0.0.999/32"]}, "'10.0.0.999/32' is not an address with a prefix length"),
         ({"src_routes": [Route(prefix="1.2.3.0/24", next_hop="fd00::1")]}, "both must be IPv4 or both IPv6"),
-        ({"src_routes": [Route(prefix="nonsense")]}, "'nonsense' is no address with a prefix length"),
+        ({"src_routes": [Route(prefix="nonsense")]}, "'nonsense' is not an address with a prefix length"),
     ],
 )
 def test_what_cannot_be_a_wire_is_refused_before_the_kernel_is_asked(hosts, change, told):
@@ -251,7 +251,7 @@ async def test_what_is_no_namespace_is_refused(hosts, dataplane, tmp_path):
         await dataplane.create(wire(client, NotOne), "c")
     with pytest.raises(InvalidRequest, match="there is no network namespace at /proc/1/ns/nothing"):
         await dataplane.create(wire(Missing, endpoint), "c")
-    with pytest.raises(InvalidRequest, match="'' is no network namespace"):
+    with pytest.raises(InvalidRequest, match="'' is not a network namespace"):
         wire_of(Connection(), Mechanism(type="KERNEL"), Mechanism(type="KERNEL"))
     assert dataplane.open_namespaces() == 0
 

@@ -256,7 +256,7 @@ async def test_rules_go_with_the_connection_also_when_the_wire_is_gone_before(me
 @pytest.mark.parametrize(
     ("policy", "told"),
     [
-        (PolicyRoute(proto="tcp"), r"policy route 2 \(proto tcp\) cannot be: 'tcp' is not an IP protocol"),
+        (PolicyRoute(proto="tcp"), r"policy route 2 \(proto tcp\) is invalid: 'tcp' is not an IP protocol"),
         (PolicyRoute(proto="300"), "'300' is not an IP protocol; expected a number up to 255"),
         (PolicyRoute(dst_port="90-80"), "'90-80' is not a port or range of ports"),
         (PolicyRoute(dst_port="0"), "'0' is not a port or range of ports"),

@@ -79,7 +79,7 @@ async def test_a_udp_port_that_is_taken_is_told_and_leaves_nothing(planes):
 
     with namespaces.in_thread(bind):
         with pytest.raises(
-            Conflict, match="UDP port 4789 of this node is taken by somebody else; NSM_VXLAN_PORT names"
+            Conflict, match="UDP port 4789 of this node is taken by another process; NSM_VXLAN_PORT names"
         ):
             await plane.create(end_of(client, "nsm-1", Vxlan(7, A, 4789, B, 4789)), "c")
     assert client.links() == {}

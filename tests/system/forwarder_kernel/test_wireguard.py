@@ -264,7 +264,7 @@ async def test_a_usual_port_that_is_taken_is_left_to_others(tmp_path, monkeypatc
                 return wanted
 
             monkeypatch.setattr(dataplane_module.Dataplane, "free_udp_port", usual)
-            with pytest.raises(Conflict, match="forwarder-b: UDP port 51820 of this node is taken by somebody else"):
+            with pytest.raises(Conflict, match="forwarder-b: UDP port 51820 of this node is taken by another process"):
                 await other.request(ask(SERVICE))
         assert processes(mesh) == {"a": 1, "b": 1}
 

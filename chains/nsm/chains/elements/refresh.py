@@ -95,7 +95,6 @@ class Refresh(Element):
             )
             await store.events.request(reselect=choose_anew)
 
-
     async def _passes(self, connection: Connection | None) -> bool:
         """Whether packets are known to pass; False where that cannot be checked."""
         if self._liveness is None or connection is None or not _has_both_ends(connection):

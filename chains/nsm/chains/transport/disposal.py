@@ -66,12 +66,12 @@ def hang_up(sock: socket.socket) -> None:
 
 
 def is_behind(sender: int) -> bool:
-    """Whether so many descriptors of a user wait to be closed that no more should be accepted from it."""
+    """Whether so many descriptors of a user wait to be closed that further ones should not be accepted."""
     return _threads.waiting[sender] > _MOST_WAITING
 
 
 def peer_uid(sock: socket.socket) -> int:
-    """The user at the other end of a unix socket; `NOBODY` if that is no longer known."""
+    """The user at the other end of a unix socket; -1 if that is no longer known."""
     try:
         return int(struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1])
     except OSError:

@@ -80,7 +80,7 @@ _LAST_STREAM = 2**31 - 1
 _WINDOW = 512 * 1024
 """Bytes that a peer may send on one connection before we acknowledge any."""
 _MOST_HELD = 16 * 1024 * 1024
-"""Bytes of a peer's waiting calls, beyond which it may send no more: they may all be incomplete."""
+"""Bytes of a peer's waiting calls, beyond which it has to stop sending: they may all be incomplete."""
 _LONGEST_DEADLINE = 24 * 3600.0
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}

@@ -4,10 +4,10 @@ Three things are shared. *Frames*: one peer's are handled for a moment, then ano
 work in between. *Calls*: some of each peer's are started at once, and some of all peers' together; the rest waits,
 each peer's in the order of arrival, one peer after the other. A call that takes long, because the next component is
 slow, does not hold up those behind it for longer than `HELD`. When too many calls are here, a peer with more than its
-share of them is told to try again later. *News*: of a peer's streams that have events to send, one does each time the
+share of them has to try again later. *News*: of a peer's streams that have events to send, one does each time the
 loop runs; one change may concern all of a thousand.
 
-For a peer that does not read its answers, beyond `MOST_UNREAD` bytes, no more work is done until it does.
+For a peer that does not read its answers, beyond `MOST_UNREAD` bytes, work stops until it does.
 """
 
 from __future__ import annotations

@@ -11,18 +11,18 @@ from nsm.forwarder_kernel.wireguard_go import Process
 
 
 class Device:
-    """What a wire on this node is made of. Made for one wire; all but `end` runs in the kernel's thread."""
+    """The device of a wire on this node. Made for one wire; all but `end` runs in the kernel's thread."""
 
     tells_carrier = False
-    """Whether the kernel tells when a device of this kind begins to pass packets; others do at once."""
+    """Whether the kernel reports when a device of this kind starts to pass packets; others do at once."""
     process: Process | None = None
-    """What makes it, and ends it, in the place of the kernel."""
+    """The process that provides the device, and ends it, instead of the kernel."""
 
     def take(self, own: Namespace) -> None:
-        """Have what it needs in the node's namespace; `give` it back. Raises `Conflict` or `Unsupported`."""
+        """Prepare the node's namespace; undone by `give`. Raises `Conflict` or `Unsupported`."""
 
     def give(self, own: Namespace) -> None:
-        """Need it no longer."""
+        """Release the preparations."""
 
     def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
         """Make it where its ends are, down; `target` is the first one's place, `own` the node's namespace.
@@ -32,27 +32,27 @@ class Device:
         raise NotImplementedError
 
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
-        """Give a new one what it needs before it is set up."""
+        """Configure a new device before it is set up."""
 
     def mac(self, alias: str, side: int) -> str:
-        """The hardware address of its end number `side`: the same whenever it is made; empty for kinds without.
+        """The hardware address of its end number `side`: always the same; empty for kinds without.
 
-        Whoever is at the other end remembers it, and would send to the old one for half a minute.
+        The other end remembers it, and would send to the old one for half a minute.
         """
         return mac_of(alias, str(side))
 
     def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
-        """Whether links that exist are what `make` would make, but for what they are set to."""
+        """Whether existing links are what `make` would make, except for their settings."""
         raise NotImplementedError
 
     def explain_refusal(self, error: NetlinkError) -> None:
-        """Raise what a refused creation means if that has to do with the kind; its name is free."""
+        """Raise the reason of a refused creation if it is specific to the kind; the name is free."""
 
     def explain_down(self, error: NetlinkError) -> None:
-        """Raise why one cannot be set up if that has to do with the kind."""
+        """Raise why a device cannot be set up if that is specific to the kind."""
 
     def last_handshake(self, target: Namespace, index: int) -> int:
-        """When it has heard its peer (Unix time, seconds); 0: not yet."""
+        """When it last completed a handshake with its peer (Unix time, seconds); 0: not yet."""
         raise NotImplementedError
 
     @property

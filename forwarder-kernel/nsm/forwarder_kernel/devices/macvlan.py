@@ -26,7 +26,7 @@ class Macvlan(Device):
         self._lower = self._tagged.take(own, self._tunnel)
 
     def give(self, own: Namespace) -> None:
-        """A sub-interface goes with its last user."""
+        """A sub-interface is removed with its last user."""
         self._tagged.give(own, self._tunnel)
 
     def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:

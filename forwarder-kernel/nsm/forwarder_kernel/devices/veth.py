@@ -20,5 +20,5 @@ class Veth(Device):
         own.socket.apply([create_veth(ends[0], ends[1], mtu=wire.mtu, arp=wire.arp)])
 
     def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
-        """Two that belong together have the same alias; that they are what they are called is all."""
+        """Two that belong together have the same alias; names and aliases are all that counts."""
         return all(link.kind == "veth" for link in there)

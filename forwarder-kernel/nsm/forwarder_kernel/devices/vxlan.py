@@ -26,11 +26,11 @@ class VxlanDevice(Device):
         own.socket.apply([create_vxlan(ends[0], vxlan.vni, vxlan.local, vxlan.port, peer, mtu=wire.mtu)])
 
     def mac(self, alias: str, side: int) -> str:
-        """That of the tunnel: the other end's device may outlive what the connection is called here."""
+        """Derived from the tunnel: the other end's device may outlive the connection's name here."""
         return mac_of("vxlan", str(self._tunnel.vni), str(self._tunnel.local), str(self._tunnel.remote))
 
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
-        """A peer that has another port than we is an entry of the device's own table."""
+        """If the peer's port differs from ours, it is an entry of the device's own table."""
         if self._tunnel.port != self._tunnel.remote_port:
             target.socket.apply([add_vxlan_peer(index, self._tunnel.remote, self._tunnel.remote_port)])
 
@@ -47,7 +47,7 @@ class VxlanDevice(Device):
         return found == [str(value) for value in wanted] and vxlan.remote_port == vxlan.port
 
     def explain_refusal(self, error: NetlinkError) -> None:
-        """The kernel takes a number once for a UDP port, whatever the namespaces."""
+        """The kernel accepts a number only once for a UDP port, across all namespaces."""
         if error.errno == errno.EEXIST:
             vni, port = self._tunnel.vni, self._tunnel.port
             raise VniTaken(f"VNI {vni} is taken on this node by another VXLAN device on UDP port {port}") from error
@@ -55,5 +55,5 @@ class VxlanDevice(Device):
     def explain_down(self, error: NetlinkError) -> None:
         """The port is bound when the device is set up."""
         if error.errno == errno.EADDRINUSE:
-            port = f"UDP port {self._tunnel.port} of this node is taken by somebody else"
+            port = f"UDP port {self._tunnel.port} of this node is taken by another process"
             raise Conflict(f"{port}; NSM_VXLAN_PORT names another one for VXLAN") from error

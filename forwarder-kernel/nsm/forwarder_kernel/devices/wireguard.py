@@ -1,4 +1,4 @@
-"""One end of an encrypted wire to another node, which carries packets: the kernel's, or that of a process."""
+"""One end of an encrypted wire to another node, which carries packets: the kernel's device, or a process's."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .device import Device
 
 
 class _Wireguard(Device):
-    """What both have in common."""
+    """The common part of both kinds."""
 
     def __init__(self, tunnel: Wireguard) -> None:
         self._tunnel = tunnel
@@ -36,11 +36,11 @@ class _Wireguard(Device):
     def explain_down(self, error: NetlinkError) -> None:
         """The port is bound when the device is set up."""
         if error.errno == errno.EADDRINUSE:
-            raise Conflict(f"UDP port {self._tunnel.port} of this node is taken by somebody else") from error
+            raise Conflict(f"UDP port {self._tunnel.port} of this node is taken by another process") from error
 
 
 class KernelWireguard(_Wireguard):
-    """The kernel's own."""
+    """The kernel's own WireGuard."""
 
     def make(self, own: Namespace, target: Namespace, wire: Wire, ends: Sequence[LinkEnd]) -> None:
         """Make the device; its socket is in the node's namespace."""
@@ -52,16 +52,16 @@ class KernelWireguard(_Wireguard):
         target.wireguard().set(index, tunnel.private_key, tunnel.port, tunnel.peer_key, tunnel.peer, tunnel.peer_port)
 
     def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
-        """Whether it has this key and this peer: then its sessions go on."""
+        """Whether it has this key and this peer: then its sessions continue."""
         return there[0].kind == "wireguard" and target.wireguard().settings(there[0].index) == self._tunnel.settings
 
     def last_handshake(self, target: Namespace, index: int) -> int:
-        """When the device's peer was heard."""
+        """When the device last completed a handshake with its peer."""
         return target.wireguard().last_handshake(index)
 
 
 class UserWireguard(_Wireguard):
-    """That of a wireguard-go process, whose interface is there already, under another name."""
+    """A wireguard-go process, whose interface already exists, under another name."""
 
     def __init__(self, tunnel: Wireguard, process: Process) -> None:
         super().__init__(tunnel)
@@ -76,16 +76,16 @@ class UserWireguard(_Wireguard):
         target.socket.apply([down, rename(ends[0].index, ends[0].name)])
 
     def prepare(self, target: Namespace, wire: Wire, index: int) -> None:
-        """The process was told what the underlay leaves; the wire's own MTU may be less."""
+        """The process was given the underlay's MTU; the wire's own MTU may be less."""
         if wire.mtu:
             target.socket.apply([set_mtu(index, wire.mtu)])
 
     def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
-        """Whether it is this process's, which has this key and this peer already."""
+        """Whether it is this process's, and has this key and this peer already."""
         return there[0].index == self.process.index and self.process.settings() == self._tunnel.settings
 
     def last_handshake(self, target: Namespace, index: int) -> int:
-        """When the process has heard its peer."""
+        """When the process last completed a handshake with its peer."""
         return self.process.last_handshake()
 
     @property

@@ -1,4 +1,4 @@
-"""The kernel's network configuration, as this project needs it: nothing of the library below leaks out."""
+"""The kernel's network configuration, as this project needs it: the library below stays hidden."""
 
 from .changes import Changes
 from .elsewhere import delete_link_there

@@ -16,8 +16,8 @@ _BUFFER = 1 << 16
 class Changes:
     """Made in the namespace of the calling thread.
 
-    The kernel queues its news before a change is complete, so what was read after the last look that saw none is still
-    true.
+    The kernel queues its news before a change is complete, so data that was read after the last check without news is
+    still true.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Changes:
         self._sock.setblocking(False)
 
     def look(self) -> bool:
-        """Whether there was a change since the last look."""
+        """Whether there was a change since the last check."""
         changed = False
         while True:
             try:

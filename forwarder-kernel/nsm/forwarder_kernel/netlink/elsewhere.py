@@ -1,7 +1,7 @@
-"""Namespaces that nobody here keeps: by a number that the kernel gives them, and which ends with them.
+"""Namespaces that are not kept open here: by a number that the kernel gives them, and which ends with them.
 
-A descriptor, or a socket inside, keeps a namespace after all its processes have gone, and its interfaces go on
-answering. A number does not (RTM_NEWNSID, Linux 4.0), and what is there can be looked at and removed by it
+A descriptor, or a socket inside, keeps a namespace after all its processes have ended, and its interfaces go on
+answering. A number does not (RTM_NEWNSID, Linux 4.0), and the links there can be read and removed by it
 (IFLA_TARGET_NETNSID of RTM_GETLINK and RTM_DELLINK, Linux 4.16).
 """
 
@@ -24,7 +24,7 @@ _ANY = -1
 def give_number(descriptor: int, wanted: int) -> Message:
     """Have the namespace of an open descriptor known by a number; refused with EEXIST if it has one, or another has it.
 
-    The kernel would take the lowest number that is free, and so one that had just been another namespace's.
+    The kernel would choose the lowest free number, which may just have been another namespace's.
     """
     body = _FAMILY + number(_NETNSA_FD, descriptor) + attribute(_NETNSA_NSID, _SIGNED.pack(wanted))
     return request(_NEWNSID, 0, body, "give a namespace a number")
@@ -36,18 +36,18 @@ def get_number(descriptor: int) -> Message:
 
 
 def number_in(answer: bytes) -> int:
-    """The number that an answer tells; -1 if there is none."""
+    """The number in an answer; -1 if there is none."""
     found = attributes_in(answer, HEADER.size + len(_FAMILY)).get(_NETNSA_NSID)
     return _SIGNED.unpack(found)[0] if found is not None else _ANY
 
 
 def get_numbers() -> Message:
-    """Ask for all numbers that were given."""
+    """Ask for all assigned numbers."""
     return request(_GETNSID, DUMP, _FAMILY, "list the numbers of namespaces", ack=False)
 
 
 def get_links_there(namespace: int | None) -> Message:
-    """Ask for all links in the namespace of that number, or in the socket's own, without what has passed them."""
+    """Ask for all links in the namespace of that number, or in the socket's own, without their counters."""
     body = link_part(0) + number(_IFLA_EXT_MASK, _WITHOUT_STATISTICS)
     body += attribute(_IFLA_TARGET_NETNSID, _SIGNED.pack(namespace)) if namespace is not None else b""
     return request(GETLINK, DUMP, body, "list links", ack=False)
@@ -60,9 +60,9 @@ def get_link_there(index: int, namespace: int) -> Message:
 
 
 def delete_link_there(index: int, namespace: int) -> Message:
-    """Delete one link in the namespace of that number; fine if either has gone.
+    """Delete one link in the namespace of that number; fine if either is gone.
 
-    A number may be another namespace's by then: `index` has to be one that nobody else has, as those of wires are.
+    The number may be another namespace's by then: `index` has to be unique, as those of wires are.
     """
     body = link_part(index) + attribute(_IFLA_TARGET_NETNSID, _SIGNED.pack(namespace))
     fine = frozenset({errno.ENODEV, errno.EINVAL, errno.ENOENT})

@@ -39,12 +39,12 @@ _KIND = 0x3FFF
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One change, encoded but for its sequence number; `about` says in an error what it was."""
+    """One change, encoded except for its sequence number; `about` describes it in errors."""
 
     data: bytes
     about: str
     fine: frozenset[int] = frozenset()
-    """What the kernel may refuse it with because nothing is left to do: it is so already."""
+    """Refusals that mean that nothing is left to do: the change is made already."""
 
     def numbered(self, sequence: int) -> bytes:
         """The bytes to send, with the number that its acknowledgement will carry."""
@@ -60,7 +60,7 @@ def request(
 
 
 def link_part(index: int, flags: int = 0, meant: int | None = None) -> bytes:
-    """The fixed part for a link that gets `flags`; of the flags that are `meant`, all others are taken away."""
+    """The fixed part for a link that gets `flags`; of the flags in `meant`, all others are cleared."""
     return LINK.pack(socket.AF_UNSPEC, 0, index, flags, flags if meant is None else meant)
 
 
@@ -81,7 +81,7 @@ def text(kind: int, value: str) -> bytes:
 
 
 def attributes_in(data: bytes, position: int = 0) -> dict[int, bytes]:
-    """The attributes that stand in `data` from `position` on, by their type."""
+    """The attributes in `data` from `position` on, by their type."""
     found = {}
     while position + _ATTRIBUTE.size <= len(data):
         size, kind = _ATTRIBUTE.unpack_from(data, position)

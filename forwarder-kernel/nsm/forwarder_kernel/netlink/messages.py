@@ -1,7 +1,7 @@
 """Single changes of the kernel's configuration, encoded (rtnetlink, RFC 3549).
 
-What is written is packed here: it is the kernel's part of a wire's set-up, and the library takes 0.1 ms a message.
-What is read is the library's; the tests compare every message that is written with the library's own.
+Requests are packed here: they are the kernel's part of a wire's set-up, and the library takes 0.1 ms a message.
+Answers are parsed by the library; the tests compare every request with the library's own.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
 _IFA_F_MANAGES_OTHERS, _BY_ADVERTISEMENT = 0x100, 2
 _RTA_METRICS, _RTAX_MTU = 8, 2
 _BEFORE_OTHERS, _LAST_BEFORE_OTHERS = 512, 1023
-"""The metric of our IPv6 routes; what says none gets 1024. Of IPv4 routes the last one that came is the first."""
+"""The metric of our IPv6 routes; routes without one get 1024. Of IPv4 routes the latest one is the first."""
 _AFTER_OTHERS = 2_000_000_000
 """The metric of our default routes in the main table, where those of others stay in force: see `default_routes`."""
 _NDA_DST, _NDA_LLADDR, _NDA_PORT, _NDA_IFINDEX = 1, 2, 6, 8
@@ -186,7 +186,7 @@ def set_up(index: int, alias: str, *, proxy_arp: bool | None = None) -> Message:
 def keep_asking(index: int) -> Message:
     """Let a link ask for IPv6 next hops until they answer.
 
-    Linux gives up after three seconds, and then passes over all routes by that next hop: packets would leave by a wider
+    Linux gives up after three seconds, and then skips all routes by that next hop: packets would leave by a wider
     one, such as the workload's own default route.
     """
     parameters = number(_NDTPA_IFINDEX, index) + number(_NDTPA_MCAST_PROBES, _FOR_EVER)
@@ -324,13 +324,13 @@ def _route(
 
 
 def add_neighbor(index: int, address: Address, mac: str, *, permanent: bool = True) -> Message:
-    """Say which hardware address an address has."""
+    """Set the hardware address of an address."""
     body = _neighbor(index, address, _NUD_PERMANENT if permanent else _NUD_REACHABLE) + _mac(_NDA_LLADDR, mac)
     return request(_NEWNEIGH, CREATE | REPLACE, body, f"add neighbor {address}")
 
 
 def remove_neighbor(index: int, address: Address) -> Message:
-    """Forget the hardware address of an address."""
+    """Remove the hardware address of an address."""
     return request(_DELNEIGH, 0, _neighbor(index, address, 0), f"remove neighbor {address}", fine=_GONE)
 
 
@@ -363,20 +363,20 @@ def statistics_in(data: bytes) -> tuple[int, ...]:
 
 
 def is_operating(data: bytes) -> bool:
-    """Whether a link message says that the link passes packets (RFC 2863), not only that it was set up."""
+    """Whether a link message shows that the link passes packets (RFC 2863), not only that it was set up."""
     state = attributes_in(data, HEADER.size + LINK.size).get(_IFLA_OPERSTATE)
     return state is not None and state[0] == _OPERSTATE_UP
 
 
 def is_up(data: bytes) -> bool:
-    """Whether a link message says that the link was set up and has its carrier."""
+    """Whether a link message shows that the link was set up and has its carrier."""
     wanted = IFF_UP | _IFF_RUNNING
     return bool(LINK.unpack_from(data, HEADER.size)[3] & wanted == wanted)
 
 
 @dataclass(frozen=True, slots=True)
 class RouteAnswer:
-    """Where packets go: out of which link, whether to this namespace itself, and the route's own MTU, if it has one."""
+    """The way to an address: the link, whether it leads to this namespace itself, and the route's own MTU, if any."""
 
     index: int
     is_local: bool
@@ -410,13 +410,13 @@ class AddressFound:
     index: int
     interface: Interface
     is_global: bool
-    """Whether it reaches further than its link."""
+    """Whether its scope is wider than its link."""
     is_advertised: bool
-    """Whether the kernel made it out of a router advertisement."""
+    """Whether the kernel made it from a router advertisement."""
 
 
 def decode_interface(data: bytes) -> AddressFound:
-    """One message of the answer to `get_addresses`, with all that it says."""
+    """One message of the answer to `get_addresses`, in full."""
     attributes = attributes_in(data, HEADER.size + _ADDRESS.size)
     _, length, _, scope, index = _ADDRESS.unpack_from(data, HEADER.size)
     packed = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]

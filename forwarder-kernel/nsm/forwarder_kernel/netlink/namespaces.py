@@ -1,4 +1,4 @@
-"""Network namespaces by descriptor, each with a netlink socket inside, kept while somebody uses them."""
+"""Network namespaces by descriptor, each with a netlink socket inside, kept while in use."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Namespace:
         self.key = facts_of(descriptor).key
         self.users = 0
         self.number: int | None = None
-        """By which the kernel knows it in the node's namespace; None if it has none there, or is the node's own."""
+        """Its number in the node's namespace; None if it has none there, or is the node's own."""
         self.handle = b""
-        """By which it can be opened again; empty on a kernel that cannot, such as those before Linux 6.18."""
+        """The handle to open it again; empty on a kernel without handles, such as those before Linux 6.18."""
         self._wireguard: WireguardSocket | None = None
         with entered(descriptor):
             self.socket = Socket(where)
             _let_everybody_ping()
 
     def enable_ipv6(self, interface: str) -> None:
-        """Switch IPv6 on for an interface, where the system's default is off.
+        """Switch IPv6 on for an interface, if the system's default is off.
 
-        Raises `Unsupported` where that cannot be changed: /proc/sys is read-only in most containers.
+        Raises `Unsupported` if that cannot be changed: /proc/sys is read-only in most containers.
         """
         try:
             with entered(self.descriptor):
@@ -59,9 +59,9 @@ class Namespace:
             ) from None
 
     def refuse_advertisements(self, interface: str) -> None:
-        """Take no addresses and routes from IPv6 router advertisements that come by an interface.
+        """Ignore addresses and routes from IPv6 router advertisements on an interface.
 
-        Where that cannot be changed there is a warning, once in the life of this process.
+        If that cannot be changed there is a warning, once in the life of this process.
         """
         try:
             with entered(self.descriptor):
@@ -80,7 +80,7 @@ class Namespace:
         return self._wireguard
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release it."""
         self.socket.close()
         if self._wireguard is not None:
             self._wireguard.close()
@@ -90,7 +90,7 @@ class Namespace:
 class Namespaces:
     """The namespaces in use, by device and inode. Used by one thread only: it enters them.
 
-    `with_own` says whether the node's own, which is this thread's and that of the first process, may be taken.
+    `with_own` allows the node's own, which is this thread's and that of the first process.
     """
 
     def __init__(self, *, with_own: bool = False) -> None:
@@ -104,13 +104,13 @@ class Namespaces:
         return len(self._open)
 
     def descriptors(self) -> set[int]:
-        """By which namespaces are kept here."""
+        """The identities of the kept namespaces."""
         return {namespace.descriptor for namespace in self._open.values()}
 
     def take(self, path: str) -> Namespace:
         """The namespace whose file is at `path`; give it back.
 
-        Raises `InvalidRequest` if it is none, `Refused` if it is the node's own.
+        Raises `InvalidRequest` if it is not one, `Refused` if it is the node's own.
         """
         descriptor = _open_namespace(path)
         key = facts_of(descriptor).key
@@ -129,7 +129,7 @@ class Namespaces:
         return namespace
 
     def identify(self, namespace: Namespace) -> None:
-        """Have what names a namespace after it was given back. It has its number from now on, and is heard of."""
+        """Keep the identifiers of a namespace after it is given back. It has a number from now on, and is reported."""
         if namespace.number is not None or os.path.sameopenfile(namespace.descriptor, self.own.descriptor):
             return
         with contextlib.suppress(OSError, AttributeError):
@@ -141,14 +141,14 @@ class Namespaces:
                 self._remember(namespace.handle, namespace.number)
 
     def _remember(self, handle: bytes, number: int) -> None:
-        """A namespace keeps its number as long as it lives, and nobody ever gets its handle again."""
+        """A namespace keeps its number as long as it lives, and its handle is never reused."""
         if len(self._numbers) >= _MOST_NUMBERS:
             self._numbers.clear()
         if handle:
             self._numbers[handle] = number
 
     def again(self, handle: bytes, key: FileKey | None = None, number: int | None = None) -> Namespace | None:
-        """A namespace that was let go; None if it is gone, or cannot be opened again. Give it back.
+        """A namespace that was released; None if it is gone, or cannot be opened again. Give it back.
 
         It is opened by its handle or, on kernels that have none, by a process of it that is seen here: then what is
         found under its `key`, device and inode, has to have its `number`, since either may be another one's by now.
@@ -177,14 +177,14 @@ class Namespaces:
             namespace.close()
 
     def close(self) -> None:
-        """Let go of all."""
+        """Release all."""
         for namespace in [self.own, *self._open.values()]:
             namespace.close()
         self._open.clear()
 
 
 def _open_namespace(path: str) -> int:
-    """What is no namespace is not opened: a FIFO would keep this thread until somebody writes into it."""
+    """Only namespaces are opened: opening a FIFO would block this thread until a writer opens it."""
     try:
         named = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
@@ -203,13 +203,13 @@ def _open_namespace(path: str) -> int:
 
 def _nodes_own(own: int) -> Iterator[FileKey]:
     yield facts_of(own).key
-    with contextlib.suppress(OSError):  # not to be seen from a container, and not without rights
+    with contextlib.suppress(OSError):  # not visible from a container, nor without rights
         yield facts_of("/proc/1/ns/net").key
 
 
 @contextmanager
 def entered(descriptor: int) -> Iterator[None]:
-    """Be in another namespace, this thread only. A thread that cannot come back must not go on: RuntimeError."""
+    """Enter another namespace, this thread only. A thread that cannot return must not continue: RuntimeError."""
     back = os.open(f"/proc/self/task/{threading.get_native_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _set_namespace(descriptor)
@@ -229,7 +229,7 @@ def _set_namespace(descriptor: int) -> None:
 
 
 def _let_everybody_ping() -> None:
-    """Unprivileged ICMP sockets, as clients check their wires with; a user namespace may know of group 0 only."""
+    """Allow unprivileged ICMP sockets, which clients check their wires with; a user namespace may only know group 0."""
     for groups in ("0 2147483647", "0 0"):
         with contextlib.suppress(OSError):
             sysctls.write("net/ipv4/ping_group_range", groups)

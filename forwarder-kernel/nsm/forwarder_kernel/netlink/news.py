@@ -1,8 +1,8 @@
-"""What others change in all namespaces that have a number, as the kernel reports it: one socket, nothing held open.
+"""Changes by others in all namespaces that have a number, as the kernel reports them: one socket, nothing held open.
 
 A socket inside a namespace would keep that alive after its last process. One socket of the node's own namespace
 receives the news of all namespaces to which it gave numbers (NETLINK_LISTEN_ALL_NSID, Linux 4.2), and that a number,
-and so its namespace, is gone (RTM_DELNSID). News are hints to look at a link: what is true is read afterwards.
+and so its namespace, is gone (RTM_DELNSID). News are hints to look at a link: its state is read afterwards.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _INSTRUCTION = struct.Struct("=HBBI")
 
 @dataclass(frozen=True, slots=True)
 class LinkFacts:
-    """What a message says of a link."""
+    """The state of a link in a message."""
 
     name: str
     mtu: int
@@ -92,7 +92,7 @@ class News(NamedTuple):
     """Of the namespace; None: the node's own."""
     link_index: int
     port: int
-    """Of the socket that asked for the change; 0 where the kernel does not say."""
+    """The port of the socket that made the change; 0 if the kernel does not report it."""
     kind: int
     flags: int
     data: bytes
@@ -118,13 +118,13 @@ class News(NamedTuple):
         return self.kind in (_NEWNEIGH, _DELNEIGH)
 
     def replaced(self) -> Network | None:
-        """The prefix of a route that somebody else's route took the place of; that one may be of any link, or none."""
+        """The prefix of a route that another's route has replaced; that one may be of any link, or none."""
         if self.kind != NEWROUTE or self.flags & REPLACE == 0:
             return None
         return read_any_route(self.data).prefix
 
     def link(self) -> LinkFacts | None:
-        """How the link is now; None if the message is about something else."""
+        """The link's current state; None if the message is about something else."""
         return _link_facts(self.data) if self.kind == NEWLINK else None
 
 
@@ -138,8 +138,8 @@ class Listener:
         except OSError as error:
             self._sock.close()
             raise Refused(
-                f"the kernel does not tell what others change on wires ({error.strerror}); "
-                "this forwarder lacks CAP_NET_BROADCAST"
+                f"the kernel does not report changes of wires by others ({error.strerror}); "
+                "this forwarder does not have CAP_NET_BROADCAST"
             ) from None
         try:
             self._sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
@@ -156,7 +156,7 @@ class Listener:
         return self._sock.fileno()
 
     def read(self, most: int) -> list[News] | None:
-        """Up to `most` news, empty if there are none; None: more came than there is room for, and some are lost."""
+        """Up to `most` news, empty if there are none; None: more arrived than there is room for, and some are lost."""
         news: list[News] = []
         while len(news) < most:
             try:
@@ -200,7 +200,7 @@ def _link_facts(data: bytes) -> LinkFacts:
 
 
 def _attach(sock: socket.socket) -> None:
-    """Have the kernel pass on only what may take something from a wire: most news are of what was added."""
+    """Let the kernel pass on only news that may concern a loss on a wire: most news are about additions."""
     program = _assembled(_PROGRAM)
     held = ctypes.create_string_buffer(program, len(program))
     count = len(program) // _INSTRUCTION.size

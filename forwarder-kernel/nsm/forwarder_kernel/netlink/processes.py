@@ -1,4 +1,4 @@
-"""Which network namespaces somebody has: as far as /proc shows it."""
+"""Which network namespaces are in use, as far as /proc shows it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Processes:
         return None if fresh else self.path(key, fresh=True)
 
     def is_deserted(self, key: FileKey, own: Collection[int]) -> bool:
-        """Whether nobody is in a namespace, and nobody keeps it by a mount or a descriptor but those `own` ones."""
+        """Whether no process is in a namespace, and no mount or descriptor keeps it except the `own` ones."""
         if key in self._held and time.monotonic() - self._held_at < _HELD_FRESH:
             return False
         if key in self.look():
@@ -62,14 +62,14 @@ def _look() -> dict[FileKey, list[int]]:
     found: dict[FileKey, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdecimal():
-            with contextlib.suppress(OSError, ValueError):  # it has ended, or is somebody else's
+            with contextlib.suppress(OSError, ValueError):  # it has ended, or is another user's
                 inode = int(os.readlink(f"/proc/{name}/ns/net")[len("net:[") : -1])
                 found.setdefault((device, inode), []).append(int(name))
     return found
 
 
 def _held(own: Collection[int]) -> Iterator[FileKey]:
-    """The namespaces that somebody has open, or that are mounted; descriptors of ours that are `own` do not count."""
+    """The namespaces that any process has open, or that are mounted; our descriptors in `own` do not count."""
     device, us = os.stat("/proc/self/ns/net").st_dev, str(os.getpid())
     for name in os.listdir("/proc"):
         if name.isdecimal():

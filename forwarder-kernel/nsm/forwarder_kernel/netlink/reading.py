@@ -1,4 +1,4 @@
-"""What a namespace has of links, addresses, rules and routes, as the kernel lists them."""
+"""The links, addresses, rules and routes of a namespace, as the kernel lists them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def addresses_found(sock: Socket, index: int) -> list[AddressFound]:
 
 
 def all_routes(sock: Socket, index: int) -> list[TableRoute]:
-    """The routes over a link in all tables, whoever made them. Raises `NetlinkError` if there is no such link."""
+    """The routes over a link in all tables, whoever made them. Raises `NetlinkError` if the link does not exist."""
     answers = [answer for version in (4, 6) for answer in sock.dump(ask_for_table_routes(version, 0, index))]
     return [route for answer in answers if (route := read_any_route(answer)).index == index]
 

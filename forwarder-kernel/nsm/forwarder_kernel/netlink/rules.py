@@ -1,6 +1,6 @@
 """Policy rules and the tables that they lead to, encoded (rtnetlink, ``linux/fib_rules.h``).
 
-As with other messages, what is written is packed here and what is read is the library's.
+As with other messages, requests are packed here and answers are parsed by the library.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _RULE = struct.Struct("=BBBBBxxBI")
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which packets a rule means. What is None or 0 is not looked at."""
+    """The packets that a rule matches. None and 0 match everything."""
 
     version: int
     """4 or 6: the family of the packets."""
@@ -80,13 +80,13 @@ class Selector:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Packets of `selector` use `table`; of several rules that fit, the lowest priority is the first one tried."""
+    """Packets of `selector` use `table`; of several matching rules, the one of lowest priority is tried first."""
 
     selector: Selector
     table: int
     priority: int
     narrower_than: int | None = None
-    """Only routes whose prefixes are longer than that; others are passed over, and the next rule is tried."""
+    """Only routes with longer prefixes than that are used; otherwise the next rule is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class TableRoute:
     prefix: Network
     via: Address | None
     metric: int = 0
-    """Of several to one prefix the lowest is used; 0: none is said."""
+    """Of several to one prefix the lowest is used; 0: not set."""
     protocol: int = ROUTE_PROTOCOL
     """Who made it."""
 
@@ -173,7 +173,7 @@ def ask_for_table_routes(version: int, protocol: int = ROUTE_PROTOCOL, index: in
 
 
 def read_rule(data: bytes) -> Rule | None:
-    """A rule of this mesh out of an answer; None if it is somebody else's."""
+    """A rule of this mesh in an answer; None if it is another's."""
     if _OURS not in data:
         return None  # what the kernel has by itself need not be decoded
     message = fibmsg(data)
@@ -192,13 +192,13 @@ def read_rule(data: bytes) -> Rule | None:
 
 
 def table_of(data: bytes) -> int:
-    """The table that a rule leads to, whoever's it is; 0 if it leads to none."""
+    """The table of a rule, whoever made it; 0 if it has none."""
     fixed = _RULE.unpack_from(data, HEADER.size)
     return number_in(attributes_in(data, HEADER.size + _RULE.size), _FRA_TABLE) or int(fixed[4])
 
 
 def read_table_route(data: bytes) -> TableRoute | None:
-    """A route of this mesh out of an answer; None if it is somebody else's, or has several next hops."""
+    """A route of this mesh in an answer; None if it is another's, or has several next hops."""
     route = read_any_route(data)
     return route if route.protocol == ROUTE_PROTOCOL and route.index else None
 

@@ -37,7 +37,7 @@ _ROUTE = 0
 _ERROR, _DONE = 2, 3
 _BUFFER = 1 << 20
 _AT_ONCE = 256
-"""Changes that go in one write: a socket takes some 200 KB, and the answers have to fit into what it receives."""
+"""Changes in one write: a socket takes some 200 KB, and the answers have to fit into its receive buffer."""
 _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 10, 12
 _SOL_NETLINK = 270
 _DUMP_INTERRUPTED = 0x10
@@ -72,13 +72,13 @@ class Link:
     mac: str
     mtu: int
     lower: int
-    """The index of the link that it is on, where that is; 0: none."""
+    """The index of the lower link, in its own namespace; 0: none."""
     is_up: bool
     """Whether it was set up and has its carrier."""
     is_set_up: bool
-    """Whether it was set up; the carrier is the other end's doing."""
+    """Whether it was set up; the carrier depends on the other end."""
     kind: str
-    """What it was made as, such as "veth"; empty for a device of the machine."""
+    """The kind that it was made as, such as "veth"; empty for a device of the machine."""
     details: Mapping[str, Any]
     """What only its kind has, by the kernel's names."""
     lower_in: int | None = None
@@ -87,7 +87,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What has passed an interface since it was made, as the one sees it who holds it."""
+    """The traffic of an interface since it was made, from its holder's view."""
 
     rx_packets: int
     tx_packets: int
@@ -115,7 +115,7 @@ class Socket:
         self._sock.close()
 
     def apply(self, messages: Sequence[Message], *, ignore: frozenset[int] = frozenset()) -> None:
-        """Make all changes, in order. Raises `NetlinkError` for the first that was refused; the others are made.
+        """Make all changes, in order. Raises `NetlinkError` for the first refused one; the others are made.
 
         Refusals whose errno is in `ignore`, or fine with the message itself, count as success.
         """
@@ -134,7 +134,7 @@ class Socket:
             raise fault
 
     def number_of(self, namespace: int) -> int:
-        """The number by which this socket's namespace knows another one, whose open descriptor it gets.
+        """The number by which this socket's namespace knows the namespace of an open descriptor.
 
         Raises `NetlinkError` if the kernel gives none.
         """
@@ -161,7 +161,7 @@ class Socket:
         return not isinstance(self._ask(get_link(index=index)), int)
 
     def traffic(self, index: int, namespace: int | None = None) -> Traffic | None:
-        """What has passed the link of that index, or None if there is none; in the namespace of a number, if given."""
+        """The traffic of the link of that index, or None if there is none; in the namespace of a number, if given."""
         data = self._ask(get_link(index=index) if namespace is None else get_link_there(index, namespace))
         if isinstance(data, int):
             return None
@@ -174,7 +174,7 @@ class Socket:
         return None if answer == errno.EINVAL else not isinstance(answer, int)
 
     def known_number(self, namespace: int) -> int | None:
-        """The number that a namespace has already, whose open descriptor it gets; None if it has none."""
+        """The number that the namespace of an open descriptor has already; None if it has none."""
         answer = self._ask(get_number(namespace))
         number = number_in(answer) if isinstance(answer, bytes) else -1
         return number if number >= 0 else None
@@ -198,7 +198,7 @@ class Socket:
         return list(filter(None, map(decode_station, self.dump(get_stations(index)))))
 
     def route(self, address: Address) -> RouteAnswer:
-        """Where packets to `address` go. Raises `NetlinkError` if nowhere."""
+        """The way to `address`. Raises `NetlinkError` if there is none."""
         question = get_route(address)
         data = self._ask(question)
         if isinstance(data, int):
@@ -213,8 +213,8 @@ class Socket:
     def settle(self, index: int, addresses: Sequence[Address], timeout: float, *, has_carrier: bool = True) -> bool:
         """Wait until a link passes packets and those to its `addresses` are taken; whether they are after `timeout`.
 
-        A link that got its carrier after it was set up (not all kinds tell of it: `has_carrier`) drops what is sent
-        until the kernel's link watch has run, and that is later; since Linux 6.8 the question itself makes it run. An
+        A link that got its carrier after it was set up (not all kinds report it: `has_carrier`) drops packets until the
+        kernel's link watch has run, which is later; since Linux 6.8 the query itself makes it run. An
         IPv6 address is not local at once either.
         """
         end = time.monotonic() + timeout
@@ -225,7 +225,7 @@ class Socket:
         return True
 
     def dump(self, question: Message) -> list[bytes]:
-        """All messages that answer `question`, as they were at one moment."""
+        """All messages that answer `question`, from one moment."""
         while True:
             answers, is_of_one_moment = self._answers(question)
             if is_of_one_moment:
@@ -307,12 +307,12 @@ _own_ports: set[int] = set()
 
 
 def is_own(port: int) -> bool:
-    """Whether the kernel knows a socket of this process by that number: news of it are of what we did ourselves."""
+    """Whether the number belongs to a socket of this process: its news are of our own changes."""
     return port in _own_ports
 
 
 def _bind(sock: socket.socket) -> int:
-    """Bind to a number that nobody has, in any namespace."""
+    """Bind to a number that is unused in all namespaces."""
     for _ in range(_TRIES):
         port = _FIRST_PORT + secrets.randbelow(_PORTS)
         if port not in _own_ports:

@@ -1,6 +1,6 @@
 """Settings of a network namespace that netlink cannot change: files below /proc/sys.
 
-In most containers /proc/sys is read-only. Who may administer the machine, as a forwarder may, can look at the same
+In most containers /proc/sys is read-only. A process with CAP_SYS_ADMIN, as forwarders have, can reach the same
 settings by a mount of its own, which no path leads to.
 """
 
@@ -20,8 +20,8 @@ _CLOEXEC, _CREATE, _NO_SUID_DEV_EXEC = 1, 6, 0x2 | 0x4 | 0x8
 def write(name: str, text: str, *, anyway: bool = False) -> None:
     """Set one, such as ``net/ipv4/ping_group_range``, in the namespace of this thread. Raises OSError.
 
-    `anyway`: also where /proc/sys is read-only. That is for interfaces of ours: how a workload's own namespace is set
-    is not for the forwarder to say then.
+    `anyway`: even if /proc/sys is read-only. That is for our own interfaces: the settings of a workload's namespace
+    are not the forwarder's to change then.
     """
     try:
         _write(f"/proc/sys/{name}", text)

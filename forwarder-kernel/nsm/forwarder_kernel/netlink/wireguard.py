@@ -1,4 +1,4 @@
-"""The kernel's own WireGuard: how a device is set, and when its peer was heard (generic netlink)."""
+"""The kernel's own WireGuard: a device's settings, and its peer's last handshake (generic netlink)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEEPALIVE = 10
 
 @dataclass(frozen=True, slots=True)
 class WireguardSettings:
-    """What a device of one wire is set to."""
+    """The settings of one wire's device."""
 
     private_key: bytes = field(repr=False)
     port: int
@@ -46,7 +46,7 @@ class WireguardSettings:
 
 
 class WireguardSocket(Socket):
-    """Made in the namespace of the devices that it is to set. Raises `NetlinkError` if this kernel has no WireGuard."""
+    """Made in the namespace of its devices. Raises `NetlinkError` if this kernel has no WireGuard."""
 
     def __init__(self, where: str) -> None:
         super().__init__(where, _GENERIC)
@@ -57,22 +57,22 @@ class WireguardSocket(Socket):
         self._family = _SHORT.unpack(attributes_in(answer, HEADER.size + _GENERIC_HEADER.size)[_FAMILY_ID])[0]
 
     def set(self, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int) -> None:
-        """Give a device its key and its only peer, who may send and get everything."""
+        """Give a device its key and its only peer, which may send and receive everything."""
         self.apply([set_device(self._family, index, private_key, port, peer_key, peer, peer_port)])
 
     def settings(self, index: int) -> WireguardSettings | None:
-        """What a device is set to; None if it has no key."""
+        """The settings of a device; None if it has no key."""
         return decode_settings(self.dump(get_device(self._family, index)))
 
     def last_handshake(self, index: int) -> int:
-        """When the device's peer was heard (Unix time, seconds); 0: not yet."""
+        """The time of the peer's last handshake (Unix time, seconds); 0: none yet."""
         return max(map(decode_handshake, self.dump(get_device(self._family, index))), default=0)
 
 
 def set_device(
     family: int, index: int, private_key: bytes, port: int, peer_key: bytes, peer: Address, peer_port: int
 ) -> Message:
-    """All that a device of one wire is set to; other peers go."""
+    """All settings of one wire's device; other peers are removed."""
     everything = _nested(0, _allowed(socket.AF_INET)) + _nested(1, _allowed(socket.AF_INET6))
     peers = _nested(
         0,
@@ -111,7 +111,7 @@ def decode_settings(answers: Sequence[bytes]) -> WireguardSettings | None:
 
 
 def decode_handshake(data: bytes) -> int:
-    """When the (only) peer in an answer to `get_device` was heard, 0 if it was not."""
+    """The time of the (only) peer's last handshake in an answer to `get_device`, 0 if there was none."""
     device = attributes_in(data, HEADER.size + _GENERIC_HEADER.size)
     for peer in attributes_in(device.get(_PEERS, b"")).values():
         if (when := attributes_in(peer).get(_LAST_HANDSHAKE)) is not None:
