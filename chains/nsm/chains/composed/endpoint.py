@@ -74,9 +74,9 @@ def endpoint(
     clients may bring only the addresses and routes that `OwnAddresses` describes, and those within `allowed`. `orphans`
     sets for how long connections are kept whose caller cannot be reached.
     """
-    begin = Begin()
-    former = FormerWires(elements, (orphans.lifetime if orphans is not None else 0.0) or LIFETIME)
     goes_on = any(isinstance(each, Connect) for each in elements)
+    begin = Begin(is_last=not goes_on)
+    former = FormerWires(elements, (orphans.lifetime if orphans is not None else 0.0) or LIFETIME)
     events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits)
     chain = Chain(
         [

@@ -66,8 +66,9 @@ _CLOSED, _MOST_CLOSED = 60.0, 256
 class Begin(Element):
     """Serialises the events of each connection, owns their stores; see the module's contract."""
 
-    def __init__(self, *, merge: Merge | None = None) -> None:
-        self._merge = merge
+    def __init__(self, *, merge: Merge | None = None, is_last: bool = False) -> None:
+        """With `is_last` no component is behind this one: a Close of a connection that is not here has nothing to do."""
+        self._merge, self._is_last = merge, is_last
         self._entries: Entries[_Entry] = Entries("begin")
         self._closed: dict[str, float] = {}
         """When connections were closed here and behind, the latest one last."""
@@ -102,7 +103,7 @@ class Begin(Element):
         if call.store is not None:
             await rest.close(call)
             return
-        if _id_of(call) not in self._entries and self._was_closed(call.connection.id):
+        if _id_of(call) not in self._entries and (self._is_last or self._was_closed(call.connection.id)):
             return
         async with self._turn(call, rest) as entry:
             await entry.close(call)
