@@ -67,7 +67,7 @@ class Begin(Element):
     """Serialises the events of each connection, owns their stores; see the module's contract."""
 
     def __init__(self, *, merge: Merge | None = None, is_last: bool = False) -> None:
-        """With `is_last` no component is behind this one: a Close of a connection that is not here has nothing to do."""
+        """With `is_last` no component is behind this one, so a Close of an unknown connection has nothing to do."""
         self._merge, self._is_last = merge, is_last
         self._entries: Entries[_Entry] = Entries("begin")
         self._closed: dict[str, float] = {}
