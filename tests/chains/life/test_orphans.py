@@ -124,6 +124,21 @@ async def test_a_previous_component_that_answers_and_vouches_no_more_ends_it_at_
             assert mesh.connections()["shop"] == 1
 
 
+async def test_a_manager_that_is_back_for_a_moment_only_ends_nothing():
+    """Killed again before any client has asked by it: the components behind the orphan are kept going meanwhile."""
+    with wall_clock():
+        async with mesh_with(token_lifetime=20, orphan_lifetime=ORPHAN) as mesh:
+            client, connection = await made(mesh)
+            await away(mesh, NSMGR, seconds=32)
+            await mesh.start(NSMGR)
+            await asyncio.sleep(1)
+            await away(mesh, NSMGR, seconds=60)
+            assert mesh.connections()["shop"] == 1
+            await back(mesh, NSMGR)
+            await client.request(again(connection))
+            assert mesh.connections()["shop"] == 1
+
+
 @pytest.mark.parametrize("gone", [NSMGR, FORWARDER])
 async def test_nor_does_an_orphan_wait_for_one_that_is_back_and_has_no_reason_to_come(gone):
     """The only client died meanwhile: its manager, or its forwarder, knows of nothing, and registers."""

@@ -69,7 +69,7 @@ Signs = Callable[[str], Awaitable[object]]
 
 @dataclass(frozen=True, slots=True)
 class _Absence:
-    """The last sign of life before its absence, and since when (loop time) there are newer ones."""
+    """The last sign of life before its absence, or the first one after it, since when (loop time) there is one."""
 
     sign: object
     over_since: float | None = None
@@ -163,15 +163,23 @@ class Orphans:
         return left if (left := since + GRACE - now) > 0 else None
 
     async def is_back(self, store: Store) -> bool:
-        """Whether the component that vouched for an orphan, or its successor, lives, and had time to vouch again."""
+        """Whether the component that vouched for an orphan, or its successor, lives, and had time to vouch again.
+
+        It takes two new signs of life: with only one, it may have returned for a moment.
+        """
         known, now = store.get(self._vouched), _now()
         if known is None or self._signs is None or now - self._was_cut_off < GRACE:
             return False
         sign = await self._sign_of(known.name)
         absence = store.setdefault(self._absence, lambda: _Absence(sign))
-        if absence.over_since is None and sign is not None and sign != absence.sign:
-            absence = store.put(self._absence, _Absence(sign, now))
-        return absence.over_since is not None and now - absence.over_since >= GRACE
+        if absence.over_since is None:
+            if sign is not None and sign != absence.sign:
+                store.put(self._absence, _Absence(sign, now))
+            return False
+        if sign is None:  # it returned, and is away again
+            store.put(self._absence, _Absence(None))
+            return False
+        return sign != absence.sign and now - absence.over_since >= GRACE
 
     async def _sign_of(self, name: str) -> object:
         """The current sign of life; many orphans share one component, which is looked up once."""

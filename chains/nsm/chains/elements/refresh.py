@@ -97,14 +97,9 @@ class Refresh(Element):
 
     async def _passes(self, connection: Connection | None) -> bool:
         """Whether packets are known to pass; False where that cannot be checked."""
-        if self._liveness is None or connection is None or not _has_both_ends(connection):
+        if self._liveness is None or connection is None:
             return False
-        return await self._liveness.is_alive(connection)
-
-
-def _has_both_ends(connection: Connection) -> bool:
-    ip = connection.context.ip_context if connection.context is not None else None
-    return ip is not None and bool(ip.src_ip_addrs) and bool(ip.dst_ip_addrs)
+        return await self._liveness.is_alive(connection) is True
 
 
 def means_gone(error: MeshError) -> bool:

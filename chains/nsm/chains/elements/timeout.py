@@ -104,13 +104,11 @@ class Timeout(Element):
                 log.warning("an orphan ends", connection=store.connection_id)
             await store.events.close(still=lambda: store.get(self._round) is this)
             return
-        if seconds == 0.0:
-            if not store.get(self._orphaned):
-                self._tell(store)
-            await self._keep(store)
-            seconds = _LOOK
+        if seconds == 0.0 and not store.get(self._orphaned):
+            self._tell(store)
+        await self._keep(store)  # also while a caller that has returned may vouch again: it may be gone again first
         if store.get(self._round) is this:
-            when = asyncio.get_running_loop().time() + seconds
+            when = asyncio.get_running_loop().time() + min(seconds or _LOOK, _LOOK)
             store.schedule(self._timer, when, partial(self._end, store, this))
 
     async def _wait(self, store: Store) -> float | None:
