@@ -93,10 +93,17 @@ class Chaos:
 
     async def _until_clean(self, after):
         deadline = time.monotonic() + CLEAN
-        while found := faults_of(await look(self.mesh), self.mesh, self._tables):
+        while found := [*faults_of(await look(self.mesh), self.mesh, self._tables), *await self._not_up()]:
             if time.monotonic() > deadline:
                 raise Broken(f"still wrong {CLEAN:.0f} s after {after}: {'; '.join(found)}")
             await asyncio.sleep(0.5)
+
+    async def _not_up(self):
+        """Wires whose requests do not pass again."""
+        wires = (await self.mesh.status())["wires"]
+        wanted = {*self.mesh.wires()}
+        states = {(wire["client"], wire["interface"]): wire["state"] for wire in wires}
+        return [f"{' '.join(wire)} is {states.get(wire)}" for wire in wanted if states.get(wire) != "UP"]
 
     async def _check_kept(self, before, effect, after):
         """A wire that the fault does not concern has kept its interface and its addresses."""

@@ -7,10 +7,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from nsm.apis import codec
 from nsm.apis.connection import Connection, Path, PathSegment, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Call, Chain, CloseRefused, Peer, Refused
+from nsm.chains.core import Begin, Call, Chain, CloseRefused, Element, Peer, Refused
 from nsm.chains.elements.authorize import Authorize, AuthorizeClient
 from nsm.chains.elements.update_path import UpdatePath
 from nsm.chains.elements.update_token import UpdateToken
@@ -224,3 +225,49 @@ async def test_an_answer_that_its_component_did_not_sign_is_refused_and_taken_ba
     chain, probe = answered(signer="nsmgr")
     await chain.request(a_call())
     assert probe.closes == []
+
+
+EXPIRED = {"exp": int(time.time()) - 60}
+
+
+@pytest.mark.parametrize(
+    ("keeps", "changed", "answers", "passes"),
+    [
+        (True, False, {}, True),
+        (False, False, {}, False),
+        (True, True, {}, False),
+        (True, False, EXPIRED, False),
+    ],
+    ids=["of an orphan", "of another request", "with another token", "with an expired token of its own"],
+)
+async def test_an_answer_for_an_orphan_has_the_expired_tokens_that_were_sent_and_no_others(
+    keeps, changed, answers, passes
+):
+    """The manager is away, so its client's token and its own have ended: the forwarder keeps the endpoint's part."""
+    sent = [token("client", "nsmgr", **EXPIRED), token("nsmgr", "forwarder", **EXPIRED), token("forwarder", "endpoint")]
+    names = ["client", "nsmgr", "forwarder", "endpoint"]
+
+    def path(*tokens):
+        return Path(index=2, path_segments=[PathSegment(name=n, token=t) for n, t in zip(names, tokens, strict=False)])
+
+    def answer(call):
+        first = token("client", "nsmgr", exp=int(time.time()) - 61) if changed else sent[0]
+        call.connection.path = path(first, *sent[1:], token("endpoint", "forwarder", **answers))
+        call.server_peer = peer("endpoint")
+
+    class Answer(Element):
+        async def request(self, call, rest):
+            connection = codec.clone(await rest.request(call))
+            other = Call(NetworkServiceRequest(connection=connection))
+            answer(other)
+            call.server_peer = other.server_peer
+            return other.connection
+
+    asked = a_call(path=path(*sent))
+    asked.keeps_orphan = keeps
+    chain = Chain([Begin(), AuthorizeClient(), Answer()])
+    if passes:
+        await chain.request(asked)
+    else:
+        with pytest.raises(Refused, match="expired"):
+            await chain.request(asked)

@@ -161,6 +161,8 @@ class Call(Hop):
     """
     is_unknown: bool = False
     """For a Close: the connection is unknown here. Whatever the call names is cleaned up, and passed on."""
+    keeps_orphan: bool = False
+    """For a Request: it only confirms a connection, and tokens before ours may have expired (see `Orphans`)."""
     continued: bool = False
     """A client chain continued from here: this component is not the last one of the path."""
     candidates: Sequence[NetworkServiceEndpoint] = ()
@@ -197,6 +199,7 @@ class Call(Hop):
             store=self.store,
             undo=self.undo,
             is_unknown=self.is_unknown,
+            keeps_orphan=self.keeps_orphan,
         )
 
     def postponed(self) -> Call:

@@ -125,7 +125,9 @@ class AuthorizeClient(Element):
         tokens = [segment.token for segment in path.path_segments] if path is not None else []
         index = path.index if path is not None else 0
         document = partial(documents.of_path, path, whole=True)
-        reason = await refusal_of_answer(self._policies, call, tokens, index, document)
+        sent = [segment.token for segment in _segments_before(call.connection)]
+        keeps = call.keeps_orphan and tokens[:index] == sent[:index]
+        reason = await refusal_of_answer(self._policies, call, tokens, index, document, keeps_orphan=keeps)
         if reason is None:
             call.live.put(self._authorized, True)
             return connection

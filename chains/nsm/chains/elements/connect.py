@@ -86,7 +86,7 @@ class Connect(Element):
                 kept.path.index = index
             deadline = asyncio.get_running_loop().time() + _KEEP_TIMEOUT
             call = Call(NetworkServiceRequest(connection=kept), deadline=deadline, target=store.get(DOWNSTREAM))
-            call.store = store
+            call.store, call.keeps_orphan = store, True
             async with call.undo.attempt():
                 answer = await self._client.request(call)
             ends = [each.expires for each in answer.path.path_segments[index:]] if answer.path is not None else []

@@ -126,7 +126,7 @@ class Orphans:
         assert connection is not None
         behind = connection.path.path_segments[path.index + 1 :] if connection.path is not None else []
         connection.path = Path(index=path.index, path_segments=[*path.path_segments[: path.index + 1], *behind])
-        call.request = request
+        call.request, call.keeps_orphan = request, True
 
     def _is_same_subject(self, token: str, known: Sequence[str], position: int) -> bool:
         claims, before = claims_of(token), claims_of(known[position]) if position < len(known) else None
