@@ -12,6 +12,7 @@ from nsm.chains.core import (
     Begin,
     Call,
     Element,
+    Refused,
     RegistryCall,
     merge_with_returned,
 )
@@ -62,6 +63,9 @@ class Kernel:
 
     async def remove(self, connection_id):
         self.wires.pop(connection_id, None)
+
+    async def listen(self):
+        raise Refused("nothing here reports changes")
 
     async def aclose(self):
         await self.kernel.aclose()

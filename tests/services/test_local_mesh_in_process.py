@@ -75,7 +75,7 @@ async def test_many_connections_at_once_leave_nothing(tmp_path, monkeypatch):
         assert mesh.left()[1] == 101
         await asyncio.gather(*(mesh.client.close(ask(f"c{n}")) for n in range(100)))
         await asyncio.sleep(0.05)
-        assert descriptors() == before
+        assert descriptors() <= before
         await mesh.client.close(ask("warm"))
         assert mesh.left() == NOTHING
 

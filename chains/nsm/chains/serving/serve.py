@@ -122,6 +122,7 @@ async def serve_registered(
 async def _was_registered(config: RegisteredConfig, runtime: Runtime) -> bool:
     """Whether there is an endpoint of this name already; asked for until there is an answer."""
     registry, pauses = registry_at(config.connect_to, runtime.pool), Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+    tell = log.warning
     while True:
         deadline = asyncio.get_running_loop().time() + config.request_timeout
         query = NetworkServiceEndpoint(name=config.name)
@@ -131,7 +132,8 @@ async def _was_registered(config: RegisteredConfig, runtime: Runtime) -> bool:
                     return True
             return False
         except MeshError as error:
-            log.debug("cannot look for an endpoint of this name yet", error=str(error))
+            tell("cannot register yet", name=config.name, reason=str(error))
+            tell = log.debug  # once
             await asyncio.sleep(pauses.next())
 
 
