@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, channels, codec, hostile, nodes, policies, registry, start, throughput, webhook
+from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, webhook
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -73,6 +73,15 @@ MARKS = {
     "pss_mesh_gib": "1.5 GiB",
     "leak_500": "0",
     "leak_500_rss_mib": "5 MiB",
+    "heal_endpoint_s": "0.4 s",
+    "heal_endpoint_p99_s": "1.0 s",
+    "heal_endpoint_far_s": "0.4 s",
+    "heal_endpoint_far_p99_s": "1.0 s",
+    "heal_ping_s": "1.6 s",
+    "heal_100_s": "3 s",
+    "cut_noticed_s": "0.1 s",
+    "restart_loss": "0",
+    "restart_loss_without_kills": "0",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
@@ -232,7 +241,7 @@ def everything() -> int:
     for measure in (registry.measure, registry.rates, webhook.measure):
         for name, values, unit in asyncio.run(measure()):
             bench.note(name, values, unit)
-    for name, value, unit in channels.measure():
+    for name, value, unit in [*life.measure(), *channels.measure()]:
         bench.note(name, value, unit)
     for name, values, unit in policies.measure():
         bench.note(name, values, unit)
