@@ -253,12 +253,12 @@ class Dataplane:
         if former is not None and not await self._is_as_wanted(former, wireguard):
             await self._programs.end([former])
             former = None
-        unused = [each for each in (begun,) if each is not None]
-        for process in filter(None, (former, begun)):
+        there = [each for each in (former, begun) if each is not None]
+        for process in there:
             if process.is_running() and process.key == key_at(place.path):
-                await self._programs.end([each for each in unused if each is not process])
+                await self._programs.end([each for each in there if each is not process])
                 return process
-        await self._programs.end(unused)
+        await self._programs.end(there)  # also an earlier forwarder's whose workload is another one now
         return await self._programs.start(place.path, wireguard.room, alias)
 
     async def _is_as_wanted(self, former: Process, wireguard: Wireguard) -> bool:
