@@ -68,7 +68,7 @@ around an IPv4 address too), `registry:5002`; \
 `tcp://:port` listens on every address |
 | wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
 | wires in a file | a URL a line, or several with commas between them, and comments behind `#`: \
-[below](#services-that-change-while-a-client-runs) |
+[below](#change-the-services-of-a-running-client) |
 | addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
 brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
 | services in VLANs | `NAME { vlan: 100; via: gw-1; labels: key=value&key=value }, NAME { … }` |
@@ -91,7 +91,7 @@ reads that again at SIGHUP.
 """
 
 SERVICES = """\
-## Services that change while a client runs
+## Change the services of a running client
 
 `NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL a line. The client reads it again
 whenever it changes: services that were added get wires, the wires of those that were removed are closed, and all others
@@ -102,7 +102,7 @@ carry on untouched. A wire keeps its connection's id for as long as its URL is l
     kernel://db/nsm-2          # read-only
 
 Several URLs may share a line, separated by commas, so the file can also hold the text of a pod's annotation: this is
-how [injected clients follow it](webhook.md#services-that-change-while-a-pod-runs).
+how [injected clients follow it](webhook.md#change-the-wires-of-a-running-pod).
 
 | the file | what the client does |
 | --- | --- |
