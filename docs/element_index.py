@@ -21,13 +21,13 @@ from nsm.chains.core.chain import element_name
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "element-index.md"
 PARTS: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
-    "Elements of connections": ("They stand in a `Chain`.", (nsm.chains.elements,)),
-    "Elements of registrations": ("They stand in a `RegistryChain`.", (nsm.chains.registry,)),
+    "Elements of connections": ("Elements for a `Chain`.", (nsm.chains.elements,)),
+    "Elements of registrations": ("Elements for a `RegistryChain`.", (nsm.chains.registry,)),
     "Elements of the kernel's forwarder": (
         "They turn mechanisms into interfaces; the distribution is `nsm-forwarder-kernel`.",
         (nsm.forwarder_kernel,),
     ),
-    "Probes for tests": ("They stand in chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),
+    "Probes for tests": ("Elements for chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),
 }
 USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "examples", "tests")
 """Where an example may come from, the best place first."""
@@ -37,8 +37,8 @@ INTRODUCTION = """\
 
 # Index of elements
 
-What there is to stack, and how [an element of your own](elements.md) is written. The name in errors and spans is the
-class's in snake case. Each example stands in the file that it names.
+This page lists all elements; [writing elements](elements.md) explains how to write your own. In errors and spans, the name
+of an element is that of its class in snake case. Each example is taken from the file that it names.
 """
 
 

@@ -41,15 +41,15 @@ INTRODUCTION = """\
 
 # Configuration
 
-Every component is a process `nsm COMPONENT` that reads its environment once, when it starts. There are no options, and
-no files but those that a variable names. `nsm COMPONENT --help` prints its variables. Names, meanings and defaults are
-those of upstream NSM where upstream has the variable.
+Every component is a process `nsm COMPONENT` that reads its environment once, when it starts. There are no command-line
+options, and no configuration files except those that a variable names. `nsm COMPONENT --help` prints its variables.
+Names, meanings and defaults are those of upstream NSM where upstream has the variable.
 
-All values are checked before a socket opens. A value that cannot work ends the process with exit code 2 and one line
-for each fault. A variable `NSM_…` that the component does not know is a warning, with the name that was probably
-meant: an orchestrator may inject more than one component needs. In a [topology file](local-mesh.md) a misspelt one is
-an error. What Kubernetes sets for Services whose names begin with `nsm-`, such as `NSM_REGISTRY_SERVICE_HOST`, is
-passed over.
+All values are checked before a socket opens. If a value is invalid, the process exits with code 2 and one line for each
+fault. A variable `NSM_…` that the component does not know causes a warning, with the name that was probably meant; it
+is not an error, since an orchestrator may set more variables than one component needs. In a
+[topology file](local-mesh.md), a misspelt variable is an error. Variables that Kubernetes sets for Services whose names
+begin with `nsm-`, such as `NSM_REGISTRY_SERVICE_HOST`, are ignored.
 
     $ NSM_LISTEN_ON=here NSM_MAX_TOKEN_LIFETIME=10 nsm registry
     nsm registry: NSM_MAX_TOKEN_LIFETIME='10': expected a duration such as 750ms, 15s or 1m30s
@@ -57,73 +57,74 @@ passed over.
 
 ## How values are written
 
-| kind | written |
+| kind | format |
 | --- | --- |
 | duration | as Go writes it: `750ms`, `15s`, `1m30s`, `0` |
 | yes or no | `true` or `false` (also `1`, `0`, `t`, `f`) |
-| list | comma separated: `a,b` |
+| list | separated by commas: `a,b` |
 | labels | `key:value,key:value` |
-| where to listen, whom to dial | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port` (brackets may be \
+| address to listen on or to connect to | `unix:///path`, `tcp://host:port`, `tcp://[::1]:port` (brackets may be \
 around an IPv4 address too), `registry:5002`; \
 `tcp://:port` listens on every address |
-| wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface's name one is made |
-| wires in a file | a URL a line, or several with commas between them, and comments behind `#`: \
-[below](#services-that-change-while-a-client-runs) |
-| addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire one pair of addresses of each; prefixes in \
+| wires | `kernel://SERVICE/INTERFACE?label=value,kernel://…`; without an interface name, one is generated |
+| wires in a file | one URL per line, or several separated by commas, and comments after `#`: \
+[below](#change-the-services-of-a-running-client) |
+| addresses | prefixes: `10.0.0.0/24,fd00::/64` gives every wire a pair of addresses from each; prefixes in \
 brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
 | services in VLANs | `NAME { vlan: 100; via: gw-1; labels: key=value&key=value }, NAME { … }` |
 | policies | regular expressions over names of policies, such as `etc/nsm/opa/common/.*.rego`, or \
 [policy files](policies.md); empty: no checks |
 
-A component takes its identity from the SPIFFE Workload API at `SPIFFE_ENDPOINT_SOCKET`: SPIRE's agent, or `nsm
-identity`. It waits for one, and says so in its log. There is no mode without an identity.
+A component obtains its identity from the SPIFFE Workload API at `SPIFFE_ENDPOINT_SOCKET`: SPIRE's agent, or `nsm
+identity`. While it waits for an identity, it logs that. There is no mode without an identity.
 
-Traces are off unless a variable says where they go: `OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318` sends OTLP over
-HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines for each component into that folder, and
-`TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. Their packages are the extras
+Traces are off unless a variable sets their destination: `OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318` sends OTLP over
+HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines for each component to that folder, and
+`TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. OTLP needs the extras
 `nsm-chains[otlp]` and `nsm-chains[otlp-grpc]`.
 
 Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise.
 
-Exit codes: 0 done or stopped by a signal; 1 failed; 2 the configuration cannot work. SIGTERM, SIGINT, SIGHUP and
-SIGQUIT ask a component to stop; a second signal, or 20 seconds, ends it. An `nsm identity` with `NSM_ENTRIES_FILE`
-reads that again at SIGHUP.
+Exit codes: 0 done, or stopped by a signal; 1 failed; 2 invalid configuration. SIGTERM, SIGINT, SIGHUP and SIGQUIT stop a
+component; after a second signal, or after 20 seconds, it ends at once. `nsm identity` with `NSM_ENTRIES_FILE` reloads
+that file on SIGHUP instead.
 """
 
 SERVICES = """\
-## Services that change while a client runs
+## Change the services of a running client
 
-`NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL a line. The client reads it again
-whenever it changes: services that were added get wires, the wires of those that were removed are closed, and all others
-carry on untouched. A wire keeps its connection's id for as long as its URL is listed. The log has a line for each:
+`NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL per line. The client reads it again
+whenever it changes: services that were added get wires, the wires of services that were removed are closed, and all
+others stay untouched. A wire keeps its connection's id as long as its URL is listed. The log has a line for each change.
+An example:
 
     # services of the shop
     kernel://web/nsm-1?app=shop
     kernel://db/nsm-2          # read-only
 
 Several URLs may share a line, separated by commas, so the file can also hold the text of a pod's annotation: this is
-how [injected clients follow it](webhook.md#services-that-change-while-a-pod-runs).
+how [injected clients follow it](webhook.md#change-the-wires-of-a-running-pod).
 
 | the file | what the client does |
 | --- | --- |
-| can be read | it counts alone; `NSM_NETWORK_SERVICES`, which may be older after a restart, is ignored |
-| is missing, unreadable, or empty, or has a bad line | existing wires stay as they are; one warning says why, \
+| is valid | it uses only the file; `NSM_NETWORK_SERVICES`, which may be older after a restart, is ignored |
+| is missing, unreadable or empty, or has an invalid line | existing wires stay as they are; one warning reports why, \
 with the number of the line |
 | is any of these when the client starts | it uses `NSM_NETWORK_SERVICES`; if that is empty, it waits for the file, \
-and the [ready file](webhook.md#what-is-injected) says why |
+and reports why [in its probe](webhook.md#troubleshooting) |
 | has only comments | it closes all wires |
 
-An empty file changes nothing because that is what a file looks like while somebody writes it. Write `# none` to have no
-wires. `nsm nsc-init` reads the same file until all wires are there.
+An empty file changes nothing, because a file may be empty while it is being written. Write `# none` to have no wires.
+`nsm nsc-init` reads the same file until all wires are up.
 """
 
 LIMITS = """\
 ## Limits
 
-`NSM_LIMITS=name:value,name:value` changes some of these for one component. What is beyond a limit is refused at the
-door, before it is stored, passed on or worked on: with INVALID_ARGUMENT where it can never be (too long, too many in
-one message), with RESOURCE_EXHAUSTED where it can be later (a quota, a rate). Sizes are in bytes unless it says
-characters.
+`NSM_LIMITS=name:value,name:value` changes some of these limits for one component. A message that exceeds a limit is
+refused before it is stored, passed on or processed. The status is INVALID_ARGUMENT if the message can never be accepted
+(too long, too many entries), and RESOURCE_EXHAUSTED if it may be accepted later (a quota, a rate). Sizes are in bytes
+unless the table says characters.
 """
 
 
