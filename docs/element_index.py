@@ -37,8 +37,8 @@ INTRODUCTION = """\
 
 # Index of elements
 
-This page lists all elements; [writing elements](elements.md) explains how to write your own. In errors and spans, the name
-of an element is that of its class in snake case. Each example is taken from the file that it names.
+This page lists all elements; [writing elements](elements.md) explains how to write your own. In errors and spans, the
+name of an element is that of its class in snake case. Each example is taken from the file that it names.
 """
 
 

@@ -78,25 +78,25 @@ brackets are used one after the other: `[10.0.0.0/24,10.0.1.0/24],[fd00::/64]` |
 A component obtains its identity from the SPIFFE Workload API at `SPIFFE_ENDPOINT_SOCKET`: SPIRE's agent, or `nsm
 identity`. While it waits for an identity, it logs that. There is no mode without an identity.
 
-Traces are off unless a variable sets their destination: `OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318` sends OTLP over
-HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines for each component to that folder, and
-`TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. OTLP needs the extras
+Traces are off unless a variable sets their destination: `OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318` sends OTLP
+over HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines for each component to that folder,
+and `TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. OTLP needs the extras
 `nsm-chains[otlp]` and `nsm-chains[otlp-grpc]`.
 
 Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise.
 
-Exit codes: 0 done, or stopped by a signal; 1 failed; 2 invalid configuration. SIGTERM, SIGINT, SIGHUP and SIGQUIT stop a
-component; after a second signal, or after 20 seconds, it ends at once. `nsm identity` with `NSM_ENTRIES_FILE` reloads
+Exit codes: 0 done, or stopped by a signal; 1 failed; 2 invalid configuration. SIGTERM, SIGINT, SIGHUP and SIGQUIT stop
+a component; after a second signal, or after 20 seconds, it ends at once. `nsm identity` with `NSM_ENTRIES_FILE` reloads
 that file on SIGHUP instead.
 """
 
 SERVICES = """\
 ## Change the services of a running client
 
-`NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL per line. The client reads it again
-whenever it changes: services that were added get wires, the wires of services that were removed are closed, and all
-others stay untouched. A wire keeps its connection's id as long as its URL is listed. The log has a line for each change.
-An example:
+`NSM_NETWORK_SERVICES_FILE` names a file that lists the services of `nsm nsc`, one URL per line. The client reads it
+again whenever it changes: services that were added get wires, the wires of services that were removed are closed, and
+all others stay untouched. A wire keeps its connection's id as long as its URL is listed. The log has a line for each
+change. An example:
 
     # services of the shop
     kernel://web/nsm-1?app=shop
