@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .live_wire import LiveEnd, LiveWire
@@ -34,7 +33,8 @@ def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
     """Check both ends of a wire; with `do` repair them. Raises `NetlinkError`."""
     report = Report()
     for number, (end, mac, settings) in enumerate(live.sides()):
-        with _entered(spaces, end) as namespace:
+        held = None if end.is_loose else end.namespace
+        with spaces.in_reach(held, end.handle, end.key, end.number) as namespace:
             if namespace is None:
                 _look_from_outside(spaces, number, end, report)
                 continue
@@ -42,19 +42,6 @@ def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
             wanted = Wanted(end.index, live.alias, live.wire, settings, mac, follows)
             _mend_end(namespace, end, wanted, report, do=do)
     return report
-
-
-@contextmanager
-def _entered(spaces: Namespaces, end: LiveEnd) -> Iterator[Namespace | None]:
-    if not end.is_loose:
-        yield end.namespace
-        return
-    namespace = spaces.again(end.handle, end.key, end.number)
-    try:
-        yield namespace
-    finally:
-        if namespace is not None:
-            spaces.give(namespace)
 
 
 def _look_from_outside(spaces: Namespaces, number: int, end: LiveEnd, report: Report) -> None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -137,7 +137,7 @@ class PolicyRoutes(Element):
         installed.index, installed.policies, installed.tables = index, policies, tables
 
     def _repair(self, spaces: Namespaces, installed: _Installed, *, do: bool) -> list[Selector]:
-        with _entered(spaces, installed) as namespace:
+        with installed.entered(spaces) as namespace:
             if namespace is None or not namespace.socket.has_link(installed.index):
                 return []
             link = PolicyLink(installed.index, installed.name, installed.order)
@@ -165,25 +165,16 @@ class _Installed:
     policies: Policies = field(default_factory=dict)
     tables: Mapping[Selector, int] = field(default_factory=dict)
 
-
-@contextmanager
-def _entered(spaces: Namespaces, installed: _Installed) -> Iterator[Namespace | None]:
-    if installed.namespace is not None:
-        yield installed.namespace
-        return
-    namespace = spaces.again(installed.handle, installed.key, installed.number)
-    try:
-        yield namespace
-    finally:
-        if namespace is not None:
-            spaces.give(namespace)
+    def entered(self, spaces: Namespaces) -> AbstractContextManager[Namespace | None]:
+        """The namespace, for the moment if it is not held; None if it is out of reach."""
+        return spaces.in_reach(self.namespace, self.handle, self.key, self.number)
 
 
 def _uninstall(spaces: Namespaces, installed: _Installed) -> None:
     """Remove them all. A namespace that cannot be entered keeps rules, which have no effect without their link."""
     try:
         if installed.policies:
-            with _entered(spaces, installed) as namespace:
+            with installed.entered(spaces) as namespace:
                 if namespace is not None:
                     install(namespace, PolicyLink(installed.index, installed.name, installed.order), {})
     finally:

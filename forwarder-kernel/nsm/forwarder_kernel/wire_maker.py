@@ -103,11 +103,10 @@ class WireMaker:
         with contextlib.ExitStack() as undo:
             namespaces = []
             for end in live.ends:
-                namespace = spaces.again(end.handle, end.key, end.number) if end.is_loose else end.namespace
+                known = None if end.is_loose else end.namespace
+                namespace = undo.enter_context(spaces.in_reach(known, end.handle, end.key, end.number))
                 if namespace is None:
                     return False
-                if end.is_loose:
-                    undo.callback(spaces.give, namespace)
                 namespaces.append(namespace)
                 end.renamed = ""
             held = LiveWire(live.wire, tuple(map(_held, live.ends, namespaces)), live.alias, live.device)

@@ -25,6 +25,7 @@ from .rtnetlink import (
     ADDRESSES,
     ALIAS,
     BUFFER,
+    DELLINK,
     LINK,
     LINK_GROUP,
     LINKS,
@@ -42,7 +43,6 @@ from .rtnetlink import (
 )
 
 _MOST = 500_000
-_DELLINK = 17
 _LATE = 20.0
 """Seconds between the first look and the second: the earlier process's last wires may be made only then."""
 LIFETIME = 600.0
@@ -238,7 +238,7 @@ class KernelWires:
                 if error.errno != errno.ENOBUFS:
                     raise
                 return None
-            gone.update(LINK.unpack_from(body)[2] for kind, _, body in messages_of(data) if kind == _DELLINK)
+            gone.update(LINK.unpack_from(each.body)[2] for each in messages_of(data) if each.kind == DELLINK)
 
     def close(self) -> None:
         """See `Wires`."""

@@ -6,6 +6,7 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
+from typing import NamedTuple
 
 LINKS, ADDRESSES, ROUTES = 18, 22, 26
 """What can be dumped: RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE."""
@@ -14,12 +15,14 @@ LINK, ADDRESS, ROUTE = struct.Struct("=BxHiII"), struct.Struct("=BBBBI"), struct
 IFNAME, ALIAS, RTA_DST = 3, 20, 1
 MAIN, UNICAST = 254, 1
 LINK_GROUP = 1
+NEWLINK, DELLINK, ERROR = 16, 17, 2
+"""Kinds of messages: RTM_NEWLINK, RTM_DELLINK, NLMSG_ERROR."""
 WIRES = (b"nsm ", b"server-", b"client-")
 """How the alias of a wire's interface begins: this project's forwarders, and upstream's at either end."""
 BUFFER = 1 << 17
 _HEADER, _ATTRIBUTE = struct.Struct("=IHHII"), struct.Struct("=HH")
 _IFA_ADDRESS, _IFA_LOCAL, _RTA_OIF = 1, 2, 4
-_REQUEST_DUMP, _ERROR, _DONE, _INTERRUPTED = 0x301, 2, 3, 0x10
+_REQUEST, _DUMP, _DONE, _INTERRUPTED = 0x1, 0x300, 3, 0x10
 _TIMEOUT, _TRIES = 1.0, 5
 
 
@@ -47,12 +50,26 @@ def dump(sock: socket.socket, what: int, most: int) -> list[bytes]:
     return answers
 
 
-def messages_of(data: bytes) -> list[tuple[int, int, bytes]]:
-    """The kind, the flags and the body of each message."""
+class Message(NamedTuple):
+    """One message; `sequence` is that of the request that it answers."""
+
+    kind: int
+    flags: int
+    sequence: int
+    body: bytes
+
+
+def request(kind: int, body: bytes, *, sequence: int = 0, flags: int = 0) -> bytes:
+    """A request of `kind` with a body that attributes may follow."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | flags, sequence, 0) + body
+
+
+def messages_of(data: bytes) -> list[Message]:
+    """All messages that were received together."""
     found, position = [], 0
     while position + _HEADER.size <= len(data):
-        size, kind, flags, _, _ = _HEADER.unpack_from(data, position)
-        found.append((kind, flags, data[position + _HEADER.size : position + size]))
+        size, kind, flags, sequence, _ = _HEADER.unpack_from(data, position)
+        found.append(Message(kind, flags, sequence, data[position + _HEADER.size : position + size]))
         position += max(_HEADER.size, (size + 3) & ~3)
     return found
 
@@ -80,13 +97,13 @@ def link_of_route(attributes: Mapping[int, bytes]) -> int:
 
 def _dump(sock: socket.socket, what: int, most: int) -> tuple[list[bytes], bool]:
     body = bytes({LINKS: LINK, ADDRESSES: ADDRESS, ROUTES: ROUTE}[what].size)
-    sock.send(_HEADER.pack(_HEADER.size + len(body), what, _REQUEST_DUMP, what, 0) + body)
+    sock.send(request(what, body, sequence=what, flags=_DUMP))
     answers: list[bytes] = []
     is_whole = True
     while True:
-        for kind, flags, answer in messages_of(sock.recv(BUFFER)):
-            is_whole = is_whole and not flags & _INTERRUPTED
-            if kind in (_DONE, _ERROR):
+        for message in messages_of(sock.recv(BUFFER)):
+            is_whole = is_whole and not message.flags & _INTERRUPTED
+            if message.kind in (_DONE, ERROR):
                 return answers, is_whole
             if len(answers) < most:
-                answers.append(answer)
+                answers.append(message.body)

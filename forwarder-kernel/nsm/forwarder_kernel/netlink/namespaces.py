@@ -33,7 +33,6 @@ class Namespace:
         self.key = facts_of(descriptor).key
         """Device and inode."""
         self.where = where
-        self.key = facts_of(descriptor).key
         self.users = 0
         self.number: int | None = None
         """Its number in the node's namespace; None if it has none there, or is the node's own."""
@@ -168,6 +167,21 @@ class Namespaces:
             return namespace
         self.give(namespace)
         return None
+
+    @contextmanager
+    def in_reach(
+        self, held: Namespace | None, handle: bytes, key: FileKey | None, number: int | None
+    ) -> Iterator[Namespace | None]:
+        """The namespace that is `held`, or for the moment one that was released; None in the cases of `again`."""
+        if held is not None:
+            yield held
+            return
+        namespace = self.again(handle, key, number)
+        try:
+            yield namespace
+        finally:
+            if namespace is not None:
+                self.give(namespace)
 
     def give(self, namespace: Namespace) -> None:
         """End one use."""
