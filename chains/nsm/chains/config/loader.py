@@ -57,8 +57,8 @@ class Common:
     )
     otlp_endpoint: str = variable("", text, "collector of traces, OTLP over HTTP", env="OTEL_EXPORTER_OTLP_ENDPOINT")
     metrics_export_interval: str = not_yet("10s", "export of metrics")
-    pprof_enabled: str = not_yet("false", "pprof is a profiler of Go programs; it")
-    pprof_listen_on: str = not_yet("localhost:6060", "pprof is a profiler of Go programs; it")
+    pprof_enabled: str = not_yet("false", "pprof (a profiler of Go programs)")
+    pprof_listen_on: str = not_yet("localhost:6060", "pprof (a profiler of Go programs)")
     socket_mode: int = variable("0660", octal, "file mode of unix sockets")
     socket_group: str = variable("", text, "group of unix sockets; empty: the group of the process")
     workload_api: str = variable(
