@@ -21,6 +21,8 @@ from .ping import answers
 
 _SOON = 0.1
 """Seconds in which the kernel reports the state of a link."""
+_MOST_PAIRS = 64
+"""Pairs of addresses that one check covers, each with a socket: the endpoint chooses how many addresses there are."""
 
 
 class KernelLiveness:
@@ -54,7 +56,8 @@ class KernelLiveness:
         pairs = [each for each in itertools.product(sources, targets) if each[0].version == each[1].version]
         if not pairs:
             return None
-        echoes = (answers(source.ip, target.ip, _name(connection), self._timeout) for source, target in pairs)
+        checked = pairs[:_MOST_PAIRS]
+        echoes = (answers(source.ip, target.ip, _name(connection), self._timeout) for source, target in checked)
         found = await asyncio.gather(*echoes, return_exceptions=True)
         for each in found:
             if isinstance(each, OSError):
