@@ -136,7 +136,7 @@ def test_a_pod_without_an_entry_waits_and_says_why_and_gets_its_wire_with_the_la
     apply(wires, client("nobody", labels={"spiffe.io/spiffe-id": "false"}))
     assert eventually(lambda: running_log(wires, "nobody", "no identity from the Workload API"))
     (entry,) = running_log(wires, "nobody", "no identity from the Workload API")
-    assert entry["reason"] == "it refuses: no identity issued; is there an entry for this process?"
+    assert entry["reason"] == "denied: no identity issued; is there an entry for this process?"
     assert sorted(system.wires()) == sorted(before)
     statuses = wires.get("pod/nobody")["status"]["containerStatuses"]
     assert [status["state"]["waiting"]["reason"] for status in statuses] == ["PodInitializing"]
