@@ -45,10 +45,9 @@ class Heal(Element):
     """Restore a connection whose control plane or data plane failed, until that succeeds or the connection is closed.
 
     `liveness` checks the wire every `interval` seconds; `quick` waits for a shorter time, and is used just after the
-    peer reported that a component behind it is gone. A wire that has not answered any check yet is given `first` seconds:
-    its first packets may wait for a handshake or a neighbor's address, which are asked for again when a bad line loses
-    them. Attempts follow one another with growing pauses. With `timeout`
-    they end after that many seconds; the first later success of a refresh is watched again.
+    peer reported that a component behind it is gone. A new wire has `first` seconds for its first answer: a handshake
+    or a neighbor's address that a bad line loses is asked for again. Attempts follow one another with growing pauses.
+    With `timeout` they end after that many seconds; the first later success of a refresh is watched again.
 
     A connection that the mesh reports as REFRESH_REQUESTED or RESELECT_REQUESTED is requested at once.
     """
