@@ -80,7 +80,7 @@ class Repairs(Protocol[L_contra]):
     """A dataplane's part of keeping wires."""
 
     async def watch(self, store: Store, live: L_contra, notified: Notified) -> Watch | None:
-        """Have changes to a connection's wire from now on passed to `notified`; None: there are no notifications here."""
+        """Have changes to a connection's wire from now on passed to `notified`; None: there are none to be had here."""
 
     async def mend(self, store: Store, live: L_contra, *, do: bool) -> Report:
         """Check a wire; with `do` repair what others changed."""
