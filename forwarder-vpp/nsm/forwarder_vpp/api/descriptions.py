@@ -102,7 +102,7 @@ class Descriptions:
         self._types: Mapping[str, Any] = data["types"]
         self._messages: Mapping[str, Mapping[str, Any]] = data["messages"]
         self._services = {name: Service(*_service(said)) for name, said in data["services"].items()}
-        self._errors = {int(number): name for number, name in data["errors"].items()}
+        self._errors: dict[int, str] = {int(number): name for number, name in data["errors"].items()}
         self._codecs: dict[str, tuple[Codec, int]] = {}
         self._made: dict[tuple[str, str], Message] = {}
         self.versions: tuple[str, ...] = tuple(data["versions"])
@@ -121,11 +121,15 @@ class Descriptions:
         """The checksums of the versions of a message that we know, in the order of VPP's versions."""
         return tuple(self._messages.get(name, ()))
 
+    def versions_of(self, name: str, checksum: str) -> tuple[str, ...]:
+        """The versions of VPP that have this version of a message."""
+        return tuple(self._messages[name][checksum]["in"])
+
     def span(self, name: str, checksum: str | None = None) -> str:
         """The versions of VPP that have a message, or one version of it: ``24.10 to 26.06``."""
         variants = self._messages[name]
         found: list[str] = [one for key, said in variants.items() if checksum in {None, key} for one in said["in"]]
-        first, last = str(min(found)), str(max(found))
+        first, last = min(found), max(found)
         return first if first == last else f"{first} to {last}"
 
     def error_name(self, number: int) -> str:
