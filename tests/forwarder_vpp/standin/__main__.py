@@ -35,6 +35,7 @@ async def main(arguments):
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     async with vpp.serving():
+        print("ready", flush=True)
         await ended.wait()
 
 

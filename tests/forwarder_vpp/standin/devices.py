@@ -12,7 +12,7 @@ def tap_create_v3(world, m):
     number = world.instance("tap", m.id, "INVALID_INTERFACE")
     if not world.vhost:
         world.instances["tap"].remove(number)
-        raise Refusal("SYSCALL_ERROR_2", sw_if_index=NONE)
+        raise Refusal("SYSCALL_ERROR_1", sw_if_index=NONE)
     is_tun = "TAP_API_FLAG_TUN" in m.tap_flags
     name = m.host_if_name if m.host_if_name_set else f"tap{number}"
     own = {
@@ -130,7 +130,7 @@ def memif_socket_filename_add_del_v2(world, m):
     if number == 0:
         raise Refusal("INVALID_ARGUMENT", socket_id=0)
     if m.is_add and number == NONE:
-        number = next(one for one in range(1, NONE) if one not in world.sockets)
+        number = world.unused("sockets", world.sockets)
     if number == NONE:
         raise Refusal("INVALID_ARGUMENT", socket_id=number)
     if not m.is_add:
@@ -200,10 +200,10 @@ def memif_dump(world, m):
             "id": one.own["id"],
             "role": "MEMIF_ROLE_API_MASTER" if one.own["is_master"] else "MEMIF_ROLE_API_SLAVE",
             "mode": one.own["mode"],
-            "zero_copy": one.own["zero_copy"],
+            "zero_copy": one.own["zero_copy"] and _is_agreed(one),
             "socket_id": one.own["socket_id"],
-            "ring_size": one.own["ring_size"],
-            "buffer_size": one.own["buffer_size"] if one.link else 0,
+            "ring_size": one.own["ring_size"] if _is_agreed(one) else 1,
+            "buffer_size": one.own["buffer_size"] if _is_agreed(one) else 0,
             "flags": [
                 name
                 for name, up in (("IF_STATUS_API_FLAG_ADMIN_UP", one.admin), ("IF_STATUS_API_FLAG_LINK_UP", one.link))
@@ -214,3 +214,8 @@ def memif_dump(world, m):
         for one in world.interfaces.values()
         if one.kind == "memif"
     ]
+
+
+def _is_agreed(one):
+    """Whether VPP shows what was agreed with the other side: it does so for the slave only."""
+    return one.link and not one.own["is_master"]

@@ -149,8 +149,80 @@ def ikev2_profile_dump(world, m):
         "auth",
     )
     kept += ("lifetime", "lifetime_maxdata", "lifetime_jitter", "handover", "ipsec_over_udp_port", "tun_itf")
-    nowhere = {"tun_itf": NONE, "responder": {"sw_if_index": NONE, "addr": "0.0.0.0"}}
+    nowhere = {"ipsec_over_udp_port": 0xFFFF, "tun_itf": NONE, "responder": {"sw_if_index": NONE, "addr": "0.0.0.0"}}
     return [
         {"profile": {**nowhere, "name": name, **{key: profile[key] for key in kept if key in profile}}}
         for name, profile in world.profiles.items()
     ]
+
+
+@handles
+def ikev2_sa_dump(world, m):
+    return []
+
+
+@handles
+def ikev2_sa_v2_dump(world, m):
+    return []
+
+
+@handles
+def ikev2_sa_v3_dump(world, m):
+    """One for each profile that was initiated: both sides are taken to agree."""
+    return [
+        {"sa": {"sa_index": index, "profile_name": name, "state": "AUTHENTICATED"}}
+        for index, (name, profile) in enumerate(world.profiles.items())
+        if profile.get("initiated")
+    ]
+
+
+@handles
+def ikev2_child_sa_dump(world, m):
+    return []
+
+
+@handles
+def ikev2_child_sa_v2_dump(world, m):
+    return []
+
+
+@handles
+def ikev2_initiate_del_ike_sa(world, m):
+    raise Refusal("UNSPECIFIED")
+
+
+@handles
+def ikev2_initiate_del_child_sa(world, m):
+    raise Refusal("UNSPECIFIED")
+
+
+@handles
+def ikev2_initiate_rekey_child_sa(world, m):
+    raise Refusal("UNSPECIFIED")
+
+
+@handles
+def ipsec_sa_v3_dump(world, m):
+    return []
+
+
+@handles
+def ipsec_sa_v5_dump(world, m):
+    return []
+
+
+@handles
+def ipsec_tunnel_protect_update(world, m):
+    world.get(m.tunnel.sw_if_index)
+    raise Refusal("INVALID_VALUE")  # there is no security association that it could name
+
+
+@handles
+def ipsec_tunnel_protect_del(world, m):
+    world.get(m.sw_if_index)
+    raise Refusal("NO_SUCH_ENTRY")
+
+
+@handles
+def ipsec_tunnel_protect_dump(world, m):
+    return []

@@ -73,8 +73,8 @@ def hw_interface_set_mtu(world, m):
         raise Refusal("INVALID_VALUE")
     if not one.is_ethernet:
         raise Refusal("FEATURE_DISABLED")
-    if one.kind in {"af_packet", "memif"} and m.mtu > one.own.get("most", 65535):
-        raise Refusal("INVALID_VALUE")
+    if one.kind == "loopback":
+        raise Refusal("UNSUPPORTED")
     one.link_mtu = m.mtu
     one.mtu[0] = m.mtu
     return {}
@@ -96,8 +96,6 @@ def sw_interface_add_del_address(world, m):
 
 
 def _add_address(world, one, prefix):
-    if prefix in one.addresses:
-        raise Refusal("DUPLICATE_IF_ADDRESS")
     table = one.tables[prefix.version]
     for other in world.interfaces.values():
         for known in other.addresses:
@@ -183,6 +181,8 @@ def sw_interface_set_promisc(world, m):
     one = world.get(m.sw_if_index)
     if not one.is_ethernet:
         raise Refusal("INVALID_VALUE")
+    if one.kind in {"loopback", "af_packet"}:
+        raise Refusal("UNSPECIFIED")
     one.promiscuous = m.promisc_on
     return {}
 
@@ -192,8 +192,6 @@ def sw_interface_set_rx_mode(world, m):
     one = world.get(m.sw_if_index)
     if one.parent != NONE:
         raise Refusal("INVALID_VALUE")
-    if one.kind not in {"af_packet", "tap", "memif"}:
-        raise Refusal("UNIMPLEMENTED")
     one.own["rx_mode"] = m.mode
     return {}
 
@@ -310,4 +308,41 @@ def sw_interface_ip6nd_ra_config(world, m):
     if not one.ip6:
         raise Refusal("IP6_NOT_ENABLED")
     one.own["ra_suppressed"] = bool(m.suppress) and not m.is_no
+    return {}
+
+
+@handles
+def sw_interface_set_interface_name(world, m):
+    one = world.get(m.sw_if_index)
+    if not m.name:
+        raise Refusal("INVALID_VALUE")
+    if any(other.name == m.name for other in world.interfaces.values()):
+        raise Refusal("INVALID_SW_IF_INDEX")
+    one.name = m.name
+    return {}
+
+
+@handles
+def sw_interface_set_tx_placement(world, m):
+    one = world.get(m.sw_if_index)
+    if one.parent != NONE:
+        raise Refusal("INVALID_VALUE")
+    return {}
+
+
+@handles
+def sw_interface_tx_placement_get(world, m):
+    found = [one for one in world.interfaces.values() if one.own.get("queues")]
+    if not found:
+        raise Refusal("NO_SUCH_ENTRY")
+    return [
+        {"sw_if_index": one.index, "queue_id": 0, "shared": 0, "threads": [0]}
+        for one in found
+        if m.sw_if_index in {one.index, NONE}
+    ]
+
+
+@handles
+def feature_enable_disable(world, m):
+    world.get(m.sw_if_index).own[f"{m.arc_name} {m.feature_name}"] = m.enable
     return {}

@@ -13,8 +13,6 @@ def sw_interface_set_l2_xconnect(world, m):
         world.leave(one)
         return {}
     world.get(m.tx_sw_if_index)
-    if not _is_ethernet(world, one):
-        raise Refusal("NON_ETHERNET")
     world.leave(one)
     one.into = m.tx_sw_if_index
     return {}
@@ -36,8 +34,6 @@ def sw_interface_set_l2_bridge(world, m):
         return {}
     if m.bd_id > _LARGEST_DOMAIN:
         raise Refusal("BD_ID_EXCEED_MAX")
-    if not _is_ethernet(world, one):
-        raise Refusal("NON_ETHERNET")
     domain = world.domains.setdefault(m.bd_id, Domain(m.bd_id, dict(PORTS)))
     world.leave(one)
     one.domain, one.group = m.bd_id, m.shg
@@ -49,7 +45,7 @@ def sw_interface_set_l2_bridge(world, m):
 def bridge_domain_add_del_v2(world, m):
     number = m.bd_id
     if number == NONE and m.is_add:
-        number = next(one for one in range(1, NONE) if one not in world.domains)
+        number = world.unused("domains", world.domains, _LARGEST_DOMAIN)
     if m.is_add:
         if number in world.domains:
             raise Refusal("BD_ALREADY_EXISTS", bd_id=number)

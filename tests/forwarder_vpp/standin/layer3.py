@@ -1,11 +1,7 @@
 """Tables, routes, neighbors, and cross-connects of packets."""
 
-import ipaddress
-
 from .handlers import handles
 from .world import NONE, Refusal
-
-_STATIC = "IP_API_NEIGHBOR_FLAG_STATIC"
 
 
 def _version(is_ip6):
@@ -64,7 +60,7 @@ def ip_table_add_del(world, m):
 def ip_table_allocate(world, m):
     version, number = _version(m.table.is_ip6), m.table.table_id
     if number == NONE:
-        number = next(one for one in range(1, NONE) if (version, one) not in world.tables)
+        number = world.unused("tables", {of for _, of in world.tables})
     world.tables.setdefault((version, number), m.table.name or f"ipv{version}-VRF:{number}")
     name = world.tables[version, number]
     return {"table": {"table_id": number, "is_ip6": m.table.is_ip6, "name": name}}
@@ -154,13 +150,9 @@ def ip_neighbor_flush(world, m):
     version = {"ADDRESS_IP4": 4, "ADDRESS_IP6": 6}.get(m.af, 0)
     if m.sw_if_index != NONE:
         world.get(m.sw_if_index)
-    gone = [
-        (index, address)
-        for (index, address), said in world.neighbors.items()
-        if m.sw_if_index in {index, NONE} and address.version == version and _STATIC not in said["flags"]
-    ]
-    for key in gone:
-        del world.neighbors[key]
+    for index, address in list(world.neighbors):
+        if m.sw_if_index in {index, NONE} and address.version == version:
+            del world.neighbors[index, address]
     return {}
 
 
@@ -184,6 +176,5 @@ def want_ping_finished_events(world, m):
 
 
 def _answering(world):
-    """Addresses of VPP's own, and those of known neighbors."""
-    own = [prefix.ip for one in world.interfaces.values() for prefix in one.addresses]
-    return {ipaddress.ip_address(str(one)) for one in own} | {address for _, address in world.neighbors}
+    """Addresses of neighbors; VPP does not answer itself."""
+    return {address for _, address in world.neighbors}

@@ -45,8 +45,7 @@ class StandIn:
         self.segment = Segment()
         self.seen = []
         """The names and fields of all messages so far."""
-        self.faults = []
-        """What a client did that it may not do."""
+        self.faults = self.world.faults
         self._die = die or self.stop
         self._version, self._without, self._changed = version, set(without), set(changed)
         self._numbers = {}
@@ -198,7 +197,9 @@ class StandIn:
             return [(service.reply, {"response": 1})]
         if name in _WANTS and refused is None:
             wanted = said.get("enable_disable", said.get("enable", True))
-            if wanted:
+            if name == "want_interface_events" and bool(wanted) == (_WANTS[name] in writer.wants):
+                refused = {"retval": self._descriptions.error_number("INVALID_REGISTRATION")}
+            elif wanted:
                 writer.wants[_WANTS[name]] = said.get("pid", 0)
             else:
                 writer.wants.pop(_WANTS[name], None)

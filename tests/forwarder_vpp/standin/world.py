@@ -98,15 +98,22 @@ class World:
         self.peers, self.peer_pool = {}, Pool()
         self.profiles = {}
         self.local_key = ""
+        self.faults = []
+        """What a client did that it may not do."""
         self.events = []
         """(name, fields) of events that are to be sent to who wants them."""
         self.process_id = os.getpid()
+        self._random = {}
+        self.wanted = {}
+        """The process that wants events, by the connection and the name of the request."""
         self.changed = lambda: None
-        self.add("local0", "local", "local", is_ethernet=False, mtu=[0, 0, 0, 0], link_mtu=0)
+        self.add("local0", "local", "local", is_ethernet=False)
 
     def add(self, name, kind, device, *, is_ethernet=True, **more):
         """A new interface."""
         index = self.pool.take()
+        if not is_ethernet:
+            more = {"mtu": [0, 0, 0, 0], "link_mtu": 0, **more}
         if is_ethernet and "mac" not in more:
             more["mac"] = (
                 f"02:fe:{index >> 24 & 255:02x}:{index >> 16 & 255:02x}:{index >> 8 & 255:02x}:{index & 255:02x}"
@@ -122,6 +129,10 @@ class World:
                 self.remove(other)
         self.leave(interface)
         for other in self.interfaces.values():
+            if other.into == interface.index:
+                self.faults.append(
+                    f"{interface.name} was deleted while {other.name} is cross-connected to it: VPP may abort when that is undone"
+                )
             if other.unnumbered == interface.index:
                 other.unnumbered = NONE
         for table in (self.neighbors, self.l3xc):
@@ -137,6 +148,14 @@ class World:
         found = self.interfaces.get(index)
         if found is None or (kind and found.kind != kind):
             raise Refusal(error, **fields)
+        return found
+
+    def unused(self, kind, used, most=NONE):
+        """A number that VPP picks: each kind has a generator of random numbers, which begins in the same way."""
+        found = 0
+        while not found or found in used:
+            self._random[kind] = (self._random.get(kind, 0) * 1664525 + 1013904223) & NONE
+            found = self._random[kind] & most
         return found
 
     def instance(self, kind, wanted=NONE, error="INSTANCE_IN_USE"):

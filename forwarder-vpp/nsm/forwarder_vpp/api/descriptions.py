@@ -62,7 +62,10 @@ class Service:
 
 
 class Message:
-    """One version of a message; `context_at` is the position of its context, None for an event."""
+    """One version of a message.
+
+    `codec` packs all of its fields, `context_at` is the position of its context; None for an event.
+    """
 
     def __init__(
         self, name: str, checksum: str, fields: Sequence[str], codec: Structure, context_at: int | None
@@ -70,20 +73,20 @@ class Message:
         self.name, self.checksum = name, checksum
         self.fields = tuple(fields)
         self.context_at = context_at
-        self._codec = codec
+        self.codec = codec
         self._header = tuple(field for field in _HEADER if field in fields)
 
     def pack(self, number: int, index: int, context: int, fields: Mapping[str, Any]) -> bytes:
         """The bytes of the message, with the number that the running VPP gives it. Raises `BadField`."""
         own = dict(zip(_HEADER, (number, index, context), strict=True))
         out = bytearray()
-        self._codec.pack({**fields, **{name: own[name] for name in self._header}}, out, {})
+        self.codec.pack({**fields, **{name: own[name] for name in self._header}}, out, {})
         return bytes(out)
 
     def unpack(self, data: bytes) -> Record:
         """The fields, without those of the header. Raises `Malformed`."""
         try:
-            found, end = self._codec.unpack(data, 0, {})
+            found, end = self.codec.unpack(data, 0, {})
         except struct.error as error:
             raise Malformed(f"{self.name}: {error}") from None
         except Malformed as error:
@@ -103,7 +106,7 @@ class Descriptions:
         self._messages: Mapping[str, Mapping[str, Any]] = data["messages"]
         self._services = {name: Service(*_service(said)) for name, said in data["services"].items()}
         self._errors: dict[int, str] = {int(number): name for number, name in data["errors"].items()}
-        self._codecs: dict[str, tuple[Codec, int]] = {}
+        self.codecs: dict[str, tuple[Codec, int]] = {}
         self._made: dict[tuple[str, str], Message] = {}
         self.versions: tuple[str, ...] = tuple(data["versions"])
 
@@ -189,9 +192,9 @@ class Descriptions:
         return Repeated(of, length, count), size * length
 
     def _type(self, kind: str) -> tuple[Codec, int]:
-        if kind not in self._codecs:
-            self._codecs[kind] = self._make(kind)
-        return self._codecs[kind]
+        if kind not in self.codecs:
+            self.codecs[kind] = self._make(kind)
+        return self.codecs[kind]
 
     def _make(self, kind: str) -> tuple[Codec, int]:
         if kind in _NUMBERS:
