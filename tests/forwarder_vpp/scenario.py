@@ -15,7 +15,7 @@ LINKS = ("standin0", "standin1")
 """Interfaces of the host, each with a peer that is up."""
 VARYING = {
     "vpe_pid", "pid", "l2_address", "mac_address", "hw_addr", "stats_index", "version", "build_date", "build_directory",
-    "thread_data", "resulting_feature_bitmap", "age", "public_key", "private_key", "link_speed", "link_duplex",
+    "thread_data", "reply", "resulting_feature_bitmap", "age", "public_key", "private_key", "link_speed", "link_duplex",
 }  # fmt: skip
 """Fields that differ from one run of VPP to the next, or that the stand-in makes up."""
 
@@ -112,6 +112,7 @@ async def general(ask):
     await ask.call("control_ping")
     await ask.call("show_version")
     await ask.call("show_threads")
+    await ask.call("cli_inband", cmd="show version")
     await ask.dump("sw_interface_dump")
 
 
@@ -155,10 +156,19 @@ async def interfaces(ask):
     await ask.call("ip_table_add_del", is_add=True, table={"table_id": 77, "name": "seventy-seven"})
     await ask.call("sw_interface_set_table", sw_if_index=other, vrf_id=77)
     await ask.call("sw_interface_add_del_address", sw_if_index=other, del_all=True)
+    await ask.call("sw_interface_set_unnumbered", sw_if_index=loop, unnumbered_sw_if_index=other, is_add=True)
+    await ask.dump("ip_unnumbered_dump", sw_if_index=NONE)
+    await ask.call("sw_interface_set_unnumbered", unnumbered_sw_if_index=other, is_add=False)
+    await ask.dump("ip_unnumbered_dump", sw_if_index=NONE)
     await ask.call("sw_interface_set_table", sw_if_index=other, vrf_id=77)
     await ask.call("sw_interface_get_table", sw_if_index=other)
     await ask.dump("ip_table_dump")
     await ask.call("sw_interface_set_unnumbered", sw_if_index=loop, unnumbered_sw_if_index=999, is_add=True)
+    await ask.call("sw_interface_set_unnumbered", sw_if_index=loop, unnumbered_sw_if_index=other, is_add=True)
+    await ask.call("sw_interface_set_interface_name", sw_if_index=other, name="named")
+    await ask.call("sw_interface_set_interface_name", sw_if_index=other, name="")
+    await ask.call("sw_interface_set_interface_name", sw_if_index=999, name="named")
+    await ask.dump("sw_interface_dump", sw_if_index=other)
     await ask.call("sw_interface_set_flags", sw_if_index=loop, flags=[])
     await ask.call("delete_loopback", sw_if_index=other)
     await ask.call("delete_loopback", sw_if_index=other)
@@ -512,7 +522,9 @@ async def ikev2(ask):
             await ask.call("ikev2_profile_set_ts", ts=selector, **one)
         await ask.call("ikev2_profile_set_udp_encap", **one)
         await ask.call(
-            "ikev2_set_ike_transforms", tr={"crypto_alg": 12, "crypto_key_size": 256, "integ_alg": 2, "dh_group": 14}, **one
+            "ikev2_set_ike_transforms",
+            tr={"crypto_alg": 12, "crypto_key_size": 256, "integ_alg": 2, "dh_group": 14},
+            **one,
         )
         await ask.call("ikev2_set_esp_transforms", tr={"crypto_alg": 12, "crypto_key_size": 256, "integ_alg": 2}, **one)
         await ask.call(
@@ -525,6 +537,18 @@ async def ikev2(ask):
     await ask.dump("ikev2_sa_v3_dump")
     await ask.dump("ikev2_child_sa_v2_dump", sa_index=NONE)
     await ask.call("ikev2_initiate_sa_init", name="server-9")
+    for message in ("ikev2_initiate_del_ike_sa", "ikev2_initiate_del_child_sa", "ikev2_initiate_rekey_child_sa"):
+        await ask.call(message, ispi=7)
+    await ask.call("ikev2_profile_set_ipsec_udp_port", is_set=1, port=4500, **name)
+    await ask.call("ikev2_profile_set_liveness", period=30, max_retries=3)
+    await ask.dump("ikev2_profile_dump")
+    await ask.call("ikev2_profile_set_ipsec_udp_port", is_set=0, port=4501, **name)
+    await ask.call("ikev2_profile_set_ipsec_udp_port", is_set=0, port=4500, **name)
+    for message in ("ikev2_sa_dump", "ikev2_sa_v2_dump"):
+        await ask.dump(message)
+    await ask.dump("ikev2_child_sa_dump", sa_index=NONE)
+    for message in ("ipsec_sa_v3_dump", "ipsec_sa_v5_dump"):
+        await ask.dump(message, sa_id=NONE)
     await ask.call("ikev2_profile_disable_natt", **name)
     await ask.call("ikev2_profile_add_del", is_add=False, **name)
     await ask.dump("ikev2_profile_dump")

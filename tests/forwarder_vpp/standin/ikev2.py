@@ -10,11 +10,6 @@ def ikev2_plugin_get_version(world, m):
 
 
 @handles
-def ikev2_plugin_set_sleep_interval(world, m):
-    return {}
-
-
-@handles
 def ikev2_profile_add_del(world, m):
     if not m.name:
         raise Refusal("INVALID_VALUE")
@@ -65,10 +60,14 @@ def ikev2_profile_set_udp_encap(world, m):
 
 @handles
 def ikev2_profile_set_ipsec_udp_port(world, m):
-    profile = _profile(world, m.name)
+    profile = world.profiles.get(m.name)
+    if profile is None:
+        raise Refusal("INVALID_VALUE")
     if m.is_set:
+        if "ipsec_over_udp_port" in profile:
+            raise Refusal("VALUE_EXIST")
         profile["ipsec_over_udp_port"] = m.port
-    elif "ipsec_over_udp_port" not in profile or profile.pop("ipsec_over_udp_port") != m.port:
+    elif profile.pop("ipsec_over_udp_port", None) is None:
         raise Refusal("INVALID_VALUE")
     return {}
 

@@ -146,7 +146,8 @@ def sw_interface_get_table(world, m):
 def sw_interface_set_unnumbered(world, m):
     one = world.get(m.unnumbered_sw_if_index)
     if m.is_add:
-        world.get(m.sw_if_index)
+        if world.get(m.sw_if_index).tables != one.tables:
+            raise Refusal("UNEXPECTED_INTF_STATE")
         one.unnumbered = m.sw_if_index
     else:
         one.unnumbered = NONE
@@ -340,9 +341,3 @@ def sw_interface_tx_placement_get(world, m):
         for one in found
         if m.sw_if_index in {one.index, NONE}
     ]
-
-
-@handles
-def feature_enable_disable(world, m):
-    world.get(m.sw_if_index).own[f"{m.arc_name} {m.feature_name}"] = m.enable
-    return {}
