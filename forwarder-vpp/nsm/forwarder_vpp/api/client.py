@@ -9,6 +9,13 @@
 
 One reader (the protocol of the socket) gives each reply to the call whose context it carries. Values in calls and
 replies are those of Python: see `codec`.
+
+VPP's own library, `vpp_papi` 2.4.2 on PyPI, is not used. As a whole: its client has threads and blocks; its asyncio
+client puts no bound to calls and no time limit, and leaves whoever waits waiting for ever when VPP ends. It needs
+VPP's API files, or requests all of them from VPP at each connection, and compiles a class for each message: 0.11 s of
+processor time and 10 MB, where this takes 0.01 s and 1.2 MB (VPP 26.06 with 11 plugins). Its encoding: types are kept
+in a table of the process by their name, so that two versions of VPP exclude each other; strings have to be ASCII; a
+call takes 0.14 ms of processor time and 200 interfaces 29 ms, here 0.03 ms and 2 ms.
 """
 
 from __future__ import annotations
