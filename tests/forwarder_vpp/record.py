@@ -7,7 +7,6 @@ import asyncio
 import base64
 import gzip
 import json
-import subprocess
 import sys
 import tempfile
 from collections import deque
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from nsm.forwarder_vpp.api import VPP, known
 from tests.forwarder_vpp import scenario
+from tests.forwarder_vpp.real import real_vpp
 
 FOLDER = Path(__file__).parent / "transcripts"
 
@@ -91,48 +91,14 @@ class Transcript:
         file.write_bytes(gzip.compress(json.dumps(said, sort_keys=True).encode(), mtime=0))
 
 
-def configuration(folder):
-    """What VPP is started with: no hugepages, no cards."""
-    return f"""
-unix {{ nodaemon cli-listen {folder}/cli.sock runtime-dir {folder} }}
-socksvr {{ socket-name {folder}/api.sock }}
-statseg {{ socket-name {folder}/stats.sock size 32M }}
-memory {{ main-heap-size 256M main-heap-page-size 4k }}
-buffers {{ buffers-per-numa 16384 page-size 4k }}
-api-segment {{ prefix {Path(folder).name} }}
-"""
-
-
-async def connected(path):
-    """A recording connection, as soon as VPP answers."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                return await Recorder.connect(path)
-            except Exception:
-                await asyncio.sleep(0.2)
-
-
 async def main(program, out):
-    """Start VPP between two pairs of interfaces, ask, and write what passed."""
+    """Start VPP, ask, and write what passed."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "startup.conf").write_text(configuration(folder))
-        for link in scenario.LINKS:
-            subprocess.run(["ip", "link", "add", link, "type", "veth", "peer", f"{link}p"], check=True)
-            subprocess.run(["ip", "link", "set", f"{link}p", "up"], check=True)
-        process = subprocess.Popen([program, "-c", f"{folder}/startup.conf"])
-        try:
-            vpp = await connected(f"{folder}/api.sock")
-            answers = await scenario.run(vpp, tap=Path("/dev/vhost-net").exists())
-            for name, answer in answers:
-                print(name, answer)
-            vpp.transcript().write(Path(out))
-            await vpp.close()
-        finally:
-            process.terminate()
-            process.wait(20)
-            for link in scenario.LINKS:
-                subprocess.run(["ip", "link", "delete", link], check=False)
+        async with real_vpp(folder, links=scenario.LINKS, program=program) as running:
+            async with await running.connect(Recorder) as vpp:
+                for name, answer in await scenario.run(vpp, tap=False):
+                    print(name, answer)
+                vpp.transcript().write(Path(out))
 
 
 if __name__ == "__main__":
