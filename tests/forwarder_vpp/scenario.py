@@ -564,6 +564,13 @@ async def events(ask):
         await ask.call("sw_interface_set_flags", sw_if_index=loop, flags=UP)
         await ask.event(seen)
         await ask.call("sw_interface_set_flags", sw_if_index=loop, flags=UP)
+        other = (await ask.call("create_loopback_instance")).get("sw_if_index")
+        await ask.event(seen)
+        for flags in (UP, [], UP):
+            await ask.call("sw_interface_set_flags", sw_if_index=other, flags=flags)
+            await ask.event(seen)
+        await ask.call("delete_loopback", sw_if_index=other)
+        await ask.event(seen)
         await ask.call("sw_interface_add_del_address", sw_if_index=loop, is_add=True, prefix="10.6.0.1/24")
         await ask.call("want_ping_finished_events", address="10.6.0.1", repeat=2, interval=0.01)
         await ask.event(seen)

@@ -301,7 +301,8 @@ async def test_events_arrive_in_order(vpp, standin):
         made = await vpp.call("create_loopback_instance")
         await vpp.call("sw_interface_set_flags", sw_if_index=made.sw_if_index, flags=UP)
         await vpp.call("delete_loopback", sw_if_index=made.sw_if_index)
-        (_, up), (_, gone) = [await anext(events) for _ in range(2)]
+        (_, added), (_, up), (_, gone) = [await anext(events) for _ in range(3)]
+    assert added.flags == frozenset()
     assert up.flags == {"IF_STATUS_API_FLAG_ADMIN_UP", "IF_STATUS_API_FLAG_LINK_UP"}
     assert (gone.sw_if_index, gone.deleted, gone.flags) == (made.sw_if_index, True, frozenset())
     assert vpp._listening["sw_interface_event"] == set()
@@ -322,7 +323,7 @@ async def test_a_reader_that_is_too_slow_is_told_that_events_are_lost(vpp, stand
         made = await vpp.call("create_loopback_instance")
         for number in range(4097):
             standin.world.set_link(made.sw_if_index, number % 2 == 0)
-        standin.tell()
+            standin.tell()
         await vpp.call("control_ping")
         with pytest.raises(Malformed, match="more than 4096 events of VPP were not read in time"):
             await anext(events)

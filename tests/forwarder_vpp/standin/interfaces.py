@@ -43,20 +43,16 @@ def sw_interface_set_flags(world, m):
     up = "IF_STATUS_API_FLAG_ADMIN_UP" in m.flags
     if up and one.parent != NONE and not world.interfaces[one.parent].admin:
         raise Refusal("UNSPECIFIED")
-    if one.admin == up:
-        return {}
-    one.admin = up
+    world.set_admin(one, up)
     if one.kind == "memif":
-        one.link = up and world.autolink
+        world.set_link(one.index, up and world.autolink)
     elif one.kind in {"tap", "loopback", "wireguard", "vxlan", "ipip"}:
-        one.link = up
+        world.set_link(one.index, up)
     for other in world.interfaces.values():
         if other.parent == one.index:
             other.link = one.link
-            if not up and other.admin:
-                other.admin = False
-                world.tell(other)
-    world.tell(one)
+            if not up:
+                world.set_admin(other, up)
     return {}
 
 

@@ -14,7 +14,7 @@ from . import acl, devices, general, ikev2, interfaces, layer2, layer3, tunnels 
 from .faults import Fault, Plan
 from .handlers import HANDLERS
 from .segment import Segment
-from .world import Refusal, World
+from .world import NONE, Refusal, World
 
 _FRAME = struct.Struct(">QII")
 _CREATE, _CREATED = 15, 16
@@ -110,13 +110,12 @@ class StandIn:
 
     def tell(self):
         """Send the events that the world has for those who want them."""
-        events, self.world.events = self.world.events, []
-        for name, fields in events:
+        for name, fields in self.world.take_events():
             if name not in self._index_of:
                 continue
             message = self._numbers[self._index_of[name]]
             for index, writer in self._connections.items():
-                if name in writer.wants:
+                if name in writer.wants and fields.get("peer_index") in {None, *writer.peers}:
                     said = {"pid": writer.wants[name], **fields} if "pid" in message.fields else fields
                     _send(writer, message.pack(self._index_of[name], index, 0, said))
 
@@ -130,7 +129,7 @@ class StandIn:
 
     async def _connected(self, reader, writer):
         index = next(self._indices)
-        writer.wants = {}
+        writer.wants, writer.peers = {}, set()
         self._connections[index] = writer
         try:
             while True:
@@ -176,6 +175,15 @@ class StandIn:
                     raise AssertionError(f"the stand-in answered {message.name} with {fields}") from error
         self.tell()
 
+    def _want_peers(self, writer, said):
+        """As VPP does, send events of those peers only that are there when the events are requested."""
+        for index, peer in self.world.peers.items():
+            interface = self.world.interfaces[peer["sw_if_index"]]
+            if said.sw_if_index in {NONE, interface.index} and said.peer_index in {NONE, index}:
+                writer.peers.add(index)
+                if self.world.autolink and interface.admin and not peer["flags"]:
+                    self.world.establish(index)
+
     def _fault(self, name):
         for plan in self._plans:
             if plan.meets(name):
@@ -201,6 +209,8 @@ class StandIn:
                 refused = {"retval": self._descriptions.error_number("INVALID_REGISTRATION")}
             elif wanted:
                 writer.wants[_WANTS[name]] = said.get("pid", 0)
+                if name == "want_wireguard_peer_events":
+                    self._want_peers(writer, said)
             else:
                 writer.wants.pop(_WANTS[name], None)
         handler = HANDLERS.get(name, (lambda world, m: {}) if name in _WANTS else None)

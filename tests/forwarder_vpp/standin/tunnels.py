@@ -114,8 +114,6 @@ def wireguard_peer_add(world, m):
         raise Refusal("NO_SUCH_FIB", peer_index=NONE)
     index = world.peer_pool.take()
     world.peers[index] = {**peer, "peer_index": index, "flags": []}
-    if world.autolink:
-        world.waiting = index
     return {"peer_index": index}
 
 

@@ -103,9 +103,7 @@ class World:
         self.events = []
         """(name, fields) of events that are to be sent to who wants them."""
         self.process_id = os.getpid()
-        self._random = {}
-        self.wanted = {}
-        """The process that wants events, by the connection and the name of the request."""
+        self._random, self._happened = {}, {}
         self.changed = lambda: None
         self.add("local0", "local", "local", is_ethernet=False)
 
@@ -119,6 +117,7 @@ class World:
                 f"02:fe:{index >> 24 & 255:02x}:{index >> 16 & 255:02x}:{index >> 8 & 255:02x}:{index & 255:02x}"
             )
         self.interfaces[index] = made = Interface(index, name, kind, device, is_ethernet, **more)
+        self.tell(made, "ADDED")
         self.changed()
         return made
 
@@ -140,7 +139,7 @@ class World:
                 del table[key]
         del self.interfaces[interface.index]
         self.pool.free(interface.index)
-        self.tell(interface, deleted=True)
+        self.tell(interface, "DELETED")
         self.changed()
 
     def get(self, index, error="INVALID_SW_IF_INDEX", kind="", **fields):
@@ -175,21 +174,36 @@ class World:
             self.domains[interface.domain].members.remove(interface.index)
             interface.domain = interface.group = 0
 
-    def tell(self, interface, *, deleted=False):
-        """An event about an interface."""
-        flags = [] if deleted else flags_of(interface)
-        self.events.append(("sw_interface_event", {"sw_if_index": interface.index, "flags": flags, "deleted": deleted}))
+    def tell(self, interface, *what):
+        """Something happened to an interface: UP and DOWN of ADMIN and LINK, ADDED, DELETED."""
+        self._happened.setdefault(interface.index, set()).update(what)
+
+    def set_admin(self, interface, up):
+        """Set an interface up or down."""
+        if interface.admin != up:
+            interface.admin = up
+            self.tell(interface, "ADMIN_UP" if up else "ADMIN_DOWN")
 
     def set_link(self, index, up):
         """The other side of an interface came or went."""
         interface = self.interfaces[index]
         if interface.link != up:
             interface.link = up
-            self.tell(interface)
+            self.tell(interface, "LINK_UP" if up else "LINK_DOWN")
+
+    def take_events(self):
+        """The events that VPP would send now: one for an interface, whose flags are what came up, not what is up."""
+        happened, self._happened = self._happened, {}
+        for index, what in sorted(happened.items()):
+            flags = [f"IF_STATUS_API_FLAG_{one}" for one in sorted(what) if one.endswith("_UP")]
+            fields = {"sw_if_index": index, "flags": flags, "deleted": "DELETED" in what}
+            self.events.append(("sw_interface_event", fields))
+        events, self.events = self.events, []
+        return events
 
     def establish(self, peer):
         """A WireGuard peer has answered the handshake."""
-        self.peers[peer]["flags"] = {"WIREGUARD_PEER_ESTABLISHED"}
+        self.peers[peer]["flags"] = ["WIREGUARD_PEER_ESTABLISHED"]
         self.events.append(("wireguard_peer_event", {"peer_index": peer, "flags": ["WIREGUARD_PEER_ESTABLISHED"]}))
 
 
