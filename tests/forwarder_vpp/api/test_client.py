@@ -331,9 +331,7 @@ async def test_a_reader_that_is_too_slow_is_told_that_events_are_lost(vpp, stand
 
 async def test_garbage_in_a_reply_ends_the_connection(vpp, standin):
     standin.plan("garbage", "create_loopback_instance")
-    with pytest.raises(
-        Malformed, match="VPP 26.06-standin sent a message that cannot be read: create_loopback_instance_reply"
-    ):
+    with pytest.raises(Malformed, match="VPP 26.06-standin sent what cannot be read: create_loopback_instance_reply"):
         await vpp.call("create_loopback_instance")
     assert not vpp.is_open
 
@@ -350,7 +348,7 @@ async def test_any_bytes_in_replies_end_in_an_error_of_ours(standin):
             super()._received(data)
 
     outcomes = set()
-    for _ in range(150):
+    for _ in range(60):
         try:
             async with await Damaged.connect(standin.api, timeout=0.02) as vpp:
                 await vpp.dump("sw_interface_dump")

@@ -312,8 +312,8 @@ class VPP:
     def _received(self, data: bytes) -> None:
         try:
             self._read(data)
-        except (Malformed, struct.error) as error:
-            self._end(Malformed(f"VPP {self.version} sent a message that cannot be read: {error}"))
+        except Malformed as error:
+            self._end(Malformed(f"VPP {self.version} sent what cannot be read: {error.detail}"))
 
     def _read(self, data: bytes) -> None:
         message = self._numbered.get(_ID.unpack_from(data)[0])
@@ -324,6 +324,8 @@ class VPP:
             for events in tuple(self._listening.get(message.name, ())):
                 events.put(message.name, record)
             return
+        if len(data) < message.context_at + _CONTEXT.size:
+            raise Malformed(f"{message.name} of {len(data)} bytes")
         (context,) = _CONTEXT.unpack_from(data, message.context_at)
         call = self._waiting.get(context)
         if call is None:
@@ -338,9 +340,12 @@ class VPP:
             raise Malformed(f"{message.name} in answer to {call.message}")
 
     def _lost(self, error: VPPError) -> None:
-        if isinstance(error, Gone) and self._checksums:
-            error = Gone(f"VPP {self.version} closed the connection: it ended or was restarted")
-        self._end(error)
+        if not self._checksums:
+            self._end(error)
+        elif isinstance(error, Gone):
+            self._end(Gone(f"VPP {self.version} closed the connection: it ended or was restarted"))
+        else:
+            self._end(Malformed(f"VPP {self.version} sent what cannot be read: {error.detail}"))
 
     def _end(self, error: VPPError) -> None:
         if self._ended.done():

@@ -67,12 +67,11 @@ class Stats:
             raise Unreachable(f"what {path} hands out is not VPP's counters: {error}") from None
         finally:
             os.close(descriptor)
-        stats = cls(memory)
-        if len(memory) < _HEADER.size or (version := _HEADER.unpack_from(memory)[0]) != _VERSION:
-            stats.close()
-            found = "something shorter" if len(memory) < _HEADER.size else f"version {version}"
-            raise Malformed(f"{path} hands out {found}, where VPP's counters have version {_VERSION}")
-        return stats
+        version = _HEADER.unpack_from(memory)[0] if len(memory) >= _HEADER.size else "unknown (it is too short)"
+        if version != _VERSION:
+            memory.close()
+            raise Malformed(f"the counters that {path} hands out have version {version}; expected {_VERSION}")
+        return cls(memory)
 
     def close(self) -> None:
         """Give the memory back."""
