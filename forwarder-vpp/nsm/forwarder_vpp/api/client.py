@@ -85,7 +85,7 @@ class VPP:
 
         `timeout` (s) is for connecting, and for each call that sets none; `in_flight` calls at most are sent before
         their replies arrive, others wait for their turn. `name` is what VPP's command line shows for the connection.
-        Raises `Unreachable`.
+        Raises `Unreachable`, or what `call` raises.
         """
         vpp = cls(path, descriptions or known(), timeout=timeout, in_flight=in_flight)
         try:
