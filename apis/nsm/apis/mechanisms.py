@@ -38,6 +38,8 @@ SUPPORTS_VLAN: Final = "supportsVlan"
 VLAN_TAG: Final = "vlan"
 ROUTE_LOCAL_NET: Final = "routeLocalNet"
 IPTABLES_NAT_TEMPLATE: Final = "IPTables4NatTemplate"
+BARE: Final = "bare"
+"""`true`: the interface gets no addresses and no routes. Its holder passes packets on and answers none itself."""
 
 # MEMIF
 SOCKET_FILE: Final = "socketfile"

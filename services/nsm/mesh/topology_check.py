@@ -10,7 +10,7 @@ from nsm.chains.reading import nearest
 
 from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
 from .routing import reachable
-from .yaml_reader import YamlReader, line_of
+from nsm.chains.reading.yaml_reader import YamlReader, line_of
 
 
 class Checker:

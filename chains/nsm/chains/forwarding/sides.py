@@ -48,6 +48,8 @@ class KernelInterface(Side):
     """At most 15 bytes."""
     token: str = ""
     """The id of the SR-IOV token for which it has to be a virtual function; empty: any interface is fine."""
+    is_bare: bool = False
+    """Whether it gets no addresses and no routes: its holder passes packets on."""
     kind: ClassVar[str] = names.KERNEL
 
     @property
@@ -179,7 +181,8 @@ def local_side(mechanism: Mechanism) -> Side | None:
             path = namespace_in(mechanism)
             if (wrong := fault(name)) is not None:
                 raise InvalidRequest(wrong)
-            return KernelInterface(path, name, parameters.get(names.DEVICE_TOKEN_ID, ""))
+            is_bare = parameters.get(names.BARE) == "true"
+            return KernelInterface(path, name, parameters.get(names.DEVICE_TOKEN_ID, ""), is_bare)
         case names.MEMIF:
             path = namespace_in(mechanism) if parameters.get(names.INODE_URL) else ""
             return Memif(parameters.get(names.SOCKET_FILE, ""), path)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from nsm.chains.reading import nearest
+from .nearest import nearest
 
 T = TypeVar("T")
 
