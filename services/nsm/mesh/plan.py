@@ -239,6 +239,12 @@ def _as_supplier(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
     return {**_as_part_of_a_chain(topology, endpoint), "NSM_SUPPLIES": supplied}
 
 
+def supplied_by(part: Component) -> set[str]:
+    """The endpoints that a component may have started."""
+    items = part.environment.get("NSM_SUPPLIES", "").split(",") if part.command == SUPPLIER else []
+    return {item.partition("@")[0] for item in items}
+
+
 def _as_program(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
     """A user's program receives only what the file sets, since it may not know these variables."""
     told = {

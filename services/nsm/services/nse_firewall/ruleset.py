@@ -25,6 +25,8 @@ ANSWERS, OTHERS = "answers", "others"
 """Counters besides those of the rules: packets of connections that were allowed, and what no rule concerns."""
 _CHAINS = {TO_SERVICE: "to_service", TO_CLIENT: "to_client"}
 _SIDES = {TO_SERVICE: f"{CLIENT_SIDE}*", TO_CLIENT: f"{SERVER_SIDE}*"}
+_PRIORITIES = {BRIDGE: -200, INET: 0}
+"""Of a filter in each family: at a bridge, br_netfilter is at 0 and skips what follows it there."""
 _OTHER = {TO_SERVICE: TO_CLIENT, TO_CLIENT: TO_SERVICE}
 _FIN, _SYN, _RST, _ACK = 0x1, 0x2, 0x4, 0x10
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]+")
@@ -67,7 +69,7 @@ def _table(
         yield {"delete": {"table": {"family": family, "name": TABLE}}}
         yield table
     for hook in ("forward", "input"):
-        base = {**there, "name": hook, "type": "filter", "hook": hook, "prio": 0, "policy": "accept"}
+        base = {**there, "name": hook, "type": "filter", "hook": hook, "prio": _PRIORITIES[family], "policy": "accept"}
         yield {"add": {"chain": base}}
         yield {"flush": {"chain": {**there, "name": hook}}}
     for name in _CHAINS.values():
