@@ -18,7 +18,6 @@ from nsm.chains.logs import log
 from . import rtnetlink_changes as changes
 from .join_sides import OnJoined, Pair
 from .rtnetlink import (
-    ADDRESS,
     BUFFER,
     DELLINK,
     IFNAME,
@@ -32,13 +31,12 @@ from .rtnetlink import (
 )
 from .rtnetlink_changes import Address, Change
 
-_NEWADDR, _ADDRESS_GROUPS = 20, 0x10 | 0x100
 _UP, _MOST = 0x1, 64
-_TO_TABLE, _OTHERWISE = 100, 101
-"""Priorities of the rules for a joined interface: to its own table, and nowhere else."""
+_TO_TABLE, _OTHERWISE, _LOCAL = 10, 11, 50
+"""Priorities of rules: what arrives at a joined interface goes by its own table, and nowhere else; the rule for this
+namespace's own addresses, which comes first elsewhere, follows."""
 _LOWEST_TABLE = 1 << 30
 _NO_INDEX = (1 << 31) - 1
-_LINK_LOCAL_SCOPE = 253
 _IPV6_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/forwarding")
 _PERMISSION = "joining interfaces needs CAP_NET_ADMIN in this process's network namespace"
 
@@ -64,8 +62,8 @@ class KernelJoiner:
     """Joins pairs of interfaces, whenever both are there.
 
     Ethernet is bridged. IP is forwarded: what arrives at one interface leaves by the other, whatever its addresses,
-    and is dropped as long as the other is not there. So clients with the same addresses do not disturb each other.
-    Forwarders that give the interfaces addresses nevertheless see them removed.
+    and is dropped as long as the other is not there. So clients with the same addresses do not disturb each other, and
+    nobody reaches this namespace's own addresses by a wire, even if a forwarder gives one to a bare interface.
 
     What is joined stays joined when the process ends. Raises `Refused` without the right to change interfaces.
     """
@@ -91,8 +89,7 @@ class KernelJoiner:
             joint = self._joints[pair.client_side] = _Joint(pair, on_joined)
         joint.pair, joint.on_joined, joint.joined = pair, on_joined, None
         try:
-            if pair.payload != ETHERNET:
-                self._apply(_rules(joint))
+            self._apply(_rules(joint))
         except OSError as error:
             raise Unavailable(f"cannot join {pair.client_side} and {pair.server_side}: {error}") from error
         self._try(joint)
@@ -121,7 +118,12 @@ class KernelJoiner:
         if joint.pair.payload == ETHERNET:
             self._bridge(joint, (first, second))
         else:
-            self._apply(_routes(joint, (first, second)))
+            try:
+                self._apply(_routes(joint, (first, second)))
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._apply(_routes(joint, (first, second), by_gateway=False))  # a forwarder has given us that address
         joint.joined = first, second
         log.info("joined", client_side=joint.pair.client_side, server_side=joint.pair.server_side)
         joint.on_joined(*joint.names)
@@ -151,7 +153,7 @@ class KernelJoiner:
 
     def _listen(self) -> None:
         if self._events is None:
-            self._events = netlink_socket(LINK_GROUP | _ADDRESS_GROUPS)
+            self._events = netlink_socket(LINK_GROUP)
             self._events.setblocking(False)
             asyncio.get_running_loop().add_reader(self._events, self._read)
 
@@ -187,8 +189,6 @@ class KernelJoiner:
                 joint.joined = None  # it may come back with the same index
             elif LINK.unpack_from(message.body)[3] & _UP:
                 self._try(joint)
-        elif message.kind == _NEWADDR and ADDRESS.unpack_from(message.body)[3] != _LINK_LOCAL_SCOPE:
-            self._remove_address(message)
 
     def _joint_of(self, name: str) -> _Joint | None:
         return next((joint for joint in self._joints.values() if name in joint.names), None)
@@ -198,13 +198,6 @@ class KernelJoiner:
             self._bring(joint)
         except OSError as error:  # it may have vanished again; the next event of it tries again
             log.info("two interfaces are not joined yet", interfaces=joint.names, error=str(error))
-
-    def _remove_address(self, message: Message) -> None:
-        """A forwarder that does not know bare interfaces has given one an address: packets to it would end here."""
-        with suppress(OSError):
-            name = socket.if_indextoname(ADDRESS.unpack_from(message.body)[4])
-            if self._joint_of(name) is not None:
-                self._apply([changes.remove_address(message.body, name)])
 
 
 def _index(name: str) -> int:
@@ -216,34 +209,43 @@ def _index(name: str) -> int:
 
 def _tables(joint: _Joint) -> tuple[int, int]:
     """The tables for what arrives at either interface: the same ones in every process."""
-    table = _LOWEST_TABLE | int(joint.pair.mark, 16) >> 1 & ~1
+    table = _LOWEST_TABLE | (int(joint.pair.mark, 16) << 1 & (_LOWEST_TABLE - 1))
     return table, table + 1
 
 
 def _rules(joint: _Joint) -> Iterator[Change]:
-    """From each interface to its own table only; they hold before the interfaces exist."""
-    for name, table in zip(joint.names, _tables(joint), strict=True):
-        for version in (4, 6):
+    """From each interface to its own table only, or from the bridge to nowhere; they hold before the interfaces exist."""
+    for version in (4, 6):
+        for name, table in _ways(joint):
             yield changes.rule_from(name, version, _OTHERWISE, None)
-            yield changes.rule_from(name, version, _TO_TABLE, table)
+            if table is not None:
+                yield changes.rule_from(name, version, _TO_TABLE, table)
+        yield changes.rule_for_own_addresses(version, _LOCAL)
+        yield changes.no_rule_for_own_addresses(version, 0)
 
 
-def _routes(joint: _Joint, ends: tuple[int, int]) -> Iterator[Change]:
+def _ways(joint: _Joint) -> Iterator[tuple[str, int | None]]:
+    """Where packets arrive that this namespace routes, and the tables by which it does."""
+    if joint.pair.payload == ETHERNET:
+        yield joint.bridge, None
+    else:
+        yield from zip(joint.names, _tables(joint), strict=True)
+
+
+def _routes(joint: _Joint, ends: tuple[int, int], *, by_gateway: bool = True) -> Iterator[Change]:
     """What arrives at one interface leaves by the other, to the address at its far end."""
     out = tuple(zip(ends, joint.names, (joint.pair.client_addresses, joint.pair.server_addresses), strict=True))
     for table, (index, name, addresses) in zip(_tables(joint), reversed(out), strict=True):
         yield changes.forward_ipv4(index, name)
         for version in _versions(joint.pair):
             far = next((each for each in _parsed(addresses) if each.version == version), None)
-            yield changes.default_route(table, index, far, version, name)
+            yield changes.default_route(table, index, far if by_gateway else None, version, name)
 
 
 def _removal(joint: _Joint) -> Iterator[Change]:
-    if joint.pair.payload == ETHERNET:
-        if index := _index(joint.bridge):
-            yield changes.delete_link(index, joint.bridge)
-        return
-    for name in joint.names:
+    if joint.pair.payload == ETHERNET and (index := _index(joint.bridge)):
+        yield changes.delete_link(index, joint.bridge)
+    for name, _ in _ways(joint):
         for version in (4, 6):
             for priority in (_TO_TABLE, _OTHERWISE):
                 yield changes.no_rule_from(name, version, priority)

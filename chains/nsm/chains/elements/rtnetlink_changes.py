@@ -15,7 +15,7 @@ from .rtnetlink import BUFFER, ERROR, LINK, ROUTE, messages_of, request
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_NEWLINK, _DELLINK, _SETLINK, _NEWROUTE, _DELADDR, _NEWRULE, _DELRULE = 16, 17, 19, 24, 21, 32, 33
+_NEWLINK, _DELLINK, _SETLINK, _NEWROUTE, _NEWRULE, _DELRULE = 16, 17, 19, 24, 32, 33
 _ACK, _REPLACE, _EXCL, _CREATE = 0x4, 0x100, 0x200, 0x400
 _IFF_UP = 0x1
 _IFNAME, _MASTER, _LINKINFO, _AF_SPEC = 3, 10, 18, 26
@@ -24,6 +24,7 @@ _INET_CONF, _FORWARDING, _ADDR_GEN_MODE, _GEN_NONE = 1, 1, 8, 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 4, 5, 15
 _ONLINK, _UNICAST, _UNIVERSE, _LINK_SCOPE = 4, 1, 0, 253
 _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_PROTOCOL, _TO_TABLE, _BLACKHOLE = 3, 6, 15, 21, 1, 6
+_LOCAL_TABLE = 255
 _PROTOCOL = 110
 """Marks what this mesh installs, as seen by `ip rule` and `ip route`."""
 _NUMBER, _ATTRIBUTE = struct.Struct("=I"), struct.Struct("=HH")
@@ -106,7 +107,7 @@ def rule_from(name: str, version: int, priority: int, table: int | None) -> Chan
     header = ROUTE.pack(_family(version), 0, 0, 0, 0, 0, 0, _BLACKHOLE if table is None else _TO_TABLE, 0)
     body = header + _text(_FRA_IIFNAME, name) + _number(_FRA_PRIORITY, priority)
     body += _attribute(_FRA_PROTOCOL, bytes([_PROTOCOL])) + (b"" if table is None else _number(_FRA_TABLE, table))
-    return Change(_NEWRULE, _CREATE | _EXCL, body, f"add a rule for {name}", frozenset({errno.EEXIST}))
+    return Change(_NEWRULE, _CREATE | _EXCL, body, f"add a rule for {name}", frozenset({errno.EEXIST, errno.EAFNOSUPPORT}))
 
 
 def no_rule_from(name: str, version: int, priority: int) -> Change:
@@ -117,9 +118,18 @@ def no_rule_from(name: str, version: int, priority: int) -> Change:
     return Change(_DELRULE, 0, body, f"delete the rule for {name}", gone)
 
 
-def remove_address(body: bytes, name: str) -> Change:
-    """Remove an address, by the body of the message that announced it."""
-    return Change(_DELADDR, 0, body, f"remove an address of {name}", frozenset({errno.EADDRNOTAVAIL, errno.ENODEV}))
+def rule_for_own_addresses(version: int, priority: int) -> Change:
+    """Deliver what is for one of this namespace's own addresses."""
+    header = ROUTE.pack(_family(version), 0, 0, 0, _LOCAL_TABLE, 0, 0, _TO_TABLE, 0)
+    fine = frozenset({errno.EEXIST, errno.EAFNOSUPPORT})
+    return Change(_NEWRULE, _CREATE | _EXCL, header + _number(_FRA_PRIORITY, priority), "move the rule for own addresses", fine)
+
+
+def no_rule_for_own_addresses(version: int, priority: int) -> Change:
+    """Delete that rule at another priority, if it is there."""
+    header = ROUTE.pack(_family(version), 0, 0, 0, _LOCAL_TABLE, 0, 0, _TO_TABLE, 0)
+    fine = frozenset({errno.ENOENT, errno.EAFNOSUPPORT})
+    return Change(_DELRULE, 0, header + _number(_FRA_PRIORITY, priority), "move the rule for own addresses", fine)
 
 
 def _family(version: int) -> int:
