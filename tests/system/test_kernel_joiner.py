@@ -128,7 +128,9 @@ async def test_nothing_passes_elsewhere_while_the_other_interface_is_missing(sta
 
 
 @pytest.mark.parametrize("payload", ["ETHERNET", "IP"])
-async def test_an_address_that_a_forwarder_gives_nevertheless_does_not_answer_in_place_of_the_service(stage, joiner, payload):
+async def test_an_address_that_a_forwarder_gives_nevertheless_does_not_answer_in_place_of_the_service(
+    stage, joiner, payload
+):
     """Others' forwarders do not know bare interfaces."""
     wanted = pair(payload=payload)
     joiner.join(wanted, stage.on_joined)

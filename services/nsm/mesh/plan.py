@@ -188,7 +188,9 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
     command = PROGRAM if endpoint.command else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
-    return Component(name, command, endpoint.node, name, environment, True, program, folder, is_waiting=endpoint.on_demand)
+    return Component(
+        name, command, endpoint.node, name, environment, True, program, folder, is_waiting=endpoint.on_demand
+    )
 
 
 def _vlan_server(topology: Topology, endpoint: EndpointSpec) -> Component:

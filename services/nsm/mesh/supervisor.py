@@ -293,7 +293,7 @@ class Supervisor:
         await asyncio.gather(*(self._processes.until_ready(process) for process in wanted))
 
     def _start_on_demand(self, supplier: Process, name: str) -> None:
-        """Start an endpoint that a supplier wants, if it may: also while the mesh changes, since clients wait for it."""
+        """Start an endpoint that a supplier wants, if it may: also while the mesh changes, as clients wait for it."""
         part = self._wanted.get(name)
         if part is None or not part.is_waiting or name not in supplied_by(supplier.what) or self._is_running(name):
             return

@@ -18,6 +18,7 @@ from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
+from nsm.chains.reading.yaml_reader import YamlReader
 
 from .model import (
     DEFAULT_MTU,
@@ -36,7 +37,6 @@ from .model import (
     Uplink,
 )
 from .topology_check import Checker
-from nsm.chains.reading.yaml_reader import YamlReader
 
 DEFAULT = """\
 nodes:

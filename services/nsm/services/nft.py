@@ -1,7 +1,7 @@
 """Changes and reads nftables of this process's network namespace, by the program `nft` and its JSON.
 
-The program is nftables' own compiler: it turns rules into the kernel's instructions, checks them, and sends each file as
-one transaction. Python libraries for netlink leave that to their callers, who would write instructions by hand.
+The program is nftables' own compiler: it turns rules into the kernel's instructions, checks them, and sends each file
+as one transaction. Python libraries for netlink leave that to their callers, who would write instructions by hand.
 """
 
 from __future__ import annotations

@@ -192,7 +192,9 @@ async def test_a_client_heals_through_the_stages_to_another_endpoint(mesh, chain
 async def test_a_chain_that_leads_back_to_itself_is_refused_with_its_path(mesh):
     """And not when the path is full, 64 segments further on."""
     chain = Composition(mesh, "firewall", "pass-1")
-    await mesh.add_service("shop", [match("pass-1", app="firewall"), match("firewall", app="pass-1"), match("firewall")])
+    await mesh.add_service(
+        "shop", [match("pass-1", app="firewall"), match("firewall", app="pass-1"), match("firewall")]
+    )
     for stage in chain.stages:
         await chain.add(stage)
     with pytest.raises(InvalidRequest) as caught:

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
+from nsm.apis.registry import Destination, Match
+from nsm.chains.composed import registry_at
 from nsm.chains.core import NotFound, Unavailable
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.supply import Supply
-from nsm.chains.composed import registry_at
-from nsm.apis.registry import Destination, Match
 from nsm.chains.testing import Mesh, call
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.core import MeshError, Refused, Unavailable
+from nsm.chains.core import Refused, Unavailable
 from nsm.chains.logs import log
 
 from . import rtnetlink_changes as changes
@@ -214,7 +214,7 @@ def _tables(joint: _Joint) -> tuple[int, int]:
 
 
 def _rules(joint: _Joint) -> Iterator[Change]:
-    """From each interface to its own table only, or from the bridge to nowhere; they hold before the interfaces exist."""
+    """From each interface to its own table only, or from the bridge to nowhere; interfaces may appear later."""
     for version in (4, 6):
         for name, table in _ways(joint):
             yield changes.rule_from(name, version, _OTHERWISE, None)
@@ -259,5 +259,3 @@ def _parsed(addresses: Iterable[str]) -> Iterator[Address]:
     for text in addresses:
         with suppress(ValueError):
             yield ipaddress.ip_interface(text).ip
-
-

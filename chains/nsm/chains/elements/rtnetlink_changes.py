@@ -107,7 +107,9 @@ def rule_from(name: str, version: int, priority: int, table: int | None) -> Chan
     header = ROUTE.pack(_family(version), 0, 0, 0, 0, 0, 0, _BLACKHOLE if table is None else _TO_TABLE, 0)
     body = header + _text(_FRA_IIFNAME, name) + _number(_FRA_PRIORITY, priority)
     body += _attribute(_FRA_PROTOCOL, bytes([_PROTOCOL])) + (b"" if table is None else _number(_FRA_TABLE, table))
-    return Change(_NEWRULE, _CREATE | _EXCL, body, f"add a rule for {name}", frozenset({errno.EEXIST, errno.EAFNOSUPPORT}))
+    return Change(
+        _NEWRULE, _CREATE | _EXCL, body, f"add a rule for {name}", frozenset({errno.EEXIST, errno.EAFNOSUPPORT})
+    )
 
 
 def no_rule_from(name: str, version: int, priority: int) -> Change:
@@ -122,7 +124,9 @@ def rule_for_own_addresses(version: int, priority: int) -> Change:
     """Deliver what is for one of this namespace's own addresses."""
     header = ROUTE.pack(_family(version), 0, 0, 0, _LOCAL_TABLE, 0, 0, _TO_TABLE, 0)
     fine = frozenset({errno.EEXIST, errno.EAFNOSUPPORT})
-    return Change(_NEWRULE, _CREATE | _EXCL, header + _number(_FRA_PRIORITY, priority), "move the rule for own addresses", fine)
+    return Change(
+        _NEWRULE, _CREATE | _EXCL, header + _number(_FRA_PRIORITY, priority), "move the rule for own addresses", fine
+    )
 
 
 def no_rule_for_own_addresses(version: int, priority: int) -> Change:

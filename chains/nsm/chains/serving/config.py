@@ -89,7 +89,9 @@ class EndpointConfig(ProviderConfig):
 class ChainedConfig(EndpointConfig, ClientPolicies):
     """Variables of an endpoint in a chain of services, which is a client of the next one."""
 
-    service_names: tuple[str, ...] = variable("", services, "the service whose chain it is part of", env="NSM_SERVICE_NAME")
+    service_names: tuple[str, ...] = variable(
+        "", services, "the service whose chain it is part of", env="NSM_SERVICE_NAME"
+    )
     payload: str = variable(ETHERNET, payload, "what a wire carries: IP or ETHERNET; used if the service is registered")
     labels: dict[str, str] = variable("", pairs, "labels, key:value,..; they also choose the next endpoint")
     register_service: bool = variable("false", flag, "also register the service, without matches")

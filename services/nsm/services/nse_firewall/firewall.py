@@ -21,7 +21,7 @@ LOOK_EVERY = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What a rule has decided, over all wires."""
+    """What a rule has decided, over all wires; ``(answers)`` and ``(others)`` are those of no rule."""
 
     rule: str
     packets: int
@@ -57,11 +57,24 @@ class Firewall:
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if self._watch.has_changed():
-                await self._reload()
+                await self.reload()
+
+    async def reload(self) -> None:
+        """Read the file now; rules that cannot be used are logged."""
+        try:
+            rules = self._read()
+            if rules == self._rules:
+                return
+            await self.log_counts()
+            await self._apply(rules)
+        except MeshError as error:
+            if str(error) != self._refused:
+                log.warning("the rules cannot be used; those before stay in force", error=str(error))
+            self._refused = str(error)
 
     async def counts(self) -> list[Count]:
         """What the rules in force have counted. Raises `MeshError`."""
-        names = {**counters_of(self._rules or Rules(())), ANSWERS: ANSWERS, OTHERS: OTHERS}
+        names = {**counters_of(self._rules or Rules(())), ANSWERS: f"({ANSWERS})", OTHERS: f"({OTHERS})"}
         found = dict.fromkeys(names, (0, 0))
         for family in (BRIDGE, INET):
             for item in await nft.read("counters", "table", family, TABLE):
@@ -78,18 +91,6 @@ class Firewall:
                     log.info("counted", rule=count.rule, packets=count.packets, bytes=count.bytes)
         except MeshError as error:
             log.warning("the counters of rules cannot be read", error=str(error))
-
-    async def _reload(self) -> None:
-        try:
-            rules = self._read()
-            if rules == self._rules:
-                return
-            await self.log_counts()
-            await self._apply(rules)
-        except MeshError as error:
-            if str(error) != self._refused:
-                log.warning("the rules cannot be used; those before stay in force", error=str(error))
-            self._refused = str(error)
 
     def _read(self) -> Rules:
         try:

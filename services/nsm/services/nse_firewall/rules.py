@@ -134,10 +134,9 @@ class _Own:
 
     def _name(self, node: Any, fields: dict[str, Any]) -> str:
         name = self._reader.text(fields.get("name"))
-        if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-            self._reader.fault(
-                fields.get("name") or node, f"the name {name[:64]!r}: expected 1 to {_LONGEST_NAME} printable characters"
-            )
+        if not name or len(name) > _LONGEST_NAME or not name.isprintable() or name.startswith("("):
+            expected = f"expected 1 to {_LONGEST_NAME} printable characters, the first of them no bracket"
+            self._reader.fault(fields.get("name") or node, f"the name {name[:64]!r}: {expected}")
         elif (before := self._names.setdefault(name, line_of(node))) != line_of(node):
             self._reader.fault(fields["name"], f"the name {name!r} is already that of the rule in line {before}")
         return name
@@ -188,7 +187,9 @@ class _Own:
             low, high = map(int, numbers)
             if low <= high:
                 return low, high
-        self._reader.fault(node, f"port {text!r}: expected a number up to {_LARGEST_PORT}, or a range such as 8000-8080")
+        self._reader.fault(
+            node, f"port {text!r}: expected a number up to {_LARGEST_PORT}, or a range such as 8000-8080"
+        )
         return None
 
     def _items(self, node: Any) -> Sequence[Any]:

@@ -103,7 +103,10 @@ def _always(family: str, *, is_tracked: bool) -> Iterator[list[Expression]]:
     """What passes whatever the rules are: what makes a wire usable, and answers."""
     if family == BRIDGE:
         yield [_match(_meta("protocol"), "arp"), {"accept": None}]
-        yield [_match(_field("icmpv6", "type"), {"set": ["nd-neighbor-solicit", "nd-neighbor-advert"]}), {"accept": None}]
+        yield [
+            _match(_field("icmpv6", "type"), {"set": ["nd-neighbor-solicit", "nd-neighbor-advert"]}),
+            {"accept": None},
+        ]
     answers: list[Expression] = [{"counter": ANSWERS}, {"accept": None}]
     if is_tracked:
         state = {"ct": {"key": "state"}}

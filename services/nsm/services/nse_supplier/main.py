@@ -14,7 +14,7 @@ from nsm.chains.composed import registry_at
 from nsm.chains.config import flag, pairs, text, variable
 from nsm.chains.core import MeshError
 from nsm.chains.elements.supply import Supplier, Supply
-from nsm.chains.serving import EndpointConfig, services, serve_endpoint
+from nsm.chains.serving import EndpointConfig, serve_endpoint, services
 
 from .local import LocalSupplier, Supplied, parse_supplied
 

@@ -6,6 +6,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from nsm.apis.connection import Connection
@@ -65,7 +66,9 @@ class PodTemplate:
             raise InvalidRequest(f"the template of the pod has {action[:64]!r}, which cannot be used")
         value = template({**connection.labels, "_service": connection.network_service, "_id": connection.id})
         if not _VALUE.fullmatch(value):
-            raise InvalidRequest(f"the template of the pod needs {action[:64]}, which is {value[:64]!r} for this client")
+            raise InvalidRequest(
+                f"the template of the pod needs {action[:64]}, which is {value[:64]!r} for this client"
+            )
         return value
 
 
@@ -137,10 +140,8 @@ class PodSupplier:
 
     async def _remove(self, pod: Object) -> None:
         metadata = pod["metadata"]
-        try:
+        with suppress(ObjectMissing):
             await self._api.delete(PODS, metadata["name"], self._namespace, uid=metadata.get("uid", ""))
-        except ObjectMissing:
-            pass
 
     async def _is_node(self, name: str) -> bool:
         try:
