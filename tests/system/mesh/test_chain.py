@@ -120,3 +120,9 @@ def test_an_endpoint_starts_when_a_client_needs_it_and_ends_when_nobody_does(mes
 
 def component(mesh, name):
     return next(each for each in mesh.status()["components"] if each["name"] == name)
+
+
+def test_a_stage_may_be_a_program_of_the_users_own(mesh):
+    mesh.up("-f", str(EXAMPLES / "limit-rate.yaml"))
+    assert pings(mesh, "client", "10.62.0.0")
+    assert "limit rate over 10 mbytes/second drop" in mesh.run("limiter", "nft", "list", "ruleset").stdout
