@@ -107,7 +107,6 @@ def test_every_component_describes_its_variables(component):
             "shop-1",
             "'shop-1': expected an endpoint and its node, such as shop-1@node-1",
         ),
-        ("nse-supplier", "NSM_IDLE_TIMEOUT", "5s", "a supplier has no connections"),
         ("nse", "NSM_IDLE_TIMEOUT", "soon", "expected a duration"),
         ("identity", "NSM_ENTRIES", "uid:1=spiffe://a/b,uid:1=spiffe://a/c", "'uid:1' already has another identity"),
         ("forwarder-kernel", "NSM_TUNNEL_IP", "10.0.0", "expected an IP address of this node"),
@@ -365,7 +364,7 @@ def test_a_component_without_an_identity_says_so_and_can_be_stopped(tmp_path, co
         ("nsm.services.nse.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.services.nse_remote_vlan.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         ("nsm.services.nse_passthrough.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
-        ("nsm.services.nse_firewall.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "nsm.mesh"]),
+        ("nsm.services.nse_firewall.main", ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh"]),
         (
             "nsm.services.nse_supplier.main",
             ["pyroute2", "aiohttp", "opentelemetry.sdk", "yaml", "nsm.mesh", "nsm.kube"],

@@ -53,7 +53,7 @@ async def test_a_client_that_fails_does_not_keep_it():
 async def test_a_client_that_comes_too_late_is_sent_to_others():
     endpoint = Endpoint()
     await asyncio.sleep(16)
-    with pytest.raises(Unavailable, match="the endpoint has ended: for 15 s nobody used it"):
+    with pytest.raises(Unavailable, match="the endpoint has ended: it was not used for 15 s"):
         await endpoint.chain.request(call("a", path=Path()))
     assert endpoint.idle.has_ended
     await endpoint.chain.aclose()

@@ -7,7 +7,7 @@ import pytest
 from nsm.apis.connection import Connection
 from nsm.chains.core import InvalidRequest
 from nsm.services.nse_supplier.pods import PodSupplier, PodTemplate
-from tests.kube.stand_in import eventually, stand_in
+from tests.kube.stand_in import eventually, forbidden, stand_in
 
 PODS = "/api/v1/namespaces/shop/pods"
 TEMPLATE = """
@@ -66,6 +66,12 @@ async def test_a_pod_is_created_on_the_clients_node(server, api):
 async def test_a_node_that_the_cluster_does_not_have_is_left_to_the_scheduler(server, api):
     await supplier(api).supply(connection(nodeName="elsewhere"))
     assert "nodeName" not in server.at(f"{PODS}/nse-elsewhere")["spec"]
+
+
+async def test_a_supplier_that_may_not_read_nodes_leaves_the_node_to_the_template(server, api):
+    server.refuse = lambda request: forbidden(request) if "/nodes/" in request.path else None
+    await supplier(api).supply(connection(nodeName="node-1"))
+    assert server.at(f"{PODS}/nse-node-1")["spec"]["nodeName"] == "node-1"
 
 
 async def test_clients_at_once_share_a_pod_and_one_that_has_ended_is_replaced(server, api):

@@ -112,7 +112,7 @@ def test_an_endpoint_starts_when_a_client_needs_it_and_ends_when_nobody_does(mes
     assert (wire["endpoint"], wire["state"]) == ("shop-1", "UP")
     assert pings(mesh, "client", "10.61.0.0")
     mesh.nsm("kill", "--signal", "TERM", "client")
-    assert until(lambda: "ending: nobody uses this endpoint" in log_of(mesh, "shop-1"))
+    assert until(lambda: "ending: this endpoint is not used" in log_of(mesh, "shop-1"))
     assert until(lambda: component(mesh, "shop-1")["state"].startswith("ended"))
     mesh.nsm("start", "client")
     assert until(lambda: pings(mesh, "client", "10.61.0.0"))

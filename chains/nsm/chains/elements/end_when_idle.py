@@ -1,4 +1,4 @@
-"""Ends an endpoint that nobody uses: one that was started on demand, by a supplier."""
+"""Ends an endpoint that is no longer used: one that was started on demand, by a supplier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EndWhenIdle(Element):
         self.has_ended = False
 
     def start(self) -> None:
-        """Let the time begin, if nobody is connected."""
+        """Let the time begin, if there is no connection."""
         if not self._connections and not self.has_ended:
             self._stop_timer()
             self._timer = asyncio.get_running_loop().call_later(self._timeout, self._over)
@@ -33,7 +33,7 @@ class EndWhenIdle(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Count the connection."""
         if self.has_ended:
-            raise Unavailable(f"the endpoint has ended: for {self._timeout:g} s nobody used it")
+            raise Unavailable(f"the endpoint has ended: it was not used for {self._timeout:g} s")
         if call.live.get(self._known) is None:
             call.live.put(self._known, True)
             call.live.on_end(self._left)
@@ -50,7 +50,7 @@ class EndWhenIdle(Element):
         self.start()
 
     def _over(self) -> None:
-        log.info("ending: nobody uses this endpoint", idle_s=self._timeout)
+        log.info("ending: this endpoint is not used", idle_s=self._timeout)
         self.has_ended = True
         self._end()
 

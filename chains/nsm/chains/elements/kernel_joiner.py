@@ -63,7 +63,7 @@ class KernelJoiner:
 
     Ethernet is bridged. IP is forwarded: what arrives at one interface leaves by the other, whatever its addresses,
     and is dropped as long as the other is not there. So clients with the same addresses do not disturb each other, and
-    nobody reaches this namespace's own addresses by a wire, even if a forwarder gives one to a bare interface.
+    this namespace's own addresses cannot be reached by a wire, even if a forwarder gives one to a bare interface.
 
     What is joined stays joined when the process ends. Raises `Refused` without the right to change interfaces.
     """

@@ -59,7 +59,7 @@ class ProviderConfig(RegisteredConfig):
     accept_prefixes: Networks = variable(
         "", _networks, "from which clients may bring addresses and routes, besides single private addresses"
     )
-    idle_timeout: float = variable("0", duration, "end when nobody has been connected for so long; 0: never")
+    idle_timeout: float = variable("0", duration, "end when there was no connection for so long; 0: never")
 
     def provided(self) -> Sequence[Provided]:
         """The services to provide."""

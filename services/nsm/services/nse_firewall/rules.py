@@ -8,10 +8,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsm.chains.model.addresses import read_interface
-from nsm.chains.reading.yaml_reader import YamlReader, line_of
+
+if TYPE_CHECKING:
+    from nsm.chains.reading.yaml_reader import YamlReader
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Ports = tuple[int, int]
@@ -73,6 +75,8 @@ class Rules:
 
 def read_rules(text: str, source: str) -> Rules:
     """The rules in `text`; errors name `source`. Raises `RulesError`."""
+    from nsm.chains.reading.yaml_reader import YamlReader  # noqa: PLC0415 - it needs a library, and help does not
+
     reader = YamlReader(source)
     root = reader.root(text)
     if root is None:
@@ -137,7 +141,7 @@ class _Own:
         if not name or len(name) > _LONGEST_NAME or not name.isprintable() or name.startswith("("):
             expected = f"expected 1 to {_LONGEST_NAME} printable characters, the first of them no bracket"
             self._reader.fault(fields.get("name") or node, f"the name {name[:64]!r}: {expected}")
-        elif (before := self._names.setdefault(name, line_of(node))) != line_of(node):
+        elif (before := self._names.setdefault(name, self._reader.line(node))) != self._reader.line(node):
             self._reader.fault(fields["name"], f"the name {name!r} is already that of the rule in line {before}")
         return name
 

@@ -14,7 +14,7 @@ from nsm.chains.core import Internal, InvalidRequest, MeshError
 from nsm.chains.logs import log
 from nsm.chains.model.templates import compile_template
 from nsm.chains.reading import read_yaml
-from nsm.kube import Api, ObjectConflict, ObjectMissing
+from nsm.kube import Api, Forbidden, ObjectConflict, ObjectMissing
 from nsm.kube.resources import NODES, PODS, Object
 
 CREATED_BY = "createdBy"
@@ -90,7 +90,10 @@ class PodSupplier:
         self._api, self._template, self._namespace, self._name = api, template, namespace, name
 
     async def supply(self, connection: Connection) -> str:
-        """See `Supplier`. The pod is on the client's node, if the cluster has a node of that name."""
+        """See `Supplier`. The pod is on the client's node, if the cluster has a node of that name.
+
+        Without permission to read nodes, the template alone decides.
+        """
         pod = self._template.render(connection)
         pod["metadata"] = {
             **pod["metadata"],
@@ -98,9 +101,10 @@ class PodSupplier:
             "labels": {**(pod["metadata"].get("labels") or {}), CREATED_BY: self._name},
         }
         node = connection.labels.get(_NODE, "")
-        if node and await self._is_node(node):
+        is_node = bool(node) and await self._is_node(node)
+        if is_node:
             pod["spec"] = {**pod["spec"], "nodeName": node}
-        else:
+        elif is_node is False:
             pod["spec"].pop("nodeName", None)
         name = str(pod["metadata"].get("name") or "")
         if not name:
@@ -143,11 +147,14 @@ class PodSupplier:
         with suppress(ObjectMissing):
             await self._api.delete(PODS, metadata["name"], self._namespace, uid=metadata.get("uid", ""))
 
-    async def _is_node(self, name: str) -> bool:
+    async def _is_node(self, name: str) -> bool | None:
+        """Whether the cluster has a node of that name; None if the supplier may not read nodes."""
         try:
             await self._api.get(NODES, name)
         except ObjectMissing:
             return False
+        except Forbidden:
+            return None
         return True
 
     def _has_ended(self, pod: Object) -> bool:
