@@ -10,7 +10,7 @@ from typing import Protocol
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import IpContext
-from nsm.apis.mechanisms import BARE, INTERFACE_NAME, KERNEL, LOCAL
+from nsm.apis.mechanisms import BARE, INTERFACE_NAME, JOINT, KERNEL, LOCAL
 from nsm.chains.core import Call, Element, Handler, Key
 
 CLIENT_SIDE, SERVER_SIDE = "in-", "out-"
@@ -41,10 +41,12 @@ class Pair:
 class Joiner(Protocol):
     """Joins interfaces, which may appear later, vanish and appear again."""
 
-    def join(self, pair: Pair, on_joined: OnJoined) -> None:
+    def join(self, pair: Pair, on_joined: OnJoined) -> str | None:
         """Keep a pair joined from now on; a second call for it changes its addresses.
 
-        `on_joined` is called each time when both interfaces are there and joined. Raises `MeshError` if that can never
+        `on_joined` is called each time when both interfaces are there and joined. Returns what the interface towards
+        the client has to become a part of when it is made (`JOINT`), so that packets pass at once; a forwarder that
+        does not know this leaves it to the joiner, a few milliseconds later. Raises `MeshError` if that can never
         succeed.
         """
         ...
@@ -89,7 +91,9 @@ class JoinSides(Element):
             tuple(ip.src_ip_addrs),
             tuple(ip.dst_ip_addrs),
         )
-        self._joiner.join(pair, self._on_joined)
+        part_of = self._joiner.join(pair, self._on_joined)
+        if part_of and connection.mechanism is not None:
+            connection.mechanism.parameters[JOINT] = part_of
         return connection
 
     async def aclose(self) -> None:

@@ -38,6 +38,7 @@ namespace's own addresses, which comes first elsewhere, follows."""
 _LOWEST_TABLE = 1 << 30
 _NO_INDEX = (1 << 31) - 1
 _IPV6_FORWARDING = Path("/proc/sys/net/ipv6/conf/all/forwarding")
+_IPV4_FORWARDING = Path("/proc/sys/net/ipv4/conf/default/forwarding")
 _PERMISSION = "joining interfaces needs CAP_NET_ADMIN in this process's network namespace"
 
 
@@ -52,6 +53,11 @@ class _Joint:
     @property
     def bridge(self) -> str:
         return f"br-{self.pair.mark}"
+
+    @property
+    def part(self) -> str:
+        """What the interface towards the client becomes a part of: see `JOINT`."""
+        return self.bridge if self.pair.payload == ETHERNET else str(_tables(self)[1])
 
     @property
     def names(self) -> tuple[str, str]:
@@ -77,22 +83,25 @@ class KernelJoiner:
         except PermissionError as error:
             raise Refused(_PERMISSION) from error
 
-    def join(self, pair: Pair, on_joined: OnJoined) -> None:
+    def join(self, pair: Pair, on_joined: OnJoined) -> str:
         """Keep a pair joined; see `Joiner`. Raises `Unavailable` if the kernel refuses, or cannot forward IPv6."""
         joint = self._joints.get(pair.client_side)
         if joint is not None and joint.pair == pair:
-            return
+            return joint.part
         self._listen()
-        if pair.payload != ETHERNET and 6 in _versions(pair):
-            self._forward_ipv6()
+        if pair.payload != ETHERNET:
+            self._forward(pair)
         if joint is None:
             joint = self._joints[pair.client_side] = _Joint(pair, on_joined)
         joint.pair, joint.on_joined, joint.joined = pair, on_joined, None
         try:
             self._apply(_rules(joint))
+            if pair.payload == ETHERNET:
+                self._make_bridge(joint)
         except OSError as error:
             raise Unavailable(f"cannot join {pair.client_side} and {pair.server_side}: {error}") from error
         self._try(joint)
+        return joint.part
 
     async def leave(self, client_side: str) -> None:
         """Remove what joins a pair, if it is known."""
@@ -111,28 +120,40 @@ class KernelJoiner:
         self._joints.clear()
 
     def _bring(self, joint: _Joint) -> None:
-        """Join both interfaces if they are there and up, and not joined yet. Raises OSError."""
-        first, second = (_index(name) for name in joint.names)
-        if not first or not second or joint.joined == (first, second):
+        """Make those interfaces that are there parts of the joint; it is complete with both. Raises OSError."""
+        ends = _index(joint.pair.client_side), _index(joint.pair.server_side)
+        if joint.joined == ends or not any(ends):
             return
         if joint.pair.payload == ETHERNET:
-            self._bridge(joint, (first, second))
+            bridge = socket.if_nametoindex(joint.bridge)
+            there = [(index, name) for index, name in zip(ends, joint.names, strict=True) if index]
+            self._apply(changes.enslave(index, bridge, name) for index, name in there)
         else:
-            try:
-                self._apply(_routes(joint, (first, second)))
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                self._apply(_routes(joint, (first, second), by_gateway=False))  # a forwarder has given us that address
-        joint.joined = first, second
-        log.info("joined", client_side=joint.pair.client_side, server_side=joint.pair.server_side)
-        joint.on_joined(*joint.names)
+            self._route(joint, ends)
+        if all(ends):
+            joint.joined = ends
+            log.info("joined", client_side=joint.pair.client_side, server_side=joint.pair.server_side)
+            joint.on_joined(*joint.names)
 
-    def _bridge(self, joint: _Joint, ends: tuple[int, int]) -> None:
+    def _make_bridge(self, joint: _Joint) -> None:
         self._apply([changes.create_bridge(joint.bridge)])
         bridge = socket.if_nametoindex(joint.bridge)
-        ports = (changes.enslave(index, bridge, name) for index, name in zip(ends, joint.names, strict=True))
-        self._apply([changes.silence(bridge, joint.bridge), changes.set_up(bridge, joint.bridge), *ports])
+        self._apply([changes.silence(bridge, joint.bridge), changes.set_up(bridge, joint.bridge)])
+
+    def _route(self, joint: _Joint, ends: tuple[int, int]) -> None:
+        try:
+            self._apply(_routes(joint, ends))
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            self._apply(_routes(joint, ends, by_gateway=False))  # a forwarder has given us that address
+
+    def _forward(self, pair: Pair) -> None:
+        """Have interfaces that are not there yet forward IPv4, where /proc/sys is writable; IPv6 needs that."""
+        with suppress(OSError):
+            _IPV4_FORWARDING.write_text("1")
+        if 6 in _versions(pair):
+            self._forward_ipv6()
 
     def _forward_ipv6(self) -> None:
         if self._is_ipv6_forwarded:
@@ -236,6 +257,8 @@ def _routes(joint: _Joint, ends: tuple[int, int], *, by_gateway: bool = True) ->
     """What arrives at one interface leaves by the other, to the address at its far end."""
     out = tuple(zip(ends, joint.names, (joint.pair.client_addresses, joint.pair.server_addresses), strict=True))
     for table, (index, name, addresses) in zip(_tables(joint), reversed(out), strict=True):
+        if not index:
+            continue
         yield changes.forward_ipv4(index, name)
         for version in _versions(joint.pair):
             far = next((each for each in _parsed(addresses) if each.version == version), None)

@@ -44,6 +44,8 @@ class Settings:
     """Whether this end answers for every IPv4 address that it routes to: the other end treats all as on-link."""
     mac: str = ""
     """The hardware address that the connection gives it, in lower case; empty: any."""
+    joint: str = ""
+    """A bridge or the number of a routing table that it becomes a part of; empty: none."""
 
     @property
     def defaults(self) -> tuple[Route, ...]:
@@ -199,7 +201,7 @@ def _of(side: Side, settings: Settings) -> Settings:
     """The settings of a side. An interface that only passes packets on has no addresses and no routes."""
     if not isinstance(side, KernelInterface) or not side.is_bare:
         return settings
-    return replace(settings, addresses=(), routes=(), proxy_arp=False)
+    return replace(settings, addresses=(), routes=(), proxy_arp=False, joint=side.joint)
 
 
 def _mtu(mtu: int, ends: Sequence[End]) -> int:

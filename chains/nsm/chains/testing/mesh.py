@@ -26,6 +26,7 @@ from nsm.chains.composed import (
 )
 from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.core import Begin, Chain, Element, RegistryCall, merge_with_returned
+from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
