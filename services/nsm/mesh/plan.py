@@ -44,10 +44,12 @@ REGISTERED = (*_ENDPOINTS, "forwarder-kernel")
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
 _TRUSTED = {
-    "NSM_INTERMEDIARIES": f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder",
+    "NSM_INTERMEDIARIES": ",".join(f"spiffe://{TRUST_DOMAIN}/*/{each}" for each in ("nsmgr", "forwarder", "stage/*")),
     "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
 }
-"""Patterns for the managers and forwarders of all nodes, including later ones; workloads may not have such names."""
+"""Patterns for the managers, forwarders and stages of chains of all nodes, including later ones; other workloads cannot
+have such names. A program of the user's own is none of them, also as a stage.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,9 @@ class Component:
 
     @property
     def identity(self) -> str:
-        """The name in its identity: the node, and its role there or its name."""
+        """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
+        path = f"stage/{path}" if self.command in CHAINED else path
         return f"spiffe://{TRUST_DOMAIN}/{self.node}/{path}"
 
 

@@ -206,7 +206,7 @@ def joint_of(name: str, joint: str) -> str:
     """
     if not joint or joint == _BRIDGE + name.rpartition("-")[2]:
         return joint
-    if joint.isascii() and joint.isdigit() and len(joint) <= _DIGITS and int(joint) >= LOWEST_TABLE:
+    if joint.isascii() and joint.isdigit() and len(joint) <= _DIGITS and LOWEST_TABLE <= int(joint) < 2 * LOWEST_TABLE:
         return joint
     raise InvalidRequest(f"{name} cannot become a part of {joint[:_SHOWN]!r}; expected a bridge br-… or a table")
 
