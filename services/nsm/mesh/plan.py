@@ -48,7 +48,7 @@ _TRUSTED = {
     "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
 }
 """Patterns for the managers, forwarders and stages of chains of all nodes, including later ones; other workloads cannot
-have such names. A program of the user's own is none of them, also as a stage.
+have such names. Programs of the user do not, even as stages.
 """
 
 
