@@ -117,6 +117,29 @@ LABEL org.opencontainers.image.title="nsm nse-remote-vlan"
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5003"]
 ENTRYPOINT ["nsm", "nse-remote-vlan"]
 
+# An endpoint in a chain of services changes interfaces of its pod: root, with NET_ADMIN alone. With ip, to look at them.
+FROM servers AS nse-passthrough
+LABEL org.opencontainers.image.title="nsm nse-passthrough"
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 0:65532
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-passthrough"]
+
+FROM nse-passthrough AS nse-firewall
+LABEL org.opencontainers.image.title="nsm nse-firewall"
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+ENTRYPOINT ["nsm", "nse-firewall"]
+
+FROM cluster AS nse-supplier
+LABEL org.opencontainers.image.title="nsm nse-supplier"
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-supplier"]
+
 FROM services AS clients
 USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'

@@ -19,7 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, webhook
+from bench import (
+    against,
+    channels,
+    codec,
+    composition,
+    hostile,
+    life,
+    nodes,
+    policies,
+    registry,
+    start,
+    throughput,
+    webhook,
+)
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -68,6 +81,7 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -188,8 +202,10 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes; five nodes with fifty clients."""
+    """Wires between two nodes, and through a chain of services; five nodes with fifty clients."""
     for name, values, unit in nodes.measure():
+        bench.note(name, values, unit)
+    for name, values, unit in composition.measure():
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")

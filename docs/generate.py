@@ -14,7 +14,10 @@ from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_firewall.main import NseFirewallConfig
+from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -29,6 +32,9 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": KernelConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
+    "nse-passthrough": NsePassthroughConfig,
+    "nse-firewall": NseFirewallConfig,
+    "nse-supplier": NseSupplierConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,

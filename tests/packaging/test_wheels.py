@@ -96,12 +96,16 @@ def test_the_sdk_serves_without_services(installed):
     assert "the commands are health; nsm-services, nsm-forwarder-kernel and nsm-webhook add more" in refused
 
 
-def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
-    """And their help says what the mesh needs."""
-    parts = ["apis", "chains", "services"]
-    for component in ("registry", "nsmgr", "nse", "nse-remote-vlan", "nsc", "identity"):
-        assert "NSM_NAME" in installed(parts, NSM, component, "--help").stdout
-    shown = installed(parts, NSM, "--help").stdout
+STAGES = ["nse-passthrough", "nse-firewall", "nse-supplier"]
+
+
+@pytest.mark.parametrize("component", ["registry", "nsmgr", "nse", "nse-remote-vlan", *STAGES, "nsc", "identity"])
+def test_services_need_neither_the_mesh_nor_a_forwarder(installed, component):
+    assert "NSM_NAME" in installed(["apis", "chains", "services"], NSM, component, "--help").stdout
+
+
+def test_the_help_of_services_says_what_the_mesh_needs(installed):
+    shown = installed(["apis", "chains", "services"], NSM, "--help").stdout
     assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)
     assert "pipinstall'nsm-services[mesh]'" in "".join(shown.split())  # wherever its line is wrapped
 
