@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nsm.chains.core import FileKey, Store
@@ -66,6 +67,10 @@ class LiveWire(dataplane.LiveWire):
     def is_loose(self) -> bool:
         """Whether its namespaces are released."""
         return any(end.is_loose for end in self.ends)
+
+    def metrics(self) -> Mapping[str, str]:
+        """What its device says of it."""
+        return self.device.metrics()
 
     def sides(self, wire: Wire | None = None) -> list[tuple[LiveEnd, str, Settings]]:
         """Each end with the hardware address of the opposite one, and its settings in `wire`, or as they are."""

@@ -54,7 +54,7 @@ class Removal:
     async def _remove_all(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            ends = [_to_remove(live.ends) for live, _ in batch if live.device.process is None]
+            ends = [end for live, _ in batch if live.device.process is None for end in _to_remove(live)]
             processes = [process for live, _ in batch if (process := live.device.process) is not None]
             own = self._kernel.namespaces.own
             try:
@@ -75,9 +75,11 @@ def removal_of(link: OwnedLink) -> Message:
     return delete_link(link.index) if link.namespace is None else delete_link_there(link.index, link.namespace)
 
 
-def _to_remove(ends: Sequence[LiveEnd]) -> LiveEnd:
-    """The end by which a wire is removed: the last one whose namespace is open, if there is one."""
-    return next((end for end in reversed(ends) if not end.is_loose), ends[-1])
+def _to_remove(live: LiveWire) -> Sequence[LiveEnd]:
+    """The end by which a wire is removed: the last one whose namespace is open, if there is one; or all."""
+    if not live.device.ends_together:
+        return live.ends
+    return [next((end for end in reversed(live.ends) if not end.is_loose), live.ends[-1])]
 
 
 def _remove_links(ends: Sequence[LiveEnd], own: Namespace) -> None:

@@ -330,13 +330,14 @@ def settle(live: LiveWire, timeout: float) -> None:
 
 def _finish(live: LiveWire) -> None:
     """Configure new links, or remove them."""
-    first, last = live.ends[0], live.ends[-1]
+    first = live.ends[0]
     try:
         live.device.prepare(first.namespace, live.wire, first.index)
         _refuse_advertisements(live)
         _configure(live)
     except BaseException:
-        last.namespace.socket.apply([delete_link(last.index)], ignore=GONE)
+        for end in live.ends:
+            end.namespace.socket.apply([delete_link(end.index)], ignore=GONE)
         raise
 
 

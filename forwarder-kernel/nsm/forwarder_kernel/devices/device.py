@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError
@@ -15,6 +15,8 @@ class Device:
 
     tells_carrier = False
     """Whether the kernel reports when a device of this kind starts to pass packets; others do at once."""
+    ends_together = True
+    """Whether the kernel removes all of its ends with any of them."""
     process: Process | None = None
     """The process that provides the device, and ends it, instead of the kernel."""
 
@@ -54,6 +56,10 @@ class Device:
     def last_handshake(self, target: Namespace, index: int) -> int:
         """When it last completed a handshake with its peer (Unix time, seconds); 0: not yet."""
         raise NotImplementedError
+
+    def metrics(self) -> Mapping[str, str]:
+        """What the path segment says of it at each request, such as `client_rx_bytes`."""
+        return {}
 
     @property
     def index(self) -> int | None:
