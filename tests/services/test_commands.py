@@ -80,7 +80,7 @@ def test_every_component_describes_its_variables(component):
         ("nse-remote-vlan", "NSM_SERVICES", "a { via: b }, a { via: c }", "service 'a' is given twice"),
         ("nse-remote-vlan", "NSM_LISTEN_ON", "unix:///own.sock", "expected a TCP address, such as tcp://:5003"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/much-too-long-a-name", "an interface name has at most 15"),
-        ("nsc", "NSM_NETWORK_SERVICES", "memif://a", "mechanism memif is not supported"),
+        ("nsc", "NSM_NETWORK_SERVICES", "vxlan://a", "mechanism vxlan is not supported"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/lo", "'lo' is a name that the kernel reserves"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a/default", "'default' is not an interface name"),
         ("nsc", "NSM_NETWORK_SERVICES", "kernel://a?app", "label 'app' has no ="),

@@ -39,7 +39,9 @@ class KernelLiveness:
         """The interfaces of connections whose links are watched."""
 
     async def is_alive(self, connection: Connection) -> bool | None:
-        """Send the echoes, all at once; see `Liveness`."""
+        """Send the echoes, all at once; see `Liveness`. Only interfaces of the kernel can be checked here."""
+        if connection.mechanism is not None and connection.mechanism.type != KERNEL:
+            return None
         clock = asyncio.get_running_loop().time
         end = clock() + self._patience
         if (found := await self._answers(connection)) is not False:

@@ -19,6 +19,7 @@ from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.kernel_liveness import KernelLiveness
 from nsm.chains.elements.liveness import Liveness
+from nsm.chains.elements.memif import MemifClient
 from nsm.chains.elements.recover import Recover
 from nsm.chains.elements.remember import Memory, Remember
 from nsm.chains.elements.retry import Retry
@@ -96,6 +97,7 @@ async def _wires(
             *([Remember(memory)] if memory is not None else []),
             ClientInfo(dict(zip(LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))),
             kernel,
+            MemifClient(),
             ClientExcludedPrefixes(config.awareness_groups),
             AcceptRoutes(config.accept_routes, Underlay(wires=kernel.names)),
             SendDescriptors(),
