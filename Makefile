@@ -48,7 +48,7 @@ test-vm: $(VENV)/.ready
 
 # Against a real VPP, where one is installed; it says how to get it where it is not.
 test-vpp: $(VENV)/.ready system
-	scripts/once-more $(BIN)/pytest tests/vpp $(ARGS)
+	NSM_TEST_VPP=1 scripts/once-more $(BIN)/pytest tests/vpp tests/system/forwarder_vpp/test_dataplane.py $(ARGS)
 
 # A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 5 to 18 minutes.
 cluster-up: $(VENV)/.ready

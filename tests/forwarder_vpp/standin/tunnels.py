@@ -166,3 +166,18 @@ def public_key(private):
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+@handles
+def ipsec_itf_create(world, m):
+    number = world.instance("ipsec_itf", m.itf.user_instance, "INVALID_REGISTRATION")
+    made = world.add(f"ipsec{number}", "ipsec_itf", "IPSEC Tunnel", is_ethernet=False, own={"instance": number})
+    return {"sw_if_index": made.index}
+
+
+@handles
+def ipsec_itf_delete(world, m):
+    one = world.get(m.sw_if_index, kind="ipsec_itf")
+    world.instances["ipsec_itf"].remove(one.own["instance"])
+    world.remove(one)
+    return {}

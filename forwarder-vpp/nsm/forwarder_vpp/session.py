@@ -1,0 +1,122 @@
+"""A connection to VPP that is made again whenever it ends, with what has to be done then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from nsm.chains.core import Backoff, MeshError, Tasks, Unavailable
+from nsm.chains.logs import log
+
+from .api import VPP
+from .api.stats import Counters, Stats
+from .process import ExternalVPP, OwnVPP
+
+NEEDED = (
+    *("sw_interface_dump", "sw_interface_set_flags", "sw_interface_set_mtu", "sw_interface_tag_add_del"),
+    *("af_packet_create_v3", "af_packet_delete", "l3xc_update", "l3xc_del", "sw_interface_set_l2_xconnect"),
+    *("memif_create_v2", "memif_socket_filename_add_del_v2", "ip_neighbor_add_del"),
+)
+"""Messages without which there are no wires: VPP is refused if it is too old, or lacks a plugin."""
+
+
+class Session:
+    """The running VPP. An async context manager: entering raises `MeshError` if VPP cannot be reached.
+
+    Each call has `timeout` seconds, whatever is left of the request that causes it.
+    """
+
+    def __init__(self, process: ExternalVPP | OwnVPP, *, timeout: float = 2.0) -> None:
+        self._process, self._timeout = process, timeout
+        self._works: list[Callable[[VPP], Awaitable[None]]] = []
+        self._vpp: VPP | None = None
+        self._stats: Stats | None = None
+        self._is_ready = asyncio.Event()
+        self._tasks = Tasks("VPP")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether VPP has no other users."""
+        return self._process.is_own
+
+    def when_started(self, work: Callable[[VPP], Awaitable[None]]) -> None:
+        """Call `work` for each VPP that is there, in the order of these calls, before anybody else uses it."""
+        self._works.append(work)
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        self._tasks.spawn(self._watch(), name="watch VPP")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.aclose()
+        if self._vpp is not None:
+            await self._vpp.close()
+        if self._stats is not None:
+            self._stats.close()
+
+    @property
+    def now(self) -> VPP | None:
+        """VPP, unless it is gone at the moment."""
+        return self._vpp if self._vpp is not None and self._is_ready.is_set() and self._vpp.is_open else None
+
+    async def vpp(self) -> VPP:
+        """VPP; one that is being started is waited for. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(max(self._timeout, 5.0)):
+                while (vpp := self.now) is None:
+                    self._is_ready.clear()
+                    await self._is_ready.wait()
+        except TimeoutError:
+            raise Unavailable("VPP is gone, and is not back yet; try again") from None
+        return vpp
+
+    def counters(self, indexes: Iterable[int]) -> Mapping[int, Counters]:
+        """What passed interfaces; nothing if VPP does not tell."""
+        try:
+            return self._stats.interfaces(indexes) if self._stats is not None else {}
+        except MeshError as error:
+            log.warning("VPP's counters cannot be read", error=str(error))
+            return {}
+
+    async def _open(self) -> None:
+        await self._process.provide()
+        vpp = await VPP.connect(self._process.api, timeout=self._timeout)
+        try:
+            vpp.require(*NEEDED)
+            await self._open_stats()
+            for work in self._works:
+                await work(vpp)
+        except BaseException:
+            await vpp.close()
+            raise
+        self._vpp = vpp
+        self._is_ready.set()
+        log.info("connected to VPP", version=vpp.version, socket=self._process.api)
+
+    async def _open_stats(self) -> None:
+        if self._stats is not None:
+            self._stats.close()
+            self._stats = None
+        try:
+            self._stats = await Stats.open(self._process.stats)
+        except MeshError as error:
+            log.warning("VPP's counters cannot be read", error=str(error))
+
+    async def _watch(self) -> None:
+        while True:
+            assert self._vpp is not None
+            error = await self._vpp.ended()
+            self._is_ready.clear()
+            log.warning("VPP is gone; it is started again" if self.is_own else "VPP is gone", error=str(error))
+            pace = Backoff(0.02, 2.0)
+            while self._vpp is None or not self._vpp.is_open:
+                try:
+                    await self._open()
+                except (MeshError, OSError) as fault:
+                    log.warning("VPP is not back", error=str(fault))
+                    await asyncio.sleep(pace.next())
