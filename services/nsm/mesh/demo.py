@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.arguments import Parser
 
 from .control import ask
-from .model import ClientSpec, EndpointSpec, Link, Node, Topology
+from .model import FORWARDERS, ClientSpec, EndpointSpec, Link, Node, Topology
 from .rundir import MeshCommandError, RunDir
 from .topology import TopologyError, read
 
@@ -34,26 +35,40 @@ def main(arguments: list[str]) -> int:
         metavar="N",
         help="the number of nodes to cross, 1 to 9 [1]",
     )
+    parser.add_argument("--forwarder", default="kernel", choices=FORWARDERS, help="what forwards the packets [kernel]")
     parser.add_argument("--trace", action="store_true", help="show the wire's set-up as a waterfall of spans")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _Demo(parsed.nodes, trace=parsed.trace).run()
+        if parsed.forwarder == "vpp":
+            _check_vpp()
+        return _Demo(parsed.nodes, parsed.forwarder, trace=parsed.trace).run()
     except (MeshCommandError, TopologyError) as error:
         print(escaped_lines(f"nsm demo: {error}"), file=sys.stderr)
         return 1
 
 
-def demo_topology(nodes: int) -> Topology:
+def _check_vpp() -> None:
+    """Raise `MeshCommandError` that tells how to install VPP if it is missing."""
+    from nsm.forwarder_vpp.process import not_installed  # noqa: PLC0415 - only who wants it needs it
+
+    if (missing := not_installed()) is not None:
+        raise MeshCommandError(missing)
+
+
+def demo_topology(nodes: int, forwarder: str = "kernel") -> Topology:
     """The built-in mesh; with several nodes, the client is on the first and the endpoint on the last."""
     if nodes == 1:
-        return read(None)
+        topology = read(None)
+        return replace(topology, nodes=tuple(replace(node, forwarder=forwarder) for node in topology.nodes))
     names = [f"node-{number}" for number in range(1, nodes + 1)]
     client = ClientSpec(CLIENT, names[0], ("kernel://icmp-responder/nsm-1",))
     prefixes = ("10.0.0.0/24", "fd00::/120")
     endpoint = EndpointSpec(ENDPOINT, names[-1], ("icmp-responder",), "ETHERNET", prefixes)
     link = Link(tuple(names), ipaddress.ip_network("172.16.1.0/24"))
-    return Topology(tuple(map(Node, names)), (link,), endpoints=(endpoint,), clients=(client,))
+    return Topology(
+        tuple(Node(name, forwarder=forwarder) for name in names), (link,), endpoints=(endpoint,), clients=(client,)
+    )
 
 
 def _described(nodes: int) -> str:
@@ -63,8 +78,8 @@ def _described(nodes: int) -> str:
 
 
 class _Demo:
-    def __init__(self, nodes: int, *, trace: bool) -> None:
-        self._nodes = nodes
+    def __init__(self, nodes: int, forwarder: str = "kernel", *, trace: bool) -> None:
+        self._nodes, self._forwarder = nodes, forwarder
         self._run = RunDir.of(f"demo-{os.getpid()}")
         self._trace = trace
         self._began = time.perf_counter()
@@ -97,7 +112,13 @@ class _Demo:
         from .launch import up  # noqa: PLC0415 - as above
 
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
-        up(self._run, demo_topology(self._nodes), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
+        up(
+            self._run,
+            demo_topology(self._nodes, self._forwarder),
+            self._show,
+            timeout=_UP_TIMEOUT,
+            environment={**os.environ, **traces},
+        )
 
     def _say(self, text: str) -> None:
         print(escaped_lines(f"[{time.perf_counter() - self._began:6.2f} s] {text}"), flush=True)
@@ -107,7 +128,7 @@ class _Demo:
         if event["event"] == "started" and component != CLIENT:
             self._say(f"{component} is ready after {event['ms']} ms")
         elif event["event"] == "wire made":
-            self._say(f"{component} created the wire in the kernel in {event['ms']} ms")
+            self._say(f"{component} created the wire in {event['ms']} ms")
         elif event["event"] == "wire up":
             self._say(f"{component} requested {event['service']} and has {event['interface']} after {event['ms']} ms")
         elif event["event"] in {"no wire yet", "ended"}:

@@ -11,6 +11,7 @@ from nsm.chains.model.vlans import VlanService
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
+FORWARDERS = ("kernel", "vpp")
 PAYLOADS = ("IP", "ETHERNET")
 CHAINED = ("nse-passthrough", "nse-firewall")
 """Components that are clients of the next endpoint of their service."""
@@ -28,6 +29,8 @@ class Node:
     forwarder_labels: Mapping[str, str] = field(default_factory=dict)
     forwarder_environment: Mapping[str, str] = field(default_factory=dict)
     manager_environment: Mapping[str, str] = field(default_factory=dict)
+    forwarder: str = "kernel"
+    """What forwards its packets, one of `FORWARDERS`."""
 
 
 @dataclass(frozen=True)

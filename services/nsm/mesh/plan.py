@@ -34,12 +34,13 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 _OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
+_FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
 _ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
-START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", *_ENDPOINTS), ("nsc",))
+START_ORDER = (("identity",), ("registry", "nsmgr"), (*_FORWARDERS, *_ENDPOINTS), ("nsc",))
 """Groups of commands, in the order in which they start."""
-STOP_ORDER = ("nsc", *_ENDPOINTS, "forwarder-kernel", "nsmgr", "registry", "identity")
+STOP_ORDER = ("nsc", *_ENDPOINTS, *_FORWARDERS, "nsmgr", "registry", "identity")
 """Clients stop first, so that they close their wires while all other components run."""
-REGISTERED = (*_ENDPOINTS, "forwarder-kernel")
+REGISTERED = (*_ENDPOINTS, *_FORWARDERS)
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
@@ -148,19 +149,23 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
     selectors = str(run.uplinks_of(node.name))
     files = {selectors: _selectors(uplinks)} if uplinks else {}
+    through_vpp = {"NSM_VPP_DIRECTORY": str(run.temporary)} if node.forwarder == "vpp" else {}
     forwarder = {
         "NSM_CONNECT_TO": manager_of(run, node.name),
         "NSM_LISTEN_ON": forwarder_of(run, node.name),
         "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
         **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
         **({"NSM_DEVICE_SELECTOR_FILE": selectors} if uplinks else {}),
+        **through_vpp,
         **node.forwarder_environment,
     }
     name = node.name
     own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
     return [
         Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
-        Component(role_of("forwarder", name), "forwarder-kernel", name, name, forwarder, folder=others, files=files),
+        Component(
+            role_of("forwarder", name), f"forwarder-{node.forwarder}", name, name, forwarder, False, (), others, files
+        ),
     ]
 
 

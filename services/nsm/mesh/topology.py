@@ -13,7 +13,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from nsm.apis.mechanisms import KERNEL
+import yaml
+
+from nsm.apis.mechanisms import KERNEL, MEMIF
 from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
@@ -23,6 +25,7 @@ from nsm.chains.reading.yaml_reader import YamlReader
 from .model import (
     DEFAULT_MTU,
     DEFAULT_PAYLOAD,
+    FORWARDERS,
     PAYLOADS,
     RUNS,
     ClientSpec,
@@ -121,14 +124,28 @@ class _File:
     def _node(self, node: Any) -> Node:
         fields = self._reader.mapping(node, {"name", "forwarder", "manager"}, "a node")
         forwarder, manager = fields.get("forwarder"), fields.get("manager")
-        forwarder = self._reader.mapping(forwarder, {"labels", "environment"}, "a forwarder") if forwarder else {}
+        kind, forwarder = self._forwarder(forwarder)
         manager = self._reader.mapping(manager, {"environment"}, "a manager") if manager else {}
         return Node(
             self._name(node, fields),
             self._labels(forwarder.get("labels")),
-            self._environment(forwarder.get("environment"), "forwarder-kernel"),
+            self._environment(forwarder.get("environment"), f"forwarder-{kind}"),
             self._environment(manager.get("environment"), "nsmgr"),
+            kind,
         )
+
+    def _forwarder(self, node: Any) -> tuple[str, dict[str, Any]]:
+        """What forwards packets, and the other fields: ``vpp`` alone is short for ``{kind: vpp}``."""
+        if node is None:
+            return FORWARDERS[0], {}
+        is_short = isinstance(node, yaml.ScalarNode)
+        fields = {} if is_short else self._reader.mapping(node, {"kind", "labels", "environment"}, "a forwarder")
+        named = node if is_short else fields.get("kind")
+        kind = self._reader.text(named) if named is not None else FORWARDERS[0]
+        if kind not in FORWARDERS:
+            self._reader.fault(named, f"forwarder {kind!r}: expected {' or '.join(FORWARDERS)}")
+            kind = FORWARDERS[0]
+        return kind, fields
 
     def _link(self, node: Any) -> Link | None:
         fields = self._reader.mapping(node, {"nodes", "network", "mtu"}, "a link")
@@ -290,7 +307,7 @@ class _File:
             self._reader.fault(node, f"{url!r} has a comma; write each wire as a separate item")
         try:
             wire = parse_strict_nsurl(url)
-            check_mechanisms([wire], {KERNEL})
+            check_mechanisms([wire], (KERNEL, MEMIF))
         except ValueError as error:
             self._reader.fault(node, str(error))
             return None

@@ -117,6 +117,7 @@ def components(*, traced: bool) -> dict[str, Main]:
     """Import all components, and tracing if they are `traced`; returns the `main` of each by its command."""
     from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
+    from nsm.forwarder_vpp.main import main as forwarder_vpp  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
@@ -130,6 +131,7 @@ def components(*, traced: bool) -> dict[str, Main]:
         import opentelemetry.trace.propagation.tracecontext  # noqa: F401, PLC0415
     return {
         "forwarder-kernel": forwarder,
+        "forwarder-vpp": forwarder_vpp,
         "identity": identity,
         "nsc": nsc,
         "nse": nse,
