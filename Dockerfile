@@ -99,6 +99,25 @@ USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-kernel"]
 
+# VPP itself is not here: FD.io publishes its packages. `VPP_PACKAGES=FOLDER make images ARGS=forwarder-vpp` installs those
+# in a folder; without any, the forwarder needs the API socket of a VPP that runs elsewhere.
+FROM scratch AS vpp-packages
+
+FROM chains AS forwarder-vpp
+LABEL org.opencontainers.image.title="nsm forwarder-vpp"
+USER 0:0
+RUN --mount=type=bind,from=vpp-packages,target=/vpp \
+    if ls /vpp/*.deb >/dev/null 2>&1; then \
+        apt-get update && apt-get install -y --no-install-recommends /vpp/*.deb && \
+        rm -rf /var/lib/apt/lists/* /var/cache/apt/*; \
+    fi
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-vpp[prometheus]' 'nsm-chains[rego]'
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock \
+    NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock NSM_SOCKET_MODE=0666
+USER 0:65532
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
+ENTRYPOINT ["nsm", "forwarder-vpp"]
+
 # With ping, by which an endpoint looks for its clients: nsc-tools says what is special about it.
 FROM servers AS nse
 LABEL org.opencontainers.image.title="nsm nse"

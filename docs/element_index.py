@@ -16,6 +16,7 @@ import nsm.chains.forwarding
 import nsm.chains.registry
 import nsm.chains.testing
 import nsm.forwarder_kernel
+import nsm.forwarder_vpp
 from nsm.chains.core import Begin, Element, RegistryElement
 from nsm.chains.core.chain import element_name
 
@@ -32,9 +33,13 @@ PARTS: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
         "What it has besides; the distribution is `nsm-forwarder-kernel`.",
         (nsm.forwarder_kernel,),
     ),
+    "Elements of the VPP forwarder": (
+        "What it has besides; the distribution is `nsm-forwarder-vpp`.",
+        (nsm.forwarder_vpp,),
+    ),
     "Probes for tests": ("Elements for chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),
 }
-USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "examples", "tests")
+USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "forwarder-vpp/nsm", "examples", "tests")
 """Where an example may come from, the best place first."""
 
 INTRODUCTION = """\

@@ -14,6 +14,7 @@ DISTRIBUTIONS = {
     "registry": SDK | {"nsm-services"},
     "nsmgr": SDK | {"nsm-services"},
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
+    "forwarder-vpp": SDK | {"nsm-forwarder-kernel", "nsm-forwarder-vpp"},
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},
     "nse-passthrough": SDK | {"nsm-services"},
@@ -29,6 +30,7 @@ DISTRIBUTIONS = {
 }
 ROOTS = {
     "forwarder-kernel": (0, 65532),
+    "forwarder-vpp": (0, 65532),
     "csi-driver": (0, 0),
     "nse-passthrough": (0, 65532),
     "nse-firewall": (0, 65532),

@@ -11,6 +11,7 @@ KINDS = {"Deployment", "DaemonSet", "StatefulSet", "Job", "Pod"}
 NOBODY = "65532:65532"
 USER_OF_IMAGE = {
     "forwarder-kernel": "0:65532",
+    "forwarder-vpp": "0:65532",
     "csi-driver": "0:0",
     "nse-passthrough": "0:65532",
     "nse-firewall": "0:65532",
@@ -45,7 +46,7 @@ def documents():
 def manifests():
     """The containers with images of ours that k8s/ starts: folder, pod, container. Patches of others have no image."""
     for path, item in documents():
-        pod = item["spec"] if item["kind"] == "Pod" else item["spec"].get("template", {}).get("spec", {})
+        pod = item["spec"] if item["kind"] == "Pod" else item.get("spec", {}).get("template", {}).get("spec", {})
         for each in [*pod.get("initContainers", []), *pod.get("containers", [])]:
             if "image" in each:
                 yield pytest.param(pod, each, id=f"{path.relative_to(CHECKOUT)}:{each['name']}")

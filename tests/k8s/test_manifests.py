@@ -15,10 +15,11 @@ from tests.cluster.layout import CHECKOUT
 from tests.docs.pages import generator
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire", "vpp"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
+    "forwarder-vpp": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN", "NET_RAW", "IPC_LOCK"],
     "nse-firewall": ["NET_ADMIN"],
     "nse-passthrough": ["NET_ADMIN"],
 }
