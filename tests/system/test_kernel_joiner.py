@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -171,3 +172,38 @@ def test_without_the_right_to_change_interfaces_the_endpoint_says_so():
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
     assert done.stdout == "joining interfaces needs CAP_NET_ADMIN in this process's network namespace\n", done.stderr
+
+
+def test_a_stage_needs_no_more_than_one_capability_and_no_writable_proc_sys():
+    """As in a pod: IPv4 is forwarded all the same, and for IPv6 it says what is missing."""
+    script = """
+        import subprocess
+        from nsm.chains.core import Unavailable
+        from nsm.chains.elements.join_sides import Pair
+        from nsm.chains.elements.kernel_joiner import KernelJoiner
+        import asyncio
+
+        async def main():
+            joiner = KernelJoiner()
+            subprocess.run("ip link add in-00000001 type veth peer out-00000001".split(), check=True)
+            for name in ("in-00000001", "out-00000001"):
+                subprocess.run(["ip", "link", "set", name, "up"], check=True)
+            joiner.join(Pair("in-00000001", "out-00000001", "IP", ("10.0.0.1/32",), ("10.0.0.0/32",)), lambda *_: None)
+            print(subprocess.run(["ip", "netconf", "show", "dev", "in-00000001"], capture_output=True, text=True).stdout)
+            try:
+                joiner.join(Pair("in-2", "out-2", "IP", ("fd00::1/128",), ("fd00::/128",)), lambda *_: None)
+            except Unavailable as error:
+                print(error)
+            await joiner.aclose()
+
+        asyncio.run(main())
+    """
+    only = ["--bounding-set=-all,+net_admin", "--inh-caps=-all,+net_admin", "--no-new-privs"]
+    as_in_a_pod = "mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys && exec setpriv "
+    words = [*only, sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(
+        ["unshare", "--net", "--mount", "sh", "-c", f"{as_in_a_pod} {shlex.join(words)}"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert "inet in-00000001 forwarding on" in done.stdout, done.stderr
+    assert "set the sysctl net.ipv6.conf.all.forwarding=1 for this network namespace" in done.stdout
