@@ -274,7 +274,7 @@ class Supervisor:
         waiting = [
             self._until_known_to(
                 node.name,
-                {p.name for p in parts if p.node == node.name and _registers(p) and self._is_running(p.name)},
+                {part.name for part in parts if part.node == node.name and _registers(part) and not part.is_waiting},
             )
             for node in self._topology.nodes
         ]

@@ -9,7 +9,7 @@ from nsm.chains.config import items
 from nsm.chains.reading import nearest
 from nsm.chains.reading.yaml_reader import YamlReader, line_of
 
-from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
+from .model import CHAINED, DEFAULT_PAYLOAD, SUPPLIER, EndpointSpec, Link, Topology
 from .routing import reachable
 
 
@@ -94,6 +94,7 @@ class Checker:
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
         self._check_wires(topology)
         self._check_payloads(topology)
+        self._check_chains(topology)
         self._check_names_of_workloads(topology)
         if known and not self._reader.faults:
             self._check_reach(topology, known)
@@ -134,6 +135,20 @@ class Checker:
                 if own != payloads.get(service, own):
                     text = f"payload {own}, but the service {service!r} has payload {payloads[service]}"
                     self._reader.fault(node, text)
+
+    def _check_chains(self, topology: Topology) -> None:
+        """Check that services have an order of their stages, and suppliers something to start."""
+        ordered = {service.name for service in topology.services if service.matches}
+        waiting = {name for each in topology.endpoints if each.on_demand for name in each.services}
+        for endpoint, node in self._payloads:
+            for service in endpoint.services:
+                if endpoint.runs in (*CHAINED, SUPPLIER) and service not in ordered:
+                    text = (
+                        f"{endpoint.runs} needs the matches of the service {service!r}, which select the next endpoint"
+                    )
+                    self._reader.fault(node, f"{text}; describe it under 'services'")
+            if endpoint.runs == SUPPLIER and not waiting & set(endpoint.services):
+                self._reader.fault(node, "no endpoint of its services has 'on_demand': there is nothing to start")
 
     def _check_names_of_workloads(self, topology: Topology) -> None:
         """Check workloads' names, which form their identities: none may be that of a trusted component."""

@@ -359,3 +359,64 @@ def test_the_schema_is_published_by_a_command(capsys):
     published = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator.check_schema(published)
     assert published["title"].startswith("A local mesh")
+
+
+CHAIN = """
+nodes: [{name: node-1}]
+services:
+  - {name: shop, matches: [{routes: [{destination_selector: {app: wall}}]}]}
+endpoints:
+  - {name: wall, node: node-1, services: [shop], labels: {app: wall}, runs: nse-firewall}
+  - {name: later, node: node-1, services: [shop], on_demand: true}
+  - {name: giver, node: node-1, services: [shop], runs: nse-supplier}
+"""
+
+
+def test_an_endpoint_says_which_component_provides_it_and_whether_it_waits():
+    wall, later, giver = parse(CHAIN, "mesh.yaml").endpoints
+    assert [each.runs for each in (wall, later, giver)] == ["nse-firewall", "nse", "nse-supplier"]
+    assert [each.on_demand for each in (wall, later, giver)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "runs: nse-firewall",
+            "runs: firewall",
+            "6: runs 'firewall': expected nse, nse-passthrough, nse-firewall, nse-s",
+        ),
+        (
+            "labels: {app: wall}",
+            "prefixes: [10.0.0.0/24]",
+            "6: an endpoint that runs nse-firewall cannot have 'prefixes'",
+        ),
+        ("labels: {app: wall}", "on_demand: true", "6: an endpoint that runs nse-firewall cannot have 'on_demand'"),
+        ("labels: {app: wall}", "command: [own]", "6: an endpoint that runs nse-firewall cannot have 'command'"),
+        ("on_demand: true", "on_demand: soon", "7: expected true or false"),
+    ],
+)
+def test_what_a_stage_cannot_have_is_told_by_reader_and_schema(old, new, told):
+    text = CHAIN.replace(old, new)
+    assert f"mesh.yaml:{told}" in faults(text)
+    assert schema_refuses(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            ", matches: [{routes: [{destination_selector: {app: wall}}]}]",
+            "",
+            "6: nse-firewall needs the matches of the service 'shop', which select the next endpoint; describe it under",
+        ),
+        (", on_demand: true", "", "8: no endpoint of its services has 'on_demand': there is nothing to start"),
+        (
+            "runs: nse-firewall",
+            "runs: nse-firewall, environment: {NSM_CIDR_PREFIX: 10.0.0.0/8}",
+            "6: NSM_CIDR_PREFIX is not a variable of nsm nse-firewall",
+        ),
+    ],
+)
+def test_a_chain_without_an_order_and_a_supplier_without_supplies_are_told(old, new, told):
+    assert f"mesh.yaml:{told}" in faults(CHAIN.replace(old, new))
