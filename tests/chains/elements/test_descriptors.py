@@ -38,6 +38,18 @@ async def test_a_second_candidate_gets_the_descriptor_too_and_the_caller_its_own
     assert sent == [("inode", [f"{tmp_path}/ns"])] * 2
 
 
+async def test_a_close_names_only_namespaces_that_it_sends(tmp_path):
+    """Else the peer would count the descriptor of another request, which was just sent, as that of the Close."""
+    (tmp_path / "ns").touch()
+    record = Record()
+    for url, named in ((f"file://{tmp_path}/ns", inode_url(f"{tmp_path}/ns")), ("inode://4/99", None)):
+        await Chain([SendDescriptors(), record]).close(
+            call("c", mechanism=Mechanism(type="KERNEL", parameters={"inodeURL": url, "name": "nsm-1"}))
+        )
+        assert record.closes[-1].connection.mechanism.parameters.get("inodeURL") == named
+        assert record.closes[-1].connection.mechanism.parameters["name"] == "nsm-1"
+
+
 OWN = "/proc/self/ns/net"
 PEER = Peer("spiffe://test.mesh/peer", b"")
 

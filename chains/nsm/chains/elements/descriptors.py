@@ -61,8 +61,15 @@ class SendDescriptors(Element):
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
-        """Translate on the way out."""
-        _send(call, mechanisms_of(call.request))
+        """Translate on the way out; a namespace that is not open any more is not named.
+
+        The peer counts on a descriptor for each name, and would take the one of another request that was just sent.
+        """
+        mechanisms = mechanisms_of(call.request)
+        sent = set(_send(call, mechanisms).values())
+        for mechanism in mechanisms:
+            if mechanism.parameters.get(INODE_URL) not in sent:
+                mechanism.parameters.pop(INODE_URL, None)
         await rest.close(call)
 
 
