@@ -126,3 +126,44 @@ def test_a_stage_may_be_a_program_of_the_users_own(mesh):
     mesh.up("-f", str(EXAMPLES / "limit-rate.yaml"))
     assert pings(mesh, "client", "10.62.0.0")
     assert "limit rate over 10 mbytes/second drop" in mesh.run("limiter", "nft", "list", "ruleset").stdout
+
+
+TWO_NODES = """
+nodes: [{name: node-1}, {name: node-2}]
+links: [{nodes: [node-1, node-2], network: 172.16.9.0/24}]
+services:
+  - name: shop
+    payload: PAYLOAD
+    matches:
+      - {source_selector: {app: firewall}, routes: [{destination_selector: {app: pass-1}}]}
+      - {source_selector: {app: pass-1}, routes: [{destination_selector: {app: gateway}}]}
+      - routes: [{destination_selector: {app: firewall}}]
+endpoints:
+  - name: firewall
+    node: node-2
+    services: [shop]
+    labels: {app: firewall}
+    runs: nse-firewall
+    environment: {NSM_ACL_CONFIG_PATH: chain/rules.yaml}
+  - {name: pass-1, node: node-1, services: [shop], labels: {app: pass-1}, runs: nse-passthrough}
+  - {name: gateway, node: node-2, services: [shop], labels: {app: gateway}, prefixes: [172.16.1.0/24]}
+clients:
+  - {name: client, node: node-1, wires: [kernel://shop/nsm-1]}
+"""
+
+
+@pytest.mark.parametrize("payload", ["ETHERNET", "IP"])
+def test_a_chain_may_lead_to_and_fro_between_nodes(mesh, tmp_path, payload):
+    """Three tunnels, VXLAN or WireGuard: their ends are the stages' interfaces, and the client's MTU leaves room for them."""
+    shutil.copytree(EXAMPLES / "chain", tmp_path / "chain")
+    (tmp_path / "mesh.yaml").write_text(TWO_NODES.replace("PAYLOAD", payload))
+    mesh.up("-f", str(tmp_path / "mesh.yaml"))
+    (wire,) = mesh.status()["wires"]
+    assert [name for name in wire["path"] if name in ("firewall", "pass-1", "gateway")] == [
+        "firewall",
+        "pass-1",
+        "gateway",
+    ]
+    mtu = json.loads(mesh.run("client", "ip", "-j", "link", "show", "nsm-1").stdout)[0]["mtu"]
+    assert mtu < 1500
+    assert pings(mesh, "client", "172.16.1.0", "-M", "do", "-s", str(mtu - 28))
