@@ -7,10 +7,14 @@ import tempfile
 import time
 from contextlib import asynccontextmanager
 
+from nsm.chains import logs
+
 from .faults import break_it, schedule
+from .haste import Haste
 from .look import faults as faults_of
-from .look import look
+from .look import leaks, look, look_inside
 from .mesh import CLIENTS, ENDPOINTS, Mesh
+from .names import Names
 from .traffic import Traffic
 
 RATE = 50
@@ -18,6 +22,7 @@ RATE = 50
 CLEAN = 32.0
 """Seconds after a fault within which nothing may be left of what it ended: tokens live 20."""
 RESTART = 60.0
+WORTH_TELLING = 3.0
 
 
 class Broken(AssertionError):
@@ -29,24 +34,30 @@ class Chaos:
 
     def __init__(self, mesh, told=print):
         self.mesh, self.traffic, self._told = mesh, Traffic(mesh.ask, RATE), told
+        self.names, self._haste = Names(mesh), Haste()
         self.heals = []
-        self._tables = {}
+        self._tables, self._inside = {}, None
 
     @classmethod
     @asynccontextmanager
     async def begun(cls, name, told=print):
         """With the mesh up and all wires passing; taken down afterwards, which leaves nothing."""
+        logs.set_up("chaos", "ERROR")
         with tempfile.TemporaryDirectory(prefix="nsm-chaos-") as folder:
             chaos = cls(Mesh(name, folder), told)
             try:
                 await chaos.mesh.up()
                 await asyncio.gather(*(chaos.traffic.start(client) for client in CLIENTS))
                 await chaos._until_passing(chaos.mesh.wires(), time.monotonic(), 5.0, "the start")
-                chaos._tables = (await look(chaos.mesh)).rules
+                await chaos.names.serve()
+                view = await look(chaos.mesh)
+                chaos._tables, chaos._inside = view.rules, await look_inside(chaos.mesh, view)
                 await chaos._until_clean("the start")
                 yield chaos
             finally:
+                chaos._haste.stop()
                 await chaos.traffic.stop()
+                await chaos.names.stop()
                 await chaos.mesh.down()
 
     async def go(self, seed, seconds, kinds=None):
@@ -64,15 +75,18 @@ class Chaos:
         begin = time.monotonic()
         after = f"{called} ({fault})"
         effect = await asyncio.wait_for(break_it(fault, self), RESTART + fault.pause)
+        await self.names.serve()
         done = time.monotonic()
         since = done if effect.since is None else effect.since
         back = await self._until_passing(effect.wires, since, effect.bound, after, effect.left)
         await self.traffic.settle()
         self._check_losses(effect, begin, after)
-        await self._until_clean(after)
+        clean = await self._until_clean(after)
         await self._check_kept(before, effect, after)
         worst = f", back after {max(back.values()):.1f} s" if back else ""
-        self._told(f"{called}: {fault}: {time.monotonic() - begin:.1f} s{worst}")
+        slow = self._haste.stretch(begin, time.monotonic())
+        late = f", on a machine that is {slow:.1f} times late" if slow > WORTH_TELLING else ""
+        self._told(f"{called}: {fault}: {time.monotonic() - begin:.1f} s{worst}{clean}{late}")
 
     def _check_losses(self, effect, begin, after):
         lossless = [wire for wire in self.mesh.wires() if wire not in effect.wires]
@@ -82,21 +96,39 @@ class Chaos:
             told = ", ".join(f"{' '.join(wire)} {lost} of {sent}" for wire, (lost, sent) in bad.items())
             raise Broken(f"packets were lost after {after} on wires that it does not concern: {told}")
 
+    async def until_passing(self, wires, since, bound, left=()):
+        """See `Traffic.until_passing`; the bound is longer by what this machine is late."""
+        return await self.traffic.until_passing(wires, since, self._stretched(bound, since), left)
+
+    def _stretched(self, bound, since):
+        return lambda: bound * self._haste.stretch(since, time.monotonic())
+
     async def _until_passing(self, wires, since, bound, after, left=()):
-        back = await self.traffic.until_passing(wires, since, bound, left)
+        back = await self.until_passing(wires, since, bound, left)
         if missing := [wire for wire in wires if wire not in back]:
             wires_now = (await self.mesh.status())["wires"]
             told = [f"{w['client']} {w['interface']} {w['state']} {w.get('reason', '')}" for w in wires_now]
             gone = ", ".join(" ".join(wire) for wire in missing)
-            raise Broken(f"no packets {bound} s after {after}: {gone}; status: {'; '.join(told)}")
+            late = self._stretched(bound, since)()
+            raise Broken(f"no packets {late:.1f} s (of {bound}) after {after}: {gone}; status: {'; '.join(told)}")
         return back
 
     async def _until_clean(self, after):
-        deadline = time.monotonic() + CLEAN
-        while found := [*faults_of(await look(self.mesh), self.mesh, self._tables), *await self._not_up()]:
-            if time.monotonic() > deadline:
-                raise Broken(f"still wrong {CLEAN:.0f} s after {after}: {'; '.join(found)}")
+        since, last = time.monotonic(), ""
+        while found := await self._found():
+            last = "; ".join(found)
+            if time.monotonic() > since + CLEAN:
+                raise Broken(f"still wrong {CLEAN:.0f} s after {after}: {last}")
             await asyncio.sleep(0.5)
+        took = time.monotonic() - since
+        return f", clean after {took:.1f} s: {last}" if took > WORTH_TELLING else ""
+
+    async def _found(self):
+        """What is wrong: first what everything else depends on."""
+        view = await look(self.mesh)
+        if found := [*faults_of(view, self.mesh, self._tables), *await self._not_up()]:
+            return found
+        return [*await self.names.faults(self.endpoint_of), *leaks(await look_inside(self.mesh, view), self._inside)]
 
     async def _not_up(self):
         """Wires whose requests do not pass again."""
@@ -134,7 +166,7 @@ class Chaos:
 
     def crossing(self):
         """The wires between nodes."""
-        nodes = {wire: (CLIENTS[wire[0]][0], self.endpoint_of(wire)) for wire in self.mesh.wires()}
+        nodes = {wire: (self.mesh.node_of[wire[0]], self.endpoint_of(wire)) for wire in self.mesh.wires()}
         return [wire for wire, (node, endpoint) in nodes.items() if endpoint and ENDPOINTS[endpoint][0] != node]
 
     async def far_end(self, wire):
@@ -149,23 +181,44 @@ class Chaos:
         """A shell command in the network namespace of a workload."""
         place = await self.mesh.ask({"command": "place", "workload": workload})
         namespace = f"--net=/proc/{place['supervisor']}/fd/{place['network']}"
-        process = await asyncio.create_subprocess_exec("nsenter", namespace, "sh", "-c", script, stderr=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(
+            "nsenter", namespace, "sh", "-c", script, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         _, told = await process.communicate()
         return process.returncode, told.decode()
 
     async def expect_gone(self, client, interface, bound):
         """Wait until a client has an interface no more. Raises `Broken`."""
-        deadline = time.monotonic() + bound
-        while any(link.name == interface for link in (await look(self.mesh)).links[client]):
-            if time.monotonic() > deadline:
+        since = time.monotonic()
+        while await self._has(client, interface):
+            if time.monotonic() > since + self._stretched(bound, since)():
                 raise Broken(f"{client} still has {interface} {bound} s after it is not wanted any more")
             await asyncio.sleep(0.1)
+
+    async def until_made(self, client, bound):
+        """Wait until a client has the interface of one of its wires, or for `bound` seconds if it gets none."""
+        deadline = time.monotonic() + bound
+        while not any([await self._has(client, name) for name in self.mesh.wanted[client]]):
+            if time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.01)
+
+    async def _has(self, client, interface):
+        code, _ = await self.run_in(client, f"ip link show {interface}")
+        return code == 0
+
+    async def expect_no_record(self, names, since, bound):
+        """Wait until no manager finds endpoints that ended `since`. Raises `Broken`."""
+        while left := {*names} & {each for found in (await self.mesh.records()).values() for each in found}:
+            if time.monotonic() > since + self._stretched(bound, since)():
+                raise Broken(f"{', '.join(left)} ended {bound} s ago and are still registered")
+            await asyncio.sleep(0.5)
 
     async def expect_moved(self, wires, endpoint, bound):
         """Wait until packets pass to `endpoint` on all of `wires`. Raises `Broken`."""
         since = time.monotonic()
         while elsewhere := [wire for wire in wires if self.endpoint_of(wire) != endpoint]:
-            if time.monotonic() > since + bound:
+            if time.monotonic() > since + self._stretched(bound, since)():
                 told = ", ".join(" ".join(wire) for wire in elsewhere)
                 raise Broken(f"not at {endpoint} {bound} s after the service was edited: {told}")
             await asyncio.sleep(0.1)
