@@ -16,6 +16,8 @@ What keeps that safe:
   such a request is replaced by the earlier state (`Orphans.accept`).
 - Expired tokens are accepted only if they are exactly those that were valid when the connection was last requested,
   from a verified caller that may vouch for others, and not for longer than `lifetime` after that.
+- A component that was restarted meanwhile knows neither the connection nor those tokens. It passes such a request on to
+  those behind it, which accept it only if they know both; if none of them does, the last one refuses.
 - An authority that is no longer trusted ends the orphans of its identities.
 """
 
@@ -102,31 +104,43 @@ class Orphans:
 
     def tokens_stand(self, call: Call, tokens: Sequence[str]) -> bool:
         """Whether a request may keep its connection, with `tokens` before our segment of which some have expired."""
-        known, index = call.live.get(self._vouched), len(tokens)
-        if known is None or call.standing is None or not self.is_young(call.live):
-            return False
-        valid = [_is_valid(token) for token in tokens]
-        expired = max((position for position, is_valid in enumerate(valid) if not is_valid), default=-1)
-        if not 0 <= expired < index - 1:
+        known, expired = call.live.get(self._vouched), self._last_expired(tokens)
+        if known is None or call.standing is None or expired is None or not self.is_young(call.live):
             return False
         for position in range(expired + 1):
-            if not valid[position] and tokens[position] not in known.tokens[position : position + 1]:
+            if not _is_valid(tokens[position]) and tokens[position] not in known.tokens[position : position + 1]:
                 return False
             if not self._is_same_subject(tokens[position], known.tokens, position):
                 return False
+        return True
+
+    def may_pass(self, call: Call, tokens: Sequence[str]) -> bool:
+        """Whether such a request for a connection that is unknown here may go to the components behind this one."""
+        is_unknown = call.standing is None and call.live.get(self._vouched) is None
+        return self.lifetime > 0 and is_unknown and bool(call.stood_behind()) and self._last_expired(tokens) is not None
+
+    def _last_expired(self, tokens: Sequence[str]) -> int | None:
+        """The place of the last expired token; None if there is none, or those behind may not vouch for the others."""
+        expired = max((at for at, token in enumerate(tokens) if not _is_valid(token)), default=-1)
         holders = [claims_of(token) for token in tokens[expired + 1 :]]
-        return all(holder is not None and self._trust.matches(holder.subject) for holder in holders)
+        may_vouch = all(holder is not None and self._trust.matches(holder.subject) for holder in holders)
+        return expired if expired >= 0 and holders and may_vouch else None
 
     def accept(self, call: Call) -> None:
-        """Replace the request in `call` by the established connection; its path up to here stays."""
-        assert call.standing is not None
+        """Replace the request in `call` by the established connection; its path up to here stays.
+
+        One for a connection that is unknown here stays as it is: the components behind replace it.
+        """
+        call.keeps_orphan = True
+        if call.standing is None:
+            return
         path, request = call.connection.path, codec.clone(call.standing)
         assert path is not None
         connection = request.connection
         assert connection is not None
         behind = connection.path.path_segments[path.index + 1 :] if connection.path is not None else []
         connection.path = Path(index=path.index, path_segments=[*path.path_segments[: path.index + 1], *behind])
-        call.request, call.keeps_orphan = request, True
+        call.request = request
 
     def _is_same_subject(self, token: str, known: Sequence[str], position: int) -> bool:
         claims, before = claims_of(token), claims_of(known[position]) if position < len(known) else None
