@@ -15,6 +15,8 @@ from .mesh import CLIENTS, COMPONENTS, ENDPOINTS, FORWARDERS, MANAGERS, NODES, O
 
 REGISTRY = {"registry-node-1"}
 WIRES = sum(len(wires) for _, wires in CLIENTS.values())
+WATCHES = len(COMPONENTS)
+"""Calls of the registry: each component may follow what the others depend on."""
 ASKED_WITHIN = 10.0
 SCRIPT = "ip -j -d addr; ip -j route show table all; ip -j rule"
 
@@ -86,15 +88,21 @@ async def look_inside(mesh, view):
     )
 
 
-def leaks(inside, first):
-    """Open files, tasks and records that nobody owns, as sentences; `first` is what there was at the beginning."""
+def leaks(inside, first, tidy):
+    """Open files, tasks and records that nobody owns, as sentences; `first` is what there was at the beginning.
+
+    Work that is under way has tasks and files too. So a component counts as `tidy` from the first look at which it has
+    no more than it needs.
+    """
     found = []
     for what, now, then in (
         ("open files", inside.descriptors, first.descriptors),
         ("tasks", _numbers(inside.tasks), _numbers(first.tasks)),
     ):
         for name, number in now.items():
-            if number > (most := _most(name, then)):
+            if number <= (most := _most(name, then)):
+                tidy.add((what, name))
+            elif (what, name) not in tidy:
                 more = f" ({', '.join(sorted(inside.tasks[name]))})" if what == "tasks" else ""
                 found.append(f"{name} has {number} {what}, and {most} at most for what it is used for{more}")
     for node, names in inside.records.items():
@@ -106,9 +114,9 @@ def leaks(inside, first):
 
 def _most(name, then):
     """What the component needs for its part of all wires: as at first, when other wires may have led elsewhere."""
-    for group, each in ((CLIENTS, 0), (ENDPOINTS, 0), (MANAGERS, 1), (FORWARDERS, 1), (REGISTRY, 1)):
+    for group, more in ((CLIENTS, 0), (ENDPOINTS, 0), (MANAGERS, WIRES), (FORWARDERS, WIRES), (REGISTRY, WATCHES)):
         if name in group:
-            return max(then[other] for other in group) + each * WIRES
+            return max(then[other] for other in group) + more
     return then[name]
 
 

@@ -36,7 +36,7 @@ class Chaos:
         self.mesh, self.traffic, self._told = mesh, Traffic(mesh.ask, RATE), told
         self.names, self._haste = Names(mesh), Haste()
         self.heals = []
-        self._tables, self._inside = {}, None
+        self._tables, self._inside, self._seen_tidy = {}, None, set()
 
     @classmethod
     @asynccontextmanager
@@ -114,7 +114,7 @@ class Chaos:
         return back
 
     async def _until_clean(self, after):
-        since, last = time.monotonic(), ""
+        since, last, self._seen_tidy = time.monotonic(), "", set()
         while found := await self._found():
             last = "; ".join(found)
             if time.monotonic() > since + CLEAN:
@@ -128,7 +128,8 @@ class Chaos:
         view = await look(self.mesh)
         if found := [*faults_of(view, self.mesh, self._tables), *await self._not_up()]:
             return found
-        return [*await self.names.faults(self.endpoint_of), *leaks(await look_inside(self.mesh, view), self._inside)]
+        untidy = leaks(await look_inside(self.mesh, view), self._inside, self._seen_tidy)
+        return untidy or await self.names.faults(self.endpoint_of)
 
     async def _not_up(self):
         """Wires whose requests do not pass again."""
