@@ -12,8 +12,8 @@ What keeps that safe:
 - A component that can be reached and no longer vouches ends its connections at the token's end. One that has just
   returned gets `GRACE` for its clients to request again. Its successor may have another identity, and no reason to
   connect to this component: so an orphan's component also looks for signs of life (`Orphans.looks_by`).
-- A component that was restarted cannot vouch while one before it is away. So a forwarder further ahead on the path from
-  which there is no new sign of life explains that nobody vouches (`Orphans.is_explained`).
+- A component that was restarted cannot vouch while one before it is away. So its connections are kept while there is no
+  new sign of life of a forwarder further ahead on the path (`Orphans.is_explained`).
 - A request for an orphan to the components behind only confirms that the connection still exists: anything else in
   such a request is replaced by the earlier state (`Orphans.accept`).
 - Expired tokens are accepted only if they are exactly those that were valid when the connection was last requested,
