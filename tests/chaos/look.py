@@ -11,14 +11,29 @@ from pathlib import Path
 from nsm.chains.core import MeshError
 from nsm.mesh.namespaces import inhabitants
 
-from .mesh import CLIENTS, COMPONENTS, ENDPOINTS, FORWARDERS, MANAGERS, NODES, OTHER_NODE, PAYLOADS, REGISTERED
+from .mesh import (
+    CLIENTS,
+    COMPONENTS,
+    CONTROL,
+    ENDPOINTS,
+    FORWARDERS,
+    MANAGERS,
+    NODES,
+    OTHER_NODE,
+    OTHERS,
+    PAYLOADS,
+    REGISTERED,
+    SPARE,
+)
 
 REGISTRY = {"registry-node-1"}
 WIRES = sum(len(wires) for _, wires in CLIENTS.values())
+PASSING = {*CONTROL, *OTHERS} - {*SPARE}
+"""Components that have to do with all others, not only with a few."""
 WATCHES = len(COMPONENTS)
 """Calls of the registry: each component may follow what the others depend on."""
-FORMER_CHANNELS = 6
-"""After an identity was renewed, the channels of before live beside the new ones until their last streams end."""
+FORMER_CHANNELS = len(COMPONENTS)
+"""After identities were renewed, channels of before live beside the new ones until their last streams end: one a peer."""
 ASKED_WITHIN = 10.0
 SCRIPT = "ip -j -d addr; ip -j route show table all; ip -j rule"
 
@@ -102,7 +117,7 @@ def leaks(inside, first, tidy):
         ("tasks", _numbers(inside.tasks), _numbers(first.tasks), 0),
     ):
         for name, number in now.items():
-            if number <= (most := _most(name, then) + more):
+            if number <= (most := _most(name, then) + (more if name in PASSING else more // 3)):
                 tidy.add((what, name))
             elif (what, name) not in tidy:
                 told = f" ({', '.join(sorted(inside.tasks[name]))})" if what == "tasks" else ""
