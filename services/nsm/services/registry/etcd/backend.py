@@ -114,10 +114,11 @@ class EtcdBackend(Backend[R]):
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
         """Write it. Raises `Changed`, `Unavailable`."""
         path, renewed = self._path(record.name), time.time()
-        value = StoredRecord(renewed=round(renewed * 1000), record=codec.encode(record))
+        data = codec.encode(record)
+        value = StoredRecord(renewed=round(renewed * 1000), record=data)
         put = PutRequest(key=path, value=codec.encode(value), lease=await self._lease_to_use())
         revision = await self._transact(path, held, InnerRequestOp(request_put=put), len(put.value))
-        return self._as_entry(record.name, revision, record, renewed)
+        return self._as_entry(record.name, revision, record, renewed, len(data))
 
     async def delete(self, held: Entry[R]) -> None:
         """Delete it. Raises `Changed`, `Unavailable`."""
@@ -286,19 +287,19 @@ class EtcdBackend(Backend[R]):
     def _entry(self, found: KeyValue) -> Entry[R]:
         name = self._name_in(found)
         record: R | None = None
-        renewed = 0.0
+        renewed, size = 0.0, 0
         try:
             stored = codec.decode(StoredRecord, found.value)
-            renewed = stored.renewed / 1000
+            renewed, size = stored.renewed / 1000, len(stored.record)
             record = codec.decode(self._kind.record, stored.record)
         except codec.DecodeError:
             pass
         if record is not None and record.name != name:
             record = None
-        return self._as_entry(name, found.mod_revision, record, renewed)
+        return self._as_entry(name, found.mod_revision, record, renewed, size)
 
-    def _as_entry(self, name: str, revision: int, record: R | None, renewed: float) -> Entry[R]:
-        return Entry(name, revision, record, renewed, place=f"the {self._kind.noun} {name!r}")
+    def _as_entry(self, name: str, revision: int, record: R | None, renewed: float, size: int) -> Entry[R]:
+        return Entry(name, revision, record, renewed, place=f"the {self._kind.noun} {name!r}", size=size)
 
 
 def _fail(batch: Sequence[_Write], error: Exception) -> None:
