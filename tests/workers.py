@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 ALONE = (
     "tests/apis/test_codec.py::test_compiling_is_done_once_per_type",
+    "tests/chaos/test_cases.py",
     "tests/chaos/test_chaos.py",
     "tests/chains/policy/test_rego.py::test_a_policy_that_loops_refuses_in_time_and_stops_nobody_else",
     "tests/chains/policy/test_rego.py::test_calls_that_are_given_up_are_not_evaluated_side_by_side",

@@ -8,13 +8,34 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nsm.chains.core import MeshError
 from nsm.mesh.namespaces import inhabitants
 
-from .mesh import CLIENTS, CONTROL, ENDPOINTS, NODES, PAYLOADS
+from .mesh import (
+    CLIENTS,
+    COMPONENTS,
+    CONTROL,
+    ENDPOINTS,
+    FORWARDERS,
+    MANAGERS,
+    NODES,
+    OTHER_NODE,
+    OTHERS,
+    PAYLOADS,
+    REGISTERED,
+    SPARE,
+)
 
+REGISTRY = {"registry-node-1"}
+WIRES = sum(len(wires) for _, wires in CLIENTS.values())
+PASSING = {*CONTROL, *OTHERS} - {*SPARE}
+"""Components that have to do with all others, not only with a few."""
+WATCHES = len(COMPONENTS)
+"""Calls of the registry: each component may follow what the others depend on."""
+FORMER_CHANNELS = len(COMPONENTS)
+"""After identities were renewed, channels of before live beside the new ones until their last streams end: one a peer."""
+ASKED_WITHIN = 10.0
 SCRIPT = "ip -j -d addr; ip -j route show table all; ip -j rule"
-MOST_DESCRIPTORS = 150
-"""Of a component, with a dozen wires."""
 
 
 @dataclass
@@ -32,20 +53,29 @@ class Link:
 
 @dataclass
 class View:
-    """All of them, by the name of the namespace; rules of policy routes by client; processes; open files."""
+    """All of them, by the name of the namespace; rules of policy routes by client; processes."""
 
     links: dict
     rules: dict
     programs: Counter
+    pids: dict
+
+
+@dataclass
+class Inside:
+    """What each component has open, the names of its tasks, and the records that each node's manager finds."""
+
     descriptors: dict
-    running: set
+    tasks: dict
+    records: dict
 
 
 async def look(mesh):
     """The state of `mesh` at this moment."""
     status = await mesh.status()
     pids = {part["name"]: part["pid"] for part in status["components"] if part["state"] == "ready"}
-    places = {node: f"/proc/{pids[f'nsmgr-{node}']}/ns/net" for node in NODES if f"nsmgr-{node}" in pids}
+    nodes = [node for node in (*NODES, OTHER_NODE) if f"nsmgr-{node}" in pids]
+    places = {node: f"/proc/{pids[f'nsmgr-{node}']}/ns/net" for node in nodes}
     for name in [*CLIENTS, *ENDPOINTS]:
         place = await mesh.ask({"command": "place", "workload": name})
         places[name] = f"/proc/{place['supervisor']}/fd/{place['network']}"
@@ -57,15 +87,64 @@ async def look(mesh):
         links,
         rules,
         await asyncio.to_thread(_programs, numbers),
-        {name: len(os.listdir(f"/proc/{pids[name]}/fd")) for name in CONTROL if name in pids},
-        set(pids),
+        pids,
     )
+
+
+async def look_inside(mesh, view):
+    """The same of the running components of `view`."""
+    tasks = await mesh.tasks(view.pids.values())
+    try:
+        records = await asyncio.wait_for(mesh.records(), ASKED_WITHIN)
+    except (MeshError, TimeoutError) as error:
+        records = {"no node": [f"(cannot be read: {error})"]}
+    return Inside(
+        {name: len(os.listdir(f"/proc/{pid}/fd")) for name, pid in view.pids.items()},
+        {name: tasks[pid] for name, pid in view.pids.items()},
+        records,
+    )
+
+
+def leaks(inside, first, tidy):
+    """Open files, tasks and records that nobody owns, as sentences; `first` is what there was at the beginning.
+
+    Work that is under way has tasks and files too. So a component counts as `tidy` from the first look at which it has
+    no more than it needs.
+    """
+    found = []
+    for what, now, then, more in (
+        ("open files", inside.descriptors, first.descriptors, FORMER_CHANNELS),
+        ("tasks", _numbers(inside.tasks), _numbers(first.tasks), 0),
+    ):
+        for name, number in now.items():
+            if number <= (most := _most(name, then) + (more if name in PASSING else more // 3)):
+                tidy.add((what, name))
+            elif (what, name) not in tidy:
+                told = f" ({', '.join(sorted(inside.tasks[name]))})" if what == "tasks" else ""
+                found.append(f"{name} has {number} {what}, and {most} at most for what it is used for{told}")
+    for node, names in inside.records.items():
+        found += [f"{node}'s manager finds {name}, which nobody owns" for name in {*names} - REGISTERED]
+        found += [f"{node}'s manager does not find {name}" for name in REGISTERED - {*names}]
+        found += [f"{node}'s manager finds {name} {n} times" for name, n in Counter(names).items() if n > 1]
+    return found
+
+
+def _most(name, then):
+    """What the component needs for its part of all wires: as at first, when other wires may have led elsewhere."""
+    for group, more in ((CLIENTS, 0), (ENDPOINTS, 0), (MANAGERS, WIRES), (FORWARDERS, WIRES), (REGISTRY, WATCHES)):
+        if name in group:
+            return max(then[other] for other in group) + more
+    return then[name]
+
+
+def _numbers(tasks):
+    return {name: len(names) for name, names in tasks.items()}
 
 
 def faults(view, mesh, rules_at_first):
     """What must not be: a list of sentences, empty if all is well."""
-    found = [f"{name} does not run" for name in {*CONTROL, *CLIENTS, *ENDPOINTS} - view.running]
-    found += [f"{node} has {link.alias!r}" for node in NODES for link in view.links.get(node, [])]
+    found = [f"{name} does not run" for name in {*COMPONENTS} - view.pids.keys()]
+    found += [f"{node} has {link.alias!r}" for node in (*NODES, OTHER_NODE) for link in view.links.get(node, [])]
     clients = {}
     for client, wires in mesh.wanted.items():
         links = {link.name: link for link in view.links[client]}
@@ -111,11 +190,9 @@ def _processes(view, mesh):
     for client, name in mesh.wires():
         link = next((link for link in view.links[client] if link.name == name), None)
         if link is not None and PAYLOADS[mesh.service_of((client, name))] == "IP":
-            crossing += any(_node_of(host) not in (None, CLIENTS[client][0]) for host in link.hosts)
+            crossing += any(_node_of(host) not in (None, mesh.node_of[client]) for host in link.hosts)
     has = view.programs["wireguard-go"]
-    found = [] if has == 2 * crossing else [f"{has} wireguard-go for {crossing} WireGuard wires"]
-    most = MOST_DESCRIPTORS
-    return found + [f"{name} has {n} open files" for name, n in view.descriptors.items() if n > most]
+    return [] if has == 2 * crossing else [f"{has} wireguard-go for {crossing} WireGuard wires"]
 
 
 def _node_of(host):

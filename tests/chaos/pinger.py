@@ -67,14 +67,17 @@ class Pinger:
                     namespace.look()
                 next_look = now + LOOK
             if now >= next_round:
+                self._wait(0.0)  # answers that are there count, also if this process had no processor for long
                 next_round = max(next_round + 1 / self._rate, now)
                 for namespace in self._namespaces:
                     for wire, target in namespace.wires.items():
                         self._send(namespace, wire, target)
                 self._report(now)
-            wait = max(0.0, min(next_look, next_round) - time.monotonic())
-            for descriptor, _ in self._poll.poll(wait * 1000):
-                self._receive(self._by_descriptor[descriptor])
+            self._wait(max(0.0, min(next_look, next_round) - time.monotonic()))
+
+    def _wait(self, seconds):
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            self._receive(self._by_descriptor[descriptor])
 
     def _send(self, namespace, wire, target):
         now = time.monotonic()

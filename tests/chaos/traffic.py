@@ -70,23 +70,23 @@ class Traffic:
     async def until_passing(self, wires, since, bound, left=()):
         """Wait until each of `wires` has had a slot without loss after `since`, to an address that is not one of `left`.
 
-        Returns the seconds that each took; those that are not back `bound` seconds after `since` are missing.
+        Returns the seconds that each took; those that are not back `bound` seconds after `since` are missing. A bound
+        may be a function that returns what it is at the moment.
         """
-        back = {}
-        deadline = since + bound
+        back, bound_now = {}, bound if callable(bound) else lambda: bound
         while len(back) < len(wires):
             for wire in wires:
                 if wire not in back and (report := self._first_good(wire, since, left)) is not None:
                     back[wire] = report["at"] + self._slot - since
             if len(back) == len(wires):
                 break
-            remaining = deadline + 1 - time.monotonic()  # what was sent in time is reported a little later
+            remaining = since + bound_now() + 1 - time.monotonic()  # what was sent in time is reported a little later
             if remaining <= 0:
                 break
             async with self._news:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._news.wait(), min(remaining, 0.5))
-        return {wire: seconds for wire, seconds in back.items() if seconds <= bound}
+        return {wire: seconds for wire, seconds in back.items() if seconds <= bound_now()}
 
     def lost(self, wire, begin, end):
         """How many packets that were sent between two moments got no answer, and how many were sent."""

@@ -54,10 +54,22 @@ def wanted(connection_id="nsc-0"):
     return Call(NetworkServiceRequest(connection=connection, mechanism_preferences=[preference]))
 
 
-def process(folder, manager):
+def process(folder, manager, liveness=None):
     """A client's chain."""
     memory = Memory(str(folder))
-    return Chain([Recover("nsc", nothing, memory=memory), UpdatePath("nsc"), Begin(), Remember(memory), manager])
+    recover = Recover("nsc", nothing, memory=memory, liveness=liveness)
+    return Chain([recover, UpdatePath("nsc"), Begin(), Remember(memory), manager])
+
+
+class Wire:
+    """The liveness of a wire."""
+
+    def __init__(self, alive):
+        self.alive = alive
+
+    async def is_alive(self, connection):
+        assert connection.context.ip_context.src_ip_addrs == [ADDRESS]
+        return self.alive
 
 
 async def test_a_client_that_starts_again_together_with_its_manager_asks_with_the_path_that_it_had(tmp_path):
@@ -105,13 +117,30 @@ async def test_a_request_that_fails_changes_nothing_of_what_is_written(tmp_path)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [before]
 
 
-async def test_a_connection_whose_tokens_have_expired_has_ended_everywhere_and_is_not_asked_for(tmp_path):
+@pytest.mark.parametrize("alive", [False, None])
+async def test_a_connection_whose_tokens_have_expired_has_ended_everywhere_and_is_not_asked_for(tmp_path, alive):
     """Its addresses may be another client's by now."""
     manager = Manager(lifetime=-1.0)
     await process(tmp_path, manager).request(wanted())
-    await process(tmp_path, manager).request(wanted())
+    await process(tmp_path, manager, Wire(alive)).request(wanted())
     assert len(manager.path.path_segments) == 1
+
+
+async def test_a_wire_that_outlived_its_manager_and_then_its_client_is_continued(tmp_path):
+    """Its tokens expired while the manager was away, and the client was killed before it could refresh them."""
+    manager = Manager(lifetime=-1.0)
+    await process(tmp_path, manager).request(wanted())
+    await process(tmp_path, manager, Wire(True)).request(wanted())
+    assert [each.id for each in manager.path.path_segments] == ["nsc-0", "m-7"]
+
+
+async def test_entries_of_no_use_do_not_stay_in_the_folder(tmp_path):
+    """A folder that outlives many lists of services would only grow."""
+    await process(tmp_path, Manager(lifetime=-25 * 3600.0)).request(wanted())
+    (tmp_path / "half.new").touch()
+    (tmp_path / "broken.connection").write_bytes(b"\xff")
     assert Memory(str(tmp_path)).all() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_all_connections_of_an_earlier_process_are_known(tmp_path):

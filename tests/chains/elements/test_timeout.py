@@ -22,6 +22,12 @@ class Waits:
     def wait(self, _store):
         return 0.0
 
+    async def look_ahead(self, store):
+        pass
+
+    async def is_explained(self, store):
+        return False
+
     async def is_back(self, _store):
         await asyncio.sleep(3)
         return True

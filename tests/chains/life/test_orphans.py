@@ -1,20 +1,27 @@
 """Managers and forwarders that are away for longer than tokens live: wires whose two ends live are kept."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from nsm.apis import codec
 from nsm.apis.connection import Path
 from nsm.apis.connectioncontext import Route
+from nsm.chains.composed import client
 from nsm.chains.core import Begin, Chain, InvalidRequest, MeshError, Refused
+from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
+from nsm.chains.elements.filter_mechanisms import FilterMechanisms
+from nsm.chains.elements.kernel import KernelClient, OfferKernel
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.identity import Authority
 from nsm.chains.testing import Record, call
 from nsm.chains.testing.clock import wall_clock
 from nsm.chains.transport import RemoteNetworkService
 
-from .meshes import FORWARDER, NSMGR, REGISTRY, mesh_with
+from .meshes import FORWARDER, NSMGR, REGISTRY, elements, mesh_with
 
 ORPHAN, TOKEN = 600, 60
 
@@ -162,6 +169,122 @@ async def test_only_packets_go_on_no_new_request_passes_and_none_is_refreshed_by
                 asking = client if name == "client" else mesh.add_client(name)
                 with pytest.raises(MeshError):
                     await asking.request(again(connection))
+
+
+# --- two outages, one after the other
+
+
+FIRST, SECOND, THIRD, FOURTH = RELAYS = "forwarder-1", "forwarder-2", "forwarder-3", "forwarder-4"
+"""The components of a longer path, of which each knows where the next one is: as managers of several nodes do."""
+
+
+async def add_relay(mesh, name, after):
+    """A component that passes requests on to `after`."""
+    far_side, pool = MechanismTranslation(), mesh.pool(name)
+    offers = [far_side, OfferKernel(), FilterMechanisms(), ReceiveReturned(far_side=far_side), SendDescriptors()]
+    onward = client(name, offers, RemoteNetworkService(pool), url=mesh.url(after))
+    own = [ReceiveDescriptors(), ReturnDescriptors(), Mechanisms({"KERNEL": []}), Connect(onward)]
+    await mesh.add_endpoint(name, own, services=[FORWARDER])
+
+
+async def restart_relay(mesh, name):
+    await mesh.remove(name)
+    await add_relay(mesh, name, [*RELAYS, "shop"][RELAYS.index(name) + 1])
+
+
+def client_at(mesh, name, first):
+    """A client whose next component is `first`."""
+    own = [KernelClient(), SendDescriptors()]
+    return client(name, own, RemoteNetworkService(mesh.pool(name)), url=mesh.url(first), refresh=name != "client")
+
+
+@asynccontextmanager
+async def long_path(*own):
+    """A mesh with a connection of `far-1` over all of them, its client's chain, and the connection."""
+    async with mesh_with(*own, token_lifetime=TOKEN, orphan_lifetime=ORPHAN) as mesh:
+        for name, after in zip(RELAYS, [*RELAYS[1:], "shop"], strict=True):
+            await add_relay(mesh, name, after)
+        asking = client_at(mesh, "client", FIRST)
+        connection = await asking.request(call("far-1", "shop", timeout=5))
+        yield mesh, asking, connection
+        await asking.aclose()
+
+
+async def test_a_wire_outlives_two_outages_without_a_refresh_between():
+    """The component in the middle was restarted, and knows nothing, when the client's manager leaves for long."""
+    record = Record()
+    with wall_clock():
+        async with long_path(record) as (mesh, asking, connection):
+            await restart_relay(mesh, THIRD)
+            await away(mesh, FIRST, seconds=4 * TOKEN)
+            assert mesh.connections() == {SECOND: 1, THIRD: 1, FOURTH: 1, "shop": 1}
+            await add_relay(mesh, FIRST, SECOND)
+            same = await asking.request(again(connection))
+            assert (ids_of(same), same.context) == (ids_of(connection), connection.context)
+            assert record.closes == []
+
+
+@asynccontextmanager
+async def long_path_and_another(record):
+    """And another client's connection by the last two, so that these answer each other whatever is before them."""
+    async with long_path(record) as (mesh, asking, connection):
+        other = client_at(mesh, "other", THIRD)
+        await other.request(call("other-1", "shop", timeout=5))
+        yield mesh, asking, connection
+        await other.aclose()
+
+
+async def test_a_wire_outlives_its_forwarder_after_the_next_manager_was_restarted():
+    """That one answers, and cannot vouch: nobody has requested the connection from it since."""
+    record = Record()
+    with wall_clock():
+        async with long_path_and_another(record) as (mesh, asking, connection):
+            await restart_relay(mesh, THIRD)
+            await away(mesh, SECOND, seconds=6 * TOKEN)
+            assert (mesh.connections()[FOURTH], mesh.connections()["shop"]) == (2, 2)
+            await add_relay(mesh, SECOND, THIRD)
+            await asyncio.sleep(10)
+            same = await asking.request(again(connection))
+            assert (ids_of(same), same.context) == (ids_of(connection), connection.context)
+            assert record.closes == []
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_wire_ends_whose_client_is_gone_when_its_forwarder_lives_or_is_back(is_away):
+    record = Record()
+    with wall_clock():
+        async with long_path_and_another(record) as (mesh, asking, _):
+            await restart_relay(mesh, THIRD)
+            await asking.aclose()
+            if is_away:
+                await away(mesh, SECOND, FIRST, seconds=6 * TOKEN)
+                await add_relay(mesh, SECOND, THIRD)
+                await add_relay(mesh, FIRST, SECOND)
+            await asyncio.sleep(3 * TOKEN)
+            assert (mesh.connections()[FOURTH], mesh.connections()["shop"]) == (1, 1)
+
+
+async def test_expired_tokens_make_nothing_that_the_last_component_does_not_know():
+    record = Record()
+    with wall_clock():
+        async with long_path(record) as (mesh, _, _):
+            await away(mesh, FIRST, seconds=2 * TOKEN)
+            await restart_relay(mesh, THIRD)
+            await restart_relay(mesh, FOURTH)
+            await mesh.remove("shop")
+            await mesh.add_endpoint("shop", elements(record), services=["shop"])
+            asked = len(record.requests)
+            await asyncio.sleep(2 * TOKEN)
+            assert len(record.requests) == asked
+            assert {THIRD, FOURTH, "shop"}.isdisjoint(mesh.connections())
+
+
+async def test_an_orphan_of_a_component_that_was_restarted_ends_after_its_lifetime_too():
+    with wall_clock():
+        async with long_path() as (mesh, _, _):
+            await restart_relay(mesh, THIRD)
+            await away(mesh, FIRST, seconds=ORPHAN + 3 * TOKEN)
+            assert {SECOND, THIRD, FOURTH, "shop"}.isdisjoint(mesh.connections())
 
 
 # --- who may do what meanwhile

@@ -217,6 +217,41 @@ async def test_a_caller_hears_of_a_failed_attempt_that_others_made(tmp_path):
         await asyncio.wait(others)
 
 
+async def fail_often(pool, target, times=6):
+    """Each pause before the next attempt is twice the one before."""
+    for _ in range(times):
+        with pytest.raises(Unavailable):
+            await pool.channel(target).peer()
+
+
+async def test_a_request_that_has_others_to_try_does_not_wait_for_a_component_that_is_away(tmp_path):
+    """A client took seconds to heal: its request waited for the next attempt at an endpoint that had ended."""
+    async with Pool(identity_of(AUTHORITY, "client")) as pool:
+        target = f"unix://{tmp_path}/nobody.sock"
+        await fail_often(pool, target)
+        asked = request(target=target)
+        asked.has_others = True
+        async with asyncio.timeout(0.5):
+            with pytest.raises(Unavailable, match=r"cannot reach \S+: .*No such file.* \(transport\)"):
+                await Chain([Begin()], RemoteNetworkService(pool)).request(asked)
+
+
+async def test_the_socket_of_a_process_that_has_ended_is_not_waited_for(tmp_path):
+    """It arrived as a descriptor, and the next process of that name has another one."""
+    with socket.socket(socket.AF_UNIX) as ended:
+        ended.bind(f"{tmp_path}/ended.sock")
+    descriptor = os.open(tmp_path / "ended.sock", os.O_PATH)
+    try:
+        async with Pool(identity_of(AUTHORITY, "client")) as pool:
+            target = f"unix:///proc/{os.getpid()}/fd/{descriptor}"
+            async with asyncio.timeout(0.5):
+                await fail_often(pool, target, times=20)
+                with pytest.raises(Unavailable, match="Connection refused"):
+                    await requested_by(pool, target, deadline=None)
+    finally:
+        os.close(descriptor)
+
+
 async def requested_by(pool, target, *, deadline):
     call = request(target=target)
     call.deadline = deadline

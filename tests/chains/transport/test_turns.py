@@ -123,6 +123,19 @@ async def test_each_peer_reads_once_before_the_first_reads_again():
     assert one.may_read()
 
 
+async def test_peers_do_not_wait_for_a_round_of_the_loop_each_when_its_other_work_takes_long():
+    """A hundred watchers of ten thousand records: a call that began then did not arrive within ten seconds."""
+    turns, read, rounds = Turns(calls=1), [], 0
+    for number in range(100):
+        turns.share(str(number)).read_later(lambda number=number: read.append(number))
+    while len(read) < 100:
+        time.sleep(0.01)  # the loop's other work
+        rounds += 1
+        await asyncio.sleep(0)
+    assert read == list(range(100))
+    assert rounds <= 10
+
+
 async def test_a_share_is_kept_as_long_as_there_is_a_connection():
     turns = Turns(calls=1)
     share = turns.share("one")

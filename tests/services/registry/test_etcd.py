@@ -11,6 +11,7 @@ from nsm.apis.registry import NetworkService
 from nsm.chains.composed import RegistrySettings
 from nsm.chains.core import InvalidRequest, MeshError, Refused, Unavailable
 from nsm.services.registry.etcd import backend, etcd_registry
+from nsm.services.registry.etcd.client import Etcd
 from nsm.services.registry.store_url import store_url
 from tests.cluster import identities
 from tests.services.registry.calls import ANY, OTHER, OWN, asks, find, names, nse
@@ -102,6 +103,27 @@ async def test_replicas_that_write_one_name_at_once_agree(url):
         async with at(url) as third:  # what it reads is what etcd has
             (kept,) = await find(third.endpoints, ANY)
         assert [(await find(each.endpoints, ANY))[0].url for each in both] == [kept.url, kept.url]
+
+
+@pytest.mark.parametrize("takes_several", [True, False])
+async def test_many_endpoints_that_register_at_once_share_a_few_transactions(url, monkeypatch, takes_several):
+    """Each of them had one of its own: the cluster writes so often to its disk. None fails because of another."""
+    transact, sent = Etcd.transact, []
+
+    async def count(self, request):
+        sent.append(len(request.success))
+        if len(request.success) > 1 and not takes_several:
+            raise InvalidRequest("etcdserver: too many operations in txn request")
+        return await transact(self, request)
+
+    monkeypatch.setattr(Etcd, "transact", count)
+    wanted = {f"nse-{number}" for number in range(150)}
+    async with at(url) as registry, asyncio.timeout(60):
+        await asyncio.gather(*(registry.endpoints.register(asks(nse(name))) for name in wanted))
+        assert {*await names(registry.endpoints, ANY)} == wanted
+        assert takes_several == (len(sent) < len(wanted) / 2)
+    async with at(url) as other:
+        assert {*await names(other.endpoints, ANY)} == wanted
 
 
 async def test_an_endpoint_that_does_not_come_again_is_removed_by_one_of_the_replicas(url, shared, tmp_path):

@@ -1,9 +1,10 @@
-"""Prepares a pod so that an unprivileged client can resolve names of its wires.
+"""Prepares a pod so that an unprivileged client can resolve names of its wires, and check them by pings.
 
 The client serves DNS at port 53 of the pod, and changes resolv.conf. Only root may write the kubelet's file and bind
 that port. So the pod's containers mount a copy instead, from a volume that the client may write to, and which it
 creates before they start; and ports from 53 on are unprivileged in the pod, by one of the sysctls
-that the Pod Security Standards allow at every level.
+that the Pod Security Standards allow at every level. So are pings, by another one, which some container runtimes do not
+set by themselves; forwarders set it only if they may write to /proc/sys.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 from .kinds import Json, listing, mapping
 
 _KUBELETS, _COPY = "/etc/resolv.conf", "resolv.conf"
-_SYSCTL = "net.ipv4.ip_unprivileged_port_start"
-_FROM_DNS: Json = {"name": _SYSCTL, "value": "53"}
+_SYSCTLS: tuple[Json, ...] = (
+    {"name": "net.ipv4.ip_unprivileged_port_start", "value": "53"},
+    {"name": "net.ipv4.ping_group_range", "value": "0 65535"},  # all groups that a pod in a user namespace has
+)
 
 
 def variables(folder: str) -> list[Json]:
@@ -27,8 +30,7 @@ def variables(folder: str) -> list[Json]:
 def with_names(spec: Json, volume: str, *, clients: Collection[str], lists: Collection[str]) -> Json:
     """`spec` with the copy in `volume` for all containers of `lists` but `clients`.
 
-    A container with its own resolv.conf keeps it, and a pod that sets the first unprivileged port
-    keeps that value.
+    A container with its own resolv.conf keeps it, and a pod that sets one of the sysctls keeps its value.
     """
     mount = _mount(volume)
     given = {
@@ -38,9 +40,10 @@ def with_names(spec: Json, volume: str, *, clients: Collection[str], lists: Coll
     }
     context = mapping(spec, "securityContext")
     sysctls = listing(context, "sysctls")
-    if any(each.get("name") == _SYSCTL for each in sysctls):
+    own = {each.get("name") for each in sysctls}
+    if not (missing := [each for each in _SYSCTLS if each["name"] not in own]):
         return {**spec, **given}
-    return {**spec, **given, "securityContext": {**context, "sysctls": [*sysctls, _FROM_DNS]}}
+    return {**spec, **given, "securityContext": {**context, "sysctls": [*sysctls, *missing]}}
 
 
 def without_names(spec: Json, volume: str, lists: Collection[str]) -> Json:
@@ -53,7 +56,9 @@ def without_names(spec: Json, volume: str, lists: Collection[str]) -> Json:
         if bare != there:
             was_there, found[key] = True, bare
     if was_there and (context := mapping(spec, "securityContext")):
-        _put(found, "securityContext", _without(context, "sysctls", _FROM_DNS))
+        for each in _SYSCTLS:
+            context = _without(context, "sysctls", each)
+        _put(found, "securityContext", context)
     return found
 
 

@@ -84,7 +84,7 @@ def endpoint(
             UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which uses the id that it sets
             begin,  # elements behind it run once at a time for each connection, with its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
-            Authorize(policies, trust, orphans),
+            Authorize(policies, trust, orphans, goes_on=goes_on),
             LimitConnections(limits, trust, elements),  # behind authorize, which sets their owner
             RefusePaths(),  # before all elements that may open or send a named file
             Timeout(orphans),

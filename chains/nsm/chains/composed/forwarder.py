@@ -77,7 +77,7 @@ def forwarder(
     )
     if orphans is not None:
         registered = signs_in(registry_at(nsmgr_url, pool))
-        orphans.looks_by(lambda _manager: registered(name))  # it is back when we are registered there again
+        orphans.looks_by(lambda _manager: registered(name), ahead=registered)  # back when we are registered there again
     far_side, is_manager = MechanismTranslation(), partial(_is_at, pool, nsmgr_url)
     return endpoint(
         name,

@@ -38,6 +38,11 @@ class Address:
         """Whether it is a unix socket, which can carry descriptors."""
         return bool(self.path)
 
+    @property
+    def is_received(self) -> bool:
+        """Whether it is a socket that arrived as a descriptor, and not one that a later process can listen on again."""
+        return self.path.startswith("/proc/")
+
     def __str__(self) -> str:
         """The URL."""
         if self.path:

@@ -165,6 +165,8 @@ class Call(Hop):
     """For a Request: it only confirms a connection, and tokens before ours may have expired (see `Orphans`)."""
     continued: bool = False
     """A client chain continued from here: this component is not the last one of the path."""
+    has_others: bool = False
+    """For a Request: the target is one of several, and is not waited for if it was unreachable a moment ago."""
     candidates: Sequence[NetworkServiceEndpoint] = ()
     """Endpoints that may serve the call, best first."""
     weights: Sequence[int] = ()
@@ -200,6 +202,7 @@ class Call(Hop):
             undo=self.undo,
             is_unknown=self.is_unknown,
             keeps_orphan=self.keeps_orphan,
+            has_others=self.has_others,
         )
 
     def postponed(self) -> Call:

@@ -35,14 +35,20 @@ class Authorize(Element):
     the components on it vouch for others. Ids are not secret, so knowing one must not be enough to change or close it.
 
     With `orphans`, a Request in whose path tokens of unreachable components have expired may keep a connection
-    unchanged, and change nothing of it.
+    unchanged, and change nothing of it. If the connection is unknown here, the chain has to be one that `goes_on`: the
+    components behind this one decide.
     """
 
     def __init__(
-        self, masks: Iterable[str] = SERVER_MASKS, trust: Trust = NO_TRUST, orphans: Orphans | None = None
+        self,
+        masks: Iterable[str] = SERVER_MASKS,
+        trust: Trust = NO_TRUST,
+        orphans: Orphans | None = None,
+        *,
+        goes_on: bool = False,
     ) -> None:
         self._policies = PolicySet.select(masks, "NSM_SERVER_POLICIES")
-        self._trust, self._orphans = trust, orphans
+        self._trust, self._orphans, self._goes_on = trust, orphans, goes_on
         self._owner: Key[tuple[str, ...]] = Key("owner")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -54,10 +60,11 @@ class Authorize(Element):
                 raise Refused(f"no sufficient privileges: {reason}")
             assert self._orphans is not None
             self._orphans.accept(call)
+        is_unknown = call.live.get(self._owner) is None
         connection = await rest.request(call)
         if call.peer is not None:
             call.live.setdefault(self._owner, lambda: call.owner)
-            if self._orphans is not None and not is_kept:
+            if self._orphans is not None and (is_unknown or not is_kept):
                 self._orphans.note(call.live, before, call.peer)
         return connection
 
@@ -72,7 +79,7 @@ class Authorize(Element):
         tokens = [segment.token for segment in before]
         if self._orphans is None or call.peer is None or certificate_is_valid(Path(tokens, len(tokens), call.peer)):
             return False
-        return self._orphans.tokens_stand(call, tokens)
+        return self._orphans.tokens_stand(call, tokens) or (self._goes_on and self._orphans.may_pass(call, tokens))
 
     async def _refusal(self, call: Call, *, closing: bool) -> str | None:
         if call.peer is None:

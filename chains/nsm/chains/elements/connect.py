@@ -15,9 +15,12 @@ from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Store, Unava
 from nsm.chains.logs import log
 
 from .monitor import DOWNSTREAM
+from .try_candidates import was_not_reached
 
 KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("request to keep a connection")
 """Asks the components behind to keep the connection; raises `MeshError` if they do not answer. `Connect` sets it."""
+FIND_AGAIN: Key[Callable[[], Awaitable[str]]] = Key("where the next component is now")
+"""Looks the next component of a connection up again; raises `MeshError` if it is not found. `Discover` sets it."""
 _SOONEST, _KEEP_TIMEOUT = 1.0, 5.0
 """Seconds: the least pause before the components behind are asked again, and the time that they may take."""
 _NOT_REACHED = re.compile(r"(cannot reach \S+): ")
@@ -84,16 +87,25 @@ class Connect(Element):
             kept.id, kept.state = store.connection_id, State.UP
             if kept.path is not None:
                 kept.path.index = index
-            deadline = asyncio.get_running_loop().time() + _KEEP_TIMEOUT
-            call = Call(NetworkServiceRequest(connection=kept), deadline=deadline, target=store.get(DOWNSTREAM))
-            call.store, call.keeps_orphan = store, True
-            async with call.undo.attempt():
-                answer = await self._client.request(call)
+            try:
+                answer = await self._repeat(store, kept, store.get(DOWNSTREAM))
+            except Unavailable as error:
+                find = store.get(FIND_AGAIN)
+                if find is None or not was_not_reached(error):
+                    raise
+                answer = await self._repeat(store, kept, await find())  # it was restarted
             ends = [each.expires for each in answer.path.path_segments[index:]] if answer.path is not None else []
             remaining[:] = [each.to_seconds() - time.time() for each in ends if each is not None]
 
         await store.events.run(ask)
         return max(_SOONEST, min(remaining, default=0.0) / 3)
+
+    async def _repeat(self, store: Store, kept: Connection, target: str | None) -> Connection:
+        deadline = asyncio.get_running_loop().time() + _KEEP_TIMEOUT
+        call = Call(NetworkServiceRequest(connection=codec.clone(kept)), deadline=deadline, target=target)
+        call.store, call.keeps_orphan = store, True
+        async with call.undo.attempt():
+            return await self._client.request(call)
 
     async def _close_again(self, call: Call, connection: Connection) -> None:
         call.live.pop(self._open)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from nsm.apis.connection import Connection
+from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import (
     Call,
@@ -25,10 +27,17 @@ from nsm.chains.core import (
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
+from .connect import FIND_AGAIN
 from .try_candidates import tell_whom, was_not_reached
 
+_FIND_TIMEOUT = 5.0
 _SHOWN = 512
 """Characters of labels that an error repeats."""
+
+
+def lookup() -> Call:
+    """A call of this component's own, on behalf of which it may query the registry for a while."""
+    return Call(NetworkServiceRequest(), deadline=asyncio.get_running_loop().time() + _FIND_TIMEOUT)
 
 
 async def find_all(registry: RegistryHandler[R], query: R, call: Call) -> list[R]:
@@ -103,8 +112,15 @@ class Discover(Element):
         connection = await rest.request(call)
         chosen = connection.network_service_endpoint_name
         if (found := next((each for each in call.candidates if each.name == chosen), None)) is not None:
-            call.live.put(self._place, Place.of(found))
+            self._found(call, found)
         return connection
+
+    def _found(self, call: Call, endpoint: NetworkServiceEndpoint) -> None:
+        call.live.put(self._place, Place.of(endpoint))
+        call.live.put(FIND_AGAIN, lambda: self._find_again(endpoint.name))
+
+    async def _find_again(self, name: str) -> str:
+        return (await self._named(name, lookup())).url
 
     async def _ask_named(self, name: str, call: Call, rest: Handler) -> Connection:
         place = call.live.get(self._place)
@@ -125,7 +141,7 @@ class Discover(Element):
         except MeshError as error:
             tell_whom(name, error)
             raise
-        call.live.put(self._place, Place.of(endpoint))
+        self._found(call, endpoint)
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

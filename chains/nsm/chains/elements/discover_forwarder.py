@@ -11,7 +11,8 @@ from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, Re
 from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
-from .discover import Place, find_all, find_service
+from .connect import FIND_AGAIN
+from .discover import Place, find_all, find_service, lookup
 from .try_candidates import first_success, was_not_reached
 
 POINT_TO_POINT = {"p2p": "true"}
@@ -70,7 +71,13 @@ class DiscoverForwarder(Element):
         candidates = self._unreached.behind(sorted(candidates, key=lambda each: each.name != preferred))
         forwarder, connection = await first_success("forwarders", candidates, len(candidates), call, asking)
         call.live.put(self._chosen, Place.of(forwarder))
+        call.live.put(FIND_AGAIN, lambda: self._find_again(forwarder.name))
         return connection
+
+    async def _find_again(self, name: str) -> str:
+        if found := await self._find(name, lookup()):
+            return found[0].url
+        raise Unavailable(f"forwarder {name!r} has not registered again yet")
 
     async def _candidates(self, call: Call, preferred: str) -> Sequence[NetworkServiceEndpoint]:
         """For a connection without a forwarder here, `preferred` if it had that one before. Raises `NotFound`.

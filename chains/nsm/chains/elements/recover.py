@@ -32,7 +32,7 @@ from nsm.chains.model.bounds import check_connection
 from .client_info import LABELS
 from .liveness import Liveness
 from .refresh import choose_anew
-from .remember import Memory
+from .remember import Memory, is_over
 from .retry import attempt_of
 
 Present = Callable[[MonitorScopeSelector], Awaitable[list[Connection]]]
@@ -44,9 +44,10 @@ class Recover(Element):
 
     It stands between `Retry` and the chain's `UpdatePath`, so each attempt uses the peer's current report; only calls
     without a path, which have not been answered yet, are looked up. Connections that the peer does not report, since it
-    was restarted too, may be in `memory`. A connection that is down is reselected, unless `liveness` finds that packets
-    pass. So is one that has to move, and one that the peer refuses to continue. A connection with other settings is
-    closed, and replaced by the wanted one.
+    was restarted too, may be in `memory`; after the end of their tokens they count if `liveness` finds that packets
+    pass. A connection that is down is reselected, unless `liveness` finds that packets pass. So is one that has to
+    move, and one that the peer refuses to continue. A connection with other settings is closed, and replaced by the
+    wanted one.
     """
 
     def __init__(
@@ -94,11 +95,20 @@ class Recover(Element):
         kinds = {mechanism.type for mechanism in call.request.mechanism_preferences}
         wanted = call.connection.id
         reported = await self._ask(PathSegment(id=wanted), timeout)
-        remembered = self._memory.recall(wanted) if self._memory is not None else None
-        for connection in (*reported, *([remembered] if remembered is not None else [])):
+        for connection in (*reported, *await self._recalled(wanted)):
             if connection.id == wanted and _kind(connection) in kinds:
                 return connection
         return None
+
+    async def _recalled(self, wanted: str) -> list[Connection]:
+        """What is in memory of the connection: those on the path may have kept it beyond the end of its tokens."""
+        found = self._memory.recall(wanted) if self._memory is not None else None
+        if found is None or (is_over(found) and not await self._passes(found)):
+            return []
+        return [found]
+
+    async def _passes(self, connection: Connection) -> bool:
+        return self._liveness is not None and await self._liveness.is_alive(connection) is True
 
     async def _can_go_on(self, call: Call, earlier: Connection) -> bool:
         if earlier.state == State.RESELECT_REQUESTED:

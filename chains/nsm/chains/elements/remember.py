@@ -14,15 +14,18 @@ from nsm.chains.core import DEFAULT_LIMITS, Call, Element, Handler, InvalidReque
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
 
-_SUFFIX = ".connection"
+_SUFFIX, _FRESH = ".connection", ".new"
 _LARGEST = 1 << 20
+_KEPT = 24 * 3600.0
+"""Seconds after the end of its tokens for which an entry is kept: by default, orphans are kept for that long."""
 
 
 class Memory:
     """The connections of a client in `folder`, a file each, without tokens.
 
-    An entry counts until the first token of its path expires: for that long every component on the path has the
-    connection, even if it was restarted and learns of it with the next Request. Read and write errors are one warning.
+    Until the first token of its path expires, every component on the path has the connection, even if it was restarted
+    and learns of it with the next Request. After that, the wire may still exist as an orphan (`is_over`). Older entries
+    are removed when they are read. Read and write errors are one warning.
     """
 
     def __init__(self, folder: str, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -34,7 +37,7 @@ class Memory:
         for segment in copy.path.path_segments if copy.path is not None else ():
             segment.token = ""
         file = self._file(_id(copy))
-        fresh = file.with_suffix(".new")
+        fresh = file.with_suffix(_FRESH)
         with self._told("written"):
             self._folder.mkdir(mode=0o700, exist_ok=True)
             fresh.write_bytes(codec.encode(copy))
@@ -46,15 +49,20 @@ class Memory:
             self._file(connection_id).unlink(missing_ok=True)
 
     def recall(self, connection_id: str) -> Connection | None:
-        """The connection as its client sees it; None if there is no valid entry."""
+        """The connection as its client sees it; None if there is no readable entry."""
         return next((each for each in self._read(self._file(connection_id)) if each.id == connection_id), None)
 
     def all(self) -> list[Connection]:
-        """All valid entries."""
+        """All entries; those of no use are removed."""
         found: list[Connection] = []
         with self._told("read"):
             for file in sorted(self._folder.glob(f"*{_SUFFIX}")):
-                found.extend(self._read(file))
+                entries = [*self._read(file)]
+                found += entries
+                if not entries:
+                    file.unlink(missing_ok=True)
+            for file in self._folder.glob(f"*{_FRESH}"):
+                file.unlink(missing_ok=True)
         return found
 
     def _read(self, file: Path) -> Iterator[Connection]:
@@ -67,7 +75,7 @@ class Memory:
         except (OSError, ValueError, InvalidRequest) as error:
             log.info("a connection of an earlier process cannot be read", file=str(file), error=str(error))
             return
-        if connection.path is not None and connection.path.path_segments and not _is_over(connection):
+        if connection.path is not None and connection.path.path_segments and time.time() < _end(connection) + _KEPT:
             connection.id, connection.path.index = _id(connection), 0
             yield connection
 
@@ -111,7 +119,12 @@ def _id(connection: Connection) -> str:
     return segments[0].id if segments else connection.id
 
 
-def _is_over(connection: Connection) -> bool:
+def is_over(connection: Connection) -> bool:
+    """Whether a token of its path has expired: unless its wire still exists, its addresses may be another client's."""
+    return _end(connection) <= time.time()
+
+
+def _end(connection: Connection) -> float:
     segments = connection.path.path_segments if connection.path is not None else []
     ends = [segment.expires.to_seconds() for segment in segments if segment.expires is not None]
-    return min(ends, default=0.0) <= time.time()
+    return min(ends, default=0.0)

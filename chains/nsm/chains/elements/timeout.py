@@ -24,7 +24,7 @@ from nsm.chains.logs import log
 from .connect import KEEP_BEHIND
 from .orphans import Orphans
 
-_LOOK_AT = 0.7
+_LOOK_AT = 0.6
 """Part of the lifetime of the caller's token after which the caller is first looked for, if it has not refreshed."""
 _LOOK = 5.0
 """Seconds between two checks for the caller of an orphan."""
@@ -84,6 +84,7 @@ class Timeout(Element):
         """In time before the end: keep the components behind from ending what may become an orphan here."""
         assert self._orphans is not None
         now = asyncio.get_running_loop().time()
+        await self._orphans.look_ahead(store)
         if self._orphans.is_callers_away(store):
             await self._keep(store)
         when = now + (ends - now) / 3
@@ -116,7 +117,11 @@ class Timeout(Element):
         if self._orphans is None:
             return None
         seconds = self._orphans.wait(store)
-        return None if seconds == 0.0 and await self._orphans.is_back(store) else seconds
+        if seconds == 0.0 and await self._orphans.is_back(store):
+            seconds = None
+        elif seconds:
+            await self._orphans.look_ahead(store)
+        return 0.0 if seconds is None and await self._orphans.is_explained(store) else seconds
 
     async def _keep(self, store: Store) -> None:
         """Ask the components behind to keep it, if that is due."""

@@ -32,7 +32,7 @@ async def first_success(
     for tried, candidate in enumerate(candidates):
         try:
             async with call.undo.attempt(), _share_of_the_time(call, count - tried, candidate.name):
-                call.target = candidate.url
+                call.target, call.has_others = candidate.url, count > 1
                 return candidate, await rest.request(call)
         except MeshError as error:
             failures.append((candidate.name, error))

@@ -34,12 +34,16 @@ def encoded_size(record: Record) -> int:
     return len(codec.encode(record))
 
 
-def excess(record: Record, limits: Limits, *, hops: int = 0) -> Excess | None:
+def excess(record: Record, limits: Limits, *, hops: int = 0, size: int = 0) -> Excess | None:
     """The limit that `record` exceeds, or None.
 
     `hops` is the number of components that it passed: each may have added something, which must not exceed the limit.
+    `size` is that of its message in bytes, if it is known.
     """
-    size, largest = encoded_size(record), limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes)
+    size, largest = (
+        size or encoded_size(record),
+        limits.record_bytes if hops else int(_OF_A_CLIENT * limits.record_bytes),
+    )
     if size > largest:
         text = f"record_bytes is {size}, at most {largest} are allowed here {_HOW % 'record_bytes'}"
         return Excess("record_bytes", text)

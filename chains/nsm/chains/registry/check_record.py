@@ -45,7 +45,7 @@ class CheckRecord(RegistryElement[R]):
                 f"the registration has passed {tokens} components; at most {self._limits.path_ids} are allowed",
                 limit="path_ids",
             )
-        fault = excess(call.record, self._limits, hops=max(0, tokens - 1))
+        fault = excess(call.record, self._limits, hops=max(0, tokens - 1), size=call.size)
         if fault is not None:
             raise InvalidRequest(
                 f"{self._kind.noun} {call.record.name[:_SHOWN]!r} is too large: {fault.text}", limit=fault.limit

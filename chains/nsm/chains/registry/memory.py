@@ -12,8 +12,8 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler, Unavailable
 from nsm.chains.model.matching import endpoint_matches, service_matches
 
-MOST_AT_ONCE = 256
-"""The most records in one batch of a watch."""
+MOST_AT_ONCE = 64
+"""The most records in one batch of a watch: a hundred watchers that begin at once leave time for others."""
 
 
 class Records(Generic[R]):

@@ -84,7 +84,7 @@ class Quota(RegistryElement[R]):
             return await rest.register(call)
         share = call.live.get(self._share)
         owner, before = share or (call.origin or call.peer.spiffe_id, 0)
-        size, new = encoded_size(call.record), int(share is None)
+        size, new = call.size or encoded_size(call.record), int(share is None)
         self._quotas.check(owner, new, size - before, is_peer=owner == call.peer.spiffe_id)
         self._quotas.take(owner, new, size - before)
         try:

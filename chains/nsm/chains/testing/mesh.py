@@ -154,7 +154,7 @@ class Mesh:
         """For how long the component `name` keeps connections whose caller is away."""
         orphans = Orphans(self._orphan_lifetime, self.identity(name), self.pool(name).presence, self.trust)
         signs = signs_in(registry_at(self.url(MANAGER), self.pool(name)))
-        orphans.looks_by((lambda _manager: signs(FORWARDER)) if name == FORWARDER else signs)
+        orphans.looks_by((lambda _manager: signs(FORWARDER)) if name == FORWARDER else signs, ahead=signs)
         return orphans
 
     def renew(self, *names: str, lifetime: float = 2 * 24 * 3600.0) -> None:

@@ -139,6 +139,9 @@ class MemoryChannel:
         self.is_away = False
         """Returns at once: no pause is needed before a peer is tried again."""
 
+    def check_reachable(self) -> None:
+        """Return: see `is_away`."""
+
     async def peer(self, *, deadline: float | None = None) -> Peer:
         """The peer's identity. Raises `Unavailable`, or `Refused` if its trust domain is not trusted."""
         del deadline  # nothing takes time

@@ -169,6 +169,11 @@ class Channel(GrpclibChannel):
         """Whether the peer was unreachable a moment ago, and is not tried again yet."""
         return not self._connected and self._retry_at > self._loop.time()
 
+    def check_reachable(self) -> None:
+        """Raise `Unavailable` with the last failure, rather than wait for the next attempt, if the peer `is_away`."""
+        if self.is_away:
+            raise Unavailable(self._failure, element=TRANSPORT)
+
     async def unary(
         self,
         method: str,
@@ -334,6 +339,8 @@ class Channel(GrpclibChannel):
         return protocol
 
     def _check_time(self, deadline: float | None) -> None:
+        if self.address.is_received:
+            self.check_reachable()  # where nobody listens, nobody will: the next process has another socket
         if deadline is not None and deadline <= self._retry_at + _TO_ANSWER:
             raise Unavailable(self._failure)
 

@@ -290,6 +290,8 @@ class RemoteNetworkService:
     async def _connected(self, call: Call) -> Callable[..., Coroutine[Any, Any, tuple[Any, Answer]]]:
         """Sends a message of `call` over an established connection, with a token of ours."""
         channel, deadline = _channel(self._pool, call), _deadline(call, self._timeout)
+        if call.has_others:
+            channel.check_reachable()
         metadata = await _credentials(self._pool, channel, deadline)
         return partial(channel.unary, metadata=metadata, deadline=deadline)
 

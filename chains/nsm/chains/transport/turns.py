@@ -26,6 +26,8 @@ MOST_UNREAD = 2**20
 """Bytes of answers to one peer that may wait to be sent."""
 _LONG = 0.001
 """Seconds of reading after which a peer lets others read for as long."""
+_PART_FOR_READING = 1 / 8
+"""The part of the time that waiting frames get beside other work, if there is so much of it."""
 
 
 class Turns:
@@ -45,7 +47,7 @@ class Turns:
         self._timer: asyncio.TimerHandle | None = None
         self._shares: dict[str, Share] = {}
         self._readers: deque[Share] = deque()
-        self._is_reading = False
+        self._is_reading, self._waits_since = False, 0.0
 
     def share(self, who: str) -> Share:
         """The share of `who`, which has one more connection now."""
@@ -132,16 +134,24 @@ class Turns:
 
     def _go_on(self) -> None:
         if self._readers and not self._is_reading:
-            self._is_reading = True
+            self._is_reading, self._waits_since = True, monotonic()
             asyncio.get_running_loop().call_soon(self._read)
 
     def _read(self) -> None:
-        """Let the first peer read once: then the loop does its other work, and the next peer reads."""
-        self._is_reading, share = False, self._readers.popleft()
-        if len(share.readers) > 1:
-            self._readers.append(share)
+        """Let the first peer read once, and others after it: then the loop does its other work.
+
+        If that takes long, so does a round of the loop, and a peer would wait for as many rounds as there are others.
+        """
+        begun = monotonic()
+        until, self._is_reading = begun + (begun - self._waits_since) * _PART_FOR_READING, False
         try:
-            share.readers.popleft()()
+            for _ in range(len(self._readers)):
+                share = self._readers.popleft()
+                if len(share.readers) > 1:
+                    self._readers.append(share)
+                share.readers.popleft()()
+                if monotonic() >= until:
+                    break
         finally:
             self._go_on()
 

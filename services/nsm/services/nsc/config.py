@@ -46,24 +46,38 @@ def _accepted_dns(value: str) -> AcceptedDns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NscConfig(ClientPolicies):
-    """The settings of `nsm nsc`."""
+class ClientConfig(ClientPolicies):
+    """The settings of every client."""
 
     name: str = variable("nsc", text, "the name of this client's path segment; unique in the mesh")
     connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
     dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
     request_timeout: float = variable("15s", duration, "how long one request may take")
     labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own override them")
-    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs name the mechanism")
     network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
     network_services_file: str = variable(
-        "", text, "a file of such URLs that is watched for changes; it replaces the list once it can be read"
+        "", text, "a file of such URLs, one or several a line; it replaces the list once it can be read"
     )
     awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
         "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
     )
     accept_routes: Networks = variable(
         EVERYTHING, accepted, "prefixes that endpoints may route over wires; never those of other interfaces"
+    )
+    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the file of NSM_RESOLV_CONF_FROM is copied to")
+    resolv_conf_from: str = variable("", text, "the file that is copied there first, if it does not exist; empty: none")
+    state_folder: str = variable(
+        "", text, "the folder that keeps connections, so that a restarted client continues them; empty: none"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NscConfig(ClientConfig):
+    """The settings of `nsm nsc`."""
+
+    mechanism: str = variable("kernel", text, "accepted for compatibility; the URLs name the mechanism")
+    network_services_file: str = variable(
+        "", text, "a file of such URLs that is watched for changes; it replaces the list once it can be read"
     )
     accept_dns: AcceptedDns = variable(
         "*",
@@ -73,10 +87,6 @@ class NscConfig(ClientPolicies):
     local_dns_server_enabled: bool = variable("true", flag, "resolve names by the DNS servers that wires bring, if any")
     local_dns_server_address: tuple[str, int] = variable("127.0.0.1:53", _address, "address of the local DNS server")
     resolv_conf_path: str = variable("/etc/resolv.conf", text, "the file that is changed while a wire brings DNS")
-    resolv_conf_from: str = variable("", text, "the file that is copied there first, if it does not exist; empty: none")
-    state_folder: str = variable(
-        "", text, "the folder that keeps connections, so that a restarted client continues them; empty: none"
-    )
     ready_file: str = variable(
         "", text, "a file that exists while the client has all its wires, and their DNS names; empty: none"
     )
@@ -96,26 +106,7 @@ class NscConfig(ClientPolicies):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NscInitConfig(ClientPolicies):
+class NscInitConfig(ClientConfig):
     """The settings of `nsm nsc-init`."""
 
     name: str = variable("cmd-nsc-init", text, "the name of this client's path segment; unique in the mesh")
-    connect_to: str = variable("unix:///var/lib/networkservicemesh/nsm.io.sock", url, "the manager of the node")
-    dial_timeout: float = variable("5s", duration, "how long connecting to the manager may take")
-    request_timeout: float = variable("15s", duration, "how long one request may take")
-    labels: dict[str, str] = variable("", pairs, "labels of all connections, key:value,..; a URL's own override them")
-    network_services: tuple[NsUrl, ...] = variable("", _wishes, "kernel://service/interface?label=value,..")
-    network_services_file: str = variable(
-        "", text, "a file of such URLs, one or several a line; it replaces the list once it can be read"
-    )
-    awareness_groups: tuple[tuple[NsUrl, ...], ...] = variable(
-        "", parse_groups, "wires that may have the same addresses: [url,url],[url]"
-    )
-    accept_routes: Networks = variable(
-        EVERYTHING, accepted, "prefixes that endpoints may route over wires; never those of other interfaces"
-    )
-    state_folder: str = variable(
-        "", text, "the folder that keeps connections, so that a restarted client continues them; empty: none"
-    )
-    resolv_conf_path: str = variable("/etc/resolv.conf", text, "where the file of NSM_RESOLV_CONF_FROM is copied to")
-    resolv_conf_from: str = variable("", text, "the file that is copied there first, if it does not exist; empty: none")

@@ -29,7 +29,7 @@ from nsm.chains.transport import Monitors, RemoteNetworkService
 from nsm.services.dns.resolv_conf import copy_if_missing
 from nsm.services.dns.resolver import LocalResolver
 
-from .config import NscConfig, NscInitConfig
+from .config import ClientConfig, NscConfig, NscInitConfig
 from .ready_file import ReadyFile, TellReady, waits
 from .services import Services
 from .wires import Wires, is_here
@@ -75,7 +75,7 @@ async def connect_once(config: NscInitConfig, runtime: Runtime) -> None:
 
 @asynccontextmanager
 async def _wires(
-    config: NscConfig | NscInitConfig,
+    config: ClientConfig,
     runtime: Runtime,
     ready_file: ReadyFile,
     more: Sequence[Element],

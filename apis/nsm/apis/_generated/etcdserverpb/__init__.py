@@ -15,6 +15,9 @@ __all__ = (
     "DeleteRangeResponse",
     "Event",
     "EventEventType",
+    "InnerRequestOp",
+    "InnerTxnRequest",
+    "InnerTxnResponse",
     "KeyValue",
     "KvBase",
     "KvStub",
@@ -155,6 +158,38 @@ default_message_pool.register_message("etcdserverpb", "Event", Event)
 
 
 @dataclass(eq=False, repr=False)
+class InnerRequestOp(betterproto2.Message):
+    request_put: "PutRequest | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+
+    request_delete_range: "DeleteRangeRequest | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+
+
+default_message_pool.register_message("etcdserverpb", "InnerRequestOp", InnerRequestOp)
+
+
+@dataclass(eq=False, repr=False)
+class InnerTxnRequest(betterproto2.Message):
+    """
+    A transaction inside another one, which is a TxnRequest as well: here it contains no further ones.
+    """
+
+    compare: "list[Compare]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+
+    success: "list[InnerRequestOp]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+
+
+default_message_pool.register_message("etcdserverpb", "InnerTxnRequest", InnerTxnRequest)
+
+
+@dataclass(eq=False, repr=False)
+class InnerTxnResponse(betterproto2.Message):
+    succeeded: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+
+
+default_message_pool.register_message("etcdserverpb", "InnerTxnResponse", InnerTxnResponse)
+
+
+@dataclass(eq=False, repr=False)
 class KeyValue(betterproto2.Message):
     key: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
@@ -250,6 +285,8 @@ class RequestOp(betterproto2.Message):
 
     request_delete_range: "DeleteRangeRequest | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
 
+    request_txn: "InnerTxnRequest | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+
 
 default_message_pool.register_message("etcdserverpb", "RequestOp", RequestOp)
 
@@ -277,6 +314,8 @@ class ResponseOp(betterproto2.Message):
     response_delete_range: "DeleteRangeResponse | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
+
+    response_txn: "InnerTxnResponse | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
 
 
 default_message_pool.register_message("etcdserverpb", "ResponseOp", ResponseOp)

@@ -38,6 +38,8 @@ class Entry(Generic[R]):
     """Why an entry without a record must not be overwritten if no valid record is known, as a sentence."""
     place: str = ""
     """The backend's name for it, for errors: `the object 'x'`."""
+    size: int = 0
+    """Of the encoded record, in bytes; 0 if it is not known."""
     raw: Any = None
     """The backend's own data."""
 

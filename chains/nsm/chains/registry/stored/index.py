@@ -106,7 +106,7 @@ class Index(Generic[R]):
         record = entry.record
         if record is None:
             return
-        if (fault := excess(record, self._limits, hops=MOST_HOPS)) is not None:
+        if (fault := excess(record, self._limits, hops=MOST_HOPS, size=entry.size)) is not None:
             self._backend.complain(entry, f"it is too large: {fault.text}")
             return
         key = entry.key

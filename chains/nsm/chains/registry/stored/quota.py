@@ -26,7 +26,8 @@ class StoredQuota(RegistryElement[R]):
         owner = call.origin or call.peer.spiffe_id
         holder, before = self._shares.get(call.record.name, ("", 0))
         mine = holder == owner
-        more = int(not mine), max(0, encoded_size(call.record) - (before if mine else 0))
+        size = call.size or encoded_size(call.record)
+        more = int(not mine), max(0, size - (before if mine else 0))
         self._quotas.check(owner, *more, is_peer=owner == call.peer.spiffe_id)
         self._quotas.take(owner, *more)  # until the watch reports it
         try:

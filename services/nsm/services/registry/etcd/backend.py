@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import TracebackType
 
 from nsm.apis import codec
@@ -13,6 +16,8 @@ from nsm.apis.etcd import (
     CompareCompareTarget,
     DeleteRangeRequest,
     EventEventType,
+    InnerRequestOp,
+    InnerTxnRequest,
     KeyValue,
     LeaseGrantRequest,
     PutRequest,
@@ -22,7 +27,7 @@ from nsm.apis.etcd import (
     TxnRequest,
     WatchCreateRequest,
 )
-from nsm.chains.core import Backoff, Kind, MeshError, R, Tasks
+from nsm.chains.core import Backoff, Kind, MeshError, R, Tasks, Unavailable
 from nsm.chains.logs import log
 from nsm.chains.registry.stored import Backend, Changed, Entry, Key
 from nsm.chains.registry.stored.backend import Observe
@@ -31,8 +36,22 @@ from .client import Compacted, Etcd, prefix_end
 
 _PAGE = 500
 """The most keys in one response."""
+_MOST_AT_ONCE, _MOST_BYTES = 100, 512 * 1024
+"""Writes in one transaction, and their bytes: etcd takes 128 operations and 1.5 MiB, unless it is told otherwise."""
 _LOOK = 2.0
 """Seconds between checks whether the cluster responds: a watch alone does not reveal that it is down."""
+
+
+@dataclass(slots=True)
+class _Write:
+    """One write that waits for its turn, and the revision at which it was made."""
+
+    key: bytes
+    request: InnerTxnRequest
+    size: int
+    done: asyncio.Future[int]
+    is_alone: bool = False
+    """Whether it is sent by itself, since a transaction with others was refused."""
 
 
 class EtcdBackend(Backend[R]):
@@ -48,6 +67,8 @@ class EtcdBackend(Backend[R]):
         self._keep = math.ceil(keep)
         self._lease, self._lease_until = 0, 0.0
         self._leasing = asyncio.Lock()
+        self._waiting: deque[_Write] = deque()
+        self._writer: asyncio.Task[None] | None = None
         self._known: dict[Key, int] = {}
         self._revision = 0
         self._trouble: MeshError | None = None
@@ -93,29 +114,77 @@ class EtcdBackend(Backend[R]):
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
         """Write it. Raises `Changed`, `Unavailable`."""
         path, renewed = self._path(record.name), time.time()
-        value = StoredRecord(renewed=round(renewed * 1000), record=codec.encode(record))
+        data = codec.encode(record)
+        value = StoredRecord(renewed=round(renewed * 1000), record=data)
         put = PutRequest(key=path, value=codec.encode(value), lease=await self._lease_to_use())
-        revision = await self._transact(path, held, RequestOp(request_put=put))
-        return self._as_entry(record.name, revision, record, renewed)
+        revision = await self._transact(path, held, InnerRequestOp(request_put=put), len(put.value))
+        return self._as_entry(record.name, revision, record, renewed, len(data))
 
     async def delete(self, held: Entry[R]) -> None:
         """Delete it. Raises `Changed`, `Unavailable`."""
         path = self._path(held.key)
-        await self._transact(path, held, RequestOp(request_delete_range=DeleteRangeRequest(key=path)))
+        await self._transact(path, held, InnerRequestOp(request_delete_range=DeleteRangeRequest(key=path)))
 
     def complain(self, about: Entry[R], fault: str) -> None:
         """In the log."""
         log.warning("record ignored", store=str(self._etcd), record=about.place, fault=fault)
 
-    async def _transact(self, path: bytes, held: Entry[R] | None, write: RequestOp) -> int:
+    async def _transact(self, path: bytes, held: Entry[R] | None, write: InnerRequestOp, size: int = 0) -> int:
         """Write if `held` is still the current entry; returns the revision."""
         version = held.version if held is not None else 0
         unchanged = Compare(target=CompareCompareTarget.MOD, key=path, mod_revision=version)
-        answer = await self._etcd.transact(TxnRequest(compare=[unchanged], success=[write]))
-        if not answer.succeeded:
-            raise Changed
+        request = InnerTxnRequest(compare=[unchanged], success=[write])
+        waiting = _Write(path, request, size, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._writer is None or self._writer.done():
+            self._writer = self._tasks.spawn(self._write_all(), name=f"write {self._kind.noun}s")
+        return await waiting.done
+
+    async def _write_all(self) -> None:
+        """Send everything that waits, in consecutive transactions: each costs the cluster the same."""
+        while batch := self._next_batch():
+            try:
+                await self._send(batch)
+            except Unavailable as error:
+                _fail(batch, error)
+            except MeshError as error:
+                if len(batch) == 1:
+                    _fail(batch, error)
+                    continue
+                for write in reversed(batch):  # separately: none fails because of another
+                    self._waiting.appendleft(write)
+                    write.is_alone = True
+
+    def _next_batch(self) -> list[_Write]:
+        batch: list[_Write] = []
+        keys, size = set[bytes](), 0
+        while self._waiting and len(batch) < _MOST_AT_ONCE:
+            write = self._waiting[0]
+            if batch and (write.is_alone or write.key in keys or size + write.size > _MOST_BYTES):
+                break
+            self._waiting.popleft()
+            if write.done.done():
+                continue  # its caller has given up
+            batch.append(write)
+            keys.add(write.key)
+            size += write.size
+            if write.is_alone:
+                break
+        return batch
+
+    async def _send(self, batch: Sequence[_Write]) -> None:
+        """One transaction: each write is one inside it, with a comparison of its own."""
+        inner = [RequestOp(request_txn=write.request) for write in batch]
+        answer = await self._etcd.transact(TxnRequest(success=inner))
+        made = [each.response_txn is not None and each.response_txn.succeeded for each in answer.responses]
         assert answer.header is not None
-        return answer.header.revision
+        for write, is_made in zip(batch, made, strict=True):
+            if write.done.done():
+                continue
+            if is_made:
+                write.done.set_result(answer.header.revision)
+            else:
+                write.done.set_exception(Changed())
 
     async def _lease_to_use(self) -> int:
         """A lease shared by all writes for some time; a renewed record moves to a newer lease."""
@@ -218,16 +287,22 @@ class EtcdBackend(Backend[R]):
     def _entry(self, found: KeyValue) -> Entry[R]:
         name = self._name_in(found)
         record: R | None = None
-        renewed = 0.0
+        renewed, size = 0.0, 0
         try:
             stored = codec.decode(StoredRecord, found.value)
-            renewed = stored.renewed / 1000
+            renewed, size = stored.renewed / 1000, len(stored.record)
             record = codec.decode(self._kind.record, stored.record)
         except codec.DecodeError:
             pass
         if record is not None and record.name != name:
             record = None
-        return self._as_entry(name, found.mod_revision, record, renewed)
+        return self._as_entry(name, found.mod_revision, record, renewed, size)
 
-    def _as_entry(self, name: str, revision: int, record: R | None, renewed: float) -> Entry[R]:
-        return Entry(name, revision, record, renewed, place=f"the {self._kind.noun} {name!r}")
+    def _as_entry(self, name: str, revision: int, record: R | None, renewed: float, size: int) -> Entry[R]:
+        return Entry(name, revision, record, renewed, place=f"the {self._kind.noun} {name!r}", size=size)
+
+
+def _fail(batch: Sequence[_Write], error: Exception) -> None:
+    for write in batch:
+        if not write.done.done():
+            write.done.set_exception(error)

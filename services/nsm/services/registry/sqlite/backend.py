@@ -62,16 +62,16 @@ class Sqlite(Backend[R]):
     async def put(self, record: R, held: Entry[R] | None) -> Entry[R]:
         """Write it. Raises `Changed`, `Missing`, `Unavailable`."""
         expect(self._entries.get(record.name), held)
-        renewed = time.time()
+        renewed, data = time.time(), codec.encode(record)
         written: list[Entry[R]] = []
 
         def applied(version: int) -> None:
-            entry = self._entry(record.name, version, record, renewed)
+            entry = self._entry(record.name, version, record, renewed, len(data))
             self._entries[record.name] = entry
             self._observe(record.name, entry)
             written.append(entry)
 
-        await self._database.put(self._name, record.name, renewed, codec.encode(record), applied)
+        await self._database.put(self._name, record.name, renewed, data, applied)
         return written[0]
 
     async def delete(self, held: Entry[R]) -> None:
@@ -94,7 +94,7 @@ class Sqlite(Backend[R]):
         except codec.DecodeError:  # nothing in a file may keep a registry from starting
             record = None
         is_sound = record is not None and record.name == row.name
-        return self._entry(row.name, row.version, record if is_sound else None, row.renewed)
+        return self._entry(row.name, row.version, record if is_sound else None, row.renewed, len(row.record))
 
-    def _entry(self, name: str, version: int, record: R | None, renewed: float) -> Entry[R]:
-        return Entry(name, version, record, renewed, place=f"the {self._kind.noun} {name!r}")
+    def _entry(self, name: str, version: int, record: R | None, renewed: float, size: int) -> Entry[R]:
+        return Entry(name, version, record, renewed, place=f"the {self._kind.noun} {name!r}", size=size)
