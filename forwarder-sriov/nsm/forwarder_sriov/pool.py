@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nsm.chains.core import Conflict, Exhausted
+from nsm.chains.core import Conflict, Exhausted, MeshError
 
 from .sysfs import VFIO_DRIVER, Function, Pci, await_file
 from .tokens import Tokens
@@ -61,8 +61,13 @@ class Pool:
     def found(self, function: Function, connection_id: str, token: str, *, by_vfio: bool) -> None:
         """An earlier process gave a function: nobody else gets it."""
         self._held[function.address] = Holding(function, connection_id, token, by_vfio, is_former=True)
-        with contextlib.suppress(Exception):  # the kubelet may have taken the token back
+        with contextlib.suppress(MeshError):  # the kubelet may have taken the token back
             self._tokens.use(token, function.card.address)
+
+    def claim(self, holding: Holding, connection_id: str, token: str) -> None:
+        """A function that an earlier process gave away is this connection's. Raises what `Tokens.use` does."""
+        self._tokens.use(token, holding.function.card.address)
+        holding.connection_id, holding.token = connection_id, token
 
     async def take(self, connection_id: str, token: str, *, by_vfio: bool) -> Holding:
         """A function for a connection, bound to the driver that it needs; `give_back` has to follow.
@@ -132,7 +137,7 @@ class Pool:
         if driver == function.card.vf_driver:
             return not self._pci.interface(function.address)
         if driver != VFIO_DRIVER:
-            return False
+            return bool(driver)
         try:
             os.close(os.open(self.vfio / function.group, os.O_RDWR | os.O_CLOEXEC))
         except FileNotFoundError:
@@ -153,7 +158,7 @@ class Pool:
         others = self._pci.others_in_use(function.address, {each.address for each in group})
         if others:
             raise Conflict(
-                f"IOMMU group {function.group} of {function.address} is shared with {', '.join(others)}, which is in use; "
+                f"IOMMU group {function.group} of {function.address} is shared with {', '.join(others)}, in use; "
                 "vfio needs the whole group: use KERNEL, or another card or slot"
             )
         for each in group:

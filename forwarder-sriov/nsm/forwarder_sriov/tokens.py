@@ -93,18 +93,19 @@ class Tokens:
             self._changed()
 
     def use(self, token: str, card: str) -> None:
-        """A connection gets a function of a card. Raises what `check` does, and `Conflict` if it is in use already."""
+        """A connection gets a function of a card. Raises what `check` does."""
         self.check(token)
         one = self._tokens[token]
-        if one.state is State.IN_USE:
-            raise Conflict(f"token {token} is in use by another connection")
         one.state, one.card = State.IN_USE, card
         self._changed()
 
     def check(self, token: str) -> None:
-        """Raise `Refused` for a token that no container has, `NotFound` for one that is none of ours."""
-        if self._token(token).state in (State.FREE, State.CLOSED):
+        """Raise `Refused` for a token that no container has, `NotFound` for none of ours, `Conflict` if it is in use."""
+        state = self._token(token).state
+        if state in (State.FREE, State.CLOSED):
             raise Refused(f"token {token} was not given to any container of this node")
+        if state is State.IN_USE:
+            raise Conflict(f"token {token} is in use by another connection")
 
     def stop_using(self, token: str) -> None:
         """The connection is gone; the container still has the token. Does nothing if it is not in use."""

@@ -1,0 +1,323 @@
+"""Moves the interfaces of virtual functions into namespaces of workloads, and back. Used in the kernel's thread only.
+
+An interface's alias says whose it is and what it was called, so it is known after a restart, and after a namespace that
+ended with it: the kernel moves it to the node's then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nsm.chains.core import Conflict, FileKey, InvalidRequest
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import Settings, Wire
+from nsm.chains.logs import log
+from nsm.forwarder_kernel import default_routes, end_changes
+from nsm.forwarder_kernel.netlink import Link, Message, Namespace, Namespaces, NetlinkError, rename, set_mtu, set_up
+from nsm.forwarder_kernel.netlink.processes import Processes
+from nsm.forwarder_kernel.owned import OWN, find
+
+from .messages import NO_MAC, move, set_down, set_function_mac, set_function_vlan, set_mac, set_up_again
+from .pool import Holding
+
+_LONGEST_ALIAS = 255
+_GONE = frozenset({errno.ENODEV})
+_SETTLING = 5.0
+"""Seconds in which a card has to report its carrier."""
+
+
+@dataclass(slots=True)
+class Moved:
+    """An interface in a workload's namespace."""
+
+    alias: str
+    card: str
+    """The interface of its physical function; empty: it has none here."""
+    number: int
+    """The function's, at that."""
+    namespace: Namespace
+    index: int
+    mtu: int = 0
+    """Its former MTU."""
+    mac: str = ""
+    """Its former MAC, if it was changed."""
+    is_loose: bool = False
+    """Whether the namespace is released, and `namespace` must not be used."""
+    key: FileKey = (0, 0)
+    space: int | None = None
+    handle: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """An interface of an earlier process, or of a namespace that has ended."""
+
+    connection_id: str
+    token: str
+    address: str
+    """That of its function."""
+    name: str
+    """Its name on the node."""
+    link: str
+    """Its name where it is."""
+    index: int
+    key: FileKey | None
+    """The namespace, if a process of it is seen."""
+    space: int
+    """The number of the namespace; `OWN`: it is back on the node."""
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it is on the node."""
+        return self.space == OWN
+
+
+class Interfaces:
+    """The interfaces of the functions that `owner` gave away."""
+
+    def __init__(self, owner: str) -> None:
+        self._mark = f"nsm-sriov {owner} "
+        self._processes = Processes()
+
+    def alias(self, holding: Holding, name: str) -> str:
+        """What an interface called `name` on the node bears while a connection has it."""
+        alias = f"{self._mark}{holding.connection_id} {holding.token} {holding.function.address} {name}"
+        if len(alias.encode()) > _LONGEST_ALIAS:
+            raise InvalidRequest(f"the connection's id is too long: {len(holding.connection_id)} characters")
+        return alias
+
+    def put(self, spaces: Namespaces, holding: Holding, wire: Wire, card: str, name: str) -> Moved:
+        """Give a function's interface, `name` on the node, its place and settings; `card` is that of its card.
+
+        One that is there already, by an earlier process, is adopted. Raises `Conflict` for a name that is taken, and
+        what taking a namespace raises; the interface is back on the node then.
+        """
+        side, settings = _end(wire)
+        namespace = spaces.take(side.path)
+        with contextlib.ExitStack() as undo:
+            undo.callback(spaces.give, namespace)
+            spaces.identify(namespace)
+            there = self._adopt(spaces, namespace, holding, wire, card)
+            if there is None:
+                there = self._move(spaces, namespace, holding, wire, card, name)
+            moved = Moved(there.alias, card, holding.function.number, namespace, there.index, there.mtu)
+            moved.key, moved.space, moved.handle = namespace.key, namespace.number, namespace.handle
+            moved.mac = there.mac if settings.mac else ""
+            try:
+                self._configure(moved, wire)
+            except BaseException:
+                self.take_back(spaces, moved)
+                raise
+            undo.pop_all()
+        return moved
+
+    def change(self, moved: Moved, before: Wire, after: Wire, spaces: Namespaces) -> None:
+        """Change its settings; what stays is not touched."""
+        _, was = _end(before)
+        side, wanted = _end(after)
+        index = moved.index
+        if (before.vlan, was.mac) != (after.vlan, wanted.mac):
+            self._set_function(spaces, moved.card, moved.number, after)
+            if wanted.mac and wanted.mac != was.mac:
+                moved.namespace.socket.apply([set_down(index)])
+                _change_mac(moved.namespace, index, wanted.mac)
+                moved.namespace.socket.apply([set_up(index, moved.alias)])
+                was = replace(was, routes=(), neighbors=())  # those ended while it was down
+        messages = end_changes.differences(moved.namespace.socket, index, after, was, wanted, "")
+        if after.mtu and after.mtu != before.mtu:
+            messages.insert(0, set_mtu(index, after.mtu))
+        _apply(moved, side.name, messages)
+
+    def resume(self, spaces: Namespaces, moved: Moved, side: KernelInterface) -> bool:
+        """Whether it is where `side` says; takes up the namespace again that `let_go` released."""
+        namespace = spaces.take(side.path)
+        link = namespace.socket.link(index=moved.index)
+        is_there = link is not None and link.alias == moved.alias and namespace.key == moved.key
+        if is_there and link is not None and link.name != side.name:
+            try:
+                namespace.socket.apply([rename(link.index, side.name)])
+            except NetlinkError:  # kernels before Linux 6.2 rename nothing that is up
+                is_there = False
+        if moved.is_loose and is_there:
+            moved.namespace, moved.is_loose = namespace, False
+        else:
+            spaces.give(namespace)
+        return is_there
+
+    def let_go(self, spaces: Namespaces, moved: Moved) -> None:
+        """Release the namespace."""
+        if not moved.is_loose:
+            moved.is_loose = True
+            spaces.give(moved.namespace)
+
+    def take_back(self, spaces: Namespaces, moved: Moved) -> None:
+        """Move it back to the node, under its former name, without MAC and VLAN of the connection."""
+        held = None if moved.is_loose else moved.namespace
+        with spaces.in_reach(held, moved.handle, moved.key, moved.space) as namespace:
+            if namespace is not None:
+                self._back(spaces, namespace, moved.alias)
+        self.clean(spaces, moved.card, moved.number)
+        self._restore(spaces, moved.alias, mtu=moved.mtu, mac=moved.mac)
+
+    def take_back_former(self, spaces: Namespaces, former: Former) -> bool:
+        """The same for one of an earlier process; returns whether it is back: its namespace may be out of reach."""
+        if not former.is_back:
+            path = self._processes.path(former.key) if former.key is not None else None
+            if path is None:
+                return False
+            with contextlib.ExitStack() as stack:
+                namespace = spaces.take(path)
+                stack.callback(spaces.give, namespace)
+                self._back(spaces, namespace, self._alias_of(former))
+        self._restore(spaces, self._alias_of(former))
+        return True
+
+    def clean(self, spaces: Namespaces, card: str, number: int) -> None:
+        """Take MAC and VLAN from a function."""
+        if (link := spaces.own.socket.link(name=card) if card else None) is not None:
+            spaces.own.socket.apply(
+                [set_function_mac(link.index, number, NO_MAC), set_function_vlan(link.index, number, 0)], ignore=_GONE
+            )
+
+    def prepare(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
+        """Give a function the MAC and VLAN of a connection. Raises `Conflict` if its card is out of reach."""
+        self._set_function(spaces, card, number, wire)
+
+    def former(self, spaces: Namespaces) -> list[Former]:
+        """All interfaces that bear an alias of ours, wherever they are."""
+        found = find(spaces, self._processes.look(), self._mark)
+        formers = []
+        for link in found.links:
+            parts = link.alias.removeprefix(self._mark).rsplit(" ", 3)
+            if len(parts) == 4:
+                connection_id, token, address, name = parts
+                key = found.keys.get(link.number)
+                formers.append(Former(connection_id, token, address, name, link.name, link.index, key, link.number))
+        return formers
+
+    # ---
+
+    def _alias_of(self, former: Former) -> str:
+        return f"{self._mark}{former.connection_id} {former.token} {former.address} {former.name}"
+
+    def _adopt(self, spaces: Namespaces, namespace: Namespace, holding: Holding, wire: Wire, card: str) -> Link | None:
+        """The interface of this very connection, if it is there, without the settings that are no longer wanted."""
+        side, settings = _end(wire)
+        for link in namespace.socket.links(f"{self._mark}{holding.connection_id} {holding.token} "):
+            if link.name != side.name:
+                namespace.socket.apply([set_down(link.index), rename(link.index, side.name)])
+            self._set_function(spaces, card, holding.function.number, wire)
+            messages, defaults = end_changes.obsolete(namespace.socket, link.index, wire, settings)
+            namespace.socket.apply(messages)
+            default_routes.remove(namespace.socket, link.index, defaults)
+            return link
+        return None
+
+    def _move(
+        self, spaces: Namespaces, namespace: Namespace, holding: Holding, wire: Wire, card: str, name: str
+    ) -> Link:
+        side, settings = _end(wire)
+        own = spaces.own
+        if not name or (link := own.socket.link(name=name)) is None:
+            raise Conflict(f"the interface {name} of {holding.function.address} is no longer on the node")
+        if (taken := namespace.socket.link(name=side.name)) is not None:
+            whose = f", by {taken.alias!r}" if taken.alias else ""
+            raise Conflict(f"interface name {side.name!r} is taken in {namespace.where}{whose}")
+        alias = self.alias(holding, name)
+        own.socket.apply([set_down(link.index, alias)])  # first of all: from now on it is known whose it is
+        try:
+            self._set_function(spaces, card, holding.function.number, wire)
+            if settings.mac:
+                _change_mac(own, link.index, settings.mac)
+            own.socket.apply([move(link.index, namespace.descriptor, side.name)])
+        except BaseException:
+            self._back(spaces, namespace, alias)
+            self.clean(spaces, card, holding.function.number)
+            self._restore(spaces, alias)
+            raise
+        there = namespace.socket.link(name=side.name)
+        assert there is not None
+        return replace(there, mac=link.mac, mtu=link.mtu)
+
+    def _set_function(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
+        settings = wire.client.settings
+        if not settings.mac and not wire.vlan:
+            return
+        link = spaces.own.socket.link(name=card) if card else None
+        if link is None:
+            raise Conflict("the card's own interface is not on this node, so no MAC and no VLAN can be set")
+        changes = [set_function_mac(link.index, number, settings.mac)] if settings.mac else []
+        spaces.own.socket.apply([*changes, set_function_vlan(link.index, number, wire.vlan)])
+
+    def _configure(self, moved: Moved, wire: Wire) -> None:
+        side, settings = _end(wire)
+        namespace, index = moved.namespace, moved.index
+        if not wire.accept_ra:
+            namespace.refuse_advertisements(side.name)
+        first = [*([set_mtu(index, wire.mtu)] if wire.mtu else []), set_up(index, moved.alias)]
+        _apply(moved, side.name, [*first, *end_changes.everything(namespace.socket, index, wire, settings, "")])
+        if not namespace.socket.settle(index, [each.ip for each in settings.addresses], _SETTLING):
+            raise Conflict(
+                f"interface {side.name!r} in {namespace.where} does not come up: "
+                f"is {moved.card or 'its card'} up on the node, and connected?"
+            )
+
+    def _back(self, spaces: Namespaces, namespace: Namespace, alias: str) -> None:
+        """Move what bears the alias to the node; whatever is in the way of its name there stays."""
+        for link in namespace.socket.links(alias):
+            namespace.socket.apply([set_down(link.index)], ignore=_GONE)
+            for name in (alias.rpartition(" ")[2], f"dev{link.index}"):
+                try:
+                    namespace.socket.apply([move(link.index, spaces.own.descriptor, name)])
+                    break
+                except NetlinkError as error:
+                    if error.errno != errno.EEXIST:
+                        raise
+
+    def _restore(self, spaces: Namespaces, alias: str, *, mtu: int = 0, mac: str = "") -> None:
+        """Give what bears the alias on the node its former name, and take the alias away."""
+        socket, name = spaces.own.socket, alias.rpartition(" ")[2]
+        for link in socket.links(alias):
+            messages: list[Message] = [set_down(link.index, "")]
+            messages += [set_mtu(link.index, mtu)] if mtu and mtu != link.mtu else []
+            messages += [set_mac(link.index, mac)] if mac and mac != link.mac else []
+            socket.apply(messages)
+            if link.name != name:
+                try:
+                    socket.apply([rename(link.index, name)])
+                except NetlinkError:
+                    log.warning("an interface cannot have its former name", name=name, now=link.name)
+
+
+def _end(wire: Wire) -> tuple[KernelInterface, Settings]:
+    side = wire.client.side
+    assert isinstance(side, KernelInterface)
+    return side, wire.client.settings
+
+
+def _apply(moved: Moved, name: str, messages: Sequence[Message]) -> None:
+    try:
+        moved.namespace.socket.apply(messages)
+    except NetlinkError as error:
+        if error.errno != errno.EACCES:
+            raise
+        moved.namespace.enable_ipv6(name)
+        moved.namespace.socket.apply(messages)
+
+
+def _change_mac(namespace: Namespace, index: int, mac: str) -> None:
+    """Have a link that is down use a MAC that its card has been told: some drivers find out when they are reset.
+
+    Raises `Conflict` if it does not.
+    """
+    socket = namespace.socket
+    socket.apply([set_mac(index, mac)])
+    end = time.monotonic() + _SETTLING
+    while (link := socket.link(index=index)) is not None and link.mac != mac:
+        if time.monotonic() > end:
+            raise Conflict(f"the driver of {link.name} keeps MAC {link.mac} and does not accept {mac}")
+        socket.apply([set_up_again(index), set_down(index), set_mac(index, mac)])
