@@ -9,10 +9,11 @@ from nsm.apis.connection import Connection, Mechanism, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Refused
 from nsm.chains.elements.monitor import REPORTER
-from nsm.forwarder_kernel import pace
-from nsm.forwarder_kernel.ends import End, Place, Settings, Wire
+from nsm.chains.forwarding import pace
+from nsm.chains.forwarding.dataplane import LIVE
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import End, Wire
 from nsm.forwarder_kernel.keep import REPAIR, REPORT_ONLY, Keep
-from nsm.forwarder_kernel.kernel_wire import LIVE
 from nsm.forwarder_kernel.live_wire import LiveEnd, LiveWire
 from nsm.forwarder_kernel.mend import Report
 from nsm.forwarder_kernel.netlink import News
@@ -79,11 +80,10 @@ class Wires(Element):
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
             ends = [
-                LiveEnd(None, Place("/ns", "nsm-1"), INDEX, "", number=CLIENTS),
-                LiveEnd(None, Place("/ns", "nse-1"), INDEX + 1, "", number=ENDPOINTS),
+                LiveEnd(None, KernelInterface("/ns", "nsm-1"), INDEX, "", number=CLIENTS),
+                LiveEnd(None, KernelInterface("/ns", "nse-1"), INDEX + 1, "", number=ENDPOINTS),
             ]
-            settings = Settings((), (), (), ())
-            wire = Wire(tuple(End(end.place, settings) for end in ends), 0, arp=True)
+            wire = Wire(*(End(end.place) for end in ends), 0, arp=True)
             call.live.put(LIVE, LiveWire(wire, tuple(ends), "nsm f c", None))
             call.live.put(REPORTER, self)
         return await rest.request(call)

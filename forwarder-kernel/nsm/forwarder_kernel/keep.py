@@ -16,14 +16,13 @@ from nsm.apis.connection import Connection, State
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.core import Call, Element, Handler, Key, MeshError, Refused, Store, Tasks, counts
 from nsm.chains.elements.monitor import REPORTER
+from nsm.chains.forwarding.pace import Pace
 from nsm.chains.logs import log
 
 from .dataplane import Dataplane
-from .kernel_wire import LIVE
-from .live_wire import LiveEnd, LiveWire
+from .live_wire import LiveEnd, LiveWire, live_in
 from .mend import Report
 from .netlink import Listener, News, is_own
-from .pace import Pace
 from .policy_routes import PolicyRoutes
 from .repair import Repair, mtu_of
 
@@ -69,7 +68,7 @@ class _Watched:
     @property
     def is_current(self) -> bool:
         """Whether the connection still has this wire: one that is being removed is not touched."""
-        return self.store.get(LIVE) is self.live
+        return live_in(self.store) is self.live
 
 
 class Keep(Element):
@@ -100,7 +99,7 @@ class Keep(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Watch the connection's current wire."""
         connection = await rest.request(call)
-        if (live := call.live.get(LIVE)) is not None:
+        if (live := live_in(call.live)) is not None:
             watched = call.live.get(self._watched)
             if watched is None or watched.live is not live:
                 watched = await self._watch(call.live, live, connection)
@@ -205,7 +204,7 @@ class Keep(Element):
                     self._suspect(watched)
         elif (prefix := news.replaced()) is not None:
             for watched in list(self._by_number.get(news.number, ())):
-                if any(prefix == route[0] for end in watched.live.wire.ends for route in end.settings.routes):
+                if any(prefix == route[0] for end in watched.live.wire.kernel_ends for route in end.settings.routes):
                     self._suspect(watched)
         elif (found := self._by_place.get((news.number, news.link_index))) is not None:
             _note_down(news, found)
@@ -239,7 +238,7 @@ class Keep(Element):
 
     def _has_rules(self, watched: _Watched) -> bool:
         has_policies = self._policy_routes is not None and self._policy_routes.has_any(watched.store)
-        return has_policies or any(end.settings.defaults for end in watched.live.wire.ends)
+        return has_policies or any(end.settings.defaults for end in watched.live.wire.kernel_ends)
 
     async def _repair_policies(self, watched: _Watched) -> list[tuple[str, Repair]]:
         if self._policy_routes is None or not watched.is_current:
@@ -363,5 +362,5 @@ def _is_suspicious(news: News, live: LiveWire) -> bool:
         end = next(each for each in live.ends if each.index == news.link_index)
         return not link.is_up or link.name != end.name or mtu_of(live.wire) not in (0, link.mtu)
     if news.is_neighbor:
-        return any(each.settings.neighbors or each.settings.known for each in live.wire.ends)
+        return any(each.settings.neighbors or each.settings.known for each in live.wire.kernel_ends)
     return True

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nsm.chains.forwarding.wires import Settings, Wire
+
 from . import default_routes, end_changes
-from .ends import Settings, Wire
 from .netlink import (
     Address,
     Interface,

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from nsm.apis.connectioncontext import Route
+from nsm.chains.forwarding.sides import Vxlan
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.tunnels import Vxlan
 from nsm.mesh import namespaces
 from tests.system.forwarder_kernel.hosts import Host, way, wire
 from tests.system.forwarder_kernel.nodes import Underlay, plane_in

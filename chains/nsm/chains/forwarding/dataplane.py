@@ -55,18 +55,18 @@ class Client:
 NOBODY = Client()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class LiveWire:
     """A wire that exists. Dataplanes derive their own class from it, and get their own objects back."""
 
     wire: Wire
     """As it is now: set by `create`, `change` and `resume`."""
-    connection_id: str = ""
-    seconds: float = 0.0
+    connection_id: str = field(default="", kw_only=True)
+    seconds: float = field(default=0.0, kw_only=True)
     """How long making it took, without waiting for others."""
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What the client's mechanism gets in addition, such as `pciAddress`; the element sets them at each request."""
-    when_superseded: Callable[[], object] | None = None
+    when_superseded: Callable[[], object] | None = field(default=None, kw_only=True)
     """Set by the element. Call it, in the loop, if another client's connection took the place of this one."""
 
     def metrics(self) -> Mapping[str, str]:
@@ -113,6 +113,10 @@ class Begun(Protocol):
 
     async def drop(self) -> None:
         """Take it back, unless `create` has claimed it; a second call does nothing."""
+
+
+BEGUN: Key[Begun] = Key("wire begun in advance")
+"""What was begun of a connection's wire: `MakeWire` passes it to `create`."""
 
 
 class Dataplane(Protocol[L]):

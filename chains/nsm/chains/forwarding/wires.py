@@ -92,10 +92,14 @@ class Wire:
         return tuple(end for end in (self.client, self.endpoint) if end.side.is_local)
 
     @property
-    def kernel_ends(self) -> tuple[tuple[KernelInterface, Settings], ...]:
-        """Those that are interfaces in network namespaces."""
-        ends = (self.client, self.endpoint)
-        return tuple((end.side, end.settings) for end in ends if isinstance(end.side, KernelInterface))
+    def kernel_ends(self) -> tuple[End, ...]:
+        """Those of them that are interfaces in network namespaces."""
+        return tuple(end for end in (self.client, self.endpoint) if isinstance(end.side, KernelInterface))
+
+    @property
+    def interfaces(self) -> tuple[KernelInterface, ...]:
+        """Where those are."""
+        return tuple(side for side in self.sides if isinstance(side, KernelInterface))
 
     @property
     def tunnel(self) -> Side | None:
