@@ -48,7 +48,7 @@ async def test_a_killed_forwarders_functions_stay_in_use_and_are_adopted_and_one
     cards, tokens = Cards(), new_tokens()
     before = links()
     one, other = Host(), Host()
-    (first, second), (third, _) = tokens.values()
+    (first, second), _ = tokens.values()
     pid = os.fork()
     if pid == 0:
         asyncio.new_event_loop().run_until_complete(make(cards, tokens, one, other))

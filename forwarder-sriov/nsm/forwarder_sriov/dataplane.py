@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,8 @@ Whose = Callable[[str], Awaitable[tuple[str, str] | None]]
 """The namespace and name of the pod to which the kubelet gave a token; None: no kubelet is asked."""
 _FORMER = "of "
 """Begins what stands for the connection of a device whose connection is not known."""
+_SETTLING, _SETTLING_PAUSE = 12.0, 0.005
+"""Seconds that a card may take to report its carrier, and between two looks."""
 _POD = re.compile(r"spiffe://[^/]+/ns/([^/]+)/pod/([^/]+)")
 
 
@@ -80,7 +83,7 @@ class SriovDataplane:
             driver = await asyncio.to_thread(self._pci.driver, function.address)
             if driver and driver not in (function.card.vf_driver, VFIO_DRIVER):
                 log.warning("another driver has a virtual function", address=function.address, driver=driver)
-            if driver == VFIO_DRIVER and await asyncio.to_thread(self._holders, function):
+            if driver == VFIO_DRIVER and await self._is_held(function):
                 self._pool.found(function, f"{_FORMER}{function.address}", "", by_vfio=True)
         await self._look()
 
@@ -215,7 +218,19 @@ class SriovDataplane:
                 live.moved = await making
             raise
         self._former.pop(live.connection_id, None)
+        await self._until_settled(live.moved, wire)
         live.seconds = asyncio.get_running_loop().time() - begin
+
+    async def _until_settled(self, moved: Moved, wire: Wire) -> None:
+        """Wait for the card's carrier, without delaying other wires. Raises `Conflict`."""
+        end = time.monotonic() + _SETTLING
+        while not await self.kernel.run(lambda: self._interfaces.is_settled(moved, wire)):
+            if time.monotonic() >= end:
+                raise Conflict(
+                    f"interface {wire.client.side.interface!r} does not come up in {_SETTLING:g} s: "
+                    f"is {moved.card or 'its card'} up on the node, and connected?"
+                )
+            await asyncio.sleep(_SETTLING_PAUSE)
 
     def _is_there(self, spaces: Namespaces, live: LiveFunction, side: Side) -> bool:
         assert live.moved is not None
@@ -320,7 +335,7 @@ class SriovDataplane:
 
     async def _is_given(self, holding: Holding) -> bool:
         if holding.by_vfio:
-            return bool(await asyncio.to_thread(self._holders, holding.function))
+            return await self._is_held(holding.function)
         return holding.connection_id in self._former
 
     def _find(self, spaces: Namespaces) -> None:
@@ -337,6 +352,9 @@ class SriovDataplane:
             is_it = holding.function.address == side.address and holding.by_vfio
             if is_it and not holding.token and set(self._holders(holding.function)) & set(self._groups(side)):
                 self._pool.claim(holding, connection_id, side.token)
+
+    async def _is_held(self, function: Function) -> bool:
+        return bool(await asyncio.to_thread(self._holders, function))
 
     def _holders(self, function: Function) -> list[Path]:
         """The control groups that may open a function's device."""

@@ -26,8 +26,8 @@ from .pool import Holding
 
 _LONGEST_ALIAS = 255
 _GONE = frozenset({errno.ENODEV})
-_SETTLING = 5.0
-"""Seconds in which a card has to report its carrier."""
+_RESET = 5.0
+"""Seconds in which a driver has to take over a MAC."""
 
 
 @dataclass(slots=True)
@@ -131,6 +131,10 @@ class Interfaces:
         if after.mtu and after.mtu != before.mtu:
             messages.insert(0, set_mtu(index, after.mtu))
         _apply(moved, side.name, messages)
+
+    def is_settled(self, moved: Moved, wire: Wire) -> bool:
+        """Whether packets pass: a card takes its time to report its carrier."""
+        return moved.namespace.socket.settle(moved.index, [each.ip for each in wire.client.settings.addresses], 0)
 
     def resume(self, spaces: Namespaces, moved: Moved, side: KernelInterface) -> bool:
         """Whether it is where `side` says; takes up the namespace again that `let_go` released."""
@@ -260,11 +264,6 @@ class Interfaces:
             namespace.refuse_advertisements(side.name)
         first = [*([set_mtu(index, wire.mtu)] if wire.mtu else []), set_up(index, moved.alias)]
         _apply(moved, side.name, [*first, *end_changes.everything(namespace.socket, index, wire, settings, "")])
-        if not namespace.socket.settle(index, [each.ip for each in settings.addresses], _SETTLING):
-            raise Conflict(
-                f"interface {side.name!r} in {namespace.where} does not come up: "
-                f"is {moved.card or 'its card'} up on the node, and connected?"
-            )
 
     def _back(self, spaces: Namespaces, namespace: Namespace, alias: str) -> None:
         """Move what bears the alias to the node; whatever is in the way of its name there stays."""
@@ -316,7 +315,7 @@ def _change_mac(namespace: Namespace, index: int, mac: str) -> None:
     """
     socket = namespace.socket
     socket.apply([set_mac(index, mac)])
-    end = time.monotonic() + _SETTLING
+    end = time.monotonic() + _RESET
     while (link := socket.link(index=index)) is not None and link.mac != mac:
         if time.monotonic() > end:
             raise Conflict(f"the driver of {link.name} keeps MAC {link.mac} and does not accept {mac}")

@@ -48,7 +48,8 @@ class PodResources:
             ) from None
         finally:
             channel.close()
-        pods, names = {}, {}
+        pods: dict[str, tuple[str, str]] = {}
+        names: dict[str, str] = {}
         for pod in answer.pod_resources:
             for devices in (each for container in pod.containers for each in container.devices):
                 if devices.resource_name in self._names:
