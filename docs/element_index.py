@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     ),
     "Probes for tests": ("Elements for chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),
 }
-USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "examples", "tests")
+USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "forwarder-sriov/nsm", "examples", "tests")
 """Where an example may come from, the best place first."""
 
 INTRODUCTION = """\

@@ -10,11 +10,13 @@ from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
+from nsm.forwarder_sriov.main import SriovConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_vfio.main import NseVfioConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -27,8 +29,10 @@ COMPONENTS: dict[str, type[Common]] = {
     "registry": RegistryConfig,
     "nsmgr": NsmgrConfig,
     "forwarder-kernel": KernelConfig,
+    "forwarder-sriov": SriovConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
+    "nse-vfio": NseVfioConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,

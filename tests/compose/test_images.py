@@ -14,8 +14,10 @@ DISTRIBUTIONS = {
     "registry": SDK | {"nsm-services"},
     "nsmgr": SDK | {"nsm-services"},
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
+    "forwarder-sriov": SDK | {"nsm-forwarder-kernel", "nsm-forwarder-sriov"},
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},
+    "nse-vfio": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
     "identity": SDK | {"nsm-services"},
@@ -24,7 +26,7 @@ DISTRIBUTIONS = {
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
-ROOTS = {"forwarder-kernel": (0, 65532), "csi-driver": (0, 0)}
+ROOTS = {"forwarder-kernel": (0, 65532), "forwarder-sriov": (0, 65532), "csi-driver": (0, 0)}
 """Those that need privileges; all others are nobody."""
 OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""

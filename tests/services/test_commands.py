@@ -21,6 +21,7 @@ COMPONENTS = [
     "nsc",
     "nsc-init",
     "forwarder-kernel",
+    "forwarder-sriov",
     "csi-driver",
     "prefixes",
 ]

@@ -100,7 +100,7 @@ class Tokens:
         self._changed()
 
     def check(self, token: str) -> None:
-        """Raise `Refused` for a token that no container has, `NotFound` for none of ours, `Conflict` if it is in use."""
+        """Raise `Refused` if no container has a token, `Conflict` if it is in use, `NotFound` if it is none of ours."""
         state = self._token(token).state
         if state in (State.FREE, State.CLOSED):
             raise Refused(f"token {token} was not given to any container of this node")

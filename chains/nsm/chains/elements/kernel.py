@@ -22,12 +22,11 @@ class KernelClient(Element):
         """Names of the requested interfaces, as long as their connections live."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
-        """Complete every preference of the kind; add one if there is none."""
+        """Complete every preference of the kind; add one if there is no preference at all."""
         preferences = call.request.mechanism_preferences
+        if not preferences:
+            preferences.append(Mechanism(cls=LOCAL, type=KERNEL))
         wanted = [preference for preference in preferences if preference.type == KERNEL]
-        if not wanted:
-            wanted = [Mechanism(cls=LOCAL, type=KERNEL)]
-            preferences.extend(wanted)
         for mechanism in wanted:
             mechanism.parameters[INODE_URL] = self._namespace
             if not mechanism.parameters.get(INTERFACE_NAME):
@@ -35,7 +34,7 @@ class KernelClient(Element):
             self._remember(mechanism.parameters[INTERFACE_NAME], call)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
-        note_interface(call.connection, "client_interface", chosen or wanted[0])
+        note_interface(call.connection, "client_interface", chosen or preferences[0])
         return await rest.request(call)
 
     def _remember(self, name: str, call: Call) -> None:

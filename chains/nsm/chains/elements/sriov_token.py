@@ -9,7 +9,7 @@ from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import DEVICE_TOKEN_ID, KERNEL
 from nsm.chains.core import Call, Element, Exhausted, Handler, InvalidRequest, Key
 from nsm.chains.core.named_files import mechanisms_of
-from nsm.chains.model.sriov import DOMAIN_LABEL, TOKEN_LABEL
+from nsm.chains.model.sriov import DOMAIN_LABEL, TOKEN_LABEL, seen_by_others
 
 
 class SriovTokenClient(Element):
@@ -28,22 +28,19 @@ class SriovTokenClient(Element):
         """Put the token into the mechanisms, and exchange the labels for the time of the request."""
         if not (name := call.connection.labels.get(TOKEN_LABEL, "")):
             return await rest.request(call)
-        domain, slash, capability = name.partition("/")
-        if not domain or not slash or not capability:
+        if not all(name.partition("/")):
             raise InvalidRequest(f"{TOKEN_LABEL}={name}: expected SERVICE-DOMAIN/CAPABILITY, such as worker.domain/10G")
         token = self._take(call, name)
         labels = dict(call.connection.labels)
         for mechanism in mechanisms_of(call.request):
             mechanism.parameters[DEVICE_TOKEN_ID] = token
-        del call.connection.labels[TOKEN_LABEL]
-        call.connection.labels.setdefault(DOMAIN_LABEL, domain)
-        added = DOMAIN_LABEL not in labels
+        call.connection.labels = seen_by_others(labels)
         try:
             connection = await rest.request(call)
         except BaseException:
             call.connection.labels = labels
             raise
-        if added:
+        if DOMAIN_LABEL not in labels:
             connection.labels.pop(DOMAIN_LABEL, None)
         connection.labels[TOKEN_LABEL] = name
         return connection
@@ -61,8 +58,11 @@ class SriovTokenClient(Element):
         token = had if had in free else free[0]
         if token not in self._used:
             self._used[token] = connection_id
-            call.live.on_end(partial(self._used.pop, token, None))
+            call.live.on_end(partial(self._release, token))
         return call.live.put(self._token, token)
+
+    def _release(self, token: str) -> None:
+        self._used.pop(token, None)
 
 
 class SriovTokenServer(Element):

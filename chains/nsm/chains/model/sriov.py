@@ -18,6 +18,14 @@ def is_token(text: str) -> bool:
     return bool(_TOKEN.fullmatch(text))
 
 
+def seen_by_others(labels: Mapping[str, str]) -> dict[str, str]:
+    """A client's labels as components on its path see them: the service domain in the place of the token's name."""
+    others = {key: value for key, value in labels.items() if key != TOKEN_LABEL}
+    if TOKEN_LABEL in labels:
+        others.setdefault(DOMAIN_LABEL, labels[TOKEN_LABEL].partition("/")[0])
+    return others
+
+
 def tokens_in(environment: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """The ids of tokens by name. Raises ValueError for what is not a list of ids."""
     found = {}
