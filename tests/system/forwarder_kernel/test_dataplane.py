@@ -219,23 +219,6 @@ async def test_a_wire_that_cannot_be_configured_is_removed_again(hosts, dataplan
     assert dataplane.open_namespaces() == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"names": ("a-name-too-long-for-linux", "x")}, "has 25 bytes; an interface name has at most 15"),
-        ({"names": ("a/b", "x")}, "a space, a slash or a colon"),
-        ({"names": ("", "x")}, "is not an interface name"),
-        ({"mtu": 7}, "MTU 7 is out of range; expected 68 to 65535"),
-        ({"src_ip_addrs": ["10.0.0.999/32"]}, "'10.0.0.999/32' is not an address with a prefix length"),
-        ({"src_routes": [Route(prefix="1.2.3.0/24", next_hop="fd00::1")]}, "both must be IPv4 or both IPv6"),
-        ({"src_routes": [Route(prefix="nonsense")]}, "'nonsense' is not an address with a prefix length"),
-    ],
-)
-def test_what_cannot_be_a_wire_is_refused_before_the_kernel_is_asked(hosts, change, told):
-    with pytest.raises(InvalidRequest, match=told):
-        wire(*hosts, **change)
-
-
 async def test_what_is_no_namespace_is_refused(hosts, dataplane, tmp_path):
     client, endpoint = hosts
     file = tmp_path / "file"

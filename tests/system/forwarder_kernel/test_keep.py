@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from nsm.apis.connection import MonitorScopeSelector, PathSegment, State
+from nsm.chains.forwarding.pace import Pace
 from nsm.chains.transport import RemoteMonitor
 from nsm.forwarder_kernel.keep import CHANGES, Keep
-from nsm.forwarder_kernel.pace import Pace
 
 from .nodes import Underlay, ask, mesh_at
 

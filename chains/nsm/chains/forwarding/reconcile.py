@@ -8,7 +8,6 @@ packets go on, until the lifetime of orphans is over too.
 from __future__ import annotations
 
 import asyncio
-import time
 from types import TracebackType
 from typing import Any
 
@@ -39,14 +38,15 @@ class Reconcile:
         await self._tasks.aclose()
 
     async def _run(self) -> None:
-        begin = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        begin = clock()
         left = [each.connection_id for each in await self._dataplane.owned() if not each.is_live]
         if left:
             log.info("wires of an earlier process are there", connections=len(left))
             await asyncio.sleep(self._claim_within)
         while left:
             try:
-                left = await self._round(keep=time.monotonic() - begin < self._orphan_lifetime)
+                left = await self._round(keep=clock() - begin < self._orphan_lifetime)
             except MeshError as error:
                 log.warning("could not remove unclaimed wires", error=str(error))
             await asyncio.sleep(_PAUSE if left else 0)

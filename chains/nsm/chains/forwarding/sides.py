@@ -47,7 +47,7 @@ class KernelInterface(Side):
     name: str
     """At most 15 bytes."""
     token: str = ""
-    """The id of the SR-IOV token for which it has to be a virtual function; empty: any interface will do."""
+    """The id of the SR-IOV token for which it has to be a virtual function; empty: any interface is fine."""
     kind: ClassVar[str] = names.KERNEL
 
     @property

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 
-from nsm.apis.mechanisms import KERNEL
 from nsm.apis.payloads import IP
-from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.apis.registry import NetworkService
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
@@ -25,32 +24,19 @@ from nsm.chains.composed import (
     services_client,
     signs_in,
 )
-from nsm.chains.core import (
-    ENDPOINTS,
-    SERVICES,
-    Begin,
-    Chain,
-    Element,
-    RegistryCall,
-    RegistryChain,
-    merge_with_returned,
-)
-from nsm.chains.elements.connect import Connect
-from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
-from nsm.chains.elements.discover import Discover
-from nsm.chains.elements.filter_mechanisms import FilterMechanisms
-from nsm.chains.elements.kernel import KernelClient, OfferKernel
-from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.composed.forwarder import forwarder
+from nsm.chains.core import Begin, Chain, Element, RegistryCall, merge_with_returned
+from nsm.chains.elements.descriptors import SendDescriptors
+from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
-from nsm.chains.elements.round_robin import RoundRobin
+from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.identity import Authority, Identity
 from nsm.chains.policy import IdPatterns, Trust
-from nsm.chains.registry.client_url import RegistryClientUrl
-from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
-from nsm.chains.transport import CLOSE_PATIENCE, Methods, RemoteNetworkService, RemoteRegistry
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.transport import Methods, RemoteNetworkService
 
 from .calls import endpoint_record
+from .dataplane import FakeDataplane
 from .identity import identity_of
 from .network import MemoryPool, Network
 
@@ -58,7 +44,7 @@ REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
 
 
 class Mesh:
-    """One node: a registry, a manager, and a forwarder that creates no wires. You add endpoints and clients.
+    """One node: a registry, a manager, and a forwarder whose wires are in memory. You add endpoints and clients.
 
         async with Mesh() as mesh:
             await mesh.add_endpoint("shop", [Point2PointIpam(["10.8.0.0/24"]), ..], services=["shop"])
@@ -79,13 +65,15 @@ class Mesh:
     ) -> None:
         """With an `orphan_lifetime` components keep connections whose caller is away for so many seconds.
 
-        `observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered.
+        `observers` stand in the forwarder before the element that makes wires: they see what the endpoint answered.
         """
         self._observers, self._orphan_lifetime = observers, orphan_lifetime
         self._token_lifetime = token_lifetime
         self.network = Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
+        self.dataplanes: dict[str, FakeDataplane] = {}
+        """The wires of each forwarder, by name; a restarted forwarder finds its former ones."""
         self._authority = Authority.create(trust_domain)
         vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*")]
         self.trust = Trust(intermediaries=IdPatterns(vouch))
@@ -161,7 +149,7 @@ class Mesh:
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
         if name == FORWARDER:
-            await self._run(FORWARDER, _forwarder(self, FORWARDER, self._observers), [FORWARDER], {"p2p": "true"})
+            await self.add_forwarder(FORWARDER)
             return
         async with AsyncExitStack() as starting:
             component = self._manager() if name == MANAGER else self._registry()
@@ -197,7 +185,20 @@ class Mesh:
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
-        await self._run(name, _forwarder(self, name, self._observers), [FORWARDER], {"p2p": "true"})
+        former = self.dataplanes.get(name)
+        plane = self.dataplanes[name] = FakeDataplane() if former is None else former.successor()
+        chain = forwarder(
+            name,
+            self.identity(name),
+            self.pool(name),
+            plane,
+            [kernel()],
+            nsmgr_url=self.url(MANAGER),
+            watchers=self._observers,
+            trust=self.trust,
+            orphans=self.orphans(name),
+        )
+        await self._run(name, chain, [FORWARDER], {"p2p": "true"})
 
     def add_client(
         self,
@@ -237,44 +238,3 @@ class Mesh:
             await starting.enter_async_context(registration)
             await registration.register(RegistryCall(endpoint_record(name, *services, url=self.url(name), **labels)))
             self.begins[name], self._running[name] = server.begin, starting.pop_all()
-
-
-def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
-    """A forwarder of kernel interfaces that leaves the kernel alone."""
-    pool, manager = mesh.pool(name), mesh.url(MANAGER)
-    services: RegistryChain[NetworkService] = RegistryChain(
-        [RegistryClientUrl(manager)], RemoteRegistry(SERVICES, pool)
-    )
-    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [ReceiveUrls(pool.adopt), RegistryClientUrl(manager)], RemoteRegistry(ENDPOINTS, pool)
-    )
-    far_side = MechanismTranslation()
-    return endpoint(
-        name,
-        mesh.identity(name),
-        [
-            ReceiveDescriptors(),
-            ReturnDescriptors(),
-            Discover(services, endpoints),
-            RoundRobin(),
-            Mechanisms({KERNEL: []}),
-            *observers,
-            Connect(
-                client(
-                    name,
-                    [
-                        far_side,
-                        OfferKernel(),
-                        FilterMechanisms(),
-                        ReceiveReturned(far_side=far_side),
-                        SendDescriptors(),
-                    ],
-                    RemoteNetworkService(pool, patience=CLOSE_PATIENCE),
-                )
-            ),
-        ],
-        trust=mesh.trust,
-        pool=pool,
-        asked=[services, endpoints],
-        orphans=mesh.orphans(FORWARDER),
-    )
