@@ -1,6 +1,7 @@
 """A tree like /sys/bus/pci, as a kernel would keep it: a virtual function changes drivers when that is written there."""
 
 import shutil
+import threading
 from pathlib import Path
 
 from nsm.forwarder_sriov.configuration import Card
@@ -79,11 +80,15 @@ class Kernel(Pci):
 
     def __init__(self, tree):
         super().__init__(str(tree.devices), str(tree.drivers))
-        self._tree = tree
+        self._tree, self._turns = tree, threading.Lock()
         self.bound = []
         """Functions and the drivers that they were given to."""
 
     def bind(self, address, driver):
+        with self._turns:
+            self._bind(address, driver)
+
+    def _bind(self, address, driver):
         before = self.driver(address)
         super().bind(address, driver)
         written = self._tree.drivers / driver / "bind"

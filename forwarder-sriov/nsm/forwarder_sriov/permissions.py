@@ -98,7 +98,7 @@ class Permissions:
                 there = self.given(group, device[0])
                 if device not in there:
                     continue
-                left = [each for each in there if each != device]
+                left = set(there) - {device, common}
                 gone = [device] if left else [device, common]
                 if self.is_v2:
                     kept = [each for each in device_program.permitted(str(group)) if each not in gone]
