@@ -18,7 +18,7 @@ def groups(request, tmp_path):
     if request.param == "v1" and not (V1 / "devices.list").exists():
         root = fake(tmp_path)
         made = [root / "kubepods" / name for name in NAMES]
-        yield Permissions(str(root)), made, lambda group, device: allows(group, device), "/kubepods"
+        yield Permissions(str(root)), made, allows, "/kubepods"
         return
     nodes = {device: node(tmp_path, device) for device in (ZERO, FULL)}
     making = groups_of_v1(*NAMES) if request.param == "v1" else groups_of_v2(tmp_path / "cgroup", *NAMES)

@@ -1,6 +1,8 @@
 """A tree like /sys/bus/pci, as a kernel would keep it: a virtual function changes drivers when that is written there."""
 
+import os
 import shutil
+import stat
 import threading
 from pathlib import Path
 
@@ -10,6 +12,11 @@ from nsm.forwarder_sriov.sysfs import Pci
 from nsm.forwarder_sriov.tokens import Tokens
 
 CARD = "0000:3b:00.0"
+COMMON = (1, 7)
+"""The numbers of a device that every kernel has, /dev/full, in the place of the one that all vfio devices share."""
+
+OF_GROUPS = [(1, minor) for minor in (5, 3, 8, 9)]
+"""The same for the devices of groups, in the order in which they come."""
 
 
 class Tree:
@@ -23,8 +30,10 @@ class Tree:
             folder.mkdir(parents=True)
         for driver in ("igb", "igbvf", "vfio-pci", "pcieport", "e1000e"):
             (self.drivers / driver).mkdir(parents=True)
-        (self.vfio / "vfio").touch()
+        make_node(self.vfio / "vfio", COMMON)
         self.pci = Kernel(self)
+        self.node_links = None
+        """Which interfaces the node has, if they are real ones that leave it."""
 
     def card(self, address=CARD, functions=4, *, group=None, names=("worker.domain/10G",), name="eth0", made=True):
         """A card with its functions, each in a group of its own or all in `group`; the card as it is configured."""
@@ -60,7 +69,9 @@ class Tree:
         shutil.rmtree(folder / "net")
         (folder / "net").mkdir()
         if driver == "vfio-pci":
-            (self.vfio / (folder / "iommu_group").readlink().name).touch()
+            group = (folder / "iommu_group").readlink().name
+            if not (self.vfio / group).exists():
+                make_node(self.vfio / group, OF_GROUPS[len(list(self.vfio.iterdir())) - 1])
         else:
             (folder / "net" / f"eth{address[-1]}").mkdir()
 
@@ -84,6 +95,10 @@ class Kernel(Pci):
         self.bound = []
         """Functions and the drivers that they were given to."""
 
+    def interface(self, address):
+        name = super().interface(address)
+        return name if self._tree.node_links is None or name in self._tree.node_links() else ""
+
     def bind(self, address, driver):
         with self._turns:
             self._bind(address, driver)
@@ -99,11 +114,13 @@ class Kernel(Pci):
             self.bound.append((address, driver))
 
 
+def make_node(path, device):
+    os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(*device))
+
+
 def given(tokens, name, count=1):
     """Ids of a name that the kubelet gives to a container."""
     ids = [each for each, is_good in tokens.of(name).items() if is_good and tokens.state(each).value == "free"][:count]
     assert len(ids) == count
     tokens.allocate(ids)
     return ids[0] if count == 1 else ids
-
-

@@ -101,7 +101,7 @@ class SriovDataplane:
             self._live[connection_id] = live
             return live
         await self._check_token(_token_of(side), client)
-        await self._make_way(_token_of(side), connection_id, client)
+        await self._make_way(side, connection_id, client)
         by_vfio = isinstance(side, VirtualFunction)
         if isinstance(side, VirtualFunction):
             await asyncio.to_thread(self._claim_former, side, connection_id)
@@ -187,13 +187,13 @@ class SriovDataplane:
         if pod is not None and shown is not None and shown.groups() != pod:
             raise Refused(f"token {token} was given to the pod {'/'.join(pod)}, and not to {client.owner[-1]}")
 
-    async def _make_way(self, token: str, connection_id: str, client: Client) -> None:
+    async def _make_way(self, side: Side, connection_id: str, client: Client) -> None:
         """Take a token from a connection that its client has replaced by this one."""
-        holding = self._pool.of_token(token)
+        holding = self._pool.of_token(_token_of(side))
         if holding is None or holding.connection_id == connection_id:
             return
         if holding.is_former:
-            await self._take_back(holding.connection_id)
+            await self._take_back(holding.connection_id, side.path if isinstance(side, KernelInterface) else "")
         elif (live := self._live.get(holding.connection_id)) is not None and live.client.is_same(client):
             await self.remove(live.connection_id)
             if live.when_superseded is not None:
@@ -362,11 +362,11 @@ class SriovDataplane:
             return []
         return self._permissions.holders(self._devices(function.group)[0])
 
-    async def _take_back(self, connection_id: str) -> None:
+    async def _take_back(self, connection_id: str, path: str = "") -> None:
         """Take back what an earlier process gave to a connection, as far as it can be reached."""
         holding = self._pool.of_connection(connection_id)
         if (former := self._former.get(connection_id)) is not None:
-            if not await self.kernel.in_node(lambda spaces: self._interfaces.take_back_former(spaces, former)):
+            if not await self.kernel.in_node(lambda spaces: self._interfaces.take_back_former(spaces, former, path)):
                 return
             del self._former[connection_id]
         elif holding is not None and holding.by_vfio:

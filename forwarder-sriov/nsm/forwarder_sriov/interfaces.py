@@ -167,18 +167,20 @@ class Interfaces:
         self.clean(spaces, moved.card, moved.number)
         self._restore(spaces, moved.alias, mtu=moved.mtu, mac=moved.mac)
 
-    def take_back_former(self, spaces: Namespaces, former: Former) -> bool:
-        """The same for one of an earlier process; returns whether it is back: its namespace may be out of reach."""
+    def take_back_former(self, spaces: Namespaces, former: Former, path: str = "") -> bool:
+        """The same for one of an earlier process; returns whether it is back: its namespace may be out of reach.
+
+        That is opened by `path` if it is there, or else by a process in it that is seen.
+        """
         if not former.is_back:
-            path = self._processes.path(former.key) if former.key is not None else None
-            if path is None:
+            seen = self._processes.path(former.key) if former.key is not None else None
+            if not (path := path or seen or ""):
                 return False
             with contextlib.ExitStack() as stack:
                 namespace = spaces.take(path)
                 stack.callback(spaces.give, namespace)
                 self._back(spaces, namespace, self._alias_of(former))
-        self._restore(spaces, self._alias_of(former))
-        return True
+        return self._restore(spaces, self._alias_of(former))
 
     def clean(self, spaces: Namespaces, card: str, number: int) -> None:
         """Take MAC and VLAN from a function."""
@@ -277,10 +279,11 @@ class Interfaces:
                     if error.errno != errno.EEXIST:
                         raise
 
-    def _restore(self, spaces: Namespaces, alias: str, *, mtu: int = 0, mac: str = "") -> None:
-        """Give what bears the alias on the node its former name, and take the alias away."""
+    def _restore(self, spaces: Namespaces, alias: str, *, mtu: int = 0, mac: str = "") -> bool:
+        """Give what bears the alias on the node its former name, and take the alias away; whether it is there."""
         socket, name = spaces.own.socket, alias.rpartition(" ")[2]
-        for link in socket.links(alias):
+        found = socket.links(alias)
+        for link in found:
             messages: list[Message] = [set_down(link.index, "")]
             messages += [set_mtu(link.index, mtu)] if mtu and mtu != link.mtu else []
             messages += [set_mac(link.index, mac)] if mac and mac != link.mac else []
@@ -290,6 +293,7 @@ class Interfaces:
                     socket.apply([rename(link.index, name)])
                 except NetlinkError:
                     log.warning("an interface cannot have its former name", name=name, now=link.name)
+        return bool(found)
 
 
 def _end(wire: Wire) -> tuple[KernelInterface, Settings]:
