@@ -5,9 +5,9 @@ import os
 import stat
 from pathlib import Path
 
+from nsm.chains import device_program
+from nsm.chains.device_program import _instruction
 from nsm.chains.libc import mount, unmount
-from nsm.forwarder_sriov import device_program
-from nsm.forwarder_sriov.device_program import _instruction
 
 V1 = Path("/sys/fs/cgroup/devices")
 NOTHING = _instruction(0xB7, 0, 0, 0, 0) + _instruction(0x95, 0, 0, 0, 0)

@@ -93,7 +93,10 @@ def test_the_sdk_serves_without_services(installed):
     installed(["apis", "chains"], f"exec(compile({example!r}, 'e', 'exec'), {{'__name__': 'example'}})")
     assert "nsm health" in installed(["apis", "chains"], NSM, "--help").stdout
     refused = installed(["apis", "chains"], NSM, "registry", code=2).stderr
-    assert "the commands are health; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more" in refused
+    assert (
+        "the commands are health; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more"
+        in refused
+    )
 
 
 def test_services_need_neither_the_mesh_nor_a_forwarder(installed):

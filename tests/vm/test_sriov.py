@@ -7,8 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from nsm.forwarder_sriov import device_program
-from nsm.forwarder_sriov.device_program import _instruction
+from nsm.chains import device_program
+from nsm.chains.device_program import _instruction
 from nsm.mesh import namespaces
 from tests.vm.guest.cards import Cards, client, kernel, links, new_tokens, vfio, wire
 from tests.vm.guest.hosts import Host

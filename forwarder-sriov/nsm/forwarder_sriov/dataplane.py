@@ -15,6 +15,7 @@ from typing import Any
 from nsm.apis.mechanisms import DEVICE_MAJOR, DEVICE_MINOR, IOMMU_GROUP, PCI_ADDRESS, VFIO_MAJOR, VFIO_MINOR
 from nsm.chains.core import Conflict, InvalidRequest, MeshError, Refused, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
+from nsm.chains.device_program import Device
 from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Owned, Traffic
 from nsm.chains.forwarding.sides import KernelInterface, Nothing, Side, VirtualFunction
 from nsm.chains.forwarding.wires import Wire
@@ -24,7 +25,6 @@ from nsm.forwarder_kernel.kernel_thread import KernelThread
 from nsm.forwarder_kernel.netlink import Namespaces
 from nsm.forwarder_kernel.netlink.processes import Processes
 
-from .device_program import Device
 from .interfaces import Former, Interfaces, Moved
 from .permissions import Permissions
 from .pool import Holding, Pool
@@ -125,10 +125,13 @@ class SriovDataplane:
             return True
         if _token_of(side) != _token_of(live.wire.client.side):
             return False
+        moved = live.moved
         if isinstance(side, VirtualFunction):
             await self._permit(live, side)
-        elif not await self.kernel.in_node(lambda spaces: self._is_there(spaces, live, side)):
-            return False
+        elif isinstance(side, KernelInterface) and moved is not None:  # always so, by the type of the former side
+            is_there = await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, side))
+            if not is_there:
+                return False
         live.wire = live.wire.moved(side, far)
         return True
 
@@ -232,11 +235,6 @@ class SriovDataplane:
                 )
             await asyncio.sleep(_SETTLING_PAUSE)
 
-    def _is_there(self, spaces: Namespaces, live: LiveFunction, side: Side) -> bool:
-        assert live.moved is not None
-        assert isinstance(side, KernelInterface)
-        return self._interfaces.resume(spaces, live.moved, side)
-
     # --- VFIO
 
     async def _make_vfio(self, live: LiveFunction, side: VirtualFunction) -> None:
@@ -285,7 +283,7 @@ class SriovDataplane:
 
         def prepare(spaces: Namespaces) -> None:
             card = self._pci.interface(function.card.address)
-            self._interfaces.prepare(spaces, card, function.number, wire)
+            self._interfaces.set_function(spaces, card, function.number, wire)
 
         await self.kernel.in_node(prepare)
 

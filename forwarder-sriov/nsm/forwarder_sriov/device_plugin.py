@@ -12,25 +12,8 @@ from types import TracebackType
 
 from grpclib.client import Channel
 
+from nsm.apis import deviceplugin as api
 from nsm.apis.codec import Codec
-from nsm.apis.deviceplugin import (
-    HEALTHY,
-    UNHEALTHY,
-    VERSION,
-    AllocateRequest,
-    AllocateResponse,
-    ContainerAllocateResponse,
-    Device,
-    DevicePluginOptions,
-    Empty,
-    ListAndWatchResponse,
-    PreferredAllocationRequest,
-    PreferredAllocationResponse,
-    PreStartContainerRequest,
-    PreStartContainerResponse,
-    RegisterRequest,
-    RegistrationStub,
-)
 from nsm.chains.core import Backoff, MeshError, Tasks
 from nsm.chains.logs import log
 from nsm.chains.model.sriov import VARIABLE
@@ -80,31 +63,35 @@ class DevicePlugins:
     def methods(self, name: str) -> Methods:
         """The plugin's service for the tokens of a name."""
 
-        async def options(_request: Empty, _incoming: Incoming) -> DevicePluginOptions:
-            return DevicePluginOptions()
+        async def options(_request: api.Empty, _incoming: Incoming) -> api.DevicePluginOptions:
+            return api.DevicePluginOptions()
 
-        async def watch(_request: Empty, _incoming: Incoming) -> AsyncIterator[Sequence[ListAndWatchResponse]]:
+        async def watch(_request: api.Empty, _incoming: Incoming) -> AsyncIterator[Sequence[api.ListAndWatchResponse]]:
             changed = self._changed[name]
             while True:
                 changed.clear()
                 yield [self._devices(name)]
                 await changed.wait()
 
-        async def allocate(request: AllocateRequest, _incoming: Incoming) -> AllocateResponse:
+        async def allocate(request: api.AllocateRequest, _incoming: Incoming) -> api.AllocateResponse:
             return self._allocate(name, request)
 
-        async def prefer(_request: PreferredAllocationRequest, _incoming: Incoming) -> PreferredAllocationResponse:
-            return PreferredAllocationResponse()
+        async def prefer(
+            _request: api.PreferredAllocationRequest, _incoming: Incoming
+        ) -> api.PreferredAllocationResponse:
+            return api.PreferredAllocationResponse()
 
-        async def pre_start(_request: PreStartContainerRequest, _incoming: Incoming) -> PreStartContainerResponse:
-            return PreStartContainerResponse()
+        async def pre_start(
+            _request: api.PreStartContainerRequest, _incoming: Incoming
+        ) -> api.PreStartContainerResponse:
+            return api.PreStartContainerResponse()
 
         return {
-            f"{_SERVICE}GetDevicePluginOptions": Unary(Empty, options),
-            f"{_SERVICE}ListAndWatch": Streaming(Empty, watch),
-            f"{_SERVICE}GetPreferredAllocation": Unary(PreferredAllocationRequest, prefer),
-            f"{_SERVICE}Allocate": Unary(AllocateRequest, allocate),
-            f"{_SERVICE}PreStartContainer": Unary(PreStartContainerRequest, pre_start),
+            f"{_SERVICE}GetDevicePluginOptions": Unary(api.Empty, options),
+            f"{_SERVICE}ListAndWatch": Streaming(api.Empty, watch),
+            f"{_SERVICE}GetPreferredAllocation": Unary(api.PreferredAllocationRequest, prefer),
+            f"{_SERVICE}Allocate": Unary(api.AllocateRequest, allocate),
+            f"{_SERVICE}PreStartContainer": Unary(api.PreStartContainerRequest, pre_start),
         }
 
     async def restore(self) -> None:
@@ -115,22 +102,22 @@ class DevicePlugins:
             log.warning("the tokens of running pods are not known", error=str(error))
             return
         allocated: dict[str, list[str]] = {}
-        for token, name in given.names.items():
-            allocated.setdefault(name, []).append(token)
+        for token, one in given.items():
+            allocated.setdefault(one.name, []).append(token)
         self._tokens.restore(allocated)
 
-    def _devices(self, name: str) -> ListAndWatchResponse:
-        health = {True: HEALTHY, False: UNHEALTHY}
-        devices = [Device(id=token, health=health[is_good]) for token, is_good in self._tokens.of(name).items()]
-        return ListAndWatchResponse(devices=devices)
+    def _devices(self, name: str) -> api.ListAndWatchResponse:
+        health = {True: api.HEALTHY, False: api.UNHEALTHY}
+        devices = [api.Device(id=token, health=health[is_good]) for token, is_good in self._tokens.of(name).items()]
+        return api.ListAndWatchResponse(devices=devices)
 
-    def _allocate(self, name: str, request: AllocateRequest) -> AllocateResponse:
+    def _allocate(self, name: str, request: api.AllocateRequest) -> api.AllocateResponse:
         containers = [list(each.devices_ids) for each in request.container_requests]
         self._tokens.allocate([token for ids in containers for token in ids])
         self._missed.clear()
         variable = f"{VARIABLE}{name}"
-        return AllocateResponse(
-            container_responses=[ContainerAllocateResponse(envs={variable: ",".join(ids)}) for ids in containers]
+        return api.AllocateResponse(
+            container_responses=[api.ContainerAllocateResponse(envs={variable: ",".join(ids)}) for ids in containers]
         )
 
     def _tell(self) -> None:
@@ -162,8 +149,8 @@ class DevicePlugins:
     async def _register(self, path: str, name: str) -> None:
         channel = Channel(path=path, codec=Codec())
         try:
-            await RegistrationStub(channel).register(
-                RegisterRequest(version=VERSION, endpoint=self._sockets[name], resource_name=name),
+            await api.RegistrationStub(channel).register(
+                api.RegisterRequest(version=api.VERSION, endpoint=self._sockets[name], resource_name=name),
                 timeout=_REGISTER_TIMEOUT,
             )
         finally:
@@ -177,7 +164,7 @@ class DevicePlugins:
             except MeshError as error:
                 log.warning("cannot see which pods have tokens", error=str(error))
                 continue
-            self.compare(set(given.names))
+            self.compare(set(given))
 
     def compare(self, given: set[str]) -> None:
         """Free the tokens that no pod has had twice in a row; a pod that is being created has none at first."""

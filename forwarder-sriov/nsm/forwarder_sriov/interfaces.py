@@ -17,11 +17,20 @@ from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import Settings, Wire
 from nsm.chains.logs import log
 from nsm.forwarder_kernel import default_routes, end_changes
-from nsm.forwarder_kernel.netlink import Link, Message, Namespace, Namespaces, NetlinkError, rename, set_mtu, set_up
+from nsm.forwarder_kernel.netlink import (
+    Link,
+    Message,
+    Namespace,
+    Namespaces,
+    NetlinkError,
+    functions,
+    rename,
+    set_mtu,
+    set_up,
+)
 from nsm.forwarder_kernel.netlink.processes import Processes
 from nsm.forwarder_kernel.owned import OWN, find
 
-from .messages import NO_MAC, move, set_down, set_function_mac, set_function_vlan, set_mac, set_up_again
 from .pool import Holding
 
 _LONGEST_ALIAS = 255
@@ -121,9 +130,9 @@ class Interfaces:
         side, wanted = _end(after)
         index = moved.index
         if (before.vlan, was.mac) != (after.vlan, wanted.mac):
-            self._set_function(spaces, moved.card, moved.number, after)
+            self.set_function(spaces, moved.card, moved.number, after)
             if wanted.mac and wanted.mac != was.mac:
-                moved.namespace.socket.apply([set_down(index)])
+                moved.namespace.socket.apply([functions.set_down(index)])
                 _change_mac(moved.namespace, index, wanted.mac)
                 moved.namespace.socket.apply([set_up(index, moved.alias)])
                 was = replace(was, routes=(), neighbors=())  # those ended while it was down
@@ -186,12 +195,23 @@ class Interfaces:
         """Take MAC and VLAN from a function."""
         if (link := spaces.own.socket.link(name=card) if card else None) is not None:
             spaces.own.socket.apply(
-                [set_function_mac(link.index, number, NO_MAC), set_function_vlan(link.index, number, 0)], ignore=_GONE
+                [
+                    functions.set_function_mac(link.index, number, functions.NO_MAC),
+                    functions.set_function_vlan(link.index, number, 0),
+                ],
+                ignore=_GONE,
             )
 
-    def prepare(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
+    def set_function(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
         """Give a function the MAC and VLAN of a connection. Raises `Conflict` if its card is out of reach."""
-        self._set_function(spaces, card, number, wire)
+        settings = wire.client.settings
+        if not settings.mac and not wire.vlan:
+            return
+        link = spaces.own.socket.link(name=card) if card else None
+        if link is None:
+            raise Conflict("the card's own interface is not on this node, so no MAC and no VLAN can be set")
+        changes = [functions.set_function_mac(link.index, number, settings.mac)] if settings.mac else []
+        spaces.own.socket.apply([*changes, functions.set_function_vlan(link.index, number, wire.vlan)])
 
     def former(self, spaces: Namespaces) -> list[Former]:
         """All interfaces that bear an alias of ours, wherever they are."""
@@ -215,8 +235,8 @@ class Interfaces:
         side, settings = _end(wire)
         for link in namespace.socket.links(f"{self._mark}{holding.connection_id} {holding.token} "):
             if link.name != side.name:
-                namespace.socket.apply([set_down(link.index), rename(link.index, side.name)])
-            self._set_function(spaces, card, holding.function.number, wire)
+                namespace.socket.apply([functions.set_down(link.index), rename(link.index, side.name)])
+            self.set_function(spaces, card, holding.function.number, wire)
             messages, defaults = end_changes.obsolete(namespace.socket, link.index, wire, settings)
             namespace.socket.apply(messages)
             default_routes.remove(namespace.socket, link.index, defaults)
@@ -234,12 +254,12 @@ class Interfaces:
             whose = f", by {taken.alias!r}" if taken.alias else ""
             raise Conflict(f"interface name {side.name!r} is taken in {namespace.where}{whose}")
         alias = self.alias(holding, name)
-        own.socket.apply([set_down(link.index, alias)])  # first of all: from now on it is known whose it is
+        own.socket.apply([functions.set_down(link.index, alias)])  # first of all: from now on it is known whose it is
         try:
-            self._set_function(spaces, card, holding.function.number, wire)
+            self.set_function(spaces, card, holding.function.number, wire)
             if settings.mac:
                 _change_mac(own, link.index, settings.mac)
-            own.socket.apply([move(link.index, namespace.descriptor, side.name)])
+            own.socket.apply([functions.move(link.index, namespace.descriptor, side.name)])
         except BaseException:
             self._back(spaces, namespace, alias)
             self.clean(spaces, card, holding.function.number)
@@ -248,16 +268,6 @@ class Interfaces:
         there = namespace.socket.link(name=side.name)
         assert there is not None
         return replace(there, mac=link.mac, mtu=link.mtu)
-
-    def _set_function(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
-        settings = wire.client.settings
-        if not settings.mac and not wire.vlan:
-            return
-        link = spaces.own.socket.link(name=card) if card else None
-        if link is None:
-            raise Conflict("the card's own interface is not on this node, so no MAC and no VLAN can be set")
-        changes = [set_function_mac(link.index, number, settings.mac)] if settings.mac else []
-        spaces.own.socket.apply([*changes, set_function_vlan(link.index, number, wire.vlan)])
 
     def _configure(self, moved: Moved, wire: Wire) -> None:
         side, settings = _end(wire)
@@ -270,10 +280,10 @@ class Interfaces:
     def _back(self, spaces: Namespaces, namespace: Namespace, alias: str) -> None:
         """Move what bears the alias to the node; whatever is in the way of its name there stays."""
         for link in namespace.socket.links(alias):
-            namespace.socket.apply([set_down(link.index)], ignore=_GONE)
+            namespace.socket.apply([functions.set_down(link.index)], ignore=_GONE)
             for name in (alias.rpartition(" ")[2], f"dev{link.index}"):
                 try:
-                    namespace.socket.apply([move(link.index, spaces.own.descriptor, name)])
+                    namespace.socket.apply([functions.move(link.index, spaces.own.descriptor, name)])
                     break
                 except NetlinkError as error:
                     if error.errno != errno.EEXIST:
@@ -284,9 +294,9 @@ class Interfaces:
         socket, name = spaces.own.socket, alias.rpartition(" ")[2]
         found = socket.links(alias)
         for link in found:
-            messages: list[Message] = [set_down(link.index, "")]
+            messages: list[Message] = [functions.set_down(link.index, "")]
             messages += [set_mtu(link.index, mtu)] if mtu and mtu != link.mtu else []
-            messages += [set_mac(link.index, mac)] if mac and mac != link.mac else []
+            messages += [functions.set_mac(link.index, mac)] if mac and mac != link.mac else []
             socket.apply(messages)
             if link.name != name:
                 try:
@@ -318,9 +328,9 @@ def _change_mac(namespace: Namespace, index: int, mac: str) -> None:
     Raises `Conflict` if it does not.
     """
     socket = namespace.socket
-    socket.apply([set_mac(index, mac)])
+    socket.apply([functions.set_mac(index, mac)])
     end = time.monotonic() + _RESET
     while (link := socket.link(index=index)) is not None and link.mac != mac:
         if time.monotonic() > end:
             raise Conflict(f"the driver of {link.name} keeps MAC {link.mac} and does not accept {mac}")
-        socket.apply([set_up_again(index), set_down(index), set_mac(index, mac)])
+        socket.apply([functions.set_up_again(index), functions.set_down(index), functions.set_mac(index, mac)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from grpclib.client import Channel
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
@@ -19,14 +19,11 @@ _PATIENCE = 5.0
 FAULTS = (OSError, GRPCError, ProtocolError, StreamTerminatedError, TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What the kubelet has given to pods, of the resources that were asked for."""
+class Given(NamedTuple):
+    """A token that the kubelet has given to a pod: the token's name, and the pod's namespace and name."""
 
-    pods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Namespace and name of the pod, by the id of the token."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """The name of the token, by its id."""
+    name: str
+    pod: tuple[str, str]
 
 
 class PodResources:
@@ -34,10 +31,10 @@ class PodResources:
 
     def __init__(self, folder: str, names: set[str]) -> None:
         self._path, self._names = os.path.join(folder, SOCKET), names
-        self._last = Given()
+        self._last: Mapping[str, Given] = {}
 
-    async def given(self) -> Given:
-        """What pods have now. Raises `Unavailable` if the kubelet does not answer."""
+    async def given(self) -> Mapping[str, Given]:
+        """What pods have now, by the ids of tokens. Raises `Unavailable` if the kubelet does not answer."""
         channel = Channel(path=self._path, codec=Codec())
         try:
             stub = PodResourcesListerStub(channel)
@@ -48,21 +45,20 @@ class PodResources:
             ) from None
         finally:
             channel.close()
-        pods: dict[str, tuple[str, str]] = {}
-        names: dict[str, str] = {}
-        for pod in answer.pod_resources:
-            for devices in (each for container in pod.containers for each in container.devices):
-                if devices.resource_name in self._names:
-                    pods |= dict.fromkeys(devices.device_ids, (pod.namespace, pod.name))
-                    names |= dict.fromkeys(devices.device_ids, devices.resource_name)
-        self._last = Given(pods, names)
+        self._last = {
+            token: Given(devices.resource_name, (pod.namespace, pod.name))
+            for pod in answer.pod_resources
+            for container in pod.containers
+            for devices in container.devices
+            for token in devices.device_ids
+            if devices.resource_name in self._names
+        }
         return self._last
 
     async def pod_of(self, token: str) -> tuple[str, str] | None:
         """Namespace and name of the pod that has a token; None if no pod has it. Raises `Unavailable`."""
-        if token not in self._last.pods:
-            await self.given()
-        return self._last.pods.get(token)
+        found = self._last.get(token) or (await self.given()).get(token)
+        return found.pod if found is not None else None
 
 
 def told(error: BaseException) -> str:

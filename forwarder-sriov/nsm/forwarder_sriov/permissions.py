@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from nsm.chains import device_program
 from nsm.chains.core import Conflict, InvalidRequest
-
-from . import device_program
-from .device_program import Device
+from nsm.chains.device_program import Device
 
 _LIST, _V2 = "devices.list", "cgroup.controllers"
 _PART = re.compile(r"[A-Za-z0-9_.:@\\-]{1,255}")

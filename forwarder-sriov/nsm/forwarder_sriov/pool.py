@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,18 +33,13 @@ class Pool:
     """The virtual functions of a node; `vfio` is the folder with the nodes of IOMMU groups."""
 
     def __init__(self, pci: Pci, functions: Sequence[Function], tokens: Tokens, vfio: str) -> None:
-        self._pci, self._functions, self._tokens, self.vfio = pci, list(functions), tokens, Path(vfio)
+        self._pci, self.functions, self._tokens, self.vfio = pci, functions, tokens, Path(vfio)
         self._held: dict[str, Holding] = {}
         self._groups: dict[str, asyncio.Lock] = {}
 
-    @property
-    def functions(self) -> Sequence[Function]:
-        """All of them."""
-        return self._functions
-
     def by_address(self, address: str) -> Function | None:
         """One of them."""
-        return next((each for each in self._functions if each.address == address), None)
+        return next((each for each in self.functions if each.address == address), None)
 
     def holdings(self) -> list[Holding]:
         """Those in use."""
@@ -85,7 +80,7 @@ class Pool:
             self._tokens.use(token, function.card.address)
             holding = self._held[function.address] = Holding(function, connection_id, token, by_vfio)
             try:
-                async with self._binding(function.group):
+                async with self._groups.setdefault(function.group, asyncio.Lock()):
                     if await asyncio.to_thread(self._is_busy, function):
                         self.give_back(holding)
                         busy.add(function.address)
@@ -105,7 +100,7 @@ class Pool:
 
     def _choose(self, token: str, busy: set[str], *, by_vfio: bool) -> Function:
         name = self._tokens.name(token)
-        fitting = [each for each in self._functions if name in each.card.names]
+        fitting = [each for each in self.functions if name in each.card.names]
         free = [each for each in fitting if each.address not in self._held and each.address not in busy]
         kinds = {each.function.group: each.by_vfio for each in self._held.values() if each.function.group}
         usable = [each for each in free if kinds.get(each.group, by_vfio) == by_vfio and (each.group or not by_vfio)]
@@ -122,12 +117,6 @@ class Pool:
         if by_vfio and not any(each.group for each in free):
             return f"{what} for VFIO: this node has no IOMMU, or it is off"
         return f"{what} for {'VFIO' if by_vfio else 'KERNEL'}: others of their IOMMU groups are used otherwise"
-
-    @contextlib.asynccontextmanager
-    async def _binding(self, group: str) -> AsyncIterator[None]:
-        """Functions of one group are bound one after the other."""
-        async with self._groups.setdefault(group, asyncio.Lock()):
-            yield
 
     # --- in a thread
 
@@ -154,7 +143,7 @@ class Pool:
             self._pci.bind(function.address, wanted)
             self._pci.await_interface(function.address)
             return
-        group = [each for each in self._functions if each.group == function.group]
+        group = [each for each in self.functions if each.group == function.group]
         others = self._pci.others_in_use(function.address, {each.address for each in group})
         if others:
             raise Conflict(

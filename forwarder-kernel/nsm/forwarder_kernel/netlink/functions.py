@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import struct
 
-from nsm.forwarder_kernel.netlink import Message
-from nsm.forwarder_kernel.netlink.encoding import (
+from .encoding import (
     IFF_UP,
     IFLA_IFNAME,
     SETLINK,
+    Message,
     attribute,
     link_part,
     number,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsm.forwarder_sriov.device_program import (
+from nsm.chains.device_program import (
     _instruction,
     devices_in,
     has_programs,
