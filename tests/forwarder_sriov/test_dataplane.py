@@ -138,20 +138,6 @@ async def test_the_nodes_own_namespace_gets_no_function(node):
     assert pool.holdings() == []
 
 
-@pytest.mark.parametrize(
-    ("side", "far", "told"),
-    [
-        (KernelInterface("/x", "nsm-1"), Nothing(), "'' is not the id of an SR-IOV token: the client needs the label"),
-        (KernelInterface("/x", "nsm-1", "sriov-1"), Nothing(), "'sriov-1' is not the id of an SR-IOV token"),
-        (VirtualFunction("", "/a/b/*"), Nothing(), "is not the id of an SR-IOV token"),
-    ],
-)
-async def test_a_client_without_a_token_is_told_what_it_needs(node, side, far, told):
-    dataplane, *_ = await node.forwarder()
-    with pytest.raises(InvalidRequest, match=told):
-        await dataplane.create(wire(side, far=far), "c", None, ONE)
-
-
 async def test_an_endpoint_with_an_interface_of_the_mesh_is_not_joined(node, hosts):
     dataplane, tokens, _ = await node.forwarder()
     far = kernel(hosts[1], "")

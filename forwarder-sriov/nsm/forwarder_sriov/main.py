@@ -13,6 +13,7 @@ from nsm.chains.config import duration, text, variable
 from nsm.chains.core import InvalidRequest
 from nsm.chains.elements.noop import OfferNoop
 from nsm.chains.forwarding.counters import Counters
+from nsm.chains.forwarding.sriov_tokens import RequireToken
 from nsm.chains.forwarding.supported import Supported
 from nsm.chains.logs import log
 from nsm.chains.serving.forwarder import ForwarderConfig, serve_forwarder
@@ -69,8 +70,8 @@ def main(arguments: list[str]) -> int:
 def supported() -> Sequence[Supported]:
     """Its mechanisms: endpoints are offered that nothing is made at their side, since the card's network joins both."""
     return [
-        Supported(kind=KERNEL, served=[]),
-        Supported(kind=VFIO, served=[]),
+        Supported(kind=KERNEL, served=[RequireToken()]),
+        Supported(kind=VFIO, served=[RequireToken()]),
         Supported(kind=NOOP, served=[], offered=[OfferNoop()]),
     ]
 
