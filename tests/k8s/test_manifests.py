@@ -15,11 +15,13 @@ from tests.cluster.layout import CHECKOUT
 from tests.docs.pages import generator
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire", "sriov"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"]}
-PRIVILEGED = {"csi-driver", "identity-csi-driver"}
-"""Kubernetes lets nobody else make mounts that the kubelet sees."""
+PRIVILEGED = {"csi-driver", "identity-csi-driver", "forwarder-sriov"}
+"""Kubernetes lets nobody else make mounts that the kubelet sees, or give devices to drivers and to control groups."""
+SOME_NODES = {"forwarder-sriov": {"networkservicemesh.io/sriov": "true"}}
+"""What is not for all nodes."""
 
 
 @functools.cache
@@ -110,7 +112,8 @@ def test_nobody_waits_for_ever_on_windows_or_on_what_is_no_node(folder):
     """What is on all nodes tolerates their taints too: a pod that cannot start there would hold up all others' update."""
     for item in workloads(folder):
         pod = pod_of(item)
-        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}, item["metadata"]["name"]
+        name = item["metadata"]["name"]
+        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", **SOME_NODES.get(name, {})}, name
         if item["kind"] == "DaemonSet":
             assert pod["tolerations"] == [{"operator": "Exists"}]
             wanted = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
