@@ -285,7 +285,7 @@ class SriovDataplane:
     # --- the end
 
     async def _undo(self, live: LiveFunction) -> None:
-        """Take back what a connection has. What cannot be taken back stays taken, and is found when it is free."""
+        """Take back what a connection has. Whatever is out of reach stays in use, until it is back on the node."""
         if (holding := live.holding) is None:
             return
         function = holding.function

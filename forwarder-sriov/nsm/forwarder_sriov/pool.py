@@ -26,7 +26,7 @@ class Holding:
     token: str
     by_vfio: bool
     is_former: bool = False
-    """Whether an earlier process gave it, and its connection was not heard of since."""
+    """Whether an earlier process gave it, and no request for its connection has arrived since."""
 
 
 class Pool:
@@ -54,7 +54,7 @@ class Pool:
         return next((each for each in self._held.values() if each.token == token), None)
 
     def found(self, function: Function, connection_id: str, token: str, *, by_vfio: bool) -> None:
-        """An earlier process gave a function: nobody else gets it."""
+        """An earlier process gave a function: no other connection gets it."""
         self._held[function.address] = Holding(function, connection_id, token, by_vfio, is_former=True)
         with contextlib.suppress(MeshError):  # the kubelet may have taken the token back
             self._tokens.use(token, function.card.address)
@@ -92,7 +92,7 @@ class Pool:
             return holding
 
     def give_back(self, holding: Holding) -> None:
-        """Nobody has it any more; it stays bound to its driver."""
+        """No connection has it any more; it stays bound to its driver."""
         if self._held.get(holding.function.address) is holding:
             del self._held[holding.function.address]
             if not any(each.token == holding.token for each in self._held.values()):
@@ -121,7 +121,7 @@ class Pool:
     # --- in a thread
 
     def _is_busy(self, function: Function) -> bool:
-        """Whether somebody has it of whom we do not know: its interface is elsewhere, or its group is open."""
+        """Whether it is in use elsewhere: its interface is elsewhere, or its group is open."""
         driver = self._pci.driver(function.address)
         if driver == function.card.vf_driver:
             return not self._pci.interface(function.address)

@@ -57,7 +57,7 @@ class Tokens:
         return {each: one.state is not State.CLOSED for each, one in self._tokens.items() if one.name == name}
 
     def state(self, token: str) -> State:
-        """Raises `NotFound` for an id that is none of ours."""
+        """Raises `NotFound` for an unknown id."""
         return self._token(token).state
 
     def name(self, token: str) -> str:
@@ -100,7 +100,7 @@ class Tokens:
         self._changed()
 
     def check(self, token: str) -> None:
-        """Raise `Refused` if no container has a token, `Conflict` if it is in use, `NotFound` if it is none of ours."""
+        """Raise `Refused` if no container has a token, `Conflict` if it is in use, `NotFound` if it is unknown."""
         state = self._token(token).state
         if state in (State.FREE, State.CLOSED):
             raise Refused(f"token {token} was not given to any container of this node")

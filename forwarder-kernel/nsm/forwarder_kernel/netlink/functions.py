@@ -46,7 +46,7 @@ def move(index: int, namespace: int, name: str) -> Message:
 
 
 def set_down(index: int, alias: str | None = None) -> Message:
-    """Set a link down; write who it belongs to, or with an empty `alias` that nobody has it."""
+    """Set a link down; write who it belongs to, or remove that with an empty `alias`."""
     body = link_part(index, 0, IFF_UP) + (attribute(_IFLA_IFALIAS, alias.encode()) if alias is not None else b"")
     return request(SETLINK, 0, body, "set the link down")
 
