@@ -115,7 +115,10 @@ def client():
     """The pod of an example, with an annotation that asks for a virtual function."""
     (pod,) = [each for each in built(MANIFESTS / "examples/namespace") if each["kind"] == "Pod"]
     made = copy.deepcopy(pod)
-    made["metadata"] = {"name": "client", "annotations": {"networkservicemesh.io": f"kernel://pinger/nsm-1?sriovToken={NAME}"}}
+    made["metadata"] = {
+        "name": "client",
+        "annotations": {"networkservicemesh.io": f"kernel://pinger/nsm-1?sriovToken={NAME}"},
+    }
     return json.dumps(made)
 
 
@@ -147,5 +150,3 @@ def test_a_pod_that_asks_by_its_annotation_gets_a_function_of_its_node_and_gives
     finally:
         base("delete", "deployment", "nse-vfio", "--ignore-not-found")
         kubectl("delete", "namespace", "sriov", "--timeout=100s")
-
-
