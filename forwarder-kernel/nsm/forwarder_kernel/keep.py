@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 from nsm.apis.connection import Connection, State
 from nsm.apis.mechanisms import KERNEL
@@ -19,7 +20,6 @@ from nsm.chains.elements.monitor import REPORTER
 from nsm.chains.forwarding.pace import Pace
 from nsm.chains.logs import log
 
-from .dataplane import Dataplane
 from .live_wire import LiveEnd, LiveWire, live_in
 from .mend import Report
 from .netlink import Listener, News, is_own
@@ -71,6 +71,22 @@ class _Watched:
         return live_in(self.store) is self.live
 
 
+class Mends(Protocol):
+    """What it needs of a dataplane whose wires have interfaces of the kernel; see there."""
+
+    async def listen(self) -> Listener:
+        """The kernel's news."""
+        ...
+
+    async def mend(self, live: LiveWire, *, do: bool) -> Report:
+        """Check a wire, and repair it."""
+        ...
+
+    async def remake(self, live: LiveWire) -> bool:
+        """Make a wire again."""
+        ...
+
+
 class Keep(Element):
     """Repair changes that others make to a wire, or with `REPORT_ONLY` report them.
 
@@ -82,7 +98,7 @@ class Keep(Element):
     Stands in a forwarder's chain before the elements that make the wires, and sees the connections that succeed.
     """
 
-    def __init__(self, dataplane: Dataplane, policy_routes: PolicyRoutes | None = None, mode: str = REPAIR) -> None:
+    def __init__(self, dataplane: Mends, policy_routes: PolicyRoutes | None = None, mode: str = REPAIR) -> None:
         self._dataplane, self._policy_routes, self._repairs = dataplane, policy_routes, mode == REPAIR
         self._by_place: dict[Place, _Watched] = {}
         self._by_number: dict[int | None, set[_Watched]] = {}

@@ -80,6 +80,17 @@ class Wire:
     """Whether the client's end takes addresses and routes from IPv6 router advertisements."""
     vlan: int = 0
     """The tag of its frames in the network of a virtual function; 0: none."""
+    kernel_ends: tuple[End, ...] = field(init=False, repr=False, compare=False)
+    """The ends that are interfaces in network namespaces, the client's first."""
+    interfaces: tuple[KernelInterface, ...] = field(init=False, repr=False, compare=False)
+    """Where those are."""
+
+    def __post_init__(self) -> None:
+        """Find them once: they are asked for again and again."""
+        near, far = self.client, self.endpoint
+        ends = (near,) if isinstance(near.side, KernelInterface) else ()
+        object.__setattr__(self, "kernel_ends", (*ends, far) if isinstance(far.side, KernelInterface) else ends)
+        object.__setattr__(self, "interfaces", tuple([end.side for end in self.kernel_ends]))
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -90,16 +101,6 @@ class Wire:
     def ends(self) -> tuple[End, ...]:
         """The ends that workloads of this node have, the client's first."""
         return tuple(end for end in (self.client, self.endpoint) if end.side.is_local)
-
-    @property
-    def kernel_ends(self) -> tuple[End, ...]:
-        """Those of them that are interfaces in network namespaces."""
-        return tuple(end for end in (self.client, self.endpoint) if isinstance(end.side, KernelInterface))
-
-    @property
-    def interfaces(self) -> tuple[KernelInterface, ...]:
-        """Where those are."""
-        return tuple(side for side in self.sides if isinstance(side, KernelInterface))
 
     @property
     def tunnel(self) -> Side | None:

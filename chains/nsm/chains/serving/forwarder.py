@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ipaddress
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from nsm.chains.component import Runtime
 from nsm.chains.composed import Endpoint
-from nsm.chains.config import duration, flag, not_yet, pairs, text, url, variable
+from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
 from nsm.chains.core import MeshError
 from nsm.chains.core.counts import Count
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.forwarding.counters import Counters
 from nsm.chains.forwarding.dataplane import Dataplane
 from nsm.chains.forwarding.reconcile import Reconcile
+from nsm.chains.forwarding.vlan import Uplink, uplinks_from
 from nsm.chains.metrics import PrometheusConfig
+from nsm.chains.model.addresses import Address
 from nsm.chains.policy import ClientPolicies
 
 from .config import RegisteredConfig
 from .provided import Provided
 from .serve import serve_registered
+
+
+def _address(value: str) -> Address | None:
+    try:
+        return ipaddress.ip_interface(value).ip if value else None
+    except ValueError:
+        raise ValueError("expected an IP address of this node, such as 172.16.1.1 or fd00::1") from None
+
+
+def _port(value: str) -> int:
+    if not 0 <= number(value) <= 65535:
+        raise ValueError("expected a UDP port from 1 to 65535, or 0")
+    return number(value)
+
+
+def _uplinks(value: str) -> tuple[Uplink, ...]:
+    return uplinks_from(value) if value else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +66,32 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
     def orphans(self, runtime: Runtime) -> Orphans:
         """For how long it keeps connections whose caller cannot be reached."""
         return Orphans(self.orphan_lifetime, runtime.identity, runtime.pool.presence, self.trust)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelConfig(ForwarderConfig):
+    """The variables of forwarders that make wires to other nodes, and to networks behind their own."""
+
+    tunnel_ip: Address | None = variable(
+        "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
+    )
+    vxlan_port: int = variable("0", _port, "UDP port of VXLAN; 0: 4789")
+    device_selector_file: tuple[Uplink, ...] = variable(
+        "", _uplinks, "a YAML file that maps labels to the node's interfaces for VLANs"
+    )
+
+
+def mechanisms_among(offered: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of a list of mechanisms that are all `offered` by the forwarder; it raises ValueError."""
+
+    def parse(value: str) -> tuple[str, ...]:
+        wanted = tuple(item.upper() for item in items(value))
+        if unknown := sorted(set(wanted) - set(offered)):
+            told = f"{', '.join(unknown)} is not offered by this forwarder; expected some of {','.join(offered)}"
+            raise ValueError(told)
+        return wanted
+
+    return parse
 
 
 async def serve_forwarder(
