@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from nsm.chains.devices import Permissions
 from nsm.forwarder_kernel import kernel_thread
 from nsm.forwarder_sriov.dataplane import SriovDataplane, whose_ever
-from nsm.forwarder_sriov.permissions import Permissions
 from nsm.mesh import namespaces
 from tests.forwarder_sriov.tree import Tree
 from tests.system.forwarder_kernel.hosts import Host

@@ -13,7 +13,7 @@ from nsm.chains.forwarding.sides import KernelInterface, Nothing, VirtualFunctio
 from nsm.chains.forwarding.wires import End, Settings, Wire
 from nsm.forwarder_sriov.sysfs import VFIO_DRIVER
 from nsm.forwarder_sriov.tokens import State
-from tests.forwarder_sriov.groups import groups_of_v2, opens
+from tests.chains.devices.groups import groups_of_v2, opens
 from tests.forwarder_sriov.tree import given
 
 NAME = "worker.domain/10G"

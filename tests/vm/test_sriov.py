@@ -7,8 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from nsm.chains import device_program
-from nsm.chains.device_program import _instruction
+from nsm.chains.devices import program
+from nsm.chains.devices.program import _instruction
 from nsm.mesh import namespaces
 from tests.vm.guest.cards import Cards, client, kernel, links, new_tokens, vfio, wire
 from tests.vm.guest.hosts import Host
@@ -93,7 +93,7 @@ async def test_a_process_opens_its_vfio_device_as_long_as_its_connection_lives_a
     deny = _instruction(0xB7, 0, 0, 0, 0) + _instruction(0x95, 0, 0, 0, 0)
     for group in (mine, others):
         group.mkdir(parents=True)
-        device_program.attach(str(group), deny)
+        program.attach(str(group), deny)
     pods = [Pod(mine), Pod(others)]
     forwarder = cards.forwarder(tokens)
     await forwarder.start()

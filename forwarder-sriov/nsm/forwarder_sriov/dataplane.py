@@ -15,7 +15,8 @@ from typing import Any
 from nsm.apis.mechanisms import DEVICE_MAJOR, DEVICE_MINOR, IOMMU_GROUP, PCI_ADDRESS, VFIO_MAJOR, VFIO_MINOR
 from nsm.chains.core import Conflict, MeshError, Refused, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
-from nsm.chains.device_program import Device
+from nsm.chains.devices import Permissions
+from nsm.chains.devices.program import Device
 from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Owned, Traffic
 from nsm.chains.forwarding.sides import KernelInterface, Nothing, Side, VirtualFunction
 from nsm.chains.forwarding.wires import Wire
@@ -25,7 +26,6 @@ from nsm.forwarder_kernel.netlink import Namespaces
 from nsm.forwarder_kernel.netlink.processes import Processes
 
 from .interfaces import Former, Interfaces, Moved
-from .permissions import Permissions
 from .pool import Holding, Pool
 from .sysfs import VFIO_DRIVER, Function, Pci
 

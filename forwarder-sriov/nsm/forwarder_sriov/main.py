@@ -11,6 +11,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.config import duration, text, variable
 from nsm.chains.core import InvalidRequest
+from nsm.chains.devices import Permissions
 from nsm.chains.elements.noop import OfferNoop
 from nsm.chains.forwarding.counters import Counters
 from nsm.chains.forwarding.sriov_tokens import RequireToken
@@ -23,7 +24,6 @@ from .configuration import Card, cards_from
 from .dataplane import SriovDataplane
 from .device_plugin import DevicePlugins
 from .kubelet import PodResources
-from .permissions import Permissions
 from .pool import Pool
 from .sysfs import Pci
 from .tokens import Tokens

@@ -6,13 +6,13 @@ import subprocess
 import uuid
 from pathlib import Path
 
+from nsm.chains.devices import Permissions
 from nsm.chains.forwarding.dataplane import Client
 from nsm.chains.forwarding.sides import KernelInterface, Nothing, VirtualFunction
 from nsm.chains.forwarding.wires import End, Settings, Wire
 from nsm.chains.libc import CLONE_NEWNET, setns
 from nsm.forwarder_sriov.configuration import Card
 from nsm.forwarder_sriov.dataplane import SriovDataplane
-from nsm.forwarder_sriov.permissions import Permissions
 from nsm.forwarder_sriov.pool import Pool
 from nsm.forwarder_sriov.sysfs import Pci
 from nsm.forwarder_sriov.tokens import Tokens

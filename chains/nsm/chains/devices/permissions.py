@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from nsm.chains import device_program
 from nsm.chains.core import Conflict, InvalidRequest
-from nsm.chains.device_program import Device
+
+from . import program
+from .program import Device
 
 _LIST, _V2 = "devices.list", "cgroup.controllers"
 _PART = re.compile(r"[A-Za-z0-9_.:@\\-]{1,255}")
@@ -80,8 +81,8 @@ class Permissions:
         for group in groups:
             with _told(group, "permit"):
                 if self.is_v2:
-                    there = device_program.permitted(str(group))
-                    device_program.permit(str(group), list(dict.fromkeys([*there, *devices])))
+                    there = program.permitted(str(group))
+                    program.permit(str(group), list(dict.fromkeys([*there, *devices])))
                     continue
                 for major, minor in devices:
                     if not _allows((group / _LIST).read_text(), major, minor):
@@ -100,8 +101,8 @@ class Permissions:
                 left = set(there) - {device, common}
                 gone = [device] if left else [device, common]
                 if self.is_v2:
-                    kept = [each for each in device_program.permitted(str(group)) if each not in gone]
-                    device_program.permit(str(group), kept)
+                    kept = [each for each in program.permitted(str(group)) if each not in gone]
+                    program.permit(str(group), kept)
                     continue
                 for major, minor in gone:
                     if _line(major, minor) in (group / _LIST).read_text().splitlines():
@@ -110,7 +111,7 @@ class Permissions:
     def given(self, group: Path, major: int) -> list[Device]:
         """The single devices of a major number that a group may open. Raises OSError."""
         if self.is_v2:
-            return [each for each in device_program.permitted(str(group)) if each[0] == major]
+            return [each for each in program.permitted(str(group)) if each[0] == major]
         lines = (group / _LIST).read_text().splitlines()
         found = (re.fullmatch(rf"c {major}:([0-9]+) rwm", line) for line in lines)
         return [(major, int(each[1])) for each in found if each is not None]
@@ -133,7 +134,7 @@ class Permissions:
             if each == self._root:
                 break
             with contextlib.suppress(OSError):
-                if device_program.has_programs(str(each)):
+                if program.has_programs(str(each)):
                     return each
         return group
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nsm.chains.device_program import (
+from nsm.chains.devices.program import (
     _instruction,
     devices_in,
     has_programs,
@@ -10,7 +10,7 @@ from nsm.chains.device_program import (
     permitted,
     with_devices,
 )
-from tests.forwarder_sriov.groups import FULL, NOTHING, ZERO, groups_of_v2, node, opens
+from tests.chains.devices.groups import FULL, NOTHING, ZERO, groups_of_v2, node, opens
 
 OURS = [(10, 196), (511, 0), (1, 5)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from nsm.chains.core import Conflict, InvalidRequest
-from nsm.forwarder_sriov.permissions import Permissions
-from tests.forwarder_sriov.groups import FULL, V1, ZERO, groups_of_v1, groups_of_v2, node, opens
+from nsm.chains.devices import Permissions
+from tests.chains.devices.groups import FULL, V1, ZERO, groups_of_v1, groups_of_v2, node, opens
 
 NAMES = "pod1/main", "pod1/side", "pod2/main"
 

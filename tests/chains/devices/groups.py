@@ -5,8 +5,8 @@ import os
 import stat
 from pathlib import Path
 
-from nsm.chains import device_program
-from nsm.chains.device_program import _instruction
+from nsm.chains.devices import program
+from nsm.chains.devices.program import _instruction
 from nsm.chains.libc import mount, unmount
 
 V1 = Path("/sys/fs/cgroup/devices")
@@ -34,7 +34,7 @@ def groups_of_v2(root, *names):
     try:
         with _made(root / f"nsm-test-{os.getpid()}", names) as groups:
             for group in groups:
-                device_program.attach(str(group), NOTHING)
+                program.attach(str(group), NOTHING)
             yield root, groups
     finally:
         unmount(str(root))
