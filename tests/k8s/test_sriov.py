@@ -13,21 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.layout import NODES
-from tests.forwarder_sriov.tree import CARD, Tree
+from tests.forwarder_sriov.tree import Tree
+from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import MANIFESTS, NAMESPACE, eventually
-from tests.k8s.test_manifests import built
 
 NODE = NODES[0]
 NAME = "worker.domain/10G"
 FUNCTIONS = 3
-CONFIGURATION = f"""\
-physicalFunctions:
-  {CARD}:
-    pfKernelDriver: igb
-    vfKernelDriver: igbvf
-    capabilities: [10G]
-    serviceDomains: [worker.domain]
-"""
 SERVICE = {
     "apiVersion": "networkservicemesh.io/v1",
     "kind": "NetworkService",
@@ -87,7 +79,7 @@ def card(system):
                 f"ip link add card0v{n} type veth peer name port{n} && ip link set port{n} master card0 up"
                 for n in range(FUNCTIONS)
             ),
-            f"cat > /var/lib/networkservicemesh/sriov.config <<END\n{CONFIGURATION}END",
+            f"cat > /var/lib/networkservicemesh/sriov.config <<END\n{CARDS}END",
         ]
         on_node(NODE, ["sh", "-ec", "\n".join(commands)])
         kubectl("label", "node", NODE, "networkservicemesh.io/sriov=true")

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from nsm.apis.mechanisms import KERNEL, NOOP, VFIO
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed.forwarder import forwarder
-from nsm.chains.config import duration, text, variable
-from nsm.chains.core import InvalidRequest
+from nsm.chains.config import duration, flag, text, variable
 from nsm.chains.devices import Permissions
-from nsm.chains.elements.noop import OfferNoop
 from nsm.chains.forwarding.counters import Counters
-from nsm.chains.forwarding.sriov_tokens import RequireToken
-from nsm.chains.forwarding.supported import Supported
+from nsm.chains.forwarding.protect_node import underlay_of
 from nsm.chains.logs import log
-from nsm.chains.serving.forwarder import ForwarderConfig, serve_forwarder
-from nsm.forwarder_kernel.policy_routes import PolicyRoutes
+from nsm.chains.serving.forwarder import TunnelConfig, serve_forwarder
+from nsm.forwarder_kernel.underlay import check_tunnel_address
 
 from .configuration import Card, cards_from
 from .dataplane import SriovDataplane
 from .device_plugin import DevicePlugins
 from .kubelet import PodResources
+from .parts import functions_only, with_kernel_wires
 from .pool import Pool
 from .sysfs import Pci
 from .tokens import Tokens
@@ -40,12 +37,15 @@ def _poll(value: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SriovConfig(ForwarderConfig):
+class SriovConfig(TunnelConfig):
     """The settings of the SR-IOV forwarder."""
 
     name: str = variable("sriov-forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
     sriov_config_file: tuple[Card, ...] = variable(
         "", _cards, "a YAML file with the node's network cards, and the names of their virtual functions; required"
+    )
+    kernel_wires: bool = variable(
+        "false", flag, "create the wires of clients without a token too, of the kernel's interfaces"
     )
     pci_devices_path: str = variable("/sys/bus/pci/devices", text, "the folder of PCI functions")
     pci_drivers_path: str = variable("/sys/bus/pci/drivers", text, "the folder of their drivers")
@@ -61,24 +61,23 @@ class SriovConfig(ForwarderConfig):
     )
     vfio_path: str = variable("/host/dev/vfio", text, "the folder of the node's vfio devices")
 
+    def misfits(self) -> Iterator[str]:
+        """Rejects what only ordinary wires need if there are none, and a missing file of cards."""
+        yield from super().misfits()
+        if not self.sriov_config_file:
+            yield "NSM_SRIOV_CONFIG_FILE is not set: it names the file with the node's network cards"
+        if not self.kernel_wires and (self.tunnel_ip or self.device_selector_file):
+            yield "NSM_TUNNEL_IP and NSM_DEVICE_SELECTOR_FILE are for clients without a token: NSM_KERNEL_WIRES=true"
+
 
 def main(arguments: list[str]) -> int:
     """Builds wires from virtual functions of network cards (SR-IOV)."""
     return run("forwarder-sriov", SriovConfig, _serve, arguments)
 
 
-def supported() -> Sequence[Supported]:
-    """Its mechanisms: endpoints are offered that nothing is made at their side, since the card's network joins both."""
-    return [
-        Supported(kind=KERNEL, served=[RequireToken()]),
-        Supported(kind=VFIO, served=[RequireToken()]),
-        Supported(kind=NOOP, served=[], offered=[OfferNoop()]),
-    ]
-
-
 async def _serve(config: SriovConfig, runtime: Runtime) -> None:
-    if not config.sriov_config_file:
-        raise InvalidRequest("NSM_SRIOV_CONFIG_FILE is not set: it names the file with the node's network cards")
+    if config.tunnel_ip is not None:
+        check_tunnel_address(config.tunnel_ip)
     pci, permissions = Pci(config.pci_devices_path, config.pci_drivers_path), Permissions(config.cgroup_path)
     functions = [function for card in config.sriov_config_file for function in pci.functions(card)]
     if any(function.group for function in functions):
@@ -90,18 +89,20 @@ async def _serve(config: SriovConfig, runtime: Runtime) -> None:
     plugins = DevicePlugins(config.device_plugin_path, tokens, resources, poll=config.resource_poll_timeout)
     await plugins.restore()
     pool = Pool(pci, functions, tokens, config.vfio_path)
-    dataplane = SriovDataplane(config.name, pci, pool, permissions, resources.pod_of)
-    await dataplane.start()
-    counters = Counters(dataplane)
+    sriov = SriovDataplane(config.name, pci, pool, permissions, resources.pod_of)
+    await sriov.start()
+    parts = with_kernel_wires(sriov, config, config.trust) if config.kernel_wires else functions_only(sriov)
+    counters = Counters(parts.dataplane)
     chain = forwarder(
         config.name,
         runtime.identity,
         runtime.pool,
-        dataplane,
-        supported(),
+        parts.dataplane,
+        parts.supported,
         nsmgr_url=config.connect_to,
-        around=[PolicyRoutes(dataplane.kernel)],
-        watchers=[counters],
+        around=parts.around,
+        watchers=[counters, *parts.watchers],
+        underlay=underlay_of(config.tunnel_ip),
         policies=config.server_policies,
         answer_policies=config.client_policies,
         trust=config.trust,
@@ -111,4 +112,6 @@ async def _serve(config: SriovConfig, runtime: Runtime) -> None:
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(plugins)
-        await serve_forwarder(chain, config, runtime, dataplane, counters, extra="nsm-forwarder-sriov[prometheus]")
+        await serve_forwarder(
+            chain, config, runtime, parts.dataplane, counters, extra="nsm-forwarder-sriov[prometheus]"
+        )
