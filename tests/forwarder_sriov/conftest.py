@@ -8,6 +8,7 @@ import pytest
 
 from nsm.chains.devices import Permissions
 from nsm.forwarder_kernel import kernel_thread
+from nsm.forwarder_sriov import interfaces
 from nsm.forwarder_sriov.dataplane import SriovDataplane, whose_ever
 from nsm.mesh import namespaces
 from tests.forwarder_sriov.tree import Tree
@@ -60,6 +61,7 @@ async def node(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(kernel_thread, "ThreadPoolExecutor", executor)
+    monkeypatch.setattr(interfaces, "_KIND", "veth")
     made = Node(tmp_path, host)
     yield made
     for dataplane in made.made:

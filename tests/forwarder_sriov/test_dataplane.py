@@ -249,6 +249,69 @@ async def test_an_interface_that_is_back_on_the_node_gets_its_name_again(node, h
     assert await second.owned() == []
 
 
+async def test_an_interface_that_a_workload_calls_a_function_is_left_where_it_is(node, hosts):
+    """A pod may give its own interfaces any alias: one must not get a foreign interface onto the node by that."""
+    one, _ = hosts
+    one.run("ip", "link", "add", "mine", "type", "bridge")
+    one.run("ip", "link", "set", "mine", "alias", f"nsm-sriov sriov c1 {TOKENS[0]} 0000:3b:10.0 eth7")
+    pod = subprocess.Popen(["nsenter", f"--net={one.path}", "sleep", "60"])
+    dataplane, _, pool = await node.forwarder({NAME: TOKENS[:1]})
+    assert await dataplane.owned() == []
+    await dataplane.remove("c1")
+    await dataplane.create(wire(kernel(one, TOKENS[0])), "c1", None, ONE)
+    assert set(one.links()) == {"mine", "nsm-1"}
+    assert "eth7" not in node.links()
+    assert [each.function.number for each in pool.holdings()] == [0]
+    pod.kill()
+    pod.wait()
+
+
+async def test_a_function_comes_back_whatever_its_workload_did_to_it(node, hosts):
+    dataplane, tokens, _ = await node.forwarder()
+    one, _ = hosts
+    token = given(tokens, NAME)
+    live = await dataplane.create(wire(kernel(one, token)), "c1", None, ONE)
+    for command in ("set nsm-1 down", "set nsm-1 name other alias mine", "set other up"):
+        one.run("ip", "link", *command.split())
+    await dataplane.let_go(live)
+    await dataplane.remove("c1")
+    assert node.functions() == {"eth0v0", "eth0v1", "eth0v2"}
+    assert "ifalias" not in node.host.links()["eth0v0"]
+
+
+async def test_a_function_whose_namespace_is_out_of_reach_keeps_its_vlan_until_it_is_back(node, hosts, monkeypatch):
+    """Else its workload would be in the cards' own network."""
+    dataplane, tokens, _ = await node.forwarder()
+    one, other = hosts
+    first, second = given(tokens, NAME, 2)
+    live = await dataplane.create(wire(kernel(one, first)), "c1", None, ONE)
+    await dataplane.let_go(live)
+    cleaned = []
+    monkeypatch.setattr(dataplane._interfaces, "clean", lambda *each: cleaned.append(each))
+    live.moved.handle, live.moved.key = b"", (0, 0)
+    await dataplane.remove("c1")
+    assert cleaned == []
+    one.run("ip", "link", "set", "nsm-1", "netns", node.host.path)
+    await dataplane.create(wire(kernel(other, second)), "c2", None, OTHER)
+    assert cleaned
+    assert len(node.functions()) == 2
+
+
+async def test_a_client_of_a_killed_forwarder_that_is_in_another_namespace_now_gets_its_function_there(node, hosts):
+    first, *_ = await node.forwarder({NAME: TOKENS[:1]})
+    one, other = hosts
+    await first.create(wire(kernel(one, TOKENS[0])), "c1", None, ONE)
+    pod = subprocess.Popen(["nsenter", f"--net={one.path}", "sleep", "60"])
+    async with asyncio.timeout(10):
+        while not os.path.samefile(f"/proc/{pod.pid}/ns/net", one.path):
+            await asyncio.sleep(0.01)
+    second, *_ = await node.forwarder({NAME: TOKENS[:1]})
+    await second.create(wire(kernel(other, TOKENS[0])), "c1", None, ONE)
+    assert (set(one.links()), set(other.links())) == (set(), {"nsm-1"})
+    pod.kill()
+    pod.wait()
+
+
 async def test_a_workloads_program_uses_its_device_until_the_connection_ends(node, tmp_path):
     node.cgroups = tmp_path / "cgroup"
     with groups_of_v2(node.cgroups, "pods/pod1/main", "pods/pod2/main") as (root, (mine, others)):

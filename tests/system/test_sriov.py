@@ -14,6 +14,8 @@ from tests.system.node import Node
 
 NAME = "worker.domain/10G"
 FUNCTIONS = 2
+VETH = "from nsm.forwarder_sriov import interfaces; interfaces._KIND = 'veth'"
+"""Interfaces of cards have no kind; those here are of this one."""
 
 
 class SriovNode(Node):
@@ -32,6 +34,7 @@ class SriovNode(Node):
         self.tree.card(functions=FUNCTIONS)
         card = {"pfKernelDriver": "igb", "vfKernelDriver": "igbvf", "capabilities": ["10G"]}
         content = {"physicalFunctions": {CARD: {**card, "serviceDomains": ["worker.domain"]}}}
+        (folder / "sitecustomize.py").write_text(VETH)
         (folder / "sriov.config").write_text(yaml.safe_dump(content))
 
     def functions(self):
@@ -44,6 +47,7 @@ class SriovNode(Node):
             "forwarder-sriov",
             {
                 **{key: value for key, value in forwarder.items() if key != "NSM_NODE_NAMESPACE"},
+                "PYTHONPATH": str(self.folder),
                 "NSM_SRIOV_CONFIG_FILE": f"{self.folder}/sriov.config",
                 "NSM_PCI_DEVICES_PATH": str(self.tree.devices),
                 "NSM_PCI_DRIVERS_PATH": str(self.tree.drivers),

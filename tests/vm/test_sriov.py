@@ -3,17 +3,29 @@
 import asyncio
 import os
 import signal
+import statistics
 import subprocess
 import time
 from pathlib import Path
 
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connectioncontext import ConnectionContext, IpContext
+from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.core import Begin, Call, Chain, Element
 from nsm.chains.devices import program
 from nsm.chains.devices.program import _instruction
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.noop import OfferNoop
+from nsm.chains.forwarding.make_wire import MakeWire
+from nsm.forwarder_sriov.parts import functions_only
 from nsm.mesh import namespaces
-from tests.vm.guest.cards import Cards, client, kernel, links, new_tokens, vfio, wire
+from tests.vm.guest.cards import Cards, client, kernel, links, new_tokens, run, vfio, wire
 from tests.vm.guest.hosts import Host
 
 SECONDS = 120
+ROUNDS, MOST = 3, 1.3
+"""Of each kind, besides a first one that warms up; and how much longer ours may take, as a factor."""
 
 
 async def test_two_pods_ping_over_virtual_functions_of_two_cards_and_a_third_in_another_vlan_does_not():
@@ -124,6 +136,63 @@ async def test_a_process_opens_its_vfio_device_as_long_as_its_connection_lives_a
     await again.remove("kernel")
     for dataplane in (forwarder, again):
         await dataplane.aclose()
+
+
+async def test_a_wire_takes_hardly_longer_than_moving_a_function_by_hand():
+    """The figure sriov_setup: from the request until packets can pass, by the forwarder's elements and by `ip`."""
+    cards, tokens = Cards(), new_tokens()
+    forwarder = cards.forwarder(tokens)
+    await forwarder.start()
+    token = tokens["master.domain/10G"][0]
+    chain, ours, by_hand = requests(forwarder), [], []
+    async with chain:
+        for number in range(ROUNDS + 1):
+            host = Host()
+            begin = time.monotonic()
+            call = request(host, token, f"c{number}")
+            await chain.request(call)
+            ours.append(time.monotonic() - begin)
+            assert "nsm-1" in host.links()
+            await chain.close(call)
+            begin = time.monotonic()
+            move_by_hand("eth2", host)
+            by_hand.append(time.monotonic() - begin)
+            host.ip("link set nsm-1 netns 1 name eth2")
+    ratio = statistics.median(ours[1:]) / statistics.median(by_hand[1:])
+    print(f"ours {ours}, by hand {by_hand}, ratio {ratio:.2f}")
+    assert ratio < MOST
+
+
+def move_by_hand(interface, host):
+    """What an administrator does, and then waits for."""
+    run(f"ip link set {interface} netns {host.path} name nsm-1")
+    host.ip("address add 10.0.0.1/24 dev nsm-1")
+    host.ip("link set nsm-1 up")
+    while "LOWER_UP" not in host.ip("-o link show nsm-1"):
+        pass
+
+
+def requests(forwarder):
+    """The elements of a forwarder's chain between the transport and the endpoint, which needs nothing of the mesh."""
+    far_side = MechanismTranslation()
+    served = {each.kind: each.served for each in functions_only(forwarder).supported}
+    return Chain([Begin(), Mechanisms(served), MakeWire(forwarder, far_side), far_side, OfferNoop(), Accept()])
+
+
+def request(host, token, identity):
+    parameters = {"inodeURL": f"file://{host.path}", "name": "nsm-1", "tokenID": token}
+    context = ConnectionContext(ip_context=IpContext(src_ip_addrs=["10.0.0.1/24"]))
+    connection = Connection(id=identity, payload="ETHERNET", context=context)
+    preference = Mechanism(cls="LOCAL", type="KERNEL", parameters=parameters)
+    return Call(NetworkServiceRequest(connection=connection, mechanism_preferences=[preference]))
+
+
+class Accept(Element):
+    """An endpoint that accepts the first offer."""
+
+    async def request(self, call, rest):
+        call.connection.mechanism = call.request.mechanism_preferences[0]
+        return await rest.request(call)
 
 
 class Pod:

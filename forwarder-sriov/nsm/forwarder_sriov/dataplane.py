@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nsm.apis.mechanisms import DEVICE_MAJOR, DEVICE_MINOR, IOMMU_GROUP, PCI_ADDRESS, VFIO_MAJOR, VFIO_MINOR
-from nsm.chains.core import Conflict, MeshError, Refused, Unsupported, shielded
+from nsm.chains.core import Conflict, FileKey, MeshError, Refused, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.devices import Permissions
 from nsm.chains.devices.program import Device
@@ -75,6 +75,8 @@ class SriovDataplane:
         self._former: dict[str, Former] = {}
         """Interfaces that an earlier process gave away, by their connections."""
         self._processes = Processes()
+        self._strays = False
+        """Whether an interface was not back yet when its connection ended: its namespace is ending, or out of reach."""
 
     async def start(self) -> None:
         """Find what an earlier process gave away, before anybody asks; what came back meanwhile gets its name again."""
@@ -124,11 +126,11 @@ class SriovDataplane:
             return True
         if _token_of(side) != _token_of(live.wire.client.side):
             return False
-        moved = live.moved
+        moved, before = live.moved, live.wire.client.side
         if isinstance(side, VirtualFunction):
             await self._permit(live, side)
-        elif isinstance(side, KernelInterface) and moved is not None:  # always so, by the type of the former side
-            is_there = await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, side))
+        elif isinstance(side, KernelInterface) and isinstance(before, KernelInterface) and moved is not None:
+            is_there = await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, before, side))
             if not is_there:
                 return False
         live.wire = live.wire.moved(side, far)
@@ -186,7 +188,13 @@ class SriovDataplane:
             raise Refused(f"token {token} was given to the pod {'/'.join(pod)}, and not to {client.owner[-1]}")
 
     async def _make_way(self, side: Side, connection_id: str, client: Client) -> None:
-        """Take a token from a connection that its client has replaced by this one."""
+        """Take a token from a connection that its client has replaced by this one, and functions that are back."""
+        if self._strays:
+            self._strays = False
+            await self._look()
+        former = self._former.get(connection_id)
+        if former is not None and isinstance(side, KernelInterface) and former.key not in (None, _key(side.path)):
+            await self._take_back(connection_id)
         holding = self._pool.of_token(_token_of(side))
         if holding is None or holding.connection_id == connection_id:
             return
@@ -258,10 +266,9 @@ class SriovDataplane:
     def _groups(self, side: VirtualFunction) -> list[Path]:
         """Those of the processes in the client's network namespace; if none is seen, those that the client names."""
         if side.path:
-            with contextlib.suppress(OSError):
-                pids = self._processes.look().get(facts_of(side.path).key, [])
-                if groups := self._permissions.of_processes(pids):
-                    return groups
+            pids = self._processes.look().get(_key(side.path) or (0, 0), [])
+            if groups := self._permissions.of_processes(pids):
+                return groups
         if not side.cgroup:
             raise Conflict(
                 "it is not known which control groups may use the device: the client names none (cgroup v2), "
@@ -290,7 +297,8 @@ class SriovDataplane:
             return
         function = holding.function
         if (moved := live.moved) is not None:
-            await self.kernel.in_node(lambda spaces: self._give(spaces, moved))
+            if not await self.kernel.in_node(lambda spaces: self._give(spaces, moved)):
+                self._strays = True
         elif holding.by_vfio:
             await self._revoke(live.groups, function)
             await self.kernel.in_node(lambda spaces: self._clean_function(spaces, function.address))
@@ -306,9 +314,9 @@ class SriovDataplane:
         if (function := self._pool.by_address(address)) is not None:
             self._interfaces.clean(spaces, self._pci.interface(function.card.address), function.number)
 
-    def _give(self, spaces: Namespaces, moved: Moved) -> None:
+    def _give(self, spaces: Namespaces, moved: Moved) -> bool:
         try:
-            self._interfaces.take_back(spaces, moved)
+            return self._interfaces.take_back(spaces, moved)
         finally:
             self._interfaces.let_go(spaces, moved)
 
@@ -374,6 +382,14 @@ class SriovDataplane:
 def _token_of(side: Side) -> str:
     assert isinstance(side, KernelInterface | VirtualFunction)
     return side.token
+
+
+def _key(path: str) -> FileKey | None:
+    """Device and inode of a namespace's file; None: what takes it will say what is wrong with it."""
+    try:
+        return facts_of(path).key
+    except OSError:
+        return None
 
 
 def _numbers(path: Path) -> Device:

@@ -38,7 +38,7 @@ class DevicePlugins:
 
     def __init__(self, folder: str, tokens: Tokens, resources: PodResources, *, poll: float) -> None:
         self._folder, self._tokens, self._resources, self._poll = folder, tokens, resources, poll
-        self._sockets = {name: str(uuid.uuid4()) for name in tokens.names()}
+        self._sockets = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in tokens.names()}
         self._stack, self._tasks = AsyncExitStack(), Tasks("device plugins")
         self._changed: dict[str, asyncio.Event] = {name: asyncio.Event() for name in self._sockets}
         self._missed: set[str] = set()

@@ -35,6 +35,8 @@ from .pool import Holding
 
 _LONGEST_ALIAS = 255
 _GONE = frozenset({errno.ENODEV})
+_KIND = ""
+"""What the kernel says of the kind of a card's interfaces: workloads can create others only, with any alias."""
 _RESET = 5.0
 """Seconds in which a driver has to take over a MAC."""
 
@@ -76,13 +78,8 @@ class Former:
     index: int
     key: FileKey | None
     """The namespace, if a process of it is seen."""
-    space: int
-    """The number of the namespace; `OWN`: it is back on the node."""
-
-    @property
-    def is_back(self) -> bool:
-        """Whether it is on the node."""
-        return self.space == OWN
+    is_back: bool
+    """Whether it is on the node."""
 
 
 class Interfaces:
@@ -145,12 +142,15 @@ class Interfaces:
         """Whether packets pass: a card takes its time to report its carrier."""
         return moved.namespace.socket.settle(moved.index, [each.ip for each in wire.client.settings.addresses], 0)
 
-    def resume(self, spaces: Namespaces, moved: Moved, side: KernelInterface) -> bool:
-        """Whether it is where `side` says; takes up the namespace again that `let_go` released."""
+    def resume(self, spaces: Namespaces, moved: Moved, before: KernelInterface, side: KernelInterface) -> bool:
+        """Whether it is where `side` says, renamed if that is another name than `before`.
+
+        Takes up the namespace again that `let_go` released.
+        """
         namespace = spaces.take(side.path)
         link = namespace.socket.link(index=moved.index)
         is_there = link is not None and link.alias == moved.alias and namespace.key == moved.key
-        if is_there and link is not None and link.name != side.name:
+        if is_there and link is not None and side.name not in (before.name, link.name):
             try:
                 namespace.socket.apply([rename(link.index, side.name)])
             except NetlinkError:  # kernels before Linux 6.2 rename nothing that is up
@@ -167,14 +167,19 @@ class Interfaces:
             moved.is_loose = True
             spaces.give(moved.namespace)
 
-    def take_back(self, spaces: Namespaces, moved: Moved) -> None:
-        """Move it back to the node, under its former name, without MAC and VLAN of the connection."""
+    def take_back(self, spaces: Namespaces, moved: Moved) -> bool:
+        """Move it back to the node, under its former name; returns whether it is there.
+
+        Then it loses MAC and VLAN of the connection. As long as a workload has it, it has to keep them.
+        """
         held = None if moved.is_loose else moved.namespace
         with spaces.in_reach(held, moved.handle, moved.key, moved.space) as namespace:
             if namespace is not None:
-                self._back(spaces, namespace, moved.alias)
-        self.clean(spaces, moved.card, moved.number)
-        self._restore(spaces, moved.alias, mtu=moved.mtu, mac=moved.mac)
+                self._back(spaces, namespace, moved.alias, moved.index)
+        is_back = self._restore(spaces, moved.alias, mtu=moved.mtu, mac=moved.mac)
+        if is_back:
+            self.clean(spaces, moved.card, moved.number)
+        return is_back
 
     def take_back_former(self, spaces: Namespaces, former: Former, path: str = "") -> bool:
         """The same for one of an earlier process; returns whether it is back: its namespace may be out of reach.
@@ -203,12 +208,12 @@ class Interfaces:
             )
 
     def set_function(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
-        """Give a function the MAC and VLAN of a connection. Raises `Conflict` if its card is out of reach."""
+        """Give a function the MAC and VLAN of a connection, or none. Raises `Conflict` if its card is out of reach."""
         settings = wire.client.settings
-        if not settings.mac and not wire.vlan:
-            return
         link = spaces.own.socket.link(name=card) if card else None
         if link is None:
+            if not settings.mac and not wire.vlan:
+                return
             raise Conflict("the card's own interface is not on this node, so no MAC and no VLAN can be set")
         changes = [functions.set_function_mac(link.index, number, settings.mac)] if settings.mac else []
         spaces.own.socket.apply([*changes, functions.set_function_vlan(link.index, number, wire.vlan)])
@@ -219,10 +224,12 @@ class Interfaces:
         formers = []
         for link in found.links:
             parts = link.alias.removeprefix(self._mark).rsplit(" ", 3)
-            if len(parts) == 4:
+            if len(parts) == 4 and link.kind == _KIND:
                 connection_id, token, address, name = parts
                 key = found.keys.get(link.number)
-                formers.append(Former(connection_id, token, address, name, link.name, link.index, key, link.number))
+                formers.append(
+                    Former(connection_id, token, address, name, link.name, link.index, key, link.number == OWN)
+                )
         return formers
 
     # ---
@@ -233,7 +240,10 @@ class Interfaces:
     def _adopt(self, spaces: Namespaces, namespace: Namespace, holding: Holding, wire: Wire, card: str) -> Link | None:
         """The interface of this very connection, if it is there, without the settings that are no longer wanted."""
         side, settings = _end(wire)
-        for link in namespace.socket.links(f"{self._mark}{holding.connection_id} {holding.token} "):
+        there = namespace.socket.links(
+            f"{self._mark}{holding.connection_id} {holding.token} {holding.function.address} "
+        )
+        for link in (each for each in there if each.kind == _KIND):
             if link.name != side.name:
                 namespace.socket.apply([functions.set_down(link.index), rename(link.index, side.name)])
             self.set_function(spaces, card, holding.function.number, wire)
@@ -277,10 +287,12 @@ class Interfaces:
         first = [*([set_mtu(index, wire.mtu)] if wire.mtu else []), set_up(index, moved.alias)]
         _apply(moved, side.name, [*first, *end_changes.everything(namespace.socket, index, wire, settings, "")])
 
-    def _back(self, spaces: Namespaces, namespace: Namespace, alias: str) -> None:
-        """Move what bears the alias to the node; whatever is in the way of its name there stays."""
-        for link in namespace.socket.links(alias):
-            namespace.socket.apply([functions.set_down(link.index)], ignore=_GONE)
+    def _back(self, spaces: Namespaces, namespace: Namespace, alias: str, index: int = 0) -> None:
+        """Move what bears the alias to the node, or has the index; whatever is in the way of its name there stays."""
+        known = namespace.socket.link(index=index) if index else None  # its workload may have changed the alias
+        found = [known] if known is not None else namespace.socket.links(alias)
+        for link in (each for each in found if each.kind == _KIND):
+            namespace.socket.apply([functions.set_down(link.index, alias)], ignore=_GONE)
             for name in (alias.rpartition(" ")[2], f"dev{link.index}"):
                 try:
                     namespace.socket.apply([functions.move(link.index, spaces.own.descriptor, name)])
