@@ -9,6 +9,7 @@ from nsm.chains import composed
 from nsm.chains.composed.forwarder import forwarder as composed_forwarder
 from nsm.chains.core import DEFAULT_LIMITS, Element, Limits
 from nsm.chains.elements.orphans import Orphans
+from nsm.chains.forwarding.keep import REPAIR, Keep
 from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.forwarding.protect_node import underlay_of
 from nsm.chains.forwarding.supported import Supported
@@ -21,9 +22,9 @@ from nsm.chains.policy import CLIENT_MASKS, NO_TRUST, SERVER_MASKS, Trust
 from nsm.chains.transport import Pool
 
 from .dataplane import Dataplane
-from .keep import REPAIR, Keep
 from .policy_routes import PolicyRoutes
 from .policy_tables import FROM_1
+from .watcher import Watcher
 
 OFFERED = (KERNEL, VXLAN, WIREGUARD, VLAN)
 """The mechanisms that a forwarder may offer, in its order of preference."""
@@ -66,7 +67,7 @@ def forwarder(
         [kernel(), *tunnels(dataplane, trust, tunnel_ip, vxlan_port, uplinks)],
         nsmgr_url=nsmgr_url,
         around=[policy_routes],  # it routes by the finished interface
-        watchers=[*observers, Keep(dataplane, policy_routes, reconcile)],
+        watchers=[*observers, Keep(Watcher(dataplane, policy_routes), reconcile)],
         underlay=underlay_of(tunnel_ip),
         hint="" if tunnel_ip else "NSM_TUNNEL_IP, this node's address for wires to others, is not set",
         priority=priority,

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from nsm.chains.core import Conflict, MeshError, Unavailable, Unsupported, shielded
 from nsm.chains.forwarding.dataplane import NOBODY, Client, Traffic, Underlay
+from nsm.chains.forwarding.keep import Report
 from nsm.chains.forwarding.sides import Breakout, KernelInterface, Vxlan, Wireguard, WireguardSettings
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.model.addresses import Address
@@ -23,7 +24,7 @@ from .devices import Device, KernelWireguard, Macvlan, UserWireguard, Veth, Vxla
 from .kernel_thread import KernelThread
 from .ledger import Ledger
 from .live_wire import LiveWire
-from .mend import Report, mend
+from .mend import mend
 from .netlink import Listener, Namespaces, NetlinkError
 from .owned import Owned
 from .removal import Removal

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.config import flag, variable
 from nsm.chains.forwarding.counters import Counters
+from nsm.chains.forwarding.keep import CHANGES, REPAIR, REPORT_ONLY
 from nsm.chains.serving.forwarder import TunnelConfig, mechanisms_among, serve_forwarder
 
 from .capabilities import check_capabilities
 from .chain import OFFERED, forwarder
 from .dataplane import Dataplane
-from .keep import CHANGES, REPAIR, REPORT_ONLY
 from .policy_tables import FROM_1, RESERVED
 from .underlay import check_tunnel_address
 

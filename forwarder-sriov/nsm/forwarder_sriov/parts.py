@@ -13,6 +13,7 @@ from nsm.chains.elements.noop import OfferNoop
 from nsm.chains.forwarding.combined import Combined
 from nsm.chains.forwarding.dataplane import Dataplane
 from nsm.chains.forwarding.for_clients import ForClients
+from nsm.chains.forwarding.keep import REPAIR, Keep
 from nsm.chains.forwarding.sides import KernelInterface, Nothing, Side, VirtualFunction
 from nsm.chains.forwarding.sriov_tokens import RequireToken
 from nsm.chains.forwarding.supported import Supported
@@ -20,8 +21,8 @@ from nsm.chains.policy import Trust
 from nsm.chains.serving.forwarder import TunnelConfig
 from nsm.forwarder_kernel.chain import tunnels
 from nsm.forwarder_kernel.dataplane import Dataplane as KernelDataplane
-from nsm.forwarder_kernel.keep import REPAIR, Keep
 from nsm.forwarder_kernel.policy_routes import PolicyRoutes
+from nsm.forwarder_kernel.watcher import Watcher
 
 from .dataplane import SriovDataplane
 
@@ -55,7 +56,7 @@ def with_kernel_wires(sriov: SriovDataplane, config: TunnelConfig, trust: Trust)
     ]
     both = Combined([(lambda wire: is_of_functions(wire.client.side), sriov)], kernel)
     policy_routes = PolicyRoutes(kernel.kernel)
-    return Parts(both, supported, [policy_routes], [Keep(kernel, policy_routes, REPAIR)])
+    return Parts(both, supported, [policy_routes], [Keep(Watcher(kernel, policy_routes), REPAIR)])
 
 
 def is_of_functions(side: Side) -> bool:
