@@ -27,6 +27,11 @@ def test_a_card_is_offered_by_each_domain_with_each_capability(read):
     assert read(FILE) == (Card("0000:3b:00.0", "igb", "igbvf", ("worker.domain/10G", "worker.domain/intel")),)
 
 
+def test_a_node_without_cards_says_so(read):
+    """Its forwarder is there for endpoints, whose side needs nothing."""
+    assert read("physicalFunctions: {}") == ()
+
+
 def test_an_address_without_its_domain_is_the_one_in_the_first_domain(read):
     """Upstream accepts it, and then does not find the card."""
     assert read(FILE.replace("0000:3b", "3b"))[0].address == "0000:3b:00.0"
@@ -48,8 +53,8 @@ def test_a_field_that_is_missing_is_named_with_its_card(read, field):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("physicalFunctions: {}", "physicalFunctions is empty"),
-        ("", "physicalFunctions is empty|expected an object"),
+        ("physicalFunctions:", "physicalFunctions is missing"),
+        ("", "physicalFunctions is missing|expected an object"),
         ("physicalFunctions: [", "in line 2, column 1"),
         (FILE.replace("0000:3b:00.0", "eth0"), "'eth0' is not a PCI address; expected one such as 0000:3b:00.0"),
         (FILE.replace("0000:3b:00.0", "0000:3B:00.0"), "'0000:3B:00.0' is not a PCI address"),

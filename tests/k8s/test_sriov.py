@@ -17,7 +17,7 @@ from tests.forwarder_sriov.tree import Tree
 from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import MANIFESTS, NAMESPACE, eventually
 
-NODE = NODES[0]
+NODE, OTHER = NODES
 NAME = "worker.domain/10G"
 FUNCTIONS = 3
 SERVICE = {
@@ -45,10 +45,11 @@ def forwarder(tree):
 
 
 def endpoint():
-    """The pod of an endpoint that clients reach on the bridge; its address there is the first of the prefix."""
+    """A pod on the node without cards, for clients that reach the first address of the prefix on the other's bridge."""
     (example,) = [each for each in built(MANIFESTS / "examples/endpoint") if each["kind"] == "Deployment"]
     made = copy.deepcopy(example)
     made["metadata"] = {"name": "nse-vfio", "namespace": NAMESPACE}
+    made["spec"]["template"]["spec"]["nodeName"] = OTHER
     made["spec"]["selector"]["matchLabels"] = made["spec"]["template"]["metadata"]["labels"] = {"app": "nse-vfio"}
     (container,) = made["spec"]["template"]["spec"]["containers"]
     container["image"] = container["image"].replace("/nse:", "/nse-vfio:")
@@ -82,7 +83,8 @@ def card(system):
             f"cat > /var/lib/networkservicemesh/sriov.config <<END\n{CARDS}END",
         ]
         on_node(NODE, ["sh", "-ec", "\n".join(commands)])
-        kubectl("label", "node", NODE, "networkservicemesh.io/sriov=true")
+        on_node(OTHER, ["sh", "-c", "echo 'physicalFunctions: {}' > /var/lib/networkservicemesh/sriov.config"])
+        kubectl("label", "node", NODE, OTHER, "networkservicemesh.io/sriov=true")
         applied = json.dumps({"apiVersion": "v1", "kind": "List", "items": [SERVICE, *forwarder(tree)]})
         try:
             kubectl("apply", "-f", "-", stdin=applied)
@@ -90,7 +92,7 @@ def card(system):
             yield tree
         finally:
             kubectl("delete", "-f", "-", "--ignore-not-found", stdin=applied)
-            kubectl("label", "node", NODE, "networkservicemesh.io/sriov-")
+            kubectl("label", "node", NODE, OTHER, "networkservicemesh.io/sriov-")
             on_node(NODE, ["sh", "-c", "for n in card0v0 card0v1 card0v2 card0; do ip link delete $n; done; true"])
 
 

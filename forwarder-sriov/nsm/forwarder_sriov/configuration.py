@@ -29,7 +29,7 @@ class Card:
 
 
 def cards_from(path: str) -> tuple[Card, ...]:
-    """Read the file at `path`. Raises ValueError that names the fault.
+    """Read the file at `path`; a node of endpoints may have no cards. Raises ValueError that names the fault.
 
     physicalFunctions:
       0000:3b:00.0:
@@ -46,9 +46,9 @@ def cards_from(path: str) -> tuple[Card, ...]:
     except UnicodeDecodeError:
         raise ValueError("it is not a text file") from None
     root = Field(content, "").fields({"physicalFunctions"}, "the file", is_root=True)
+    if not root["physicalFunctions"]:
+        raise ValueError("physicalFunctions is missing; expected the PCI addresses of network cards, or {} for none")
     cards = tuple(_card(address, value) for address, value in root["physicalFunctions"].items())
-    if not cards:
-        raise ValueError("physicalFunctions is empty; expected the PCI addresses of network cards")
     addresses = [card.address for card in cards]
     if twice := sorted({each for each in addresses if addresses.count(each) > 1}):
         raise ValueError(f"physicalFunctions has {', '.join(twice)} twice")

@@ -130,8 +130,7 @@ class SriovDataplane:
         if isinstance(side, VirtualFunction):
             await self._permit(live, side)
         elif isinstance(side, KernelInterface) and isinstance(before, KernelInterface) and moved is not None:
-            is_there = await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, before, side))
-            if not is_there:
+            if not await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, before, side)):
                 return False
         live.wire = live.wire.moved(side, far)
         return True
@@ -159,11 +158,8 @@ class SriovDataplane:
     async def owned(self) -> Sequence[Owned]:
         """See `Dataplane`."""
         await self._look()
-        former = [each.connection_id for each in self._pool.holdings() if each.is_former]
-        return [
-            *(OwnedFunction(each, True, True) for each in self._live),
-            *(OwnedFunction(each, False, True) for each in former),
-        ]
+        former = [OwnedFunction(each.connection_id, False, True) for each in self._pool.holdings() if each.is_former]
+        return [*(OwnedFunction(each, True, True) for each in self._live), *former]
 
     async def remove_former(self, connection_ids: Collection[str]) -> None:
         """See `Dataplane`."""

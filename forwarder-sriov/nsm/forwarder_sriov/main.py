@@ -26,8 +26,8 @@ from .sysfs import Pci
 from .tokens import Tokens
 
 
-def _cards(value: str) -> tuple[Card, ...]:
-    return cards_from(value) if value else ()
+def _cards(value: str) -> tuple[Card, ...] | None:
+    return cards_from(value) if value else None
 
 
 def _poll(value: str) -> float:
@@ -41,7 +41,7 @@ class SriovConfig(TunnelConfig):
     """The settings of the SR-IOV forwarder."""
 
     name: str = variable("sriov-forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
-    sriov_config_file: tuple[Card, ...] = variable(
+    sriov_config_file: tuple[Card, ...] | None = variable(
         "", _cards, "a YAML file with the node's network cards, and the names of their virtual functions; required"
     )
     kernel_wires: bool = variable(
@@ -64,7 +64,7 @@ class SriovConfig(TunnelConfig):
     def misfits(self) -> Iterator[str]:
         """Rejects what only ordinary wires need if there are none, and a missing file of cards."""
         yield from super().misfits()
-        if not self.sriov_config_file:
+        if self.sriov_config_file is None:
             yield "NSM_SRIOV_CONFIG_FILE is not set: it names the file with the node's network cards"
         if not self.kernel_wires and (self.tunnel_ip or self.device_selector_file):
             yield "NSM_TUNNEL_IP and NSM_DEVICE_SELECTOR_FILE are for clients without a token: NSM_KERNEL_WIRES=true"
@@ -79,11 +79,12 @@ async def _serve(config: SriovConfig, runtime: Runtime) -> None:
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)
     pci, permissions = Pci(config.pci_devices_path, config.pci_drivers_path), Permissions(config.cgroup_path)
-    functions = [function for card in config.sriov_config_file for function in pci.functions(card)]
+    cards = config.sriov_config_file or ()
+    functions = [function for card in cards for function in pci.functions(card)]
     if any(function.group for function in functions):
         permissions.check()
-    counts = {card.address: sum(each.card is card for each in functions) for card in config.sriov_config_file}
-    tokens = Tokens({card.address: card.names for card in config.sriov_config_file}, counts)
+    counts = {card.address: sum(each.card is card for each in functions) for card in cards}
+    tokens = Tokens({card.address: card.names for card in cards}, counts)
     log.info("virtual functions", **{address.replace(":", "_"): count for address, count in counts.items()})
     resources = PodResources(config.pod_resources_path, set(tokens.names()))
     plugins = DevicePlugins(config.device_plugin_path, tokens, resources, poll=config.resource_poll_timeout)
