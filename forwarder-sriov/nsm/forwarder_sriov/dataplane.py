@@ -127,13 +127,13 @@ class SriovDataplane:
         if _token_of(side) != _token_of(live.wire.client.side):
             return False
         moved, before = live.moved, live.wire.client.side
+        is_there = True
         if isinstance(side, VirtualFunction):
             await self._permit(live, side)
         elif isinstance(side, KernelInterface) and isinstance(before, KernelInterface) and moved is not None:
-            if not await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, before, side)):
-                return False
-        live.wire = live.wire.moved(side, far)
-        return True
+            is_there = await self.kernel.in_node(lambda spaces: self._interfaces.resume(spaces, moved, before, side))
+        live.wire = live.wire.moved(side, far) if is_there else live.wire
+        return is_there
 
     async def change(self, live: LiveFunction, wire: Wire) -> None:
         """See `Dataplane`."""
