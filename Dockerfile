@@ -14,6 +14,7 @@ COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel
 COPY forwarder-sriov forwarder-sriov
+COPY forwarder-vpp forwarder-vpp
 COPY services services
 COPY webhook webhook
 ARG PIP_INDEX_URL
@@ -24,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
     python3 -m pip wheel -q --require-hashes --only-binary=:all: -w /wheels -r images.txt && \
     python3 -m pip install -q --no-index -f /wheels --target /build hatchling && \
     PYTHONPATH=/build python3 -m pip wheel -q --no-deps --no-index --no-build-isolation -w /wheels \
-        ./apis ./chains ./forwarder-kernel ./forwarder-sriov ./services ./webhook && \
+        ./apis ./chains ./forwarder-kernel ./forwarder-sriov ./forwarder-vpp ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\npython /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@" &&\n%s\n' \
         "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete -o -name '*.proto' -delete" \

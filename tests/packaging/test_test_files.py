@@ -13,6 +13,7 @@ import nsm.chains.forwarding
 import nsm.chains.registry
 import nsm.forwarder_kernel
 import nsm.forwarder_sriov
+import nsm.forwarder_vpp
 from nsm.chains.core import Element, RegistryElement
 
 TESTS = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ PLACES = {
     nsm.chains.registry: ("chains/registry",),
     nsm.forwarder_kernel: ("forwarder_kernel", "system/forwarder_kernel"),
     nsm.forwarder_sriov: ("forwarder_sriov",),
+    nsm.forwarder_vpp: ("forwarder_vpp", "system/forwarder_vpp"),
 }
 
 
