@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.layout import NODES
-from tests.forwarder_sriov.tree import Tree
+from tests.forwarder_sriov.tree import VETH, Tree
 from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import MANIFESTS, NAMESPACE, eventually
 
@@ -35,9 +35,11 @@ def forwarder(tree):
     (daemons,) = [each for each in made if each["kind"] == "DaemonSet"]
     pod = daemons["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    (tree.devices.parent / "sitecustomize.py").write_text(VETH)
     container["env"] += [
         {"name": "NSM_PCI_DEVICES_PATH", "value": str(tree.devices)},
         {"name": "NSM_PCI_DRIVERS_PATH", "value": str(tree.drivers)},
+        {"name": "PYTHONPATH", "value": str(tree.devices.parent)},
     ]
     container["volumeMounts"].append({"name": "pci", "mountPath": str(tree.devices.parent)})
     pod["volumes"].append({"name": "pci", "hostPath": {"path": str(tree.devices.parent)}})

@@ -9,13 +9,11 @@ from pathlib import Path
 import yaml
 
 from tests.forwarder_sriov.kubelet import Kubelet
-from tests.forwarder_sriov.tree import CARD, Tree
+from tests.forwarder_sriov.tree import CARD, VETH, Tree
 from tests.system.node import Node
 
 NAME = "worker.domain/10G"
 FUNCTIONS = 2
-VETH = "from nsm.forwarder_sriov import interfaces; interfaces._KIND = 'veth'"
-"""Interfaces of cards have no kind; those here are of this one."""
 
 
 class SriovNode(Node):

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,8 @@ _SETTLING, _SETTLING_PAUSE = 12.0, 0.005
 _POD = re.compile(r"spiffe://[^/]+/ns/([^/]+)/pod/([^/]+)")
 
 
-async def whose_ever(_token: str) -> tuple[str, str] | None:
+async def whose_ever(_token: str) -> None:
     """For a node without a kubelet: whoever knows a token has it."""
-    return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -291,13 +291,12 @@ class SriovDataplane:
         """Take back what a connection has. Whatever is out of reach stays in use, until it is back on the node."""
         if (holding := live.holding) is None:
             return
-        function = holding.function
         if (moved := live.moved) is not None:
             if not await self.kernel.in_node(lambda spaces: self._give(spaces, moved)):
                 self._strays = True
         elif holding.by_vfio:
-            await self._revoke(live.groups, function)
-            await self.kernel.in_node(lambda spaces: self._clean_function(spaces, function.address))
+            await self._revoke(live.groups, holding.function)
+            await self.kernel.in_node(partial(self._clean_function, address=holding.function.address))
         self._pool.give_back(holding)
 
     async def _revoke(self, groups: Sequence[Path], function: Function) -> None:
@@ -339,8 +338,7 @@ class SriovDataplane:
         former = [each for each in self._interfaces.former(spaces) if each.connection_id not in self._live]
         for each in former:
             if each.is_back:
-                self._clean_function(spaces, each.address)
-                self._interfaces.take_back_former(spaces, each)
+                self._back_former(spaces, each)
         self._former = {each.connection_id: each for each in former if not each.is_back}
 
     def _claim_former(self, side: VirtualFunction, connection_id: str) -> None:
@@ -363,16 +361,18 @@ class SriovDataplane:
         """Take back what an earlier process gave to a connection, as far as it can be reached."""
         holding = self._pool.of_connection(connection_id)
         if (former := self._former.get(connection_id)) is not None:
-            if not await self.kernel.in_node(lambda spaces: self._interfaces.take_back_former(spaces, former, path)):
+            if not await self.kernel.in_node(lambda spaces: self._back_former(spaces, former, path)):
                 return
             del self._former[connection_id]
         elif holding is not None and holding.by_vfio:
-            groups = await asyncio.to_thread(self._holders, holding.function)
-            await self._revoke(groups, holding.function)
+            await self._revoke(await asyncio.to_thread(self._holders, holding.function), holding.function)
+            await self.kernel.in_node(partial(self._clean_function, address=holding.function.address))
         if holding is not None:
-            address = holding.function.address
-            await self.kernel.in_node(lambda spaces: self._clean_function(spaces, address))
             self._pool.give_back(holding)
+
+    def _back_former(self, spaces: Namespaces, former: Former, path: str = "") -> bool:
+        clean = partial(self._clean_function, spaces, former.address)
+        return self._interfaces.take_back_former(spaces, former, clean, path)
 
 
 def _token_of(side: Side) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from nsm.chains.core import Conflict, FileKey, InvalidRequest
 from nsm.chains.forwarding.sides import KernelInterface
@@ -176,15 +177,13 @@ class Interfaces:
         with spaces.in_reach(held, moved.handle, moved.key, moved.space) as namespace:
             if namespace is not None:
                 self._back(spaces, namespace, moved.alias, moved.index)
-        is_back = self._restore(spaces, moved.alias, mtu=moved.mtu, mac=moved.mac)
-        if is_back:
-            self.clean(spaces, moved.card, moved.number)
-        return is_back
+        clean = partial(self.clean, spaces, moved.card, moved.number)
+        return self._restore(spaces, moved.alias, clean, mtu=moved.mtu, mac=moved.mac)
 
-    def take_back_former(self, spaces: Namespaces, former: Former, path: str = "") -> bool:
-        """The same for one of an earlier process; returns whether it is back: its namespace may be out of reach.
+    def take_back_former(self, spaces: Namespaces, former: Former, clean: Callable[[], None], path: str = "") -> bool:
+        """The same for one of an earlier process, whose MAC and VLAN are taken by `clean`.
 
-        That is opened by `path` if it is there, or else by a process in it that is seen.
+        Its namespace is opened by `path` if it is there, or else by a process in it that is seen.
         """
         if not former.is_back:
             seen = self._processes.path(former.key) if former.key is not None else None
@@ -194,7 +193,7 @@ class Interfaces:
                 namespace = spaces.take(path)
                 stack.callback(spaces.give, namespace)
                 self._back(spaces, namespace, self._alias_of(former))
-        return self._restore(spaces, self._alias_of(former))
+        return self._restore(spaces, self._alias_of(former), clean)
 
     def clean(self, spaces: Namespaces, card: str, number: int) -> None:
         """Take MAC and VLAN from a function."""
@@ -272,8 +271,7 @@ class Interfaces:
             own.socket.apply([functions.move(link.index, namespace.descriptor, side.name)])
         except BaseException:
             self._back(spaces, namespace, alias)
-            self.clean(spaces, card, holding.function.number)
-            self._restore(spaces, alias)
+            self._restore(spaces, alias, partial(self.clean, spaces, card, holding.function.number))
             raise
         there = namespace.socket.link(name=side.name)
         assert there is not None
@@ -301,15 +299,21 @@ class Interfaces:
                     if error.errno != errno.EEXIST:
                         raise
 
-    def _restore(self, spaces: Namespaces, alias: str, *, mtu: int = 0, mac: str = "") -> bool:
-        """Give what bears the alias on the node its former name, and take the alias away; whether it is there."""
+    def _restore(
+        self, spaces: Namespaces, alias: str, clean: Callable[[], None], *, mtu: int = 0, mac: str = ""
+    ) -> bool:
+        """Give what bears the alias on the node its former name, and take the alias away; whether it is there.
+
+        Its card, which has forgotten its MAC, gets the one that the interface has or had: else it receives nothing.
+        """
         socket, name = spaces.own.socket, alias.rpartition(" ")[2]
         found = socket.links(alias)
         for link in found:
             messages: list[Message] = [functions.set_down(link.index, "")]
             messages += [set_mtu(link.index, mtu)] if mtu and mtu != link.mtu else []
-            messages += [functions.set_mac(link.index, mac)] if mac and mac != link.mac else []
             socket.apply(messages)
+            clean()
+            socket.apply([functions.set_mac(link.index, mac or link.mac)])
             if link.name != name:
                 try:
                     socket.apply([rename(link.index, name)])
