@@ -13,6 +13,7 @@ COPY LICENSE locks/images.txt ./
 COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel
+COPY forwarder-sriov forwarder-sriov
 COPY forwarder-vpp forwarder-vpp
 COPY services services
 COPY webhook webhook
@@ -24,7 +25,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
     python3 -m pip wheel -q --require-hashes --only-binary=:all: -w /wheels -r images.txt && \
     python3 -m pip install -q --no-index -f /wheels --target /build hatchling && \
     PYTHONPATH=/build python3 -m pip wheel -q --no-deps --no-index --no-build-isolation -w /wheels \
-        ./apis ./chains ./forwarder-kernel ./forwarder-vpp ./services ./webhook && \
+        ./apis ./chains ./forwarder-kernel ./forwarder-sriov ./forwarder-vpp ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\npython /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@" &&\n%s\n' \
         "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete -o -name '*.proto' -delete" \
@@ -118,6 +119,16 @@ USER 0:65532
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
 ENTRYPOINT ["nsm", "forwarder-vpp"]
 
+# Root, and privileged where it runs: it gives devices of the node to drivers, and to the control groups of pods.
+FROM chains AS forwarder-sriov
+LABEL org.opencontainers.image.title="nsm forwarder-sriov"
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-forwarder-sriov[prometheus]' 'nsm-chains[rego]'
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock \
+    NSM_LISTEN_ON=unix:///run/nsm/forwarder.sock NSM_SOCKET_MODE=0666
+USER 0:65532
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/forwarder.sock"]
+ENTRYPOINT ["nsm", "forwarder-sriov"]
+
 # With ping, by which an endpoint looks for its clients: nsc-tools says what is special about it.
 FROM servers AS nse
 LABEL org.opencontainers.image.title="nsm nse"
@@ -158,6 +169,13 @@ LABEL org.opencontainers.image.title="nsm nse-supplier"
 ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse-supplier"]
+
+FROM servers AS nse-vfio
+LABEL org.opencontainers.image.title="nsm nse-vfio"
+# Its socket is in the container: only processes that receive it as a descriptor can use it, in any group.
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-vfio"]
 
 FROM services AS clients
 USER 0:0

@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PARTS  := apis chains forwarder-kernel forwarder-vpp services webhook
+PARTS  := apis chains forwarder-kernel forwarder-sriov forwarder-vpp services webhook
 
 .PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs lock sbom audit system clean
 
@@ -13,7 +13,7 @@ $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --require-hashes -r locks/dev.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation \
-	    -e apis -e chains -e forwarder-kernel -e forwarder-vpp -e services -e webhook
+	    -e apis -e chains -e forwarder-kernel -e forwarder-sriov -e forwarder-vpp -e services -e webhook
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.

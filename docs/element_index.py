@@ -39,7 +39,8 @@ PARTS: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     ),
     "Probes for tests": ("Elements for chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),
 }
-USES = ("chains/nsm/chains/composed", "services/nsm", "forwarder-kernel/nsm", "forwarder-vpp/nsm", "examples", "tests")
+FORWARDERS = ("forwarder-kernel/nsm", "forwarder-vpp/nsm", "forwarder-sriov/nsm")
+USES = ("chains/nsm/chains/composed", "services/nsm", *FORWARDERS, "examples", "tests")
 """Where an example may come from, the best place first."""
 
 INTRODUCTION = """\

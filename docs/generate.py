@@ -10,6 +10,7 @@ from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
+from nsm.forwarder_sriov.main import SriovConfig
 from nsm.forwarder_vpp.main import VPPConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
@@ -19,6 +20,7 @@ from nsm.services.nse_firewall.main import NseFirewallConfig
 from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nse_supplier.main import NseSupplierConfig
+from nsm.services.nse_vfio.main import NseVfioConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -32,11 +34,13 @@ COMPONENTS: dict[str, type[Common]] = {
     "nsmgr": NsmgrConfig,
     "forwarder-kernel": KernelConfig,
     "forwarder-vpp": VPPConfig,
+    "forwarder-sriov": SriovConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
     "nse-passthrough": NsePassthroughConfig,
     "nse-firewall": NseFirewallConfig,
     "nse-supplier": NseSupplierConfig,
+    "nse-vfio": NseVfioConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,

@@ -90,7 +90,6 @@ def test_an_unknown_variable_is_a_warning_with_the_nearest_known_name():
         ("NSM_REGISTRY_URL", "did you mean NSM_CONNECT_TO?"),
         ("nsm_name", "did you mean NSM_NAME?"),
         ("NSM_VPP_INIT", "is a variable of other components and has no effect on this one"),
-        ("NSM_SRIOV_TOKENS_worker.domain/100G", "is a variable of other components"),
         ("NSM_READY_FILE", "is a variable of other components"),
     ],
 )

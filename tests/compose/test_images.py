@@ -20,6 +20,8 @@ DISTRIBUTIONS = {
     "nse-passthrough": SDK | {"nsm-services"},
     "nse-firewall": SDK | {"nsm-services"},
     "nse-supplier": SDK | {"nsm-services"},
+    "forwarder-sriov": SDK | {"nsm-forwarder-kernel", "nsm-forwarder-sriov"},
+    "nse-vfio": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
     "identity": SDK | {"nsm-services"},
@@ -31,6 +33,7 @@ DISTRIBUTIONS = {
 ROOTS = {
     "forwarder-kernel": (0, 65532),
     "forwarder-vpp": (0, 65532),
+    "forwarder-sriov": (0, 65532),
     "csi-driver": (0, 0),
     "nse-passthrough": (0, 65532),
     "nse-firewall": (0, 65532),

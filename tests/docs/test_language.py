@@ -52,7 +52,17 @@ def pages():
 
 
 def modules():
-    parts = ("apis", "chains", "forwarder-kernel", "services", "webhook", "bench", "examples", "scripts")
+    parts = (
+        "apis",
+        "chains",
+        "forwarder-kernel",
+        "forwarder-sriov",
+        "services",
+        "webhook",
+        "bench",
+        "examples",
+        "scripts",
+    )
     return sorted(path for part in parts for path in (ROOT / part).rglob("*.py"))
 
 

@@ -12,6 +12,7 @@ NOBODY = "65532:65532"
 USER_OF_IMAGE = {
     "forwarder-kernel": "0:65532",
     "forwarder-vpp": "0:65532",
+    "forwarder-sriov": "0:65532",
     "csi-driver": "0:0",
     "nse-passthrough": "0:65532",
     "nse-firewall": "0:65532",

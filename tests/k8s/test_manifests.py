@@ -1,21 +1,19 @@
 """What the manifests say, however they are put together: versions, privileges, limits."""
 
-import functools
 import re
 import shutil
-import subprocess
 import tomllib
 
 import pytest
 import yaml
 
 from nsm.chains.config import load
-from tests.cluster import binary
 from tests.cluster.layout import CHECKOUT
 from tests.docs.pages import generator
+from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire", "vpp"))]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire", "sriov", "vpp"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
@@ -23,15 +21,10 @@ CAPABILITIES = {
     "nse-firewall": ["NET_ADMIN"],
     "nse-passthrough": ["NET_ADMIN"],
 }
-PRIVILEGED = {"csi-driver", "identity-csi-driver"}
-"""Kubernetes lets nobody else make mounts that the kubelet sees."""
-
-
-@functools.cache
-def built(folder):
-    """What a kustomization makes; not to be changed."""
-    words = [binary.programs() / "kubectl", "kustomize", folder]
-    return list(yaml.safe_load_all(subprocess.run(words, capture_output=True, check=True, timeout=30).stdout))
+PRIVILEGED = {"csi-driver", "identity-csi-driver", "forwarder-sriov"}
+"""Kubernetes lets nobody else make mounts that the kubelet sees, or give devices to drivers and to control groups."""
+SOME_NODES = {"forwarder-sriov": {"networkservicemesh.io/sriov": "true"}}
+"""What is not for all nodes."""
 
 
 def workloads(folder):
@@ -74,13 +67,17 @@ def test_who_has_the_images_elsewhere_says_so_once(tmp_path):
 
 @pytest.mark.parametrize("address", ["10.0.0.1", "fd00::1"])
 @pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
-def test_components_take_all_variables_whatever_family_the_clusters_addresses_are_of(folder, address):
-    """Of which `10.0.0.1` stands for any name that the cluster fills in, too."""
+def test_components_take_all_variables_whatever_family_the_clusters_addresses_are_of(folder, address, tmp_path):
+    """Of which `10.0.0.1` stands for any name that the cluster fills in, too. Files of nodes are not here."""
+    cards = tmp_path / "sriov.config"
+    cards.write_text(CARDS)
     components = generator().COMPONENTS
     for each in containers(folder):
         kind = components.get(image_of(each))
         if kind is not None and "command" not in each:
-            assert load(kind, environment(each, address)).warnings == (), each["name"]
+            given = environment(each, address)
+            given |= {"NSM_SRIOV_CONFIG_FILE": str(cards)} if "NSM_SRIOV_CONFIG_FILE" in given else {}
+            assert load(kind, given).warnings == (), each["name"]
 
 
 def image_of(container):
@@ -115,7 +112,8 @@ def test_nobody_waits_for_ever_on_windows_or_on_what_is_no_node(folder):
     """What is on all nodes tolerates their taints too: a pod that cannot start there would hold up all others' update."""
     for item in workloads(folder):
         pod = pod_of(item)
-        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}, item["metadata"]["name"]
+        name = item["metadata"]["name"]
+        assert pod["nodeSelector"] == {"kubernetes.io/os": "linux", **SOME_NODES.get(name, {})}, name
         if item["kind"] == "DaemonSet":
             assert pod["tolerations"] == [{"operator": "Exists"}]
             wanted = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["apis", "chains", "forwarder-kernel", "forwarder-vpp", "services", "webhook"]
+PARTS = ["apis", "chains", "forwarder-kernel", "forwarder-sriov", "forwarder-vpp", "services", "webhook"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,17 @@ def test_every_file_is_in_one_wheel_and_the_namespace_belongs_to_none(wheels):
     assert set(count.values()) == {1}
     assert all(name.startswith("nsm/") for name in count)
     assert "nsm/__init__.py" not in count
-    for part in ("apis", "chains", "services", "kube", "forwarder_kernel", "forwarder_vpp", "mesh", "webhook"):
+    for part in (
+        "apis",
+        "chains",
+        "services",
+        "kube",
+        "forwarder_kernel",
+        "forwarder_sriov",
+        "forwarder_vpp",
+        "mesh",
+        "webhook",
+    ):
         assert f"nsm/{part}/py.typed" in count
 
 
@@ -93,7 +103,10 @@ def test_the_sdk_serves_without_services(installed):
     installed(["apis", "chains"], f"exec(compile({example!r}, 'e', 'exec'), {{'__name__': 'example'}})")
     assert "nsm health" in installed(["apis", "chains"], NSM, "--help").stdout
     refused = installed(["apis", "chains"], NSM, "registry", code=2).stderr
-    assert "the commands are health; nsm-services, nsm-forwarder-kernel and nsm-webhook add more" in refused
+    assert (
+        "the commands are health; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more"
+        in refused
+    )
 
 
 STAGES = ["nse-passthrough", "nse-firewall", "nse-supplier"]

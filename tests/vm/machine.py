@@ -18,11 +18,13 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KERNEL = CHECKOUT / ".vm/root"
+QEMU = CHECKOUT / ".vm/qemu"
+"""A qemu with an emulated card that has virtual functions, if the machine's own has none: see scripts/vm-kernel."""
 GUEST = Path(__file__).parent / "guest"
 NEEDED = ["virtio_pci", "9pnet_virtio", "9p", "overlay"]
 """What the host's files are reached by; all other modules come from there."""
 
-PARTS = ["apis", "chains", "forwarder-kernel", "services", "tests/vm"]
+PARTS = ["apis", "chains", "forwarder-kernel", "forwarder-sriov", "services", "tests/vm"]
 
 BOOT_SECONDS = 180
 GRACE = 20
@@ -117,11 +119,12 @@ class Machine:
     def _command(self):
         return [
             # qemu does not outlive this process, however it ends
-            *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
-            *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024"),
+            *("setpriv", "--pdeathsig", "KILL", *_qemu()),
+            *("-machine", "q35,kernel-irqchip=split", "-accel", "tcg,thread=multi", "-cpu", "max"),
+            *("-smp", "2", "-m", "1024", *_cards()),
             *("-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"),
             *("-kernel", str(next(KERNEL.glob("boot/vmlinuz-*"))), "-initrd", str(self._initrd())),
-            *("-append", "console=ttyS0 quiet panic=-1 mitigations=off"),
+            *("-append", "console=ttyS0 quiet panic=-1 mitigations=off intel_iommu=on"),
             *("-fsdev", "local,id=host,path=/,security_model=none,readonly=on,multidevs=remap"),
             *("-device", "virtio-9p-pci,fsdev=host,mount_tag=host"),
             *("-serial", f"file:{self._console}", "-serial", "chardev:agent"),
@@ -153,6 +156,23 @@ class Machine:
         image = self._folder / "initrd.cpio"
         image.write_bytes(archive.stdout)
         return image
+
+
+def _qemu():
+    program = QEMU / "usr/bin/qemu-system-x86_64"
+    folders = [f"{QEMU}/usr/share/{name}" for name in ("qemu", "seabios")]
+    return (
+        [str(program), *(word for folder in folders for word in ("-L", folder))] if program.exists() else [program.name]
+    )
+
+
+def _cards():
+    """Two cards with seven virtual functions each, on one cable, behind an IOMMU."""
+    yield from ("-device", "intel-iommu,intremap=on,caching-mode=on")
+    for number in (1, 2):
+        yield from ("-device", f"pcie-root-port,id=port{number},chassis={number},slot={number}")
+        yield from ("-netdev", f"hubport,id=cable{number},hubid=0")
+        yield from ("-device", f"igb,bus=port{number},netdev=cable{number},romfile=")
 
 
 def in_order(modules, names):

@@ -51,7 +51,7 @@ def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     names = ", ".join(sorted(commands))
-    return f"the commands are {names}; nsm-services, nsm-forwarder-kernel and nsm-webhook add more"
+    return f"the commands are {names}; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more"
 
 
 def _usage(commands: dict[str, EntryPoint]) -> str:

@@ -12,6 +12,7 @@ from nsm.chains.elements.orphans import Orphans
 from nsm.chains.forwarding.keep import REPAIR, Keep
 from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.forwarding.protect_node import underlay_of
+from nsm.chains.forwarding.supported import Supported
 from nsm.chains.forwarding.vlan import Uplink, vlan
 from nsm.chains.forwarding.vxlan import vxlan
 from nsm.chains.forwarding.wireguard import wireguard
@@ -58,17 +59,12 @@ def forwarder(
     """
     dataplane = dataplane or Dataplane(name)
     policy_routes = PolicyRoutes(dataplane.kernel, route_tables)
-    tunnels = (
-        [vxlan(tunnel_ip, dataplane, trust, port=vxlan_port), wireguard(tunnel_ip, dataplane, trust)]
-        if tunnel_ip
-        else []
-    )
     return composed_forwarder(
         name,
         identity,
         pool,
         dataplane,
-        [kernel(), *tunnels, *([vlan(uplinks, dataplane)] if uplinks else [])],
+        [kernel(), *tunnels(dataplane, trust, tunnel_ip, vxlan_port, uplinks)],
         nsmgr_url=nsmgr_url,
         around=[policy_routes],  # it routes by the finished interface
         watchers=[*observers, Keep(Watcher(dataplane, policy_routes), reconcile)],
@@ -82,3 +78,15 @@ def forwarder(
         limits=limits,
         orphans=orphans,
     )
+
+
+def tunnels(
+    dataplane: Dataplane, trust: Trust, tunnel_ip: Address | None, vxlan_port: int, uplinks: Sequence[Uplink]
+) -> list[Supported]:
+    """The mechanisms to other nodes, if this one has an address for tunnels, and to networks behind its `uplinks`."""
+    between = (
+        [vxlan(tunnel_ip, dataplane, trust, port=vxlan_port), wireguard(tunnel_ip, dataplane, trust)]
+        if tunnel_ip
+        else []
+    )
+    return [*between, *([vlan(uplinks, dataplane)] if uplinks else [])]

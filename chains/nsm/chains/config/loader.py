@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from nsm.chains.core import Limits
 
-from .names import PREFIX, belongs_to_another, is_service_link, meant
+from .names import PREFIX, belongs_to_another, is_service_link, is_token_list, meant
 from .parse import flag, level, limits_from, octal, signed_duration, text
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def load(kind: type[C], environ: Mapping[str, str]) -> Loaded[C]:
 def _unknown(environ: Mapping[str, str], known: set[str]) -> Iterator[str]:
     """A warning for each unknown `NSM_*` variable, except those that Kubernetes sets for Services."""
     for name in sorted(set(environ) - known):
-        if not name.upper().startswith(PREFIX) or is_service_link(name, environ[name]):
+        if not name.upper().startswith(PREFIX) or is_service_link(name, environ[name]) or is_token_list(name):
             continue
         if (near := meant(name, known)) is not None:
             yield f"{name} is not a variable of this component{_HINT}{near}?"

@@ -19,16 +19,15 @@ def _named(text: str) -> tuple[str, ...]:
 
 _UPSTREAM = frozenset(
     _named("""
-        BRIDGE_NAME CGROUP_PATH CLIENT_PREFIX_LEN CONFIGMAP_NAME CSI_SOCKET_PATH
-        DEVICE_PLUGIN_PATH DNS_TEMPLATES FILE_NAME FROM_CONFIG_MAP IP L2_RESOURCE_SELECTOR_FILE MAP_IP_FILE_PATH
-        NODE_NAME OUTPUT_PATH PCI_DEVICES_PATH PCI_DRIVERS_PATH PLUGIN_NAME POD_IP POD_NAME
-        POD_RESOURCES_PATH POINT2POINT PORT PREFIX PREFIX_SERVER_URL PROTOCOL REGISTRY_PROXY_URL REQUEST_LABELS
-        RESOURCE_POLL_TIMEOUT RULES_CONFIG_PATH SELECTOR SRIOV_CONFIG_FILE TARGET_PORT VERSION VFIO_PATH
+        BRIDGE_NAME CLIENT_PREFIX_LEN CONFIGMAP_NAME CSI_SOCKET_PATH DNS_TEMPLATES FILE_NAME FROM_CONFIG_MAP
+        IP L2_RESOURCE_SELECTOR_FILE MAP_IP_FILE_PATH NODE_NAME OUTPUT_PATH PLUGIN_NAME POD_IP POD_NAME
+        POINT2POINT PORT PREFIX PREFIX_SERVER_URL PROTOCOL REGISTRY_PROXY_URL REQUEST_LABELS
+        RULES_CONFIG_PATH SELECTOR TARGET_PORT VERSION
         VPP_API_SOCKET VPP_INIT VPP_INIT_PARAMS VPP_MIN_OPERATION_TIMEOUT
     """)
 )
 """Variables of upstream's components that no component here has."""
-_UPSTREAM_BEGIN = f"{PREFIX}SRIOV_TOKENS_"
+_TOKENS = f"{PREFIX}SRIOV_TOKENS_"
 
 _MEANINGS = (
     _named("SERVICE_NAMES NETWORK_SERVICES SERVICES SERVICE_NAME NETWORK_SERVICE NETWORK_SERVICE_NAMES SERVICE"),
@@ -64,7 +63,12 @@ def meant(name: str, known: Collection[str]) -> str | None:
 
 def belongs_to_upstream(name: str) -> bool:
     """Whether this name is a variable of an upstream component, but of no component here."""
-    return name in _UPSTREAM or name.startswith(_UPSTREAM_BEGIN)
+    return name in _UPSTREAM
+
+
+def is_token_list(name: str) -> bool:
+    """Whether the kubelet sets this variable, in any container that may have a device, for whoever reads it there."""
+    return name.startswith(_TOKENS)
 
 
 def belongs_to_another(name: str) -> bool:
@@ -85,7 +89,7 @@ def fault_of(name: str, component: str) -> str | None:
     A variable of upstream is accepted: it may remain in a manifest that was written for upstream's component.
     """
     known = variables_by_component()[component]
-    if name in known or belongs_to_upstream(name) or not name.upper().startswith(PREFIX):
+    if name in known or belongs_to_upstream(name) or is_token_list(name) or not name.upper().startswith(PREFIX):
         return None
     near = meant(name, known)
     hint = f"did you mean {near}?" if near is not None else f"`nsm {component} --help` lists its variables"

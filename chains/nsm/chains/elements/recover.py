@@ -28,6 +28,7 @@ from nsm.chains.core import (
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
+from nsm.chains.model.sriov import seen_by_others
 
 from .client_info import LABELS
 from .liveness import Liveness
@@ -166,7 +167,7 @@ def is_same_wire(earlier: Connection, request: NetworkServiceRequest) -> bool:
     return (
         mechanism is not None
         and earlier.network_service == wanted.network_service
-        and before == wanted.labels
+        and before in (wanted.labels, seen_by_others(wanted.labels))
         and any(
             preference.type == mechanism.type
             and preference.parameters.get(INTERFACE_NAME, "") in {"", mechanism.parameters.get(INTERFACE_NAME)}

@@ -1,13 +1,14 @@
-"""Interfaces in network namespaces: `MakeWire` reads them from the mechanism, so only the offer is an element."""
+"""Interfaces in network namespaces: `MakeWire` reads them from the mechanism, so no element makes them."""
 
 from __future__ import annotations
 
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.elements.kernel import OfferKernel
 
+from .sriov_tokens import RefuseToken
 from .supported import Supported
 
 
 def kernel() -> Supported:
     """KERNEL for a forwarder: towards clients and endpoints of its node."""
-    return Supported(kind=KERNEL, served=[], offered=[OfferKernel()])
+    return Supported(kind=KERNEL, served=[RefuseToken()], offered=[OfferKernel()])

@@ -91,6 +91,10 @@ class VirtualFunction(Side):
     """The id of its SR-IOV token; it is not trusted."""
     cgroup: str
     """A pattern for the control groups that may open the nodes, as in the mechanism; it is not trusted."""
+    path: str = field(default="", compare=False)
+    """The file of the program's network namespace, like that of a `KernelInterface`; empty: unknown."""
+    address: str = field(default="", compare=False)
+    """The PCI address of the function that it has already, as it says; it is not trusted."""
     kind: ClassVar[str] = names.VFIO
 
     @property
@@ -192,7 +196,9 @@ def local_side(mechanism: Mechanism) -> Side | None:
             path = namespace_in(mechanism) if parameters.get(names.INODE_URL) else ""
             return Memif(parameters.get(names.SOCKET_FILE, ""), path)
         case names.VFIO:
-            return VirtualFunction(parameters.get(names.DEVICE_TOKEN_ID, ""), parameters.get(names.CGROUP_DIR, ""))
+            path = namespace_in(mechanism) if parameters.get(names.INODE_URL) else ""
+            token, address = parameters.get(names.DEVICE_TOKEN_ID, ""), parameters.get(names.PCI_ADDRESS, "")
+            return VirtualFunction(token, parameters.get(names.CGROUP_DIR, ""), path, address)
         case names.NOOP:
             return Nothing()
         case _:

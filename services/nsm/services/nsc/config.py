@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nsm.apis.mechanisms import KERNEL, MEMIF
+from nsm.apis.mechanisms import KERNEL, MEMIF, VFIO
 from nsm.chains.config import duration, flag, items, pairs, text, url, variable
 from nsm.chains.elements.accept_dns import AcceptedDns
 from nsm.chains.model.dns import is_server
@@ -21,7 +21,7 @@ _SHORTEST_CHECK = 0.01
 
 def _wishes(value: str) -> tuple[NsUrl, ...]:
     wishes = tuple(parse_strict_nsurl(item) for item in items(value))
-    check_mechanisms(wishes, (KERNEL, MEMIF))
+    check_mechanisms(wishes, (KERNEL, MEMIF, VFIO))
     check_interfaces(wishes)
     return wishes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -23,8 +24,11 @@ from nsm.chains.elements.memif import MemifClient
 from nsm.chains.elements.recover import Recover
 from nsm.chains.elements.remember import Memory, Remember
 from nsm.chains.elements.retry import Retry
+from nsm.chains.elements.sriov_token import SriovTokenClient
 from nsm.chains.elements.underlay import Underlay
+from nsm.chains.elements.vfio import VfioClient
 from nsm.chains.logs import log
+from nsm.chains.model.sriov import tokens_in
 from nsm.chains.transport import Monitors, RemoteNetworkService
 from nsm.services.dns.resolv_conf import copy_if_missing
 from nsm.services.dns.resolver import LocalResolver
@@ -98,6 +102,8 @@ async def _wires(
             ClientInfo(dict(zip(LABELS, (config.node_name, config.pod_name, config.cluster_name), strict=True))),
             kernel,
             MemifClient(),
+            VfioClient(),
+            SriovTokenClient(_tokens()),  # behind those that add mechanisms
             ClientExcludedPrefixes(config.awareness_groups),
             AcceptRoutes(config.accept_routes, Underlay(wires=kernel.names)),
             SendDescriptors(),
@@ -118,6 +124,13 @@ async def _wires(
             yield wires
         finally:
             await wires.stop()
+
+
+def _tokens() -> dict[str, tuple[str, ...]]:
+    try:
+        return tokens_in(os.environ)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _heal(config: NscConfig, manager: Monitors, liveness: Liveness | None) -> Heal:

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 
-from nsm.apis.mechanisms import KERNEL, MEMIF
+from nsm.apis.mechanisms import KERNEL, MEMIF, VFIO
 from nsm.chains.config import items
 from nsm.chains.config.watched_file import Watch
 from nsm.chains.logs import log
@@ -94,7 +94,7 @@ def parse(text: str) -> tuple[NsUrl, ...]:
     for number, url in _urls(text):
         try:
             wanted = parse_strict_nsurl(url)
-            check_mechanisms([wanted], (KERNEL, MEMIF))
+            check_mechanisms([wanted], (KERNEL, MEMIF, VFIO))
             check_interfaces([wanted])
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None

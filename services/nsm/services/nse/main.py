@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from nsm.apis.connectioncontext import DnsConfig
@@ -16,8 +17,10 @@ from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.policy_routing import PolicyRouting
+from nsm.chains.elements.sriov_token import SriovTokenServer
 from nsm.chains.elements.strict_ipam import StrictIpam
 from nsm.chains.model.dns import parse_dns_configs
+from nsm.chains.model.sriov import tokens_in
 from nsm.chains.serving import EndpointConfig, payload, run_endpoint
 
 POLITE, STRICT = "polite", "strict"
@@ -57,7 +60,7 @@ def icmp_responder(config: NseConfig) -> list[Element]:
         *ipams,
         *([StrictIpam(ipams)] if config.ipam_policy == STRICT else []),  # behind them: it keeps their addresses
         PolicyRouting(config.pbr_config_path),  # behind the addresses: it adds some
-        Mechanisms({KERNEL: [KernelServer()], NOOP: []}),
+        Mechanisms({KERNEL: [KernelServer(), SriovTokenServer(tokens_in(os.environ))], NOOP: []}),
         DnsContextServer(config.dns_configs),
         ReturnDescriptors(),  # last: it sends the file that the mechanism named
     ]
