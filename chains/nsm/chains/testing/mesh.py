@@ -7,14 +7,16 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
+from typing import Protocol
 
-from nsm.apis.mechanisms import KERNEL
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import DST_IP, KERNEL, REMOTE, SRC_IP, VXLAN
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
-    Registry,
+    NsmgrProxy,
     RegistrySettings,
     client,
     endpoint,
@@ -29,8 +31,10 @@ from nsm.chains.core import (
     ENDPOINTS,
     SERVICES,
     Begin,
+    Call,
     Chain,
     Element,
+    Handler,
     RegistryCall,
     RegistryChain,
     merge_with_returned,
@@ -57,6 +61,33 @@ from .network import MemoryPool, Network
 REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
 
 
+INTERMEDIARIES = (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*", "nsmgr-proxy", "registry-proxy")
+
+
+class Component(Protocol):
+    """A part of a mesh that serves APIs."""
+
+    def methods(self) -> Methods:
+        """Its APIs."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+class Federation:
+    """Trust domains that know each other's authorities, and whose intermediaries may vouch for clients."""
+
+    def __init__(self, trust_domains: Sequence[str]) -> None:
+        self.authorities = {each: Authority.create(each) for each in trust_domains}
+
+    def trust_in(self, trust_domain: str) -> Trust:
+        """What a component of `trust_domain` trusts."""
+        vouch = [f"spiffe://{domain}/{each}" for domain in self.authorities for each in INTERMEDIARIES]
+        return Trust(intermediaries=IdPatterns(vouch).within(trust_domain))
+
+
 class Mesh:
     """One node: a registry, a manager, and a forwarder that creates no wires. You add endpoints and clients.
 
@@ -69,26 +100,34 @@ class Mesh:
     with virtual and with real time.
     """
 
+    parts: Sequence[str] = (REGISTRY, MANAGER, FORWARDER)
+    """What it starts, in this order."""
+
     def __init__(
         self,
         trust_domain: str = "test.mesh",
         *,
+        network: Network | None = None,
+        federation: Federation | None = None,
+        tunnel_ip: str = "",
         observers: Sequence[Element] = (),
         orphan_lifetime: float = 0.0,
         token_lifetime: float = 600.0,
     ) -> None:
         """With an `orphan_lifetime` components keep connections whose caller is away for so many seconds.
 
-        `observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered.
+        `observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered. In a
+        `federation`, whose mesh of each trust domain is on one `network`, its components trust those of the others.
+        With a `tunnel_ip` the forwarder offers tunnels to other nodes.
         """
         self._observers, self._orphan_lifetime = observers, orphan_lifetime
-        self._token_lifetime = token_lifetime
-        self.network = Network()
+        self._token_lifetime, self._tunnel_ip = token_lifetime, tunnel_ip
+        self.network = network if network is not None else Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
-        self._authority = Authority.create(trust_domain)
-        vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*")]
-        self.trust = Trust(intermediaries=IdPatterns(vouch))
+        self._federation = federation if federation is not None else Federation([trust_domain])
+        self._authority = self._federation.authorities[trust_domain]
+        self.trust = self._federation.trust_in(trust_domain)
         """Manager and forwarder may vouch for clients, so `call.origin` at an endpoint is the client."""
         self._identities: dict[str, Identity] = {}
         self._pools: dict[str, MemoryPool] = {}
@@ -97,7 +136,7 @@ class Mesh:
 
     async def __aenter__(self) -> Mesh:
         self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
-        for name in (REGISTRY, MANAGER, FORWARDER):
+        for name in self.parts:
             await self.start(name)
         return self
 
@@ -113,7 +152,8 @@ class Mesh:
     def identity(self, name: str) -> Identity:
         """The identity of the component `name`, always the same one."""
         if name not in self._identities:
-            self._identities[name] = identity_of(self._authority, name, token_lifetime=self._token_lifetime)
+            others = [each for each in self._federation.authorities.values() if each is not self._authority]
+            self._identities[name] = identity_of(self._authority, name, *others, token_lifetime=self._token_lifetime)
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
@@ -161,14 +201,14 @@ class Mesh:
     async def start(self, name: str) -> None:
         """Start the registry, the manager or the forwarder again, which was removed: it knows nothing of before."""
         if name == FORWARDER:
-            await self._run(FORWARDER, _forwarder(self, FORWARDER, self._observers), [FORWARDER], {"p2p": "true"})
+            await self.add_forwarder(FORWARDER)
             return
         async with AsyncExitStack() as starting:
-            component = self._manager() if name == MANAGER else self._registry()
+            component = self._component(name)
             starting.push_async_callback(component.aclose)
             listening = self._serve(name, component.methods())
             await starting.enter_async_context(listening)
-            if isinstance(component, Nsmgr):
+            if isinstance(component, Nsmgr | NsmgrProxy):
                 self.begins[name] = component.connections.begin
             self._running[name] = starting.pop_all()
 
@@ -177,10 +217,10 @@ class Mesh:
         self.begins.pop(name, None)
         await self._running.pop(name).aclose()
 
-    def _registry(self) -> Registry:
-        return memory_registry(self.identity(REGISTRY), RegistrySettings(trust=self.trust))
-
-    def _manager(self) -> Nsmgr:
+    def _component(self, name: str) -> Component:
+        """The component `name`, new; a subclass may have more of them."""
+        if name == REGISTRY:
+            return memory_registry(self.identity(REGISTRY), self._registry_settings())
         return nsmgr(
             MANAGER,
             self.identity(MANAGER),
@@ -191,13 +231,17 @@ class Mesh:
             orphans=self.orphans(MANAGER),
         )
 
+    def _registry_settings(self) -> RegistrySettings:
+        return RegistrySettings(trust=self.trust)
+
     def _serve(self, name: str, methods: Methods) -> AbstractAsyncContextManager[str]:
         presence = self.pool(name).presence
         return self.network.serve(self.url(name), methods, self.identity(name), name=name, presence=presence)
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
-        await self._run(name, _forwarder(self, name, self._observers), [FORWARDER], {"p2p": "true"})
+        server = _forwarder(self, name, self._observers, self._tunnel_ip)
+        await self._run(name, server, [FORWARDER], {"p2p": "true"})
 
     def add_client(
         self,
@@ -239,8 +283,9 @@ class Mesh:
             self.begins[name], self._running[name] = server.begin, starting.pop_all()
 
 
-def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
-    """A forwarder of kernel interfaces that leaves the kernel alone."""
+def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element], tunnel_ip: str) -> Endpoint:
+    """A forwarder of kernel interfaces that leaves the kernel alone; with a `tunnel_ip` its tunnels have only ends."""
+    served: dict[str, list[Element]] = {KERNEL: [], **({VXLAN: [_TunnelEnd(tunnel_ip)]} if tunnel_ip else {})}
     pool, manager = mesh.pool(name), mesh.url(MANAGER)
     services: RegistryChain[NetworkService] = RegistryChain(
         [RegistryClientUrl(manager)], RemoteRegistry(SERVICES, pool)
@@ -257,7 +302,7 @@ def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
             ReturnDescriptors(),
             Discover(services, endpoints),
             RoundRobin(),
-            Mechanisms({KERNEL: []}),
+            Mechanisms(served),
             *observers,
             Connect(
                 client(
@@ -265,6 +310,7 @@ def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
                     [
                         far_side,
                         OfferKernel(),
+                        *([_OfferTunnel(tunnel_ip)] if tunnel_ip else []),
                         FilterMechanisms(),
                         ReceiveReturned(far_side=far_side),
                         SendDescriptors(),
@@ -278,3 +324,27 @@ def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element]) -> Endpoint:
         asked=[services, endpoints],
         orphans=mesh.orphans(FORWARDER),
     )
+
+
+class _OfferTunnel(Element):
+    """Offers a tunnel from `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        offer = Mechanism(cls=REMOTE, type=VXLAN, parameters={SRC_IP: self._address})
+        call.request.mechanism_preferences.append(offer)
+        return await rest.request(call)
+
+
+class _TunnelEnd(Element):
+    """Ends a tunnel at `address`."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        assert call.connection.mechanism is not None
+        call.connection.mechanism.parameters.setdefault(DST_IP, self._address)
+        return await rest.request(call)
