@@ -106,10 +106,10 @@ class Domains:
     def __init__(self, *names: str, floating: Sequence[str] = ()) -> None:
         federation, network = Federation([*names, *floating]), Network()
         self.names = Names()
-        self._domains = [
+        self.all: list[Domain] = [
             Domain(name, number, self.names, network, federation) for number, name in enumerate([*names, *floating], 1)
         ]
-        for domain in self._domains:
+        for domain in self.all:
             is_floating = domain.name in floating
             proxies = (NSMGR_PROXY, REGISTRY_PROXY)
             domain.parts = (REGISTRY_NAME,) if is_floating else (REGISTRY_NAME, *proxies, MANAGER, FORWARDER)
@@ -117,9 +117,9 @@ class Domains:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> list[Domain]:
-        for domain in self._domains:
+        for domain in self.all:
             await self._stack.enter_async_context(domain)
-        return self._domains
+        return self.all
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

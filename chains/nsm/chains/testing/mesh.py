@@ -120,7 +120,7 @@ class Mesh:
         `federation`, whose mesh of each trust domain is on one `network`, its components trust those of the others.
         With a `tunnel_ip` the forwarder offers tunnels to other nodes.
         """
-        self._observers, self._orphan_lifetime = observers, orphan_lifetime
+        self.observers, self._orphan_lifetime = list(observers), orphan_lifetime
         self._token_lifetime, self._tunnel_ip = token_lifetime, tunnel_ip
         self.network = network if network is not None else Network()
         self.begins: dict[str, Begin] = {}
@@ -153,7 +153,10 @@ class Mesh:
         """The identity of the component `name`, always the same one."""
         if name not in self._identities:
             others = [each for each in self._federation.authorities.values() if each is not self._authority]
-            self._identities[name] = identity_of(self._authority, name, *others, token_lifetime=self._token_lifetime)
+            workload = name.partition("@")[0]
+            self._identities[name] = identity_of(
+                self._authority, workload, *others, token_lifetime=self._token_lifetime
+            )
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
@@ -178,10 +181,12 @@ class Mesh:
         """Start an endpoint with `elements`, registered for `services` with `labels`."""
         server = endpoint(name, self.identity(name), elements, trust=self.trust, orphans=self.orphans(name))
         registered = services_client(self.url(MANAGER), self.pool(name))
-        async with registered:
+        async with AsyncExitStack() as starting:
+            await starting.enter_async_context(registered)
             for service in services:
                 await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
-        await self._run(name, server, services, labels)
+            await self._run(name, server, services, labels)
+            self._running[name].push_async_exit(starting.pop_all())
         return server
 
     def orphans(self, name: str) -> Orphans:
@@ -240,7 +245,7 @@ class Mesh:
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
-        server = _forwarder(self, name, self._observers, self._tunnel_ip)
+        server = _forwarder(self, name, self.observers, self._tunnel_ip)
         await self._run(name, server, [FORWARDER], {"p2p": "true"})
 
     def add_client(
