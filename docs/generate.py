@@ -12,6 +12,7 @@ from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import ForwarderConfig
 from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
+from nsm.services.dns_server.main import DnsServerConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.map_ip.main import MapIpConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
@@ -33,6 +34,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": ForwarderConfig,
     "nsmgr-proxy": NsmgrProxyConfig,
     "registry-proxy": RegistryProxyConfig,
+    "dns-server": DnsServerConfig,
     "map-ip": MapIpConfig,
     "cluster-info": ClusterInfoConfig,
     "nse": NseConfig,

@@ -19,7 +19,8 @@ def _server(item: str) -> Server:
     host, port = item, "53"
     if item.startswith("["):
         host, bracket, rest = item[1:].partition("]")
-        port = rest.removeprefix(":") if bracket and rest else port
+        host = host if bracket else item
+        port = rest.removeprefix(":") if rest else port
     elif item.count(":") == 1:
         host, _, port = item.partition(":")
     try:
