@@ -37,6 +37,7 @@ Identify = Callable[[str, Credentials | None], Awaitable[str]]
 class Issuer:
     """Serves the Workload API: an SVID at once, and a new one after half of its lifetime or with a new bundle.
 
+    `federated` has the bundles of other trust domains, which may change: then the authorities are woken.
     `identify` may be replaced; it is called again before each new SVID. A caller that repeats its request at once gets
     the same SVID, since a new key costs a millisecond of processor time.
     """
@@ -54,7 +55,7 @@ class Issuer:
         self._most_streams = (limits or Limits()).identity_streams
         self._streams: Counter[int] = Counter()
         self._recent: dict[str, tuple[float, int, X509SvidResponse]] = {}
-        self._federated = {domain: _der(bundle) for domain, bundle in (federated or {}).items()}
+        self._federated = federated if federated is not None else {}
 
     def methods(self, socket_path: str) -> Methods:
         """The Workload API for one socket."""
@@ -75,7 +76,7 @@ class Issuer:
                 while True:
                     domain, version = self._authorities.signing.trust_domain, self._authorities.version
                     own = {f"spiffe://{domain}": _der(self._authorities.bundle)}
-                    yield [X509BundlesResponse(bundles={**own, **self._federated})]
+                    yield [X509BundlesResponse(bundles={**own, **self._others()})]
                     await self._authorities.changed(version)
 
         return {
@@ -121,7 +122,10 @@ class Issuer:
         key = svid.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         bundle = _der(self._authorities.bundle)
         message = X509Svid(spiffe_id=spiffe_id, x509_svid=_der(svid.chain), x509_svid_key=key, bundle=bundle)
-        return X509SvidResponse(svids=[message], federated_bundles=self._federated)
+        return X509SvidResponse(svids=[message], federated_bundles=self._others())
+
+    def _others(self) -> dict[str, bytes]:
+        return {domain: _der(bundle) for domain, bundle in self._federated.items()}
 
 
 def _der(certificates: Sequence[x509.Certificate]) -> bytes:
