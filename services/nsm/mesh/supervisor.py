@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from nsm.chains.identity.source import identity_from
+from nsm.chains.model.domains import split
 from nsm.chains.transport import Pool
 
 from .collector import Collector
@@ -26,6 +27,7 @@ from .plan import (
     Component,
     entries,
     forwarder_of,
+    issuer_of,
     manager_of,
     plan,
     role_of,
@@ -65,7 +67,7 @@ class Supervisor:
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
         self._links: Any = None
-        self._registrations = Registrations()
+        self._registrations: dict[str, Registrations] = {}
         self._operator = AsyncExitStack()
         self._pool: Pool | None = None
         self._changing = asyncio.Lock()
@@ -92,7 +94,8 @@ class Supervisor:
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
-        await self._registrations.aclose()
+        for registrations in self._registrations.values():
+            await registrations.aclose()
         await self._operator.aclose()
         for command in STOP_ORDER:
             await self._stop_all(process for process in self._processes if process.what.command == command)
@@ -218,18 +221,20 @@ class Supervisor:
         if not endpoints:
             return []
         wires = (await self.status())["wires"]
-        names = {wire["client"] for wire in wires if wire["endpoint"] in endpoints}
+        names = {wire["client"] for wire in wires if split(wire["endpoint"])[0] in endpoints}
         return [process for process in self._processes if process.name in names and process.runs]
 
     async def _unregister(self, part: Component) -> None:
         manager = next((name for name in self._managers(part.node)), None)
         if manager is not None:
             workload_api = f"unix://{self._run.identity_of(part.name)}"
-            await unregister_endpoint(workload_api, manager_of(self._run, manager), part.name)
+            await unregister_endpoint(workload_api, manager_of(self._run, manager), part.environment["NSM_NAME"])
 
     def _managers(self, node: str) -> list[str]:
-        """The nodes whose managers run, `node` first."""
-        running = [process.what.node for process in self._processes if process.what.command == "nsmgr" and process.runs]
+        """The nodes whose managers run, of the same domain as `node`, and `node` first."""
+        managers = [process for process in self._processes if process.what.command == "nsmgr" and process.runs]
+        domain = next((each.what.domain for each in self._processes if each.what.node == node), "")
+        running = [process.what.node for process in managers if process.what.domain == domain]
         return sorted(running, key=lambda name: name != node)
 
     def _change_links(self, topology: Topology) -> None:
@@ -243,15 +248,17 @@ class Supervisor:
             self._links.restore_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:
-        """Write the identity entries; the issuer reads them at its start, and on SIGHUP."""
-        text, file = entries(self._run, parts), self._run.entries
-        if file.exists() and file.read_text() == text:
-            return
-        file.write_text(text)
-        issuer = self._processes.get("identity")
-        if issuer is not None and issuer.runs:
-            await self._processes.until_ready(issuer)
-            await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
+        """Write the identity entries; the issuers read them at their start, and on SIGHUP."""
+        for domain in self._topology.all_domains:
+            name = issuer_of(self._topology, domain)
+            text, file = entries(self._run, self._topology, parts, domain), self._run.entries_of(name)
+            if file.exists() and file.read_text() == text:
+                continue
+            file.write_text(text)
+            issuer = self._processes.get(name)
+            if issuer is not None and issuer.runs:
+                await self._processes.until_ready(issuer)
+                await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
 
     async def _become_operator(self) -> None:
         if self._pool is None:
@@ -261,8 +268,10 @@ class Supervisor:
 
     async def _register_services(self, topology: Topology) -> None:
         assert self._pool is not None
-        manager = manager_of(self._run, topology.nodes[0].name)
-        await self._registrations.keep(self._pool, manager, services_of(topology))
+        for domain in topology.all_domains:
+            if not domain.is_floating:
+                kept = self._registrations.setdefault(domain.name, Registrations())
+                await kept.keep(self._pool, manager_of(self._run, domain.first), services_of(topology, domain))
 
     async def _until_registered(self, parts: Iterable[Component]) -> None:
         """Wait for components to register again after their manager restarted; user's programs may use other names."""
@@ -270,7 +279,7 @@ class Supervisor:
             self._until_known_to(
                 node.name, {part.name for part in parts if part.node == node.name and _registers(part)}
             )
-            for node in self._topology.nodes
+            for node in self._topology.managed
         ]
         await asyncio.gather(*waiting)
 
@@ -316,7 +325,7 @@ class Supervisor:
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
         """The connections of the managers, or the forwarders, of all nodes."""
         url = manager_of if role == "nsmgr" else forwarder_of
-        nodes = [node.name for node in self._topology.nodes]
+        nodes = [node.name for node in self._topology.managed]
         answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
         return dict(zip(nodes, answers, strict=True))
 
@@ -342,8 +351,8 @@ class Supervisor:
 
 
 def _registers(part: Component) -> bool:
-    """Whether it registers under its own name, as far as is known here."""
-    return part.command in REGISTERED and part.command != PROGRAM
+    """Whether it registers at its manager under its own name, as far as is known here."""
+    return part.command in REGISTERED and part.command != PROGRAM and part.environment["NSM_NAME"] == part.name
 
 
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:

@@ -138,7 +138,7 @@ class Federated:
             for source, watch in watches:
                 if watch.has_changed():
                     self._look(domain, source)
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOOK if domain in self.bundles else LOOK / 5)
 
     async def _fetch(self, domain: str, source: Source) -> Bundle:
         from .bundle_endpoint import fetch  # noqa: PLC0415 - only a URL needs the library
