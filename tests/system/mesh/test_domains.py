@@ -1,6 +1,11 @@
 """Two domains as real processes with real packets: wires between them live on when components of either end."""
 
+import signal
+
 import pytest
+
+from nsm.mesh.control import ask
+from nsm.mesh.rundir import RunDir
 
 from .conftest import until
 
@@ -21,6 +26,12 @@ clients:
 PARTS = ("nsmgr-proxy", "registry-proxy", "registry", "nsmgr", "forwarder")
 
 
+def restart(mesh, name):
+    run = RunDir.of(mesh.name)
+    ask(run, {"command": "kill", "component": name, "signal": signal.SIGKILL})
+    ask(run, {"command": "start", "components": [name]})
+
+
 def pings(mesh):
     wire = mesh.wire("client")
     if wire["state"] != "UP" or not wire["dst_ips"]:
@@ -34,8 +45,7 @@ def test_a_wire_between_domains_lives_on_when_each_component_of_either_and_its_e
     assert pings(mesh)
     for node in ("node-1", "node-2"):
         for part in PARTS:
-            mesh.nsm("kill", f"{part}-{node}")
-            mesh.nsm("start", f"{part}-{node}")
+            restart(mesh, f"{part}-{node}")
             assert until(lambda: pings(mesh), 10), f"after {part}-{node}: {mesh.wire('client')}"
     before = mesh.wire("client")["endpoint"]
     mesh.nsm("kill", before.partition("@")[0], "--namespaces")

@@ -10,6 +10,7 @@ from nsm.chains.core import DEFAULT_LIMITS, ENDPOINTS, SERVICES, Limits, Registr
 from nsm.chains.policy import REGISTRY_CLIENT_MASKS
 from nsm.chains.registry.authorize import RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
+from nsm.chains.registry.cache_elsewhere import CacheElsewhere
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
@@ -49,6 +50,7 @@ def beyond(
             RegistryBegin(),
             Quota(quotas),
             Expire(lifetime),
+            CacheElsewhere(ENDPOINTS, limits=limits),
             RegistryClientUrl(url),
             RegistryAuthorizeClient(policies),
         ],
@@ -59,6 +61,7 @@ def beyond(
             RegistryBegin(),
             Quota(quotas),
             ExpireServices(endpoints, service_lifetime),
+            CacheElsewhere(SERVICES, limits=limits),
             RegistryClientUrl(url),
             RegistryAuthorizeClient(policies),
         ],

@@ -33,6 +33,7 @@ from nsm.chains.policy import (
 from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import RegistryAuthorize, RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
+from nsm.chains.registry.cache_elsewhere import CacheElsewhere
 from nsm.chains.registry.cache_providers import CacheProviders
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.client_url import RegistryClientUrl
@@ -122,12 +123,18 @@ def nsmgr_proxy(
     elsewhere: dict[str, str] = {}
     quotas = Quotas(limits, is_registry=True, trust=trust)
     other_services = RegistryChain(_client(SERVICES, pool, registry_proxy_url, client_policies))
-    other_endpoints = RegistryChain([CacheProviders(), *_client(ENDPOINTS, pool, registry_proxy_url, client_policies)])
+    other_endpoints = RegistryChain(
+        [CacheElsewhere(ENDPOINTS, limits=limits), *_client(ENDPOINTS, pool, registry_proxy_url, client_policies)]
+    )
     services: RegistryChain[NetworkService] = RegistryChain(
         [Interdomain(other_services), *_client(SERVICES, pool, registry_url, client_policies)]
     )
     endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [Interdomain(other_endpoints), *_client(ENDPOINTS, pool, registry_url, client_policies)]
+        [
+            Interdomain(other_endpoints),
+            CacheProviders(),
+            *_client(ENDPOINTS, pool, registry_url, client_policies),
+        ]
     )
     connections = endpoint(
         name,
