@@ -113,7 +113,7 @@ async def test_a_file_is_followed_and_a_broken_one_leaves_the_last_bundle(tmp_pa
             path.write_text(document(OTHER))
             await federated.changed()
             assert federated.bundles == {"two": (OTHER.certificate,)}
-    assert any("nobody of it is trusted yet" in line["event"] for line in logs)
+    assert any("none of its components is trusted yet" in line["event"] for line in logs)
 
 
 async def test_an_endpoint_is_authenticated_by_the_bundle_that_is_known_and_followed(tmp_path):

@@ -49,7 +49,7 @@ def beyond(
         [
             RegistryBegin(),
             Quota(quotas),
-            Expire(lifetime),
+            Expire(lifetime, forgets=True),  # the other registry lets it expire
             CacheElsewhere(ENDPOINTS, limits=limits),
             RegistryClientUrl(url),
             RegistryAuthorizeClient(policies),
@@ -60,7 +60,7 @@ def beyond(
         [
             RegistryBegin(),
             Quota(quotas),
-            ExpireServices(endpoints, service_lifetime),
+            ExpireServices(endpoints, service_lifetime, forgets=True),
             CacheElsewhere(SERVICES, limits=limits),
             RegistryClientUrl(url),
             RegistryAuthorizeClient(policies),

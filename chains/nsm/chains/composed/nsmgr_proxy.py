@@ -40,6 +40,7 @@ from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.cluster_info import RegistryClusterInfo
 from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.expire import Expire
+from nsm.chains.registry.expire_services import ExpireServices
 from nsm.chains.registry.interdomain import Interdomain
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.own_domain_only import OwnDomainOnly
@@ -173,6 +174,7 @@ def nsmgr_proxy(
             RegistryAuthorize(server_policies, trust),
             OwnDomainOnly(identity),
             Quota(quotas),
+            ExpireServices(other_endpoints, forgets=True),
         ],
         other_services,
     )
@@ -186,7 +188,7 @@ def nsmgr_proxy(
             OwnDomainOnly(identity),
             AllowUrls(hosts, trust, takes_descriptors=False),
             Quota(quotas),
-            Expire(endpoint_lifetime),
+            Expire(endpoint_lifetime, forgets=True),
             PublishUnder(own_url, elsewhere),
             SwapUrls(addresses),  # behind it: others reach the proxy by its outside address
             RegistryClusterInfo(labels),

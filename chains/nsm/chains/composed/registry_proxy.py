@@ -15,6 +15,7 @@ from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.expire import Expire
+from nsm.chains.registry.expire_services import ExpireServices
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.own_domain_only import OwnDomainOnly
 from nsm.chains.registry.quota import Quota, Quotas
@@ -58,32 +59,33 @@ def registry_proxy(
     endpoints at other addresses than its own: this domain's proxy.
     """
     quotas = Quotas(limits, is_registry=True, trust=trust)
-    services: RegistryChain[NetworkService] = RegistryChain(
+    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
         [
-            CheckRecord(SERVICES, limits),
+            CheckRecord(ENDPOINTS, limits),
             LimitWatches(limits),
             RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryBegin(),  # before authorize, which keeps the owner of a name with the registration
             RegistryAuthorize(server_policies, trust),
             OwnDomainOnly(identity),
+            AllowUrls(hosts, trust, takes_descriptors=False),
             Quota(quotas),
-            ResolveDomain(SERVICES, resolver),
-            RegistryConnect(_remote(SERVICES, pool, client_policies)),
+            Expire(endpoint_lifetime, forgets=True),
+            ResolveDomain(ENDPOINTS, resolver),
+            RegistryConnect(_remote(ENDPOINTS, pool, client_policies)),
         ]
     )
-    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
+    services: RegistryChain[NetworkService] = RegistryChain(
         [
-            CheckRecord(ENDPOINTS, limits),
+            CheckRecord(SERVICES, limits),
             LimitWatches(limits),
             RegistryUpdatePath(identity),
             RegistryBegin(),
             RegistryAuthorize(server_policies, trust),
             OwnDomainOnly(identity),
-            AllowUrls(hosts, trust, takes_descriptors=False),
             Quota(quotas),
-            Expire(endpoint_lifetime),
-            ResolveDomain(ENDPOINTS, resolver),
-            RegistryConnect(_remote(ENDPOINTS, pool, client_policies)),
+            ExpireServices(endpoints, forgets=True),
+            ResolveDomain(SERVICES, resolver),
+            RegistryConnect(_remote(SERVICES, pool, client_policies)),
         ]
     )
     return RegistryProxy(services, endpoints)

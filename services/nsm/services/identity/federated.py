@@ -165,7 +165,7 @@ class Federated:
         if self.bundles.get(domain) != bundle.certificates:
             if not bundle.certificates:
                 log.warning(
-                    "a trust domain has no authority: nobody of it is trusted", domain=domain, source=str(source)
+                    "a trust domain has no authority: none of its components is trusted", domain=domain, source=str(source)
                 )
             self.bundles[domain] = bundle.certificates
             log.info("bundle read", domain=domain, source=str(source), authorities=len(bundle.certificates))
@@ -174,7 +174,7 @@ class Federated:
     def _tell(self, domain: str, source: Source, reason: str) -> None:
         if self._told.get(source) != reason:
             self._told[source] = reason
-            what = "the last one stays in force" if domain in self.bundles else "nobody of it is trusted yet"
+            what = "the last one stays in force" if domain in self.bundles else "none of its components is trusted yet"
             log.warning(
                 f"cannot read the bundle of a trust domain; {what}", domain=domain, source=str(source), reason=reason
             )
