@@ -164,9 +164,8 @@ class Federated:
         self._told.pop(source, None)
         if self.bundles.get(domain) != bundle.certificates:
             if not bundle.certificates:
-                log.warning(
-                    "a trust domain has no authority: none of its components is trusted", domain=domain, source=str(source)
-                )
+                told = "a trust domain has no authority: none of its components is trusted"
+                log.warning(told, domain=domain, source=str(source))
             self.bundles[domain] = bundle.certificates
             log.info("bundle read", domain=domain, source=str(source), authorities=len(bundle.certificates))
             self._on_change()
