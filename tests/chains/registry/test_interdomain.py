@@ -25,7 +25,9 @@ async def test_records_with_a_domain_go_to_the_proxy_and_all_others_stay():
 async def test_without_a_proxy_another_domain_is_not_known():
     chain = RegistryChain([Interdomain(None), Memory()])
     with pytest.raises(NotFound, match="domain 'two' is not known here: this registry has no proxy"):
-        await chain.register(RegistryCall(NetworkService(name="shop@two")))
+        await find(chain, NetworkService(name="shop@two"))
+    await chain.register(RegistryCall(NetworkService(name="shop@two")))  # any name will do
+    assert len(await find(chain, NetworkService(name="shop@two"))) == 1
 
 
 @pytest.mark.parametrize(
