@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import nsm.chains.elements
+import nsm.chains.forwarding
 import nsm.chains.registry
 import nsm.chains.testing
 import nsm.forwarder_kernel
@@ -23,8 +24,12 @@ PAGE = ROOT / "docs" / "element-index.md"
 PARTS: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "Elements of connections": ("Elements for a `Chain`.", (nsm.chains.elements,)),
     "Elements of registrations": ("Elements for a `RegistryChain`.", (nsm.chains.registry,)),
+    "Elements of forwarders": (
+        "They make wires by any dataplane: [adding one](elements.md#a-dataplane).",
+        (nsm.chains.forwarding,),
+    ),
     "Elements of the kernel's forwarder": (
-        "They turn mechanisms into interfaces; the distribution is `nsm-forwarder-kernel`.",
+        "What it has besides; the distribution is `nsm-forwarder-kernel`.",
         (nsm.forwarder_kernel,),
     ),
     "Probes for tests": ("Elements for chains of both kinds: [testing](testing.md).", (nsm.chains.testing,)),

@@ -9,7 +9,7 @@ from nsm.chains import config
 from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
-from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.forwarder_kernel.main import KernelConfig
 from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns_server.main import DnsServerConfig
@@ -31,7 +31,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "identity": IdentityConfig,
     "registry": RegistryConfig,
     "nsmgr": NsmgrConfig,
-    "forwarder-kernel": ForwarderConfig,
+    "forwarder-kernel": KernelConfig,
     "nsmgr-proxy": NsmgrProxyConfig,
     "registry-proxy": RegistryProxyConfig,
     "dns-server": DnsServerConfig,

@@ -17,6 +17,7 @@ from tests.workers import (  # noqa: F401  (pytest's hooks)
 VIRTUAL = (
     "tests/chains/core",
     "tests/chains/elements",
+    "tests/chains/forwarding",
     "tests/chains/life",
     "tests/chains/registry",
     "tests/chains/testing",

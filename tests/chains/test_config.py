@@ -20,7 +20,7 @@ from nsm.chains.config import (
     variable,
 )
 from nsm.chains.config.loader import describe
-from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.forwarder_kernel.main import KernelConfig
 from nsm.services.nse.main import NseConfig
 
 
@@ -118,9 +118,9 @@ LINKS = {
 
 def test_what_kubernetes_sets_for_a_service_whose_name_begins_with_nsm_is_passed_over():
     """Also where the name is that of a variable: a Service called nsm-vxlan stopped the forwarders beside it."""
-    loaded = load(ForwarderConfig, LINKS)
+    loaded = load(KernelConfig, LINKS)
     assert loaded.warnings == ()
-    assert loaded.config.vxlan_port == load(ForwarderConfig, {}).config.vxlan_port
+    assert loaded.config.vxlan_port == load(KernelConfig, {}).config.vxlan_port
 
 
 def test_a_bad_value_and_a_misspelt_name_are_told_together():

@@ -6,10 +6,10 @@ import pytest
 
 from nsm.chains.composed import nsmgr
 from nsm.chains.elements.connect import Connect
+from nsm.chains.forwarding.tunnels import VXLAN_OVERHEAD, WIREGUARD_OVERHEAD
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
-from nsm.forwarder_kernel.tunnels import VXLAN_OVERHEAD, WIREGUARD_OVERHEAD
 from tests.docs.pages import ROOT
 
 PICTURES = ROOT / "docs" / "pictures"

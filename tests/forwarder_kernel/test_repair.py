@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import End, Settings, Wire
 from nsm.forwarder_kernel import default_routes
-from nsm.forwarder_kernel.ends import End, Place, Settings, Wire
 from nsm.forwarder_kernel.netlink import Link
 from nsm.forwarder_kernel.netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
 from nsm.forwarder_kernel.netlink.messages import AddressFound
@@ -20,7 +21,7 @@ SETTINGS = Settings((IPV4, IPV6), ((BEHIND, HOP),), (HOP,), ())
 
 
 def wanted(settings=SETTINGS, mtu=1400, **fields):
-    wire = Wire((End(Place("/ns", "nsm-1"), settings),), mtu, arp=False)
+    wire = Wire(End(KernelInterface("/ns", "nsm-1"), settings), End(KernelInterface("/ns", "nse-1")), mtu, arp=False)
     return Wanted(INDEX, "nsm f c", wire, settings, OTHER, **fields)
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from nsm.chains.core import Conflict
+from nsm.chains.forwarding.sides import Breakout
 from nsm.forwarder_kernel.netlink.messages import alias_of
 from nsm.forwarder_kernel.netlink.sockets import Link, NetlinkError
 from nsm.forwarder_kernel.tagged_links import TaggedLinks
-from nsm.forwarder_kernel.tunnels import Breakout
 
 MARK = "nsm forwarder VLAN 100 of eth1"
 

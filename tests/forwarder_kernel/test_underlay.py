@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from nsm.forwarder_kernel.tunnels import Underlay
+from nsm.chains.forwarding.dataplane import Underlay
 from nsm.forwarder_kernel.underlay import Underlays
 
 OWN, PEER = ipaddress.ip_address("172.16.1.1"), ipaddress.ip_address("172.16.1.2")

@@ -23,7 +23,7 @@ from nsm.chains.model.policies import check
 from nsm.chains.model.templates import compile_template
 from nsm.chains.model.vlans import parse_vlan_services
 from nsm.chains.policy import IdPatterns
-from nsm.forwarder_kernel.main import ForwarderConfig
+from nsm.forwarder_kernel.main import KernelConfig
 from nsm.mesh.topology import TopologyError, parse
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns.resolv_conf import read_original
@@ -217,7 +217,7 @@ def resolv_conf(data):
 
 CONFIGS = (
     CsiDriverConfig,
-    ForwarderConfig,
+    KernelConfig,
     IdentityConfig,
     NscConfig,
     NscInitConfig,

@@ -1,12 +1,14 @@
-"""What peers of a forwarder answer, and a dataplane that has tunnels on paper."""
+"""What peers of a forwarder answer, and a forwarder that asks nobody else."""
 
 import base64
 
 from nsm.apis import codec
 from nsm.apis.connection import Mechanism
-from nsm.forwarder_kernel.tunnels import Underlay
-
-from .components import Kernel
+from nsm.chains.composed import forwarder as composed
+from nsm.chains.forwarding.kernel import kernel
+from nsm.chains.forwarding.vxlan import vxlan
+from nsm.chains.forwarding.wireguard import wireguard
+from nsm.chains.policy import NO_TRUST
 
 KEY = base64.b64encode(bytes([9, *bytes(31)])).decode()
 GOOD = {
@@ -40,22 +42,11 @@ class Answers:
     async def close(self, call): ...
 
 
-class Tunnels(Kernel):
-    """A dataplane that has an underlay and WireGuard, on paper."""
-
-    async def underlay(self, own, peer=None):
-        return Underlay("eth0", 1500, own)
-
-    async def free_udp_port(self, wanted, taken):
-        return wanted
-
-    async def check_wireguard(self): ...
-
-    def former_vni(self, connection_id):
-        return None
-
-    async def former_wireguard(self, connection_id):
-        return None
-
-    def begin_wireguard(self, room, path, connection_id):
-        raise AssertionError("nobody asks for it on the server's side")
+def forwarder_with(plane, identity, pool, far, own, monkeypatch, **options):
+    """A forwarder of the node with the address `own`, and `far` where it would call others."""
+    monkeypatch.setattr(composed, "RemoteNetworkService", lambda *_, **__: far)
+    trust = options.get("trust", NO_TRUST)
+    tunnels = [vxlan(own, plane, trust), wireguard(own, plane, trust)]
+    return composed.forwarder(
+        "forwarder", identity, pool, plane, [kernel(), *tunnels], nsmgr_url="unix:///nowhere", **options
+    )

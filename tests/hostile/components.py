@@ -1,6 +1,6 @@
 """The composed chains of one node in a process of its own, with their default arguments: ``python -m .. FOLDER``.
 
-Only the kernel is a stub. Prints where they listen, and ends with its standard input.
+Only the dataplane is a fake. Prints where they listen, and ends with its standard input.
 """
 
 import asyncio
@@ -11,53 +11,21 @@ from contextlib import AsyncExitStack
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains import logs
 from nsm.chains.composed import endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.core import RegistryCall
 from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.policy import Hosts
 from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.testing.dataplane import FakeDataplane
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, serve
-from nsm.forwarder_kernel.chain import forwarder
-from nsm.forwarder_kernel.devices import Veth
-from nsm.forwarder_kernel.kernel_thread import KernelThread
-from nsm.forwarder_kernel.live_wire import LiveWire
 from nsm.services.identity.authority_file import authority_at
 
 NAMES = ("registry", "nsmgr", "forwarder", "endpoint")
-
-
-class Kernel:
-    """In place of the dataplane: what wires there are."""
-
-    def __init__(self):
-        self.kernel, self.wires = KernelThread(in_node=True), {}
-
-    async def create(self, wire, connection_id, ahead=None, client=None):
-        await asyncio.sleep(0)
-        pair = LiveWire(wire, (), connection_id, Veth())
-        self.wires[connection_id] = pair
-        return pair
-
-    async def exists(self, pair):
-        return self.wires.get(pair.alias) is pair
-
-    async def change(self, pair, wire):
-        pair.wire = wire
-
-    async def let_go(self, pair): ...
-
-    async def hold_again(self, pair, wire):
-        pair.wire = wire
-        return True
-
-    async def remove(self, connection_id):
-        self.wires.pop(connection_id, None)
-
-    async def aclose(self):
-        await self.kernel.aclose()
 
 
 async def serve_all(folder):
@@ -92,11 +60,8 @@ async def serve_all(folder):
         )
         stack.push_async_callback(manager.aclose)
         await start("nsmgr", manager.methods())
-        plane = await enter(
-            forwarder(
-                "forwarder", identities["forwarder"], pools["forwarder"], nsmgr_url=urls["nsmgr"], dataplane=Kernel()
-            )
-        )
+        own, pool = identities["forwarder"], pools["forwarder"]
+        plane = await enter(forwarder("forwarder", own, pool, FakeDataplane(), [kernel()], nsmgr_url=urls["nsmgr"]))
         await start("forwarder", plane.methods())
         elements = [Point2PointIpam(["10.0.0.0/16"]), Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
         server = await enter(endpoint("endpoint", identities["endpoint"], elements))

@@ -23,12 +23,13 @@ from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.strict_ipam import StrictIpam
+from nsm.chains.forwarding.protect_node import check_own_namespace
+from nsm.chains.forwarding.wires import Settings
 from nsm.chains.identity import Authority
 from nsm.chains.model.networks import Networks
 from nsm.chains.registry.descriptors import SendUrl
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import serve
-from nsm.forwarder_kernel.ends import Settings, check_own_namespace
 
 from .attacker import Attacker, endpoint_record
 

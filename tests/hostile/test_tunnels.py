@@ -13,10 +13,10 @@ from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Call, Peer, Refused
 from nsm.chains.identity import Authority
 from nsm.chains.policy import IdPatterns, Trust
+from nsm.chains.testing.dataplane import FakeDataplane
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
-from nsm.forwarder_kernel import chain as forwarder_chain
-from tests.hostile.answers import GOOD, Answers, Tunnels
+from tests.hostile.answers import GOOD, Answers, forwarder_with
 
 AUTHORITY = Authority.create("test.mesh")
 TRUST = Trust(intermediaries=IdPatterns(["spiffe://test.mesh/*/nsmgr", "spiffe://test.mesh/*/forwarder"]))
@@ -69,14 +69,11 @@ class Answering(Answers):
 @pytest.fixture
 async def forwarder(monkeypatch):
     """A forwarder of node 1 whose far end is what it is given."""
-    plane, identity = Tunnels(), identity_of(AUTHORITY, "node-1/forwarder")
+    plane, identity = FakeDataplane(), identity_of(AUTHORITY, "node-1/forwarder")
 
     def make(far):
-        monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: far)
-        return forwarder_chain.forwarder(
-            "forwarder", identity, pool, nsmgr_url="unix:///x", tunnel_ip=ipaddress.ip_address(HERE),
-            dataplane=plane, trust=TRUST, policies=[], answer_policies=[],
-        )  # fmt: skip
+        options = {"trust": TRUST, "policies": [], "answer_policies": []}
+        return forwarder_with(plane, identity, pool, far, ipaddress.ip_address(HERE), monkeypatch, **options)
 
     async with Pool(identity, dial_timeout=0.2) as pool:
         make.plane = plane

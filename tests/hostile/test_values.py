@@ -34,14 +34,14 @@ from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.identity import Authority
 from nsm.chains.model.nsurl import parse_groups
+from nsm.chains.testing.dataplane import FakeDataplane
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool
 from nsm.chains.transport.rpc import REQUEST
-from nsm.forwarder_kernel import chain as forwarder_chain
 from nsm.mesh import cli
 from nsm.mesh.tree import tree
 from nsm.services.tools import find
-from tests.hostile.answers import GOOD, Answers, Tunnels, changed
+from tests.hostile.answers import GOOD, Answers, changed, forwarder_with
 
 from .attacker import Attacker
 
@@ -303,16 +303,13 @@ def test_whatever_a_request_or_an_answer_holds_a_forwarder_answers_with_an_error
     kind, changes, parameters, answer
 ):
     async def work():
-        far, plane = Answers(), Tunnels()
+        far, plane = Answers(), FakeDataplane()
         far.changes = {name: value for name, value in answer.items() if name not in ("id", "path")}
         identity = identity_of(Authority.create("test.mesh"), "forwarder")
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: far)
             async with Pool(identity, dial_timeout=0.2) as pool:
-                forwarder = forwarder_chain.forwarder(
-                    "forwarder", identity, pool, nsmgr_url="unix:///nowhere",
-                    tunnel_ip=ipaddress.ip_address("172.16.1.1"), dataplane=plane,
-                )  # fmt: skip
+                own = ipaddress.ip_address("172.16.1.1")
+                forwarder = forwarder_with(plane, identity, pool, far, own, patched)
                 asked = well_formed(kind)
                 asked.mechanism.parameters = {**asked.mechanism.parameters, **parameters}
                 async with forwarder:
@@ -351,14 +348,10 @@ PARAMETERS = [
 
 @pytest.mark.parametrize(("kind", "parameters"), PARAMETERS)
 async def test_no_tunnel_goes_where_no_node_can_be(kind, parameters, monkeypatch):
-    plane, identity = Tunnels(), identity_of(Authority.create("test.mesh"), "forwarder")
-    monkeypatch.setattr(forwarder_chain, "RemoteNetworkService", lambda *_, **__: Answers())
+    plane, identity = FakeDataplane(), identity_of(Authority.create("test.mesh"), "forwarder")
     async with Pool(identity, dial_timeout=0.2) as pool:
         own = ipaddress.ip_address("172.16.1.1")
-        forwarder = forwarder_chain.forwarder(
-            "forwarder", identity, pool, nsmgr_url="unix:///x", tunnel_ip=own, dataplane=plane
-        )
-        async with forwarder:
+        async with forwarder_with(plane, identity, pool, Answers(), own, monkeypatch) as forwarder:
             honest, hostile = well_formed(kind), well_formed(kind)
             hostile.mechanism.parameters = {**hostile.mechanism.parameters, **parameters}
             await forwarder.chain.request(

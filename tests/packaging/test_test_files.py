@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nsm.chains.elements
+import nsm.chains.forwarding
 import nsm.chains.registry
 import nsm.forwarder_kernel
 from nsm.chains.core import Element, RegistryElement
@@ -16,6 +17,7 @@ from nsm.chains.core import Element, RegistryElement
 TESTS = Path(__file__).parents[1]
 PLACES = {
     nsm.chains.elements: ("chains/elements",),
+    nsm.chains.forwarding: ("chains/forwarding",),
     nsm.chains.registry: ("chains/registry",),
     nsm.forwarder_kernel: ("forwarder_kernel", "system/forwarder_kernel"),
 }

@@ -8,11 +8,11 @@ from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.composed import client, endpoint, endpoints_client, memory_registry, nsmgr, services_client
+from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.core import (
     Begin,
     Call,
     Element,
-    Refused,
     RegistryCall,
     merge_with_returned,
 )
@@ -21,54 +21,35 @@ from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.kernel import KernelClient, KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.forwarding.dataplane import NOBODY
+from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.identity import Authority
 from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.testing.dataplane import FakeDataplane
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, serve
-from nsm.forwarder_kernel import chain as forwarder_chain
-from nsm.forwarder_kernel.devices import Veth
-from nsm.forwarder_kernel.kernel_thread import KernelThread
-from nsm.forwarder_kernel.live_wire import LiveWire
 
 AUTHORITY = Authority.create("test.mesh")
 
 
-class Kernel:
-    """In place of the dataplane: what wires there are."""
+class Kernel(FakeDataplane):
+    """In place of the dataplane: what wires there are, and how many were made."""
 
-    def __init__(self, _owner=""):
-        self.kernel = KernelThread(in_node=True)
-        self.wires, self.made = {}, 0
+    def __init__(self):
+        super().__init__()
+        self.made = 0
 
-    async def create(self, wire, connection_id, ahead=None, client=None):
+    async def create(self, wire, connection_id, begun=None, client=NOBODY):
         await asyncio.sleep(0)
-        for place in wire.places:
+        for place in wire.interfaces:
             assert os.path.exists(place.path), place
-        pair = LiveWire(wire, (), connection_id, Veth())
-        self.wires[connection_id] = pair
         self.made += 1
-        return pair
+        return await super().create(wire, connection_id, begun, client)
 
-    async def exists(self, pair):
-        return self.wires.get(pair.alias) is pair
 
-    async def change(self, pair, wire):
-        pair.wire = wire
-
-    async def let_go(self, pair): ...
-
-    async def hold_again(self, pair, wire):
-        pair.wire = wire
-        return True
-
-    async def remove(self, connection_id):
-        self.wires.pop(connection_id, None)
-
-    async def listen(self):
-        raise Refused("nothing here reports changes")
-
-    async def aclose(self):
-        await self.kernel.aclose()
+def forwarder_of(name, identity, pool, nsmgr_url, dataplane):
+    """A forwarder that makes wires inside its node."""
+    return forwarder(name, identity, pool, dataplane, [kernel()], nsmgr_url=nsmgr_url)
 
 
 class Interrupts(Element):
@@ -89,7 +70,6 @@ class Mesh:
 
     def __init__(self, tmp_path, monkeypatch):
         self.path, self.kernel = tmp_path, Kernel()
-        monkeypatch.setattr(forwarder_chain, "Dataplane", lambda *_, **__: self.kernel)
         monkeypatch.setattr(idle, "IDLE_AFTER", 3600.0)  # descriptors are counted here
         self.begins, self.chains = {}, {}
 
@@ -115,11 +95,11 @@ class Mesh:
         )
         stack.push_async_callback(manager.aclose)
         await self.serve(stack, "nsmgr", manager.methods(), identities["nsmgr"])
-        forwarder = forwarder_chain.forwarder(
-            "forwarder", identities["forwarder"], self.pools["forwarder"], nsmgr_url=self.url("nsmgr")
+        joins = forwarder_of(
+            "forwarder", identities["forwarder"], self.pools["forwarder"], self.url("nsmgr"), self.kernel
         )
-        await stack.enter_async_context(forwarder)
-        await self.serve(stack, "forwarder", forwarder.methods(), identities["forwarder"])
+        await stack.enter_async_context(joins)
+        await self.serve(stack, "forwarder", joins.methods(), identities["forwarder"])
         server = endpoint(
             "nse",
             identities["nse"],
@@ -144,13 +124,13 @@ class Mesh:
         self.begins = {
             "client": begin,
             "nsmgr": manager.connections.begin,
-            "forwarder": forwarder.begin,
+            "forwarder": joins.begin,
             "nse": server.begin,
         }
         self.chains |= {
             "client": self.client,
             "nsmgr": manager.connections.chain,
-            "forwarder": forwarder.chain,
+            "forwarder": joins.chain,
             "nse": server.chain,
         }
         return self

@@ -12,8 +12,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Call, MeshError, Unavailable
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Pool, serve
-from nsm.forwarder_kernel import chain as forwarder_chain
-from tests.services.mesh_in_process import AUTHORITY, NOTHING, ONE, Kernel, Mesh, ask, settled
+from tests.services.mesh_in_process import AUTHORITY, NOTHING, ONE, Kernel, Mesh, ask, forwarder_of, settled
 
 
 class Broken(Kernel):
@@ -23,7 +22,7 @@ class Broken(Kernel):
         super().__init__()
         self.asked = 0
 
-    async def create(self, wire, connection_id, ahead=None, client=None):
+    async def create(self, wire, connection_id, begun=None, client=None):
         self.asked += 1
         raise Unavailable("this dataplane is broken")
 
@@ -39,9 +38,7 @@ class Pair:
         mesh = await self.mesh.start(stack, with_forwarder=False)
         identity = identity_of(AUTHORITY, "forwarder-1")
         mesh.pools["forwarder-1"] = await stack.enter_async_context(Pool(identity, dial_timeout=2))
-        chain = forwarder_chain.forwarder(
-            "forwarder-1", identity, mesh.pools["forwarder-1"], nsmgr_url=mesh.url("nsmgr"), dataplane=self.broken
-        )
+        chain = forwarder_of("forwarder-1", identity, mesh.pools["forwarder-1"], mesh.url("nsmgr"), self.broken)
         await stack.enter_async_context(chain)
         await stack.enter_async_context(self.stopping)
         await self.stopping.enter_async_context(

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, Route
 from nsm.apis.payloads import IP
 from nsm.chains.core import Unavailable
+from nsm.chains.forwarding.sides import KernelInterface, Wireguard
+from nsm.chains.forwarding.wires import wire_of
 from nsm.forwarder_kernel import dataplane
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.ends import wire_of
-from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.mesh import namespaces
 from tests.vm.guest.hosts import Host, cable
 
@@ -47,7 +47,7 @@ class Node:
 
     def wire_to(self, peer):
         """This end of a wire to `peer`: the client's or the endpoint's."""
-        kernel = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{self.workload.path}", "name": "nsm-1"})
+        kernel = KernelInterface(self.workload.path, "nsm-1")
         tunnel = Wireguard(
             self.key.private_bytes_raw(),
             self.port,
@@ -59,8 +59,7 @@ class Node:
         )
         ip = replace(ADDRESSES, src_routes=self.routes)
         connection = Connection(payload=IP, context=ConnectionContext(ip_context=ip, mtu=MTU))
-        ends = (kernel, Mechanism(type="WIREGUARD"))
-        return wire_of(connection, *(ends if self.is_client else reversed(ends)), tunnel)
+        return wire_of(connection, *((kernel, tunnel) if self.is_client else (tunnel, kernel)))
 
     async def make(self, peer):
         return await self.plane.create(self.wire_to(peer), "c")

@@ -12,20 +12,23 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from nsm.chains.core import Conflict, MeshError, Unavailable, shielded
+from nsm.chains.core import Conflict, MeshError, Unavailable, Unsupported, shielded
+from nsm.chains.forwarding.dataplane import NOBODY, Client, Traffic, Underlay
+from nsm.chains.forwarding.keep import Report
+from nsm.chains.forwarding.sides import Breakout, KernelInterface, Vxlan, Wireguard, WireguardSettings
+from nsm.chains.forwarding.wires import Wire
+from nsm.chains.model.addresses import Address
 
 from . import underlay, wireguard_go
 from .devices import Device, KernelWireguard, Macvlan, UserWireguard, Veth, VxlanDevice
-from .ends import Place, Wire
 from .kernel_thread import KernelThread
 from .ledger import Ledger
-from .live_wire import NOBODY, Client, LiveWire
-from .mend import Report, mend
-from .netlink import Address, Listener, Namespaces, NetlinkError, Traffic, WireguardSettings
+from .live_wire import LiveWire
+from .mend import mend
+from .netlink import Listener, Namespaces, NetlinkError
 from .owned import Owned
 from .removal import Removal
 from .tagged_links import TaggedLinks
-from .tunnels import Breakout, Underlay, Vxlan, Wireguard
 from .wire_maker import WireMaker, settle
 from .wireguard_go import Ahead, Process, Programs, key_at
 
@@ -77,12 +80,12 @@ class Dataplane:
         if not await self._kernel_has_wireguard():
             wireguard_go.check()
 
-    def begin_wireguard(self, room: int, path: str, connection_id: str) -> Ahead:
+    def begin_wireguard(self, room: int, side: KernelInterface, connection_id: str) -> Ahead:
         """Start in advance what takes long if the kernel has no WireGuard: a process.
 
-        `path` is the file of the namespace where the wire will end, `room` the MTU that the underlay leaves.
+        `side` is where the wire will end, `room` the MTU that the underlay leaves.
         """
-        return Ahead(self._begin_wireguard(room, path, self._ledger.alias_of(connection_id)), self._programs)
+        return Ahead(self._begin_wireguard(room, side.path, self._ledger.alias_of(connection_id)), self._programs)
 
     def former_vni(self, connection_id: str) -> int | None:
         """The number of the VXLAN device that an earlier process made for a connection, if it is still there."""
@@ -97,18 +100,18 @@ class Dataplane:
         return await self.kernel.in_node(lambda spaces: self._former_wireguard(spaces, alias))
 
     async def create(
-        self, wire: Wire, connection_id: str, ahead: Ahead | None = None, client: Client = NOBODY
+        self, wire: Wire, connection_id: str, begun: Ahead | None = None, client: Client = NOBODY
     ) -> LiveWire:
-        """Make a wire; returns when packets can pass. `ahead` is the part begun in advance, `client` its owner.
+        """Make a wire; returns when packets can pass. `begun` is the part begun in advance, `client` its owner.
 
         A wire that an earlier process of this owner made for the same connection is adopted unchanged, or removed if it
         does not match. A link with one of the names, or a route to the client's addresses, is removed if an earlier
         process left it, or if it is the same client's; see `LiveWire.superseded`. Raises `Conflict` if a name
-        or an address is another's (`VniTaken` for a VNI), `InvalidRequest` for an invalid namespace, `NetlinkError`;
-        nothing is left of the wire then.
+        or an address is another's (`VniTaken` for a VNI), `InvalidRequest` for an invalid namespace, `Unsupported`,
+        `NetlinkError`; nothing is left of the wire then.
         """
         alias = self._ledger.alias_of(connection_id)
-        device = await self._device(wire, alias, ahead)
+        device = await self.device(wire, alias, begun)
         work = self.kernel.in_node(lambda spaces: self._maker.create(spaces, wire, alias, device, client))
         making = asyncio.ensure_future(work)
         try:
@@ -125,8 +128,9 @@ class Dataplane:
         await self._end_superseded(live)
         if device.process is not None:
             self._programs.watch(device.process)
-        if isinstance(wire.tunnel, Wireguard) and wire.tunnel.is_client:
-            await self._establish(live, connection_id, wire.tunnel)
+        tunnel = wire.tunnel
+        if isinstance(tunnel, Wireguard) and tunnel.is_client:
+            await self._establish(live, connection_id, tunnel)
         return live
 
     async def change(self, live: LiveWire, wire: Wire) -> None:
@@ -135,9 +139,9 @@ class Dataplane:
         await self._until_settled(live)
         await self._end_superseded(live)
 
-    async def exists(self, live: LiveWire) -> bool:
-        """Whether the wire still exists: its namespaces' owners may have removed it."""
-        return await self.kernel.run(lambda: self._maker.exists(live))
+    async def resume(self, live: LiveWire, wire: Wire) -> bool:
+        """Whether the wire still exists and is between the sides of `wire`; namespaces are open again then."""
+        return await self.kernel.in_node(lambda spaces: self._maker.resume(spaces, live, wire))
 
     async def mend(self, live: LiveWire, *, do: bool) -> Report:
         """Check a wire; with `do` repair what others changed. Raises `NetlinkError`."""
@@ -161,16 +165,12 @@ class Dataplane:
     async def let_go(self, live: LiveWire) -> None:
         """Stop keeping its namespaces open: one without other users ends, and the wire with it.
 
-        The wire can still be counted, repaired and removed; `hold_again` has to be called before anything else.
+        The wire can still be counted, repaired and removed; `resume` has to be called before anything else.
         """
         await self._while_open(lambda spaces: self._maker.let_go(spaces, live), None)
 
-    async def hold_again(self, live: LiveWire, wire: Wire) -> bool:
-        """Open the namespaces of a wire at its places in `wire`, with other paths; returns whether the wire exists."""
-        return await self.kernel.in_node(lambda spaces: self._maker.hold_again(spaces, live, wire))
-
-    async def traffic(self, wires: Sequence[LiveWire]) -> list[list[Traffic | None]]:
-        """The traffic of each end of each wire; None for an end that is gone."""
+    async def traffic(self, wires: Sequence[LiveWire]) -> list[tuple[Traffic | None, Traffic | None]]:
+        """The traffic of each wire's client's and endpoint's interface; None for one that is gone, or elsewhere."""
         return await self.kernel.in_node(lambda spaces: [self._maker.traffic(spaces, live) for live in wires])
 
     async def owned(self) -> list[Owned]:
@@ -192,14 +192,9 @@ class Dataplane:
         finally:
             await self.kernel.in_node(lambda spaces: self._maker.forget(spaces, live))
 
-    async def remove_unwanted(self, *, keep: bool = True) -> list[str]:
-        """Remove wires of an earlier process that no connection has claimed in time, and that no living end uses.
-
-        With `keep` False also those with living ends. Returns the ids of the connections.
-        """
-        aliases = await self.kernel.in_node(lambda spaces: self._unwanted(spaces, keep=keep))
-        await self._remove_former(aliases)
-        return [self._ledger.id_in(alias) for alias in aliases]
+    async def remove_former(self, connection_ids: Collection[str]) -> None:
+        """Remove wires of an earlier process, unless a connection has claimed them meanwhile."""
+        await self._remove_former([self._ledger.alias_of(each) for each in connection_ids])
 
     async def aclose(self) -> None:
         """Stop; the wires stay."""
@@ -223,18 +218,22 @@ class Dataplane:
 
     # --- devices
 
-    async def _device(self, wire: Wire, alias: str, ahead: Ahead | None) -> Device:
-        match wire.tunnel:
-            case None:
+    async def device(self, wire: Wire, alias: str, begun: Ahead | None) -> Device:
+        """The device of a wire: the one place that knows which sides can be joined here. Raises `Unsupported`."""
+        match [side for side in wire.sides if not isinstance(side, KernelInterface)]:
+            case []:
                 return Veth()
-            case Vxlan() as vxlan:
+            case [Vxlan() as vxlan]:
                 return VxlanDevice(vxlan)
-            case Breakout() as breakout:
+            case [Breakout() as breakout]:
                 return Macvlan(breakout, self._tagged)
-            case Wireguard() as wireguard:
+            case [Wireguard() as wireguard]:
                 if await self._kernel_has_wireguard():
                     return KernelWireguard(wireguard)
-                return UserWireguard(wireguard, await self._process(wire.places[0], wireguard, alias, ahead))
+                return UserWireguard(wireguard, await self._process(wire.interfaces[0], wireguard, alias, begun))
+        client, endpoint = wire.sides
+        why = "; one side has to be KERNEL" if not wire.interfaces else ""
+        raise Unsupported(f"a wire from {client.kind} to {endpoint.kind} cannot be made here{why}")
 
     async def _kernel_has_wireguard(self) -> bool:
         if self._has_wireguard is None:
@@ -246,7 +245,7 @@ class Dataplane:
             return None
         return await self._programs.start(path, room, alias)
 
-    async def _process(self, place: Place, wireguard: Wireguard, alias: str, ahead: Ahead | None) -> Process:
+    async def _process(self, place: KernelInterface, wireguard: Wireguard, alias: str, ahead: Ahead | None) -> Process:
         """The process that a wire needs: an earlier forwarder's, or the one started in advance, if it fits."""
         begun = await ahead.claim() if ahead is not None else None
         former = self._programs.claim_former(alias)
@@ -290,16 +289,12 @@ class Dataplane:
                 other.when_superseded()
 
     def _owned(self, spaces: Namespaces) -> list[Owned]:
-        return [*self._ledger.look(spaces), *(Owned(self._ledger.id_in(each), (), False) for each in self._idle())]
+        idle = (Owned(self._ledger.id_in(each), (), is_live=False, is_used=False) for each in self._idle())
+        return [*self._ledger.look(spaces), *idle]
 
     def _idle(self) -> list[str]:
         """Those for which an earlier process had only begun to make a WireGuard device."""
         return [alias for alias in self._programs.all_former() if not self._ledger.former(alias)]
-
-    def _unwanted(self, spaces: Namespaces, *, keep: bool) -> list[str]:
-        self._ledger.look(spaces)
-        idle = [] if self._ledger.may_be_claimed else self._idle()
-        return [*self._ledger.unwanted(keep=keep), *idle]
 
     async def _remove_former(self, aliases: Sequence[str]) -> None:
         links = await self.kernel.in_node(lambda spaces: self._maker.take_former(spaces, aliases))

@@ -19,7 +19,8 @@ import errno
 import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 
-from .ends import Route
+from nsm.chains.forwarding.wires import Route
+
 from .netlink import Address, Message, Socket, reading
 from .netlink.encoding import TABLE_MAIN
 from .netlink.rules import Rule, Selector, TableRoute, add_rule, add_table_route, remove_rule, remove_table_route

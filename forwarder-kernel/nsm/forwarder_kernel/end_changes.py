@@ -6,8 +6,9 @@ import errno
 from collections.abc import Sequence
 from typing import TypeVar
 
+from nsm.chains.forwarding.wires import Route, Settings, Wire
+
 from . import default_routes
-from .ends import Route, Settings, Wire
 from .netlink import (
     Interface,
     Message,

@@ -10,9 +10,9 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 
 from nsm.chains.core import Conflict, FileKey
+from nsm.chains.forwarding.wires import Wire
 from nsm.chains.model.segment_ids import is_made_for
 
-from .ends import Wire
 from .live_wire import LiveWire
 from .netlink import Address, Namespace, Namespaces, reading
 from .netlink.processes import Processes
@@ -78,13 +78,14 @@ class Ledger:
 
     def look(self, spaces: Namespaces) -> list[Owned]:
         """All links of this owner in the kernel; those without a connection here count as former from now on."""
-        found = find(spaces, self.processes.look(), self.mark)
+        pids = self.processes.look()
+        found = find(spaces, pids, self.mark)
         self._keys = dict(found.keys)
         by_alias: dict[str, list[OwnedLink]] = {alias: [] for alias in self._live}
         for link in found.links:
             by_alias.setdefault(link.alias, []).append(link)
         self._former = {alias: links for alias, links in by_alias.items() if alias not in self._live}
-        return [Owned(self.id_in(alias), tuple(links), alias in self._live) for alias, links in by_alias.items()]
+        return [self._owned(alias, links, pids) for alias, links in by_alias.items()]
 
     def search(self, spaces: Namespaces, namespace: Namespace) -> None:
         """Find an earlier process's links in a namespace that is used for the first time."""
@@ -158,7 +159,7 @@ class Ledger:
 
     def _shares_place(self, spaces: Namespaces, live: LiveWire, alias: str) -> bool:
         """Whether the client's end of a former wire is in the namespace of this one's."""
-        places = [end for end, each in zip(live.ends, live.wire.ends, strict=True) if not each.is_endpoints]
+        places = [end for end, each in zip(live.ends, live.wire.kernel_ends, strict=True) if not each.is_endpoints]
         numbers = {end.namespace.number for end in places}
         return any(link.namespace in numbers for link in self._former[alias])
 
@@ -177,15 +178,10 @@ class Ledger:
 
     # --- unclaimed wires
 
-    def unwanted(self, *, keep: bool) -> list[str]:
-        """Wires not claimed in time that no living end uses; with `keep` False all that were not claimed in time.
-
-        A namespace in which no process was ever seen may have one that is not visible here: that counts as living.
-        """
-        if self.may_be_claimed:
-            return []
-        pids = self.processes.look()
-        return [alias for alias, links in self._former.items() if not keep or self._is_dead(links, pids)]
+    def _owned(self, alias: str, links: Sequence[OwnedLink], pids: Collection[FileKey]) -> Owned:
+        """A namespace in which no process was ever seen may have one that is not visible here: it counts as used."""
+        is_live = alias in self._live
+        return Owned(self.id_in(alias), tuple(links), is_live, is_live or not self._is_dead(links, pids))
 
     def _is_dead(self, links: Sequence[OwnedLink], pids: Collection[FileKey]) -> bool:
         return any(link.namespace is not None and self._has_no_process(link.number, pids) for link in links)
@@ -197,11 +193,13 @@ class Ledger:
 
 def _places_of_client(live: LiveWire) -> set[FileKey]:
     """The client's namespace, if it is on this node."""
-    return {end.key for end, described in zip(live.ends, live.wire.ends, strict=True) if not described.is_endpoints}
+    return {
+        end.key for end, described in zip(live.ends, live.wire.kernel_ends, strict=True) if not described.is_endpoints
+    }
 
 
 def _reached_by(live: LiveWire, wire: Wire) -> Iterator[tuple[FileKey, Address]]:
     """The client's addresses, with the namespace of the endpoint that reaches them by this wire."""
-    for end, described in zip(live.ends, wire.ends, strict=True):
+    for end, described in zip(live.ends, wire.kernel_ends, strict=True):
         if described.is_endpoints:
             yield from ((end.key, address) for address in described.settings.opposite)

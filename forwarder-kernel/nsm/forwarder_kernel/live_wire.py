@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from nsm.chains.core import FileKey
+from nsm.chains.core import FileKey, Store
+from nsm.chains.forwarding import dataplane
+from nsm.chains.forwarding.dataplane import LIVE, NOBODY, Client
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import Settings, Wire
 
 from .devices import Device
-from .ends import Place, Settings, Wire
 from .netlink import Address, LinkEnd, Namespace
-
-
-@dataclass(frozen=True, slots=True)
-class Client:
-    """The owner of a wire's connection (see `Call.owner`), and its name for it. Empty: unknown."""
-
-    owner: tuple[str, ...] = ()
-    name: str = ""
-
-    def is_same(self, other: Client) -> bool:
-        """Whether both are one client's one connection, whatever its id is at the components between."""
-        return bool(self.owner and self.name) and self == other
-
-
-NOBODY = Client()
 
 
 @dataclass(slots=True)
@@ -32,7 +19,7 @@ class LiveEnd:
     """One end of a wire that exists, or is about to."""
 
     namespace: Namespace
-    place: Place
+    place: KernelInterface
     index: int
     mac: str
     key: FileKey = (0, 0)
@@ -58,16 +45,13 @@ class LiveEnd:
 
 
 @dataclass(slots=True)
-class LiveWire:
+class LiveWire(dataplane.LiveWire):
     """An existing wire and its settings."""
 
-    wire: Wire
     ends: tuple[LiveEnd, ...]
+    """Its interfaces, those of `wire.kernel_ends`."""
     alias: str
     device: Device
-    connection_id: str = ""
-    seconds: float = 0.0
-    """The time in seconds that the kernel's part of making it took."""
     is_settled: bool = False
     """Whether packets were seen to pass since it was last set."""
     is_leaving: bool = False
@@ -77,8 +61,6 @@ class LiveWire:
     """The client's addresses, with the namespaces that reach them by this wire."""
     superseded: list[LiveWire] = field(default_factory=list)
     """Wires that were removed for this one: of the same client's connection, which came back under another id."""
-    when_superseded: Callable[[], object] | None = None
-    """Ends the connection when another wire took the place of this one."""
 
     @property
     def is_loose(self) -> bool:
@@ -88,5 +70,11 @@ class LiveWire:
     def sides(self, wire: Wire | None = None) -> list[tuple[LiveEnd, str, Settings]]:
         """Each end with the hardware address of the opposite one, and its settings in `wire`, or as they are."""
         macs = [end.mac for end in reversed(self.ends)]
-        settings = [end.settings for end in (wire or self.wire).ends]
+        settings = [end.settings for end in (wire or self.wire).kernel_ends]
         return list(zip(self.ends, macs, settings, strict=True))
+
+
+def live_in(store: Store) -> LiveWire | None:
+    """The wire of a connection, if it has interfaces of the kernel."""
+    live = store.get(LIVE)
+    return live if isinstance(live, LiveWire) else None

@@ -5,28 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from nsm.chains.forwarding.keep import Report
 
 from .live_wire import LiveEnd, LiveWire
 from .netlink import Namespace, Namespaces, NetlinkError
 from .removal import GONE
 from .repair import Repair, Wanted, look, repairs
-
-
-@dataclass(slots=True)
-class Report:
-    """The state in which a wire was found."""
-
-    is_gone: bool = False
-    """Whether one of its links no longer exists."""
-    lost: tuple[int, ...] = ()
-    """The ends whose namespaces are gone."""
-    is_out_of_reach: bool = False
-    """Whether there is an end that cannot be checked, since its namespace is not open."""
-    repairs: list[tuple[str, Repair]] = field(default_factory=list)
-    """The necessary repairs, with the link's name; done, if requested."""
-    renamed: list[tuple[str, str]] = field(default_factory=list)
-    """The former and the current names of links."""
 
 
 def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
@@ -36,7 +21,8 @@ def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
         held = None if end.is_loose else end.namespace
         with spaces.in_reach(held, end.handle, end.key, end.number) as namespace:
             if namespace is None:
-                _look_from_outside(spaces, number, end, report)
+                is_endpoints = live.wire.kernel_ends[number].is_endpoints
+                _look_from_outside(spaces, end, report, is_endpoints=is_endpoints)
                 continue
             follows = live.wire.accept_ra and number == 0
             wanted = Wanted(end.index, live.alias, live.wire, settings, mac, follows)
@@ -44,10 +30,10 @@ def mend(spaces: Namespaces, live: LiveWire, *, do: bool) -> Report:
     return report
 
 
-def _look_from_outside(spaces: Namespaces, number: int, end: LiveEnd, report: Report) -> None:
+def _look_from_outside(spaces: Namespaces, end: LiveEnd, report: Report, *, is_endpoints: bool) -> None:
     is_there = spaces.own.socket.is_there(end.index, end.number) if end.number is not None else False
     if is_there is None:
-        report.lost = (*report.lost, number)
+        report.lost = (*report.lost, is_endpoints)
     elif is_there:
         report.is_out_of_reach = True
     else:
@@ -68,7 +54,7 @@ def _mend_end(namespace: Namespace, end: LiveEnd, wanted: Wanted, report: Report
         report.renamed.append((end.name, seen.link.name))
         end.renamed = seen.link.name
     found = repairs(wanted, seen)
-    report.repairs += [(end.name, repair) for repair in found]
+    report.repairs = [*report.repairs, *((end.name, repair) for repair in found)]
     if do and found:
         _do(namespace, end.name, found, follows=wanted.follows_advertisements)
 

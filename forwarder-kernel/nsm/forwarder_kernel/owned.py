@@ -47,6 +47,8 @@ class Owned:
     links: tuple[OwnedLink, ...]
     is_live: bool
     """Whether a connection of this process has it."""
+    is_used: bool = True
+    """Whether none of its namespaces is known to be without processes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,10 @@ from nsm.chains.core import (
     both_to_the_end,
 )
 from nsm.chains.elements.idle import hold
+from nsm.chains.forwarding.wires import order_of
 
-from .ends import order_of
 from .kernel_thread import KernelThread
-from .kernel_wire import LIVE
+from .live_wire import live_in
 from .netlink import Namespace, Namespaces
 from .netlink.rules import Selector
 from .policies import Policies, Routes, policies_of
@@ -65,7 +65,7 @@ class PolicyRoutes(Element):
             call.undo.add(lambda: self._remove(call))
         elif not policies and not installed.policies:
             return connection
-        live = call.live.get(LIVE)
+        live = live_in(call.live)
         index = live.ends[0].index if live is not None and live.ends else 0
         await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
         if installed.namespace is not None:

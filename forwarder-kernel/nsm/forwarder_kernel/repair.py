@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from nsm.chains.forwarding import keep
+from nsm.chains.forwarding.wires import Settings, Wire
+
 from . import default_routes, end_changes
-from .ends import Settings, Wire
 from .netlink import (
     Address,
     Interface,
@@ -75,13 +77,9 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """One kind of damage, and its repair."""
+class Repair(keep.Repair):
+    """One kind of damage: link, mtu, alias, address, neighbor, route, rule or advertisement; and its repair."""
 
-    kind: str
-    """For the counter: link, mtu, alias, address, neighbor, route, rule or advertisement."""
-    found: str
-    done: str
     messages: tuple[Message, ...]
 
 

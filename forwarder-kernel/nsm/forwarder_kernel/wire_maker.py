@@ -13,21 +13,22 @@ from dataclasses import replace
 
 from nsm.chains.core import Conflict, FileKey, MeshError
 from nsm.chains.elements.underlay import read as read_underlay
+from nsm.chains.forwarding.dataplane import Client, Traffic
+from nsm.chains.forwarding.protect_node import check_own_namespace
+from nsm.chains.forwarding.sides import KernelInterface, Side, WireguardSettings
+from nsm.chains.forwarding.wires import Route, Wire
 from nsm.chains.model.networks import Networks
 
 from . import default_routes, end_changes
 from .devices import Device
-from .ends import Route, Wire, check_own_namespace
 from .ledger import Ledger
-from .live_wire import Client, LiveEnd, LiveWire
+from .live_wire import LiveEnd, LiveWire
 from .netlink import (
     Link,
     Message,
     Namespace,
     Namespaces,
     NetlinkError,
-    Traffic,
-    WireguardSettings,
     delete_link,
     delete_link_there,
     rename,
@@ -56,7 +57,7 @@ class WireMaker:
         begin = time.perf_counter()
         with contextlib.ExitStack() as undo:
             namespaces = []
-            for place in wire.places:
+            for place in wire.interfaces:
                 namespaces.append(spaces.take(place.path))
                 undo.callback(spaces.give, namespaces[-1])
                 spaces.identify(namespaces[-1])
@@ -117,15 +118,17 @@ class WireMaker:
             _finish(held)
         return True
 
-    def exists(self, live: LiveWire) -> bool:
-        """See `Dataplane.exists`."""
+    def _exists(self, live: LiveWire) -> bool:
+        """Whether a wire that is held is still there: its namespaces' owners may have removed it."""
         end = live.ends[0]
         return self._ledger.has(live) and end.namespace.socket.has_link(end.index)
 
-    def traffic(self, spaces: Namespaces, live: LiveWire) -> list[Traffic | None]:
+    def traffic(self, spaces: Namespaces, live: LiveWire) -> tuple[Traffic | None, Traffic | None]:
         """See `Dataplane.traffic`."""
-        is_there = self._ledger.has(live)  # else its namespaces may be closed by now
-        return [_passed(spaces.own, end) if is_there else None for end in live.ends]
+        ends = iter(live.ends if self._ledger.has(live) else ())  # else its namespaces may be closed by now
+        there = [next(ends, None) if isinstance(side, KernelInterface) else None for side in live.wire.sides]
+        client, endpoint = (_passed(spaces.own, end) if end is not None else None for end in there)
+        return client, endpoint
 
     def let_go(self, spaces: Namespaces, live: LiveWire) -> None:
         """See `Dataplane.let_go`."""
@@ -136,11 +139,18 @@ class WireMaker:
                 end.is_loose = True
                 spaces.give(end.namespace)
 
-    def hold_again(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
-        """See `Dataplane.hold_again`."""
-        if not self._ledger.has(live) or len(wire.places) != len(live.ends):
+    def resume(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
+        """See `Dataplane.resume`."""
+        has_moved = live.is_loose or live.wire.interfaces != wire.interfaces
+        if has_moved and not self._hold_again(spaces, live, wire):
             return False
-        for end, place in zip(live.ends, wire.places, strict=True):
+        return live.wire.sides == wire.sides and self._exists(live)
+
+    def _hold_again(self, spaces: Namespaces, live: LiveWire, wire: Wire) -> bool:
+        """Open the namespaces of a wire at its places in `wire`, with other paths; returns whether the wire exists."""
+        if not self._ledger.has(live) or len(wire.interfaces) != len(live.ends):
+            return False
+        for end, place in zip(live.ends, wire.interfaces, strict=True):
             namespace = spaces.take(place.path)
             is_there = _is_end(namespace, end, live.alias) if end.is_loose else namespace is end.namespace
             if is_there and place.name != end.place.name:
@@ -151,8 +161,7 @@ class WireMaker:
                 return False
             end.namespace, end.place, end.is_loose = namespace, place, False
             namespace.number, namespace.handle = end.number, end.handle
-        ends = [replace(each, place=end.place) for each, end in zip(live.wire.ends, live.ends, strict=True)]
-        live.wire = replace(live.wire, ends=tuple(ends))
+        live.wire = live.wire.moved(*map(_moved, live.wire.sides, wire.sides))
         return True
 
     def forget(self, spaces: Namespaces, live: LiveWire) -> None:
@@ -202,7 +211,7 @@ class WireMaker:
                 continue
             _finish(live)
             return
-        raise Conflict(f"found no free interface index for {live.wire.places[0].name}")
+        raise Conflict(f"found no free interface index for {live.wire.interfaces[0].name}")
 
     def _adopt(self, live: LiveWire) -> bool:
         """Adopt the existing wire of this very connection, and change its settings to the wanted ones."""
@@ -298,6 +307,11 @@ class WireMaker:
                 spaces.give(namespace)
 
 
+def _moved(before: Side, after: Side) -> Side:
+    """Where a side is now that its namespace was opened by another path."""
+    return after if isinstance(before, KernelInterface) and isinstance(after, KernelInterface) else before
+
+
 def settle(live: LiveWire, timeout: float) -> None:
     """Check whether the first packet would arrive: the kernel sets carrier and addresses when it finds the time.
 
@@ -351,7 +365,7 @@ def _apply(live: LiveWire, end: LiveEnd, messages: Sequence[Message]) -> None:
 
 def _protect_node(own: Namespace, wire: Wire, namespaces: Sequence[Namespace]) -> None:
     """An end in the node's own namespace must not take over the node's networks. Raises `Refused`."""
-    for end, namespace in zip(wire.ends, namespaces, strict=True):
+    for end, namespace in zip(wire.kernel_ends, namespaces, strict=True):
         if os.path.sameopenfile(namespace.descriptor, own.descriptor):
             check_own_namespace(end.settings, Networks(read_underlay()))
 
@@ -419,7 +433,7 @@ def _new_ends(namespaces: Sequence[Namespace], wire: Wire, alias: str, device: D
     """Ends with unused indexes: the kernel counts up from 1, so any high random number is free."""
     ends = tuple(
         LiveEnd(namespace, place, _new_index(), device.mac(alias, side), namespace.key)
-        for side, (namespace, place) in enumerate(zip(namespaces, wire.places, strict=True))
+        for side, (namespace, place) in enumerate(zip(namespaces, wire.interfaces, strict=True))
     )
     if device.index is not None:
         ends[0].index = device.index

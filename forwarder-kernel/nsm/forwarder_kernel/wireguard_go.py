@@ -33,14 +33,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from nsm.chains import libc
-from nsm.chains.core import Backoff, Conflict, FileKey, Key, MeshError, Tasks, Unsupported, shielded
+from nsm.chains.core import Backoff, Conflict, FileKey, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
+from nsm.chains.forwarding.sides import Wireguard, WireguardSettings
 from nsm.chains.logs import log
 
-from .netlink import KEEPALIVE, Namespace, Namespaces, WireguardSettings, rename, set_mtu, set_up
+from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
 from .netlink.namespaces import entered
 from .netlink.processes import Processes
-from .tunnels import Wireguard
 
 PROGRAM = "wireguard-go"
 _TUN, _RUN = "/dev/net/tun", os.path.realpath("/var/run")
@@ -555,7 +555,3 @@ class Ahead:
             await asyncio.wait([self._making])
             if not self._making.cancelled() and not self._making.exception() and (process := self._making.result()):
                 await self._programs.end([process])
-
-
-AHEAD: Key[Ahead] = Key("WireGuard made ahead")
-"""What was begun of a connection's wire while others are asked."""

@@ -311,6 +311,28 @@ async def test_an_endpoint_that_hangs_with_its_links_up_is_left_within_two_secon
     assert world.there() == {NSMGR: 1, FORWARDER: 1, "client": 1, "two": 1}
 
 
+@pytest.mark.parametrize(("first", "answers_after", "heals"), [(6.0, 5.0, 0), (6.0, 60.0, 1), (0.0, 5.0, 1)])
+async def test_a_new_wire_over_a_bad_line_has_time_for_a_second_handshake(mesh, first, answers_after, heals):
+    """WireGuard repeats a handshake that got lost after five seconds, the kernel a question for an address after one."""
+    world = await world_of(mesh, first=first)
+    await world.add("two", "10.2.0.0/24")
+    world.packets.pass_ = False
+    await world.client.request(call("c", "shop", timeout=15))
+    made = asyncio.get_running_loop().time()
+    while world.packets.pass_ is False and asyncio.get_running_loop().time() < made + min(answers_after, 9.0):
+        await asyncio.sleep(0.1)
+    world.packets.pass_ = True
+    assert world.state["anew"] == heals
+
+
+async def test_a_wire_that_has_answered_is_left_after_one_check_that_fails(mesh):
+    world = await world_of(mesh, first=60.0)
+    await world.connect()
+    world.packets.pass_ = False
+    await asyncio.sleep(2)
+    assert world.state["anew"] == 1
+
+
 async def test_rounds_follow_one_another_ever_more_slowly_and_close_once(mesh):
     """Upstream's follow without a pause, each with a Close."""
     fail = Fail()

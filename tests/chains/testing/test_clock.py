@@ -6,6 +6,8 @@ import time
 import pytest
 
 from nsm.chains.core import Refused
+from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.testing import Mesh, call, wall_clock
 
@@ -32,7 +34,9 @@ async def test_the_time_of_day_goes_on_with_the_loop_only_while_it_is_asked_to()
 async def test_certificates_end_by_the_virtual_clock_too():
     """Those of a mesh in memory last for an hour; nobody is believed by one that has ended."""
     async with Mesh() as mesh:
-        await mesh.add_endpoint("shop", [Mechanisms({"KERNEL": []})], services=["shop"])
+        await mesh.add_endpoint(
+            "shop", [Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()], services=["shop"]
+        )
         client = mesh.add_client()
         with wall_clock():
             await client.request(call("a", "shop", timeout=5))

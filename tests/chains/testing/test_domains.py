@@ -25,7 +25,7 @@ from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.policy import Admitted, vouched_chain
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.resolve_domain import REGISTRY
-from nsm.chains.testing import Check, Fail, Mesh, Record, call
+from nsm.chains.testing import Fail, Mesh, Record, call
 from nsm.chains.testing.domains import Domains
 from nsm.chains.transport import RemoteRegistry
 
@@ -173,18 +173,17 @@ async def test_several_registries_of_a_domain_are_tried_in_turn():
         await one.add_client().request(call("c", "shop@two", timeout=5))
 
 
-async def test_the_far_node_gets_the_outside_address_of_the_near_one():
-    seen = []
-    domains = Domains("one", "two")
-    one, two = domains.all
-    two.observers.append(Check(lambda call: seen.append(dict(call.connection.mechanism.parameters))))
-    one.addresses["10.1.0.2"], two.addresses["10.2.0.2"] = "203.0.113.1", "203.0.113.2"
-    async with domains:
-        await two.add_endpoint("shop", elements(), services=["shop"])
+async def test_each_end_of_a_tunnel_between_nodes_behind_nat_is_the_outside_address_of_the_other():
+    async with Domains("one", "two") as (one, two):
+        one.addresses["10.1.0.2"], two.addresses["10.2.0.2"] = "203.0.113.1", "203.0.113.2"
+        await two.add_endpoint("shop", elements(), services=["shop"], payload="ETHERNET")
         client = one.add_client()
         for _ in range(2):
             await client.request(call("c", "shop@two", timeout=5))
-    assert seen == [{"src_ip": "203.0.113.1", "orig_src_ip": "10.1.0.2", "dst_ip": "10.2.0.2"}] * 2
+            (near,), (far,) = (domain.dataplanes["forwarder"].wires.values() for domain in (one, two))
+            (_, to_far), (to_near, _) = near.wire.sides, far.wire.sides
+            assert (str(to_far.local), str(to_far.remote)) == ("10.1.0.2", "203.0.113.2")
+            assert (str(to_near.local), str(to_near.remote)) == ("10.2.0.2", "203.0.113.1")
 
 
 async def test_a_floating_endpoint_is_found_in_a_third_domain_and_reached_in_its_own():

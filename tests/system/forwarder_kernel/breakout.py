@@ -7,10 +7,10 @@ network, and nobody of another id; then nothing may be left. Tagged ids need a k
 import asyncio
 import sys
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
-from nsm.forwarder_kernel.ends import wire_of
-from nsm.forwarder_kernel.tunnels import Breakout
+from nsm.chains.forwarding.sides import Breakout, KernelInterface
+from nsm.chains.forwarding.wires import wire_of
 
 from .nodes import Host, plane_in
 
@@ -19,8 +19,7 @@ def wire_to(host, vlan, address, uplink="eth1", mtu=0):
     """A client's end in the network behind an uplink."""
     ip = IpContext(src_ip_addrs=[f"{address}/24"])
     connection = Connection(payload="ETHERNET", context=ConnectionContext(ip_context=ip, mtu=mtu))
-    near = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": "nsm-1"})
-    return wire_of(connection, near, Mechanism(type="VLAN"), Breakout(uplink, vlan))
+    return wire_of(connection, KernelInterface(host.path, "nsm-1"), Breakout(uplink, vlan))
 
 
 class Network:

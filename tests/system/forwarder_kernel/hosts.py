@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
-from nsm.forwarder_kernel.ends import wire_of
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import wire_of
 from nsm.mesh import namespaces
 
 
@@ -37,11 +38,8 @@ class Host:
 def wire(client, endpoint, payload="IP", names=("nsm-1", "nse-1"), mtu=0, **ip):
     addresses = {"src_ip_addrs": ["10.0.0.1/32"], "dst_ip_addrs": ["10.0.0.0/32"], **ip}
     context = ConnectionContext(ip_context=IpContext(**addresses), mtu=mtu)
-    near, far = (
-        Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
-        for host, name in zip((client, endpoint), names, strict=True)
-    )
-    return wire_of(Connection(payload=payload, context=context), near, far)
+    sides = (KernelInterface(host.path, name) for host, name in zip((client, endpoint), names, strict=True))
+    return wire_of(Connection(payload=payload, context=context), *sides)
 
 
 async def gone(links):

@@ -17,11 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element
-from nsm.forwarder_kernel.counters import Counters
+from nsm.chains.forwarding.counters import Counters
+from nsm.chains.forwarding.dataplane import LIVE
+from nsm.chains.forwarding.prometheus import exported
+from nsm.chains.serving.forwarder import ForwarderConfig
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.kernel_wire import LIVE
-from nsm.forwarder_kernel.main import ForwarderConfig
-from nsm.forwarder_kernel.prometheus import exported
 from tests.system.forwarder_kernel.hosts import Host, wire
 
 pytestmark = pytest.mark.system

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from nsm.apis.connectioncontext import Route
+from nsm.chains.forwarding.sides import Vxlan
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.tunnels import Vxlan
 from nsm.mesh import namespaces
 from tests.system.forwarder_kernel.hosts import Host, way, wire
 from tests.system.forwarder_kernel.nodes import Underlay, plane_in
@@ -173,12 +173,13 @@ async def test_all_new_flows_leave_by_a_wire_to_another_node(scene):
     planes = [plane_in(host) for host, _ in nodes]
     (_, here), (_, there) = nodes
     whole = replace(to_endpoint(scene, "ETHERNET"), mtu=1446)
-    ends = [
-        (end, Vxlan(7, *way))
-        for end, way in zip(whole.ends, ((here, 4789, there, 4789), (there, 4789, here, 4789)), strict=True)
+    near, far = whole.sides
+    parts = [
+        whole.moved(near, Vxlan(7, here, 4789, there, 4789)),
+        whole.moved(Vxlan(7, there, 4789, here, 4789), far),
     ]
-    for plane, (end, tunnel) in zip(planes, ends, strict=True):
-        await plane.create(replace(whole, ends=(end,), tunnel=tunnel), "c")
+    for plane, part in zip(planes, parts, strict=True):
+        await plane.create(part, "c")
     for version, address in OUTSIDE.items():
         assert scene.pod.pings(NEXT_HOP[version])
         for state in ("stale", "failed"):

@@ -10,11 +10,11 @@ import pytest
 
 from nsm.apis.connectioncontext import Route
 from nsm.chains.core import Conflict
+from nsm.chains.forwarding.dataplane import Client
+from nsm.chains.forwarding.reconcile import Reconcile
+from nsm.chains.forwarding.sides import Vxlan
 from nsm.chains.model.segment_ids import make_id
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.live_wire import Client
-from nsm.forwarder_kernel.reconcile import Reconcile
-from nsm.forwarder_kernel.tunnels import Vxlan
 from tests.system.forwarder_kernel.hosts import gone, wire
 from tests.system.forwarder_kernel.vxlan_ends import A, B, end_of, node
 
@@ -103,7 +103,7 @@ async def test_two_interfaces_of_one_connection_never_stand_beside_each_other(pl
 
 
 @pytest.mark.parametrize("has_process", [True, False])
-async def test_what_nobody_claims_is_removed_if_no_living_end_wants_it(hosts, killed, has_process):
+async def test_what_nobody_claims_is_known_to_be_used_or_not_and_can_be_removed(hosts, killed, has_process):
     """Packets of a wire whose ends live go on, whoever was restarted."""
     client, endpoint = hosts
     first = killed()
@@ -112,9 +112,9 @@ async def test_what_nobody_claims_is_removed_if_no_living_end_wants_it(hosts, ki
     second = killed(claim_within=0)
     await second.create(wire(client, endpoint, names=("nsm-2", "nse-2"), **OTHER), "claimed")
     with inside(client, endpoint) if has_process else inside():
-        assert await second.remove_unwanted() == ([] if has_process else ["c"])
-        assert set(client.links()) == {"nsm-2"} | ({"nsm-1"} if has_process else set())
-        assert await second.remove_unwanted(keep=False) == (["c"] if has_process else [])
+        used = {each.connection_id: each.is_used for each in await second.owned() if not each.is_live}
+        assert used == {"c": has_process}
+    await second.remove_former(["c", "claimed"])
     assert set(client.links()) == {"nsm-2"}
 
 
@@ -124,13 +124,6 @@ async def test_a_forwarder_that_starts_removes_by_itself_what_nobody_wants(hosts
     async with Reconcile(killed(claim_within=0), claim_within=0, orphan_lifetime=60):
         await gone(hosts[0].links)
     assert hosts[1].links() == {}
-
-
-async def test_nothing_is_removed_while_it_may_be_claimed(hosts, killed):
-    first = killed()
-    await first.let_go(await first.create(wire(*hosts), "c"))
-    assert await killed(claim_within=60).remove_unwanted(keep=False) == []
-    assert set(hosts[0].links()) == {"nsm-1"}
 
 
 async def test_a_client_that_comes_back_by_another_way_takes_the_place_of_its_own_wire(hosts, killed):
@@ -143,8 +136,7 @@ async def test_a_client_that_comes_back_by_another_way_takes_the_place_of_its_ow
     assert (set(hosts[0].links()), set(hosts[1].links())) == ({"nsm-1"}, {"nse-2"})
     assert hosts[0].pings("10.0.0.0")
     assert ended == ["before"]
-    assert not await plane.exists(before)
-    assert not await plane.hold_again(before, before.wire)
+    assert not await plane.resume(before, before.wire)
     await plane.remove("before")
     assert hosts[0].pings("10.0.0.0")
     await plane.remove(after.connection_id)
@@ -218,7 +210,7 @@ async def test_an_endpoint_that_was_restarted_and_names_its_end_anew_has_it_rena
             plane = killed()
             await plane.create(wire(client, endpoint, names=("nsm-1", "nse-2")), "c")
         else:
-            assert await plane.hold_again(live, wire(client, endpoint, names=("nsm-1", "nse-2")))
+            assert await plane.resume(live, wire(client, endpoint, names=("nsm-1", "nse-2")))
     assert lost() == 0
     assert {name: link["ifindex"] for name, link in endpoint.links().items()} == {"nse-2": index}
     await plane.remove("c")

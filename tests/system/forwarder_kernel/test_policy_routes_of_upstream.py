@@ -11,8 +11,9 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext, PolicyRoute, Route
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain
+from nsm.chains.forwarding.sides import local_side
+from nsm.chains.forwarding.wires import wire_of
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.ends import wire_of
 from nsm.forwarder_kernel.policy_routes import PolicyRoutes
 from tests.system.forwarder_kernel.hosts import Host
 from tests.system.forwarder_kernel.policies import Echo, received, send
@@ -47,7 +48,7 @@ async def pods():
     connection = Connection("nsc-0", mechanism=near, context=ConnectionContext(ip_context=ip), payload="ETHERNET")
     plane = Dataplane("forwarder")
     chain = Chain([Begin(), PolicyRoutes(plane.kernel)])
-    await plane.create(wire_of(connection, near, far), "c")
+    await plane.create(wire_of(connection, local_side(near), local_side(far)), "c")
     await chain.request(Call(NetworkServiceRequest(connection=connection)))
     yield client, endpoint
     await chain.aclose()

@@ -4,8 +4,8 @@ import pytest
 
 from nsm.chains.core import Conflict, NotFound, Unsupported
 from nsm.chains.elements.vlan import VlanServer
+from nsm.chains.forwarding.vlan import Uplink
 from nsm.chains.model.vlans import VlanService
-from nsm.forwarder_kernel.vlan import Uplink
 
 from .breakout import Network, check, wire_to
 from .nodes import Host, ask, mesh_at, plane_in

@@ -8,9 +8,10 @@ import socket
 import pytest
 
 from nsm.chains.core import Conflict, Unavailable, Unsupported
+from nsm.chains.forwarding import vxlan as vxlan_module
+from nsm.chains.forwarding.dataplane import VniTaken
+from nsm.chains.forwarding.sides import Vxlan
 from nsm.forwarder_kernel import underlay as underlay_module
-from nsm.forwarder_kernel import vxlan as vxlan_module
-from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
 from nsm.mesh import namespaces
 from tests.system.forwarder_kernel.vxlan_ends import A6, B6, A, B, C, end_of, node
 

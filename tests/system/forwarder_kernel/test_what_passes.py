@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from nsm.forwarder_kernel.tunnels import Vxlan
+from nsm.chains.forwarding.sides import Vxlan
 from nsm.mesh import namespaces
 from tests.system.forwarder_kernel.hosts import wire
 from tests.system.forwarder_kernel.vxlan_ends import end_of, node

@@ -14,10 +14,10 @@ import pytest
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.core import Conflict, Unavailable, Unsupported
+from nsm.chains.forwarding.sides import KernelInterface, Wireguard
+from nsm.chains.forwarding.wires import wire_of
 from nsm.forwarder_kernel import dataplane as dataplane_module
 from nsm.forwarder_kernel import wire_maker, wireguard_go
-from nsm.forwarder_kernel.ends import wire_of
-from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.mesh import namespaces
 
 from .nodes import Host, Underlay, ask, end_programs, mesh_at, pinging, plane_in
@@ -180,10 +180,9 @@ async def test_an_endpoint_that_names_its_end_anew_keeps_its_process(monkeypatch
     tunnel = Wireguard(private_key, 51820, bytes(range(1, 33)), B, 51820, 1440, is_client=False)
 
     def end(name):
-        kernel = Mechanism(type="KERNEL", parameters={"inodeURL": f"file://{host.path}", "name": name})
         ip = IpContext(src_ip_addrs=["10.0.0.1/32"], dst_ip_addrs=["10.0.0.0/32"])
         context = ConnectionContext(ip_context=ip, mtu=1440)
-        return wire_of(Connection(payload="IP", context=context), Mechanism(type="WIREGUARD"), kernel, tunnel)
+        return wire_of(Connection(payload="IP", context=context), tunnel, KernelInterface(host.path, name))
 
     first, second = plane_in(node_of), plane_in(node_of)
     live = await first.create(end("nse-1"), "c")
@@ -211,8 +210,9 @@ async def test_a_process_that_a_killed_forwarder_had_just_started_is_ended_by_th
     process.is_wired = True  # else it would be ended in good order
     await killed.aclose()
     plane = plane_in(node, claim_within=0)
-    assert [(each.connection_id, each.links, each.is_live) for each in await plane.owned()] == [("c", (), False)]
-    assert await plane.remove_unwanted() == ["c"]
+    (left,) = await plane.owned()
+    assert (left.connection_id, left.links, left.is_live, left.is_used) == ("c", (), False, False)
+    await plane.remove_former(["c"])
     assert not os.path.exists(f"/proc/{process.pid}/exe")
     assert host.links() == {}
     assert await plane.owned() == []

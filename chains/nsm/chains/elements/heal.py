@@ -45,8 +45,9 @@ class Heal(Element):
     """Restore a connection whose control plane or data plane failed, until that succeeds or the connection is closed.
 
     `liveness` checks the wire every `interval` seconds; `quick` waits for a shorter time, and is used just after the
-    peer reported that a component behind it is gone. Attempts follow one another with growing pauses. With `timeout`
-    they end after that many seconds; the first later success of a refresh is watched again.
+    peer reported that a component behind it is gone. A new wire has `first` seconds for its first answer: a handshake
+    or a neighbor's address that a bad line loses is asked for again. Attempts follow one another with growing pauses.
+    With `timeout` they end after that many seconds; the first later success of a refresh is watched again.
 
     A connection that the mesh reports as REFRESH_REQUESTED or RESELECT_REQUESTED is requested at once.
     """
@@ -59,9 +60,10 @@ class Heal(Element):
         quick: Liveness | None = None,
         interval: float = 0.2,
         timeout: float | None = None,
+        first: float = 0.0,
     ) -> None:
         self.monitors, self.liveness, self.quick = monitors, liveness, quick or liveness
-        self.interval, self.timeout = interval, timeout
+        self.interval, self.timeout, self.first = interval, timeout, first
         self._watched: Key[_Watched] = Key("healing")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -99,6 +101,8 @@ class _Watched:
         self._poll: Key[None] = Key("check of the wire")
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         self._healed_at = -STEADY
+        self._first_until = 0.0
+        """When this wire has to have answered for the first time; 0 once it has."""
         self._healing: _Healing | None = None
         self._next: _Healing | None = None
         """What failed after the current healing received its answer."""
@@ -110,6 +114,8 @@ class _Watched:
 
     def stands(self, connection: Connection) -> None:
         """A Request succeeded: watch the connection as it is now."""
+        if _wire(connection) != _wire(self._connection):
+            self._first_until = _now() + self._heal.first
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
         self._next = None
         if self._healing is not None:
@@ -165,7 +171,9 @@ class _Watched:
         is_alive = await liveness.is_alive(checked)
         if not self._is_watched or checked is not self._connection:
             return  # it was closed, or answered anew, meanwhile
-        if is_alive is not False:
+        if is_alive:
+            self._first_until = 0.0
+        if is_alive is not False or _now() < self._first_until:
             self._check_later()
         else:
             self._data_down("no packets come back")
@@ -293,6 +301,12 @@ class _Healing:
 
 async def _nothing() -> None:
     """Do nothing."""
+
+
+def _wire(connection: Connection) -> tuple[str, object]:
+    """What another wire differs in: where it leads to, and its addresses."""
+    ip = connection.context.ip_context if connection.context is not None else None
+    return connection.network_service_endpoint_name, ip and (ip.src_ip_addrs, ip.dst_ip_addrs)
 
 
 def _now() -> float:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Protocol
 
-from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.mechanisms import DST_IP, KERNEL, REMOTE, SRC_IP, VXLAN
 from nsm.apis.payloads import IP
-from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.apis.registry import NetworkService
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
@@ -27,34 +26,21 @@ from nsm.chains.composed import (
     services_client,
     signs_in,
 )
-from nsm.chains.core import (
-    ENDPOINTS,
-    SERVICES,
-    Begin,
-    Call,
-    Chain,
-    Element,
-    Handler,
-    RegistryCall,
-    RegistryChain,
-    merge_with_returned,
-)
-from nsm.chains.elements.connect import Connect
-from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
-from nsm.chains.elements.discover import Discover
-from nsm.chains.elements.filter_mechanisms import FilterMechanisms
-from nsm.chains.elements.kernel import KernelClient, OfferKernel
-from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.composed.forwarder import forwarder
+from nsm.chains.core import Begin, Chain, Element, RegistryCall, merge_with_returned
+from nsm.chains.elements.descriptors import SendDescriptors
+from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
-from nsm.chains.elements.round_robin import RoundRobin
+from nsm.chains.forwarding.kernel import kernel
+from nsm.chains.forwarding.vxlan import vxlan
+from nsm.chains.forwarding.wireguard import wireguard
 from nsm.chains.identity import Authority, Identity
 from nsm.chains.policy import IdPatterns, Trust
-from nsm.chains.registry.client_url import RegistryClientUrl
-from nsm.chains.registry.descriptors import ReceiveUrls, SendUrl
-from nsm.chains.transport import CLOSE_PATIENCE, Methods, RemoteNetworkService, RemoteRegistry
+from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.transport import Methods, RemoteNetworkService
 
 from .calls import endpoint_record
+from .dataplane import FakeDataplane
 from .identity import identity_of
 from .network import MemoryPool, Network
 
@@ -89,7 +75,7 @@ class Federation:
 
 
 class Mesh:
-    """One node: a registry, a manager, and a forwarder that creates no wires. You add endpoints and clients.
+    """One node: a registry, a manager, and a forwarder whose wires are in memory. You add endpoints and clients.
 
         async with Mesh() as mesh:
             await mesh.add_endpoint("shop", [Point2PointIpam(["10.8.0.0/24"]), ..], services=["shop"])
@@ -116,15 +102,17 @@ class Mesh:
     ) -> None:
         """With an `orphan_lifetime` components keep connections whose caller is away for so many seconds.
 
-        `observers` stand in the forwarder where a real one makes wires: they see what the endpoint answered. In a
-        `federation`, whose mesh of each trust domain is on one `network`, its components trust those of the others.
-        With a `tunnel_ip` the forwarder offers tunnels to other nodes.
+        `observers` stand in the forwarder before the element that makes wires: they see what the endpoint answered.
+        In a `federation`, whose mesh of each trust domain is on one `network`, components trust those of the others.
+        With a `tunnel_ip` the forwarder makes tunnels to other nodes.
         """
         self.observers, self._orphan_lifetime = list(observers), orphan_lifetime
         self._token_lifetime, self._tunnel_ip = token_lifetime, tunnel_ip
         self.network = network if network is not None else Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
+        self.dataplanes: dict[str, FakeDataplane] = {}
+        """The wires of each forwarder, by name; a restarted forwarder finds its former ones."""
         self._federation = federation if federation is not None else Federation([trust_domain])
         self._authority = self._federation.authorities[trust_domain]
         self.trust = self._federation.trust_in(trust_domain)
@@ -245,8 +233,23 @@ class Mesh:
 
     async def add_forwarder(self, name: str) -> None:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
-        server = _forwarder(self, name, self.observers, self._tunnel_ip)
-        await self._run(name, server, [FORWARDER], {"p2p": "true"})
+        former = self.dataplanes.get(name)
+        plane = self.dataplanes[name] = FakeDataplane() if former is None else former.successor()
+        address = ipaddress.ip_address(self._tunnel_ip) if self._tunnel_ip else None
+        tunnels = [vxlan(address, plane, self.trust), wireguard(address, plane, self.trust)] if address else []
+        supported = [kernel(), *tunnels]
+        chain = forwarder(
+            name,
+            self.identity(name),
+            self.pool(name),
+            plane,
+            supported,
+            nsmgr_url=self.url(MANAGER),
+            watchers=self.observers,
+            trust=self.trust,
+            orphans=self.orphans(name),
+        )
+        await self._run(name, chain, [FORWARDER], {"p2p": "true"})
 
     def add_client(
         self,
@@ -286,70 +289,3 @@ class Mesh:
             await starting.enter_async_context(registration)
             await registration.register(RegistryCall(endpoint_record(name, *services, url=self.url(name), **labels)))
             self.begins[name], self._running[name] = server.begin, starting.pop_all()
-
-
-def _forwarder(mesh: Mesh, name: str, observers: Sequence[Element], tunnel_ip: str) -> Endpoint:
-    """A forwarder of kernel interfaces that leaves the kernel alone; with a `tunnel_ip` its tunnels have only ends."""
-    served: dict[str, list[Element]] = {KERNEL: [], **({VXLAN: [_TunnelEnd(tunnel_ip)]} if tunnel_ip else {})}
-    pool, manager = mesh.pool(name), mesh.url(MANAGER)
-    services: RegistryChain[NetworkService] = RegistryChain(
-        [RegistryClientUrl(manager)], RemoteRegistry(SERVICES, pool)
-    )
-    endpoints: RegistryChain[NetworkServiceEndpoint] = RegistryChain(
-        [ReceiveUrls(pool.adopt), RegistryClientUrl(manager)], RemoteRegistry(ENDPOINTS, pool)
-    )
-    far_side = MechanismTranslation()
-    return endpoint(
-        name,
-        mesh.identity(name),
-        [
-            ReceiveDescriptors(),
-            ReturnDescriptors(),
-            Discover(services, endpoints),
-            RoundRobin(),
-            Mechanisms(served),
-            *observers,
-            Connect(
-                client(
-                    name,
-                    [
-                        far_side,
-                        OfferKernel(),
-                        *([_OfferTunnel(tunnel_ip)] if tunnel_ip else []),
-                        FilterMechanisms(),
-                        ReceiveReturned(far_side=far_side),
-                        SendDescriptors(),
-                    ],
-                    RemoteNetworkService(pool, patience=CLOSE_PATIENCE),
-                )
-            ),
-        ],
-        trust=mesh.trust,
-        pool=pool,
-        asked=[services, endpoints],
-        orphans=mesh.orphans(FORWARDER),
-    )
-
-
-class _OfferTunnel(Element):
-    """Offers a tunnel from `address`."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def request(self, call: Call, rest: Handler) -> Connection:
-        offer = Mechanism(cls=REMOTE, type=VXLAN, parameters={SRC_IP: self._address})
-        call.request.mechanism_preferences.append(offer)
-        return await rest.request(call)
-
-
-class _TunnelEnd(Element):
-    """Ends a tunnel at `address`."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def request(self, call: Call, rest: Handler) -> Connection:
-        assert call.connection.mechanism is not None
-        call.connection.mechanism.parameters.setdefault(DST_IP, self._address)
-        return await rest.request(call)

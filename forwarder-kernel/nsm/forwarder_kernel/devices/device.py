@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from nsm.forwarder_kernel.ends import Wire
+from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError
 from nsm.forwarder_kernel.wireguard_go import Process
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.forwarder_kernel.ends import Wire
+from nsm.chains.forwarding.sides import Breakout
+from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_macvlan
 from nsm.forwarder_kernel.tagged_links import TaggedLinks
-from nsm.forwarder_kernel.tunnels import Breakout
 
 from .device import Device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nsm.forwarder_kernel.ends import Wire
+from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_veth
 
 from .device import Device

@@ -6,9 +6,10 @@ import errno
 from collections.abc import Sequence
 
 from nsm.chains.core import Conflict
-from nsm.forwarder_kernel.ends import Wire
+from nsm.chains.forwarding.dataplane import VniTaken
+from nsm.chains.forwarding.sides import Vxlan
+from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, add_vxlan_peer, create_vxlan
-from nsm.forwarder_kernel.tunnels import VniTaken, Vxlan
 
 from .device import Device, mac_of
 

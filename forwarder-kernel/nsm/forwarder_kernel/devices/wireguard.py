@@ -6,7 +6,8 @@ import errno
 from collections.abc import Sequence
 
 from nsm.chains.core import Conflict
-from nsm.forwarder_kernel.ends import Wire
+from nsm.chains.forwarding.sides import Wireguard
+from nsm.chains.forwarding.wires import Wire
 from nsm.forwarder_kernel.netlink import (
     Link,
     LinkEnd,
@@ -17,7 +18,6 @@ from nsm.forwarder_kernel.netlink import (
     set_mtu,
 )
 from nsm.forwarder_kernel.netlink.bridges import set_state
-from nsm.forwarder_kernel.tunnels import Wireguard
 from nsm.forwarder_kernel.wireguard_go import Process
 
 from .device import Device

@@ -28,8 +28,8 @@ from .messages import (
 )
 from .namespaces import Namespace, Namespaces
 from .news import Listener, News
-from .sockets import Link, NetlinkError, Socket, Traffic, is_own
-from .wireguard import KEEPALIVE, WireguardSettings, WireguardSocket
+from .sockets import Link, NetlinkError, Socket, is_own
+from .wireguard import KEEPALIVE, WireguardSocket
 
 __all__ = [
     "KEEPALIVE",
@@ -46,8 +46,6 @@ __all__ = [
     "Network",
     "News",
     "Socket",
-    "Traffic",
-    "WireguardSettings",
     "WireguardSocket",
     "add_address",
     "add_neighbor",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsm.chains.core import MeshError
+from nsm.chains.forwarding.dataplane import Traffic
 
 from .elsewhere import get_link_there, get_links_there, get_number, get_numbers, give_number, number_in
 from .encoding import HEADER, Address, Message
@@ -83,18 +84,6 @@ class Link:
     """What only its kind has, by the kernel's names."""
     lower_in: int | None = None
     """The number of the namespace which its lower link, its peer or its underlay is in; None: the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """The traffic of an interface since it was made, from its holder's view."""
-
-    rx_packets: int
-    tx_packets: int
-    rx_bytes: int
-    tx_bytes: int
-    drops: int
-    """Packets that were dropped in either direction."""
 
 
 class Socket:

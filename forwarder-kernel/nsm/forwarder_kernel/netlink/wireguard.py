@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from nsm.chains.forwarding.sides import WireguardSettings
 
 from .encoding import (
     DUMP,
@@ -33,16 +34,6 @@ _GENERIC_HEADER = struct.Struct("=BBxx")
 
 KEEPALIVE = 10
 """Seconds between packets that keep a tunnel alive, as upstream's forwarders send them."""
-
-
-@dataclass(frozen=True, slots=True)
-class WireguardSettings:
-    """The settings of one wire's device."""
-
-    private_key: bytes = field(repr=False)
-    port: int
-    peer_key: bytes
-    """Empty: it has no peer yet."""
 
 
 class WireguardSocket(Socket):

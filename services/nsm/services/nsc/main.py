@@ -35,6 +35,8 @@ from .wires import Wires, is_here
 
 _PATIENCE = 0.6
 """Seconds after which a cut wire is checked again: its forwarder repairs what it can within half a second."""
+_FIRST = 6.0
+"""Seconds that a new wire has for its first answer: a lost handshake of WireGuard is sent again after five."""
 _QUICK = 0.2
 """Seconds that a check waits for pings if the mesh has already reported that a component on the path is gone."""
 
@@ -119,7 +121,7 @@ async def _wires(
 def _heal(config: NscConfig, manager: Monitors, liveness: Liveness | None) -> Heal:
     quick = KernelLiveness(min(_QUICK, config.liveness_check_timeout)) if liveness is not None else None
     interval, timeout = config.liveness_check_interval, config.heal_timeout or None
-    return Heal(manager, liveness, quick=quick, interval=interval, timeout=timeout)
+    return Heal(manager, liveness, quick=quick, interval=interval, timeout=timeout, first=_FIRST)
 
 
 def _dns(config: NscConfig, ready_file: ReadyFile) -> list[Element]:

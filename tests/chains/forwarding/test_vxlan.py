@@ -1,4 +1,4 @@
-"""Who numbers VXLAN wires and which numbers, with a dataplane that is none."""
+"""Who numbers VXLAN wires and which numbers, on a dataplane in memory."""
 
 import ipaddress
 import itertools
@@ -10,24 +10,15 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Conflict, Element, Exhausted, InvalidRequest, Unavailable
-from nsm.forwarder_kernel.tunnels import TUNNEL, Underlay, VniTaken, Vxlan
-from nsm.forwarder_kernel.vxlan import OfferVxlan, TryAnotherVni, Vnis, VxlanEnd, VxlanServer
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.forwarding.dataplane import VniTaken
+from nsm.chains.forwarding.make_wire import MakeWire
+from nsm.chains.forwarding.sides import CLIENT_SIDE, ENDPOINT_SIDE, KernelInterface, Vxlan
+from nsm.chains.forwarding.vxlan import OfferVxlan, TryAnotherVni, Vnis, VxlanEnd, VxlanServer
+from nsm.chains.forwarding.wires import End, Wire
+from nsm.chains.testing import FakeDataplane
 
 LOW, HIGH = ipaddress.ip_address("172.16.1.1"), ipaddress.ip_address("172.16.1.2")
-
-
-class Dataplane:
-    """Knows the MTU, and what an earlier process made."""
-
-    def __init__(self, mtu=1500, former=None):
-        self.mtu, self.asked, self.former = mtu, [], former or {}
-
-    def former_vni(self, connection_id):
-        return self.former.get(connection_id)
-
-    async def underlay(self, own, peer=None):
-        self.asked.append(peer)
-        return Underlay("eth0", self.mtu, own)
 
 
 class Rest(Element):
@@ -38,7 +29,7 @@ class Rest(Element):
 
     async def request(self, call, rest):
         self.seen.append(codec.clone(call.request))
-        self.tunnels.append(call.live.get(TUNNEL))
+        self.tunnels.append(call.live.get(CLIENT_SIDE))
         if self.failures:
             raise self.failures.pop(0)
         if self.answer is not None:
@@ -46,8 +37,8 @@ class Rest(Element):
         return await rest.request(call)
 
 
-def end(address=HIGH, pick=None, **options):
-    return VxlanEnd(address, Dataplane(**options), vnis=Vnis(pick))
+def end(address=HIGH, pick=None):
+    return VxlanEnd(address, FakeDataplane(), vnis=Vnis(pick))
 
 
 def asked(source=LOW, **parameters):
@@ -113,8 +104,10 @@ async def test_a_number_that_is_there_is_kept_and_one_that_was_given_is_given_ag
 
 async def test_a_wire_keeps_its_number_though_both_forwarders_were_restarted():
     """The client's forwarder does not know it any more, and the server's reads it from its own end of the wire."""
-    dataplane = Dataplane(former={"c": 4711})
-    server = VxlanServer(VxlanEnd(HIGH, dataplane, vnis=Vnis(counting(100))))
+    before = FakeDataplane()
+    tunnel = Vxlan(4711, HIGH, 4789, LOW, 4789)
+    await before.create(Wire(End(tunnel), End(KernelInterface("/ns", "nse-1")), 0, arp=True), "c")
+    server = VxlanServer(VxlanEnd(HIGH, before.successor(), vnis=Vnis(counting(100))))
     connection = await Chain([Begin(), server]).request(asked())
     assert connection.mechanism.parameters["vni"] == "4711"
 
@@ -167,7 +160,7 @@ async def test_frames_are_offered_a_vxlan_to_other_nodes_only():
         own, behind = end(LOW), Rest()
         await Chain([Begin(), OfferVxlan(own), behind]).request(call)
         preferences = behind.seen[0].mechanism_preferences
-        assert len(preferences) == len(own._dataplane.asked) == offers
+        assert len(preferences) == len(own._dataplane.peers) == offers
         if offers:
             assert (preferences[0].cls, preferences[0].type) == ("REMOTE", "VXLAN")
             assert preferences[0].parameters == {"src_ip": str(LOW), "src_port": "4789", "MTU": "1446"}
@@ -182,8 +175,8 @@ async def test_the_answer_says_where_the_wire_goes():
     begin = Begin()
     connection = await Chain([begin, OfferVxlan(own), behind]).request(offered())
     assert connection.context.mtu == 1400
-    assert own._dataplane.asked == [None, HIGH]
-    assert begin.stores()[0].get(TUNNEL) == Vxlan(100, LOW, 4789, HIGH, 6000)
+    assert own._dataplane.peers == [None, HIGH]
+    assert begin.stores()[0].get(ENDPOINT_SIDE) == Vxlan(100, LOW, 4789, HIGH, 6000)
     assert len(own.vnis) == 1
 
 
@@ -192,17 +185,12 @@ async def test_an_answer_without_a_number_is_refused():
         await Chain([Begin(), OfferVxlan(end(LOW)), Rest(answer(vni=""))]).request(offered())
 
 
-async def test_a_client_whose_kernel_has_the_number_asks_for_one_of_the_same_kind():
-    own = end(LOW, counting(200))
-
-    class Kernel(Element):
-        """Refuses number 100."""
-
-        async def request(self, call, rest):
-            connection = await rest.request(call)
-            if call.live.get(TUNNEL).vni == 100:
-                raise VniTaken("VNI 100 is taken")
-            return connection
+async def test_a_client_whose_dataplane_has_the_number_asks_for_one_of_the_same_kind():
+    """Another server gave it to another wire; the dataplane takes each only once for a UDP port."""
+    dataplane, far_side = FakeDataplane(), MechanismTranslation()
+    own = VxlanEnd(LOW, dataplane, vnis=Vnis(counting(200)))
+    taken = Vxlan(100, LOW, 4789, ipaddress.ip_address("172.16.1.3"), 4789)
+    await dataplane.create(Wire(End(KernelInterface("/ns/1", "nsm-1")), End(taken), 0, arp=True), "other")
 
     class Far(Element):
         async def request(self, call, rest):
@@ -210,9 +198,13 @@ async def test_a_client_whose_kernel_has_the_number_asks_for_one_of_the_same_kin
             call.connection.mechanism = answer(vni=wished)
             return await rest.request(call)
 
-    begin = Begin()
-    await Chain([begin, TryAnotherVni(own), Kernel(), OfferVxlan(own), Far()]).request(offered())
-    assert begin.stores()[0].get(TUNNEL).vni == 200
+    begin, asking = Begin(), offered()
+    asking.connection.mechanism = Mechanism(
+        cls="LOCAL", type="KERNEL", parameters={"inodeURL": "file:///ns/2", "name": "nsm-1"}
+    )
+    elements = [begin, TryAnotherVni(own), MakeWire(dataplane, far_side), far_side, OfferVxlan(own), Far()]
+    await Chain(elements).request(asking)
+    assert dataplane.wires["c"].wire.endpoint.side == Vxlan(200, LOW, 4789, HIGH, 4789)
     await begin.close_all()
     assert len(own.vnis) == 0
 

@@ -1,4 +1,4 @@
-"""The element that keeps wires, with a kernel that is none: what is said, asked and closed, and how often."""
+"""What the kernel's news make of wires, with a kernel that is none."""
 
 import asyncio
 import socket
@@ -9,14 +9,14 @@ from nsm.apis.connection import Connection, Mechanism, State
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, Refused
 from nsm.chains.elements.monitor import REPORTER
-from nsm.forwarder_kernel import pace
-from nsm.forwarder_kernel.ends import End, Place, Settings, Wire
-from nsm.forwarder_kernel.keep import REPAIR, REPORT_ONLY, Keep
-from nsm.forwarder_kernel.kernel_wire import LIVE
+from nsm.chains.forwarding.dataplane import LIVE
+from nsm.chains.forwarding.keep import Keep, Report
+from nsm.chains.forwarding.sides import KernelInterface
+from nsm.chains.forwarding.wires import End, Wire
 from nsm.forwarder_kernel.live_wire import LiveEnd, LiveWire
-from nsm.forwarder_kernel.mend import Report
 from nsm.forwarder_kernel.netlink import News
 from nsm.forwarder_kernel.repair import Repair
+from nsm.forwarder_kernel.watcher import Watcher
 
 CLIENTS, ENDPOINTS, INDEX = 3, 4, 1 << 20
 CHANGED_LINK, DELETED_LINK, DELETED_ROUTE, END_OF_NAMESPACE = 16, 17, 25, 89
@@ -79,11 +79,11 @@ class Wires(Element):
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
             ends = [
-                LiveEnd(None, Place("/ns", "nsm-1"), INDEX, "", number=CLIENTS),
-                LiveEnd(None, Place("/ns", "nse-1"), INDEX + 1, "", number=ENDPOINTS),
+                LiveEnd(None, KernelInterface("/ns", "nsm-1"), INDEX, "", number=CLIENTS),
+                LiveEnd(None, KernelInterface("/ns", "nse-1"), INDEX + 1, "", number=ENDPOINTS),
             ]
-            settings = Settings((), (), (), ())
-            wire = Wire(tuple(End(end.place, settings) for end in ends), 0, arp=True)
+            near, far = (end.place for end in ends)
+            wire = Wire(End(near), End(far, is_endpoints=True), 0, arp=True)
             call.live.put(LIVE, LiveWire(wire, tuple(ends), "nsm f c", None))
             call.live.put(REPORTER, self)
         return await rest.request(call)
@@ -107,9 +107,10 @@ def call():
 
 
 class World:
-    def __init__(self, mode=REPAIR):
+    def __init__(self):
         self.kernel, self.wires, self.begin = Kernel(), Wires(), Begin()
-        self.keep = Keep(self.kernel, mode=mode)
+        self.watcher = Watcher(self.kernel)
+        self.keep = Keep(self.watcher)
         self.chain = Chain([self.begin, self.keep, self.wires])
 
     async def __aenter__(self):
@@ -135,17 +136,6 @@ async def test_what_was_reported_while_a_wire_was_made_is_no_reason_to_look_at_i
     assert world.kernel.looks == [True]
 
 
-async def test_a_wire_that_was_changed_is_put_right_with_one_line_in_the_log(capsys):
-    async with World() as world:
-        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
-        await world.looks(1)
-        await asyncio.sleep(0)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "c" in line]
-    (line,) = [line for line in lines if "wire put right" in line]
-    for part in ("connection=c", "service=web", "endpoint=nse-1", "found='nsm-1: link down'", "done='set up'"):
-        assert part in line
-
-
 async def test_somebody_else_s_links_are_not_looked_at():
     async with World() as world:
         world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX + 9)
@@ -153,29 +143,6 @@ async def test_somebody_else_s_links_are_not_looked_at():
         world.kernel.tell(DELETED_ROUTE, ENDPOINTS, INDEX + 1)
         await world.looks(1)
     assert world.kernel.looks == [True]
-
-
-async def test_who_only_wants_reports_has_nothing_done(capsys):
-    async with World(REPORT_ONLY) as world:
-        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
-        await world.looks(1)
-        world.kernel.tell(DELETED_LINK, CLIENTS, INDEX, Report(is_gone=True))
-        await world.looks(2)
-        await asyncio.sleep(0)
-    assert world.kernel.looks == [False, False]
-    assert world.kernel.remade == []
-    assert capsys.readouterr().out.count("wire is not as it should be") == 2
-
-
-async def test_a_deleted_link_is_made_anew_or_the_client_is_asked_to_come_back():
-    async with World() as world:
-        for can, states in ((True, []), (False, [State.REFRESH_REQUESTED])):
-            world.kernel.can_remake = can
-            count = len(world.kernel.remade)
-            world.kernel.tell(DELETED_LINK, CLIENTS, INDEX, Report(is_gone=True))
-            async with asyncio.timeout(5):
-                while len(world.kernel.remade) == count or world.wires.states != states:
-                    await asyncio.sleep(0)
 
 
 async def test_a_link_that_is_set_down_is_left_so_for_a_moment_in_which_it_can_be_renamed():
@@ -193,21 +160,6 @@ async def test_a_link_that_is_set_down_is_left_so_for_a_moment_in_which_it_can_b
         assert clock() - began < 0.25
 
 
-async def test_a_namespace_out_of_reach_is_entered_with_the_clients_next_request():
-    async with World() as world:
-        out_of_reach = [Report(is_out_of_reach=True)] * 2
-        world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, *out_of_reach)
-        await world.looks(1)
-        world.kernel.tell(DELETED_ROUTE)
-        await world.looks(2)
-        assert world.wires.states == [State.REFRESH_REQUESTED]
-        world.kernel.reports = [Report(repairs=[("nsm-1", DOWN)])]
-        await world.chain.request(call())
-        await world.looks(3)
-    assert world.kernel.reports == []
-    assert len(world.kernel.looks) == 3
-
-
 @pytest.mark.parametrize(("number", "whose"), [(CLIENTS, "client's"), (ENDPOINTS, "endpoint's")])
 async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_side_is_told_first(
     number, whose, capsys
@@ -216,7 +168,7 @@ async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_
         world.kernel.tell(END_OF_NAMESPACE, number, 0)
         await asyncio.wait_for(world.wires.closed.wait(), 5)
         assert world.wires.states == [State.DOWN]
-        assert len(world.keep) == 0
+        assert (len(world.keep), len(world.watcher)) == (0, 0)
     assert f"{whose} network namespace gone" in capsys.readouterr().out
     assert world.kernel.looks == []
 
@@ -229,18 +181,8 @@ async def test_a_wire_that_is_being_closed_is_not_fought_for():
         async with asyncio.timeout(5):
             while world.kernel.news:
                 await asyncio.sleep(0.001)
-        assert len(world.keep) == 0
+        assert (len(world.keep), len(world.watcher)) == (0, 0)
     assert world.kernel.looks == []
-
-
-async def test_somebody_who_undoes_every_repair_is_answered_less_and_less_often_and_named_once(capsys, monkeypatch):
-    monkeypatch.setattr(pace, "AT_ONCE", 3)
-    monkeypatch.setattr(pace, "_FIRST", 0.01)
-    async with World() as world:
-        for count in range(1, 7):
-            world.kernel.tell(DELETED_ROUTE, CLIENTS, INDEX, Report(repairs=[("nsm-1", DOWN)]))
-            await world.looks(count)
-    assert capsys.readouterr().out.count("a wire is changed again and again") == 1
 
 
 async def test_a_forwarder_that_may_not_listen_says_so_once_and_makes_wires_anyway(capsys):

@@ -8,8 +8,8 @@ packets go on, until the lifetime of orphans is over too.
 from __future__ import annotations
 
 import asyncio
-import time
 from types import TracebackType
+from typing import Any
 
 from nsm.chains.core import MeshError, Tasks
 from nsm.chains.logs import log
@@ -23,7 +23,7 @@ _PAUSE = 60.0
 class Reconcile:
     """An async context manager: handles the wires that exist when it starts. Times are in seconds."""
 
-    def __init__(self, dataplane: Dataplane, *, claim_within: float, orphan_lifetime: float) -> None:
+    def __init__(self, dataplane: Dataplane[Any], *, claim_within: float, orphan_lifetime: float) -> None:
         self._dataplane = dataplane
         self._claim_within, self._orphan_lifetime = claim_within, orphan_lifetime
         self._tasks = Tasks("reconcile")
@@ -38,21 +38,26 @@ class Reconcile:
         await self._tasks.aclose()
 
     async def _run(self) -> None:
-        begin = time.monotonic()
+        clock = asyncio.get_running_loop().time
+        begin = clock()
         left = [each.connection_id for each in await self._dataplane.owned() if not each.is_live]
         if left:
             log.info("wires of an earlier process are there", connections=len(left))
             await asyncio.sleep(self._claim_within)
         while left:
             try:
-                left = await self._round(keep=time.monotonic() - begin < self._orphan_lifetime)
+                left = await self._round(keep=clock() - begin < self._orphan_lifetime)
             except MeshError as error:
                 log.warning("could not remove unclaimed wires", error=str(error))
             await asyncio.sleep(_PAUSE if left else 0)
 
     async def _round(self, *, keep: bool) -> list[str]:
-        """Remove unwanted wires; returns those that are still unclaimed."""
-        for connection_id in await self._dataplane.remove_unwanted(keep=keep):
+        """Remove those that are not used, or with `keep` False all; returns those that are still unclaimed."""
+        former = [each for each in await self._dataplane.owned() if not each.is_live]
+        unwanted = [each.connection_id for each in former if not (keep and each.is_used)]
+        if unwanted:
+            await self._dataplane.remove_former(unwanted)
+        for connection_id in unwanted:
             why = "a workload of it is gone" if keep else "it was not claimed"
             log.info("wire of an earlier process removed", connection=connection_id, because=why)
         return [each.connection_id for each in await self._dataplane.owned() if not each.is_live]

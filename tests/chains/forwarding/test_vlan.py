@@ -7,16 +7,12 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, InvalidRequest, NotFound
 from nsm.chains.elements.vlan import VlanServer
+from nsm.chains.forwarding.sides import ENDPOINT_SIDE, Breakout
+from nsm.chains.forwarding.vlan import OfferVlan, Uplink, uplinks_from
 from nsm.chains.model.vlans import VlanService
-from nsm.forwarder_kernel.tunnels import TUNNEL, Breakout, Underlay
-from nsm.forwarder_kernel.vlan import OfferVlan, Uplink, uplinks_from
+from nsm.chains.testing import FakeDataplane
 
 UPLINKS = (Uplink("eth1", ((("via", "gw1"),), (("via", "gw2"), ("zone", "a")))), Uplink("eth2", ((("via", "gw2"),),)))
-
-
-class Dataplane:
-    async def uplink(self, name):
-        return Underlay(name, 1400)
 
 
 class Far(Element):
@@ -46,8 +42,8 @@ def asked(target="tcp://gateway:5003", **labels):
 )
 async def test_the_first_uplink_whose_labels_all_fit_is_taken(labels, uplink):
     begin, far = Begin(), Far(**{"vlan-id": "100"})
-    connection = await Chain([begin, OfferVlan(UPLINKS, Dataplane()), far]).request(asked(**labels))
-    assert begin.stores()[0].get(TUNNEL) == Breakout(uplink, 100)
+    connection = await Chain([begin, OfferVlan(UPLINKS, FakeDataplane(mtu=1400)), far]).request(asked(**labels))
+    assert begin.stores()[0].get(ENDPOINT_SIDE) == Breakout(uplink, 100)
     assert connection.context.mtu == 1400
     (preference,) = far.seen[0].mechanism_preferences
     assert (preference.cls, preference.type) == ("REMOTE", "VLAN")
@@ -55,13 +51,15 @@ async def test_the_first_uplink_whose_labels_all_fit_is_taken(labels, uplink):
 
 async def test_an_id_that_is_left_out_means_no_tag():
     begin = Begin()
-    await Chain([begin, OfferVlan(UPLINKS, Dataplane()), Far()]).request(asked(via="gw1"))
-    assert begin.stores()[0].get(TUNNEL) == Breakout("eth1", 0)
+    await Chain([begin, OfferVlan(UPLINKS, FakeDataplane(mtu=1400)), Far()]).request(asked(via="gw1"))
+    assert begin.stores()[0].get(ENDPOINT_SIDE) == Breakout("eth1", 0)
 
 
 async def test_endpoints_of_this_node_are_not_offered_a_breakout():
     far = Far()
-    await Chain([Begin(), OfferVlan(UPLINKS, Dataplane()), far]).request(asked("unix:///nse.sock", via="gw1"))
+    await Chain([Begin(), OfferVlan(UPLINKS, FakeDataplane(mtu=1400)), far]).request(
+        asked("unix:///nse.sock", via="gw1")
+    )
     assert far.seen[0].mechanism_preferences == []
 
 
@@ -75,7 +73,7 @@ async def test_endpoints_of_this_node_are_not_offered_a_breakout():
 async def test_an_answer_that_cannot_be_used_is_told_and_closed_where_it_came_from(parameters, labels, told):
     far = Far(**parameters)
     with pytest.raises((NotFound, InvalidRequest), match=told):
-        await Chain([Begin(), OfferVlan(UPLINKS, Dataplane()), far]).request(asked(**labels))
+        await Chain([Begin(), OfferVlan(UPLINKS, FakeDataplane(mtu=1400)), far]).request(asked(**labels))
     assert far.closed == ["VLAN"]
 
 
@@ -85,8 +83,8 @@ async def test_an_endpoint_says_which_uplink_whatever_its_client_wants():
     server = VlanServer([VlanService("outside", "gw2", 100)])
     call = asked(via="gw1", team="blue")
     call.connection.network_service = "outside"
-    connection = await Chain([begin, OfferVlan(UPLINKS, Dataplane()), Far(), server]).request(call)
-    assert begin.stores()[0].get(TUNNEL) == Breakout("eth2", 100)
+    connection = await Chain([begin, OfferVlan(UPLINKS, FakeDataplane(mtu=1400)), Far(), server]).request(call)
+    assert begin.stores()[0].get(ENDPOINT_SIDE) == Breakout("eth2", 100)
     assert connection.labels == {"via": "gw1", "team": "blue"}
 
 

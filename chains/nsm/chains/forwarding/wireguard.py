@@ -15,8 +15,6 @@ from nsm.apis.mechanisms import (
     DST_IP,
     DST_PORT,
     DST_PUBLIC_KEY,
-    INODE_URL,
-    KERNEL,
     MTU,
     REMOTE,
     SRC_IP,
@@ -28,13 +26,15 @@ from nsm.apis.mechanisms import (
 from nsm.apis.payloads import IP
 from nsm.chains.core import Call, Element, Handler, InvalidRequest, Key, Store, Unsupported
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
-from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.model.addresses import Address
+from nsm.chains.policy import Trust
 
-from .dataplane import Dataplane
-from .netlink import Address
-from .tunnels import TUNNEL, WIREGUARD_OVERHEAD, Wireguard, lower_mtu, peer_in, port_in
+from .dataplane import BEGUN, CarriesWireguard
+from .sides import CLIENT_SIDE, ENDPOINT_SIDE, KernelInterface, Wireguard
+from .supported import Supported
+from .tunnel_peers import AskedByForwarders
+from .tunnels import WIREGUARD_OVERHEAD, lower_mtu, peer_in, port_in
 from .use_or_close import use_or_close
-from .wireguard_go import AHEAD
 
 _KEY_SIZE, _KEY_TEXT = 32, 44
 
@@ -52,7 +52,7 @@ class Keys:
 class WireguardEnd:
     """A node's end of WireGuard wires: its address, and the ports that it has promised."""
 
-    def __init__(self, address: Address, dataplane: Dataplane) -> None:
+    def __init__(self, address: Address, dataplane: CarriesWireguard) -> None:
         self.address, self._dataplane = address, dataplane
         self.ports: set[int] = set()
         self._choosing = asyncio.Lock()
@@ -63,15 +63,16 @@ class WireguardEnd:
         return underlay.room(WIREGUARD_OVERHEAD[self.address.version])
 
     async def check(self) -> None:
-        """Raise `Unsupported` if neither the kernel nor a program can make such wires here."""
+        """Raise `Unsupported` if such wires cannot be made here."""
         await self._dataplane.check_wireguard()
 
-    def begin(self, call: Call, mtu: int, path: str) -> None:
-        """Begin a new wire, which ends in the namespace at `path`, while others are requested."""
-        if call.live.get(TUNNEL) is None:
-            begun = self._dataplane.begin_wireguard(mtu, path, call.live.connection_id)
-            ahead = call.live.put(AHEAD, begun)
-            call.undo.add(ahead.drop)
+    def begin(self, call: Call, mtu: int) -> None:
+        """Begin a new wire, whose other end is known, since the client named it, while others are requested."""
+        near = call.live.get(CLIENT_SIDE)
+        if call.live.get(ENDPOINT_SIDE) is None and isinstance(near, KernelInterface):
+            begun = self._dataplane.begin_wireguard(mtu, near, call.live.connection_id)
+            call.live.put(BEGUN, begun)
+            call.undo.add(begun.drop)
 
     async def keys(self, store: Store, slot: Key[Keys]) -> Keys:
         """The connection's own keys and port, in `slot`: made once, they last as long as it does.
@@ -117,15 +118,15 @@ class WireguardServer(Element):
         mechanism.parameters.update(own)
         lower_mtu(call.connection, mechanism, mtu)
         tunnel = Wireguard(keys.private, keys.port, peer_key, client, port, mtu, is_client=False)
-        call.live.put(TUNNEL, tunnel)
+        call.live.put(CLIENT_SIDE, tunnel)
         return await rest.request(call)
 
 
 class OfferWireguard(Element):
     """For a forwarder's client chain: offer a wire that carries packets to another node, encrypted."""
 
-    def __init__(self, end: WireguardEnd, translation: MechanismTranslation) -> None:
-        self._end, self._translation = end, translation
+    def __init__(self, end: WireguardEnd) -> None:
+        self._end = end
         self._keys: Key[Keys] = Key("WireGuard keys of the client side")
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -140,21 +141,15 @@ class OfferWireguard(Element):
         mtu = await self._end.mtu()
         own = {SRC_IP: str(self._end.address), SRC_PORT: str(keys.port), SRC_PUBLIC_KEY: keys.public, MTU: str(mtu)}
         call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=WIREGUARD, parameters=own))
-        self._begin(call, mtu)
+        self._end.begin(call, mtu)
         is_first = call.connection.mechanism is None
         connection = await rest.request(call)
         if connection.mechanism is not None and connection.mechanism.type == WIREGUARD:
             using = self._note(call.live, connection, connection.mechanism, keys)
             await use_or_close(call, rest, connection, using, is_first=is_first)
-        elif (ahead := call.live.pop(AHEAD)) is not None:
-            await ahead.drop()
+        elif (begun := call.live.pop(BEGUN)) is not None:
+            await begun.drop()
         return connection
-
-    def _begin(self, call: Call, mtu: int) -> None:
-        """The place of this end of the wire is known, since the client named it."""
-        near = self._translation.near_side(call)
-        if near is not None and near.type == KERNEL:
-            self._end.begin(call, mtu, near.parameters.get(INODE_URL, "").removeprefix("file://"))
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism, keys: Keys) -> None:
         server = peer_in(mechanism, DST_IP)
@@ -162,7 +157,7 @@ class OfferWireguard(Element):
         port = port_in(mechanism, DST_PORT) or WIREGUARD_DEFAULT_PORT
         mtu = await self._end.mtu(server)
         lower_mtu(connection, mechanism, mtu)
-        store.put(TUNNEL, Wireguard(keys.private, keys.port, peer_key, server, port, mtu, is_client=True))
+        store.put(ENDPOINT_SIDE, Wireguard(keys.private, keys.port, peer_key, server, port, mtu, is_client=True))
 
     async def _without(self, call: Call, rest: Handler, reason: Unsupported) -> Connection:
         """Another mechanism may work; if not, the error includes the reason."""
@@ -197,3 +192,11 @@ def _has_secret(key: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def wireguard(address: Address, dataplane: CarriesWireguard, trust: Trust) -> Supported:
+    """WireGuard for a forwarder whose node has `address`."""
+    end = WireguardEnd(address, dataplane)
+    return Supported(
+        kind=WIREGUARD, served=[AskedByForwarders(trust), WireguardServer(end)], offered=[OfferWireguard(end)]
+    )

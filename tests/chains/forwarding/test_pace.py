@@ -1,6 +1,6 @@
 """How soon a repair that somebody keeps undoing is made again."""
 
-from nsm.forwarder_kernel.pace import AT_ONCE, CALM, Pace
+from nsm.chains.forwarding.pace import AT_ONCE, CALM, Pace
 
 
 def repaired(times, pace=None, at=0.0):

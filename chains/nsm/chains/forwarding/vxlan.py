@@ -25,10 +25,14 @@ from nsm.apis.payloads import ETHERNET
 from nsm.chains.core import Call, Element, Exhausted, Handler, InvalidRequest, Key, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.logs import log
+from nsm.chains.model.addresses import Address
+from nsm.chains.policy import Trust
 
-from .dataplane import Dataplane
-from .netlink import Address
-from .tunnels import TUNNEL, VXLAN_OVERHEAD, VniTaken, Vxlan, address_in, lower_mtu, number_in, peer_in, port_in
+from .dataplane import CarriesVxlan, VniTaken
+from .sides import CLIENT_SIDE, ENDPOINT_SIDE, Side, Vxlan
+from .supported import Supported
+from .tunnel_peers import AskedByForwarders
+from .tunnels import VXLAN_OVERHEAD, address_in, lower_mtu, number_in, peer_in, port_in
 from .use_or_close import use_or_close
 
 _MAX_VNI = (1 << 24) - 1
@@ -79,7 +83,7 @@ class VxlanEnd:
     """A node's end of VXLAN wires: its address, its one UDP port and its numbers."""
 
     def __init__(
-        self, address: Address, dataplane: Dataplane, *, port: int = VXLAN_DEFAULT_PORT, vnis: Vnis | None = None
+        self, address: Address, dataplane: CarriesVxlan, *, port: int = VXLAN_DEFAULT_PORT, vnis: Vnis | None = None
     ) -> None:
         self.address, self.port = address, port or VXLAN_DEFAULT_PORT
         self.vnis = Vnis() if vnis is None else vnis
@@ -95,15 +99,15 @@ class VxlanEnd:
         """The number of the connection's wire, if an earlier process of this forwarder made it."""
         return self._dataplane.former_vni(store.connection_id)
 
-    def use(self, store: Store, tunnel: Vxlan) -> None:
-        """Note the tunnel of a connection; its number is in use until the connection ends or has another one."""
+    def use(self, store: Store, side: Key[Side], tunnel: Vxlan) -> None:
+        """Set the tunnel as a connection's `side`; its number is in use until that ends or has another one."""
         before = store.get(self._used)
         if before is None:
             store.on_end(partial(self._end, store))
         if before != tunnel.vni:
             self._end(store)
             self.vnis.take(store.put(self._used, tunnel.vni))
-        store.put(TUNNEL, tunnel)
+        store.put(side, tunnel)
 
     def _end(self, store: Store) -> None:
         if (vni := store.pop(self._used)) is not None:
@@ -132,7 +136,7 @@ class VxlanServer(Element):
         own = {DST_IP: str(self._end.address), DST_PORT: str(self._end.port), VNI: str(vni)}
         mechanism.parameters.update(own)
         lower_mtu(call.connection, mechanism, mtu)
-        self._end.use(call.live, Vxlan(vni, self._end.address, self._end.port, client, port))
+        self._end.use(call.live, CLIENT_SIDE, Vxlan(vni, self._end.address, self._end.port, client, port))
         return await rest.request(call)
 
     def _vni(self, call: Call, mechanism: Mechanism) -> int:
@@ -171,11 +175,11 @@ class OfferVxlan(Element):
         lower_mtu(connection, mechanism, await self._end.mtu(server))
         if not (vni := number_in(mechanism, VNI, _MAX_VNI, least=1)):
             raise InvalidRequest(f"node {server} answered without a VNI")
-        self._end.use(store, Vxlan(vni, self._end.address, self._end.port, server, port))
+        self._end.use(store, ENDPOINT_SIDE, Vxlan(vni, self._end.address, self._end.port, server, port))
 
 
 class TryAnotherVni(Element):
-    """If the kernel already has the wire's VNI, close and request again with another one.
+    """If the dataplane already has the wire's VNI, close and request again with another one.
 
     A server sees only its own wires: two of them may give the same number to wires from a third node, whose kernel
     accepts it once for a UDP port, in all namespaces. Stands before the elements of the mechanisms and those that
@@ -199,8 +203,8 @@ class TryAnotherVni(Element):
         return await rest.request(call)
 
     def _wish(self, store: Store) -> None:
-        tunnel = store.pop(TUNNEL)
-        parity = tunnel.vni & 1 if isinstance(tunnel, Vxlan) else 0
+        sides = store.pop(CLIENT_SIDE), store.pop(ENDPOINT_SIDE)
+        parity = next((side.vni & 1 for side in sides if isinstance(side, Vxlan)), 0)
         store.put(_WISH, self._end.vnis.choose(parity))
 
 
@@ -210,3 +214,14 @@ def _parity(mechanism: Mechanism, server: Address) -> int:
     if mechanism.parameters.get(DST_ORIGINAL_IP):
         server = address_in(mechanism, DST_ORIGINAL_IP)
     return int(client.packed > server.packed)
+
+
+def vxlan(address: Address, dataplane: CarriesVxlan, trust: Trust, *, port: int = 0) -> Supported:
+    """VXLAN for a forwarder whose node has `address`; `port` 0 is the usual UDP port."""
+    end = VxlanEnd(address, dataplane, port=port)
+    return Supported(
+        kind=VXLAN,
+        served=[AskedByForwarders(trust), VxlanServer(end)],
+        offered=[OfferVxlan(end)],
+        again=[TryAnotherVni(end)],
+    )

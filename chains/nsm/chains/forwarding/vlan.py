@@ -12,8 +12,10 @@ from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.model.vlans import LARGEST_VLAN
 from nsm.chains.reading import Field, read_yaml
 
-from .dataplane import Dataplane
-from .tunnels import TUNNEL, Breakout, lower_mtu, number_in
+from .dataplane import HasUplinks
+from .sides import ENDPOINT_SIDE, Breakout
+from .supported import Supported
+from .tunnels import lower_mtu, number_in
 from .use_or_close import use_or_close
 
 
@@ -83,7 +85,7 @@ class OfferVlan(Element):
     upstream's does; the client keeps its original labels.
     """
 
-    def __init__(self, uplinks: Sequence[Uplink], dataplane: Dataplane) -> None:
+    def __init__(self, uplinks: Sequence[Uplink], dataplane: HasUplinks) -> None:
         self._uplinks, self._dataplane = uplinks, dataplane
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -103,7 +105,7 @@ class OfferVlan(Element):
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:
         breakout = Breakout(self._uplink(connection.labels), number_in(mechanism, VLAN_ID, LARGEST_VLAN))
         lower_mtu(connection, mechanism, (await self._dataplane.uplink(breakout.uplink)).mtu)
-        store.put(TUNNEL, breakout)
+        store.put(ENDPOINT_SIDE, breakout)
 
     def _uplink(self, labels: Mapping[str, str]) -> str:
         for uplink in self._uplinks:
@@ -118,3 +120,8 @@ class OfferVlan(Element):
 def _told(uplink: Uplink) -> str:
     selectors = (" and ".join(f"{key}={value}" for key, value in each) for each in uplink.selectors)
     return " or ".join(selectors) or "nobody"
+
+
+def vlan(uplinks: Sequence[Uplink], dataplane: HasUplinks) -> Supported:
+    """VLAN for a forwarder whose node has `uplinks`: towards endpoints only."""
+    return Supported(kind=VLAN, offered=[OfferVlan(uplinks, dataplane)])

@@ -9,21 +9,23 @@ from itertools import chain
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 
+from nsm.chains.core.counts import Count as Events
 from nsm.chains.metrics import PrometheusConfig
 from nsm.chains.metrics.exporter import exported as served
 from nsm.chains.metrics.exporter import families as counted
 
 from .counters import CLIENT, SERVER, Count, Counters, Labels
-from .keep import CHANGES
 
 _LABELS = [field.name for field in fields(Labels)]
 
 
-def exported(counters: Counters, config: PrometheusConfig) -> AbstractAsyncContextManager[None]:
-    """Serve them at ``/metrics`` while the context is open."""
+def exported(
+    counters: Counters, config: PrometheusConfig, events: Sequence[Events] = ()
+) -> AbstractAsyncContextManager[None]:
+    """Serve them, and what the dataplane counts in `events`, at ``/metrics`` while the context is open."""
 
     async def read(prefix: str) -> Iterator[Metric]:
-        return chain(families(await counters.read(), prefix), counted([CHANGES], prefix))
+        return chain(families(await counters.read(), prefix), counted(events, prefix))
 
     return served(read, config)
 

@@ -1,6 +1,6 @@
-"""The settings of either end of a wire, computed from its connection.
+"""A wire, computed from its connection: its two sides and their settings.
 
-The client's end has the source addresses and routes, the endpoint's end the destination's.
+The client's side has the source addresses and routes, the endpoint's side the destination's.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from nsm.apis import connectioncontext
-from nsm.apis.connection import Connection, Mechanism
-from nsm.apis.connectioncontext import IpContext, IpNeighbor
-from nsm.apis.mechanisms import INODE_URL, INTERFACE_NAME, KERNEL
+from nsm.apis.connection import Connection
+from nsm.apis.connectioncontext import ConnectionContext, IpContext, IpNeighbor
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.core import InvalidRequest, Refused
+from nsm.chains.core import InvalidRequest
 from nsm.chains.model import ipcontext, policies, values
-from nsm.chains.model.addresses import read_address, read_interface
+from nsm.chains.model.addresses import Address, Interface, Network, read_address, read_interface
 from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
-from nsm.chains.model.interface_name import fault
-from nsm.chains.model.networks import Networks
 
-from .netlink import Address, Interface, Network
-from .tunnels import Tunnel, Wireguard
+from .sides import KernelInterface, Side, Wireguard
 
 Route = tuple[Network, Address | None]
 """A prefix and its next hop; None: it is on the link."""
@@ -32,16 +28,8 @@ _NUMBER = re.compile(r"-([0-9]{1,6})\Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The place of an end: its namespace's file, and its name there."""
-
-    path: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of an end, all in the connection's order, without duplicates."""
+    """The settings of a side, all in the connection's order, without duplicates."""
 
     addresses: tuple[Interface, ...]
     """Packets without a source address use the first of their family."""
@@ -51,9 +39,11 @@ class Settings:
     known: tuple[tuple[Address, str], ...]
     """Neighbors that the connection itself names."""
     opposite: tuple[Address, ...] = ()
-    """The addresses of the opposite end."""
+    """The addresses of the opposite side."""
     proxy_arp: bool = False
     """Whether this end answers for every IPv4 address that it routes to: the other end treats all as on-link."""
+    mac: str = ""
+    """The hardware address that the connection gives it, in lower case; empty: any."""
 
     @property
     def defaults(self) -> tuple[Route, ...]:
@@ -61,61 +51,92 @@ class Settings:
         return tuple(route for route in self.routes if not route[0].prefixlen)
 
 
+NO_SETTINGS = Settings((), (), (), ())
+
+
 @dataclass(frozen=True, slots=True)
 class End:
-    """One end of a wire: its place and its settings."""
+    """One side of a wire with its settings; those of a tunnel describe what is reached through it."""
 
-    place: Place
-    settings: Settings
+    side: Side
+    settings: Settings = NO_SETTINGS
     is_endpoints: bool = False
     """Whether it is the endpoint's, and not the client's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """The part of a wire on this node: the client's end and the endpoint's, or one of them and a tunnel."""
+    """The part of a wire on this node."""
 
-    ends: tuple[End, ...]
+    client: End
+    endpoint: End
     mtu: int
+    """Bytes; 0: the dataplane's choice."""
     arp: bool
-    tunnel: Tunnel | None = None
+    """Whether it carries frames (payload ETHERNET), so that neighbors are found by ARP and NDP; else packets."""
     order: int = 0
     """Its place among its client's wires: of several with the same route the first one is used."""
     accept_ra: bool = field(default=False, compare=False)
     """Whether the client's end takes addresses and routes from IPv6 router advertisements."""
+    vlan: int = 0
+    """The tag of its frames in the network of a virtual function; 0: none."""
+    kernel_ends: tuple[End, ...] = field(init=False, repr=False, compare=False)
+    """The ends that are interfaces in network namespaces, the client's first."""
+    interfaces: tuple[KernelInterface, ...] = field(init=False, repr=False, compare=False)
+    """Where those are."""
+
+    def __post_init__(self) -> None:
+        """Find them once: they are asked for again and again."""
+        near, far = self.client, self.endpoint
+        ends = (near,) if isinstance(near.side, KernelInterface) else ()
+        object.__setattr__(self, "kernel_ends", (*ends, far) if isinstance(far.side, KernelInterface) else ends)
+        object.__setattr__(self, "interfaces", tuple([end.side for end in self.kernel_ends]))
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The client's and the endpoint's."""
+        return self.client.side, self.endpoint.side
+
+    @property
+    def ends(self) -> tuple[End, ...]:
+        """The ends that workloads of this node have, the client's first."""
+        return tuple(end for end in (self.client, self.endpoint) if end.side.is_local)
+
+    @property
+    def tunnel(self) -> Side | None:
+        """The side that leads elsewhere, if there is one: the endpoint's if both do."""
+        return next((side for side in reversed(self.sides) if not side.is_local), None)
 
     @property
     def asks(self) -> bool:
         """Whether its ends resolve the hardware addresses of their next hops."""
         return self.arp and not isinstance(self.tunnel, Wireguard)
 
-    @property
-    def places(self) -> tuple[Place, ...]:
-        """Where the ends are."""
-        return tuple(end.place for end in self.ends)
+    def moved(self, client: Side, endpoint: Side) -> Wire:
+        """The same wire between other sides."""
+        return replace(self, client=replace(self.client, side=client), endpoint=replace(self.endpoint, side=endpoint))
 
 
-def wire_of(
-    connection: Connection, near: Mechanism, far: Mechanism, tunnel: Tunnel | None = None, *, accept_ra: bool = False
-) -> Wire:
-    """The wire that a connection describes; a side that is KERNEL has its end here.
-
-    Raises `InvalidRequest` that names the fault.
-    """
-    context = connection.context
-    ip = context.ip_context if context is not None and context.ip_context is not None else IpContext()
+def wire_of(connection: Connection, client: Side, endpoint: Side, *, accept_ra: bool = False) -> Wire:
+    """The wire between two sides that a connection describes. Raises `InvalidRequest` that names the fault."""
+    context = connection.context or ConnectionContext()
+    ip = context.ip_context or IpContext()
     arp = connection.payload == ETHERNET
-    knows = not arp and tunnel is None  # a pair without ARP needs the other side's address as a neighbor
-    has_macs = not isinstance(tunnel, Wireguard)
+    is_pair = isinstance(client, KernelInterface) and isinstance(endpoint, KernelInterface)
+    knows = not arp and is_pair  # a pair without ARP needs the other side's address as a neighbor
+    has_macs = not isinstance(client, Wireguard) and not isinstance(endpoint, Wireguard)
     known = tuple(dict.fromkeys(map(_neighbor, ip.ip_neighbors))) if has_macs else ()
-    client = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), known, knows=knows)
-    endpoint = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), known, knows=knows)
+    own = _settings(ip.src_ip_addrs, ip.dst_ip_addrs, _client_routes(ip), known, knows=knows)
+    theirs = _settings(ip.dst_ip_addrs, ip.src_ip_addrs, _endpoint_routes(ip), known, knows=knows)
     if arp and any(policies.is_to_the_link(policy) for policy in ip.policies):
-        endpoint = replace(endpoint, proxy_arp=True)
-    sides = ((near, client), (far, endpoint))
-    ends = tuple(End(_place(side), settings, side is far) for side, settings in sides if side.type == KERNEL)
-    mtu = _mtu(context.mtu if context is not None else 0, ends)
-    return Wire(ends, mtu, arp, tunnel, order_of(connection), accept_ra)
+        theirs = replace(theirs, proxy_arp=True)
+    vlan = 0
+    if (ethernet := context.ethernet_context) is not None:
+        own, theirs = replace(own, mac=ethernet.src_mac.lower()), replace(theirs, mac=ethernet.dst_mac.lower())
+        vlan = ethernet.vlan_tag
+    ends = End(client, own), End(endpoint, theirs, is_endpoints=True)
+    mtu = _mtu(context.mtu, [end for end in ends if end.side.is_local])
+    return Wire(*ends, mtu, arp, order_of(connection), accept_ra, vlan)
 
 
 def order_of(connection: Connection) -> int:
@@ -124,14 +145,6 @@ def order_of(connection: Connection) -> int:
     name = path.path_segments[0].id if path is not None and path.path_segments else connection.id
     digits = _NUMBER.search(name)
     return min(int(digits[1]), MAX_ORDER) if digits is not None else 0
-
-
-def check_own_namespace(settings: Settings, node: Networks) -> None:
-    """Raise `Refused` if an end in the node's own namespace would take over any of the networks of `node`."""
-    reached = [*(address.network for address in settings.addresses), *(prefix for prefix, _ in settings.routes)]
-    for network in reached:
-        if not network.prefixlen or node.overlap(network):
-            raise Refused(f"{network} would cut the node off: the wire's end is in the node's own network namespace")
 
 
 def _client_routes(ip: IpContext) -> list[connectioncontext.Route]:
@@ -180,15 +193,6 @@ def _next_hop(route: connectioncontext.Route, prefix: Network) -> Address:
 def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:
     values.check(values.MAC, neighbor.hardware_address, "the hardware address of a neighbor")
     return _address(neighbor.ip), neighbor.hardware_address.lower()
-
-
-def _place(mechanism: Mechanism) -> Place:
-    url, name = mechanism.parameters.get(INODE_URL, ""), mechanism.parameters.get(INTERFACE_NAME, "")
-    if not url.startswith("file://") or not values.URL.fits(url):
-        raise InvalidRequest(f"{url[:64]!r} is not a network namespace; expected one such as file:///proc/1234/ns/net")
-    if (wrong := fault(name)) is not None:
-        raise InvalidRequest(wrong)
-    return Place(url.removeprefix("file://"), name)
 
 
 def _mtu(mtu: int, ends: Sequence[End]) -> int:

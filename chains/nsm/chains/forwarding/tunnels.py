@@ -1,101 +1,21 @@
-"""The kinds of tunnel that carry a wire to another node, and how they are passed to the element that makes them.
-
-The elements of a mechanism, on the server's side or the client's, put a `Tunnel` into the connection's store once
-both ends of it are known; `KernelWire` makes the device.
-"""
+"""The parameters by which the two ends of a tunnel name themselves to each other, and the bytes that it takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import MTU
-from nsm.chains.core import Conflict, InvalidRequest, Key
+from nsm.chains.core import InvalidRequest
 from nsm.chains.model import networks
-from nsm.chains.model.addresses import read_address
+from nsm.chains.model.addresses import Address, read_address
 from nsm.chains.model.bounds import MAX_MTU, MIN_MTU
 from nsm.chains.model.ipcontext import context_of
 from nsm.chains.model.values import read_number
-
-from .netlink import Address, WireguardSettings
 
 VXLAN_OVERHEAD = {4: 54, 6: 74}
 """Bytes of outer IP, UDP, VXLAN and inner Ethernet with one VLAN tag, by IP version: upstream's numbers."""
 WIREGUARD_OVERHEAD = {4: 60, 6: 80}
 """Bytes of outer IP, UDP and a WireGuard data message, by IP version."""
 _LARGEST_PORT, _SHOWN = 65535, 32
-
-
-@dataclass(frozen=True, slots=True)
-class Vxlan:
-    """A VXLAN device; `port` is ours, `remote_port` the peer's."""
-
-    vni: int
-    local: Address
-    port: int
-    remote: Address
-    remote_port: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wireguard:
-    """A WireGuard device with its only peer."""
-
-    private_key: bytes = field(repr=False)
-    port: int
-    peer_key: bytes
-    peer: Address
-    peer_port: int
-    room: int = field(compare=False)
-    """The MTU that the underlay leaves; the wire's own may be less."""
-    is_client: bool
-    """Whether this is the side that is made last, and can wait for the other one."""
-
-    @property
-    def settings(self) -> WireguardSettings:
-        """The settings of its device, except for the peer's address: a device learns that by itself."""
-        return WireguardSettings(self.private_key, self.port, self.peer_key)
-
-
-@dataclass(frozen=True, slots=True)
-class Breakout:
-    """An interface on an uplink of the node: the wire's other side is the network behind that."""
-
-    uplink: str
-    vlan: int
-    """The tag of its frames there (IEEE 802.1Q); 0: none."""
-
-    def __str__(self) -> str:
-        return f"{self.uplink}.{self.vlan}" if self.vlan else self.uplink
-
-
-Tunnel = Vxlan | Wireguard | Breakout
-
-TUNNEL: Key[Tunnel] = Key("tunnel")
-"""The tunnel of a connection that has one end on another node."""
-
-
-class VniTaken(Conflict):
-    """The kernel has another device of the same VNI on the same UDP port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Underlay:
-    """The interface that carries tunnels, in its current state."""
-
-    name: str
-    mtu: int
-    address: Address | None = field(default=None, compare=False)
-
-    def room(self, overhead: int) -> int:
-        """The MTU of a wire over it. Raises `Conflict` if that is too small for any packet."""
-        mtu = self.mtu - overhead
-        if mtu < MIN_MTU:
-            raise Conflict(
-                f"the underlay {self.name} ({self.address}) has MTU {self.mtu}; a wire of MTU {MIN_MTU} needs "
-                f"{MIN_MTU + overhead} there"
-            )
-        return mtu
 
 
 def address_in(mechanism: Mechanism, parameter: str) -> Address:

@@ -7,7 +7,7 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Call, Chain, Element
-from nsm.forwarder_kernel.tell_mtu import TellMtu
+from nsm.chains.forwarding.tell_mtu import TellMtu
 
 VXLAN = Mechanism(cls="REMOTE", type="VXLAN", parameters={"MTU": "1446"})
 VLAN = Mechanism(cls="REMOTE", type="VLAN")

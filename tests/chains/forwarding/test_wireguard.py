@@ -1,10 +1,8 @@
-"""Keys, ports and what both ends of a WireGuard wire tell each other, with a dataplane that is none."""
+"""Keys, ports and what both ends of a WireGuard wire tell each other, on a dataplane in memory."""
 
 import asyncio
 import base64
 import ipaddress
-from types import SimpleNamespace
-from unittest.mock import AsyncMock
 
 import pytest
 
@@ -13,47 +11,13 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element, InvalidRequest, Unavailable, Unsupported
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
-from nsm.forwarder_kernel import dataplane
-from nsm.forwarder_kernel.ends import Place
-from nsm.forwarder_kernel.tunnels import TUNNEL, Underlay
-from nsm.forwarder_kernel.wireguard import OfferWireguard, WireguardEnd, WireguardServer
+from nsm.chains.forwarding.sides import CLIENT_SIDE, ENDPOINT_SIDE, KernelInterface, Wireguard, local_side
+from nsm.chains.forwarding.wireguard import OfferWireguard, WireguardEnd, WireguardServer
+from nsm.chains.forwarding.wires import End, Wire
+from nsm.chains.testing import FakeDataplane
 
 LOW, HIGH = ipaddress.ip_address("172.16.1.1"), ipaddress.ip_address("172.16.1.2")
 KEY = base64.b64encode(bytes([9, *bytes(31)])).decode()
-
-
-class Ahead:
-    def __init__(self):
-        self.is_dropped = False
-
-    async def drop(self):
-        self.is_dropped = True
-
-
-class Dataplane:
-    """Knows the MTU and which ports are free; notes what is begun."""
-
-    def __init__(self, mtu=1500):
-        self.mtu, self.begun, self.fault = mtu, [], None
-
-    async def underlay(self, own, peer=None):
-        return Underlay("eth0", self.mtu, own)
-
-    async def free_udp_port(self, wanted, taken):
-        port = wanted if wanted not in taken else max(taken) + 1
-        await asyncio.sleep(0)
-        return port
-
-    async def former_wireguard(self, connection_id):
-        return None
-
-    async def check_wireguard(self):
-        if self.fault:
-            raise Unsupported(self.fault)
-
-    def begin_wireguard(self, room, path, connection_id):
-        self.begun.append((room, path, Ahead()))
-        return self.begun[-1][2]
 
 
 class Rest(Element):
@@ -71,19 +35,27 @@ class Rest(Element):
         return await rest.request(call)
 
 
+class Near(Element):
+    """The client's side, as `MakeWire` notes it."""
+
+    async def request(self, call, rest):
+        call.live.put(CLIENT_SIDE, local_side(call.connection.mechanism))
+        return await rest.request(call)
+
+
 class Parts:
     """Both elements on one node."""
 
-    def __init__(self, address=LOW, **options):
-        self.dataplane = Dataplane(**options)
+    def __init__(self, address=LOW, dataplane=None):
+        self.dataplane = dataplane or FakeDataplane()
         self.end = WireguardEnd(address, self.dataplane)
-        self.begin, self.translation = Begin(), MechanismTranslation()
+        self.begin = Begin()
 
     def server(self, *rest):
         return Chain([self.begin, WireguardServer(self.end), *rest])
 
     def client(self, *rest):
-        return Chain([self.begin, self.translation, OfferWireguard(self.end, self.translation), *rest])
+        return Chain([self.begin, Near(), MechanismTranslation(), OfferWireguard(self.end), *rest])
 
 
 def asked(**parameters):
@@ -110,7 +82,7 @@ async def test_the_server_tells_its_address_port_and_public_key_and_keeps_them()
     assert (told["dst_ip"], told["dst_port"], told["MTU"]) == (str(HIGH), "51820", "1440")
     assert len(base64.b64decode(told["dst_public_key"])) == 32
     assert first.context.mtu == 1440
-    tunnel = parts.begin.stores()[0].get(TUNNEL)
+    tunnel = parts.begin.stores()[0].get(CLIENT_SIDE)
     assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (
         LOW,
         5000,
@@ -125,7 +97,7 @@ async def test_keys_and_ports_are_the_connections_own_and_end_with_it():
     parts = Parts()
     chain = parts.client(Rest(answer()))
     await asyncio.gather(*(chain.request(offered(name=name)) for name in ("one", "two")))
-    tunnels = [store.get(TUNNEL) for store in parts.begin.stores()]
+    tunnels = [store.get(ENDPOINT_SIDE) for store in parts.begin.stores()]
     assert tunnels[0].private_key != tunnels[1].private_key
     assert [tunnel.port for tunnel in tunnels] == [51820, 51821]
     assert tunnels[0].private_key.hex() not in repr(tunnels)
@@ -155,7 +127,7 @@ async def test_a_refresh_offers_the_same_key_and_begins_nothing():
 async def test_the_answer_says_where_the_wire_goes_and_the_least_mtu_counts():
     parts = Parts()
     connection = await parts.client(Rest(answer())).request(offered())
-    tunnel = parts.begin.stores()[0].get(TUNNEL)
+    tunnel = parts.begin.stores()[0].get(ENDPOINT_SIDE)
     assert (tunnel.peer, tunnel.peer_port, tunnel.peer_key, tunnel.is_client) == (
         HIGH,
         6000,
@@ -168,8 +140,8 @@ async def test_the_answer_says_where_the_wire_goes_and_the_least_mtu_counts():
 async def test_the_wire_is_begun_where_the_client_is_while_the_endpoint_is_asked():
     parts = Parts()
     await parts.client(Rest(answer())).request(offered())
-    ((room, path, ahead),) = parts.dataplane.begun
-    assert (room, path, ahead.is_dropped) == (1440, "/proc/7/ns/net", False)
+    (begun,) = parts.dataplane.begun
+    assert (begun.room, begun.side.path, begun.is_dropped) == (1440, "/proc/7/ns/net", False)
 
 
 @pytest.mark.parametrize("behind", [Rest(failure=Unavailable("gone")), Rest(Mechanism(cls="REMOTE", type="VLAN"))])
@@ -179,7 +151,7 @@ async def test_what_was_begun_is_ended_if_it_is_of_no_use(behind):
         await parts.client(behind).request(offered())
     except Unavailable:
         assert parts.end.ports == set()
-    assert parts.dataplane.begun[0][2].is_dropped
+    assert parts.dataplane.begun[0].is_dropped
 
 
 @pytest.mark.parametrize(
@@ -201,53 +173,31 @@ async def test_a_mechanism_that_cannot_be_is_refused_by_name(parameters, told):
 
 async def test_a_node_without_wireguard_offers_other_mechanisms_and_says_why_if_those_do_not_help():
     parts = Parts()
-    parts.dataplane.fault = "no program"
+    parts.dataplane.no_wireguard = Unsupported("no program")
     behind = Rest(Mechanism(cls="REMOTE", type="VLAN"))
     await parts.client(behind).request(offered())
     assert behind.seen[0].mechanism_preferences == []
     with pytest.raises(Unsupported, match="asked for none; WireGuard was not offered: no program"):
         await parts.client(Rest(failure=Unsupported("asked for none"))).request(offered(name="d"))
     served = Parts()
-    served.dataplane.fault = "no program"
+    served.dataplane.no_wireguard = Unsupported("no program")
     with pytest.raises(Unsupported, match="no program"):
         await served.server().request(asked())
 
 
-class Programs:
-    """An earlier forwarder's process, and what is done with it."""
-
-    def __init__(self, former):
-        self.former, self.ended, self.started = former, [], []
-
-    def claim_former(self, _alias):
-        return self.former
-
-    async def end(self, processes):
-        self.ended += processes
-
-    async def start(self, path, room, alias):
-        self.started.append((path, room, alias))
-        return "a new one"
+async def test_a_port_of_another_program_is_not_promised():
+    parts = Parts(HIGH)
+    parts.dataplane.taken_ports = {51820}
+    told = (await parts.server().request(asked())).mechanism.parameters
+    assert told["dst_port"] == "51821"
 
 
-@pytest.mark.parametrize("is_here", [True, False])
-async def test_the_program_of_a_node_that_was_rebooted_does_not_stay_beside_the_one_of_the_next_workload(
-    is_here, tmp_path, monkeypatch
-):
-    """It has the wire's keys, and its UDP port, but its workload ended with the node."""
-    place = Place(str(tmp_path), "nsm-1")
-    key = dataplane.key_at(place.path)
-    former = SimpleNamespace(key=key if is_here else (0, 0), is_running=lambda: True)
-    plane = dataplane.Dataplane("f")
-    try:
-        programs = Programs(former)
-        monkeypatch.setattr(plane, "_programs", programs)
-        monkeypatch.setattr(plane, "_is_as_wanted", AsyncMock(return_value=True))
-        process = await plane._process(place, SimpleNamespace(room=1400), "nsm f c", None)
-        if is_here:
-            assert (process, programs.ended, programs.started) == (former, [], [])
-        else:
-            assert (process, programs.ended) == ("a new one", [former])
-    finally:
-        monkeypatch.undo()
-        await plane.aclose()
+async def test_a_wire_keeps_its_key_and_its_port_though_the_forwarder_was_restarted():
+    before = FakeDataplane()
+    first = Parts(HIGH, before)
+    told = (await first.server().request(asked())).mechanism.parameters
+    tunnel = first.begin.stores()[0].get(CLIENT_SIDE)
+    assert isinstance(tunnel, Wireguard)
+    await before.create(Wire(End(tunnel), End(KernelInterface("/ns", "nse-1")), 0, arp=False), "c")
+    again = (await Parts(HIGH, before.successor()).server().request(asked())).mechanism.parameters
+    assert (again["dst_public_key"], again["dst_port"]) == (told["dst_public_key"], told["dst_port"])

@@ -9,8 +9,8 @@ from nsm.apis.connectioncontext import ConnectionContext, IpContext, PolicyRoute
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Refused
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.forwarding.protect_node import ProtectNode
 from nsm.chains.model.networks import Networks
-from nsm.forwarder_kernel.protect_node import ProtectNode
 
 UNDERLAY = Networks([ipaddress.ip_network("172.18.0.0/16")])
 

@@ -7,9 +7,9 @@ import pytest
 
 from nsm.apis.connection import Mechanism, Path, PathSegment
 from nsm.chains.core import Chain, Peer, Refused
+from nsm.chains.forwarding.tunnel_peers import AnsweredByManagers, AskedByForwarders
 from nsm.chains.policy import NO_TRUST, IdPatterns, Trust
 from nsm.chains.testing import Check, Record, call
-from nsm.forwarder_kernel.tunnel_peers import AnsweredByManagers, AskedByForwarders
 
 TRUST = Trust(intermediaries=IdPatterns(["spiffe://test.mesh/nsmgr", "spiffe://test.mesh/forwarder"]))
 

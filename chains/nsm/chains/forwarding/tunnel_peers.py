@@ -8,11 +8,11 @@ numbers to each other, through their managers. Without a list of intermediaries,
 from __future__ import annotations
 
 from nsm.apis.connection import Connection
-from nsm.apis.mechanisms import VXLAN, WIREGUARD
+from nsm.apis.mechanisms import IPSEC, VXLAN, WIREGUARD
 from nsm.chains.core import Call, Element, Handler, Refused
 from nsm.chains.policy import Trust, claims_of
 
-_TUNNELS = frozenset({VXLAN, WIREGUARD})
+_TUNNELS = frozenset({VXLAN, WIREGUARD, IPSEC})
 _HINT = "which is for forwarders and managers; NSM_INTERMEDIARIES lists who they are"
 
 

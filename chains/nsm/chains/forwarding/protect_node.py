@@ -12,9 +12,10 @@ from nsm.chains.elements.accept_routes import nowhere
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.underlay import Underlay
 from nsm.chains.model import reach
+from nsm.chains.model.addresses import Address
 from nsm.chains.model.networks import NO_NETWORKS, Networks
 
-from .netlink import Address
+from .wires import Settings
 
 
 class ProtectNode(Element):
@@ -40,6 +41,14 @@ class ProtectNode(Element):
         far = self._far_side.far_side(call)
         never = NO_NETWORKS if far is not None and far.type == VLAN else self._underlay()
         return reach.client_fault(context, never=never) or reach.endpoint_fault(context, never=never)
+
+
+def check_own_namespace(settings: Settings, node: Networks) -> None:
+    """Raise `Refused` if an end in the node's own namespace would take over any of the networks of `node`."""
+    reached = [*(address.network for address in settings.addresses), *(prefix for prefix, _ in settings.routes)]
+    for network in reached:
+        if not network.prefixlen or node.overlap(network):
+            raise Refused(f"{network} would cut the node off: the wire's end is in the node's own network namespace")
 
 
 def underlay_of(tunnel_ip: Address | None) -> Callable[[], Networks]:
