@@ -113,16 +113,19 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
     return [replace(part, domain=topology.domain_of(part.node).name) for part in whole]
 
 
-def operator_id(topology: Topology) -> str:
-    """The SPIFFE ID of the supervisor: it is of the first domain, and other domains know it."""
-    return f"spiffe://{topology.all_domains[0].name}/{OPERATOR}"
+def operator_of(topology: Topology, domain: Domain) -> str:
+    """The name of the Workload API socket by which the supervisor is the operator of a domain."""
+    return OPERATOR if domain == topology.all_domains[0] else role_of(OPERATOR, domain.first)
+
+
+def _operator_id(domain: Domain) -> str:
+    return f"spiffe://{domain.name}/{OPERATOR}"
 
 
 def entries(run: RunDir, topology: Topology, parts: Sequence[Component], domain: Domain) -> str:
     """The entries for a domain's `nsm identity`: identities by socket."""
-    named = {part.name: part.identity for part in parts if part.domain == domain.name and part.command not in _WITHOUT}
-    if domain == topology.all_domains[0]:
-        named = {OPERATOR: operator_id(topology), **named}
+    own = {part.name: part.identity for part in parts if part.domain == domain.name and part.command not in _WITHOUT}
+    named = {operator_of(topology, domain): _operator_id(domain), **own}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 
@@ -134,7 +137,8 @@ def _trusted(topology: Topology) -> dict[str, str]:
     """Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names."""
     roles = (*_VOUCH, *(_VOUCH_IN_DOMAINS if topology.domains else ()))
     vouch = [f"spiffe://{domain.name}/*/{role}" for domain in topology.all_domains for role in roles]
-    return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": operator_id(topology)}
+    viewers = ",".join(map(_operator_id, topology.all_domains))
+    return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": viewers}
 
 
 def _of_domain(run: RunDir, topology: Topology, domain: Domain) -> list[Component]:
@@ -158,6 +162,7 @@ def _issuer(run: RunDir, topology: Topology, domain: Domain) -> Component:
         environment["NSM_BUNDLE_FILE"] = str(run.bundle_of(name))
         bundles = {each.name: run.bundle_of(issuer_of(topology, each)) for each in others}
         environment["NSM_FEDERATED_BUNDLES"] = ",".join(f"{each}={path}" for each, path in bundles.items())
+        environment["NSM_FEDERATED_WORKLOADS"] = ",".join(f"/*/{role}" for role in _VOUCH_IN_DOMAINS)
     return Component(name, "identity", node, node, environment)
 
 

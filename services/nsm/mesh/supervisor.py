@@ -19,7 +19,6 @@ from .logfile import component_level
 from .model import Topology
 from .places import Places
 from .plan import (
-    OPERATOR,
     PROGRAM,
     REGISTERED,
     START_ORDER,
@@ -29,6 +28,7 @@ from .plan import (
     forwarder_of,
     issuer_of,
     manager_of,
+    operator_of,
     plan,
     role_of,
 )
@@ -69,7 +69,8 @@ class Supervisor:
         self._links: Any = None
         self._registrations: dict[str, Registrations] = {}
         self._operator = AsyncExitStack()
-        self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
+        """The channels with which the supervisor calls components, as the operator of their domain."""
         self._changing = asyncio.Lock()
         self._waits_for: set[str] = set()
 
@@ -261,17 +262,19 @@ class Supervisor:
                 await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
 
     async def _become_operator(self) -> None:
-        if self._pool is None:
-            workload_api = f"unix://{self._run.identity_of(OPERATOR)}"
-            identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
-            self._pool = await self._operator.enter_async_context(Pool(identity))
+        for domain in self._topology.all_domains:
+            if domain.name not in self._pools:
+                workload_api = f"unix://{self._run.identity_of(operator_of(self._topology, domain))}"
+                identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
+                self._pools[domain.name] = await self._operator.enter_async_context(Pool(identity))
 
     async def _register_services(self, topology: Topology) -> None:
-        assert self._pool is not None
         for domain in topology.all_domains:
             if not domain.is_floating:
                 kept = self._registrations.setdefault(domain.name, Registrations())
-                await kept.keep(self._pool, manager_of(self._run, domain.first), services_of(topology, domain))
+                await kept.keep(
+                    self._pools[domain.name], manager_of(self._run, domain.first), services_of(topology, domain)
+                )
 
     async def _until_registered(self, parts: Iterable[Component]) -> None:
         """Wait for components to register again after their manager restarted; user's programs may use other names."""
@@ -284,10 +287,10 @@ class Supervisor:
         await asyncio.gather(*waiting)
 
     async def _until_known_to(self, node: str, names: set[str]) -> None:
-        assert self._pool is not None
         waits_for = f"nsmgr of {node}: waits until {', '.join(sorted(names))} register again"
         self._waits_for.add(waits_for)
-        await until_registered(self._pool, manager_of(self._run, node), names)
+        pool = self._pools[self._topology.domain_of(node).name]
+        await until_registered(pool, manager_of(self._run, node), names)
         self._waits_for.discard(waits_for)
 
     async def _start_all(self, parts: Iterable[Component]) -> None:
@@ -330,12 +333,13 @@ class Supervisor:
         return dict(zip(nodes, answers, strict=True))
 
     async def _ask(self, name: str, url: str, index: int) -> Known:
-        if self._pool is None:
-            return Known(fault="the mesh is not up yet")
         process = self._processes.get(name)
+        pool = self._pools.get(process.what.domain) if process is not None else None
+        if pool is None:
+            return Known(fault="the mesh is not up yet")
         if process is None or not process.runs:
             return Known(fault=f"cannot reach {name}: it {process.state if process else 'was not started'}")
-        return await known_to(self._pool, url, index)
+        return await known_to(pool, url, index)
 
     def _missing(self) -> list[str]:
         late = [p for p in self._processes if p.pid and not p.ready.is_set()]

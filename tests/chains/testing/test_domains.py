@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.composed import monitors
+from nsm.chains.composed import client, monitors
 from nsm.chains.core import (
     ENDPOINTS,
     SERVICES,
@@ -17,17 +17,19 @@ from nsm.chains.core import (
     RegistryChain,
     Unavailable,
 )
-from nsm.chains.elements.descriptors import ReturnDescriptors
+from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
 from nsm.chains.elements.heal import Heal
-from nsm.chains.elements.kernel import KernelServer
+from nsm.chains.elements.kernel import KernelClient, KernelServer
+from nsm.chains.elements.mechanism_translation import MechanismTranslation
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.policy import Admitted, vouched_chain
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.resolve_domain import REGISTRY
-from nsm.chains.testing import Fail, Mesh, Record, call
+from nsm.chains.testing import Check, Fail, Mesh, Record, call
 from nsm.chains.testing.domains import Domains
-from nsm.chains.transport import RemoteRegistry
+from nsm.chains.transport import RemoteNetworkService, RemoteRegistry
 
 PATH = ["client", "nsmgr", "forwarder", "nsmgr-proxy-one", "nsmgr-proxy-two", "nsmgr", "forwarder", "shop"]
 
@@ -245,3 +247,28 @@ async def test_a_client_of_another_domain_moves_to_the_next_endpoint_when_its_ow
         await asyncio.sleep(20)
         moved = await client.request(call("c", "shop@two", timeout=5))
         assert moved.network_service_endpoint_name not in (connection.network_service_endpoint_name, "")
+
+
+async def test_a_path_may_lead_over_a_third_domain_by_an_endpoint_that_is_a_client_itself():
+    record = Record()
+    async with Domains("one", "two", "three") as (one, two, three):
+        await three.add_endpoint("store", elements(record), services=["store"])
+        asks = Check(lambda call: name(call.connection, "store@three"), after=lambda answer: name(answer, "middle"))
+        own = [MechanismTranslation(), asks, KernelClient(), SendDescriptors()]
+        onward = client("middle", own, RemoteNetworkService(two.pool("middle")), url=two.url("nsmgr"))
+        passes = [Mechanisms({"KERNEL": [KernelServer()]}), Connect(onward), ReturnDescriptors()]
+        await two.add_endpoint("middle", passes, services=["middle"])
+        asked = one.add_client()
+        connection = await asked.request(call("c", "middle@two", timeout=5))
+        assert names_of(connection) == [
+            *("client", "nsmgr", "forwarder", "nsmgr-proxy-one"),
+            *("nsmgr-proxy-two", "nsmgr", "forwarder", "middle", "nsmgr", "forwarder", "nsmgr-proxy-two"),
+            *("nsmgr-proxy-three", "nsmgr", "forwarder", "store"),
+        ]
+        assert record.last.origin == "spiffe://two/middle"
+        await asked.close(call("c"))
+        assert one.connections() == two.connections() == three.connections() == {}
+
+
+def name(connection, service):
+    connection.network_service, connection.network_service_endpoint_name = service, ""

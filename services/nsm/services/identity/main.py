@@ -19,6 +19,7 @@ from nsm.chains.core import InvalidRequest, MeshError, Refused, Tasks
 from nsm.chains.identity import Svid, trust_domain_of
 from nsm.chains.logs import log
 from nsm.chains.metrics import host_and_port
+from nsm.chains.policy.patterns import IdPatterns
 from nsm.chains.transport import SocketAccess
 
 from .authorities import Authorities
@@ -69,6 +70,9 @@ class IdentityConfig(Common):
         "",
         Federation.parse,
         "trust domains to federate with: domain=/path/bundle.pem or domain=https://host:port/path#spiffe://domain/id",
+    )
+    federated_workloads: IdPatterns = variable(
+        "", IdPatterns.parse, "SPIFFE IDs that receive the bundles of other trust domains; patterns, a,b; empty: all"
     )
     bundle_file: str = variable(
         "", text, "writes the bundle of this trust domain for others (SPIFFE's JSON); empty: none"
@@ -152,8 +156,14 @@ async def _serve_pods(config: IdentityConfig) -> None:
 async def _issuer(config: IdentityConfig, authorities: Authorities, identify: Identify) -> AsyncIterator[Issuer]:
     """The issuer, which follows the bundles of other domains and publishes its own."""
     async with Federated(config.federated_bundles, authorities.wake) as federated, _published(config, authorities):
+        patterns = config.federated_workloads.within(config.trust_domain)
         yield Issuer(
-            authorities, identify, lifetime=config.svid_lifetime, federated=federated.bundles, limits=config.limits
+            authorities,
+            identify,
+            lifetime=config.svid_lifetime,
+            federated=federated.bundles,
+            federates=patterns.matches if patterns else lambda _: True,
+            limits=config.limits,
         )
 
 
