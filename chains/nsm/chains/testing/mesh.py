@@ -88,6 +88,8 @@ class Mesh:
 
     parts: Sequence[str] = (REGISTRY, MANAGER, FORWARDER)
     """What it starts, in this order."""
+    keeps_services = False
+    """Whether endpoints register their services again when a registry has lost them."""
 
     def __init__(
         self,
@@ -174,7 +176,8 @@ class Mesh:
             for service in services:
                 await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
             await self._run(name, server, services, labels)
-            self._running[name].push_async_exit(starting.pop_all())
+            if self.keeps_services:
+                self._running[name].push_async_exit(starting.pop_all())
         return server
 
     def orphans(self, name: str) -> Orphans:
