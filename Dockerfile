@@ -89,6 +89,21 @@ ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
 ENTRYPOINT ["nsm", "nsmgr"]
 
+FROM servers AS nsmgr-proxy
+LABEL org.opencontainers.image.title="nsm nsmgr-proxy"
+ENV NSM_LISTEN_ON=tcp://:5004
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5004"]
+ENTRYPOINT ["nsm", "nsmgr-proxy"]
+
+FROM servers AS registry-proxy
+LABEL org.opencontainers.image.title="nsm registry-proxy"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'
+USER 65532:65532
+ENV NSM_LISTEN_ON=tcp://:5005
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5005"]
+ENTRYPOINT ["nsm", "registry-proxy"]
+
 # Root, with no capability but those that it is given; of the others' group, for their sockets. Its own is in the
 # container: only processes that receive it as a descriptor can use it, in any group.
 FROM chains AS forwarder-kernel
@@ -197,8 +212,20 @@ ENTRYPOINT ["nsm", "nsc-init"]
 
 FROM cluster AS identity
 LABEL org.opencontainers.image.title="nsm identity"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[federation]' && \
+    cd /opt/nsm/lib/python3*/site-packages/aiohttp && rm test_utils.py pytest_plugin.py
+USER 65532:65532
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
+
+FROM cluster AS map-ip
+LABEL org.opencontainers.image.title="nsm map-ip"
+ENTRYPOINT ["nsm", "map-ip"]
+
+FROM cluster AS cluster-info
+LABEL org.opencontainers.image.title="nsm cluster-info"
+ENTRYPOINT ["nsm", "cluster-info"]
 
 FROM cluster AS prefixes
 LABEL org.opencontainers.image.title="nsm prefixes"

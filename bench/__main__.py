@@ -24,6 +24,7 @@ from bench import (
     channels,
     codec,
     composition,
+    domains,
     hostile,
     life,
     nodes,
@@ -81,6 +82,9 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "interdomain_setup": "45 ms",
+    "floating_setup": "45 ms",
+    "find_interdomain": "4 ms",
     "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
@@ -202,8 +206,8 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes, and through a chain of services; five nodes with fifty clients."""
-    for name, values, unit in nodes.measure():
+    """Wires between two nodes, between domains, and through a chain of services; five nodes with fifty clients."""
+    for name, values, unit in [*nodes.measure(), *domains.measure()]:
         bench.note(name, values, unit)
     for name, values, unit in composition.measure():
         bench.note(name, values, unit)

@@ -12,8 +12,11 @@ from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
 from nsm.forwarder_sriov.main import SriovConfig
 from nsm.forwarder_vpp.main import VPPConfig
+from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
+from nsm.services.dns_server.main import DnsServerConfig
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.map_ip.main import MapIpConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_firewall.main import NseFirewallConfig
@@ -22,8 +25,10 @@ from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nse_vfio.main import NseVfioConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.services.registry_proxy.main import RegistryProxyConfig
 from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -35,6 +40,11 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": KernelConfig,
     "forwarder-vpp": VPPConfig,
     "forwarder-sriov": SriovConfig,
+    "nsmgr-proxy": NsmgrProxyConfig,
+    "registry-proxy": RegistryProxyConfig,
+    "dns-server": DnsServerConfig,
+    "map-ip": MapIpConfig,
+    "cluster-info": ClusterInfoConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
     "nse-passthrough": NsePassthroughConfig,

@@ -13,6 +13,8 @@ SDK = {"nsm-apis", "nsm-chains"}
 DISTRIBUTIONS = {
     "registry": SDK | {"nsm-services"},
     "nsmgr": SDK | {"nsm-services"},
+    "nsmgr-proxy": SDK | {"nsm-services"},
+    "registry-proxy": SDK | {"nsm-services"},
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
     "forwarder-vpp": SDK | {"nsm-forwarder-kernel", "nsm-forwarder-vpp"},
     "nse": SDK | {"nsm-services"},
@@ -27,6 +29,8 @@ DISTRIBUTIONS = {
     "identity": SDK | {"nsm-services"},
     "webhook": SDK | {"nsm-services", "nsm-webhook"},
     "prefixes": SDK | {"nsm-services"},
+    "map-ip": SDK | {"nsm-services"},
+    "cluster-info": SDK | {"nsm-services"},
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
@@ -39,7 +43,7 @@ ROOTS = {
     "nse-firewall": (0, 65532),
 }
 """Those that need privileges; all others are nobody."""
-OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
+OF_CLUSTERS = {"webhook", "prefixes", "map-ip", "cluster-info", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""
 LARGEST = 60e6
 """Bytes that an image may have above its base."""

@@ -37,8 +37,10 @@ from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.services.registry_proxy.main import RegistryProxyConfig
 from nsm.webhook.annotation import read as read_annotation
 from nsm.webhook.config import WebhookConfig
 
@@ -228,8 +230,10 @@ CONFIGS = (
     NseRemoteVlanConfig,
     NseSupplierConfig,
     NsmgrConfig,
+    NsmgrProxyConfig,
     PrefixesConfig,
     RegistryConfig,
+    RegistryProxyConfig,
     WebhookConfig,
 )
 _FILES = ("_FILE", "_PATH", "SELECTOR", "BUNDLES")

@@ -23,12 +23,13 @@ from nsm.chains.core import (
     RegistryCall,
     RegistryHandler,
     together,
+    was_not_reached,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
 from .connect import FIND_AGAIN
-from .try_candidates import tell_whom, was_not_reached
+from .try_candidates import tell_whom
 
 _FIND_TIMEOUT = 5.0
 _SHOWN = 512
