@@ -252,6 +252,39 @@ class Channel(GrpclibChannel):
         finally:
             self.done()
 
+    async def converse(
+        self,
+        method: str,
+        messages: AsyncIterator[Message],
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        longest: int = 0,
+    ) -> AsyncIterator[M]:
+        """Call `method` with several messages, sent when `messages` yields them; yields the answers as they arrive.
+
+        Leaving the iteration ends the call. Raises as `stream` does.
+        """
+        self.calls += 1
+        try:
+            with _failures_of(self.target):
+                connection, longest = await self._connection(), longest or self.limits.answer
+                async with _Exchange(self, connection, 0) as exchange:
+                    await exchange.open(self._headers(method, metadata, None))
+                    sending = asyncio.ensure_future(exchange.send_each(messages))
+                    try:
+                        while (data := await read_frame(exchange.stream, longest)) is not None:
+                            for answer in self._taken(kind, data, longest):
+                                yield answer
+                    finally:
+                        sending.cancel()
+                        await asyncio.gather(sending, return_exceptions=True)
+                    if exchange.stream.ended.done():
+                        exchange.stream.ended.result()
+                    _outcome(exchange.stream, connection.peer)
+        finally:
+            self.done()
+
     async def _unary(
         self,
         protocol: _Protocol,
@@ -622,6 +655,28 @@ class _Exchange:
 
     async def begin(self, headers: Headers, body: bytes, files: Sequence[str]) -> None:
         """Open the stream and write all of the request."""
+        await self._get_ready(headers, files)
+        stream = self.stream
+        try:
+            await write_all(stream, headers, body)
+        except StreamClosedError:
+            if not stream.ended.done():
+                raise
+            await stream.ended  # the peer has answered, or broke off, before it had all of the message
+
+    async def open(self, headers: Headers) -> None:
+        """Open the stream and write the headers; messages follow."""
+        await self._get_ready(headers, ())
+        self.stream.begin(headers)
+
+    async def send_each(self, messages: AsyncIterator[Message]) -> None:
+        """Send the messages, and then the end, unless the peer ends first."""
+        with suppress(StreamClosedError, ProtocolError):
+            async for message in messages:
+                await self.stream.send_data(frame(message))
+            await self.stream.end()
+
+    async def _get_ready(self, headers: Headers, files: Sequence[str]) -> None:
         stream, connection, h2 = self.stream, self._protocol.processor.connection, self._protocol.h2
         await connection.write_ready.wait()
         await self._protocol.room_for_stream()
@@ -636,12 +691,6 @@ class _Exchange:
                 self._protocol.files.send_file(path)
         stream.init_stream(h2.get_next_available_stream_id(), connection)
         self._release = self._protocol.processor.register(stream)
-        try:
-            await write_all(stream, headers, body)
-        except StreamClosedError:
-            if not stream.ended.done():
-                raise
-            await stream.ended  # the peer has answered, or broke off, before it had all of the message
 
     async def __aenter__(self) -> _Exchange:
         return self
