@@ -111,7 +111,9 @@ async def test_a_caller_that_leaves_ends_the_conversation(tmp_path):
 async def test_a_server_that_stops_ends_the_conversation_with_an_error(tmp_path):
     identity = identity_of(AUTHORITY, "s")
     async with Pool(identity_of(AUTHORITY, "c")) as pool:
-        async with serve([f"unix://{tmp_path}/s.sock"], {METHOD: Conversing(PrefixRequest, echo)}, identity, name="s") as (target,):
+        async with serve(
+            [f"unix://{tmp_path}/s.sock"], {METHOD: Conversing(PrefixRequest, echo)}, identity, name="s"
+        ) as (target,):
             stream = pool.channel(target).converse(METHOD, sent("a", then=asyncio.Event()), PrefixResponse)
             assert (await anext(stream)).prefix == "a"
         with pytest.raises(Unavailable):

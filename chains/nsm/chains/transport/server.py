@@ -833,9 +833,7 @@ class _Calls(AbstractHandler):
         if incoming.not_delivered is not None and self._connection.says_goodbye(stream):
             self._connection.unread_answers.append((monotonic(), incoming.not_delivered))
 
-    async def _stream(
-        self, stream: H2Stream, batches: AsyncIterator[Sequence[Any]], incoming: Incoming
-    ) -> None:
+    async def _stream(self, stream: H2Stream, batches: AsyncIterator[Sequence[Any]], incoming: Incoming) -> None:
         started, share = False, self._connection.share
         async with contextlib.aclosing(batches) as answers:  # type: ignore[type-var]
             async for batch in answers:
