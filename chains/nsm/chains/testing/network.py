@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -191,7 +191,8 @@ class MemoryChannel:
         *,
         metadata: Sequence[tuple[str, str]] = (),
         longest: int = 0,
-    ) -> AsyncIterator[M]:
+        headers: dict[str, str] | None = None,
+    ) -> AsyncGenerator[M, None]:
         """Call `method`; see `Channel.converse`."""
         del kind, longest
         line = await self._connection()
@@ -199,6 +200,8 @@ class MemoryChannel:
         assert isinstance(entry, Conversing)
         sent = (codec.clone(message) async for message in messages)
         async for batch in self._answers(line, entry.answer(sent, incoming), incoming, None):
+            if headers is not None:
+                headers.update(incoming.headers)
             for message in batch:
                 yield message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -260,10 +260,11 @@ class Channel(GrpclibChannel):
         *,
         metadata: Sequence[tuple[str, str]] = (),
         longest: int = 0,
-    ) -> AsyncIterator[M]:
+        headers: dict[str, str] | None = None,
+    ) -> AsyncGenerator[M, None]:
         """Call `method` with several messages, sent when `messages` yields them; yields the answers as they arrive.
 
-        Leaving the iteration ends the call. Raises as `stream` does.
+        `headers` receives the metadata of the answers. Leaving the iteration ends the call. Raises as `stream` does.
         """
         self.calls += 1
         try:
@@ -274,6 +275,8 @@ class Channel(GrpclibChannel):
                     sending = asyncio.ensure_future(exchange.send_each(messages))
                     try:
                         while (data := await read_frame(exchange.stream, longest)) is not None:
+                            if headers is not None:
+                                headers.update(exchange.stream.headers or ())
                             for answer in self._taken(kind, data, longest):
                                 yield answer
                     finally:

@@ -47,6 +47,11 @@ class Leases:
         self._now = now or asyncio.get_running_loop().time
         self._leases: dict[Network, _Lease] = {}
 
+    @property
+    def network(self) -> Network:
+        """The network that prefixes are of."""
+        return self._space.network
+
     def __len__(self) -> int:
         """The number of prefixes that somebody has."""
         return len(self._leases)

@@ -17,6 +17,8 @@ from .leases import Leases
 MANAGE_PREFIXES = "/ipam.IPAM/ManagePrefixes"
 ENDPOINT = "nsm-endpoint"
 """Metadata with the name of the endpoint that requests prefixes. Not upstream's, whose endpoints have no name here."""
+NETWORK = "nsm-network"
+"""Metadata of the answer: the network that prefixes are of. Not upstream's, whose endpoints assume one."""
 _MOST_EXCLUDED = 256
 
 
@@ -37,6 +39,7 @@ class PrefixService:
         holder, stream = Holder(incoming.peer.spiffe_id, incoming.metadata.get(ENDPOINT, "")), object()
         if self._clients and not self._clients.matches(holder.spiffe_id):
             raise Refused(f"{holder.spiffe_id} may have no prefix here: NSM_CLIENTS lists who may")
+        incoming.headers.append((NETWORK, str(self._leases.network)))
         try:
             async for request in requests:
                 match request.type:
