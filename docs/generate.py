@@ -12,9 +12,11 @@ from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.ipam.main import IpamConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -29,6 +31,8 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": KernelConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
+    "nse-vl3": NseVl3Config,
+    "ipam": IpamConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,

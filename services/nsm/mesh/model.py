@@ -101,7 +101,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """A provider of services: the icmp-responder, your own `command`, or a process that assigns `vlans`.
+    """A provider of services: the icmp-responder, your own `command`, a router of a vL3, or one that assigns `vlans`.
 
     The last one needs no dataplane, so it is not a workload: it runs in the namespaces of its node.
     """
@@ -116,6 +116,8 @@ class EndpointSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     vlans: tuple[VlanService, ...] = ()
     """The VLAN of each service."""
+    is_vl3: bool = False
+    """Whether it routes between its clients and those of the other endpoints of its services."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,8 @@ class Topology:
     endpoints: tuple[EndpointSpec, ...] = ()
     clients: tuple[ClientSpec, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
+    vl3: tuple[Network, ...] = ()
+    """The networks that endpoints of vL3 services share, of which each has a prefix."""
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False, repr=False)
     folder: str = field(default="/", compare=False)

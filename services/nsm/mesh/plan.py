@@ -22,12 +22,18 @@ _POINT_TO_POINT = {"p2p": "true"}
 PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
+VL3 = "nse-vl3"
 _OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
-START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM), ("nsc",))
+START_ORDER = (
+    ("identity",),
+    ("registry", "nsmgr", "ipam"),
+    ("forwarder-kernel", "nse", VL3, VLAN_SERVER, PROGRAM),
+    ("nsc",),
+)
 """Groups of commands, in the order in which they start."""
-STOP_ORDER = ("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
+STOP_ORDER = ("nsc", "nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel", "ipam", "nsmgr", "registry", "identity")
 """Clients stop first, so that they close their wires while all other components run."""
-REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
+REGISTERED = ("nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
@@ -84,6 +90,8 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
     environment = {"NSM_TRUST_DOMAIN": TRUST_DOMAIN, "NSM_ENTRIES_FILE": str(run.entries)}
     environment["NSM_AUTHORITY_FILE"] = str(run.authority)
     parts = [Component("identity", "identity", first, first, environment), _registry(topology, first)]
+    if topology.vl3:
+        parts.append(_prefix_service(run, topology, first))
     for node in topology.nodes:
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
@@ -102,14 +110,45 @@ def _registry(topology: Topology, node: str) -> Component:
     return Component(role_of("registry", node), "registry", node, node, environment)
 
 
+def _prefix_service(run: RunDir, topology: Topology, node: str) -> Component:
+    """Hands out prefixes to the endpoints of vL3 services, and to nobody else."""
+    clients = [f"spiffe://{TRUST_DOMAIN}/{each.node}/{each.name}" for each in topology.endpoints if each.is_vl3]
+    environment = {
+        "NSM_LISTEN_ON": ",".join(_prefix_services(run, topology)),
+        "NSM_PREFIX": ",".join(map(str, topology.vl3)),
+        "NSM_STORE": f"sqlite://{run.temporary / 'ipam.db'}",
+        "NSM_CLIENTS": ",".join(clients),
+    }
+    return Component(role_of("ipam", node), "ipam", node, node, environment)
+
+
+def _prefix_services(run: RunDir, topology: Topology) -> list[str]:
+    """The URL for each network."""
+    return [f"unix://{run.socket_of(f'ipam-{position}')}" for position in range(len(topology.vl3))]
+
+
 def _registration(topology: Topology) -> dict[str, str]:
-    """Who may register forwarders, and the addresses of nodes with several, whose calls may come from any of them."""
+    """Who may register forwarders and endpoints of vL3 services, and the addresses of nodes with several.
+
+    Calls of these may come from any of their addresses. Endpoints of a vL3 trust each other's prefixes.
+    """
     services = dict.fromkeys(map(_forwarder_service, topology.nodes))
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
     return {
-        "NSM_REGISTRATION_POLICY": ",".join(f"{name}=spiffe://{TRUST_DOMAIN}/*/forwarder" for name in services),
+        "NSM_REGISTRATION_POLICY": ",".join(
+            [*(f"{name}=spiffe://{TRUST_DOMAIN}/*/forwarder" for name in services), *_vl3_registration(topology)]
+        ),
         **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
     }
+
+
+def _vl3_registration(topology: Topology) -> list[str]:
+    """A rule for each service of vL3 endpoints."""
+    providers: dict[str, list[str]] = {}
+    for each in topology.endpoints:
+        for service in each.services if each.is_vl3 else ():
+            providers.setdefault(service, []).append(f"spiffe://{TRUST_DOMAIN}/{each.node}/{each.name}")
+    return [f"{service}={'|'.join([*ids, _OPERATOR_ID])}" for service, ids in providers.items()]
 
 
 def _forwarder_service(node: Node) -> str:
@@ -125,7 +164,9 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     manager = {
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
         "NSM_REGISTRY_URL": _registry_url(topology),
-        "NSM_REGISTRATION_POLICY": f"{_forwarder_service(node)}=spiffe://{TRUST_DOMAIN}/{node.name}/forwarder",
+        "NSM_REGISTRATION_POLICY": ",".join(
+            [f"{_forwarder_service(node)}=spiffe://{TRUST_DOMAIN}/{node.name}/forwarder", *_vl3_registration(topology)]
+        ),
         **node.manager_environment,
     }
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
@@ -165,9 +206,12 @@ def _url(topology: Topology, node: str, port: int) -> str:
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
-    told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
+    if endpoint.is_vl3:
+        told = _as_vl3(run, topology, endpoint)
+    else:
+        told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else "nse"
+    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else "nse"
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(name, command, endpoint.node, name, environment, True, program, folder)
@@ -199,6 +243,15 @@ def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
         "NSM_PAYLOAD": endpoint.payload or payload,
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),
+        "NSM_LABELS": _labels(endpoint.labels),
+        **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
+    }
+
+
+def _as_vl3(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    return {
+        "NSM_SERVICE_NAMES": ",".join(endpoint.services),
+        "NSM_PREFIX_SERVER_URL": ",".join(_prefix_services(run, topology)),
         "NSM_LABELS": _labels(endpoint.labels),
         **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
     }

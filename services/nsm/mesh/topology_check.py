@@ -26,6 +26,7 @@ class Checker:
         self._uplinks: dict[str, Any] = {}
         self._vias: list[tuple[str, Any]] = []
         self._wires: list[tuple[str, Any]] = []
+        self._vl3: list[Any] = []
 
     def name(self, name: str, node: Any) -> None:
         """A node or a workload is called `name`."""
@@ -76,6 +77,10 @@ class Checker:
         """An endpoint names an uplink."""
         self._vias.append((via, node))
 
+    def vl3(self, node: Any) -> None:
+        """An endpoint is one of a vL3."""
+        self._vl3.append(node)
+
     def wire(self, service: str, node: Any) -> None:
         """A client requests a service."""
         self._wires.append((service, node))
@@ -92,6 +97,9 @@ class Checker:
             if via not in self._uplinks:
                 there = ", ".join(self._uplinks) or "none"
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
+        if not topology.vl3:
+            for place in self._vl3:
+                self._reader.fault(place, "the key 'vl3' of the file is missing: the networks that endpoints share")
         self._check_wires(topology)
         self._check_payloads(topology)
         self._check_names_of_workloads(topology)
@@ -160,7 +168,7 @@ def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
     return endpoint.services if endpoint.services or not endpoint.command else None
 
 
-_ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")
+_ROLES = ("nsmgr", "forwarder", "registry", "identity", "ipam", "operator")
 """The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""
 
 

@@ -117,9 +117,11 @@ def components(*, traced: bool) -> dict[str, Main]:
     from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
+    from nsm.services.ipam.main import main as ipam  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
     from nsm.services.nse_remote_vlan.main import main as nse_remote_vlan  # noqa: PLC0415
+    from nsm.services.nse_vl3.main import main as nse_vl3  # noqa: PLC0415
     from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
     from nsm.services.registry.main import main as registry  # noqa: PLC0415
 
@@ -130,9 +132,11 @@ def components(*, traced: bool) -> dict[str, Main]:
     return {
         "forwarder-kernel": forwarder,
         "identity": identity,
+        "ipam": ipam,
         "nsc": nsc,
         "nse": nse,
         "nse-remote-vlan": nse_remote_vlan,
+        "nse-vl3": nse_vl3,
         "nsmgr": nsmgr,
         "registry": registry,
     }

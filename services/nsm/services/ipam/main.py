@@ -117,5 +117,6 @@ async def _serve(config: IpamConfig, runtime: Runtime) -> None:
                 takes_descriptors=False,
             )
             bound = await stack.enter_async_context(serving)
-            log.info("ready", listen_on=bound, network=str(network), prefixes=f"/{length}", kept=len(leases))
+            log.info("serving", network=str(network), prefixes=f"/{length}", kept=len(leases), listen_on=bound)
+        log.info("ready", networks=[str(network) for network in config.prefix])
         await runtime.stopping.wait()

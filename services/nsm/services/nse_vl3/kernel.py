@@ -32,8 +32,10 @@ from nsm.chains.elements.rtnetlink import (
     netlink_socket,
     request,
 )
+from nsm.chains.elements.underlay import Underlay
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address, Network
+from nsm.chains.model.networks import Networks
 from nsm.chains.model.vl3 import Share
 
 _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 20, 21, 24, 25
@@ -53,13 +55,23 @@ class Vl3Kernel:
 
     def __init__(self) -> None:
         self._forwards: set[int] = set()
+        self._own: set[Address] = set()
+        self._underlay = Underlay()
+
+    def outside(self) -> Networks:
+        """The networks of this namespace outside of the mesh: all but wires, and the addresses that are set here."""
+        return Networks(
+            each for each in self._underlay().listed if each.num_addresses > 1 or each.network_address not in self._own
+        )
 
     def former(self) -> list[Network]:
         """The prefixes of an earlier process in this namespace. Raises OSError."""
         with netlink_socket() as sock:
             own = set(_loopback_addresses(dump(sock, ADDRESSES, _MOST)))
             unreachable = list(_unreachable(dump(sock, ROUTES, _MOST)))
-        return [each for each in unreachable if each.network_address in own and not _is_wider(each, unreachable)]
+        found = [each for each in unreachable if each.network_address in own and not _is_wider(each, unreachable)]
+        self._own.update(each.network_address for each in found)
+        return found
 
     def set(self, shares: Sequence[Share]) -> None:
         """Have exactly the addresses and prefixes of `shares`, and forward packets of their families.
@@ -78,6 +90,7 @@ class Vl3Kernel:
 
     def _set(self, shares: Sequence[Share]) -> None:
         addresses = {share.own for share in shares}
+        self._own |= addresses
         prefixes = {each for share in shares for each in (share.prefix, share.whole)}
         with netlink_socket() as sock:
             former = set(_unreachable(dump(sock, ROUTES, _MOST)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from nsm.apis.connection import Connection
@@ -18,7 +18,6 @@ from nsm.chains.elements.kernel_liveness import KernelLiveness
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.recover import Recover
 from nsm.chains.elements.retry import Retry
-from nsm.chains.elements.underlay import Underlay
 from nsm.chains.elements.vl3_client import Vl3Client
 from nsm.chains.elements.vl3_dns import Vl3DnsClient, Vl3DnsServer, Vl3Names
 from nsm.chains.elements.vl3_ipam import Vl3Ipam, Vl3Peers
@@ -26,6 +25,7 @@ from nsm.chains.elements.vl3_mtu import SmallestMtu, Vl3Mtu
 from nsm.chains.elements.vl3_network import Vl3Network
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Network
+from nsm.chains.model.networks import Networks
 from nsm.chains.serving import serve_endpoint
 from nsm.chains.transport import RemoteNetworkService
 
@@ -57,15 +57,16 @@ def vl3_server(
     ]
 
 
-def vl3_client(network: Vl3Network, names: Vl3Names, mtu: SmallestMtu) -> list[Element]:
-    """The chain to an older endpoint."""
-    kernel = KernelClient()
+def vl3_client(
+    network: Vl3Network, names: Vl3Names, mtu: SmallestMtu, outside: Callable[[], Networks]
+) -> list[Element]:
+    """The chain to an older endpoint; its routes must not take over the networks `outside`."""
     return [
         Vl3DnsClient(network, names),
         Vl3Mtu(mtu, requests=True),
         Vl3Client(network),
-        kernel,
-        AcceptRoutes(underlay=Underlay(wires=kernel.names)),
+        KernelClient(),
+        AcceptRoutes(underlay=outside),
         SendDescriptors(),
     ]
 
@@ -74,10 +75,9 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
     """Serve until the process is asked to stop. Raises as `serve_endpoint` does, and if the kernel cannot be set."""
     network, names, mtu, kernel = Vl3Network(len(config.prefix_server_url)), Names(), SmallestMtu(), Vl3Kernel()
     peers = Peers(config.name, config.service_names, registry_at(config.connect_to, runtime.pool), config.limits)
-    underlay = Underlay()
     async with Tasks("vL3") as tasks:
         prefixes = [
-            PrefixClient(url, runtime.pool, config.name, partial(network.set, number), never=underlay, former=former)
+            PrefixClient(url, runtime.pool, config.name, partial(network.set, number), kernel.outside, former)
             for number, (url, former) in enumerate(zip(config.prefix_server_url, _former(kernel, config), strict=True))
         ]
         network.on_change(partial(_follow, network, kernel, NameServers(network, names, tasks)))
@@ -86,7 +86,7 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
         log.info("waiting for a prefix", of=list(config.prefix_server_url))
         await runtime.unless_stopped(network.ready())
         kernel.set(network.shares)  # fails here, not in the background
-        async with _to_others(config, runtime, vl3_client(network, names, mtu), prefixes) as chain:
+        async with _to_others(config, runtime, vl3_client(network, names, mtu, kernel.outside), prefixes) as chain:
             wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks)
             tasks.spawn(peers.run(wires.follow), name="endpoints")
             elements = vl3_server(network, peers, names, mtu, config.dns_templates)

@@ -69,15 +69,18 @@ class Peers:
         self._changes = asyncio.Event()
         self._watched = _Watched(services, limits, self._changes.set)
 
-    async def run(self, follow: Callable[[Sequence[str]], None]) -> None:
-        """Watch, forever; `follow` receives the names of the older endpoints whenever they may have changed."""
+    async def run(self, follow: Callable[[Sequence[str], bool], None]) -> None:
+        """Watch, forever; `follow` receives the names of the older endpoints whenever they may have changed.
+
+        It also receives whether those are all: at first, and after the watch broke, others may follow.
+        """
         async with Tasks("endpoints of the vL3") as tasks:
             tasks.spawn(self._watched.run(self._registry, _broke), name="watch")
             while True:
                 await self._changes.wait()
                 self._changes.clear()
-                if self._watched.is_complete and (older := self.older()) is not None:
-                    follow(older)
+                if (older := self.older()) is not None:
+                    follow(older, self._watched.is_complete)
 
     def older(self) -> list[str] | None:
         """The endpoints that were registered before this one; None before this one is known to be registered."""
@@ -132,9 +135,9 @@ class PeerWires:
         """The number of wires, or of requests for them."""
         return len(self._requesting)
 
-    def follow(self, endpoints: Sequence[str]) -> None:
-        """Have a wire to each of `endpoints`, and to no others."""
-        for name in [each for each in self._requesting if each not in endpoints]:
+    def follow(self, endpoints: Sequence[str], are_all: bool) -> None:
+        """Have a wire to each of `endpoints`, and to no others if they `are_all`."""
+        for name in [each for each in self._requesting if are_all and each not in endpoints]:
             self._tasks.spawn(self._close(name, self._requesting.pop(name)), name=f"end of the wire to {name}")
         for name in endpoints:
             if name not in self._requesting:

@@ -33,7 +33,6 @@ class PrefixClient:
         pool: Pool,
         name: str,
         use: Callable[[Share], None],
-        *,
         never: Callable[[], Networks],
         former: Network | None = None,
     ) -> None:
