@@ -35,7 +35,10 @@ class AdmitsMore(Protocol):
     """An element that lets some clients bring addresses and routes of their own."""
 
     async def admitted(self, call: Call) -> Networks:
-        """The networks from which the call's client may bring them. Raises if it may not be served at all."""
+        """The networks from which the call's client may bring them, even those that another connection has.
+
+        Raises if it may not be served at all.
+        """
         ...
 
 
@@ -108,7 +111,7 @@ class OwnAddresses(Element):
         context = _context_of(call.connection)
         asked = named = _Ends.of(context)
         if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
-            self._sort_out(call, context, known, await self._allowed_for(call))
+            self._sort_out(call, context, known, await self._admitted(call))
             named = _Ends.of(context)
         connection = await rest.request(call)
         answer = _context_of(connection)
@@ -125,21 +128,24 @@ class OwnAddresses(Element):
         """Stop watching the kernel."""
         self._former.close()
 
-    async def _allowed_for(self, call: Call) -> Networks:
+    async def _admitted(self, call: Call) -> Networks:
         if not self._admitting:
-            return self._allowed
-        return Networks.of_all([self._allowed, *[await each.admitted(call) for each in self._admitting]])
+            return NO_NETWORKS
+        return Networks.of_all([await each.admitted(call) for each in self._admitting])
 
-    def _sort_out(self, call: Call, context: IpContext, known: _Known, allowed: Networks) -> None:
+    def _sort_out(self, call: Call, context: IpContext, known: _Known, admitted: Networks) -> None:
         excluded, given = Excluded(context.excluded_prefixes), known.given
 
         def stays(text: str, own: Collection[str]) -> bool:
             interface = read_interface(text)
-            return interface is not None and (text in own or self._may_bring(call, interface, known, excluded, allowed))
+            return interface is not None and (
+                text in own or admitted.cover(interface.network) or self._may_bring(call, interface, known, excluded)
+            )
 
         before = _addresses(context)
         context.src_ip_addrs = [text for text in context.src_ip_addrs if stays(text, given.src)]
         context.dst_ip_addrs = [text for text in context.dst_ip_addrs if stays(text, given.dst)]
+        allowed = Networks.of_all([self._allowed, admitted]) if admitted else self._allowed
         self._drop_routes(context, before, given, allowed)
 
     def _drop_routes(self, context: IpContext, before: frozenset[Address], given: _Ends, allowed: Networks) -> None:
@@ -156,15 +162,13 @@ class OwnAddresses(Element):
             context.src_routes = [route for route in context.src_routes if not _leads_to(route, lost)]
         context.ip_neighbors = [each for each in context.ip_neighbors if read_address(each.ip) in now]
 
-    def _may_bring(
-        self, call: Call, interface: Interface, known: _Known, excluded: Excluded, allowed: Networks
-    ) -> bool:
+    def _may_bring(self, call: Call, interface: Interface, known: _Known, excluded: Excluded) -> bool:
         ip = interface.ip
         if self._used[ip] > (ip in known.addresses) or ip in excluded or host_fault(ip) is not None:
             return False
         if self._former.is_anothers(ip, call):
             return False
-        if allowed.cover(interface.network) or self._is_of_pool(ip):
+        if self._allowed.cover(interface.network) or self._is_of_pool(ip):
             return True
         if interface.network.num_addresses > 1 or ip.is_global or ip.is_link_local:
             return False

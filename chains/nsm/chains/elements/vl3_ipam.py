@@ -48,6 +48,14 @@ class _Lease:
             self.pool.give(self.address)
 
 
+@dataclass(frozen=True, slots=True)
+class _Connected:
+    """The connection of another endpoint, and that one's own id for it."""
+
+    store: Store
+    known_as: str
+
+
 class Vl3Ipam(Element):
     """Give each client an address of every share, and routes to the whole network; connect other endpoints by routes.
 
@@ -65,10 +73,10 @@ class Vl3Ipam(Element):
         self._leases: Key[dict[int, _Lease]] = Key("addresses")
         self._endpoint: Key[str] = Key("name of the endpoint that makes the calls")
         self._stores: dict[str, Store] = {}
-        self._connected: dict[str, Store] = {}
+        self._connected: dict[str, _Connected] = {}
         """The connections of other endpoints, by name."""
-        self._prefixes: dict[str, Sequence[Network]] = {}
-        """The prefixes of other endpoints, by connection."""
+        self._prefixes: dict[str, tuple[str, Sequence[Network]]] = {}
+        """The names and prefixes of other endpoints, by connection."""
         network.on_change(self._share_changed)
 
     @property
@@ -91,14 +99,17 @@ class Vl3Ipam(Element):
         self._network.release(name)
 
     async def admitted(self, call: Call) -> Networks:
-        """See `AdmitsMore`: other endpoints bring their addresses and prefixes; one has a single connection here."""
+        """See `AdmitsMore`: other endpoints bring their addresses and prefixes; one has a single connection here.
+
+        A second one replaces the first. If both are the same one to the endpoint, its forwarder replaces the wire.
+        """
         name = await self._endpoint_of(call)
         if not name:
             return NO_NETWORKS
-        former = self._connected.get(name)
-        if former is not None and former is not call.live:
+        former, known_as = self._connected.get(name), _known_as(call)
+        if former is not None and former.store is not call.live and former.known_as != known_as:
             log.info("an endpoint connects again: closing its earlier connection", endpoint=name)
-            await former.events.close()
+            await former.store.events.close()
         return self._network.whole
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -175,7 +186,7 @@ class Vl3Ipam(Element):
         if not sources:
             raise InvalidRequest(f"the endpoint {name} brings no address of {self._network.whole}")
         prefixes = [each for each in _prefixes(context.dst_routes) if self._network.whole.cover(each)]
-        self._check(call.live, name, [*(each.network for each in sources), *prefixes])
+        self._check(name, [*(each.network for each in sources), *prefixes])
         served = [shares[each.version] for each in sources if each.version in shares]
         context.src_ip_addrs = [str(each) for each in sources]
         context.dst_ip_addrs = [host_prefix(share.own) for share in served]
@@ -186,12 +197,12 @@ class Vl3Ipam(Element):
             *(Route(str(each), str(hops[each.version])) for each in prefixes if each.version in hops),
         ]
         context.ip_neighbors = []
-        self._connected[name] = call.live
-        self._prefixes[call.live.connection_id] = prefixes
+        self._connected[name] = _Connected(call.live, _known_as(call))
+        self._prefixes[call.live.connection_id] = name, prefixes
 
-    def _check(self, store: Store, name: str, theirs: Sequence[Network]) -> None:
+    def _check(self, name: str, theirs: Sequence[Network]) -> None:
         """Raise `Conflict` if any of `theirs` is this endpoint's own, or another one's."""
-        others = [one for key, several in self._prefixes.items() if key != store.connection_id for one in several]
+        others = [one for other, several in self._prefixes.values() if other != name for one in several]
         taken = [share.prefix for share in self._network.shares]
         for each in theirs:
             for what, networks in (("this endpoint", taken), ("another endpoint", others)):
@@ -212,12 +223,17 @@ class Vl3Ipam(Element):
             lease.give()
         self._prefixes.pop(store.connection_id, None)
         name = store.get(self._endpoint)
-        if name and self._connected.get(name) is store:
+        if name and (connected := self._connected.get(name)) is not None and connected.store is store:
             del self._connected[name]
 
     def _forget(self, store: Store) -> None:
         self._end(store)
         self._stores.pop(store.connection_id, None)
+
+
+def _known_as(call: Call) -> str:
+    path = call.connection.path
+    return path.path_segments[0].id if path is not None and path.path_segments else ""
 
 
 def _drop(leases: dict[int, _Lease], number: int, lease: _Lease) -> None:

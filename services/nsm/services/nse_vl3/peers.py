@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from nsm.apis.connection import Connection
+from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.mechanisms import KERNEL, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -169,7 +170,8 @@ class PeerWires:
             labels=dict(self._labels),
             payload=IP,
         )
-        return Call(NetworkServiceRequest(connection=connection))
+        preferences = [Mechanism(cls=LOCAL, type=KERNEL)]
+        return Call(NetworkServiceRequest(connection=connection, mechanism_preferences=preferences))
 
 
 def _age(record: NetworkServiceEndpoint) -> tuple[float, str]:
