@@ -23,6 +23,9 @@ VIRTUAL = (
     "tests/chains/testing",
     "tests/chains/transport/test_monitors",
     "tests/services/dns/test_steps",
+    "tests/services/nse_vl3/test_endpoints",
+    "tests/services/nse_vl3/test_names",
+    "tests/services/nse_vl3/test_prefix_client",
     "tests/services/test_services",
     "tests/services/test_wires",
 )

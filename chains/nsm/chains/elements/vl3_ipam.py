@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -68,8 +68,10 @@ class Vl3Ipam(Element):
     shares are known.
     """
 
-    def __init__(self, network: Vl3Network, peers: Vl3Peers) -> None:
+    def __init__(self, network: Vl3Network, peers: Vl3Peers, requested: Container[str] = ()) -> None:
         self._network, self._peers = network, peers
+        self.requested = requested
+        """The names of interfaces of the endpoint's own wires to others (see `Requests`)."""
         self._leases: Key[dict[int, _Lease]] = Key("addresses")
         self._endpoint: Key[str] = Key("name of the endpoint that makes the calls")
         self._stores: dict[str, Store] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 
 from nsm.apis.connection import Connection
@@ -45,27 +45,32 @@ def main(arguments: list[str]) -> int:
 
 
 def vl3_server(
-    network: Vl3Network, peers: Vl3Peers, names: Vl3Names, mtu: SmallestMtu, templates: Sequence[str]
+    network: Vl3Network,
+    peers: Vl3Peers,
+    names: Vl3Names,
+    mtu: SmallestMtu,
+    templates: Sequence[str],
+    requested: Container[str] = (),
 ) -> list[Element]:
-    """The chain for clients, and for younger endpoints."""
+    """The chain for clients, and for younger endpoints; `requested` are the interfaces of wires to older ones."""
     return [
         Vl3DnsServer(network, peers, names, templates),  # before the addresses: it names the client that got them
         Vl3Mtu(mtu),
-        Vl3Ipam(network, peers),
+        Vl3Ipam(network, peers, requested),
         Mechanisms({KERNEL: [KernelServer()]}),
         ReturnDescriptors(),  # last: it sends the file that the mechanism named
     ]
 
 
 def vl3_client(
-    network: Vl3Network, names: Vl3Names, mtu: SmallestMtu, outside: Callable[[], Networks]
+    network: Vl3Network, names: Vl3Names, mtu: SmallestMtu, interfaces: KernelClient, outside: Callable[[], Networks]
 ) -> list[Element]:
     """The chain to an older endpoint; its routes must not take over the networks `outside`."""
     return [
         Vl3DnsClient(network, names),
         Vl3Mtu(mtu, requests=True),
         Vl3Client(network),
-        KernelClient(),
+        interfaces,
         AcceptRoutes(underlay=outside),
         SendDescriptors(),
     ]
@@ -74,6 +79,7 @@ def vl3_client(
 async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
     """Serve until the process is asked to stop. Raises as `serve_endpoint` does, and if the kernel cannot be set."""
     network, names, mtu, kernel = Vl3Network(len(config.prefix_server_url)), Names(), SmallestMtu(), Vl3Kernel()
+    interfaces = KernelClient()
     peers = Peers(config.name, config.service_names, registry_at(config.connect_to, runtime.pool), config.limits)
     async with Tasks("vL3") as tasks:
         prefixes = [
@@ -86,10 +92,11 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
         log.info("waiting for a prefix", of=list(config.prefix_server_url))
         await runtime.unless_stopped(network.ready())
         kernel.set(network.shares)  # fails here, not in the background
-        async with _to_others(config, runtime, vl3_client(network, names, mtu, kernel.outside), prefixes) as chain:
+        to_others = vl3_client(network, names, mtu, interfaces, kernel.outside)
+        async with _to_others(config, runtime, to_others, prefixes) as chain:
             wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks)
             tasks.spawn(peers.run(wires.follow), name="endpoints")
-            elements = vl3_server(network, peers, names, mtu, config.dns_templates)
+            elements = vl3_server(network, peers, names, mtu, config.dns_templates, interfaces.names)
             await serve_endpoint(config, runtime, elements)
             await wires.close()
 
