@@ -29,7 +29,7 @@ from nsm.services.dns.server import listening
 K = TypeVar("K")
 V = TypeVar("V")
 
-TTL = 60
+TTL = 5
 """Seconds for which others may keep an answer: a client may move to another endpoint, where it has another address."""
 PORT = 53
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
