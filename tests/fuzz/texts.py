@@ -30,9 +30,11 @@ from nsm.services.dns.resolv_conf import read_original
 from nsm.services.identity.cgroups import DRIVERS, Layout, Recogniser
 from nsm.services.identity.entries import Entries
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.ipam.main import IpamConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
@@ -221,6 +223,8 @@ CONFIGS = (
     NscInitConfig,
     NseConfig,
     NseRemoteVlanConfig,
+    NseVl3Config,
+    IpamConfig,
     NsmgrConfig,
     PrefixesConfig,
     RegistryConfig,

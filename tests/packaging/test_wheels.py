@@ -99,7 +99,7 @@ def test_the_sdk_serves_without_services(installed):
 def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
     """And their help says what the mesh needs."""
     parts = ["apis", "chains", "services"]
-    for component in ("registry", "nsmgr", "nse", "nse-remote-vlan", "nsc", "identity"):
+    for component in ("registry", "nsmgr", "nse", "nse-remote-vlan", "ipam", "nsc", "identity"):
         assert "NSM_NAME" in installed(parts, NSM, component, "--help").stdout
     shown = installed(parts, NSM, "--help").stdout
     assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)

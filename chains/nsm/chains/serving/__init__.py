@@ -15,7 +15,7 @@ A component that composes its server itself, as a forwarder does, reads a `Regis
 `serve_registered`.
 """
 
-from .config import EndpointConfig, ProviderConfig, RegisteredConfig, payload
+from .config import EndpointConfig, ProviderConfig, RegisteredConfig, payload, services
 from .provided import Provided
 from .serve import run_endpoint, serve_endpoint, serve_registered
 
@@ -28,4 +28,5 @@ __all__ = [
     "run_endpoint",
     "serve_endpoint",
     "serve_registered",
+    "services",
 ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsm.apis.payloads import IP
 from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, urls, variable
 from nsm.chains.model.vl3 import check_template
 from nsm.chains.policy import ClientPolicies
-from nsm.chains.serving import EndpointConfig, payload
+from nsm.chains.serving import EndpointConfig, payload, services
 
 _SHORTEST_CHECK = 0.01
 
@@ -24,6 +23,12 @@ def _templates(value: str) -> tuple[str, ...]:
     return tuple(check_template(each) for each in items(value))
 
 
+def _servers(value: str) -> tuple[str, ...]:
+    if not (found := urls(value)):
+        raise ValueError("expected the prefix services, comma separated, such as vl3-ipam:5006")
+    return found
+
+
 def _pause(value: str) -> float:
     seconds = duration(value)
     if seconds < _SHORTEST_CHECK:
@@ -36,12 +41,12 @@ class NseVl3Config(EndpointConfig, ClientPolicies):
     """The settings of an endpoint of a vL3 network."""
 
     name: str = variable("vL3-server", text, "the endpoint's name; unique in the mesh")
-    service_names: tuple[str, ...] = variable("vL3", items, "the services to provide, which are one network")
+    service_names: tuple[str, ...] = variable("vL3", services, "the services to provide, which are one network")
     payload: str = variable(IP, _ip, "what a wire carries: IP")
     listen_on: str = variable("", url, "where to listen; empty: a socket in a temporary folder")
     unregister_itself: bool = variable("true", flag, "unregister when stopping")
     prefix_server_url: tuple[str, ...] = variable(
-        "vl3-ipam:5006", urls, "the prefix services, one for each address family"
+        "vl3-ipam:5006", _servers, "the prefix services, one for each address family"
     )
     dns_templates: tuple[str, ...] = variable(
         '{{ index .Labels "podName" }}.{{ .NetworkService }}.',
@@ -54,11 +59,3 @@ class NseVl3Config(EndpointConfig, ClientPolicies):
     liveness_check_enabled: bool = variable("true", flag, "check by pings whether wires to other endpoints work")
     liveness_check_interval: float = variable("1200ms", _pause, "the time between two checks")
     liveness_check_timeout: float = variable("1s", _pause, "how long one check waits for answers")
-
-    def misfits(self) -> Iterator[str]:
-        """Rejects an endpoint without a service or a prefix service."""
-        yield from super().misfits()
-        if not self.service_names:
-            yield "NSM_SERVICE_NAMES is empty: set the services to provide"
-        if not self.prefix_server_url:
-            yield "NSM_PREFIX_SERVER_URL is empty: set the prefix service, such as vl3-ipam:5006"
