@@ -13,6 +13,7 @@ from nsm.forwarder_kernel.main import KernelConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.ipam.main import IpamConfig
+from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
@@ -35,6 +36,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "ipam": IpamConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "lb-vl3": LbVl3Config,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,
     "webhook": WebhookConfig,

@@ -4,7 +4,7 @@
 def addresses(mesh):
     """The addresses of all clients, by name, and of all endpoints under the empty one."""
     found, status = {"": set()}, mesh.status()
-    clients = [each["name"] for each in status["components"] if each["command"] == "nsc"]
+    clients = [each["name"] for each in status["components"] if each["command"] in {"nsc", "lb-vl3"}]
     for wire in [each for each in status["wires"] if each["client"] in clients]:
         found[wire["client"]] = {each.partition("/")[0] for each in wire["src_ips"]}
         found[""] |= {each.partition("/")[0] for each in wire["dst_ips"]}

@@ -12,6 +12,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 PAYLOADS = ("IP", "ETHERNET")
+CLIENTS = ("nsc", "lb-vl3")
+"""The components that a client may run."""
 DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 
@@ -129,6 +131,8 @@ class ClientSpec:
     wires: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    runs: str = CLIENTS[0]
+    """The component that requests them."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from nsm.chains.elements.vlan import VIA
 from nsm.chains.transport.urls import Address
 
-from .model import DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology, Uplink
+from .model import CLIENTS, DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology, Uplink
 from .rundir import RunDir
 
 TRUST_DOMAIN = "local.mesh"
@@ -23,24 +23,22 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 VL3 = "nse-vl3"
+BALANCER = "lb-vl3"
 _OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
 START_ORDER = (
     ("identity",),
     ("registry", "nsmgr", "ipam"),
     ("forwarder-kernel", "nse", VL3, VLAN_SERVER, PROGRAM),
-    ("nsc",),
+    CLIENTS,
 )
 """Groups of commands, in the order in which they start."""
-STOP_ORDER = ("nsc", "nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel", "ipam", "nsmgr", "registry", "identity")
+STOP_ORDER = (*CLIENTS, "nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel", "ipam", "nsmgr", "registry", "identity")
 """Clients stop first, so that they close their wires while all other components run."""
 REGISTERED = ("nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
-_TRUSTED = {
-    "NSM_INTERMEDIARIES": f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder",
-    "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
-}
+_INTERMEDIARIES = f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder"
 """Patterns for the managers and forwarders of all nodes, including later ones; workloads may not have such names."""
 
 
@@ -96,7 +94,15 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
     parts += [_client(run, topology, client) for client in topology.clients]
-    return [_with_common(run, part, {**common, **(_TRUSTED if part.command in _SERVERS else {})}) for part in parts]
+    trusted = _trusted(topology)
+    return [_with_common(run, part, {**common, **(trusted if part.command in _SERVERS else {})}) for part in parts]
+
+
+def _trusted(topology: Topology) -> dict[str, str]:
+    """Who may vouch for clients, and who may watch connections of others: the operator, and load balancers."""
+    names = [f"{each.node}/{each.name}" for each in topology.clients if each.runs == BALANCER]
+    balancers = [f"spiffe://{TRUST_DOMAIN}/{name}" for name in names]
+    return {"NSM_INTERMEDIARIES": _INTERMEDIARIES, "NSM_MONITOR_VIEWERS": ",".join([_OPERATOR_ID, *balancers])}
 
 
 def entries(run: RunDir, parts: Sequence[Component]) -> str:
@@ -280,10 +286,16 @@ def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
         "NSM_NETWORK_SERVICES": ",".join(client.wires),
         "NSM_LABELS": _labels(client.labels),
         "NSM_STATE_FOLDER": str(run.temporary / f"{client.name}.state"),
+        **(_as_balancer(run, topology) if client.runs == BALANCER else {}),
         **client.environment,
     }
     folder = _folder(topology, client.environment)
-    return Component(client.name, "nsc", client.node, client.name, environment, is_workload=True, folder=folder)
+    return Component(client.name, client.runs, client.node, client.name, environment, is_workload=True, folder=folder)
+
+
+def _as_balancer(run: RunDir, topology: Topology) -> dict[str, str]:
+    """It reads the monitors of all managers by their sockets: their addresses are the nodes', not its own network's."""
+    return {"NSM_MANAGERS": ",".join(manager_of(run, node.name) for node in topology.nodes)}
 
 
 def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:

@@ -20,6 +20,7 @@ from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, pa
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
 
 from .model import (
+    CLIENTS,
     DEFAULT_MTU,
     DEFAULT_PAYLOAD,
     PAYLOADS,
@@ -275,7 +276,11 @@ class _File:
         return names
 
     def _client(self, node: Any) -> ClientSpec:
-        fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
+        fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment", "runs"}, "a client")
+        runs = self._reader.text(fields.get("runs")) or CLIENTS[0]
+        if runs not in CLIENTS:
+            self._reader.fault(fields["runs"], f"runs {runs!r}: expected {' or '.join(CLIENTS)}")
+            runs = CLIENTS[0]
         texts = self._reader.texts(fields.get("wires"))
         parsed = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
         try:
@@ -285,8 +290,8 @@ class _File:
         wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
         if not wires:
             self._reader.fault(node, "the key 'wires' is missing or empty")
-        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), "nsc")
-        return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment)
+        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), runs)
+        return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment, runs)
 
     def _wire(self, node: Any, url: str) -> NsUrl | None:
         if "," in url:

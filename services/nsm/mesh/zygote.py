@@ -118,6 +118,7 @@ def components(*, traced: bool) -> dict[str, Main]:
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
     from nsm.services.ipam.main import main as ipam  # noqa: PLC0415
+    from nsm.services.lb_vl3.main import main as lb_vl3  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
     from nsm.services.nse_remote_vlan.main import main as nse_remote_vlan  # noqa: PLC0415
@@ -133,6 +134,7 @@ def components(*, traced: bool) -> dict[str, Main]:
         "forwarder-kernel": forwarder,
         "identity": identity,
         "ipam": ipam,
+        "lb-vl3": lb_vl3,
         "nsc": nsc,
         "nse": nse,
         "nse-remote-vlan": nse_remote_vlan,

@@ -33,10 +33,10 @@ from nsm.chains.elements.rtnetlink import (
     request,
 )
 from nsm.chains.elements.underlay import Underlay
-from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address, Network
 from nsm.chains.model.networks import Networks
 from nsm.chains.model.vl3 import Share
+from nsm.services.forwarding import forward
 
 _NEWADDR, _DELADDR, _NEWROUTE, _DELROUTE = 20, 21, 24, 25
 _ACK, _CREATE, _EXCL = 0x4, 0x400, 0x200
@@ -47,7 +47,6 @@ _LAST = 4_000_000_000
 _MOST = 500_000
 _ATTRIBUTE = struct.Struct("=HH")
 _FINE = {errno.EEXIST, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL}
-_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 
 
 class Vl3Kernel:
@@ -104,27 +103,6 @@ class Vl3Kernel:
                 _ask(sock, _DELADDR, _address(address, loopback))
             for prefix in former - prefixes:
                 _ask(sock, _DELROUTE, _route(prefix))
-
-
-def forward(version: int) -> None:
-    """Have this namespace forward packets. Raises `MeshError` that says what to do if it may not be set."""
-    path = f"/proc/sys/{_FORWARDING[version]}"
-    try:
-        with open(path, encoding="ascii") as file:
-            if file.read().strip() == "1":
-                return
-        file_number = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(file_number, b"1")
-        finally:
-            os.close(file_number)
-    except OSError as error:
-        name = _FORWARDING[version].replace("/", ".")
-        raise MeshError(
-            f"IPv{version} packets are not forwarded, and {path} cannot be written: {error.strerror or error}; "
-            f"set {name}=1 in the endpoint's network namespace, as the init container of k8s/vl3 does"
-        ) from error
-    log.info("forwarding", ip=version)
 
 
 def _loopback_addresses(answers: Iterable[bytes]) -> Iterator[Address]:
