@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},
     "nse-vl3": SDK | {"nsm-services"},
+    "lb-vl3": SDK | {"nsm-services"},
     "ipam": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
@@ -26,7 +27,7 @@ DISTRIBUTIONS = {
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
-ROOTS = {"forwarder-kernel": (0, 65532), "nse-vl3": (0, 65532), "csi-driver": (0, 0)}
+ROOTS = {"forwarder-kernel": (0, 65532), "nse-vl3": (0, 65532), "lb-vl3": (0, 65532), "csi-driver": (0, 0)}
 """Those that need privileges; all others are nobody."""
 OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""

@@ -31,6 +31,7 @@ from nsm.services.identity.cgroups import DRIVERS, Layout, Recogniser
 from nsm.services.identity.entries import Entries
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.ipam.main import IpamConfig
+from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
@@ -225,6 +226,7 @@ CONFIGS = (
     NseRemoteVlanConfig,
     NseVl3Config,
     IpamConfig,
+    LbVl3Config,
     NsmgrConfig,
     PrefixesConfig,
     RegistryConfig,

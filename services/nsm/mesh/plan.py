@@ -117,7 +117,7 @@ def _registry(topology: Topology, node: str) -> Component:
 
 
 def _prefix_service(run: RunDir, topology: Topology, node: str) -> Component:
-    """Hands out prefixes to the endpoints of vL3 services, and to nobody else."""
+    """Hands out prefixes to the endpoints of vL3 services, and to no other components."""
     clients = [f"spiffe://{TRUST_DOMAIN}/{each.node}/{each.name}" for each in topology.endpoints if each.is_vl3]
     environment = {
         "NSM_LISTEN_ON": ",".join(_prefix_services(run, topology)),

@@ -58,7 +58,7 @@ def balanced():
         yield mesh
         for server in servers:
             server.kill()
-            server.wait()
+            server.communicate()
 
 
 def address(mesh):

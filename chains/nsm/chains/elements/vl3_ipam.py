@@ -28,7 +28,7 @@ class Vl3Peers(Protocol):
     async def endpoint_of(self, call: Call) -> str:
         """The name of the endpoint that makes the call; empty for a client.
 
-        Raises `Refused` for a call that claims to be of an endpoint that somebody else registered.
+        Raises `Refused` for a call that claims to be of an endpoint that another identity registered.
         """
         ...
 

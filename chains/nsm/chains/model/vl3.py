@@ -72,7 +72,7 @@ def check_template(text: str) -> str:
 
 
 def names_of(connection: Connection, templates: Sequence[str]) -> list[str]:
-    """The DNS names of a client by `templates`, without the dot at the end; those that are none are left out.
+    """The DNS names of a client by `templates`, without the dot at the end; invalid names are left out.
 
     A template uses the connection's fields, such as ``.Labels`` and ``.NetworkService``.
     """

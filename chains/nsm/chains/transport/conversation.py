@@ -43,7 +43,7 @@ class Inflow:
         self._news.set()
 
     def end(self) -> None:
-        """The caller sends no more."""
+        """The caller has sent everything."""
         if self._body and self._fault is None:
             self._fault = InvalidRequest("the call ended in the middle of a message")
         self._has_ended = True

@@ -20,7 +20,7 @@ from .prefix_space import PrefixSpace
 
 @dataclass(slots=True)
 class _Lease:
-    """A prefix that somebody has. `until` is None while a stream of its holder is open."""
+    """A prefix in use. `until` is None while a stream of its holder is open."""
 
     prefix: Network
     holder: Holder
@@ -53,7 +53,7 @@ class Leases:
         return self._space.network
 
     def __len__(self) -> int:
-        """The number of prefixes that somebody has."""
+        """The number of prefixes in use, or kept."""
         return len(self._leases)
 
     async def load(self) -> None:
@@ -71,8 +71,9 @@ class Leases:
     ) -> Network:
         """A prefix for `holder`, as long as `stream` is open and for the lease time after it.
 
-        It is `wanted` if nobody else has that; else the one that the holder of this name had before; else the lowest
-        free one outside of `excluded`. Raises `Exhausted` if there is none, `Unavailable` if it cannot be stored.
+        It is `wanted` if no other endpoint has that; else the one that the holder of this name had before; else the
+        lowest free one outside of `excluded`. Raises `Exhausted` if there is none, and `Unavailable` if it cannot be
+        stored.
         """
         await self._expire()
         if wanted is not None and (again := self._again(holder, wanted)) is not None:

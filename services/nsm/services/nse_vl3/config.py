@@ -51,8 +51,8 @@ class NseVl3Config(EndpointConfig, ClientPolicies):
     dns_templates: tuple[str, ...] = variable(
         '{{ index .Labels "podName" }}.{{ .NetworkService }}.',
         _templates,
-        "names of clients: Go templates over their connections, a,b (without commas in them); a client that lacks a "
-        "label has no name",
+        "names of clients: Go templates over their connections, a,b (without commas in them); a client without a "
+        "label that a template uses has no name",
     )
     request_labels: dict[str, str] = variable("", pairs, "labels of the wires to other endpoints, key:value,..")
     idle_timeout: str = not_yet("0", "ending when idle")

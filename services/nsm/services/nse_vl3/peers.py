@@ -100,9 +100,9 @@ class Peers:
         if record is None or name == self._name:
             return ""
         if call.origin not in record.path_ids[:1]:
-            who = record.path_ids[0] if record.path_ids else "somebody unknown"
+            who = record.path_ids[0] if record.path_ids else "an unknown identity"
             raise Refused(
-                f"the request is of {call.origin or 'somebody unknown'}, but the endpoint {name} was registered by "
+                f"the request is of {call.origin or 'an unknown identity'}, but the endpoint {name} was registered by "
                 f"{who}: a client needs a name that no endpoint of its service has"
             )
         return name
