@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, webhook
+from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, vl3, webhook
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -68,6 +68,11 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "vl3_setup": "25 ms",
+    "vl3_heal_s": "2 s",
+    "vl3_60_pairs_s": "25 s",
+    "vl3_dns_ms": "3 ms",
+    "lb_throughput_ratio": "0.9",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -188,8 +193,8 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes; five nodes with fifty clients."""
-    for name, values, unit in nodes.measure():
+    """Wires between two nodes; a vL3; five nodes with fifty clients."""
+    for name, values, unit in [*nodes.measure(), *vl3.measure()]:
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
