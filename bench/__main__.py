@@ -19,7 +19,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, vl3, webhook
+from bench import (
+    against,
+    channels,
+    codec,
+    composition,
+    hostile,
+    life,
+    nodes,
+    policies,
+    registry,
+    start,
+    throughput,
+    vl3,
+    webhook,
+)
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -73,6 +87,7 @@ MARKS = {
     "vl3_60_pairs_s": "25 s",
     "vl3_dns_ms": "3 ms",
     "lb_throughput_ratio": "0.9",
+    "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -193,8 +208,10 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes; a vL3; five nodes with fifty clients."""
+    """Wires between two nodes, through a chain of services, in a vL3; five nodes with fifty clients."""
     for name, values, unit in [*nodes.measure(), *vl3.measure()]:
+        bench.note(name, values, unit)
+    for name, values, unit in composition.measure():
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")

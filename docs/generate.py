@@ -16,7 +16,10 @@ from nsm.services.ipam.main import IpamConfig
 from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_firewall.main import NseFirewallConfig
+from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -32,6 +35,9 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": KernelConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
+    "nse-passthrough": NsePassthroughConfig,
+    "nse-firewall": NseFirewallConfig,
+    "nse-supplier": NseSupplierConfig,
     "nse-vl3": NseVl3Config,
     "ipam": IpamConfig,
     "nsc": NscConfig,

@@ -19,6 +19,9 @@ DISTRIBUTIONS = {
     "nse-vl3": SDK | {"nsm-services"},
     "lb-vl3": SDK | {"nsm-services"},
     "ipam": SDK | {"nsm-services"},
+    "nse-passthrough": SDK | {"nsm-services"},
+    "nse-firewall": SDK | {"nsm-services"},
+    "nse-supplier": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
     "identity": SDK | {"nsm-services"},
@@ -27,7 +30,14 @@ DISTRIBUTIONS = {
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
-ROOTS = {"forwarder-kernel": (0, 65532), "nse-vl3": (0, 65532), "lb-vl3": (0, 65532), "csi-driver": (0, 0)}
+ROOTS = {
+    "forwarder-kernel": (0, 65532),
+    "csi-driver": (0, 0),
+    "nse-passthrough": (0, 65532),
+    "nse-firewall": (0, 65532),
+    "nse-vl3": (0, 65532),
+    "lb-vl3": (0, 65532),
+}
 """Those that need privileges; all others are nobody."""
 OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""

@@ -14,6 +14,8 @@ USER_OF_IMAGE = {
     "nse-vl3": "0:65532",
     "lb-vl3": "0:65532",
     "csi-driver": "0:0",
+    "nse-passthrough": "0:65532",
+    "nse-firewall": "0:65532",
 }
 
 

@@ -34,7 +34,10 @@ from nsm.services.ipam.main import IpamConfig
 from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_firewall.main import NseFirewallConfig
+from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -223,7 +226,10 @@ CONFIGS = (
     NscConfig,
     NscInitConfig,
     NseConfig,
+    NseFirewallConfig,
+    NsePassthroughConfig,
     NseRemoteVlanConfig,
+    NseSupplierConfig,
     NseVl3Config,
     IpamConfig,
     LbVl3Config,

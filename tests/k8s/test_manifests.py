@@ -21,6 +21,8 @@ CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
     "nse-vl3": ["NET_ADMIN", "NET_BIND_SERVICE"],
     "lb-vl3": ["NET_ADMIN"],
+    "nse-firewall": ["NET_ADMIN"],
+    "nse-passthrough": ["NET_ADMIN"],
 }
 PRIVILEGED = {"csi-driver", "identity-csi-driver"}
 """Kubernetes lets nobody else make mounts that the kubelet sees."""

@@ -14,6 +14,11 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 PAYLOADS = ("IP", "ETHERNET")
 CLIENTS = ("nsc", "lb-vl3")
 """The components that a client may run."""
+CHAINED = ("nse-passthrough", "nse-firewall")
+"""Components that are clients of the next endpoint of their service."""
+SUPPLIER = "nse-supplier"
+RUNS = ("nse", *CHAINED, SUPPLIER)
+"""The components that an endpoint may run."""
 DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 
@@ -118,6 +123,10 @@ class EndpointSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     vlans: tuple[VlanService, ...] = ()
     """The VLAN of each service."""
+    runs: str = "nse"
+    """The component that provides the services, unless there is a `command` or there are `vlans`."""
+    on_demand: bool = False
+    """Whether a supplier starts it, and not the mesh."""
     is_vl3: bool = False
     """Whether it routes between its clients and those of the other endpoints of its services."""
 

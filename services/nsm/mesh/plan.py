@@ -9,7 +9,19 @@ from dataclasses import dataclass, field, replace
 from nsm.chains.elements.vlan import VIA
 from nsm.chains.transport.urls import Address
 
-from .model import CLIENTS, DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology, Uplink
+from .model import (
+    CHAINED,
+    CLIENTS,
+    DEFAULT_PAYLOAD,
+    DEFAULT_PREFIXES,
+    RUNS,
+    SUPPLIER,
+    ClientSpec,
+    EndpointSpec,
+    Node,
+    Topology,
+    Uplink,
+)
 from .rundir import RunDir
 
 TRUST_DOMAIN = "local.mesh"
@@ -25,21 +37,19 @@ VLAN_SERVER = "nse-remote-vlan"
 VL3 = "nse-vl3"
 BALANCER = "lb-vl3"
 _OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
-START_ORDER = (
-    ("identity",),
-    ("registry", "nsmgr", "ipam"),
-    ("forwarder-kernel", "nse", VL3, VLAN_SERVER, PROGRAM),
-    CLIENTS,
-)
+_ENDPOINTS = (*RUNS, VL3, VLAN_SERVER, PROGRAM)
+START_ORDER = (("identity",), ("registry", "nsmgr", "ipam"), ("forwarder-kernel", *_ENDPOINTS), CLIENTS)
 """Groups of commands, in the order in which they start."""
-STOP_ORDER = (*CLIENTS, "nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel", "ipam", "nsmgr", "registry", "identity")
+STOP_ORDER = (*CLIENTS, *_ENDPOINTS, "forwarder-kernel", "ipam", "nsmgr", "registry", "identity")
 """Clients stop first, so that they close their wires while all other components run."""
-REGISTERED = ("nse", VL3, VLAN_SERVER, PROGRAM, "forwarder-kernel")
+REGISTERED = (*_ENDPOINTS, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
-_INTERMEDIARIES = f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder"
-"""Patterns for the managers and forwarders of all nodes, including later ones; workloads may not have such names."""
+_INTERMEDIARIES = ",".join(f"spiffe://{TRUST_DOMAIN}/*/{each}" for each in ("nsmgr", "forwarder", "stage/*"))
+"""Patterns for the managers, forwarders and stages of chains of all nodes, including later ones; other workloads cannot
+have such names. Programs of the user do not, even as stages.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,11 +69,14 @@ class Component:
     program: tuple[str, ...] = ()
     folder: str = "/"
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    is_waiting: bool = False
+    """Whether it is started only when a supplier asks for it."""
 
     @property
     def identity(self) -> str:
-        """The name in its identity: the node, and its role there or its name."""
+        """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
+        path = f"stage/{path}" if self.command in CHAINED else path
         return f"spiffe://{TRUST_DOMAIN}/{self.node}/{path}"
 
 
@@ -212,15 +225,20 @@ def _url(topology: Topology, node: str, port: int) -> str:
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
+    told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
     if endpoint.is_vl3:
         told = _as_vl3(run, topology, endpoint)
-    else:
-        told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
+    elif endpoint.runs in CHAINED:
+        told = _as_part_of_a_chain(topology, endpoint)
+    elif endpoint.runs == SUPPLIER:
+        told = _as_supplier(topology, endpoint)
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else "nse"
+    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
-    return Component(name, command, endpoint.node, name, environment, True, program, folder)
+    return Component(
+        name, command, endpoint.node, name, environment, True, program, folder, is_waiting=endpoint.on_demand
+    )
 
 
 def _vlan_server(topology: Topology, endpoint: EndpointSpec) -> Component:
@@ -261,6 +279,29 @@ def _as_vl3(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> dict[str
         "NSM_LABELS": _labels(endpoint.labels),
         **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
     }
+
+
+def _as_part_of_a_chain(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    told = _as_responder(topology, endpoint)
+    return {
+        "NSM_SERVICE_NAME": told["NSM_SERVICE_NAMES"],
+        "NSM_PAYLOAD": told["NSM_PAYLOAD"],
+        "NSM_LABELS": told["NSM_LABELS"],
+        "NSM_REGISTER_SERVICE": told.get("NSM_REGISTER_SERVICE", "true"),
+    }
+
+
+def _as_supplier(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    """It starts the endpoints on demand that share a service with it; of those the ones on its client's node first."""
+    waiting = [each for each in topology.endpoints if each.on_demand and set(each.services) & set(endpoint.services)]
+    supplied = ",".join(f"{each.name}@{each.node}" for each in waiting)
+    return {**_as_part_of_a_chain(topology, endpoint), "NSM_SUPPLIES": supplied}
+
+
+def supplied_by(part: Component) -> set[str]:
+    """The endpoints that a component may have started."""
+    items = part.environment.get("NSM_SUPPLIES", "").split(",") if part.command == SUPPLIER else []
+    return {item.partition("@")[0] for item in items}
 
 
 def _as_program(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:

@@ -18,12 +18,14 @@ from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
+from nsm.chains.reading.yaml_reader import YamlReader
 
 from .model import (
     CLIENTS,
     DEFAULT_MTU,
     DEFAULT_PAYLOAD,
     PAYLOADS,
+    RUNS,
     ClientSpec,
     EndpointSpec,
     Link,
@@ -36,7 +38,6 @@ from .model import (
     Uplink,
 )
 from .topology_check import Checker
-from .yaml_reader import YamlReader
 
 DEFAULT = """\
 nodes:
@@ -198,10 +199,11 @@ class _File:
 
     def _endpoint(self, node: Any) -> EndpointSpec:
         keys = {"name", "node", "services", "vlans", "vl3", "payload", "prefixes", "labels", "command", "environment"}
-        fields = self._reader.mapping(node, keys, "an endpoint")
+        fields = self._reader.mapping(node, {*keys, "runs", "on_demand"}, "an endpoint")
         labels = self._labels(fields.get("labels"))
         command = self._some(node, fields, "command") if "command" in fields else ()
         vlans = self._vlans(fields, labels)
+        runs = self._runs(fields)
         services = self._services(node, fields, needed=not command and "vlans" not in fields)
         is_vl3 = self._is_vl3(fields)
         endpoint = EndpointSpec(
@@ -212,8 +214,10 @@ class _File:
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
             labels,
             command,
-            self._environment(fields.get("environment"), None if command else _component(vlans, is_vl3=is_vl3)),
+            self._environment(fields.get("environment"), None if command else _component(vlans, runs, is_vl3=is_vl3)),
             vlans,
+            runs,
+            self._reader.flag(fields.get("on_demand")),
             is_vl3,
         )
         self._check.payload(endpoint, fields.get("payload") or node)
@@ -222,7 +226,7 @@ class _File:
     def _is_vl3(self, fields: dict[str, Any]) -> bool:
         if "vl3" not in fields or not self._reader.flag(fields["vl3"]):
             return False
-        for key in ("vlans", "command", "prefixes"):
+        for key in ("vlans", "command", "prefixes", "runs"):
             if key in fields:
                 self._reader.fault(fields[key], f"an endpoint with 'vl3' cannot have {key!r}")
         self._check.vl3(fields["vl3"])
@@ -234,6 +238,19 @@ class _File:
             longest = _LONGEST_VL3[network.version]
             self._reader.fault(node, f"{network} is too small: each endpoint gets a /{longest} of it")
         return network
+
+    def _runs(self, fields: dict[str, Any]) -> str:
+        """The component that provides the services; only the usual one has prefixes, or can wait for a supplier."""
+        if "runs" not in fields:
+            return RUNS[0]
+        runs = self._reader.text(fields["runs"])
+        if runs not in RUNS:
+            self._reader.fault(fields["runs"], f"runs {runs!r}: expected {', '.join(RUNS)}")
+            return RUNS[0]
+        for key in ("command", "vlans", *(("prefixes", "on_demand") if runs != RUNS[0] else ())):
+            if key in fields:
+                self._reader.fault(fields[key], f"an endpoint that runs {runs} cannot have {key!r}")
+        return runs
 
     def _vlans(self, fields: dict[str, Any], labels: dict[str, str]) -> tuple[VlanService, ...]:
         if "vlans" not in fields:
@@ -348,8 +365,8 @@ class _File:
         return self._reader.pairs(node, "environment", lambda key, _: _wrong_variable(key, component))
 
 
-def _component(vlans: Sized, *, is_vl3: bool) -> str:
-    return "nse-remote-vlan" if vlans else "nse-vl3" if is_vl3 else "nse"
+def _component(vlans: Sized, runs: str, *, is_vl3: bool) -> str:
+    return "nse-remote-vlan" if vlans else "nse-vl3" if is_vl3 else runs
 
 
 def _items(node: Any) -> Iterable[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -117,12 +118,9 @@ def components(*, traced: bool) -> dict[str, Main]:
     from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
-    from nsm.services.ipam.main import main as ipam  # noqa: PLC0415
-    from nsm.services.lb_vl3.main import main as lb_vl3  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
     from nsm.services.nse_remote_vlan.main import main as nse_remote_vlan  # noqa: PLC0415
-    from nsm.services.nse_vl3.main import main as nse_vl3  # noqa: PLC0415
     from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
     from nsm.services.registry.main import main as registry  # noqa: PLC0415
 
@@ -133,15 +131,28 @@ def components(*, traced: bool) -> dict[str, Main]:
     return {
         "forwarder-kernel": forwarder,
         "identity": identity,
-        "ipam": ipam,
-        "lb-vl3": lb_vl3,
+        "ipam": _later("nsm.services.ipam.main"),
+        "lb-vl3": _later("nsm.services.lb_vl3.main"),
         "nsc": nsc,
         "nse": nse,
+        "nse-firewall": _later("nsm.services.nse_firewall.main"),
+        "nse-passthrough": _later("nsm.services.nse_passthrough.main"),
         "nse-remote-vlan": nse_remote_vlan,
-        "nse-vl3": nse_vl3,
+        "nse-supplier": _later("nsm.services.nse_supplier.main"),
+        "nse-vl3": _later("nsm.services.nse_vl3.main"),
         "nsmgr": nsmgr,
         "registry": registry,
     }
+
+
+def _later(module: str) -> Main:
+    """A component that few meshes have: its process imports it when it starts."""
+
+    def main(arguments: list[str]) -> int:
+        found: Main = importlib.import_module(module).main
+        return found(arguments)
+
+    return main
 
 
 def clear(run: RunDir, networks: Collection[int]) -> None:

@@ -3,6 +3,7 @@
 from .client import client
 from .endpoint import Endpoint, endpoint, monitors
 from .nsmgr import Nsmgr, nsmgr
+from .passthrough import passthrough
 from .registry import Registry, RegistrySettings, memory_registry, stored_registry
 from .registry_client import endpoints_client, learned_intermediaries, registry_at, services_client, signs_in
 
@@ -18,6 +19,7 @@ __all__ = [
     "memory_registry",
     "monitors",
     "nsmgr",
+    "passthrough",
     "registry_at",
     "services_client",
     "signs_in",

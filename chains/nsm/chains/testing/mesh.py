@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 
 from nsm.apis.payloads import IP
-from nsm.apis.registry import NetworkService
+from nsm.apis.registry import Match, NetworkService
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
@@ -26,6 +26,7 @@ from nsm.chains.composed import (
 )
 from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.core import Begin, Chain, Element, RegistryCall, merge_with_returned
+from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
@@ -69,6 +70,7 @@ class Mesh:
         """
         self._observers, self._orphan_lifetime = observers, orphan_lifetime
         self._token_lifetime = token_lifetime
+        self._services: set[str] = set()
         self.network = Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
@@ -124,13 +126,29 @@ class Mesh:
         **labels: str,
     ) -> Endpoint:
         """Start an endpoint with `elements`, registered for `services` with `labels`."""
-        server = endpoint(name, self.identity(name), elements, trust=self.trust, orphans=self.orphans(name))
-        registered = services_client(self.url(MANAGER), self.pool(name))
-        async with registered:
-            for service in services:
-                await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
+        goes_on = any(isinstance(each, Connect) for each in elements)
+        server = endpoint(
+            name,
+            self.identity(name),
+            elements,
+            trust=self.trust,
+            pool=self.pool(name) if goes_on else None,
+            orphans=self.orphans(name),
+        )
+        for service in services:
+            if service not in self._services:
+                await self._register(name, NetworkService(name=service, payload=payload))
         await self._run(name, server, services, labels)
         return server
+
+    async def add_service(self, name: str, matches: Sequence[Match], *, payload: str = IP) -> None:
+        """Register a service with `matches`, which its endpoints then do not register."""
+        self._services.add(name)
+        await self._register("operator", NetworkService(name=name, payload=payload, matches=list(matches)))
+
+    async def _register(self, who: str, service: NetworkService) -> None:
+        async with services_client(self.url(MANAGER), self.pool(who)) as registered:
+            await registered.register(RegistryCall(service))
 
     def orphans(self, name: str) -> Orphans:
         """For how long the component `name` keeps connections whose caller is away."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsm.apis.payloads import IP
-from nsm.chains.config import duration, flag, items, not_yet, pairs, text, url, urls, variable
+from nsm.chains.config import duration, flag, items, pairs, text, url, urls, variable
 from nsm.chains.model.vl3 import check_template
 from nsm.chains.policy import ClientPolicies
 from nsm.chains.serving import EndpointConfig, payload, services
@@ -55,7 +55,6 @@ class NseVl3Config(EndpointConfig, ClientPolicies):
         "label that a template uses has no name",
     )
     request_labels: dict[str, str] = variable("", pairs, "labels of the wires to other endpoints, key:value,..")
-    idle_timeout: str = not_yet("0", "ending when idle")
     liveness_check_enabled: bool = variable("true", flag, "check by pings whether wires to other endpoints work")
     liveness_check_interval: float = variable("1200ms", _pause, "the time between two checks")
     liveness_check_timeout: float = variable("1s", _pause, "how long one check waits for answers")
