@@ -8,7 +8,7 @@ from tests.system.vl3 import addresses, silent, unreached
 
 from .conftest import local_mesh, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vl3.yaml"
 NAMES = [f"{name}.office" for name in ("alice", "bob", "carol", "dave")]

@@ -10,7 +10,7 @@ from tests.system.vl3 import addresses
 
 from .conftest import local_mesh, until
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "vl3-balancer.yaml"
 SERVE = """
