@@ -192,6 +192,35 @@ ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
 HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
 ENTRYPOINT ["nsm", "nse-vfio"]
 
+FROM servers AS ipam
+LABEL org.opencontainers.image.title="nsm ipam"
+ENV NSM_LISTEN_ON=tcp://:5006
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5006"]
+ENTRYPOINT ["nsm", "ipam"]
+
+# Root, with no capability but those that it is given: it sets addresses of its own network namespace, and serves DNS.
+FROM servers AS nse-vl3
+LABEL org.opencontainers.image.title="nsm nse-vl3"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]' && \
+    apt-get update && apt-get install -y --no-install-recommends iproute2 iputils-ping && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 0:65532
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-vl3"]
+
+# As nse-vl3, with what changes the kernel's tables.
+FROM services AS lb-vl3
+LABEL org.opencontainers.image.title="nsm lb-vl3"
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 nftables && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 0:65532
+ENV NSM_CONNECT_TO=unix:///var/lib/networkservicemesh/nsm.io.sock
+HEALTHCHECK CMD nsm health "$NSM_CONNECT_TO"
+ENTRYPOINT ["nsm", "lb-vl3"]
+
 FROM services AS clients
 USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'

@@ -32,6 +32,7 @@ from bench import (
     registry,
     start,
     throughput,
+    vl3,
     webhook,
 )
 from bench import mesh as five_nodes
@@ -85,6 +86,11 @@ MARKS = {
     "interdomain_setup": "45 ms",
     "floating_setup": "45 ms",
     "find_interdomain": "4 ms",
+    "vl3_setup": "25 ms",
+    "vl3_heal_s": "2 s",
+    "vl3_60_pairs_s": "25 s",
+    "vl3_dns_ms": "3 ms",
+    "lb_throughput_ratio": "0.9",
     "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
@@ -206,8 +212,8 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes, between domains, and through a chain of services; five nodes with fifty clients."""
-    for name, values, unit in [*nodes.measure(), *domains.measure()]:
+    """Wires between two nodes, between domains, through a chain, in a vL3; five nodes with fifty clients."""
+    for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure()]:
         bench.note(name, values, unit)
     for name, values, unit in composition.measure():
         bench.note(name, values, unit)

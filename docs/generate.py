@@ -16,6 +16,8 @@ from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns_server.main import DnsServerConfig
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.ipam.main import IpamConfig
+from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.map_ip.main import MapIpConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
@@ -24,6 +26,7 @@ from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nse_vfio.main import NseVfioConfig
+from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -51,8 +54,11 @@ COMPONENTS: dict[str, type[Common]] = {
     "nse-firewall": NseFirewallConfig,
     "nse-supplier": NseSupplierConfig,
     "nse-vfio": NseVfioConfig,
+    "nse-vl3": NseVl3Config,
+    "ipam": IpamConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "lb-vl3": LbVl3Config,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,
     "webhook": WebhookConfig,

@@ -23,6 +23,10 @@ VIRTUAL = (
     "tests/chains/testing",
     "tests/chains/transport/test_monitors",
     "tests/services/dns/test_steps",
+    "tests/services/lb_vl3/test_servers",
+    "tests/services/nse_vl3/test_endpoints",
+    "tests/services/nse_vl3/test_names",
+    "tests/services/nse_vl3/test_prefix_client",
     "tests/services/test_services",
     "tests/services/test_wires",
 )

@@ -31,6 +31,8 @@ ALONE = (
 """Tests that measure time or memory: they run last, with nothing beside them."""
 
 TOGETHER = (
+    "tests/system/mesh/test_vl3.py",
+    "tests/system/mesh/test_vl3_balancer.py",
     "tests/hostile/",
     "tests/system/mesh/test_nodes.py::test_a_wire_between_nodes_is_there_again_when_a_killed_component_of_its_path_is",
 )

@@ -19,6 +19,9 @@ DISTRIBUTIONS = {
     "forwarder-vpp": SDK | {"nsm-forwarder-kernel", "nsm-forwarder-vpp"},
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},
+    "nse-vl3": SDK | {"nsm-services"},
+    "lb-vl3": SDK | {"nsm-services"},
+    "ipam": SDK | {"nsm-services"},
     "nse-passthrough": SDK | {"nsm-services"},
     "nse-firewall": SDK | {"nsm-services"},
     "nse-supplier": SDK | {"nsm-services"},
@@ -41,6 +44,8 @@ ROOTS = {
     "csi-driver": (0, 0),
     "nse-passthrough": (0, 65532),
     "nse-firewall": (0, 65532),
+    "nse-vl3": (0, 65532),
+    "lb-vl3": (0, 65532),
 }
 """Those that need privileges; all others are nobody."""
 OF_CLUSTERS = {"webhook", "prefixes", "map-ip", "cluster-info", "csi-driver"}

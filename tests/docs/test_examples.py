@@ -68,7 +68,7 @@ def test_commands_of_a_page_exist(page):
     commands = {point.name for point in entry_points(group="nsm.commands")}
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     text = page.read_text()
-    assert set(re.findall(r"(?:^ *\$ |`|exec \w+ -- )nsm ([a-z][a-z-]+)", text, re.MULTILINE)) <= commands
+    assert set(re.findall(r"(?:^ *\$ |`|exec \w+ -- )nsm ([a-z][a-z0-9-]+)", text, re.MULTILINE)) <= commands
     assert set(re.findall(r"(?:^ *\$ |`|^    )make ([a-z0-9-]+)", text, re.MULTILINE)) <= targets
 
 

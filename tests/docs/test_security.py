@@ -13,6 +13,8 @@ USER_OF_IMAGE = {
     "forwarder-kernel": "0:65532",
     "forwarder-vpp": "0:65532",
     "forwarder-sriov": "0:65532",
+    "nse-vl3": "0:65532",
+    "lb-vl3": "0:65532",
     "csi-driver": "0:0",
     "nse-passthrough": "0:65532",
     "nse-firewall": "0:65532",

@@ -30,12 +30,15 @@ from nsm.services.dns.resolv_conf import read_original
 from nsm.services.identity.cgroups import DRIVERS, Layout, Recogniser
 from nsm.services.identity.entries import Entries
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.ipam.main import IpamConfig
+from nsm.services.lb_vl3.config import LbVl3Config
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_firewall.main import NseFirewallConfig
 from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nse_supplier.main import NseSupplierConfig
+from nsm.services.nse_vl3.config import NseVl3Config
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -229,6 +232,9 @@ CONFIGS = (
     NsePassthroughConfig,
     NseRemoteVlanConfig,
     NseSupplierConfig,
+    NseVl3Config,
+    IpamConfig,
+    LbVl3Config,
     NsmgrConfig,
     NsmgrProxyConfig,
     PrefixesConfig,

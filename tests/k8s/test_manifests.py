@@ -19,6 +19,8 @@ VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["pro
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
     "forwarder-vpp": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN", "NET_RAW", "IPC_LOCK"],
+    "nse-vl3": ["NET_ADMIN", "NET_BIND_SERVICE"],
+    "lb-vl3": ["NET_ADMIN"],
     "nse-firewall": ["NET_ADMIN"],
     "nse-passthrough": ["NET_ADMIN"],
 }

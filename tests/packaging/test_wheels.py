@@ -112,7 +112,9 @@ def test_the_sdk_serves_without_services(installed):
 STAGES = ["nse-passthrough", "nse-firewall", "nse-supplier"]
 
 
-@pytest.mark.parametrize("component", ["registry", "nsmgr", "nse", "nse-remote-vlan", *STAGES, "nsc", "identity"])
+@pytest.mark.parametrize(
+    "component", ["registry", "nsmgr", "nse", "nse-remote-vlan", "ipam", *STAGES, "nsc", "identity"]
+)
 def test_services_need_neither_the_mesh_nor_a_forwarder(installed, component):
     assert "NSM_NAME" in installed(["apis", "chains", "services"], NSM, component, "--help").stdout
 

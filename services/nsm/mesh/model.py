@@ -13,6 +13,8 @@ Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 FORWARDERS = ("kernel", "vpp")
 PAYLOADS = ("IP", "ETHERNET")
+CLIENTS = ("nsc", "lb-vl3")
+"""The components that a client may run."""
 CHAINED = ("nse-passthrough", "nse-firewall")
 """Components that are clients of the next endpoint of their service."""
 SUPPLIER = "nse-supplier"
@@ -132,7 +134,7 @@ class ServiceSpec:
 
 @dataclass(frozen=True)
 class EndpointSpec:
-    """A provider of services: the icmp-responder, your own `command`, or a process that assigns `vlans`.
+    """A provider of services: the icmp-responder, your own `command`, a router of a vL3, or one that assigns `vlans`.
 
     The last one needs no dataplane, so it is not a workload: it runs in the namespaces of its node.
     """
@@ -151,6 +153,8 @@ class EndpointSpec:
     """The component that provides the services, unless there is a `command` or there are `vlans`."""
     on_demand: bool = False
     """Whether a supplier starts it, and not the mesh."""
+    is_vl3: bool = False
+    """Whether it routes between its clients and those of the other endpoints of its services."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +166,8 @@ class ClientSpec:
     wires: tuple[str, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    runs: str = CLIENTS[0]
+    """The component that requests them."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,8 @@ class Topology:
     clients: tuple[ClientSpec, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
     domains: tuple[Domain, ...] = ()
+    vl3: tuple[Network, ...] = ()
+    """The networks that endpoints of vL3 services share, of which each has a prefix."""
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False, repr=False)
     folder: str = field(default="/", compare=False)

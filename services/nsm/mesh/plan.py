@@ -13,6 +13,7 @@ from nsm.chains.transport.urls import Address
 
 from .model import (
     CHAINED,
+    CLIENTS,
     DEFAULT_PAYLOAD,
     DEFAULT_PREFIXES,
     LOCAL_DOMAIN,
@@ -38,17 +39,19 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 PROXIES = ("nsmgr-proxy", "registry-proxy")
+VL3 = "nse-vl3"
+BALANCER = "lb-vl3"
 _FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
-_ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
+_ENDPOINTS = (*RUNS, VL3, VLAN_SERVER, PROGRAM)
 START_ORDER = (
     ("identity", "dns-server"),
-    ("registry", *PROXIES, "nsmgr"),
+    ("registry", *PROXIES, "nsmgr", "ipam"),
     (*_FORWARDERS, *_ENDPOINTS),
-    ("nsc",),
+    CLIENTS,
 )
 """Groups of commands, in the order in which they start."""
 STOP_ORDER = (
-    *("nsc", *_ENDPOINTS, *_FORWARDERS, "nsmgr"),
+    *(*CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
 """Clients stop first, so that they close their wires while all other components run."""
@@ -115,6 +118,8 @@ def issuer_of(topology: Topology, domain: Domain) -> str:
 def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Component]:
     """The components of a mesh; `common` is part of every environment."""
     parts = [part for domain in topology.all_domains for part in _of_domain(run, topology, domain)]
+    if topology.vl3:
+        parts.append(_prefix_service(run, topology, topology.nodes[0].name))
     for node in topology.managed:
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
@@ -145,11 +150,15 @@ _WITHOUT = ("identity", "dns-server")
 
 
 def _trusted(topology: Topology) -> dict[str, str]:
-    """Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names."""
+    """Who may vouch for clients, and who may watch connections of others: operators, and load balancers of a vL3.
+
+    Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names.
+    """
     roles = (*_VOUCH, *(_VOUCH_IN_DOMAINS if topology.domains else ()))
     vouch = [f"spiffe://{domain.name}/*/{role}" for domain in topology.all_domains for role in roles]
-    viewers = ",".join(map(_operator_id, topology.all_domains))
-    return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": viewers}
+    balancers = [_workload_id(topology, each) for each in topology.clients if each.runs == BALANCER]
+    viewers = [*map(_operator_id, topology.all_domains), *balancers]
+    return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": ",".join(viewers)}
 
 
 def _of_domain(run: RunDir, topology: Topology, domain: Domain) -> list[Component]:
@@ -222,14 +231,49 @@ def _registry(topology: Topology, domain: Domain) -> Component:
     return Component(role_of("registry", node), "registry", node, node, environment)
 
 
+def _prefix_service(run: RunDir, topology: Topology, node: str) -> Component:
+    """Hands out prefixes to the endpoints of vL3 services, and to no other components."""
+    clients = [_workload_id(topology, each) for each in topology.endpoints if each.is_vl3]
+    environment = {
+        "NSM_LISTEN_ON": ",".join(_prefix_services(run, topology)),
+        "NSM_PREFIX": ",".join(map(str, topology.vl3)),
+        "NSM_STORE": f"sqlite://{run.temporary / 'ipam.db'}",
+        "NSM_CLIENTS": ",".join(clients),
+    }
+    return Component(role_of("ipam", node), "ipam", node, node, environment)
+
+
+def _prefix_services(run: RunDir, topology: Topology) -> list[str]:
+    """The URL for each network."""
+    return [f"unix://{run.socket_of(f'ipam-{position}')}" for position in range(len(topology.vl3))]
+
+
+def _workload_id(topology: Topology, workload: ClientSpec | EndpointSpec) -> str:
+    return f"spiffe://{topology.domain_of(workload.node).name}/{workload.node}/{workload.name}"
+
+
 def _registration(topology: Topology, domain: Domain) -> dict[str, str]:
-    """Who may register forwarders, and the addresses of nodes with several, whose calls may come from any of them."""
+    """Who may register forwarders and endpoints of vL3 services, and the addresses of nodes with several.
+
+    Calls of these may come from any of their addresses. Endpoints of a vL3 trust each other's prefixes.
+    """
     services = dict.fromkeys(_forwarder_service(node) for node in topology.nodes if node.name in domain.nodes)
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
+    rules = [f"{name}=spiffe://{domain.name}/*/forwarder" for name in services]
     return {
-        "NSM_REGISTRATION_POLICY": ",".join(f"{name}=spiffe://{domain.name}/*/forwarder" for name in services),
+        "NSM_REGISTRATION_POLICY": ",".join([*rules, *_vl3_registration(topology)]),
         **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
     }
+
+
+def _vl3_registration(topology: Topology) -> list[str]:
+    """A rule for each service of vL3 endpoints."""
+    providers: dict[str, list[str]] = {}
+    for each in topology.endpoints:
+        for service in each.services if each.is_vl3 else ():
+            providers.setdefault(service, []).append(_workload_id(topology, each))
+    operators = list(map(_operator_id, topology.all_domains))
+    return [f"{service}={'|'.join([*ids, *operators])}" for service, ids in providers.items()]
 
 
 def _forwarder_service(node: Node) -> str:
@@ -245,7 +289,9 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     manager = {
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
         "NSM_REGISTRY_URL": _registry_url(topology, node.name),
-        "NSM_REGISTRATION_POLICY": f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder",
+        "NSM_REGISTRATION_POLICY": ",".join(
+            [f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder", *_vl3_registration(topology)]
+        ),
         **node.manager_environment,
     }
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
@@ -296,14 +342,16 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
     told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
-    if endpoint.runs in CHAINED:
+    if endpoint.is_vl3:
+        told = _as_vl3(run, topology, endpoint)
+    elif endpoint.runs in CHAINED:
         told = _as_part_of_a_chain(topology, endpoint)
     elif endpoint.runs == SUPPLIER:
         told = _as_supplier(topology, endpoint)
     registered = _registered_name(endpoint)
     named = {"NSM_NAME": registered} if registered != endpoint.name else {}
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **named, **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else endpoint.runs
+    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(
@@ -342,6 +390,15 @@ def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
         "NSM_SERVICE_NAMES": ",".join(endpoint.services),
         "NSM_PAYLOAD": endpoint.payload or payload,
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),
+        "NSM_LABELS": _labels(endpoint.labels),
+        **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
+    }
+
+
+def _as_vl3(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    return {
+        "NSM_SERVICE_NAMES": ",".join(endpoint.services),
+        "NSM_PREFIX_SERVER_URL": ",".join(_prefix_services(run, topology)),
         "NSM_LABELS": _labels(endpoint.labels),
         **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
     }
@@ -393,10 +450,16 @@ def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
         "NSM_NETWORK_SERVICES": ",".join(client.wires),
         "NSM_LABELS": _labels(client.labels),
         "NSM_STATE_FOLDER": str(run.temporary / f"{client.name}.state"),
+        **(_as_balancer(run, topology) if client.runs == BALANCER else {}),
         **client.environment,
     }
     folder = _folder(topology, client.environment)
-    return Component(client.name, "nsc", client.node, client.name, environment, is_workload=True, folder=folder)
+    return Component(client.name, client.runs, client.node, client.name, environment, is_workload=True, folder=folder)
+
+
+def _as_balancer(run: RunDir, topology: Topology) -> dict[str, str]:
+    """It reads the monitors of all managers by their sockets: their addresses are the nodes', not its own network's."""
+    return {"NSM_MANAGERS": ",".join(manager_of(run, node.name) for node in topology.nodes)}
 
 
 def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_service
 from nsm.chains.reading.yaml_reader import YamlReader
 
 from .model import (
+    CLIENTS,
     DEFAULT_MTU,
     DEFAULT_PAYLOAD,
     FORWARDERS,
@@ -66,6 +67,7 @@ _OWN = {"NSM_NAME", "NSM_CONNECT_TO", "NSM_LISTEN_ON", "NSM_REGISTRY_URL", "NODE
 """Variables that the mesh sets itself."""
 _LARGEST_MTU, _LARGEST_WEIGHT = 65535, 2**32 - 1
 _SMALLEST_MTU = {4: 68, 6: 1280}
+_LONGEST_VL3 = {4: 24, 6: 64}
 
 
 class TopologyError(Exception):
@@ -107,7 +109,7 @@ class _File:
         self._check = Checker(reader)
 
     def topology(self, root: Any, **origin: str) -> Topology:
-        keys = {"domains", "nodes", "links", "uplinks", "services", "endpoints", "clients"}
+        keys = {"domains", "nodes", "links", "uplinks", "services", "endpoints", "clients", "vl3"}
         fields = self._reader.mapping(root, keys, "the file") if root is not None else {}
         each = self._reader.each
         topology = Topology(
@@ -118,6 +120,7 @@ class _File:
             tuple(each(fields.get("clients"), self._client)),
             tuple(each(fields.get("uplinks"), self._uplink)),
             tuple(each(fields.get("domains"), self._domain)),
+            tuple(network for network in each(fields.get("vl3"), self._vl3) if network is not None),
             **origin,
         )
         if root is not None or not self._reader.faults:
@@ -237,13 +240,14 @@ class _File:
         return Route(self._labels(fields.get("destination_selector")), weight)
 
     def _endpoint(self, node: Any) -> EndpointSpec:
-        keys = {"name", "node", "services", "vlans", "payload", "prefixes", "labels", "command", "environment"}
+        keys = {"name", "node", "services", "vlans", "vl3", "payload", "prefixes", "labels", "command", "environment"}
         fields = self._reader.mapping(node, {*keys, "runs", "on_demand"}, "an endpoint")
         labels = self._labels(fields.get("labels"))
         command = self._some(node, fields, "command") if "command" in fields else ()
         vlans = self._vlans(fields, labels)
         runs = self._runs(fields)
         services = self._services(node, fields, needed=not command and "vlans" not in fields)
+        is_vl3 = self._is_vl3(fields)
         endpoint = EndpointSpec(
             self._name(node, fields),
             self._place(node, fields),
@@ -252,13 +256,30 @@ class _File:
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
             labels,
             command,
-            self._environment(fields.get("environment"), None if command else "nse-remote-vlan" if vlans else runs),
+            self._environment(fields.get("environment"), None if command else _component(vlans, runs, is_vl3=is_vl3)),
             vlans,
             runs,
             self._reader.flag(fields.get("on_demand")),
+            is_vl3,
         )
         self._check.payload(endpoint, fields.get("payload") or node)
         return endpoint
+
+    def _is_vl3(self, fields: dict[str, Any]) -> bool:
+        if "vl3" not in fields or not self._reader.flag(fields["vl3"]):
+            return False
+        for key in ("vlans", "command", "prefixes", "runs"):
+            if key in fields:
+                self._reader.fault(fields[key], f"an endpoint with 'vl3' cannot have {key!r}")
+        self._check.vl3(fields["vl3"])
+        return True
+
+    def _vl3(self, node: Any) -> Network | None:
+        network = self._network(node, node)
+        if network is not None and network.prefixlen > _LONGEST_VL3[network.version]:
+            longest = _LONGEST_VL3[network.version]
+            self._reader.fault(node, f"{network} is too small: each endpoint gets a /{longest} of it")
+        return network
 
     def _runs(self, fields: dict[str, Any]) -> str:
         """The component that provides the services; only the usual one has prefixes, or can wait for a supplier."""
@@ -314,7 +335,11 @@ class _File:
         return names
 
     def _client(self, node: Any) -> ClientSpec:
-        fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
+        fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment", "runs"}, "a client")
+        runs = self._reader.text(fields.get("runs")) or CLIENTS[0]
+        if runs not in CLIENTS:
+            self._reader.fault(fields["runs"], f"runs {runs!r}: expected {' or '.join(CLIENTS)}")
+            runs = CLIENTS[0]
         texts = self._reader.texts(fields.get("wires"))
         place = self._reader.text(fields.get("node"))
         parsed = [self._wire(item, url, place) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
@@ -325,8 +350,8 @@ class _File:
         wires = tuple(item.value for item in _items(fields.get("wires")) if isinstance(item.value, str))
         if not wires:
             self._reader.fault(node, "the key 'wires' is missing or empty")
-        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), "nsc")
-        return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment)
+        labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), runs)
+        return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment, runs)
 
     def _wire(self, node: Any, url: str, place: str) -> NsUrl | None:
         if "," in url:
@@ -381,6 +406,10 @@ class _File:
     def _environment(self, node: Any, component: str | None) -> dict[str, str]:
         """Variables of a component; None: of a user's program, which may have any."""
         return self._reader.pairs(node, "environment", lambda key, _: _wrong_variable(key, component))
+
+
+def _component(vlans: Sized, runs: str, *, is_vl3: bool) -> str:
+    return "nse-remote-vlan" if vlans else "nse-vl3" if is_vl3 else runs
 
 
 def _items(node: Any) -> Iterable[Any]:

@@ -30,6 +30,7 @@ class Checker:
         self._domains: dict[str, Any] = {}
         self._in_domains: dict[str, tuple[str, Any]] = {}
         self._admits: list[tuple[str, Any]] = []
+        self._vl3: list[Any] = []
 
     def name(self, name: str, node: Any) -> None:
         """A node or a workload is called `name`."""
@@ -80,6 +81,10 @@ class Checker:
         """An endpoint names an uplink."""
         self._vias.append((via, node))
 
+    def vl3(self, node: Any) -> None:
+        """An endpoint is one of a vL3."""
+        self._vl3.append(node)
+
     def wire(self, service: str, node: Any, place: str) -> None:
         """A client on the node `place` requests a service."""
         self._wires.append((service, node, place))
@@ -114,6 +119,9 @@ class Checker:
                 there = ", ".join(self._uplinks) or "none"
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
         self._check_domains(topology, known)
+        if not topology.vl3:
+            for place in self._vl3:
+                self._reader.fault(place, "the key 'vl3' of the file is missing: the networks that endpoints share")
         self._check_wires(topology)
         self._check_payloads(topology)
         self._check_chains(topology)
@@ -225,7 +233,7 @@ def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
 
 
 _ROLES = (
-    *("nsmgr", "forwarder", "registry", "identity", "operator"),
+    *("nsmgr", "forwarder", "registry", "identity", "ipam", "operator"),
     *("nsmgr-proxy", "registry-proxy", "dns-server"),
 )
 """The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""

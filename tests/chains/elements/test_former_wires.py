@@ -1,11 +1,12 @@
 """An endpoint that starts again gives nobody the addresses of wires that stand."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from structlog.testing import capture_logs
 
-from nsm.chains.core import Exhausted, Unavailable
+from nsm.chains.core import Element, Exhausted, Unavailable
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.single_point_ipam import SinglePointIpam
 from nsm.chains.testing import Fail
@@ -130,3 +131,15 @@ async def test_an_endpoint_that_cannot_see_its_interfaces_says_so_and_serves():
     with capture_logs() as logs:
         assert (await ask(start(interfaces), "b")).src_ip_addrs == ["10.0.0.1/32"]
     assert [line["error"] for line in logs] == ["[Errno 1] not permitted"]
+
+
+async def test_the_wires_that_an_endpoint_requests_itself_are_not_those_of_former_clients():
+    class Requesting(Element):
+        requested = ("vl3-to-other",)
+
+    interfaces = Interfaces()
+    interfaces.make("a", "10.0.0.0", "10.0.0.1")
+    (index,) = interfaces.there
+    interfaces.there[index] = replace(interfaces.there[index], interface="vl3-to-other")
+    chain = start(interfaces, Point2PointIpam(["10.0.0.0/24"]), Requesting())
+    assert (await ask(chain, "b")).src_ip_addrs == ["10.0.0.1/32"]

@@ -26,6 +26,8 @@ async def test_a_client_knows_the_names_that_it_asked_for_until_their_wires_end(
     for _ in range(3):
         await chain.request(call(preferences=wanted))
     assert kernel.names == {"nsm-1"}
+    await chain.request(call(preferences=wanted, mechanism=Mechanism(type="KERNEL", parameters={"name": "earlier"})))
+    assert kernel.names == {"nsm-1", "earlier"}
     await chain.close(call())
     assert not kernel.names
 

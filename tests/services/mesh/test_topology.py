@@ -427,3 +427,36 @@ def test_what_a_stage_cannot_have_is_told_by_reader_and_schema(old, new, told):
 )
 def test_a_chain_without_an_order_and_a_supplier_without_supplies_are_told(old, new, told):
     assert f"mesh.yaml:{told}" in faults(CHAIN.replace(old, new))
+
+
+VL3 = """
+nodes: [{name: node-1}]
+vl3: [172.16.0.0/16, "2001:db8::/32"]
+endpoints: [{name: hub, node: node-1, services: [office], vl3: true}]
+clients: [{name: shop, node: node-1, runs: lb-vl3, wires: ["kernel://office"], environment: {NSM_PORT: "80", NSM_SELECTOR: "a:b"}}]
+"""
+
+
+def test_a_vl3_and_a_balancer_in_it_are_read():
+    topology = parse(VL3, "vl3.yaml")
+    assert [str(network) for network in topology.vl3] == ["172.16.0.0/16", "2001:db8::/32"]
+    assert (topology.endpoints[0].is_vl3, topology.clients[0].runs) == (True, "lb-vl3")
+    jsonschema.validate(yaml.safe_load(VL3), json.loads(schema()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('vl3: [172.16.0.0/16, "2001:db8::/32"]', "", "4: the key 'vl3' of the file is missing: the networks that"),
+        ("172.16.0.0/16", "172.16.0.0/25", "3: 172.16.0.0/25 is too small: each endpoint gets a /24 of it"),
+        ("172.16.0.0/16", "172.16.0.1/16", "3: '172.16.0.1/16' is an address within a network; write '172.16.0.0/16'"),
+        ("vl3: true", "vl3: true, prefixes: [10.0.0.0/8]", "4: an endpoint with 'vl3' cannot have 'prefixes'"),
+        ("vl3: true", "vl3: 1", "4: expected true or false"),
+        ("runs: lb-vl3", "runs: lb", "5: runs 'lb': expected nsc or lb-vl3"),
+        ("NSM_PORT", "NSM_PRT", "5: NSM_PRT is not a variable of nsm lb-vl3; did you mean NSM_PORT?"),
+    ],
+)
+def test_a_fault_of_a_vl3_is_told_with_its_line(old, new, told):
+    with pytest.raises(TopologyError) as error:
+        parse(VL3.replace(old, new, 1), "vl3.yaml")
+    assert told in str(error.value)

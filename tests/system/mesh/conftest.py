@@ -107,8 +107,10 @@ NUMBERS = count(1)
 def local_mesh():
     """One that is not up yet; it is taken down afterwards, and leaves nothing."""
     found = Mesh(f"s{os.getpid()}-{next(NUMBERS)}")
-    yield found
-    subprocess.run([*NSM, "mesh", "--name", found.name, "down"], capture_output=True, timeout=90, check=False)
+    try:
+        yield found
+    finally:
+        subprocess.run([*NSM, "mesh", "--name", found.name, "down"], capture_output=True, timeout=90, check=False)
     assert found.is_gone()
 
 

@@ -49,6 +49,7 @@ class Limits:
     registered_bytes: int = _limit(1_048_576, "bytes of what one client has registered at a manager, or through one")
     peer_registrations: int = _limit(16_384, "records that one peer of a registry has registered there itself")
     peer_registered_bytes: int = _limit(8_388_608, "bytes of what one peer of a registry has registered there itself")
+    prefixes: int = _limit(64, "prefixes of each network that one client of a prefix service has")
     watches: int = _limit(1_024, "watches of one peer (Finds that continue)")
     watch: int = _limit(4_096, "bytes of the query of such a Find")
     cached_records: int = _limit(131_072, "records of each kind that a component caches from a registry")

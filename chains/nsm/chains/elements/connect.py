@@ -11,11 +11,10 @@ from functools import partial
 from nsm.apis import codec
 from nsm.apis.connection import Connection, State
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Store, Unavailable
+from nsm.chains.core import TRANSPORT, Call, Element, Handler, Key, Store, Unavailable, was_not_reached
 from nsm.chains.logs import log
 
 from .monitor import DOWNSTREAM
-from .try_candidates import was_not_reached
 
 KEEP_BEHIND: Key[Callable[[], Awaitable[float]]] = Key("request to keep a connection")
 """Asks the components behind to keep the connection; raises `MeshError` if they do not answer. `Connect` sets it."""

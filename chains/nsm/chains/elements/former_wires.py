@@ -26,6 +26,7 @@ from .rtnetlink import (
     ALIAS,
     BUFFER,
     DELLINK,
+    IFNAME,
     LINK,
     LINK_GROUP,
     LINKS,
@@ -51,11 +52,12 @@ LIFETIME = 600.0
 
 @dataclass(frozen=True, slots=True)
 class FormerWire:
-    """One interface: its index, whose wire it is (see `names_of`), and the addresses of either end."""
+    """One interface: its index, whose wire it is (see `names_of`), the addresses of either end, and its own name."""
 
     index: int
     name: str
     addresses: frozenset[Address]
+    interface: str = ""
 
 
 class Wires(Protocol):
@@ -87,6 +89,14 @@ class Holds(Protocol):
         ...
 
 
+@runtime_checkable
+class Requests(Protocol):
+    """An element of an endpoint that is a client, too."""
+
+    requested: Container[str]
+    """The names of its own client's interfaces, which are no wires of the endpoint's clients."""
+
+
 class FormerWires:
     """Has `elements` reserve the addresses of existing wires, for at most `lifetime` seconds.
 
@@ -96,6 +106,7 @@ class FormerWires:
 
     def __init__(self, elements: Sequence[object] = (), lifetime: float = LIFETIME, wires: Wires | None = None) -> None:
         self._holders = [each for each in elements if isinstance(each, Holds)]
+        self._requesting = [each for each in elements if isinstance(each, Requests)]
         self._lifetime, self._wires = lifetime, KernelWires() if wires is None else wires
         self._links: dict[int, str] = {}
         self._indexes: dict[str, set[int]] = {}
@@ -135,7 +146,7 @@ class FormerWires:
 
     def _read(self, in_use: Container[Address]) -> None:
         try:
-            there = self._wires.look()
+            there = [wire for wire in self._wires.look() if not self._is_own(wire)]
         except OSError as error:
             self._wires.close()
             log.warning("cannot see which wires an earlier process of this endpoint has", error=str(error))
@@ -150,6 +161,9 @@ class FormerWires:
         elif not self._is_told:
             self._is_told = True
             log.info("wires of an earlier process: their addresses are reserved", interfaces=len(self._links))
+
+    def _is_own(self, wire: FormerWire) -> bool:
+        return any(wire.interface in each.requested for each in self._requesting)
 
     def _add(self, wire: FormerWire) -> None:
         self._links[wire.index] = wire.name
@@ -215,14 +229,14 @@ class KernelWires:
         self._news = netlink_socket(LINK_GROUP)
         self._news.setblocking(False)
         with netlink_socket() as sock:
-            names = dict(_named(dump(sock, LINKS, _MOST)))
-            if not names:
+            links = list(_named(dump(sock, LINKS, _MOST)))
+            if not links:
                 return []
-            addresses: dict[int, set[Address]] = {index: set() for index in names}
+            addresses: dict[int, set[Address]] = {index: set() for index, _, _ in links}
             for index, address in _ends(dump(sock, ADDRESSES, _MOST), dump(sock, ROUTES, _MOST)):
                 if index in addresses:
                     addresses[index].add(address)
-        return [FormerWire(index, name, frozenset(addresses[index])) for index, name in names.items()]
+        return [FormerWire(index, name, frozenset(addresses[index]), interface) for index, name, interface in links]
 
     def gone(self) -> Collection[int] | None:
         """See `Wires`."""
@@ -247,13 +261,17 @@ class KernelWires:
             self._news = None
 
 
-def _named(links: Sequence[bytes]) -> Iterator[tuple[int, str]]:
-    """The index of each interface that is a wire, and whose it is."""
+def _named(links: Sequence[bytes]) -> Iterator[tuple[int, str, str]]:
+    """The index of each interface that is a wire, whose it is, and the interface's name."""
     for link in links:
-        alias = attributes_of(link, LINK.size).get(ALIAS, b"")
-        if alias.startswith(WIRES):
-            text = alias.rstrip(b"\0").decode(errors="replace")
-            yield LINK.unpack_from(link)[2], _name_in(text)
+        attributes = attributes_of(link, LINK.size)
+        if attributes.get(ALIAS, b"").startswith(WIRES):
+            alias, interface = _text(attributes[ALIAS]), _text(attributes.get(IFNAME, b""))
+            yield LINK.unpack_from(link)[2], _name_in(alias), interface
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode(errors="replace")
 
 
 def _name_in(alias: str) -> str:

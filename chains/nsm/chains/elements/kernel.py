@@ -34,11 +34,12 @@ class KernelClient(Element):
             self._remember(mechanism.parameters[INTERFACE_NAME], call)
         if (chosen := call.connection.mechanism) is not None and chosen.type == KERNEL:
             chosen.parameters[INODE_URL] = self._namespace
+            self._remember(chosen.parameters.get(INTERFACE_NAME, ""), call)
         note_interface(call.connection, "client_interface", chosen or preferences[0])
         return await rest.request(call)
 
     def _remember(self, name: str, call: Call) -> None:
-        if call.store is not None and name not in self.names:
+        if name and call.store is not None and name not in self.names:
             self.names.add(name)
             call.store.on_end(partial(self.names.discard, name))
 

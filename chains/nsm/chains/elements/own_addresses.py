@@ -30,6 +30,18 @@ class GivesAddresses(Protocol):
         ...
 
 
+@runtime_checkable
+class AdmitsMore(Protocol):
+    """An element that lets some clients bring addresses and routes of their own."""
+
+    async def admitted(self, call: Call) -> Networks:
+        """The networks from which the call's client may bring them, even those that another connection has.
+
+        Raises if it may not be served at all.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Ends:
     """The settings of the wire's ends: addresses of either, and routes of the endpoint's, as texts."""
@@ -63,7 +75,8 @@ class OwnAddresses(Element):
     one's addresses, and keeps them as upstream's clients expect: single private addresses (not global, link-local or of
     no host) that no other connection has here, that are outside the endpoint's own networks, and that the request
     does not exclude; with routes of the endpoint to these addresses and no others. Addresses and routes within the
-    `allowed` networks always pass. An address from the pools of one of `elements` stays only if that one gave it.
+    `allowed` networks always pass, and those that one of `elements` admits (`AdmitsMore`). An address from the pools
+    of one of `elements` stays only if that one gave it.
 
     The addresses of wires that an earlier process of the endpoint served stay theirs, until their clients have
     requested again or the wires are gone: see `former`.
@@ -79,6 +92,7 @@ class OwnAddresses(Element):
         former: FormerWires | None = None,
     ) -> None:
         self._ipams = [each for each in elements if isinstance(each, GivesAddresses)]
+        self._admitting = [each for each in elements if isinstance(each, AdmitsMore)]
         self._allowed, self._underlay = allowed, underlay or Underlay()
         self._former = FormerWires(elements) if former is None else former
         self._used: Counter[Address] = Counter()
@@ -97,7 +111,7 @@ class OwnAddresses(Element):
         context = _context_of(call.connection)
         asked = named = _Ends.of(context)
         if is_new := named not in (known.answered, _NOTHING) or bool(context.ip_neighbors):
-            self._sort_out(call, context, known)
+            self._sort_out(call, context, known, await self._admitted(call))
             named = _Ends.of(context)
         connection = await rest.request(call)
         answer = _context_of(connection)
@@ -114,26 +128,34 @@ class OwnAddresses(Element):
         """Stop watching the kernel."""
         self._former.close()
 
-    def _sort_out(self, call: Call, context: IpContext, known: _Known) -> None:
+    async def _admitted(self, call: Call) -> Networks:
+        if not self._admitting:
+            return NO_NETWORKS
+        return Networks.of_all([await each.admitted(call) for each in self._admitting])
+
+    def _sort_out(self, call: Call, context: IpContext, known: _Known, admitted: Networks) -> None:
         excluded, given = Excluded(context.excluded_prefixes), known.given
 
         def stays(text: str, own: Collection[str]) -> bool:
             interface = read_interface(text)
-            return interface is not None and (text in own or self._may_bring(call, interface, known, excluded))
+            return interface is not None and (
+                text in own or admitted.cover(interface.network) or self._may_bring(call, interface, known, excluded)
+            )
 
         before = _addresses(context)
         context.src_ip_addrs = [text for text in context.src_ip_addrs if stays(text, given.src)]
         context.dst_ip_addrs = [text for text in context.dst_ip_addrs if stays(text, given.dst)]
-        self._drop_routes(context, before, given)
+        allowed = Networks.of_all([self._allowed, admitted]) if admitted else self._allowed
+        self._drop_routes(context, before, given, allowed)
 
-    def _drop_routes(self, context: IpContext, before: frozenset[Address], given: _Ends) -> None:
+    def _drop_routes(self, context: IpContext, before: frozenset[Address], given: _Ends, allowed: Networks) -> None:
         """Keep the endpoint's routes that it gave, or that lead to the client; none by addresses that are gone."""
         now, sources = _addresses(context), _read(context.src_ip_addrs)
         lost = before - now
         context.dst_routes = [
             route
             for route in context.dst_routes
-            if (route.prefix, route.next_hop) in given.routes or self._may_lead(route, sources)
+            if (route.prefix, route.next_hop) in given.routes or _may_lead(route, sources, allowed)
         ]
         if lost:
             context.dst_routes = [route for route in context.dst_routes if not _leads_to(route, lost)]
@@ -151,14 +173,6 @@ class OwnAddresses(Element):
         if interface.network.num_addresses > 1 or ip.is_global or ip.is_link_local:
             return False
         return ip in known.addresses or ip not in self._underlay()  # the wire may be there and not look like one
-
-    def _may_lead(self, route: Route, sources: Collection[Address]) -> bool:
-        """Whether a route leads to one of the client's addresses, or by them to an allowed network."""
-        prefix = read_interface(route.prefix)
-        if prefix is None or (route.next_hop and read_address(route.next_hop) not in sources):
-            return False
-        is_client = prefix.network.num_addresses == 1 and prefix.ip in sources
-        return is_client or self._allowed.cover(prefix.network)
 
     def _is_of_pool(self, ip: Address) -> bool:
         return any(ip in ipam.networks for ipam in self._ipams)
@@ -201,6 +215,15 @@ class OwnAddresses(Element):
             if not self._used[address]:
                 del self._used[address]
         known.addresses = addresses
+
+
+def _may_lead(route: Route, sources: Collection[Address], allowed: Networks) -> bool:
+    """Whether a route leads to one of the client's addresses, or by them to an allowed network."""
+    prefix = read_interface(route.prefix)
+    if prefix is None or (route.next_hop and read_address(route.next_hop) not in sources):
+        return False
+    is_client = prefix.network.num_addresses == 1 and prefix.ip in sources
+    return is_client or allowed.cover(prefix.network)
 
 
 def _tell(call: Call, asked: _Ends, answered: _Ends) -> None:

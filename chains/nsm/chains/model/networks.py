@@ -37,6 +37,11 @@ class Networks:
         return bool(self._listed)
 
     @property
+    def listed(self) -> tuple[Network, ...]:
+        """The networks, in their order."""
+        return self._listed
+
+    @property
     def size(self) -> int:
         """The number of addresses; one that is in two of the networks counts twice."""
         return sum(network.num_addresses for network in self._listed)

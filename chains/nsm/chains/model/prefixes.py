@@ -42,15 +42,15 @@ class Excluded:
 
     def __init__(self, prefixes: Iterable[str]) -> None:
         interfaces = (read_interface(text) for text in prefixes)
-        self._networks = [interface.network for interface in interfaces if interface is not None]
-        self._firsts, self._lasts = _joined(sorted(map(_span, self._networks)))
+        self.networks = [interface.network for interface in interfaces if interface is not None]
+        self._firsts, self._lasts = _joined(sorted(map(_span, self.networks)))
 
     def __contains__(self, address: Address) -> bool:
         number = _number(address)
         return self.above(number) != number
 
     def __str__(self) -> str:
-        shown, more = ", ".join(map(str, self._networks[:_SHOWN])), len(self._networks) - _SHOWN
+        shown, more = ", ".join(map(str, self.networks[:_SHOWN])), len(self.networks) - _SHOWN
         return f"{shown} and {more} others" if more > 0 else shown
 
     def above(self, number: int) -> int:

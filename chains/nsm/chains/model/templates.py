@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 from .template_functions import FUNCTIONS, LAZY, MOST_OUTPUT, TemplateError, Value, bounded, shown, truth, unquoted
 
@@ -23,7 +24,9 @@ DEEPEST = 64
 NO_VALUE = "<no value>"
 """The output for a missing field."""
 
-Template = Callable[[Mapping[str, str]], str]
+Template = Callable[[Mapping[str, Any]], str]
+Functions = tuple[tuple[str, Callable[..., Value]], ...]
+"""Functions that a template may call besides those of `template_functions`, by name."""
 Expression = Callable[[Value, Value], Value]
 """Computes a value from ``.`` and ``$``."""
 Block = Callable[[Value, Value], str]
@@ -43,16 +46,16 @@ _KEYWORDS = {"block", "break", "continue", "define", "else", "end", "if", "range
 
 
 @lru_cache(maxsize=1024)
-def compile_template(text: str) -> Template | None:
+def compile_template(text: str, more: Functions = ()) -> Template | None:
     """The template, compiled and cached; None if it has no action or does not compile."""
     if len(text) > MOST_TEXT or "{{" not in text:
         return None
     try:
-        block = _Parser(_tokens(text)).whole()
+        block = _Parser(_tokens(text), {**FUNCTIONS, **dict(more)}).whole()
     except TemplateError:
         return None
 
-    def render(values: Mapping[str, str]) -> str:
+    def render(values: Mapping[str, Any]) -> str:
         try:
             return block(values, values)
         except TemplateError:
@@ -91,7 +94,8 @@ def _trimmed(text: str, left: bool, right: bool) -> str:
 class _Parser:
     """Recursive descent over the tokens."""
 
-    def __init__(self, tokens: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, tokens: Sequence[tuple[str, str]], functions: Mapping[str, Callable[..., Value]]) -> None:
+        self._functions = functions
         self._tokens, self._next, self._depth = tokens, 0, 0
 
     def whole(self) -> Block:
@@ -188,8 +192,8 @@ class _Parser:
             operands.append(self._operand())
         if self._peek() not in {"bar", "right", "close"}:
             raise TemplateError("operands must be separated by spaces")
-        if kind == "word" and name in FUNCTIONS:
-            return lambda dot, root, *given: _call(name, operands[1:], dot, root, given)
+        if kind == "word" and (function := self._functions.get(name)) is not None:
+            return lambda dot, root, *given: _call(name, function, operands[1:], dot, root, given)
         if not (is_first or kind in {"field", "root", "left"}):
             raise TemplateError(f"{name} is not a command")
 
@@ -219,12 +223,12 @@ class _Parser:
             return value
         if kind in {"dot", "root"}:
             return _dot if kind == "dot" else _root
+        if kind == "word" and (function := self._functions.get(text)) is not None:
+            return lambda dot, root: _call(text, function, [], dot, root, ())
         return _constant(kind, text)
 
 
 def _constant(kind: str, text: str) -> Expression:
-    if kind == "word" and text in FUNCTIONS:
-        return lambda dot, root: _call(text, [], dot, root, ())
     if kind == "string":
         value: Value = unquoted(text)
     elif kind == "number":
@@ -295,7 +299,14 @@ def _choose(value: Expression, then: Block, otherwise: Block, is_with: bool, dot
     return then(found if is_with else dot, root)
 
 
-def _call(name: str, arguments: Sequence[Expression], dot: Value, root: Value, given: Sequence[Value]) -> Value:
+def _call(
+    name: str,
+    function: Callable[..., Value],
+    arguments: Sequence[Expression],
+    dot: Value,
+    root: Value,
+    given: Sequence[Value],
+) -> Value:
     """Call a function; the previous result of the pipeline is its last argument."""
     if name in LAZY:
         return _first_that_decides(LAZY[name], arguments, dot, root, given)
@@ -303,7 +314,7 @@ def _call(name: str, arguments: Sequence[Expression], dot: Value, root: Value, g
     if sum(len(value) for value in values if isinstance(value, str)) > MOST_OUTPUT:
         raise TemplateError(f"{name} is called with too much text")
     try:
-        found = FUNCTIONS[name](*values)
+        found = function(*values)
     except TypeError:
         raise TemplateError(f"{name} cannot be called with {len(values)} values") from None
     return bounded(found) if isinstance(found, str) else found

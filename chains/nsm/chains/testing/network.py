@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from nsm.chains.core import (
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity, trust_domain_of
-from nsm.chains.transport import Incoming, Method, Methods, Pool, Streaming, Unary, parse_address
+from nsm.chains.transport import Conversing, Incoming, Method, Methods, Pool, Streaming, Unary, parse_address
 from nsm.chains.transport.channel import Answer
 from nsm.chains.transport.inbox import FileInbox, open_to_send
 
@@ -188,19 +188,48 @@ class MemoryChannel:
         line = await self._connection()
         incoming, entry = self._incoming(line, metadata, deadline, ()), line.server.method(method)
         assert isinstance(entry, Streaming)
-        batches: asyncio.Queue[list[M]] = asyncio.Queue(1)
+        async for batch in self._answers(line, entry.answer(codec.clone(message), incoming), incoming, deadline):
+            yield batch
+
+    async def converse(
+        self,
+        method: str,
+        messages: AsyncIterator[Message],
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        longest: int = 0,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncGenerator[M, None]:
+        """Call `method`; see `Channel.converse`."""
+        del kind, longest
+        line = await self._connection()
+        incoming, entry = self._incoming(line, metadata, None, ()), line.server.method(method)
+        assert isinstance(entry, Conversing)
+        sent = (codec.clone(message) async for message in messages)
+        async for batch in self._answers(line, entry.answer(sent, incoming), incoming, None):
+            if headers is not None:
+                headers.update(incoming.headers)
+            for message in batch:
+                yield message
+
+    async def _answers(
+        self, line: _Line, batches_of: AsyncIterator[Sequence[Any]], incoming: Incoming, deadline: float | None
+    ) -> AsyncIterator[list[Any]]:
+        """What the server answers, as it arrives."""
+        batches: asyncio.Queue[list[Any]] = asyncio.Queue(1)
         server_presence, who = line.server.presence, line.client_seen.spiffe_id
         server_presence.arrived(who)
 
         async def feed() -> None:
-            async with aclosing(entry.answer(codec.clone(message), incoming)) as answers:  # type: ignore[type-var]
+            async with aclosing(batches_of) as answers:  # type: ignore[type-var]
                 async for batch in answers:
                     _send(incoming.files, line.inbox)
                     incoming.files.clear()
                     await batches.put([codec.clone(each) for each in batch])
 
         feeding = asyncio.ensure_future(line.server.run(feed(), line, deadline))
-        getting: asyncio.Task[list[M]] | None = None
+        getting: asyncio.Task[list[Any]] | None = None
         try:
             while not (feeding.done() and batches.empty()):
                 getting = asyncio.ensure_future(batches.get())

@@ -15,7 +15,7 @@ from .rpc import (
     network_service,
     registry,
 )
-from .server import Incoming, Method, Methods, Streaming, Unary, serve, serve_plain
+from .server import Conversing, Incoming, Method, Methods, Streaming, Unary, serve, serve_plain
 from .shown_certificate import shown_certificate
 from .sockets import SocketAccess
 from .urls import Address, parse_address, publishable
@@ -25,6 +25,7 @@ __all__ = [
     "DIAL_TIMEOUT",
     "Address",
     "Channel",
+    "Conversing",
     "Credentials",
     "Health",
     "Incoming",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -254,6 +254,42 @@ class Channel(GrpclibChannel):
                         connection, method, frame(message), kind, metadata, deadline, longest, pause
                     ):
                         yield batch
+        finally:
+            self.done()
+
+    async def converse(
+        self,
+        method: str,
+        messages: AsyncIterator[Message],
+        kind: type[M],
+        *,
+        metadata: Sequence[tuple[str, str]] = (),
+        longest: int = 0,
+        headers: dict[str, str] | None = None,
+    ) -> AsyncGenerator[M, None]:
+        """Call `method` with several messages, sent when `messages` yields them; yields the answers as they arrive.
+
+        `headers` receives the metadata of the answers. Leaving the iteration ends the call. Raises as `stream` does.
+        """
+        self.calls += 1
+        try:
+            with _failures_of(self.target):
+                connection, longest = await self._connection(), longest or self.limits.answer
+                async with _Exchange(self, connection, 0) as exchange:
+                    await exchange.open(self._headers(method, metadata, None))
+                    sending = asyncio.ensure_future(exchange.send_each(messages))
+                    try:
+                        while (data := await read_frame(exchange.stream, longest)) is not None:
+                            if headers is not None:
+                                headers.update(exchange.stream.headers or ())
+                            for answer in self._taken(kind, data, longest):
+                                yield answer
+                    finally:
+                        sending.cancel()
+                        await asyncio.gather(sending, return_exceptions=True)
+                    if exchange.stream.ended.done():
+                        exchange.stream.ended.result()
+                    _outcome(exchange.stream, connection.peer)
         finally:
             self.done()
 
@@ -629,6 +665,28 @@ class _Exchange:
 
     async def begin(self, headers: Headers, body: bytes, files: Sequence[str]) -> None:
         """Open the stream and write all of the request."""
+        await self._get_ready(headers, files)
+        stream = self.stream
+        try:
+            await write_all(stream, headers, body)
+        except StreamClosedError:
+            if not stream.ended.done():
+                raise
+            await stream.ended  # the peer has answered, or broke off, before it had all of the message
+
+    async def open(self, headers: Headers) -> None:
+        """Open the stream and write the headers; messages follow."""
+        await self._get_ready(headers, ())
+        self.stream.begin(headers)
+
+    async def send_each(self, messages: AsyncIterator[Message]) -> None:
+        """Send the messages, and then the end, unless the peer ends first."""
+        with suppress(StreamClosedError, ProtocolError):
+            async for message in messages:
+                await self.stream.send_data(frame(message))
+            await self.stream.end()
+
+    async def _get_ready(self, headers: Headers, files: Sequence[str]) -> None:
         stream, connection, h2 = self.stream, self._protocol.processor.connection, self._protocol.h2
         await connection.write_ready.wait()
         await self._protocol.room_for_stream()
@@ -643,12 +701,6 @@ class _Exchange:
                 self._protocol.files.send_file(path)
         stream.init_stream(h2.get_next_available_stream_id(), connection)
         self._release = self._protocol.processor.register(stream)
-        try:
-            await write_all(stream, headers, body)
-        except StreamClosedError:
-            if not stream.ended.done():
-                raise
-            await stream.ended  # the peer has answered, or broke off, before it had all of the message
 
     async def __aenter__(self) -> _Exchange:
         return self

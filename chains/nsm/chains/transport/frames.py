@@ -188,6 +188,12 @@ class CallStream(H2Stream):
             h2.send_data(self.id, bytes(chunk), end_stream=end_stream and sent == len(view))
             self._transport.write(h2.data_to_send())
 
+    def begin(self, headers: Headers) -> None:
+        """Send the headers; messages follow."""
+        assert self.id is not None
+        self._h2_connection.send_headers(self.id, headers)
+        self._transport.write(self._h2_connection.data_to_send())
+
     def fail(self, error: MeshError) -> None:
         """End it with `error`."""
         self.buffer.eof()

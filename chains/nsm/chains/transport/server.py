@@ -47,6 +47,7 @@ from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
+from .conversation import Inflow
 from .credentials import Credentials, credentials_of
 from .disposal import hang_up
 from .door import PATIENCE, Door
@@ -124,7 +125,16 @@ class Streaming:
     limit: str = "request"
 
 
-Method = Unary | Streaming
+@dataclass(frozen=True, slots=True)
+class Conversing:
+    """A method whose caller sends several messages, which `answer` reads one at a time; `limit` is for each of them."""
+
+    kind: type[Any]
+    answer: Callable[[AsyncIterator[Any], Incoming], AsyncIterator[Sequence[Any]]]
+    limit: str = "selector"
+
+
+Method = Unary | Streaming | Conversing
 Methods = Mapping[str, Method]
 """By path, such as ``/networkservice.NetworkService/Request``."""
 
@@ -324,7 +334,7 @@ class _Connection(Http2Protocol):
 
     def finite_calls(self) -> list[asyncio.Task[None]]:
         """The calls with an end of their own."""
-        return [task for stream, task in self.running.tasks.items() if not isinstance(stream.method, Streaming)]
+        return [task for stream, task in self.running.tasks.items() if isinstance(stream.method, Unary)]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -492,6 +502,10 @@ class _ServedStream(H2Stream):
         """The part of them that was not acknowledged to the peer."""
         self.is_taken = False
         """Whether it is counted as a call with an end of its own."""
+        self.inflow: Inflow | None = None
+        """The messages, of a call that may have several."""
+        self.has_begun = False
+        """Whether it waits for its turn, or had it."""
 
     @cached_property
     def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # created when it has to be waited for
@@ -614,6 +628,8 @@ class _Calls(AbstractHandler):
             self._take_in(stream)
         stream.method, stream.longest = method, _longest(limits, method.limit)
         stream.deadline = _deadline(fields.get("grpc-timeout"))
+        if isinstance(method, Conversing):
+            stream.inflow = Inflow(stream.longest, method.limit)
 
     def _take_in(self, stream: _ServedStream) -> None:
         """Count one more call. Raises `Exhausted`."""
@@ -629,6 +645,11 @@ class _Calls(AbstractHandler):
 
     def received(self, stream: _ServedStream, data: bytes, size: int) -> None:
         """A part of a call's message arrived, in `size` bytes with its padding."""
+        if stream.inflow is not None:
+            self._connection.connection.ack(stream.id, size)
+            stream.inflow.receive(data)
+            self._begin_if_readable(stream)
+            return
         share = self._connection.share
         share.held_bytes += size
         stream.held_bytes += size
@@ -643,6 +664,19 @@ class _Calls(AbstractHandler):
 
     def is_complete(self, stream: _ServedStream) -> None:
         """A call is complete: it starts when it is its turn."""
+        if stream.inflow is not None:
+            stream.inflow.end()
+            self._begin_if_readable(stream)
+            return
+        self._begin(stream)
+
+    def _begin_if_readable(self, stream: _ServedStream) -> None:
+        """A call with several messages starts with the first."""
+        if not stream.has_begun and stream.inflow is not None and stream.inflow.is_readable:
+            self._begin(stream)
+
+    def _begin(self, stream: _ServedStream) -> None:
+        stream.has_begun = True
         self._incomplete.pop(stream, None)
         self._connection.share.begin(partial(self._start, stream))
 
@@ -754,7 +788,7 @@ class _Calls(AbstractHandler):
         incoming = Incoming(connection.peer, headers, stream.deadline, inbox, connection.credentials)
         try:
             async with asyncio.timeout_at(incoming.deadline):
-                if tracing.hooks is None or isinstance(method, Streaming):
+                if tracing.hooks is None or not isinstance(method, Unary):
                     await self._call(stream, method, incoming)
                 else:
                     with tracing.hooks.server(headers[":path"], headers):
@@ -763,6 +797,10 @@ class _Calls(AbstractHandler):
             raise TimedOut("the deadline of the call passed") from None
 
     async def _call(self, stream: _ServedStream, method: Method, incoming: Incoming) -> None:
+        if isinstance(method, Conversing):
+            assert stream.inflow is not None
+            await self._stream(stream, method.answer(stream.inflow.messages(method.kind), incoming), incoming)
+            return
         data = stream.message()
         self._take(stream)
         try:
@@ -780,7 +818,7 @@ class _Calls(AbstractHandler):
                     incoming.not_delivered()
                 raise
         else:
-            await self._stream(stream, method, message, incoming)
+            await self._stream(stream, method.answer(message, incoming), incoming)
 
     async def _send_answer(self, stream: _ServedStream, answer: Any, incoming: Incoming) -> None:
         headers = [*_OK_HEADERS, *incoming.headers]
@@ -795,9 +833,9 @@ class _Calls(AbstractHandler):
         if incoming.not_delivered is not None and self._connection.says_goodbye(stream):
             self._connection.unread_answers.append((monotonic(), incoming.not_delivered))
 
-    async def _stream(self, stream: H2Stream, method: Streaming, message: Any, incoming: Incoming) -> None:
+    async def _stream(self, stream: H2Stream, batches: AsyncIterator[Sequence[Any]], incoming: Incoming) -> None:
         started, share = False, self._connection.share
-        async with contextlib.aclosing(method.answer(message, incoming)) as answers:  # type: ignore[type-var]
+        async with contextlib.aclosing(batches) as answers:  # type: ignore[type-var]
             async for batch in answers:
                 if not started:
                     await self._start_stream(stream, incoming)

@@ -38,7 +38,7 @@ from .ready_file import ReadyFile, TellReady, waits
 from .services import Services
 from .wires import Wires, is_here
 
-_PATIENCE = 0.6
+PATIENCE = 0.6
 """Seconds after which a cut wire is checked again: its forwarder repairs what it can within half a second."""
 _FIRST = 6.0
 """Seconds that a new wire has for its first answer: a lost handshake of WireGuard is sent again after five."""
@@ -61,8 +61,8 @@ async def keep(config: NscConfig, runtime: Runtime) -> None:
     with ReadyFile(config.ready_file) as ready_file:
         more = [TellReady(ready_file), *_dns(config, ready_file)]
         limit = config.liveness_check_timeout
-        liveness = KernelLiveness(limit, patience=_PATIENCE) if config.liveness_check_enabled else None
-        async with _wires(config, runtime, ready_file, more, refresh=True, liveness=liveness) as wires:
+        liveness = KernelLiveness(limit, patience=PATIENCE) if config.liveness_check_enabled else None
+        async with requested(config, runtime, ready_file, more, refresh=True, liveness=liveness) as wires:
             if await runtime.ends(wires.all_up()):
                 ready_file.begin()
                 log.info("ready", connections=len(wires))
@@ -72,13 +72,13 @@ async def keep(config: NscConfig, runtime: Runtime) -> None:
 
 async def connect_once(config: NscInitConfig, runtime: Runtime) -> None:
     """Create the wires; they stay. Raises `InvalidRequest` if it has to stop before."""
-    async with _wires(config, runtime, ReadyFile(""), [], refresh=False) as wires:
+    async with requested(config, runtime, ReadyFile(""), [], refresh=False) as wires:
         if not await runtime.ends(wires.all_up()):
             raise InvalidRequest("stopped before all wires were there")
 
 
 @asynccontextmanager
-async def _wires(
+async def requested(
     config: ClientConfig,
     runtime: Runtime,
     ready_file: ReadyFile,

@@ -1,0 +1,121 @@
+"""A vL3 over two nodes: real processes, real packets, and what is left of it when parts of it die."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.vl3 import addresses, silent, unreached
+
+from .conftest import local_mesh, until
+
+pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "vl3.yaml"
+NAMES = [f"{name}.office" for name in ("alice", "bob", "carol", "dave")]
+
+
+@pytest.fixture(scope="module")
+def vl3():
+    """The mesh of the example, in which each test restores what it breaks."""
+    with local_mesh() as mesh:
+        mesh.up("-f", str(EXAMPLE))
+        assert until(lambda: not unreached(mesh, names=NAMES), 20), unreached(mesh, names=NAMES)
+        yield mesh
+
+
+def endpoints(mesh):
+    """Of each client."""
+    clients = addresses(mesh)
+    return {each["client"]: each["endpoint"] for each in mesh.status()["wires"] if each["client"] in clients}
+
+
+def test_every_client_reaches_every_other_one_and_every_endpoint_in_both_families(vl3):
+    found = addresses(vl3)
+    assert [len(found[name]) for name in ("alice", "bob", "carol", "dave")] == [2, 2, 2, 2]
+    assert not unreached(vl3)
+    for own in ("172.16.0.0", "172.16.1.0", "2001:db8::", "2001:db8:0:1::"):
+        assert not silent(vl3, "alice", [own]) | silent(vl3, "dave", [own])
+
+
+def test_every_client_is_found_by_its_full_and_its_short_name_and_by_its_address(vl3):
+    for client, other in (("alice", "bob"), ("alice", "dave"), ("dave", "bob")):
+        (four,), (six,) = ([each for each in addresses(vl3)[other] if mark in each] for mark in (".", ":"))
+        lookup = f"getent ahostsv4 {other}.office; getent ahostsv6 {other}; getent hosts {four}; getent hosts {six}"
+        lines = vl3.run(client, "sh", "-c", lookup).stdout.splitlines()
+        found = {tuple(line.split()[:1]) for line in lines}
+        assert {(four,), (six,)} <= found
+        assert [line.split()[1] for line in lines[-2:]] == [f"{other}.office"] * 2
+
+
+def test_what_nobody_has_is_unreachable_and_not_sent_elsewhere(vl3):
+    for address in ("172.16.0.200", "172.16.77.1", "2001:db8:0:77::1"):
+        said = vl3.run("alice", "ping", "-n", "-c", "1", "-W", "2", address, code=None).stdout
+        assert "nreachable" in said or "No route" in said, said
+
+
+def test_the_whole_network_has_one_mtu(vl3):
+    links = [vl3.run(name, "ip", "link", "show", "nsm-1").stdout for name in ("alice", "bob", "carol", "dave")]
+    (mtu,) = {text.partition("mtu ")[2].split()[0] for text in links}
+    size = int(mtu) - 28
+    other = next(each for each in addresses(vl3)["dave"] if "." in each)
+    vl3.run("alice", "ping", "-n", "-c", "1", "-W", "2", "-M", "do", "-s", str(size), other)
+
+
+def test_packets_pass_while_an_endpoint_restarts_and_its_clients_keep_their_addresses(vl3):
+    before = addresses(vl3)
+    for name in ("office-1", "office-2"):
+        vl3.nsm("kill", name)
+        assert not unreached(vl3)
+        vl3.nsm("start", name)
+        assert until(lambda: not unreached(vl3, names=NAMES), 10), unreached(vl3, names=NAMES)
+    assert addresses(vl3) == before
+
+
+def test_clients_of_an_endpoint_that_dies_move_to_another_one_and_reach_everybody(vl3):
+    gone = endpoints(vl3)["alice"]
+    (left,) = {"office-1", "office-2"} - {gone}
+    moving = [name for name, endpoint in endpoints(vl3).items() if endpoint == gone]
+    vl3.nsm("kill", gone, "--namespaces")
+    assert until(lambda: set(endpoints(vl3).values()) == {left} and not unreached(vl3, names=NAMES), 20)
+    vl3.nsm("start", gone)
+    assert until(lambda: len(addresses(vl3)[""]) == 2 and not unreached(vl3, names=NAMES), 20)
+    vl3.nsm("kill", moving[0], "--namespaces")
+    vl3.nsm("start", moving[0])
+    assert until(lambda: len(endpoints(vl3)) == 4 and not unreached(vl3, names=NAMES), 20)
+
+
+def test_the_prefix_service_may_be_away_and_a_restarted_endpoint_gets_its_prefix_again(vl3):
+    before = addresses(vl3)
+    vl3.nsm("kill", "ipam-node-1")
+    vl3.nsm("kill", "office-2")
+    vl3.nsm("start", "ipam-node-1")
+    vl3.nsm("start", "office-2")
+    assert until(lambda: not unreached(vl3, names=NAMES), 10), unreached(vl3, names=NAMES)
+    assert addresses(vl3) == before
+
+
+def test_a_forwarder_that_dies_takes_no_packet_and_no_address_along(vl3):
+    before = addresses(vl3)
+    vl3.nsm("kill", "forwarder-node-1")
+    assert not unreached(vl3)
+    vl3.nsm("start", "forwarder-node-1")
+    assert until(lambda: not unreached(vl3, names=NAMES), 10)
+    assert addresses(vl3) == before
+
+
+IPV6 = """
+nodes: [{name: node-1}]
+vl3: ["2001:db8::/32"]
+endpoints:
+  - {name: one, node: node-1, services: [six], vl3: true}
+  - {name: two, node: node-1, services: [six], vl3: true}
+clients:
+  - {name: a, node: node-1, wires: ["kernel://six/nsm-1"]}
+  - {name: b, node: node-1, wires: ["kernel://six/nsm-1"]}
+"""
+
+
+def test_a_network_of_ipv6_alone(mesh):
+    mesh.up("-f", "/dev/stdin", input=IPV6)
+    assert until(lambda: not unreached(mesh), 20), unreached(mesh)
+    assert all(":" in each for own in addresses(mesh).values() for each in own)
