@@ -10,6 +10,7 @@ from nsm.chains.config import Common
 from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
+from nsm.node.config import NodeConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
@@ -27,6 +28,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "registry": RegistryConfig,
     "nsmgr": NsmgrConfig,
     "forwarder-kernel": KernelConfig,
+    "node": NodeConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
     "nsc": NscConfig,

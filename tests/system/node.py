@@ -41,7 +41,7 @@ class Node:
             **self.of.get(name, {}),
         }
         where = ["unshare", "--net"] if name in self.alone else ["nsenter", f"--net={self.host.path}"]
-        words = [*where, sys.executable, "-m", "nsm.chains", command]
+        words = [*where, sys.executable, "-m", "nsm.chains", *command.split()]
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
         self.processes[name] = process
         lines = self.logs[name]

@@ -65,10 +65,11 @@ class NsmgrConfig(
 
 def main(arguments: list[str]) -> int:
     """The manager of a node: the entry point for its clients, endpoints and forwarders."""
-    return run("nsmgr", NsmgrConfig, _serve, arguments)
+    return run("nsmgr", NsmgrConfig, serve_manager, arguments)
 
 
-async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
+async def serve_manager(config: NsmgrConfig, runtime: Runtime) -> None:
+    """Serve a manager until the process is asked to stop. Raises `MeshError` if it cannot listen."""
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     access = runtime.access(config)
     serving = serve(

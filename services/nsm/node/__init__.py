@@ -1,0 +1,1 @@
+"""A host outside any cluster: manager and forwarder in one process, with an identity of the domain that it joins."""
