@@ -87,6 +87,22 @@ ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
 ENTRYPOINT ["nsm", "nsmgr"]
 
+# Also for map-ip, which runs beside it, and cluster-info: nsm map-ip, nsm cluster-info.
+FROM registry AS nsmgr-proxy
+LABEL org.opencontainers.image.title="nsm nsmgr-proxy"
+ENV NSM_LISTEN_ON=tcp://:5004
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5004"]
+ENTRYPOINT ["nsm", "nsmgr-proxy"]
+
+FROM servers AS registry-proxy
+LABEL org.opencontainers.image.title="nsm registry-proxy"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[dns]'
+USER 65532:65532
+ENV NSM_LISTEN_ON=tcp://:5005
+HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5005"]
+ENTRYPOINT ["nsm", "registry-proxy"]
+
 # Root, with no capability but those that it is given; of the others' group, for their sockets. Its own is in the
 # container: only processes that receive it as a descriptor can use it, in any group.
 FROM chains AS forwarder-kernel
@@ -136,6 +152,10 @@ ENTRYPOINT ["nsm", "nsc-init"]
 
 FROM cluster AS identity
 LABEL org.opencontainers.image.title="nsm identity"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[federation]' && \
+    cd /opt/nsm/lib/python3*/site-packages/aiohttp && rm test_utils.py pytest_plugin.py
+USER 65532:65532
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
 

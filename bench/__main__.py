@@ -19,7 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import against, channels, codec, hostile, life, nodes, policies, registry, start, throughput, webhook
+from bench import (
+    against,
+    channels,
+    codec,
+    domains,
+    hostile,
+    life,
+    nodes,
+    policies,
+    registry,
+    start,
+    throughput,
+    webhook,
+)
 from bench import mesh as five_nodes
 from bench.running import in_workload, load, mesh
 from bench.start import resident_mib
@@ -68,6 +81,9 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "interdomain_setup": "45 ms",
+    "floating_setup": "45 ms",
+    "find_interdomain": "4 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -188,8 +204,8 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes; five nodes with fifty clients."""
-    for name, values, unit in nodes.measure():
+    """Wires between two nodes and between domains; five nodes with fifty clients."""
+    for name, values, unit in [*nodes.measure(), *domains.measure()]:
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")

@@ -51,7 +51,7 @@ def measure() -> list[tuple[str, float, str]]:
             tell("leave", WARM, AT_ONCE)
             seconds, errors = tell("setup", CHANNELS, AT_ONCE)
             tell("leave", CHANNELS, AT_ONCE)
-        with _bare_server(str(run.authority)) as (pid, url), _crowd(run, url) as tell:
+        with _bare_server(str(run.authority_of("identity"))) as (pid, url), _crowd(run, url) as tell:
             bare, _ = _weighed(tell, pid, "connect")
     if errors:
         raise RuntimeError(f"{len(errors)} clients of {CHANNELS} have no wire: {errors[:3]}")
@@ -96,7 +96,15 @@ def _crowd(run: RunDir, url: str) -> Iterator[Tell]:
     with ExitStack() as stack:
         processes = []
         for number in range(_PROCESSES):
-            command = [sys.executable, "-m", "bench.crowd", f"crowd-{number}", str(run.authority), url, _SERVICE]
+            command = [
+                sys.executable,
+                "-m",
+                "bench.crowd",
+                f"crowd-{number}",
+                str(run.authority_of("identity")),
+                url,
+                _SERVICE,
+            ]
             words = [*NSM, "mesh", "exec", "--name", run.name, "client", "--", *command]
             process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             stack.enter_context(process)

@@ -11,14 +11,19 @@ from nsm.chains.config.loader import describe
 from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
 from nsm.node.config import NodeConfig
+from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
+from nsm.services.dns_server.main import DnsServerConfig
 from nsm.services.identity.main import IdentityConfig
+from nsm.services.map_ip.main import MapIpConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.services.registry_proxy.main import RegistryProxyConfig
 from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -29,6 +34,11 @@ COMPONENTS: dict[str, type[Common]] = {
     "nsmgr": NsmgrConfig,
     "forwarder-kernel": KernelConfig,
     "node": NodeConfig,
+    "nsmgr-proxy": NsmgrProxyConfig,
+    "registry-proxy": RegistryProxyConfig,
+    "dns-server": DnsServerConfig,
+    "map-ip": MapIpConfig,
+    "cluster-info": ClusterInfoConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
     "nsc": NscConfig,

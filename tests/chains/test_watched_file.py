@@ -98,3 +98,18 @@ def test_a_file_that_stays_as_it_is_is_read_once(path):
     for _ in range(5):
         assert file.value() == ["a"]
     assert reads == [None, ["a"]]
+
+
+@pytest.mark.parametrize("half", ["", "[a", "[a]"], ids=["empty", "in a value", "without the end of the line"])
+def test_a_file_that_is_half_written_leaves_the_last_value_until_it_is_whole(path, half):
+    path.write_text("[old]\n")
+    file = WatchedFile(str(path), names, whole=True)
+    assert file.value() == ["old"]
+    with structlog.testing.capture_logs() as logs:
+        path.write_text(half)
+        assert file.value() == ["old"]
+    assert "the last good one stays" in logs[0]["event"]
+    path.write_text("[a, b]\n")
+    assert file.value() == ["a", "b"]
+    path.unlink()
+    assert file.value() == []

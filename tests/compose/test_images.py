@@ -13,6 +13,8 @@ SDK = {"nsm-apis", "nsm-chains"}
 DISTRIBUTIONS = {
     "registry": SDK | {"nsm-services"},
     "nsmgr": SDK | {"nsm-services"},
+    "nsmgr-proxy": SDK | {"nsm-services"},
+    "registry-proxy": SDK | {"nsm-services"},
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},

@@ -34,8 +34,10 @@ from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
+from nsm.services.registry_proxy.main import RegistryProxyConfig
 from nsm.webhook.annotation import read as read_annotation
 from nsm.webhook.config import WebhookConfig
 
@@ -222,8 +224,10 @@ CONFIGS = (
     NseConfig,
     NseRemoteVlanConfig,
     NsmgrConfig,
+    NsmgrProxyConfig,
     PrefixesConfig,
     RegistryConfig,
+    RegistryProxyConfig,
     WebhookConfig,
 )
 _FILES = ("_FILE", "_PATH", "SELECTOR", "BUNDLES")

@@ -122,7 +122,7 @@ def real(name):
                 "registry tcp": "tcp://127.0.0.1:5002",
             },
             pids,
-            authority_at(str(run.authority), "local.mesh"),
+            authority_at(str(run.authority_of("identity")), "local.mesh"),
             "/node-1",
             network,
             {each: f"/proc/{pids[each]}/ns/net" for each in (*WORKLOADS, "endpoint")},

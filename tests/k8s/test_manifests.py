@@ -15,7 +15,7 @@ from tests.cluster.layout import CHECKOUT
 from tests.docs.pages import generator
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("memory", "metrics", "spire"))]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("interdomain", "memory", "metrics", "spire"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"]}
 PRIVILEGED = {"csi-driver", "identity-csi-driver"}

@@ -264,6 +264,15 @@ def test_the_demo_runs_as_an_ordinary_user(nodes):
     assert "everything is removed" in done.stdout
 
 
+def test_the_demo_of_two_domains_runs_as_an_ordinary_user_and_shows_eight_segments():
+    done = nsm("demo", "--domains", "2", "--trace", before=AS_USER)
+    near = "client → nsmgr-node-1 → forwarder-node-1 → nsmgr-proxy-node-1"
+    assert f"{near} → nsmgr-proxy-node-2 → nsmgr-node-2 → forwarder-node-2 → endpoint" in done.stdout
+    assert re.search("nsmgr-proxy-node-2 .*NetworkService/Request", done.stdout)
+    assert done.stdout.count("64 bytes from") == 4
+    assert "everything is removed" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

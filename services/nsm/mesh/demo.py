@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from nsm.chains.model.domains import join
 from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.arguments import Parser
 
 from .control import ask
-from .model import ClientSpec, EndpointSpec, Link, Node, Topology
+from .model import ClientSpec, Domain, EndpointSpec, Link, Node, Topology
 from .rundir import MeshCommandError, RunDir
 from .topology import TopologyError, read
 
@@ -34,37 +35,51 @@ def main(arguments: list[str]) -> int:
         metavar="N",
         help="the number of nodes to cross, 1 to 9 [1]",
     )
+    parser.add_argument(
+        "--domains",
+        type=int,
+        default=1,
+        choices=range(1, 6),
+        metavar="N",
+        help="the number of domains, each with a node, a registry and proxies of its own, 1 to 5 [1]",
+    )
     parser.add_argument("--trace", action="store_true", help="show the wire's set-up as a waterfall of spans")
     parsed = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _Demo(parsed.nodes, trace=parsed.trace).run()
+        if parsed.domains > 1 and parsed.nodes > 1:
+            parser.error("--domains and --nodes exclude each other: each domain has one node")
+        return _Demo(parsed.nodes, parsed.domains, trace=parsed.trace).run()
     except (MeshCommandError, TopologyError) as error:
         print(escaped_lines(f"nsm demo: {error}"), file=sys.stderr)
         return 1
 
 
-def demo_topology(nodes: int) -> Topology:
-    """The built-in mesh; with several nodes, the client is on the first and the endpoint on the last."""
-    if nodes == 1:
+def demo_topology(nodes: int, domains: int = 1) -> Topology:
+    """The built-in mesh; with several nodes or domains, the client is on the first and the endpoint on the last."""
+    if nodes == domains == 1:
         return read(None)
-    names = [f"node-{number}" for number in range(1, nodes + 1)]
-    client = ClientSpec(CLIENT, names[0], ("kernel://icmp-responder/nsm-1",))
+    names = [f"node-{number}" for number in range(1, max(nodes, domains) + 1)]
+    parts = [Domain(f"my.domain{number}", (name,)) for number, name in enumerate(names, 1)] if domains > 1 else []
+    service = join("icmp-responder", parts[-1].name if parts else "")
+    client = ClientSpec(CLIENT, names[0], (f"kernel://{service}/nsm-1",))
     prefixes = ("10.0.0.0/24", "fd00::/120")
     endpoint = EndpointSpec(ENDPOINT, names[-1], ("icmp-responder",), "ETHERNET", prefixes)
     link = Link(tuple(names), ipaddress.ip_network("172.16.1.0/24"))
-    return Topology(tuple(map(Node, names)), (link,), endpoints=(endpoint,), clients=(client,))
+    return Topology(tuple(map(Node, names)), (link,), endpoints=(endpoint,), clients=(client,), domains=tuple(parts))
 
 
-def _described(nodes: int) -> str:
+def _described(nodes: int, domains: int) -> str:
+    if domains > 1:
+        return f"{domains} domains of a node each, a client in the first and an endpoint in the last"
     if nodes == 1:
         return "one node, a client and an endpoint in their own namespaces"
     return f"{nodes} linked nodes, a client on the first and an endpoint on the last, in their own namespaces"
 
 
 class _Demo:
-    def __init__(self, nodes: int, *, trace: bool) -> None:
-        self._nodes = nodes
+    def __init__(self, nodes: int, domains: int, *, trace: bool) -> None:
+        self._nodes, self._domains = nodes, domains
         self._run = RunDir.of(f"demo-{os.getpid()}")
         self._trace = trace
         self._began = time.perf_counter()
@@ -72,7 +87,7 @@ class _Demo:
     def run(self) -> int:
         from .enter import down  # noqa: PLC0415 - after the arguments have been read
 
-        self._say(f"a mesh on this machine: {_described(self._nodes)}")
+        self._say(f"a mesh on this machine: {_described(self._nodes, self._domains)}")
         pids: list[int] = []
         try:
             self._start()
@@ -97,7 +112,13 @@ class _Demo:
         from .launch import up  # noqa: PLC0415 - as above
 
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
-        up(self._run, demo_topology(self._nodes), self._show, timeout=_UP_TIMEOUT, environment={**os.environ, **traces})
+        up(
+            self._run,
+            demo_topology(self._nodes, self._domains),
+            self._show,
+            timeout=_UP_TIMEOUT,
+            environment={**os.environ, **traces},
+        )
 
     def _say(self, text: str) -> None:
         print(escaped_lines(f"[{time.perf_counter() - self._began:6.2f} s] {text}"), flush=True)

@@ -73,6 +73,29 @@ class Uplink:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """A part of the mesh with a registry, proxies and an identity authority of its own, on its first node.
+
+    Other domains find it by its name, which is its trust domain too. A `floating` one has only a registry, in which
+    endpoints of others are registered. `admits` lists the services that others may use, by domain; None: all of them.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    is_floating: bool = False
+    admits: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def first(self) -> str:
+        """The node with the domain's own components."""
+        return self.nodes[0]
+
+
+LOCAL_DOMAIN = "local.mesh"
+"""The trust domain of a mesh that has no domains."""
+
+
+@dataclass(frozen=True)
 class Route:
     """A destination of a match: endpoints by labels, and their weight."""
 
@@ -139,6 +162,7 @@ class Topology:
     endpoints: tuple[EndpointSpec, ...] = ()
     clients: tuple[ClientSpec, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
+    domains: tuple[Domain, ...] = ()
     source: str = field(default="", compare=False)
     text: str = field(default="", compare=False, repr=False)
     folder: str = field(default="/", compare=False)
@@ -151,3 +175,18 @@ class Topology:
     def address_of(self, node: str) -> str:
         """The address at which other nodes reach a node: that of its first link; empty without a link."""
         return next((str(link.interface_of(node).ip) for link in self.links if node in link.nodes), "")
+
+    @property
+    def all_domains(self) -> tuple[Domain, ...]:
+        """The domains; without any in the file, all nodes are one."""
+        return self.domains or (Domain(LOCAL_DOMAIN, tuple(node.name for node in self.nodes)),)
+
+    def domain_of(self, node: str) -> Domain:
+        """The domain of a node."""
+        return next(each for each in self.all_domains if node in each.nodes)
+
+    @property
+    def managed(self) -> tuple[Node, ...]:
+        """The nodes with a manager and a forwarder: those that are not of a floating domain."""
+        bare = {name for each in self.domains if each.is_floating for name in each.nodes}
+        return tuple(node for node in self.nodes if node.name not in bare)

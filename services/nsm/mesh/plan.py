@@ -7,35 +7,52 @@ from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 
 from nsm.chains.elements.vlan import VIA
+from nsm.chains.model.domains import join, split
+from nsm.chains.registry.resolve_domain import PROXY, REGISTRY
 from nsm.chains.transport.urls import Address
 
-from .model import DEFAULT_PAYLOAD, DEFAULT_PREFIXES, ClientSpec, EndpointSpec, Node, Topology, Uplink
+from .model import (
+    DEFAULT_PAYLOAD,
+    DEFAULT_PREFIXES,
+    LOCAL_DOMAIN,
+    ClientSpec,
+    Domain,
+    EndpointSpec,
+    Node,
+    Topology,
+    Uplink,
+)
 from .rundir import RunDir
 
-TRUST_DOMAIN = "local.mesh"
 OPERATOR = "operator"
 """The identity with which the supervisor calls components."""
 _REGISTRY_PORT, _MANAGER_PORT, _VLAN_SERVER_PORT = 5002, 5001, 5003
+_PROXY_PORT, _REGISTRY_PROXY_PORT, _DNS_PORT = 5004, 5005, 53
 _POINT_TO_POINT = {"p2p": "true"}
 """The default labels of a forwarder."""
 
 PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
-_OPERATOR_ID = f"spiffe://{TRUST_DOMAIN}/{OPERATOR}"
-START_ORDER = (("identity",), ("registry", "nsmgr"), ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM), ("nsc",))
+PROXIES = ("nsmgr-proxy", "registry-proxy")
+START_ORDER = (
+    ("identity", "dns-server"),
+    ("registry", *PROXIES, "nsmgr"),
+    ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM),
+    ("nsc",),
+)
 """Groups of commands, in the order in which they start."""
-STOP_ORDER = ("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr", "registry", "identity")
+STOP_ORDER = (
+    *("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr"),
+    *(*PROXIES, "registry", "dns-server", "identity"),
+)
 """Clients stop first, so that they close their wires while all other components run."""
 REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
-_SERVERS = ("registry", "nsmgr", *REGISTERED)
+_SERVERS = ("registry", "nsmgr", *PROXIES, *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
-_TRUSTED = {
-    "NSM_INTERMEDIARIES": f"spiffe://{TRUST_DOMAIN}/*/nsmgr,spiffe://{TRUST_DOMAIN}/*/forwarder",
-    "NSM_MONITOR_VIEWERS": _OPERATOR_ID,
-}
-"""Patterns for the managers and forwarders of all nodes, including later ones; workloads may not have such names."""
+_VOUCH, _VOUCH_IN_DOMAINS = ("nsmgr", "forwarder"), ("registry", *PROXIES)
+"""The roles that may vouch for clients, and those that may if there are several domains."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +72,13 @@ class Component:
     program: tuple[str, ...] = ()
     folder: str = "/"
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
+    domain: str = LOCAL_DOMAIN
 
     @property
     def identity(self) -> str:
         """The name in its identity: the node, and its role there or its name."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
-        return f"spiffe://{TRUST_DOMAIN}/{self.node}/{path}"
+        return f"spiffe://{self.domain}/{self.node}/{path}"
 
 
 def manager_of(run: RunDir, node: str) -> str:
@@ -78,36 +96,127 @@ def role_of(role: str, node: str) -> str:
     return f"{role}-{node}"
 
 
+def issuer_of(topology: Topology, domain: Domain) -> str:
+    """The name of a domain's identity issuer."""
+    return role_of("identity", domain.first) if topology.domains else "identity"
+
+
 def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Component]:
     """The components of a mesh; `common` is part of every environment."""
-    first = topology.nodes[0].name
-    environment = {"NSM_TRUST_DOMAIN": TRUST_DOMAIN, "NSM_ENTRIES_FILE": str(run.entries)}
-    environment["NSM_AUTHORITY_FILE"] = str(run.authority)
-    parts = [Component("identity", "identity", first, first, environment), _registry(topology, first)]
-    for node in topology.nodes:
+    parts = [part for domain in topology.all_domains for part in _of_domain(run, topology, domain)]
+    for node in topology.managed:
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
     parts += [_client(run, topology, client) for client in topology.clients]
-    return [_with_common(run, part, {**common, **(_TRUSTED if part.command in _SERVERS else {})}) for part in parts]
+    trusted = _trusted(topology)
+    whole = [_with_common(run, part, {**common, **(trusted if part.command in _SERVERS else {})}) for part in parts]
+    return [replace(part, domain=topology.domain_of(part.node).name) for part in whole]
 
 
-def entries(run: RunDir, parts: Sequence[Component]) -> str:
-    """The entries for `nsm identity`: identities by socket."""
-    named = {OPERATOR: _OPERATOR_ID, **{part.name: part.identity for part in parts[1:]}}
+def operator_of(topology: Topology, domain: Domain) -> str:
+    """The name of the Workload API socket by which the supervisor is the operator of a domain."""
+    return OPERATOR if domain == topology.all_domains[0] else role_of(OPERATOR, domain.first)
+
+
+def _operator_id(domain: Domain) -> str:
+    return f"spiffe://{domain.name}/{OPERATOR}"
+
+
+def entries(run: RunDir, topology: Topology, parts: Sequence[Component], domain: Domain) -> str:
+    """The entries for a domain's `nsm identity`: identities by socket."""
+    own = {part.name: part.identity for part in parts if part.domain == domain.name and part.command not in _WITHOUT}
+    named = {operator_of(topology, domain): _operator_id(domain), **own}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 
-def _registry(topology: Topology, node: str) -> Component:
-    environment = {"NSM_LISTEN_ON": _registry_url(topology), **_registration(topology)}
+_WITHOUT = ("identity", "dns-server")
+"""The commands without an identity."""
+
+
+def _trusted(topology: Topology) -> dict[str, str]:
+    """Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names."""
+    roles = (*_VOUCH, *(_VOUCH_IN_DOMAINS if topology.domains else ()))
+    vouch = [f"spiffe://{domain.name}/*/{role}" for domain in topology.all_domains for role in roles]
+    viewers = ",".join(map(_operator_id, topology.all_domains))
+    return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": viewers}
+
+
+def _of_domain(run: RunDir, topology: Topology, domain: Domain) -> list[Component]:
+    """The components that a domain has once."""
+    parts = [_issuer(run, topology, domain), _registry(topology, domain)]
+    if topology.domains and domain == topology.domains[0]:
+        parts.insert(0, _dns_server(run, topology))
+    if topology.domains and not domain.is_floating:
+        parts += _proxies(topology, domain)
+    return parts
+
+
+def _issuer(run: RunDir, topology: Topology, domain: Domain) -> Component:
+    name, node = issuer_of(topology, domain), domain.first
+    environment = {
+        "NSM_TRUST_DOMAIN": domain.name,
+        "NSM_ENTRIES_FILE": str(run.entries_of(name)),
+        "NSM_AUTHORITY_FILE": str(run.authority_of(name)),
+    }
+    if others := [each for each in topology.domains if each != domain]:
+        environment["NSM_BUNDLE_FILE"] = str(run.bundle_of(name))
+        bundles = {each.name: run.bundle_of(issuer_of(topology, each)) for each in others}
+        environment["NSM_FEDERATED_BUNDLES"] = ",".join(f"{each}={path}" for each, path in bundles.items())
+        environment["NSM_FEDERATED_WORKLOADS"] = ",".join(f"/*/{role}" for role in _VOUCH_IN_DOMAINS)
+    return Component(name, "identity", node, node, environment)
+
+
+def _dns_server(run: RunDir, topology: Topology) -> Component:
+    """Where the registries and proxies of all domains are; one server for all of them."""
+    records: dict[str, list[str]] = {}
+    for domain in topology.domains:
+        records[f"{REGISTRY}.{domain.name}"] = [_place(topology, domain.first, _REGISTRY_PORT)]
+        if not domain.is_floating:
+            records[f"{PROXY}.{domain.name}"] = [_place(topology, domain.first, _PROXY_PORT)]
+    node, file = topology.domains[0].first, str(run.records)
+    environment = {"NSM_LISTEN_ON": _place(topology, node, _DNS_PORT), "NSM_RECORDS_FILE": file}
+    files = {file: json.dumps(records, indent=1) + "\n"}
+    return Component(role_of("dns-server", node), "dns-server", node, node, environment, files=files)
+
+
+def _proxies(topology: Topology, domain: Domain) -> list[Component]:
+    node, names = domain.first, _place(topology, topology.domains[0].first, _DNS_PORT)
+    proxy = {
+        "NSM_LISTEN_ON": _url(topology, node, _PROXY_PORT),
+        "NSM_REGISTRY_URL": _registry_url(topology, node),
+        "NSM_REGISTRY_PROXY_URL": _url(topology, node, _REGISTRY_PROXY_PORT),
+        "NSM_ADMITTED_DOMAINS": _admitted(topology, domain),
+    }
+    finder = {"NSM_LISTEN_ON": _url(topology, node, _REGISTRY_PROXY_PORT), "NSM_DNS_SERVERS": names}
+    return [
+        Component(role_of("nsmgr-proxy", node), "nsmgr-proxy", node, node, proxy),
+        Component(role_of("registry-proxy", node), "registry-proxy", node, node, finder),
+    ]
+
+
+def _admitted(topology: Topology, domain: Domain) -> str:
+    admits = domain.admits
+    if admits is None:
+        admits = {each.name: ("*",) for each in topology.domains if each != domain}
+    return ",".join(f"{name}={'|'.join(services)}" for name, services in admits.items())
+
+
+def _registry(topology: Topology, domain: Domain) -> Component:
+    node = domain.first
+    environment = {"NSM_LISTEN_ON": _registry_url(topology, node), **_registration(topology, domain)}
+    if topology.domains:
+        environment["NSM_ADMITTED_DOMAINS"] = _admitted(topology, domain)
+        if not domain.is_floating:
+            environment["NSM_PROXY_REGISTRY_URL"] = _url(topology, node, _PROXY_PORT)
     return Component(role_of("registry", node), "registry", node, node, environment)
 
 
-def _registration(topology: Topology) -> dict[str, str]:
+def _registration(topology: Topology, domain: Domain) -> dict[str, str]:
     """Who may register forwarders, and the addresses of nodes with several, whose calls may come from any of them."""
-    services = dict.fromkeys(map(_forwarder_service, topology.nodes))
+    services = dict.fromkeys(_forwarder_service(node) for node in topology.nodes if node.name in domain.nodes)
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
     return {
-        "NSM_REGISTRATION_POLICY": ",".join(f"{name}=spiffe://{TRUST_DOMAIN}/*/forwarder" for name in services),
+        "NSM_REGISTRATION_POLICY": ",".join(f"{name}=spiffe://{domain.name}/*/forwarder" for name in services),
         **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
     }
 
@@ -121,11 +230,11 @@ def _has_links(topology: Topology, node: str) -> bool:
 
 
 def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
-    to_others = _url(topology, node.name, _MANAGER_PORT)
+    to_others, domain = _url(topology, node.name, _MANAGER_PORT), topology.domain_of(node.name)
     manager = {
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
-        "NSM_REGISTRY_URL": _registry_url(topology),
-        "NSM_REGISTRATION_POLICY": f"{_forwarder_service(node)}=spiffe://{TRUST_DOMAIN}/{node.name}/forwarder",
+        "NSM_REGISTRY_URL": _registry_url(topology, node.name),
+        "NSM_REGISTRATION_POLICY": f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder",
         **node.manager_environment,
     }
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
@@ -154,30 +263,43 @@ def _selectors(uplinks: Sequence[Uplink]) -> str:
     return comments + json.dumps({"interfaces": interfaces}, indent=1)
 
 
-def _registry_url(topology: Topology) -> str:
-    return _url(topology, topology.nodes[0].name, _REGISTRY_PORT)
+def _registry_url(topology: Topology, node: str) -> str:
+    """The URL of the registry of a node's domain."""
+    return _url(topology, topology.domain_of(node).first, _REGISTRY_PORT)
 
 
 def _url(topology: Topology, node: str, port: int) -> str:
     return str(Address(host=topology.address_of(node) or "127.0.0.1", port=port))
 
 
+def _place(topology: Topology, node: str, port: int) -> str:
+    """Address and port."""
+    return _url(topology, node, port).removeprefix("tcp://")
+
+
 def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Component:
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
     told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
-    environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **told, **endpoint.environment}
+    name = _registered_name(endpoint)
+    named = {"NSM_NAME": name} if name != endpoint.name else {}
+    environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **named, **told, **endpoint.environment}
     command = PROGRAM if endpoint.command else "nse"
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(name, command, endpoint.node, name, environment, True, program, folder)
 
 
+def _registered_name(endpoint: EndpointSpec) -> str:
+    """The name that an endpoint registers: with the domain of its services, if that is another one."""
+    return join(endpoint.name, next((domain for each in endpoint.services if (domain := split(each)[1])), ""))
+
+
 def _vlan_server(topology: Topology, endpoint: EndpointSpec) -> Component:
     """Registered directly in the registry: through a manager, requests would go to that node's forwarder."""
     position = [each.name for each in topology.endpoints if each.vlans].index(endpoint.name)
     environment = {
-        "NSM_CONNECT_TO": _registry_url(topology),
+        "NSM_CONNECT_TO": _registry_url(topology, endpoint.node),
         "NSM_LISTEN_ON": _url(topology, endpoint.node, _VLAN_SERVER_PORT + position),
         "NSM_SERVICES": ", ".join(map(str, endpoint.vlans)),
         "NSM_CIDR_PREFIX": ",".join(endpoint.prefixes or DEFAULT_PREFIXES),

@@ -15,7 +15,7 @@ from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
 from nsm.chains.transport import Pool, RemoteRegistry
 
-from .model import DEFAULT_PAYLOAD, Match, ServiceSpec, Topology
+from .model import DEFAULT_PAYLOAD, Domain, Match, ServiceSpec, Topology
 
 _TIMEOUT = 5.0
 _PAUSE = 0.05
@@ -54,14 +54,18 @@ class Registrations:
         return self._client
 
 
-def services_of(topology: Topology) -> dict[str, ServiceSpec]:
-    """The services that the operator registers: those in the file, and all others of the endpoints that provide them.
+def services_of(topology: Topology, domain: Domain) -> dict[str, ServiceSpec]:
+    """The services that the operator registers in a domain: those in the file that it provides, or all of one domain.
+
+    All others of the endpoints that provide them are registered too.
 
     Such an endpoint registers no services itself, because that could contradict the file.
     """
-    described = {service.name: service for service in topology.services}
+    endpoints = [endpoint for endpoint in topology.endpoints if endpoint.node in domain.nodes]
+    provided = {name for endpoint in endpoints for name in endpoint.services}
+    described = {each.name: each for each in topology.services if not topology.domains or each.name in provided}
     found = dict(described)
-    for endpoint in topology.endpoints:
+    for endpoint in endpoints:
         if any(name in described for name in endpoint.services):
             for name in endpoint.services:
                 found.setdefault(name, ServiceSpec(name, endpoint.payload or DEFAULT_PAYLOAD))

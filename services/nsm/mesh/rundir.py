@@ -58,15 +58,22 @@ class RunDir:
         """The components' folder for temporary files."""
         return self.path / "tmp"
 
-    @property
-    def entries(self) -> Path:
-        """The file of identity entries."""
-        return self.path / "entries"
+    def entries_of(self, issuer: str) -> Path:
+        """The file of an issuer's identity entries."""
+        return self.path / f"{issuer}.entries"
+
+    def authority_of(self, issuer: str) -> Path:
+        """The file of an issuer's authority, which stays the same if the issuer restarts."""
+        return self.path / f"{issuer}.pem"
+
+    def bundle_of(self, issuer: str) -> Path:
+        """The file of an issuer's bundle, for the issuers of other domains."""
+        return self.path / f"{issuer}.bundle.json"
 
     @property
-    def authority(self) -> Path:
-        """The file of the mesh's authority, which stays the same if the issuer restarts."""
-        return self.path / "authority.pem"
+    def records(self) -> Path:
+        """The file of the DNS server's records."""
+        return self.path / "records.yaml"
 
     def uplinks_of(self, node: str) -> Path:
         """The file of a node's interfaces for breakouts."""

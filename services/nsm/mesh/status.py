@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nsm.chains.model.domains import split
+
 from .model import Topology
 from .process import Process
 from .routing import crossings
@@ -31,13 +33,18 @@ def describe(view: View) -> dict[str, Any]:
     """The status as plain data."""
     return {
         "mesh": view.name,
-        "nodes": [{"name": node.name, "address": view.topology.address_of(node.name)} for node in view.topology.nodes],
+        "nodes": [_node(view.topology, node.name) for node in view.topology.nodes],
         "links": _links(view),
         "uplinks": [{"name": each.name, "mtu": each.mtu, "nodes": list(each.nodes)} for each in view.topology.uplinks],
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
         "components": [_component(process) for process in view.processes],
         "wires": _wires(view),
     }
+
+
+def _node(topology: Topology, name: str) -> dict[str, Any]:
+    domain = {"domain": topology.domain_of(name).name} if topology.domains else {}
+    return {"name": name, "address": topology.address_of(name), **domain}
 
 
 def _links(view: View) -> list[dict[str, Any]]:
@@ -74,7 +81,7 @@ def _component(process: Process) -> dict[str, Any]:
 def _wires(view: View) -> list[dict[str, Any]]:
     tunnels = {key: tunnel for known in view.managers.values() for key, tunnel in known.tunnels.items()}
     found: list[dict[str, Any]] = []
-    for node in view.topology.nodes:
+    for node in view.topology.managed:
         clients = [client for client in view.topology.clients if client.node == node.name]
         for key, wire in wires_of(clients, view.managers[node.name], view.forwarders[node.name]).items():
             crossing = {"tunnel": tunnels[key]} if key in tunnels else {}
@@ -120,7 +127,8 @@ def _cut_between(wire: Mapping[str, Any], view: View) -> str | None:
 def _ways(wire: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
     """The node of a wire that has no path, with that of each endpoint that it could have."""
     at = {process.name: process.what.node for process in view.processes}
-    nodes = [endpoint.node for endpoint in view.topology.endpoints if wire["service"] in endpoint.services]
+    names = {wire["service"], split(wire["service"])[0]}
+    nodes = [each.node for each in view.topology.endpoints if not names.isdisjoint(each.services)]
     return [(at[wire["client"]], node) for node in dict.fromkeys(nodes) if wire["client"] in at]
 
 

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from nsm.chains.identity.source import identity_from
+from nsm.chains.model.domains import split
 from nsm.chains.transport import Pool
 
 from .collector import Collector
@@ -18,7 +19,6 @@ from .logfile import component_level
 from .model import Topology
 from .places import Places
 from .plan import (
-    OPERATOR,
     PROGRAM,
     REGISTERED,
     START_ORDER,
@@ -26,7 +26,9 @@ from .plan import (
     Component,
     entries,
     forwarder_of,
+    issuer_of,
     manager_of,
+    operator_of,
     plan,
     role_of,
 )
@@ -65,9 +67,10 @@ class Supervisor:
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
         self._links: Any = None
-        self._registrations = Registrations()
+        self._registrations: dict[str, Registrations] = {}
         self._operator = AsyncExitStack()
-        self._pool: Pool | None = None
+        self._pools: dict[str, Pool] = {}
+        """The channels with which the supervisor calls components, as the operator of their domain."""
         self._changing = asyncio.Lock()
         self._waits_for: set[str] = set()
 
@@ -92,7 +95,8 @@ class Supervisor:
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
-        await self._registrations.aclose()
+        for registrations in self._registrations.values():
+            await registrations.aclose()
         await self._operator.aclose()
         for command in STOP_ORDER:
             await self._stop_all(process for process in self._processes if process.what.command == command)
@@ -218,18 +222,20 @@ class Supervisor:
         if not endpoints:
             return []
         wires = (await self.status())["wires"]
-        names = {wire["client"] for wire in wires if wire["endpoint"] in endpoints}
+        names = {wire["client"] for wire in wires if split(wire["endpoint"])[0] in endpoints}
         return [process for process in self._processes if process.name in names and process.runs]
 
     async def _unregister(self, part: Component) -> None:
         manager = next((name for name in self._managers(part.node)), None)
         if manager is not None:
             workload_api = f"unix://{self._run.identity_of(part.name)}"
-            await unregister_endpoint(workload_api, manager_of(self._run, manager), part.name)
+            await unregister_endpoint(workload_api, manager_of(self._run, manager), part.environment["NSM_NAME"])
 
     def _managers(self, node: str) -> list[str]:
-        """The nodes whose managers run, `node` first."""
-        running = [process.what.node for process in self._processes if process.what.command == "nsmgr" and process.runs]
+        """The nodes whose managers run, of the same domain as `node`, and `node` first."""
+        managers = [process for process in self._processes if process.what.command == "nsmgr" and process.runs]
+        domain = next((each.what.domain for each in self._processes if each.what.node == node), "")
+        running = [process.what.node for process in managers if process.what.domain == domain]
         return sorted(running, key=lambda name: name != node)
 
     def _change_links(self, topology: Topology) -> None:
@@ -243,26 +249,32 @@ class Supervisor:
             self._links.restore_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:
-        """Write the identity entries; the issuer reads them at its start, and on SIGHUP."""
-        text, file = entries(self._run, parts), self._run.entries
-        if file.exists() and file.read_text() == text:
-            return
-        file.write_text(text)
-        issuer = self._processes.get("identity")
-        if issuer is not None and issuer.runs:
-            await self._processes.until_ready(issuer)
-            await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
+        """Write the identity entries; the issuers read them at their start, and on SIGHUP."""
+        for domain in self._topology.all_domains:
+            name = issuer_of(self._topology, domain)
+            text, file = entries(self._run, self._topology, parts, domain), self._run.entries_of(name)
+            if file.exists() and file.read_text() == text:
+                continue
+            file.write_text(text)
+            issuer = self._processes.get(name)
+            if issuer is not None and issuer.runs:
+                await self._processes.until_ready(issuer)
+                await self._processes.signal_until(issuer, signal.SIGHUP, "entries read")
 
     async def _become_operator(self) -> None:
-        if self._pool is None:
-            workload_api = f"unix://{self._run.identity_of(OPERATOR)}"
-            identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
-            self._pool = await self._operator.enter_async_context(Pool(identity))
+        for domain in self._topology.all_domains:
+            if domain.name not in self._pools:
+                workload_api = f"unix://{self._run.identity_of(operator_of(self._topology, domain))}"
+                identity = await self._operator.enter_async_context(identity_from(workload_api, token_lifetime=600))
+                self._pools[domain.name] = await self._operator.enter_async_context(Pool(identity))
 
     async def _register_services(self, topology: Topology) -> None:
-        assert self._pool is not None
-        manager = manager_of(self._run, topology.nodes[0].name)
-        await self._registrations.keep(self._pool, manager, services_of(topology))
+        for domain in topology.all_domains:
+            if not domain.is_floating:
+                kept = self._registrations.setdefault(domain.name, Registrations())
+                await kept.keep(
+                    self._pools[domain.name], manager_of(self._run, domain.first), services_of(topology, domain)
+                )
 
     async def _until_registered(self, parts: Iterable[Component]) -> None:
         """Wait for components to register again after their manager restarted; user's programs may use other names."""
@@ -270,15 +282,15 @@ class Supervisor:
             self._until_known_to(
                 node.name, {part.name for part in parts if part.node == node.name and _registers(part)}
             )
-            for node in self._topology.nodes
+            for node in self._topology.managed
         ]
         await asyncio.gather(*waiting)
 
     async def _until_known_to(self, node: str, names: set[str]) -> None:
-        assert self._pool is not None
         waits_for = f"nsmgr of {node}: waits until {', '.join(sorted(names))} register again"
         self._waits_for.add(waits_for)
-        await until_registered(self._pool, manager_of(self._run, node), names)
+        pool = self._pools[self._topology.domain_of(node).name]
+        await until_registered(pool, manager_of(self._run, node), names)
         self._waits_for.discard(waits_for)
 
     async def _start_all(self, parts: Iterable[Component]) -> None:
@@ -316,17 +328,18 @@ class Supervisor:
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
         """The connections of the managers, or the forwarders, of all nodes."""
         url = manager_of if role == "nsmgr" else forwarder_of
-        nodes = [node.name for node in self._topology.nodes]
+        nodes = [node.name for node in self._topology.managed]
         answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
         return dict(zip(nodes, answers, strict=True))
 
     async def _ask(self, name: str, url: str, index: int) -> Known:
-        if self._pool is None:
-            return Known(fault="the mesh is not up yet")
         process = self._processes.get(name)
+        pool = self._pools.get(process.what.domain) if process is not None else None
+        if pool is None:
+            return Known(fault="the mesh is not up yet")
         if process is None or not process.runs:
             return Known(fault=f"cannot reach {name}: it {process.state if process else 'was not started'}")
-        return await known_to(self._pool, url, index)
+        return await known_to(pool, url, index)
 
     def _missing(self) -> list[str]:
         late = [p for p in self._processes if p.pid and not p.ready.is_set()]
@@ -342,8 +355,8 @@ class Supervisor:
 
 
 def _registers(part: Component) -> bool:
-    """Whether it registers under its own name, as far as is known here."""
-    return part.command in REGISTERED and part.command != PROGRAM
+    """Whether it registers at its manager under its own name, as far as is known here."""
+    return part.command in REGISTERED and part.command != PROGRAM and part.environment["NSM_NAME"] == part.name
 
 
 def _common(environment: Mapping[str, str], log_level: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ from .model import (
     DEFAULT_PAYLOAD,
     PAYLOADS,
     ClientSpec,
+    Domain,
     EndpointSpec,
     Link,
     Match,
@@ -54,6 +55,7 @@ clients:
 BUILT_IN = "the built-in topology"
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?")
+_DOMAIN = re.compile(r"(?=.{1,128}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _INTERFACE = re.compile(r"(?!(lo|eth[0-9]+)$)[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWN = {"NSM_NAME", "NSM_CONNECT_TO", "NSM_LISTEN_ON", "NSM_REGISTRY_URL", "NODE_NAME", "SPIFFE_ENDPOINT_SOCKET"}
@@ -101,7 +103,7 @@ class _File:
         self._check = Checker(reader)
 
     def topology(self, root: Any, **origin: str) -> Topology:
-        keys = {"nodes", "links", "uplinks", "services", "endpoints", "clients"}
+        keys = {"domains", "nodes", "links", "uplinks", "services", "endpoints", "clients"}
         fields = self._reader.mapping(root, keys, "the file") if root is not None else {}
         each = self._reader.each
         topology = Topology(
@@ -111,11 +113,34 @@ class _File:
             tuple(each(fields.get("endpoints"), self._endpoint)),
             tuple(each(fields.get("clients"), self._client)),
             tuple(each(fields.get("uplinks"), self._uplink)),
+            tuple(each(fields.get("domains"), self._domain)),
             **origin,
         )
         if root is not None or not self._reader.faults:
             self._check.whole(topology, fields.get("nodes") or root)
         return topology
+
+    def _domain(self, node: Any) -> Domain:
+        fields = self._reader.mapping(node, {"name", "nodes", "floating", "admits"}, "a domain")
+        name, names = self._reader.text(fields.get("name")), self._some(node, fields, "nodes")
+        if not _DOMAIN.fullmatch(name):
+            told = f"domain {name!r}: expected a name of DNS such as my.cluster1, of a-z, 0-9, - and ."
+            self._reader.fault(fields.get("name") or node, told)
+        else:
+            self._check.domain(name, fields["name"])
+        self._check.in_domain(name, names, fields.get("nodes"))
+        admits = dict(self._reader.each(fields["admits"], self._admitted)) if "admits" in fields else None
+        return Domain(name, names, self._reader.flag(fields.get("floating")), admits)
+
+    def _admitted(self, node: Any) -> tuple[str, tuple[str, ...]]:
+        fields = self._reader.mapping(node, {"domain", "services"}, "an entry of admits")
+        domain, services = self._some_text(node, fields, "domain"), self._reader.texts(fields.get("services"))
+        self._check.admits(domain, fields.get("domain") or node)
+        for name in services:
+            if not name or any(mark in name for mark in ",|@="):
+                told = f"service {name!r}: expected its name in this domain, without , | @ and ="
+                self._reader.fault(fields["services"], told)
+        return domain, services
 
     def _node(self, node: Any) -> Node:
         fields = self._reader.mapping(node, {"name", "forwarder", "manager"}, "a node")
@@ -257,7 +282,8 @@ class _File:
     def _client(self, node: Any) -> ClientSpec:
         fields = self._reader.mapping(node, {"name", "node", "wires", "labels", "environment"}, "a client")
         texts = self._reader.texts(fields.get("wires"))
-        parsed = [self._wire(item, url) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
+        place = self._reader.text(fields.get("node"))
+        parsed = [self._wire(item, url, place) for item, url in zip(_items(fields.get("wires")), texts, strict=False)]
         try:
             check_interfaces([wire for wire in parsed if wire is not None])
         except ValueError as error:
@@ -268,7 +294,7 @@ class _File:
         labels, environment = self._labels(fields.get("labels")), self._environment(fields.get("environment"), "nsc")
         return ClientSpec(self._name(node, fields), self._place(node, fields), wires, labels, environment)
 
-    def _wire(self, node: Any, url: str) -> NsUrl | None:
+    def _wire(self, node: Any, url: str, place: str) -> NsUrl | None:
         if "," in url:
             self._reader.fault(node, f"{url!r} has a comma; write each wire as a separate item")
         try:
@@ -277,7 +303,7 @@ class _File:
         except ValueError as error:
             self._reader.fault(node, str(error))
             return None
-        self._check.wire(wire.network_service, node)
+        self._check.wire(wire.network_service, node, place)
         return wire
 
     def _name(self, node: Any, fields: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from nsm.chains.config import items
+from nsm.chains.model.domains import AT, join, split
 from nsm.chains.reading import nearest
 
 from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
@@ -25,7 +26,10 @@ class Checker:
         self._payloads: list[tuple[EndpointSpec, Any]] = []
         self._uplinks: dict[str, Any] = {}
         self._vias: list[tuple[str, Any]] = []
-        self._wires: list[tuple[str, Any]] = []
+        self._wires: list[tuple[str, Any, str]] = []
+        self._domains: dict[str, Any] = {}
+        self._in_domains: dict[str, tuple[str, Any]] = {}
+        self._admits: list[tuple[str, Any]] = []
 
     def name(self, name: str, node: Any) -> None:
         """A node or a workload is called `name`."""
@@ -76,9 +80,26 @@ class Checker:
         """An endpoint names an uplink."""
         self._vias.append((via, node))
 
-    def wire(self, service: str, node: Any) -> None:
-        """A client requests a service."""
-        self._wires.append((service, node))
+    def wire(self, service: str, node: Any, place: str) -> None:
+        """A client on the node `place` requests a service."""
+        self._wires.append((service, node, place))
+
+    def domain(self, name: str, node: Any) -> None:
+        """A domain is called `name`."""
+        self._unique(self._domains, f"the domain {name!r}", name, node)
+
+    def in_domain(self, domain: str, names: tuple[str, ...], nodes: Any) -> None:
+        """These nodes are of `domain`."""
+        for position, name in enumerate(names):
+            item = nodes.value[position]
+            self.uses(name, item)
+            if name in self._in_domains:
+                self._reader.fault(item, f"node {name!r} is of domain {self._in_domains[name][0]!r} already")
+            self._in_domains.setdefault(name, (domain, item))
+
+    def admits(self, domain: str, node: Any) -> None:
+        """A domain admits another one."""
+        self._admits.append((domain, node))
 
     def whole(self, topology: Topology, node: Any) -> None:
         """Check the whole topology; `node` is the list of nodes."""
@@ -92,6 +113,7 @@ class Checker:
             if via not in self._uplinks:
                 there = ", ".join(self._uplinks) or "none"
                 self._reader.fault(place, f"there is no uplink {via!r}; there are {there}")
+        self._check_domains(topology, known)
         self._check_wires(topology)
         self._check_payloads(topology)
         self._check_names_of_workloads(topology)
@@ -113,17 +135,39 @@ class Checker:
                 text = f"overlaps with {other.network} (line {line_of(place)}){_same(link, other)}"
                 self._reader.fault(node, f"{link.network} {text}")
 
+    def _check_domains(self, topology: Topology, known: list[str]) -> None:
+        """Check that every node is of a domain, if there are any, and that floating ones have no workloads."""
+        for domain, place in self._admits:
+            if domain not in self._domains:
+                self._reader.fault(place, f"there is no domain {domain!r}; there are {', '.join(self._domains)}")
+        if not topology.domains:
+            return
+        for name in known:
+            if name not in self._in_domains:
+                self._reader.fault(self._names[name], f"node {name!r} is of no domain; name it under 'domains'")
+        if len(topology.domains) > 1 and not topology.links:
+            self._reader.fault(self._domains[topology.domains[0].name], "domains need links between their nodes")
+        managed = {node.name for node in topology.managed}
+        places = [(each.name, each.node) for each in topology.endpoints]
+        for workload, node in [*places, *((each.name, each.node) for each in topology.clients)]:
+            if node in known and node not in managed:
+                told = f"{workload!r} cannot be on node {node!r}: its domain is floating, and has a registry only"
+                self._reader.fault(self._names.get(workload), told)
+
     def _check_wires(self, topology: Topology) -> None:
-        """Check that the file's endpoints provide all services that its clients request."""
+        """Check that the file's endpoints provide all services that its clients request, each in its domain."""
         provided: set[str] = set()
         for endpoint in topology.endpoints:
             if (services := _provided_by(endpoint)) is None:
                 return
-            provided.update(services)
-        for service, node in self._wires:
-            if service not in provided:
-                near = nearest(service, provided)
-                there = f"did you mean {near!r}?" if near else f"there are {', '.join(sorted(provided)) or 'none'}"
+            domain = _domain_of(topology, endpoint.node)
+            provided.update(service if AT in service else join(service, domain) for service in services)
+        for service, node, place in self._wires:
+            own = _domain_of(topology, place)
+            if (service if AT in service else join(service, own)) not in provided:
+                names = {split(each)[0] if split(each)[1] == own else each for each in provided}
+                near = nearest(service, names)
+                there = f"did you mean {near!r}?" if near else f"there are {', '.join(sorted(names)) or 'none'}"
                 self._reader.fault(node, f"no endpoint of this file provides the service {service!r}; {there}")
 
     def _check_payloads(self, topology: Topology) -> None:
@@ -153,6 +197,11 @@ class Checker:
                 self._reader.fault(self._names[name], f"the other nodes cannot reach {name!r}: {why}")
 
 
+def _domain_of(topology: Topology, node: str) -> str:
+    """The name of a node's domain; empty if the file has none, or not this node."""
+    return next((domain.name for domain in topology.domains if node in domain.nodes), "")
+
+
 def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
     """The services of an endpoint; None if a user's program decides at run time."""
     if (told := endpoint.environment.get("NSM_SERVICE_NAMES")) is not None:
@@ -160,7 +209,10 @@ def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
     return endpoint.services if endpoint.services or not endpoint.command else None
 
 
-_ROLES = ("nsmgr", "forwarder", "registry", "identity", "operator")
+_ROLES = (
+    *("nsmgr", "forwarder", "registry", "identity", "operator"),
+    *("nsmgr-proxy", "registry-proxy", "dns-server"),
+)
 """The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""
 
 

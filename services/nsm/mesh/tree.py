@@ -50,7 +50,7 @@ def _end(node: Status) -> str:
 
 
 def _node(status: Status, node: Status) -> Iterator[tuple[str, Row]]:
-    yield "", (" ".join(filter(None, (node["name"], node["address"]))),)
+    yield "", (" ".join(filter(None, (node["name"], node["address"], node.get("domain")))),)
     here = [component for component in status["components"] if component["node"] == node["name"]]
     rows = [(component["name"], partial(_component, component)) for component in here]
     rows += [(client, partial(_stranger, client)) for client in _strangers(status, node["name"])]

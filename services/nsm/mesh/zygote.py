@@ -116,25 +116,31 @@ def components(*, traced: bool) -> dict[str, Main]:
     """Import all components, and tracing if they are `traced`; returns the `main` of each by its command."""
     from nsm.chains.component import prepare_codec  # noqa: PLC0415 - only the zygote wants all of them
     from nsm.forwarder_kernel.main import main as forwarder  # noqa: PLC0415
+    from nsm.services.dns_server.main import main as dns_server  # noqa: PLC0415
     from nsm.services.identity.main import main as identity  # noqa: PLC0415
     from nsm.services.nsc.main import main as nsc  # noqa: PLC0415
     from nsm.services.nse.main import main as nse  # noqa: PLC0415
     from nsm.services.nse_remote_vlan.main import main as nse_remote_vlan  # noqa: PLC0415
     from nsm.services.nsmgr.main import main as nsmgr  # noqa: PLC0415
+    from nsm.services.nsmgr_proxy.main import main as nsmgr_proxy  # noqa: PLC0415
     from nsm.services.registry.main import main as registry  # noqa: PLC0415
+    from nsm.services.registry_proxy.main import main as registry_proxy  # noqa: PLC0415
 
     prepare_codec()
     if traced:
         import opentelemetry.sdk.trace.export  # noqa: PLC0415
         import opentelemetry.trace.propagation.tracecontext  # noqa: F401, PLC0415
     return {
+        "dns-server": dns_server,
         "forwarder-kernel": forwarder,
         "identity": identity,
         "nsc": nsc,
         "nse": nse,
         "nse-remote-vlan": nse_remote_vlan,
         "nsmgr": nsmgr,
+        "nsmgr-proxy": nsmgr_proxy,
         "registry": registry,
+        "registry-proxy": registry_proxy,
     }
 
 

@@ -209,7 +209,6 @@ async def _workload_api(config: NodeConfig, member: Member) -> AsyncIterator[Non
         member,
         entries.identify,
         lifetime=float(member.membership.settings[LIFETIME]),
-        federated=member.federated,
         limits=config.limits,
     )
     # Not secret: each caller gets its own identity, or none.

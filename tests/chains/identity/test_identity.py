@@ -200,7 +200,11 @@ async def test_an_identity_comes_from_the_issuer_and_is_renewed_at_half_of_its_l
     one, other = str(tmp_path / "one"), str(tmp_path / "other")
     entries = Entries.parse([f"socket:{one}=spiffe://ours.mesh/one", f"socket:{other}=spiffe://ours.mesh/other"])
     issuer = Issuer(
-        Authorities([OURS]), entries.identify, lifetime=2.5, federated={"theirs.mesh": [THEIRS.certificate]}
+        Authorities([OURS]),
+        entries.identify,
+        lifetime=2.5,
+        federated={"theirs.mesh": [THEIRS.certificate]},
+        federates=lambda spiffe_id: spiffe_id.endswith("/one"),
     )
     async with serve_plain(one, issuer.methods(one), name="id", access=SocketAccess()):
         async with serve_plain(other, issuer.methods(other), name="id", access=SocketAccess()):
@@ -208,6 +212,7 @@ async def test_an_identity_comes_from_the_issuer_and_is_renewed_at_half_of_its_l
                 async with identity_from(f"unix://{other}", token_lifetime=60) as second:
                     assert (first.spiffe_id, second.spiffe_id) == ("spiffe://ours.mesh/one", "spiffe://ours.mesh/other")
                     assert set(first.bundles) == {"ours.mesh", "theirs.mesh"}
+                    assert set(second.bundles) == {"ours.mesh"}  # it is not to know the other domain
                     generation = first.generation
                     async with asyncio.timeout(10):
                         while first.generation < generation + 2:

@@ -6,7 +6,7 @@ import pytest
 
 from nsm.chains.core import Peer
 from nsm.chains.identity import Authority
-from nsm.chains.policy import NOBODY, IdPatterns, verified_origin
+from nsm.chains.policy import NOBODY, IdPatterns, verified_origin, vouched_chain
 from nsm.chains.testing.identity import identity_of
 
 
@@ -81,3 +81,15 @@ def test_a_path_is_believed_as_far_back_as_intermediaries_vouch_for_it() -> None
     assert origin(["victim", "client", "nsmgr"], trusted) == "spiffe://a.org/client"
     assert origin(["victim", "nsmgr"], NOBODY) == "spiffe://a.org/nsmgr"
     assert origin(["client"], trusted) == "spiffe://a.org/client"
+
+
+def test_an_intermediary_of_another_domain_is_believed_about_its_own_domain_only() -> None:
+    patterns = IdPatterns([f"spiffe://{domain}.org/{name}" for domain in "ab" for name in ("nsmgr", "proxy")])
+
+    def origin(*path: str, own: str = "b.org") -> str:
+        return vouched_chain([f"spiffe://{each}" for each in path], patterns.within(own))[-1].removeprefix("spiffe://")
+
+    assert origin("a.org/client", "a.org/nsmgr", "a.org/proxy", "b.org/proxy") == "a.org/client"
+    assert origin("b.org/admin", "a.org/nsmgr", "a.org/proxy", "b.org/proxy") == "a.org/nsmgr"
+    assert origin("c.org/client", "a.org/proxy") == "a.org/proxy"
+    assert origin("c.org/client", "b.org/proxy") == "c.org/client"

@@ -128,9 +128,19 @@ async def test_a_service_without_endpoints_is_not_followed_and_neither_is_a_ques
     async with RegistryChain([CacheProviders(), manager]) as chain:
         assert await find(chain, providers_of("nothing")) == []
         assert await find(chain, NetworkServiceEndpoint(name="a", network_service_names=["svc"])) == ["a"]
-        assert await find(chain, named("a")) == ["a"]
         await asyncio.sleep(PAUSE)
         assert manager.watched == []
+
+
+async def test_an_endpoint_that_is_requested_by_name_is_known_from_then_on():
+    manager = Manager(nse("a"))
+    async with RegistryChain([CacheProviders(), manager]) as chain:
+        assert await find(chain, named("a")) == ["a"]
+        await asyncio.sleep(PAUSE)
+        assert manager.watched == [providers_of("svc")]
+        before = len(manager.asked)
+        assert await find(chain, named("a")) == ["a"]
+        assert len(manager.asked) == before
 
 
 async def test_while_the_manager_is_away_it_is_asked_and_afterwards_it_is_watched_again():

@@ -34,3 +34,14 @@ async def test_an_endpoint_may_ask_to_end_earlier_but_not_later():
     assert (
         await chain.register(RegistryCall(nse("b", expiration_time=late)))
     ).expiration_time.to_seconds() < time.time() + 61
+
+
+async def test_a_registration_that_is_only_forgotten_stays_where_its_record_is_stored():
+    begin, memory = RegistryBegin(), Memory()
+    chain = RegistryChain([begin, Expire(60, forgets=True), memory])
+    await chain.register(RegistryCall(nse("a")))
+    await asyncio.sleep(70)
+    assert (len(begin), len(await find(chain))) == (0, 1)
+    await chain.register(RegistryCall(nse("a")))
+    await chain.unregister(RegistryCall(nse("a")))
+    assert await find(chain) == []

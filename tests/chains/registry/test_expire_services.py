@@ -83,3 +83,14 @@ async def test_services_stay_for_ever_where_that_is_wanted():
     await asyncio.sleep(100 * DAY)
     assert mesh.left == (1, 1)
     await mesh.services.aclose()
+
+
+async def test_a_service_that_is_only_forgotten_stays_where_its_record_is_stored():
+    begin, kept = RegistryBegin(), Memory()
+    services = RegistryChain([begin, ExpireServices(RegistryChain([Memory()]), 60, forgets=True), kept])
+    await services.register(RegistryCall(NetworkService(name="svc")))
+    await asyncio.sleep(70)
+    assert (len(begin), len(kept.records)) == (0, 1)
+    await services.register(RegistryCall(NetworkService(name="svc")))
+    await services.unregister(RegistryCall(NetworkService(name="svc")))
+    assert len(kept.records) == 0

@@ -81,7 +81,11 @@ SHAPE = [
     (", command: [python, own.py]", "", "23: the key 'services' is missing or empty"),
     ("kernel://mail", "mail", "26: 'mail' names no service"),
     ("kernel://mail", "'kernel://mail,kernel://web'", "26: 'kernel://mail,kernel://web' has a comma"),
-    ("links:", "lynx:", "10: unknown key 'lynx' in the file; there are clients, endpoints, links, nodes, services, up"),
+    (
+        "links:",
+        "lynx:",
+        "10: unknown key 'lynx' in the file; there are clients, domains, endpoints, links, nodes, services, up",
+    ),
     ("clients:\n  - {name: shop", "clients:\n    other: {name: shop", "26: expected a list"),
     ("vlan: 100", "vlan: 4095", "24: VLAN '4095': expected a number from 0 to 4094"),
     ("vlan: 100", "vlan: -1", "24: VLAN '-1': expected a number from 0 to 4094"),
@@ -325,7 +329,10 @@ def test_aliases_that_contain_no_circle_are_fine_and_take_no_time():
     ("text", "told"),
     [
         ("", "mesh.yaml:1: there are no nodes; describe at least one"),
-        ("nodes", "mesh.yaml:1: the file must be a mapping with the keys clients, endpoints, links, nodes, services"),
+        (
+            "nodes",
+            "mesh.yaml:1: the file must be a mapping with the keys clients, domains, endpoints, links, nodes, services",
+        ),
         ("nodes: []", "there are no nodes; describe at least one"),
         ("{}", "there are no nodes; describe at least one"),
         ("nodes: [{name: a}", "mesh.yaml:1: "),

@@ -11,7 +11,7 @@ import yaml
 
 from nsm.mesh.topology import read, schema
 
-from .conftest import until
+from .conftest import NSM, until
 
 pytestmark = pytest.mark.system
 
@@ -150,6 +150,33 @@ def test_vlan_breakout(example, tmp_path):
     assert {wire["service"] for wire in all_up(mesh, 2).values()} == {"inside"}
     (link,) = json.loads(mesh.run("client-1", "ip", "-d", "-j", "link", "show", "nsm-1").stdout)
     assert link["mtu"] == 1400
+
+
+def test_two_domains(example):
+    """The wire leads from one domain into the other, past both proxies; what is not admitted is refused in its words."""
+    mesh = example("two-domains")
+    (wire,) = all_up(mesh, 1).values()
+    near = ["nsmgr-node-1", "forwarder-node-1", "nsmgr-proxy-node-1"]
+    far = ["nsmgr-proxy-node-2", "nsmgr-node-3", "forwarder-node-3"]
+    assert wire["path"] == ["shop", *near, *far, "store"]
+    assert (wire["service"], wire["endpoint"]) == ("store@my.cluster2", "store@my.cluster2")
+    ends = wire["tunnel"]["parameters"]
+    assert (ends["src_ip"], ends["dst_ip"]) == ("172.16.1.1", "172.16.2.2")
+    assert answers(mesh, wire)
+    find = f"{' '.join(NSM)} find services --registry $NSM_CONNECT_TO --name"
+    assert "store@my.cluster2 " in mesh.run("shop", "sh", "-c", f"{find} store@my.cluster2").stdout
+    told = mesh.run("shop", "sh", "-c", f"{find} vault@my.cluster2", code=1).stderr
+    assert "may not use 'vault' of this domain; NSM_ADMITTED_DOMAINS controls who may" in told
+
+
+def test_floating_domain(example):
+    """The endpoint is found in the third domain, and the wire leads to where it runs; it stays after a restart."""
+    mesh = example("floating-domain")
+    (wire,) = all_up(mesh, 1).values()
+    assert wire["endpoint"] == "store@my.sky"
+    assert wire["path"][3:6] == ["nsmgr-proxy-node-1", "nsmgr-proxy-node-2", "nsmgr-node-2"]
+    assert wire["tunnel"]["mechanism"] == "WIREGUARD"
+    assert answers(mesh, wire)
 
 
 def test_five_nodes():

@@ -45,6 +45,7 @@ from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import RegistryAuthorize, RegistryAuthorizeClient
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.cache import Cache
+from nsm.chains.registry.cache_elsewhere import CacheElsewhere
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.client_url import RegistryClientUrl
@@ -212,7 +213,7 @@ def _services_store(
     remote: ServiceChain = RegistryChain(
         [RegistryClientUrl(registry_url), RegistryAuthorizeClient(policies)], RemoteRegistry(SERVICES, pool)
     )
-    return [Cache(SERVICES, limits=limits), RegistryConnect(remote)]
+    return [CacheElsewhere(SERVICES, limits=limits), Cache(SERVICES, limits=limits), RegistryConnect(remote)]
 
 
 def _endpoints_store(
@@ -223,4 +224,4 @@ def _endpoints_store(
     remote: EndpointChain = RegistryChain(
         [RegistryClientUrl(registry_url), RegistryAuthorizeClient(policies)], RemoteRegistry(ENDPOINTS, pool)
     )
-    return [Cache(ENDPOINTS, limits=limits), RegistryConnect(remote)]
+    return [CacheElsewhere(ENDPOINTS, limits=limits), Cache(ENDPOINTS, limits=limits), RegistryConnect(remote)]

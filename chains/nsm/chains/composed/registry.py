@@ -16,17 +16,20 @@ from nsm.chains.policy import (
     NO_HOSTS,
     NO_TRUST,
     REGISTRY_SERVER_MASKS,
+    Admitted,
     Hosts,
     IdPatterns,
     PolicySet,
     Registration,
     Trust,
 )
+from nsm.chains.registry.admit_domains import AdmitDomains
 from nsm.chains.registry.allow_services import AllowServices
 from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import RegistryAuthorize
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.expire_services import LIFETIME
+from nsm.chains.registry.interdomain import Interdomain
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.quota import Quotas
 from nsm.chains.registry.set_expiration_time import SetExpirationTime
@@ -45,6 +48,8 @@ from nsm.chains.registry.stored import (
 from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, registry
 
+from .beyond import Beyond
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -52,19 +57,23 @@ class Registry:
 
     services: RegistryChain[NetworkService]
     endpoints: RegistryChain[NetworkServiceEndpoint]
+    beyond: Beyond | None = None
+    """Where records of other domains are."""
 
     def methods(self) -> Methods:
         """The Registry API."""
         return {**registry(SERVICES, self.services), **registry(ENDPOINTS, self.endpoints)}
 
     async def aclose(self) -> None:
-        """Release the elements of both."""
+        """Release the elements of all."""
         await self.services.aclose()
         await self.endpoints.aclose()
+        if self.beyond is not None:
+            await self.beyond.aclose()
 
 
 FORWARDER_SERVICE = "forwarder"
-_OPEN, _LIMITS = Registration(), Limits()
+_OPEN, _LIMITS, _NONE = Registration(), Limits(), Admitted()
 
 
 def allow_services(identity: Identity, registration: Registration) -> AllowServices[Any]:
@@ -89,6 +98,10 @@ class RegistrySettings:
     hosts: Hosts = NO_HOSTS
     """Hosts where endpoints may be besides the addresses of those who register them."""
     limits: Limits = _LIMITS
+    beyond: Beyond | None = None
+    """Where records of other domains are found and registered; None: this registry knows its own domain only."""
+    admitted: Admitted = _NONE
+    """What components of other trust domains may find and register."""
 
 
 DEFAULT_SETTINGS = RegistrySettings()
@@ -131,7 +144,7 @@ def _compose(
     by_hand: bool,
 ) -> tuple[Registry, Sequence[Stored[Any]]]:
     """The chains, and their stores in the order in which they are opened."""
-    policies, trust, limits = settings.policies, settings.trust, settings.limits
+    policies, trust, limits, beyond = settings.policies, settings.trust, settings.limits, settings.beyond
     owned = PolicySet.select(policies).client_allowed
     quotas, allowed = Quotas(limits, is_registry=True, trust=trust), allow_services(identity, settings.registration)
     endpoint_store: Stored[NetworkServiceEndpoint] = Stored(
@@ -161,6 +174,8 @@ def _compose(
             RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryAuthorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
             allowed,
+            AdmitDomains(settings.admitted, identity),
+            Interdomain(beyond.services if beyond is not None else None),  # before all that is for our own records
             StoredQuota(quotas, service_store.index.records, trust),
             SetPayload(),
             service_store,
@@ -174,9 +189,11 @@ def _compose(
             RegistryAuthorize(policies, trust, keeps_owners=False, names=endpoint_names),
             allowed,
             AllowUrls(settings.hosts, trust, takes_descriptors=False),
+            AdmitDomains(settings.admitted, identity),
+            Interdomain(beyond.endpoints if beyond is not None else None),
             StoredQuota(quotas, endpoint_store.index.records, trust),
             SetExpirationTime(settings.lifetime),
             endpoint_store,
         ]
     )
-    return Registry(service_chain, endpoint_chain), (endpoint_store, service_store)
+    return Registry(service_chain, endpoint_chain, beyond), (endpoint_store, service_store)

@@ -66,7 +66,8 @@ class WatchedFile(Generic[T]):
     a warning, once, and the last good value stays in force.
 
     For a document that can be used in part, `parse` raises `PartlyRead`, and `joined` combines the last value with what
-    can be read.
+    can be read. With `whole`, a file that is empty or does not end with the end of a line counts as half written, and
+    cannot be used: a program that writes it in place may be in the middle of that.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class WatchedFile(Generic[T]):
         *,
         usual: str | None = None,
         joined: Callable[[T, T], T] | None = None,
+        whole: bool = False,
     ) -> None:
         self.path = path
         self._parse, self._value = parse, parse(None)
-        self._joined = joined
+        self._joined, self._whole = joined, whole
         self._watch = Watch(path)
         self._refused = ""
         if usual not in (None, path) and not os.path.exists(path):
@@ -102,6 +104,8 @@ class WatchedFile(Generic[T]):
 
     def _use(self, text: str) -> None:
         try:
+            if self._whole and not text.endswith("\n"):
+                raise ValueError("it is half written: the last line has no end")
             self._change(self._parse(read_yaml(text)))
         except PartlyRead as partly:
             assert self._joined is not None

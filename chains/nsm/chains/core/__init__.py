@@ -20,6 +20,7 @@ from .errors import (
     Unavailable,
     Unsupported,
     from_status,
+    was_not_reached,
 )
 from .events import EventFactory, Reselect, reselect_everything, reselect_same_endpoint
 from .kinds import ENDPOINTS, SERVICES, Kind
@@ -89,4 +90,5 @@ __all__ = [
     "shielded",
     "shown_url",
     "together",
+    "was_not_reached",
 ]

@@ -198,3 +198,8 @@ def from_status(code: int, message: str, peer: str = "the peer") -> MeshError:
     if (ours := _OUR_LINE.fullmatch(message)) is not None:
         return kind(ours["detail"], element=ours["element"], hops=tuple(ours["hops"].split(_ARROW)))
     return kind(f"{peer} answered: {message}" if message else f"{peer} answered with status {code} and no message")
+
+
+def was_not_reached(error: MeshError) -> bool:
+    """Whether the peer of a call is not there, as opposed to an answer of it."""
+    return isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops

@@ -21,11 +21,12 @@ from nsm.chains.core import (
     RegistryCall,
     RegistryHandler,
     together,
+    was_not_reached,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
-from .try_candidates import tell_whom, was_not_reached
+from .try_candidates import tell_whom
 
 _SHOWN = 512
 """Characters of labels that an error repeats."""

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 
 from nsm.apis.connection import Connection, State
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Call, Element, Handler, Key, MeshError, NotFound, RegistryHandler, Unavailable
+from nsm.chains.core import (
+    Call,
+    Element,
+    Handler,
+    Key,
+    MeshError,
+    NotFound,
+    RegistryHandler,
+    Unavailable,
+    was_not_reached,
+)
 from nsm.chains.logs import log
 from nsm.chains.model.matching import is_subset, labels_of
 
 from .discover import Place, find_all, find_service
-from .try_candidates import first_success, was_not_reached
+from .try_candidates import first_success
 
 POINT_TO_POINT = {"p2p": "true"}
 """The labels of a forwarder if the service's match has none (in messages, none and empty are the same)."""

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import TRANSPORT, Call, Handler, MeshError, TimedOut, Unavailable
+from nsm.chains.core import Call, Handler, MeshError, TimedOut, was_not_reached
 
 _MOST_OF_IT = 3
 """One attempt gets a third of the remaining time, the last but one a half, the last one all."""
@@ -58,11 +58,6 @@ def tell_whom(name: str, error: MeshError) -> None:
     """Add the candidate's name to an error if it could not be reached: its URL may be just a descriptor."""
     if was_not_reached(error):
         error.detail = f"{name}: {error.detail}"
-
-
-def was_not_reached(error: MeshError) -> bool:
-    """Whether the candidate is not there, as opposed to an answer of it."""
-    return isinstance(error, Unavailable) and error.element == TRANSPORT and not error.hops
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """Authorization: NSM's policies as native functions over the tokens of a path."""
 
 from . import documents
+from .admitted import Admitted, Admitting
 from .hosts import NO_HOSTS, Hosts
 from .many import acts_for_many
 from .origin import owner_name, owner_of, verified_chain, verified_origin, vouched_chain
@@ -39,6 +40,8 @@ __all__ = [
     "REGISTRY_CLIENT_MASKS",
     "REGISTRY_SERVER_MASKS",
     "SERVER_MASKS",
+    "Admitted",
+    "Admitting",
     "Claims",
     "ClientPolicies",
     "Hosts",

@@ -14,6 +14,11 @@ from .trust import Trust
 class Vouchers(Protocol):
     """The identities that may vouch for others further back in a path."""
 
+    @property
+    def trust_domain(self) -> str:
+        """Our own trust domain; empty if it is not known."""
+        ...
+
     def matches(self, spiffe_id: str, /) -> bool:
         """Whether `spiffe_id` may."""
         ...
@@ -33,11 +38,24 @@ def verified_chain(tokens: Sequence[str], index: int, peer: Peer, vouchers: Vouc
 
 
 def vouched_chain(identities: Sequence[str], vouchers: Vouchers) -> tuple[str, ...]:
-    """Of the identities along a path, the last of which is verified, those up to the first that is vouched for."""
+    """Of the identities along a path, the last of which is verified, those up to the first that is vouched for.
+
+    An intermediary of another trust domain than ours vouches for identities of its own domain only.
+    """
     chain = list(identities)
-    while len(chain) > 1 and chain[-2] and vouchers.matches(chain[-1]):
+    while len(chain) > 1 and chain[-2] and vouchers.matches(chain[-1]) and _is_near(vouchers, *chain[-2:]):
         chain.pop()
     return tuple(chain)
+
+
+def _is_near(vouchers: Vouchers, other: str, voucher: str) -> bool:
+    """Whether the voucher is of our own trust domain, or of the other's."""
+    domain = _domain(voucher)
+    return vouchers.trust_domain in ("", domain) or domain == _domain(other)
+
+
+def _domain(spiffe_id: str) -> str:
+    return spiffe_id.removeprefix("spiffe://").partition("/")[0]
 
 
 def verified_origin(tokens: Sequence[str], index: int, peer: Peer, vouchers: Vouchers) -> str:

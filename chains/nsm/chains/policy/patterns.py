@@ -21,8 +21,9 @@ class IdPatterns:
     Immutable; an empty set matches nothing.
     """
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
-        """Raises ValueError for an invalid pattern."""
+    def __init__(self, patterns: Iterable[str] = (), *, trust_domain: str = "") -> None:
+        """Raises ValueError for an invalid pattern. `trust_domain` is our own, once it is known."""
+        self.trust_domain = trust_domain
         self.patterns = tuple(dict.fromkeys(patterns))
         self._compiled = re.compile("|".join(f"(?:{_expression(each)})" for each in self.patterns) or "(?!)")
         self.matches = lru_cache(maxsize=_REMEMBERED)(self._matches)
@@ -48,7 +49,8 @@ class IdPatterns:
 
     def within(self, trust_domain: str) -> IdPatterns:
         """The same patterns; those that name no trust domain are completed with this one."""
-        return IdPatterns(f"spiffe://{trust_domain}{each}" if each.startswith("/") else each for each in self.patterns)
+        completed = (f"spiffe://{trust_domain}{each}" if each.startswith("/") else each for each in self.patterns)
+        return IdPatterns(completed, trust_domain=trust_domain)
 
     @classmethod
     def parse(cls, value: str) -> IdPatterns:

@@ -55,6 +55,11 @@ class Trust:
     viewers: IdPatterns = NOBODY
     """Identities that may watch connections whose path they are not on."""
 
+    @property
+    def trust_domain(self) -> str:
+        """Our own trust domain; empty if it is not known."""
+        return self.intermediaries.trust_domain
+
     def has_vouchers(self) -> bool:
         """Whether anyone may vouch for others: only then can clients behind them be told apart."""
         return bool(self.intermediaries) or (self.learned is not None and len(self.learned) > 0)

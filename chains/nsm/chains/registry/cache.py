@@ -8,6 +8,7 @@ from typing import Any, cast
 from nsm.apis import codec
 from nsm.chains.core import Found, Kind, Limits, MeshError, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
 from nsm.chains.logs import log
+from nsm.chains.model.domains import is_elsewhere
 
 from .follow import Follow
 
@@ -18,7 +19,8 @@ class Cache(RegistryElement[R]):
     """Cache all records of the rest of the chain, by a watch that begins with the first Find.
 
     A Find without a match is passed on, so that records registered elsewhere a moment ago are found. While the watch is
-    broken, every Find is passed on, and watches that were served from here end.
+    broken, every Find is passed on, and watches that were served from here end. Records of other domains are not
+    cached: the watch does not report them.
     """
 
     def __init__(self, kind: Kind[R], target: str | None = None, *, limits: Limits = _LIMITS) -> None:
@@ -29,7 +31,7 @@ class Cache(RegistryElement[R]):
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
         """Register, and update the cache at once."""
         record = await rest.register(call)
-        if self._all.is_complete:
+        if self._all.is_complete and not is_elsewhere(record):
             self._all.records.put(codec.clone(record))
         return record
 
@@ -37,6 +39,10 @@ class Cache(RegistryElement[R]):
         """From the cache if it has a match; watches too, so that a node needs only one watch at the registry."""
         if not len(self._tasks):
             self._tasks.spawn(self._all.run(rest, self._all.tell), name="watch")
+        if is_elsewhere(call.record):
+            async for batch in rest.find(call):
+                yield batch
+            return
         if self._all.is_complete and call.watch:
             async for batch in self._all.records.watch(call.record):
                 yield batch

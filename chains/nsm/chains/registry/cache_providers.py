@@ -34,7 +34,8 @@ class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
     """Cache the endpoints of each recently requested service, by a watch for each.
 
     For a node's component, which needs few of a mesh's endpoints. Unknown endpoints are queried, and a service that has
-    endpoints is watched from then on. An endpoint that is requested by name is known if one of its services is watched.
+    endpoints is watched from then on; so is one of the services of an endpoint that is requested by name, and then the
+    endpoint is known.
     Sockets of endpoints that arrived as descriptors are kept open, and are in the inbox of a call that is answered from
     the cache.
     """
@@ -53,11 +54,11 @@ class CacheProviders(RegistryElement[NetworkServiceEndpoint]):
             call.inbox = providers.inbox
             yield [Found(record) for record in records]
             return
-        found = False
+        found: Endpoint | None = None
         async for batch in rest.find(call):
-            found = found or bool(batch)
+            found = batch[0].record if batch and found is None else found
             yield batch
-        if found and (service := _service_of(query)) is not None:
+        if found is not None and (service := _service_of(query) or _service_of_named(query, found)) is not None:
             self._follow(service, rest)
 
     async def aclose(self) -> None:
@@ -149,3 +150,9 @@ def _service_of(query: Endpoint) -> str | None:
     """The service that `query` asks for, if it has no other criteria."""
     names = query.network_service_names
     return names[0] if len(names) == 1 and query == Endpoint(network_service_names=names) else None
+
+
+def _service_of_named(query: Endpoint, found: Endpoint) -> str | None:
+    """A service of the endpoint that `query` names, if it has no other criteria."""
+    is_named = bool(query.name) and query == Endpoint(name=query.name) and found.name == query.name
+    return found.network_service_names[0] if is_named and found.network_service_names else None

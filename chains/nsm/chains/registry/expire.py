@@ -15,17 +15,21 @@ from .set_expiration_time import SetExpirationTime
 class Expire(SetExpirationTime):
     """Set the expiration time, and unregister the endpoint then.
 
-    One that registers again is there, also while what is behind this cannot be reached: it stays as it is.
+    One that registers again is there, also while what is behind this cannot be reached: it stays as it is. With
+    `forgets`, the registration ends here only: whoever stores the record lets it expire, and it may have been
+    registered again by another way.
     """
 
-    def __init__(self, lifetime: float = 60.0) -> None:
+    def __init__(self, lifetime: float = 60.0, *, forgets: bool = False) -> None:
         super().__init__(lifetime)
         self._timer: Key[None] = Key("expiry")
+        self._forgets, self._has_expired = forgets, Key[bool]("expired")
 
     async def register(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> NetworkServiceEndpoint:
         """Set the expiration time, and the clock."""
+        call.live.pop(self._has_expired)
         try:
             record = await super().register(call, rest)
         except (Unavailable, TimedOut):
@@ -41,11 +45,14 @@ class Expire(SetExpirationTime):
 
     async def _end(self, store: Store) -> None:
         """Unregister, unless it is registered again by then."""
+        if self._forgets:
+            store.put(self._has_expired, True)
         await store.events.close(still=lambda: not store.is_scheduled(self._timer))
 
     async def unregister(
         self, call: RegistryCall[NetworkServiceEndpoint], rest: RegistryHandler[NetworkServiceEndpoint]
     ) -> None:
         """Stop the timer, unless the call is refused."""
-        await rest.unregister(call)
+        if call.peer is not None or not call.live.get(self._has_expired):
+            await rest.unregister(call)
         call.live.unschedule(self._timer)

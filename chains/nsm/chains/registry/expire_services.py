@@ -16,17 +16,26 @@ LIFETIME = 24 * 3600.0
 class ExpireServices(RegistryElement[NetworkService]):
     """Unregister a service `lifetime` seconds after its last registration, unless one of `endpoints` provides it.
 
-    A service that is provided is checked again after the same time. A `lifetime` of 0 keeps services forever.
+    A service that is provided is checked again after the same time. A `lifetime` of 0 keeps services forever. With
+    `forgets`, the registration ends here only, as for `Expire`.
     """
 
-    def __init__(self, endpoints: RegistryHandler[NetworkServiceEndpoint], lifetime: float = LIFETIME) -> None:
+    def __init__(
+        self,
+        endpoints: RegistryHandler[NetworkServiceEndpoint],
+        lifetime: float = LIFETIME,
+        *,
+        forgets: bool = False,
+    ) -> None:
         self._endpoints, self._lifetime = endpoints, lifetime
         self._timer: Key[None] = Key("expiry of a service")
+        self._forgets, self._has_expired = forgets, Key[bool]("expired service")
 
     async def register(
         self, call: RegistryCall[NetworkService], rest: RegistryHandler[NetworkService]
     ) -> NetworkService:
         """Restart the timer."""
+        call.live.pop(self._has_expired)
         service = await rest.register(call)
         if self._lifetime:
             self._set_clock(call.live, call.record.name)
@@ -37,7 +46,14 @@ class ExpireServices(RegistryElement[NetworkService]):
         store.schedule(self._timer, when, lambda: self._end(store, service))
 
     async def _end(self, store: Store, service: str) -> None:
-        if await is_provided(self._endpoints, service):
+        if not self._forgets and await is_provided(self._endpoints, service):
             self._set_clock(store, service)
-        else:
-            await store.events.close()
+            return
+        if self._forgets:
+            store.put(self._has_expired, True)
+        await store.events.close()
+
+    async def unregister(self, call: RegistryCall[NetworkService], rest: RegistryHandler[NetworkService]) -> None:
+        """Pass it on, unless the registration has only expired here."""
+        if call.peer is not None or not call.live.get(self._has_expired):
+            await rest.unregister(call)

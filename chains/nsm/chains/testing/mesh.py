@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
+from typing import Protocol
 
 from nsm.apis.payloads import IP
 from nsm.apis.registry import NetworkService
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
-    Registry,
+    NsmgrProxy,
     RegistrySettings,
     client,
     endpoint,
@@ -30,6 +32,8 @@ from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.forwarding.kernel import kernel
+from nsm.chains.forwarding.vxlan import vxlan
+from nsm.chains.forwarding.wireguard import wireguard
 from nsm.chains.identity import Authority, Identity
 from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.registry.descriptors import SendUrl
@@ -41,6 +45,33 @@ from .identity import identity_of
 from .network import MemoryPool, Network
 
 REGISTRY, MANAGER, FORWARDER = "registry", "nsmgr", "forwarder"
+
+
+INTERMEDIARIES = (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*", "nsmgr-proxy", "registry-proxy")
+
+
+class Component(Protocol):
+    """A part of a mesh that serves APIs."""
+
+    def methods(self) -> Methods:
+        """Its APIs."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+class Federation:
+    """Trust domains that know each other's authorities, and whose intermediaries may vouch for clients."""
+
+    def __init__(self, trust_domains: Sequence[str]) -> None:
+        self.authorities = {each: Authority.create(each) for each in trust_domains}
+
+    def trust_in(self, trust_domain: str) -> Trust:
+        """What a component of `trust_domain` trusts."""
+        vouch = [f"spiffe://{domain}/{each}" for domain in self.authorities for each in INTERMEDIARIES]
+        return Trust(intermediaries=IdPatterns(vouch).within(trust_domain))
 
 
 class Mesh:
@@ -55,10 +86,16 @@ class Mesh:
     with virtual and with real time.
     """
 
+    parts: Sequence[str] = (REGISTRY, MANAGER, FORWARDER)
+    """What it starts, in this order."""
+
     def __init__(
         self,
         trust_domain: str = "test.mesh",
         *,
+        network: Network | None = None,
+        federation: Federation | None = None,
+        tunnel_ip: str = "",
         observers: Sequence[Element] = (),
         orphan_lifetime: float = 0.0,
         token_lifetime: float = 600.0,
@@ -66,17 +103,19 @@ class Mesh:
         """With an `orphan_lifetime` components keep connections whose caller is away for so many seconds.
 
         `observers` stand in the forwarder before the element that makes wires: they see what the endpoint answered.
+        In a `federation`, whose mesh of each trust domain is on one `network`, components trust those of the others.
+        With a `tunnel_ip` the forwarder makes tunnels to other nodes.
         """
-        self._observers, self._orphan_lifetime = observers, orphan_lifetime
-        self._token_lifetime = token_lifetime
-        self.network = Network()
+        self.observers, self._orphan_lifetime = list(observers), orphan_lifetime
+        self._token_lifetime, self._tunnel_ip = token_lifetime, tunnel_ip
+        self.network = network if network is not None else Network()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
         self.dataplanes: dict[str, FakeDataplane] = {}
         """The wires of each forwarder, by name; a restarted forwarder finds its former ones."""
-        self._authority = Authority.create(trust_domain)
-        vouch = [f"spiffe://{trust_domain}/{each}" for each in (REGISTRY, MANAGER, FORWARDER, f"{FORWARDER}-*")]
-        self.trust = Trust(intermediaries=IdPatterns(vouch))
+        self._federation = federation if federation is not None else Federation([trust_domain])
+        self._authority = self._federation.authorities[trust_domain]
+        self.trust = self._federation.trust_in(trust_domain)
         """Manager and forwarder may vouch for clients, so `call.origin` at an endpoint is the client."""
         self._identities: dict[str, Identity] = {}
         self._pools: dict[str, MemoryPool] = {}
@@ -85,7 +124,7 @@ class Mesh:
 
     async def __aenter__(self) -> Mesh:
         self._folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-"))
-        for name in (REGISTRY, MANAGER, FORWARDER):
+        for name in self.parts:
             await self.start(name)
         return self
 
@@ -101,7 +140,11 @@ class Mesh:
     def identity(self, name: str) -> Identity:
         """The identity of the component `name`, always the same one."""
         if name not in self._identities:
-            self._identities[name] = identity_of(self._authority, name, token_lifetime=self._token_lifetime)
+            others = [each for each in self._federation.authorities.values() if each is not self._authority]
+            workload = name.partition("@")[0]
+            self._identities[name] = identity_of(
+                self._authority, workload, *others, token_lifetime=self._token_lifetime
+            )
         return self._identities[name]
 
     def pool(self, name: str) -> MemoryPool:
@@ -126,10 +169,12 @@ class Mesh:
         """Start an endpoint with `elements`, registered for `services` with `labels`."""
         server = endpoint(name, self.identity(name), elements, trust=self.trust, orphans=self.orphans(name))
         registered = services_client(self.url(MANAGER), self.pool(name))
-        async with registered:
+        async with AsyncExitStack() as starting:
+            await starting.enter_async_context(registered)
             for service in services:
                 await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
-        await self._run(name, server, services, labels)
+            await self._run(name, server, services, labels)
+            self._running[name].push_async_exit(starting.pop_all())
         return server
 
     def orphans(self, name: str) -> Orphans:
@@ -152,11 +197,11 @@ class Mesh:
             await self.add_forwarder(FORWARDER)
             return
         async with AsyncExitStack() as starting:
-            component = self._manager() if name == MANAGER else self._registry()
+            component = self._component(name)
             starting.push_async_callback(component.aclose)
             listening = self._serve(name, component.methods())
             await starting.enter_async_context(listening)
-            if isinstance(component, Nsmgr):
+            if isinstance(component, Nsmgr | NsmgrProxy):
                 self.begins[name] = component.connections.begin
             self._running[name] = starting.pop_all()
 
@@ -165,10 +210,10 @@ class Mesh:
         self.begins.pop(name, None)
         await self._running.pop(name).aclose()
 
-    def _registry(self) -> Registry:
-        return memory_registry(self.identity(REGISTRY), RegistrySettings(trust=self.trust))
-
-    def _manager(self) -> Nsmgr:
+    def _component(self, name: str) -> Component:
+        """The component `name`, new; a subclass may have more of them."""
+        if name == REGISTRY:
+            return memory_registry(self.identity(REGISTRY), self._registry_settings())
         return nsmgr(
             MANAGER,
             self.identity(MANAGER),
@@ -179,6 +224,9 @@ class Mesh:
             orphans=self.orphans(MANAGER),
         )
 
+    def _registry_settings(self) -> RegistrySettings:
+        return RegistrySettings(trust=self.trust)
+
     def _serve(self, name: str, methods: Methods) -> AbstractAsyncContextManager[str]:
         presence = self.pool(name).presence
         return self.network.serve(self.url(name), methods, self.identity(name), name=name, presence=presence)
@@ -187,14 +235,17 @@ class Mesh:
         """Start one more forwarder on the node; `name` begins with ``forwarder-``."""
         former = self.dataplanes.get(name)
         plane = self.dataplanes[name] = FakeDataplane() if former is None else former.successor()
+        address = ipaddress.ip_address(self._tunnel_ip) if self._tunnel_ip else None
+        tunnels = [vxlan(address, plane, self.trust), wireguard(address, plane, self.trust)] if address else []
+        supported = [kernel(), *tunnels]
         chain = forwarder(
             name,
             self.identity(name),
             self.pool(name),
             plane,
-            [kernel()],
+            supported,
             nsmgr_url=self.url(MANAGER),
-            watchers=self._observers,
+            watchers=self.observers,
             trust=self.trust,
             orphans=self.orphans(name),
         )

@@ -26,7 +26,7 @@ class Authorities:
     def __init__(self, authorities: Iterable[Authority]) -> None:
         self.all = tuple(authorities)
         self.version = 0
-        """Counts the changes of the bundle."""
+        """Counts the changes of the bundles."""
         self._changed = asyncio.Event()
 
     @property
@@ -52,9 +52,13 @@ class Authorities:
         """Switch to these authorities; if the bundle changed, callers of `changed` are woken."""
         before, self.all = self.bundle, tuple(authorities)
         if self.bundle != before:
-            self.version += 1
-            self._changed.set()
-            self._changed = asyncio.Event()
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake callers of `changed`: what is issued has changed, here or in a federated domain."""
+        self.version += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def changed(self, version: int) -> None:
         """Wait until the bundle differs from `version`."""

@@ -62,6 +62,9 @@ Identify = Callable[[str, Credentials | None], Awaitable[str]]
 class Issuer:
     """Serves the Workload API: an SVID at once, and a new one after half of its lifetime or with a new bundle.
 
+    `federated` has the bundles of other trust domains, which may change: then the authorities are woken. Only callers
+    whose SPIFFE IDs `federates` accepts receive them.
+
     `identify` may be replaced; it is called again before each new SVID. A caller that repeats its request at once gets
     the same SVID, since a new key costs a millisecond of processor time.
     """
@@ -73,13 +76,14 @@ class Issuer:
         *,
         lifetime: float = 3600.0,
         federated: Mapping[str, Sequence[x509.Certificate]] | None = None,
+        federates: Callable[[str], bool] = lambda _: True,
         limits: Limits | None = None,
     ) -> None:
         self._authorities, self.identify, self._lifetime = authorities, identify, lifetime
         self._most_streams = (limits or Limits()).identity_streams
         self._streams: Counter[int] = Counter()
         self._recent: dict[str, tuple[float, int, X509SvidResponse]] = {}
-        self._federated = {domain: _der(bundle) for domain, bundle in (federated or {}).items()}
+        self._federated, self._federates = federated if federated is not None else {}, federates
 
     def methods(self, socket_path: str) -> Methods:
         """The Workload API for one socket."""
@@ -96,11 +100,11 @@ class Issuer:
 
         async def bundles(_request: X509BundlesRequest, incoming: Incoming) -> AsyncIterator[list[X509BundlesResponse]]:
             with self._stream(incoming.credentials):
-                await self._identify(socket_path, incoming)
+                spiffe_id = await self._identify(socket_path, incoming)
                 while True:
                     domain, version = self._authorities.trust_domain, self._authorities.version
                     own = {f"spiffe://{domain}": _der(self._authorities.bundle)}
-                    yield [X509BundlesResponse(bundles={**own, **self._federated})]
+                    yield [X509BundlesResponse(bundles={**own, **self._others(spiffe_id)})]
                     await self._authorities.changed(version)
 
         return {
@@ -146,7 +150,12 @@ class Issuer:
         key = svid.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         bundle = _der(self._authorities.bundle)
         message = X509Svid(spiffe_id=spiffe_id, x509_svid=_der(svid.chain), x509_svid_key=key, bundle=bundle)
-        return X509SvidResponse(svids=[message], federated_bundles=self._federated)
+        return X509SvidResponse(svids=[message], federated_bundles=self._others(spiffe_id))
+
+    def _others(self, spiffe_id: str) -> dict[str, bytes]:
+        if not self._federates(spiffe_id):
+            return {}
+        return {domain: _der(bundle) for domain, bundle in self._federated.items()}
 
 
 def _der(certificates: Sequence[x509.Certificate]) -> bytes:

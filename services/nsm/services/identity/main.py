@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +18,19 @@ from cryptography import x509
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.config import Common, duration, flag, items, text, url, variable
 from nsm.chains.config.address import Address, parse_address
-from nsm.chains.core import InvalidRequest, MeshError
+from nsm.chains.core import InvalidRequest, MeshError, Refused, Tasks
+from nsm.chains.identity import Svid, trust_domain_of
 from nsm.chains.logs import log
-from nsm.chains.policy import IdPatterns
+from nsm.chains.metrics import host_and_port
+from nsm.chains.policy.patterns import IdPatterns
 from nsm.chains.transport import SocketAccess
 
 from .authorities import Authorities
 from .authority_file import authority_at
+from .bundle_document import to_document
 from .cgroups import DRIVERS
 from .entries import Entries
+from .federated import Federated, Federation
 from .issuer import Identify, Issuer
 from .joining.command import COMMANDS, JOIN_FOLDER, join_command
 from .joining.server import JoinServer, joining
@@ -49,6 +55,10 @@ def _cgroup_driver(value: str) -> str:
     if value and value not in DRIVERS:
         raise ValueError(f"expected {', '.join(DRIVERS)}, or nothing")
     return value
+
+
+def _bundle_listen_on(value: str) -> tuple[str, int] | None:
+    return host_and_port(value) if value else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +91,23 @@ class IdentityConfig(Common):
         "", IdPatterns.parse, "NSM_INTERMEDIARIES of nodes which join: this domain's managers and forwarders"
     )
     node_lifetime: float = variable("24h", duration, "how long the SVID of a node that joined is valid")
-    federated_bundles: tuple[str, ...] = variable("", items, "trust domains to federate with: domain=/path/bundle.pem")
+    federated_bundles: Federation = variable(
+        "",
+        Federation.parse,
+        "trust domains to federate with: domain=/path/bundle.pem or domain=https://host:port/path#spiffe://domain/id",
+    )
+    federated_workloads: IdPatterns = variable(
+        "", IdPatterns.parse, "SPIFFE IDs that receive the bundles of other trust domains; patterns, a,b; empty: all"
+    )
+    bundle_file: str = variable(
+        "", text, "writes the bundle of this trust domain for others (SPIFFE's JSON); empty: none"
+    )
+    bundle_listen_on: tuple[str, int] | None = variable(
+        "", _bundle_listen_on, "where to serve the bundle over HTTPS, host:port; empty: nowhere"
+    )
+    bundle_endpoint_id: str = variable(
+        "/nsm/identity", text, "path of the SPIFFE ID that this server shows there, which others name behind the #"
+    )
 
     def misfits(self) -> Iterator[str]:
         """Invalid times, and variables that apply only to pods or only to other processes."""
@@ -90,6 +116,10 @@ class IdentityConfig(Common):
             yield "NSM_SVID_LIFETIME=0: expected more than 0"
         if self.join_listen_on is not None and not self.node_lifetime:
             yield "NSM_NODE_LIFETIME=0: expected more than 0"
+        if self.trust_domain in self.federated_bundles.sources:
+            yield f"NSM_FEDERATED_BUNDLES: {self.trust_domain!r} is this trust domain itself"
+        if not _is_id(f"spiffe://{self.trust_domain}{self.bundle_endpoint_id}"):
+            yield f"NSM_BUNDLE_ENDPOINT_ID={self.bundle_endpoint_id!r}: expected a path such as /nsm/identity"
         if self.pods:
             yield from self._misfits_of_pods()
         elif not (self.entries.by_socket or self.entries_file or self.listen_on or self.join_listen_on):
@@ -106,6 +136,14 @@ class IdentityConfig(Common):
             yield "NSM_AUTHORITY_LIFETIME is too short: expected at least four times NSM_NODE_LIFETIME"
 
 
+def _is_id(text: str) -> bool:
+    try:
+        trust_domain_of(text)
+    except Refused:
+        return False
+    return True
+
+
 def main(arguments: list[str]) -> int:
     """Issues SPIFFE identities to the processes of this machine, or the pods of this node, and to hosts that join."""
     if arguments and arguments[0] in COMMANDS:
@@ -114,20 +152,16 @@ def main(arguments: list[str]) -> int:
 
 
 async def _serve(config: IdentityConfig, stopping: asyncio.Event) -> None:
-    federated = dict(_bundle(text) for text in config.federated_bundles)
     if config.pods:
-        await unless_set(stopping, _serve_pods(config, federated))
+        await unless_set(stopping, _serve_pods(config))
     else:
-        await _serve_entries(config, federated, stopping)
+        await _serve_entries(config, stopping)
 
 
-async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: asyncio.Event) -> None:
+async def _serve_entries(config: IdentityConfig, stopping: asyncio.Event) -> None:
     entries = _all_entries(config)
     authorities = Authorities([authority_at(config.authority_file, config.trust_domain)])
-    issuer = Issuer(
-        authorities, entries.identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits
-    )
-    async with _sockets(config, issuer) as sockets, _joined(config, authorities, federated):
+    async with _issuer(config, authorities, entries.identify) as issuer, _sockets(config, issuer) as sockets:
         await sockets.serve(_paths(config, entries))
         _warn_of_ended(entries)
         hangups = _hangups() if config.entries_file else None
@@ -137,18 +171,42 @@ async def _serve_entries(config: IdentityConfig, federated: _Bundles, stopping: 
         await stopping.wait()
 
 
-async def _serve_pods(config: IdentityConfig, federated: _Bundles) -> None:
+async def _serve_pods(config: IdentityConfig) -> None:
     """Serve until cancelled: waiting for the API server may take forever."""
-    async with _pods_of_node(config) as (authorities, identify):
-        issuer = Issuer(authorities, identify, lifetime=config.svid_lifetime, federated=federated, limits=config.limits)
-        async with _sockets(config, issuer) as sockets, _joined(config, authorities, federated):
-            await sockets.serve([_listen_on(config)])
-            log.info("ready", trust_domain=config.trust_domain, node=config.node_name)
-            await asyncio.get_running_loop().create_future()
+    async with (
+        _pods_of_node(config) as (authorities, identify),
+        _issuer(config, authorities, identify) as issuer,
+        _sockets(config, issuer) as sockets,
+    ):
+        await sockets.serve([_listen_on(config)])
+        log.info("ready", trust_domain=config.trust_domain, node=config.node_name)
+        await asyncio.get_running_loop().create_future()
 
 
 @asynccontextmanager
-async def _joined(config: IdentityConfig, authorities: Authorities, federated: _Bundles) -> AsyncIterator[None]:
+async def _issuer(config: IdentityConfig, authorities: Authorities, identify: Identify) -> AsyncIterator[Issuer]:
+    """The issuer, which follows the bundles of other domains and publishes its own, and lets nodes join."""
+    async with Federated(config.federated_bundles, authorities.wake) as federated, _published(config, authorities):
+        patterns = config.federated_workloads.within(config.trust_domain)
+        federates = patterns.matches if patterns else lambda _: True
+        async with _joined(config, authorities, federated.bundles, federates):
+            yield Issuer(
+                authorities,
+                identify,
+                lifetime=config.svid_lifetime,
+                federated=federated.bundles,
+                federates=federates,
+                limits=config.limits,
+            )
+
+
+@asynccontextmanager
+async def _joined(
+    config: IdentityConfig,
+    authorities: Authorities,
+    federated: Mapping[str, Sequence[x509.Certificate]],
+    federates: Callable[[str], bool],
+) -> AsyncIterator[None]:
     """Let nodes join for as long as the context is open, if that is configured."""
     if config.join_listen_on is None:
         yield
@@ -162,6 +220,7 @@ async def _joined(config: IdentityConfig, authorities: Authorities, federated: _
         of_workloads=config.svid_lifetime,
         settings=settings,
         federated=federated,
+        federates=federates,
     )
     async with joining(server, store, authorities, config.join_listen_on, config.join_address) as where:
         log.info("nodes can join", listen_on=where)
@@ -263,12 +322,54 @@ async def _first(one: Callable[[], Coroutine[Any, Any, bool]], other: Callable[[
     return was_one
 
 
-_Bundles = dict[str, list[x509.Certificate]]
+@asynccontextmanager
+async def _published(config: IdentityConfig, authorities: Authorities) -> AsyncIterator[None]:
+    """Publish the bundle of this trust domain for as long as the context is open."""
+    hint = int(min(config.svid_lifetime / 4, _LOOK_AGAIN))
+
+    def document() -> str:
+        return to_document(authorities.bundle, sequence=authorities.version, refresh_hint=max(1, hint))
+
+    async with AsyncExitStack() as stack:
+        if config.bundle_file:
+            tasks = await stack.enter_async_context(Tasks("bundle file"))
+            tasks.spawn(_write_bundle(config.bundle_file, authorities, document), name="bundle file")
+        if config.bundle_listen_on is not None:
+            try:
+                from .bundle_endpoint import serving  # noqa: PLC0415 - only an endpoint needs the library
+            except ModuleNotFoundError as error:
+                told = f"NSM_BUNDLE_LISTEN_ON: {error.name} is missing; pip install 'nsm-services[federation]'"
+                raise InvalidRequest(told) from None
+            spiffe_id, lifetime = f"spiffe://{config.trust_domain}{config.bundle_endpoint_id}", config.svid_lifetime
+            own = partial(_own_svid, authorities, spiffe_id, lifetime)
+            port = await stack.enter_async_context(serving(*config.bundle_listen_on, document, own, lifetime))
+            log.info("the bundle is served", port=port, spiffe_id=spiffe_id)
+        yield
 
 
-def _bundle(text: str) -> tuple[str, list[x509.Certificate]]:
-    domain, _, path = text.partition("=")
-    try:
-        return domain, x509.load_pem_x509_certificates(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"NSM_FEDERATED_BUNDLES={text!r}: {error}; expected domain=/path/bundle.pem") from None
+def _own_svid(authorities: Authorities, spiffe_id: str, lifetime: float) -> Svid:
+    return authorities.signing.issue(spiffe_id, lifetime=timedelta(seconds=lifetime))
+
+
+async def _write_bundle(path: str, authorities: Authorities, document: Callable[[], str]) -> None:
+    """Write the bundle now and whenever it changes; a failure is logged and tried again."""
+    while True:
+        version, text = authorities.version, document()
+        try:
+            _replace(Path(path), text)
+        except OSError as error:
+            log.warning("cannot write the bundle", path=path, error=str(error))
+            await asyncio.sleep(_PAUSE)
+            continue
+        await authorities.changed(version)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Replace a file so that readers see the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+_LOOK_AGAIN, _PAUSE = 300.0, 5.0
+"""Seconds after which others look at the bundle again, at most, and until a failed write is tried again."""

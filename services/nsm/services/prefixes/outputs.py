@@ -25,10 +25,10 @@ class Output(Protocol):
 
 
 class File:
-    """A file that only its owner can read, replaced atomically: a reader sees the old text or the new one."""
+    """A file, replaced atomically: a reader sees the old text or the new one. By default only its owner can read it."""
 
-    def __init__(self, path: str) -> None:
-        self._path = Path(path)
+    def __init__(self, path: str, mode: int = 0o600) -> None:
+        self._path, self._mode = Path(path), mode
 
     async def read(self) -> str:
         """The file's text."""
@@ -54,9 +54,10 @@ class File:
 
     def _replace(self, text: str) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")  # mode 0600
+        descriptor, temporary = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                os.fchmod(descriptor, self._mode)
                 file.write(text)
             os.replace(temporary, self._path)
         except OSError:

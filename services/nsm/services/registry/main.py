@@ -7,11 +7,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
+from nsm.chains.composed.beyond import Beyond, beyond
 from nsm.chains.composed.registry import Registry, RegistrySettings
-from nsm.chains.config import duration, not_yet, text, urls, variable
+from nsm.chains.config import duration, text, url, urls, variable
 from nsm.chains.logs import log
 from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
-from nsm.chains.policy import RegistryServerPolicies, Trusting, acts_for_many
+from nsm.chains.policy import Admitting, RegistryClientPolicies, RegistryServerPolicies, Trusting, acts_for_many
 from nsm.chains.transport import Health, serve
 
 from .opened import open_registry
@@ -19,7 +20,7 @@ from .store_url import StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
+class RegistryConfig(RegistryServerPolicies, RegistryClientPolicies, Admitting, Trusting, PrometheusConfig):
     """Where to listen, whom to trust, and where to store records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
@@ -39,8 +40,9 @@ class RegistryConfig(RegistryServerPolicies, Trusting, PrometheusConfig):
         "kubeconfig, or `http://host:port`, for a store `k8s:`; empty: the pod's service account",
         env="KUBECONFIG",
     )
-    registry_client_policies: str = variable("", text, "policies for proxies' answers; proxies are not used yet")
-    proxy_registry_url: str = not_yet("", "asking other domains through a proxy")
+    proxy_registry_url: str = variable(
+        "", url, "the proxy through which services of other domains, `service@domain`, are found; empty: none"
+    )
     prometheus_listen_on: tuple[str, int] = variable(
         ":8083", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
@@ -87,6 +89,8 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
         registration=config.registration_policy,
         hosts=config.registration_hosts,
         limits=config.limits,
+        beyond=_beyond(config, runtime),
+        admitted=config.admitted_domains,
     )
     opened = open_registry(
         runtime.identity,
@@ -98,3 +102,17 @@ async def _registry(config: RegistryConfig, runtime: Runtime) -> AsyncIterator[R
     )
     async with opened as registry:
         yield registry
+
+
+def _beyond(config: RegistryConfig, runtime: Runtime) -> Beyond | None:
+    """Where records of other domains are."""
+    if not config.proxy_registry_url:
+        return None
+    return beyond(
+        config.proxy_registry_url,
+        runtime.pool,
+        policies=config.registry_client_policies,
+        lifetime=config.endpoint_lifetime,
+        service_lifetime=config.service_lifetime,
+        limits=config.limits,
+    )

@@ -7,7 +7,7 @@ import datetime
 import socket
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from typing import Any
@@ -43,7 +43,8 @@ class JoinServer:
     """Signs for nodes that have a token, and for those that have joined.
 
     `lifetime` is that of the nodes' own SVIDs in seconds, `of_workloads` that of their workloads'. `settings` are
-    passed on to each node; `federated` has the bundles of other domains.
+    passed on to each node; `federated` has the bundles of other domains, for nodes whose SPIFFE IDs
+    `federates` accepts.
     """
 
     def __init__(
@@ -55,11 +56,12 @@ class JoinServer:
         of_workloads: float,
         settings: Mapping[str, str] | None = None,
         federated: Mapping[str, Sequence[x509.Certificate]] | None = None,
+        federates: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._authorities, self._store = authorities, store
         self._lifetime, self._of_workloads = lifetime, of_workloads
         self._settings = {**(settings or {}), LIFETIME: str(of_workloads)}
-        self._federated = federated if federated is not None else {}
+        self._federated, self._federates = federated if federated is not None else {}, federates
         self._attempts = Attempts(asyncio.get_running_loop().time)
         self._from: Counter[str] = Counter()
         self._context: tuple[float, Authority, list[x509.Certificate], ssl.SSLContext] | None = None
@@ -87,7 +89,8 @@ class JoinServer:
                 log.info("joined", node=node, spiffe_id=node_id(self.trust_domain, node))
             else:
                 self._store.renew(node, old, serial)
-        bundles = {self.trust_domain: self._authorities.bundle, **self._federated}
+        others = self._federated if self._federates(node_id(self.trust_domain, node)) else {}
+        bundles = {self.trust_domain: self._authorities.bundle, **others}
         return {
             "chains": {path: _pem([each]) for path, each in chains.items()},
             "bundles": {domain: _pem(bundle) for domain, bundle in bundles.items()},

@@ -1,0 +1,30 @@
+"""Adds the labels of a cluster to connections that leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from nsm.apis.connection import Connection
+from nsm.chains.core import Call, Element, Handler
+
+
+class Labels(Protocol):
+    """Labels that may change."""
+
+    def value(self) -> Mapping[str, str]:
+        """The current labels."""
+        ...
+
+
+class ClusterInfo(Element):
+    """Add the cluster's `labels` that a connection does not have yet: it keeps those of the client's cluster."""
+
+    def __init__(self, labels: Labels) -> None:
+        self._labels = labels
+
+    async def request(self, call: Call, rest: Handler) -> Connection:
+        """Add missing labels."""
+        for name, value in self._labels.value().items():
+            call.connection.labels.setdefault(name, value)
+        return await rest.request(call)
