@@ -252,7 +252,7 @@ async def test_a_host_follows_the_authorities_of_its_domain_and_those_of_others(
         await member.issue(f"{NODE}/shop", 60)
         await waiting
         assert member.bundle == made.authorities.bundle
-        assert member.federated == {"other.mesh": [other.certificate]}
+        assert member.identity.bundles["other.mesh"] == [other.certificate]
 
 
 async def test_a_host_whose_authority_was_replaced_at_once_is_told_to_join_again(tmp_path):

@@ -1,1 +1,1 @@
-"""A host outside any cluster: manager and forwarder in one process, with an identity of the domain that it joins."""
+"""A host outside any cluster: manager, forwarder and proxy in one process, as a node of the domain that it joins."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from nsm.chains.config import Common, items, pairs, text, url, urls, variable
-from nsm.chains.policy import IdPatterns
+from nsm.chains.policy import Admitting, IdPatterns
 from nsm.chains.serving.forwarder import TunnelSettings, mechanisms_among
 from nsm.chains.transport import parse_address
 from nsm.forwarder_kernel.chain import OFFERED
@@ -15,6 +15,8 @@ from nsm.forwarder_kernel.main import KernelSettings
 from nsm.services.identity.entries import Entries
 from nsm.services.identity.joining.message import is_workload
 from nsm.services.nsmgr.main import NsmgrConfig
+from nsm.services.nsmgr_proxy.main import MAP_IP_FILE
+from nsm.services.registry_proxy.servers import Server, dns_servers
 
 C = TypeVar("C", bound=Common)
 _ANY_NODE = "spiffe://domain/node/name"
@@ -28,8 +30,8 @@ def _entries(value: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeConfig(KernelSettings, TunnelSettings, NsmgrConfig):
-    """Manager and forwarder of one host, with an identity of the domain that it joins."""
+class NodeConfig(KernelSettings, TunnelSettings, Admitting, NsmgrConfig):
+    """Manager, forwarder and proxy of one host, with an identity of the domain that it joins."""
 
     name: str = variable(
         "", text, "what the names of its manager and its forwarder end with; empty: the node's name in its join token"
@@ -54,6 +56,15 @@ class NodeConfig(KernelSettings, TunnelSettings, NsmgrConfig):
         "where to listen: a unix socket for workloads of this host, and TCP for other nodes; without a host, at the "
         "address from which the domain is reached",
     )
+    proxy_listen_on: str = variable(
+        "tcp://:5004", url, "where its proxy listens for other domains, TCP; empty: none, the domain's registry has one"
+    )
+    dns_servers: tuple[Server, ...] = variable(
+        "", dns_servers, "name servers that know other domains: ip or ip:port,..; empty: those of /etc/resolv.conf"
+    )
+    map_ip_file_path: str = variable(
+        MAP_IP_FILE, text, "YAML, inside: outside: addresses of this host as other domains reach it"
+    )
     registry_url: str = variable("", url, "the registry; empty: that which the domain tells its nodes")
     intermediaries: IdPatterns = variable(
         "", IdPatterns.parse, "SPIFFE IDs that may vouch for others in a path; empty: as the domain tells its nodes"
@@ -76,6 +87,8 @@ class NodeConfig(KernelSettings, TunnelSettings, NsmgrConfig):
         kinds = [parse_address(each).is_unix for each in self.listen_on]
         if kinds.count(True) != 1 or kinds.count(False) != 1:
             yield "NSM_LISTEN_ON: expected one unix socket, for workloads of this host, and one tcp:// address"
+        if self.proxy_listen_on and parse_address(self.proxy_listen_on).is_unix:
+            yield "NSM_PROXY_LISTEN_ON: expected a tcp:// address; other domains connect to it"
         if not parse_address(self.workload_api).is_unix:
             yield "SPIFFE_ENDPOINT_SOCKET: expected a unix socket, at which this host's workloads get their identities"
 

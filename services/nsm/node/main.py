@@ -1,9 +1,14 @@
-"""`nsm node`: manager and forwarder of a host outside the cluster, in one process, as a node of a domain.
+"""`nsm node`: manager, forwarder and proxy of a host outside the cluster, in one process, as a node of a domain.
 
-workloads ── unix socket ── manager ──┬── forwarder ── wires
-├── other nodes' managers (TCP)
-└── the domain's registry
-workloads ── Workload API ── issuer ── the domain's `nsm identity` (TLS)
+    workloads ── unix socket ── manager ──┬── the domain's registry
+                                 │        └── proxy ── registry proxy ── other domains' registries
+                             forwarder ───┬── other nodes' managers
+                                 │        └── proxy ── other domains' proxies
+                               wires
+
+    workloads ── Workload API ── issuer ── the domain's `nsm identity`
+
+All of them share one identity, one pool of channels and one event loop; they call each other as they call others.
 """
 
 from __future__ import annotations
@@ -36,6 +41,8 @@ from nsm.services.identity.joining.server import LIFETIME
 from nsm.services.identity.joining.token import JoinToken
 from nsm.services.identity.sockets import Sockets
 from nsm.services.nsmgr.main import NsmgrConfig, serve_manager
+from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig, serve_proxy
+from nsm.services.registry_proxy.main import RegistryProxyConfig, serve_registry_proxy
 
 from .config import NodeConfig, entries_below, part_of
 from .joining import join
@@ -47,7 +54,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 
 
 def main(arguments: list[str]) -> int:
-    """Makes a host outside the cluster a node of a domain: manager and forwarder in one process."""
+    """Makes a host outside the cluster a node of a domain: manager, forwarder and proxy in one process."""
     if arguments[:1] == ["status"]:
         return status(arguments[1:])
     if arguments[:1] == ["--join"] and len(arguments) == 2:
@@ -75,8 +82,9 @@ async def _serve(config: NodeConfig, stopping: asyncio.Event) -> None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             log.info("node", spiffe_id=membership.svid.spiffe_id, registry=config.registry_url or "its own")
             await _together(
-                serve_manager(part_of(config, NsmgrConfig, name=f"nsmgr-{config.name}", prometheus=False), runtime),
+                serve_manager(_manager(config), runtime),
                 serve_kernel_forwarder(_forwarder(config, f"unix://{folder}/forwarder.sock"), runtime),
+                *(_proxies(config, f"unix://{folder}/registry-proxy.sock", runtime) if config.proxy_listen_on else []),
             )
 
 
@@ -88,6 +96,29 @@ async def _together(*parts: Coroutine[Any, Any, None]) -> None:
                 group.create_task(part)
     except* MeshError as errors:
         raise errors.exceptions[0] from None
+
+
+def _manager(config: NodeConfig) -> NsmgrConfig:
+    """The configuration of its manager; the forwarder serves the metrics of both."""
+    proxy = config.proxy_listen_on
+    return part_of(config, NsmgrConfig, name=f"nsmgr-{config.name}", proxy_registry_url=proxy, prometheus=False)
+
+
+def _proxies(config: NodeConfig, listen_on: str, runtime: Runtime) -> list[Coroutine[Any, Any, None]]:
+    """Its proxy, and the registry proxy, which only the proxy uses: it listens on `listen_on`."""
+    proxy = part_of(
+        config,
+        NsmgrProxyConfig,
+        name=f"proxy-{config.name}",
+        listen_on=(config.proxy_listen_on,),
+        registry_url=config.local_url,
+        registry_proxy_url=listen_on,
+        prometheus=False,
+    )
+    finder = part_of(
+        config, RegistryProxyConfig, name=f"registry-proxy-{config.name}", listen_on=(listen_on,), prometheus=False
+    )
+    return [serve_proxy(proxy, runtime), serve_registry_proxy(finder, runtime)]
 
 
 def _forwarder(config: NodeConfig, listen_on: str) -> KernelConfig:
@@ -179,6 +210,7 @@ async def _completed(config: NodeConfig, membership: Membership) -> NodeConfig:
         monitor_viewers=IdPatterns([*config.monitor_viewers.patterns, f"{own}/root"]),
         registration_policy=config.registration_policy.unless_listed(service, me),
         listen_on=tuple(_at(each, host) for each in config.listen_on),
+        proxy_listen_on=_at(config.proxy_listen_on, host) if config.proxy_listen_on else "",
         tunnel_ip=config.tunnel_ip or ipaddress.ip_address(host),
     )
 

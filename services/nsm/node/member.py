@@ -32,8 +32,6 @@ class Member:
         self.identity = Identity(token_lifetime=token_lifetime)
         self.version = 0
         """Counts the changes of the bundles."""
-        self.federated: dict[str, Sequence[x509.Certificate]] = {}
-        """The bundles of other domains, kept up to date."""
         self._state, self._membership = state, membership
         self._changed = asyncio.Event()
         self._one_by_one = asyncio.Lock()  # the domain takes a replaced certificate for a copied one
@@ -126,9 +124,6 @@ class Member:
 
     def _use(self, membership: Membership) -> None:
         before, self._membership = self._membership.bundles, membership
-        own = membership.trust_domain
-        self.federated.clear()
-        self.federated.update({name: bundle for name, bundle in membership.bundles.items() if name != own})
         self.identity.update(membership.svid, membership.bundles)
         if membership.bundles != before:
             self.version += 1
