@@ -143,7 +143,7 @@ def test_applications_do_not_push_away_what_their_wires_need(folder):
     classes = {item["metadata"]["name"] for item in items if item["kind"] == "PriorityClass"}
     for item in workloads(folder):
         name = item["metadata"]["name"]
-        assert (pod_of(item).get("priorityClassName") in classes) == (name != "prefixes"), name
+        assert (pod_of(item).get("priorityClassName") in classes) == (name not in {"prefixes", "cluster-info"}), name
     of_nodes = {item["metadata"]["name"] for item in items if item["kind"] == "DaemonSet"}
     many = {item["metadata"]["name"] for item in workloads(folder) if item["spec"].get("replicas", 1) > 1} - of_nodes
     assert many == {item["metadata"]["name"] for item in items if item["kind"] == "PodDisruptionBudget"}
