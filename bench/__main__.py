@@ -25,6 +25,7 @@ from bench import (
     codec,
     domains,
     hostile,
+    joined,
     life,
     nodes,
     policies,
@@ -84,6 +85,7 @@ MARKS = {
     "interdomain_setup": "45 ms",
     "floating_setup": "45 ms",
     "find_interdomain": "4 ms",
+    "node_process_mib": "70 MiB",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -207,6 +209,7 @@ def several_nodes(bench: Bench) -> None:
     """Wires between two nodes and between domains; five nodes with fifty clients."""
     for name, values, unit in [*nodes.measure(), *domains.measure()]:
         bench.note(name, values, unit)
+    bench.note("node_process_mib", joined.measure(), "MiB")
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
     bench.note("pss_mesh_gib", figures.pss_mesh_gib, "GiB")

@@ -28,6 +28,7 @@ COMPONENTS = [
     "forwarder-kernel",
     "csi-driver",
     "prefixes",
+    "node",
 ]
 
 

@@ -31,11 +31,34 @@ class Outside(Node):
                 "node --join local.mesh",
                 {"NSM_NAME": "", "NSM_LISTEN_ON": f"unix://{self.folder}/nsmgr.sock,tcp://:5001"},
             ),
+            "far-shop": ("nsc", {**manager, "NSM_NETWORK_SERVICES": "kernel://icmp@my.cluster/nsm-1"}),
             "store": (
                 "nse",
                 {**manager, "NSM_SERVICE_NAMES": "store", "NSM_CIDR_PREFIX": "10.2.0.0/24"},
             ),
             "shop": ("nsc", {**manager, "NSM_NETWORK_SERVICES": "kernel://icmp/nsm-1"}),
+        }
+
+
+class Cluster(Node):
+    """The cluster, with the proxy and the name server of its domain."""
+
+    def _commands(self):
+        return {
+            **super()._commands(),
+            "proxy": (
+                "nsmgr-proxy",
+                {
+                    "NSM_LISTEN_ON": f"tcp://{CLUSTER}:5004",
+                    "NSM_REGISTRY_URL": f"tcp://{CLUSTER}:5002",
+                    "NSM_INTERMEDIARIES": PATTERNS,
+                    "SPIFFE_ENDPOINT_SOCKET": f"unix://{self.folder}/registry.id",
+                },
+            ),
+            "names": (
+                "dns-server",
+                {"NSM_LISTEN_ON": f"{CLUSTER}:53", "NSM_RECORDS_FILE": f"{self.folder}/records.yaml"},
+            ),
         }
 
 
@@ -48,7 +71,7 @@ class Both:
         self.folder, inside, outside = folder, folder / "cluster", folder / "host"
         registry = f"tcp://{CLUSTER}:5002"
         trusting = {"NSM_INTERMEDIARIES": PATTERNS, "NSM_REGISTRATION_POLICY": FORWARDERS}
-        self.cluster = Node(
+        self.cluster = Cluster(
             stack,
             inside,
             alone=("endpoint", "client"),
@@ -72,7 +95,8 @@ class Both:
         self.host = Outside(
             stack,
             outside,
-            alone=("store", "shop"),
+            alone=("store", "shop", "far-shop"),
+            NSM_DNS_SERVERS=CLUSTER,
             SPIFFE_ENDPOINT_SOCKET=f"unix://{outside}/identity.sock",
             NSM_STATE_FOLDER=str(outside / "state"),
         )
@@ -126,3 +150,41 @@ def test_a_host_that_joins_has_wires_to_the_cluster_and_the_cluster_has_wires_to
     status = json.loads(both.nsm("node", "status", "--json", NSM_LISTEN_ON=f"unix://{both.folder}/host/nsmgr.sock"))
     assert (status["domain"], status["node"], status["spiffe_id"]) == ("local.mesh", "edge-1", NODE)
     assert {wire["service"]: wire["state"] for wire in status["wires"]} == {"icmp": "UP", "store": "UP"}
+
+
+def test_a_host_that_joined_reaches_the_cluster_through_its_proxy_by_the_domain_s_name(both):
+    """It needs to reach neither the manager nor its registry by their own addresses."""
+    ports = {"registry": 5002, "nsmgr-proxy": 5004}
+    records = [f"{name}.nsm-system.my.cluster: [{CLUSTER}:{port}]" for name, port in ports.items()]
+    (both.folder / "cluster/records.yaml").write_text("\n".join(records) + "\n")
+    for name in ("proxy", "names", "endpoint"):
+        both.cluster.start(name)
+    both.join()
+    both.host.start("far-shop")
+    assert both.pings(both.host, "far-shop", "10.0.0.0")
+    (up,) = [json.loads(line) for line in both.host.logs["far-shop"] if "wire up" in line]
+    assert up["path"] == [
+        "nsmgr-edge-1",
+        "forwarder-edge-1",
+        "proxy-edge-1",
+        "proxy",
+        "nsmgr",
+        "forwarder",
+        "endpoint",
+    ]
+
+
+def test_a_process_of_the_host_gives_a_container_its_wire_and_the_node_restarts_meanwhile(both):
+    """The container is a namespace with a process in it that knows nothing of the mesh; no token is needed twice."""
+    both.join()
+    both.cluster.start("endpoint")
+    container = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    try:
+        both.host.start("shop", inside=container.pid)
+        both.host.kill("node")
+        both.host.of["node"] = {}
+        both.host.start("node", until='"services"')
+        assert both.pings(both.host, "shop", "10.0.0.0")
+    finally:
+        container.kill()
+        container.wait()
