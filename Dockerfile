@@ -13,6 +13,7 @@ COPY LICENSE locks/images.txt ./
 COPY apis apis
 COPY chains chains
 COPY forwarder-kernel forwarder-kernel
+COPY forwarder-vpp forwarder-vpp
 COPY services services
 COPY webhook webhook
 ARG PIP_INDEX_URL
@@ -23,7 +24,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
     python3 -m pip wheel -q --require-hashes --only-binary=:all: -w /wheels -r images.txt && \
     python3 -m pip install -q --no-index -f /wheels --target /build hatchling && \
     PYTHONPATH=/build python3 -m pip wheel -q --no-deps --no-index --no-build-isolation -w /wheels \
-        ./apis ./chains ./forwarder-kernel ./services ./webhook && \
+        ./apis ./chains ./forwarder-kernel ./forwarder-vpp ./services ./webhook && \
     mv /wheels/pip-*.whl /wheels/pip.zip && \
     printf '#!/bin/sh\npython /wheels/pip.zip/pip -q install --no-cache-dir --no-index -f /wheels "$@" &&\n%s\n' \
         "exec find /opt/nsm/lib -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete -o -name '*.proto' -delete" \
@@ -131,6 +132,29 @@ FROM servers AS nse-remote-vlan
 LABEL org.opencontainers.image.title="nsm nse-remote-vlan"
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5003"]
 ENTRYPOINT ["nsm", "nse-remote-vlan"]
+
+# An endpoint in a chain of services changes interfaces of its pod: root, with NET_ADMIN alone. With ip, to look at them.
+FROM servers AS nse-passthrough
+LABEL org.opencontainers.image.title="nsm nse-passthrough"
+USER 0:0
+RUN apt-get update && apt-get install -y --no-install-recommends iproute2 && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+USER 0:65532
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-passthrough"]
+
+FROM nse-passthrough AS nse-firewall
+LABEL org.opencontainers.image.title="nsm nse-firewall"
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && \
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*
+ENTRYPOINT ["nsm", "nse-firewall"]
+
+FROM cluster AS nse-supplier
+LABEL org.opencontainers.image.title="nsm nse-supplier"
+ENV NSM_LISTEN_ON=unix:///run/nsm/nse.sock NSM_SOCKET_MODE=0666
+HEALTHCHECK CMD ["nsm", "health", "unix:///run/nsm/nse.sock"]
+ENTRYPOINT ["nsm", "nse-supplier"]
 
 FROM services AS clients
 USER 0:0

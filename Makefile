@@ -1,11 +1,11 @@
-# demo · test · fuzz · test-vm · images · test-compose · test-k8s · test-spire · lint · bench · proto · docs · lock · sbom ·
-# audit: each works on a fresh machine and creates the .venv that it needs.
+# demo · test · fuzz · test-vm · test-vpp · images · test-compose · test-k8s · test-spire · lint · bench · proto ·
+# vpp-messages · docs · lock · sbom · audit: each works on a fresh machine and creates the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PARTS  := apis chains forwarder-kernel services webhook
+PARTS  := apis chains forwarder-kernel forwarder-vpp services webhook
 
-.PHONY: demo test fuzz chaos test-vm images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto docs lock sbom audit system clean
+.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs lock sbom audit system clean
 
 # Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -13,7 +13,7 @@ $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
 	$(PYTHON) -m venv $(VENV)
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --require-hashes -r locks/dev.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q --no-deps --no-build-isolation \
-	    -e apis -e chains -e forwarder-kernel -e services -e webhook
+	    -e apis -e chains -e forwarder-kernel -e forwarder-vpp -e services -e webhook
 	touch $@
 
 # Programs that the tests call: installed where the machine is Debian and we are root.
@@ -45,6 +45,10 @@ test-vm: $(VENV)/.ready
 	@scripts/system-packages vm
 	@scripts/vm-kernel
 	scripts/once-more $(BIN)/pytest tests/vm $(ARGS)
+
+# Against a real VPP, where one is installed; it says how to get it where it is not.
+test-vpp: $(VENV)/.ready system
+	scripts/once-more $(BIN)/pytest tests/vpp $(ARGS)
 
 # A Kubernetes of two nodes in namespaces of this machine. Its programs are built once, which takes 5 to 18 minutes.
 cluster-up: $(VENV)/.ready
@@ -92,6 +96,11 @@ bench: $(VENV)/.ready system
 
 proto: $(VENV)/.ready
 	$(BIN)/python apis/generate.py
+
+# Descriptions of the messages of a version of VPP, from its API folder; those of other versions are kept:
+# make vpp-messages VPP=26.06 API=/usr/share/vpp/api ERRORS=/usr/include/vnet/error.h
+vpp-messages: $(VENV)/.ready
+	$(BIN)/python forwarder-vpp/generate.py $(VPP) $(API) $(ERRORS)
 
 docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py

@@ -23,6 +23,7 @@ from bench import (
     against,
     channels,
     codec,
+    composition,
     domains,
     hostile,
     joined,
@@ -86,6 +87,7 @@ MARKS = {
     "floating_setup": "45 ms",
     "find_interdomain": "4 ms",
     "node_process_mib": "70 MiB",
+    "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -206,10 +208,12 @@ def growth(bench: Bench) -> None:
 
 
 def several_nodes(bench: Bench) -> None:
-    """Wires between two nodes and between domains; five nodes with fifty clients."""
+    """Wires between two nodes, between domains, and through a chain of services; five nodes with fifty clients."""
     for name, values, unit in [*nodes.measure(), *domains.measure()]:
         bench.note(name, values, unit)
     bench.note("node_process_mib", joined.measure(), "MiB")
+    for name, values, unit in composition.measure():
+        bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
     bench.note("pss_mesh_gib", figures.pss_mesh_gib, "GiB")

@@ -18,7 +18,10 @@ from nsm.services.identity.main import IdentityConfig
 from nsm.services.map_ip.main import MapIpConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_firewall.main import NseFirewallConfig
+from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -41,6 +44,9 @@ COMPONENTS: dict[str, type[Common]] = {
     "cluster-info": ClusterInfoConfig,
     "nse": NseConfig,
     "nse-remote-vlan": NseRemoteVlanConfig,
+    "nse-passthrough": NsePassthroughConfig,
+    "nse-firewall": NseFirewallConfig,
+    "nse-supplier": NseSupplierConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
     "csi-driver": CsiDriverConfig,

@@ -6,13 +6,14 @@ from collections import defaultdict
 
 import nsm.chains
 import nsm.forwarder_kernel
+import nsm.forwarder_vpp
 import nsm.services
 from nsm.chains.core import Element, RegistryElement
 from nsm.chains.core.chain import element_name
 
 
 def test_an_error_that_names_its_element_names_one_of_one_api():
-    for package in (nsm.chains, nsm.forwarder_kernel, nsm.services):
+    for package in (nsm.chains, nsm.forwarder_kernel, nsm.forwarder_vpp, nsm.services):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)

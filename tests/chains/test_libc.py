@@ -36,6 +36,6 @@ def test_a_thread_s_name_is_what_others_see():
 
 
 def test_the_c_library_is_opened_in_one_place():
-    parts = ("apis", "chains", "services", "forwarder-kernel", "webhook")
+    parts = ("apis", "chains", "services", "forwarder-kernel", "forwarder-vpp", "webhook")
     opened = [path for part in parts for path in (ROOT / part).rglob("*.py") if "CDLL(" in path.read_text()]
     assert [path.relative_to(ROOT).as_posix() for path in opened] == ["chains/nsm/chains/libc.py"]

@@ -18,6 +18,9 @@ DISTRIBUTIONS = {
     "forwarder-kernel": SDK | {"nsm-forwarder-kernel"},
     "nse": SDK | {"nsm-services"},
     "nse-remote-vlan": SDK | {"nsm-services"},
+    "nse-passthrough": SDK | {"nsm-services"},
+    "nse-firewall": SDK | {"nsm-services"},
+    "nse-supplier": SDK | {"nsm-services"},
     "nsc": SDK | {"nsm-services"},
     "nsc-init": SDK | {"nsm-services"},
     "identity": SDK | {"nsm-services"},
@@ -26,7 +29,12 @@ DISTRIBUTIONS = {
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
-ROOTS = {"forwarder-kernel": (0, 65532), "csi-driver": (0, 0)}
+ROOTS = {
+    "forwarder-kernel": (0, 65532),
+    "csi-driver": (0, 0),
+    "nse-passthrough": (0, 65532),
+    "nse-firewall": (0, 65532),
+}
 """Those that need privileges; all others are nobody."""
 OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""

@@ -9,7 +9,12 @@ from tests.cluster.layout import CHECKOUT
 
 KINDS = {"Deployment", "DaemonSet", "StatefulSet", "Job", "Pod"}
 NOBODY = "65532:65532"
-USER_OF_IMAGE = {"forwarder-kernel": "0:65532", "csi-driver": "0:0"}
+USER_OF_IMAGE = {
+    "forwarder-kernel": "0:65532",
+    "csi-driver": "0:0",
+    "nse-passthrough": "0:65532",
+    "nse-firewall": "0:65532",
+}
 
 
 def rows():

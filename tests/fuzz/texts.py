@@ -32,7 +32,10 @@ from nsm.services.identity.entries import Entries
 from nsm.services.identity.main import IdentityConfig
 from nsm.services.nsc.config import NscConfig, NscInitConfig
 from nsm.services.nse.main import NseConfig
+from nsm.services.nse_firewall.main import NseFirewallConfig
+from nsm.services.nse_passthrough.main import NsePassthroughConfig
 from nsm.services.nse_remote_vlan.main import NseRemoteVlanConfig
+from nsm.services.nse_supplier.main import NseSupplierConfig
 from nsm.services.nsmgr.main import NsmgrConfig
 from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
@@ -222,7 +225,10 @@ CONFIGS = (
     NscConfig,
     NscInitConfig,
     NseConfig,
+    NseFirewallConfig,
+    NsePassthroughConfig,
     NseRemoteVlanConfig,
+    NseSupplierConfig,
     NsmgrConfig,
     NsmgrProxyConfig,
     PrefixesConfig,

@@ -17,7 +17,11 @@ from tests.k8s.system import EXAMPLES, MANIFESTS
 
 WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in ("interdomain", "memory", "metrics", "spire"))]
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
-CAPABILITIES = {"forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"]}
+CAPABILITIES = {
+    "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
+    "nse-firewall": ["NET_ADMIN"],
+    "nse-passthrough": ["NET_ADMIN"],
+}
 PRIVILEGED = {"csi-driver", "identity-csi-driver"}
 """Kubernetes lets nobody else make mounts that the kubelet sees."""
 

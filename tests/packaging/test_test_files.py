@@ -12,6 +12,7 @@ import nsm.chains.elements
 import nsm.chains.forwarding
 import nsm.chains.registry
 import nsm.forwarder_kernel
+import nsm.forwarder_vpp
 from nsm.chains.core import Element, RegistryElement
 
 TESTS = Path(__file__).parents[1]
@@ -20,6 +21,7 @@ PLACES = {
     nsm.chains.forwarding: ("chains/forwarding",),
     nsm.chains.registry: ("chains/registry",),
     nsm.forwarder_kernel: ("forwarder_kernel", "system/forwarder_kernel"),
+    nsm.forwarder_vpp: ("forwarder_vpp", "system/forwarder_vpp"),
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["apis", "chains", "forwarder-kernel", "services", "webhook"]
+PARTS = ["apis", "chains", "forwarder-kernel", "forwarder-vpp", "services", "webhook"]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_file_is_in_one_wheel_and_the_namespace_belongs_to_none(wheels):
     assert set(count.values()) == {1}
     assert all(name.startswith("nsm/") for name in count)
     assert "nsm/__init__.py" not in count
-    for part in ("apis", "chains", "services", "kube", "forwarder_kernel", "mesh", "webhook"):
+    for part in ("apis", "chains", "services", "kube", "forwarder_kernel", "forwarder_vpp", "mesh", "webhook"):
         assert f"nsm/{part}/py.typed" in count
 
 
@@ -96,12 +96,16 @@ def test_the_sdk_serves_without_services(installed):
     assert "the commands are health; nsm-services, nsm-forwarder-kernel and nsm-webhook add more" in refused
 
 
-def test_services_need_neither_the_mesh_nor_a_forwarder(installed):
-    """And their help says what the mesh needs."""
-    parts = ["apis", "chains", "services"]
-    for component in ("registry", "nsmgr", "nse", "nse-remote-vlan", "nsc", "identity"):
-        assert "NSM_NAME" in installed(parts, NSM, component, "--help").stdout
-    shown = installed(parts, NSM, "--help").stdout
+STAGES = ["nse-passthrough", "nse-firewall", "nse-supplier"]
+
+
+@pytest.mark.parametrize("component", ["registry", "nsmgr", "nse", "nse-remote-vlan", *STAGES, "nsc", "identity"])
+def test_services_need_neither_the_mesh_nor_a_forwarder(installed, component):
+    assert "NSM_NAME" in installed(["apis", "chains", "services"], NSM, component, "--help").stdout
+
+
+def test_the_help_of_services_says_what_the_mesh_needs(installed):
+    shown = installed(["apis", "chains", "services"], NSM, "--help").stdout
     assert re.search(r"nsm registry +Keeps|nsm registry +\w", shown)
     assert "pipinstall'nsm-services[mesh]'" in "".join(shown.split())  # wherever its line is wrapped
 

@@ -38,6 +38,11 @@ SUPPORTS_VLAN: Final = "supportsVlan"
 VLAN_TAG: Final = "vlan"
 ROUTE_LOCAL_NET: Final = "routeLocalNet"
 IPTABLES_NAT_TEMPLATE: Final = "IPTables4NatTemplate"
+BARE: Final = "bare"
+"""`true`: the interface gets no addresses and no routes. Its holder passes packets on and answers none itself."""
+JOINT: Final = "joint"
+"""What a bare interface becomes a part of when it is made: the bridge `br-…` of its holder, or the number of the
+routing table in which a default route leads to it."""
 
 # MEMIF
 SOCKET_FILE: Final = "socketfile"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from nsm.chains.forwarding.wires import Route, Settings, Wire
 
 from . import default_routes
 from .netlink import (
+    Address,
     Interface,
     Message,
     Socket,
@@ -23,15 +25,33 @@ from .netlink import (
     remove_neighbor,
     remove_route,
 )
+from .netlink.bridges import enslave
+from .netlink.rules import TableRoute, add_table_route
 
 T = TypeVar("T")
+_ANY = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}
 GONE = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT, errno.ENXIO})
 """The kernel's answers for objects that no longer exist."""
 
 
 def everything(socket: Socket, index: int, wire: Wire, settings: Settings, mac: str) -> list[Message]:
     """The changes for all settings of a link; existing ones are fine. `mac` is the opposite end's hardware address."""
-    return [*additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
+    part_of = _joint(socket, index, wire, settings) if settings.joint else []
+    return [*part_of, *additions(index, wire, settings, mac), *_defaults(socket, index, wire, settings)]
+
+
+def _joint(socket: Socket, index: int, wire: Wire, settings: Settings) -> list[Message]:
+    """Makes a bare link a part of what its holder has prepared: it passes packets from the beginning."""
+    if wire.arp:
+        bridge = socket.link(name=settings.joint)
+        return [enslave(index, bridge.index)] if bridge is not None and bridge.kind == "bridge" else []
+    routes = {each.version: TableRoute(int(settings.joint), index, _ANY[each.version], each) for each in _far(settings)}
+    return [add_table_route(route) for route in routes.values()]
+
+
+def _far(settings: Settings) -> list[Address]:
+    """The opposite addresses, the first of each family last."""
+    return list(reversed(settings.opposite))
 
 
 def obsolete(socket: Socket, index: int, wire: Wire, settings: Settings) -> tuple[list[Message], list[Route]]:

@@ -12,6 +12,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 PAYLOADS = ("IP", "ETHERNET")
+CHAINED = ("nse-passthrough", "nse-firewall")
+"""Components that are clients of the next endpoint of their service."""
+SUPPLIER = "nse-supplier"
+RUNS = ("nse", *CHAINED, SUPPLIER)
+"""The components that an endpoint may run."""
 DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 
@@ -139,6 +144,10 @@ class EndpointSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     vlans: tuple[VlanService, ...] = ()
     """The VLAN of each service."""
+    runs: str = "nse"
+    """The component that provides the services, unless there is a `command` or there are `vlans`."""
+    on_demand: bool = False
+    """Whether a supplier starts it, and not the mesh."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from nsm.chains.registry.resolve_domain import PROXY, REGISTRY
 from nsm.chains.transport.urls import Address
 
 from .model import (
+    CHAINED,
     DEFAULT_PAYLOAD,
     DEFAULT_PREFIXES,
     LOCAL_DOMAIN,
+    RUNS,
+    SUPPLIER,
     ClientSpec,
     Domain,
     EndpointSpec,
@@ -35,24 +38,28 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 PROXIES = ("nsmgr-proxy", "registry-proxy")
+_ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
 START_ORDER = (
     ("identity", "dns-server"),
     ("registry", *PROXIES, "nsmgr"),
-    ("forwarder-kernel", "nse", VLAN_SERVER, PROGRAM),
+    ("forwarder-kernel", *_ENDPOINTS),
     ("nsc",),
 )
 """Groups of commands, in the order in which they start."""
 STOP_ORDER = (
-    *("nsc", "nse", VLAN_SERVER, PROGRAM, "forwarder-kernel", "nsmgr"),
+    *("nsc", *_ENDPOINTS, "forwarder-kernel", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
 """Clients stop first, so that they close their wires while all other components run."""
-REGISTERED = ("nse", VLAN_SERVER, PROGRAM, "forwarder-kernel")
+REGISTERED = (*_ENDPOINTS, "forwarder-kernel")
 """The commands that register themselves as endpoints."""
 _SERVERS = ("registry", "nsmgr", *PROXIES, *REGISTERED)
 """The commands that receive NSM_INTERMEDIARIES."""
-_VOUCH, _VOUCH_IN_DOMAINS = ("nsmgr", "forwarder"), ("registry", *PROXIES)
-"""The roles that may vouch for clients, and those that may if there are several domains."""
+_VOUCH, _VOUCH_IN_DOMAINS = ("nsmgr", "forwarder", "stage/*"), ("registry", *PROXIES)
+"""The roles that may vouch for clients, and those that may if there are several domains.
+
+Workloads other than stages of chains cannot have such names; programs of the user do not, even as stages.
+"""
 
 
 @dataclass(frozen=True)
@@ -73,11 +80,14 @@ class Component:
     folder: str = "/"
     files: Mapping[str, str] = field(default_factory=dict, repr=False)
     domain: str = LOCAL_DOMAIN
+    is_waiting: bool = False
+    """Whether it is started only when a supplier asks for it."""
 
     @property
     def identity(self) -> str:
-        """The name in its identity: the node, and its role there or its name."""
+        """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
+        path = f"stage/{path}" if self.command in CHAINED else path
         return f"spiffe://{self.domain}/{self.node}/{path}"
 
 
@@ -281,13 +291,19 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
     if endpoint.vlans:
         return _vlan_server(topology, endpoint)
     told = _as_program(topology, endpoint) if endpoint.command else _as_responder(topology, endpoint)
-    name = _registered_name(endpoint)
-    named = {"NSM_NAME": name} if name != endpoint.name else {}
+    if endpoint.runs in CHAINED:
+        told = _as_part_of_a_chain(topology, endpoint)
+    elif endpoint.runs == SUPPLIER:
+        told = _as_supplier(topology, endpoint)
+    registered = _registered_name(endpoint)
+    named = {"NSM_NAME": registered} if registered != endpoint.name else {}
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **named, **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else "nse"
+    command = PROGRAM if endpoint.command else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
-    return Component(name, command, endpoint.node, name, environment, True, program, folder)
+    return Component(
+        name, command, endpoint.node, name, environment, True, program, folder, is_waiting=endpoint.on_demand
+    )
 
 
 def _registered_name(endpoint: EndpointSpec) -> str:
@@ -324,6 +340,29 @@ def _as_responder(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
         "NSM_LABELS": _labels(endpoint.labels),
         **({"NSM_REGISTER_SERVICE": "false"} if _is_described(topology, endpoint) else {}),
     }
+
+
+def _as_part_of_a_chain(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    told = _as_responder(topology, endpoint)
+    return {
+        "NSM_SERVICE_NAME": told["NSM_SERVICE_NAMES"],
+        "NSM_PAYLOAD": told["NSM_PAYLOAD"],
+        "NSM_LABELS": told["NSM_LABELS"],
+        "NSM_REGISTER_SERVICE": told.get("NSM_REGISTER_SERVICE", "true"),
+    }
+
+
+def _as_supplier(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:
+    """It starts the endpoints on demand that share a service with it; of those the ones on its client's node first."""
+    waiting = [each for each in topology.endpoints if each.on_demand and set(each.services) & set(endpoint.services)]
+    supplied = ",".join(f"{each.name}@{each.node}" for each in waiting)
+    return {**_as_part_of_a_chain(topology, endpoint), "NSM_SUPPLIES": supplied}
+
+
+def supplied_by(part: Component) -> set[str]:
+    """The endpoints that a component may have started."""
+    items = part.environment.get("NSM_SUPPLIES", "").split(",") if part.command == SUPPLIER else []
+    return {item.partition("@")[0] for item in items}
 
 
 def _as_program(topology: Topology, endpoint: EndpointSpec) -> dict[str, str]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nsm.services.nse_supplier.local import WANTED
+
 from .logfile import LogFile, parsed
 from .plan import Component
 from .process import Process
@@ -35,6 +37,8 @@ class Processes:
     def __init__(self, run: RunDir, zygote: Zygote, tell: Tell, stopping: asyncio.Event, log_level: str) -> None:
         self._run, self._zygote, self._tell, self._stopping = run, zygote, tell, stopping
         self._log_level = log_level
+        self.on_wanted: Callable[[Process, str], None] | None = None
+        """Receives a component that wants another one to be started, and the name of that."""
         self._by_name: dict[str, Process] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(zygote.fileno(), self._note_ended)
@@ -166,6 +170,8 @@ class Processes:
             heard.set()
         if said.get("level") in {"warning", "error"}:
             process.last = f"{said['event']}: {said.get('error') or said.get('reason') or ''}".rstrip(": ")
+        if said["event"] == WANTED and self.on_wanted is not None:
+            self.on_wanted(process, str(said.get("endpoint")))
         if said["event"] in _TOLD:
             self._tell({**said, "component": process.name})
 

@@ -31,6 +31,7 @@ from .plan import (
     operator_of,
     plan,
     role_of,
+    supplied_by,
 )
 from .process import Process
 from .processes import Processes, Tell
@@ -64,6 +65,8 @@ class Supervisor:
         self.listeners: list[Tell] = []
         self._places = Places(run, zygote)
         self._processes = Processes(run, zygote, self._tell, self.stopping, log_level)
+        self._processes.on_wanted = self._start_on_demand
+        self._starting: set[asyncio.Task[None]] = set()
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
         self._links: Any = None
@@ -95,6 +98,8 @@ class Supervisor:
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
+        for starting in self._starting:
+            starting.cancel()
         for registrations in self._registrations.values():
             await registrations.aclose()
         await self._operator.aclose()
@@ -185,7 +190,7 @@ class Supervisor:
         self._change_links(topology)
         await self._write_entries(parts)
         for commands in START_ORDER:
-            await self._start_all([part for part in parts if part.command in commands])
+            await self._start_all([part for part in parts if part.command in commands and not part.is_waiting])
             if "identity" in commands:
                 await self._become_operator()
             if "nsmgr" in commands:
@@ -280,7 +285,8 @@ class Supervisor:
         """Wait for components to register again after their manager restarted; user's programs may use other names."""
         waiting = [
             self._until_known_to(
-                node.name, {part.name for part in parts if part.node == node.name and _registers(part)}
+                node.name,
+                {p.name for p in parts if p.node == node.name and _registers(p) and self._is_running(p.name)},
             )
             for node in self._topology.managed
         ]
@@ -297,6 +303,21 @@ class Supervisor:
         """Start those that are not running; wait until all are ready."""
         wanted = [self._running(part) for part in parts]
         await asyncio.gather(*(self._processes.until_ready(process) for process in wanted))
+
+    def _start_on_demand(self, supplier: Process, name: str) -> None:
+        """Start an endpoint that a supplier wants, if it may: also while the mesh changes, as clients wait for it."""
+        part = self._wanted.get(name)
+        if part is None or not part.is_waiting or name not in supplied_by(supplier.what) or self._is_running(name):
+            return
+        starting = asyncio.ensure_future(self._start_wanted(part))
+        self._starting.add(starting)
+        starting.add_done_callback(self._starting.discard)
+
+    async def _start_wanted(self, part: Component) -> None:
+        try:
+            await self._start_all([part])
+        except (MeshCommandError, OSError) as error:
+            self._tell({"event": "failed", "component": part.name, "reason": str(error)})
 
     def _is_running(self, name: str) -> bool:
         process = self._processes.get(name)

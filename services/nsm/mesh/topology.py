@@ -18,11 +18,13 @@ from nsm.apis.payloads import ETHERNET
 from nsm.chains.config.names import fault_of
 from nsm.chains.model.nsurl import NsUrl, check_interfaces, check_mechanisms, parse_strict_nsurl
 from nsm.chains.model.vlans import LARGEST_VLAN, VlanService, parse_vlan_services
+from nsm.chains.reading.yaml_reader import YamlReader
 
 from .model import (
     DEFAULT_MTU,
     DEFAULT_PAYLOAD,
     PAYLOADS,
+    RUNS,
     ClientSpec,
     Domain,
     EndpointSpec,
@@ -36,7 +38,6 @@ from .model import (
     Uplink,
 )
 from .topology_check import Checker
-from .yaml_reader import YamlReader
 
 DEFAULT = """\
 nodes:
@@ -220,10 +221,11 @@ class _File:
 
     def _endpoint(self, node: Any) -> EndpointSpec:
         keys = {"name", "node", "services", "vlans", "payload", "prefixes", "labels", "command", "environment"}
-        fields = self._reader.mapping(node, keys, "an endpoint")
+        fields = self._reader.mapping(node, {*keys, "runs", "on_demand"}, "an endpoint")
         labels = self._labels(fields.get("labels"))
         command = self._some(node, fields, "command") if "command" in fields else ()
         vlans = self._vlans(fields, labels)
+        runs = self._runs(fields)
         services = self._services(node, fields, needed=not command and "vlans" not in fields)
         endpoint = EndpointSpec(
             self._name(node, fields),
@@ -233,11 +235,26 @@ class _File:
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
             labels,
             command,
-            self._environment(fields.get("environment"), None if command else "nse-remote-vlan" if vlans else "nse"),
+            self._environment(fields.get("environment"), None if command else "nse-remote-vlan" if vlans else runs),
             vlans,
+            runs,
+            self._reader.flag(fields.get("on_demand")),
         )
         self._check.payload(endpoint, fields.get("payload") or node)
         return endpoint
+
+    def _runs(self, fields: dict[str, Any]) -> str:
+        """The component that provides the services; only the usual one has prefixes, or can wait for a supplier."""
+        if "runs" not in fields:
+            return RUNS[0]
+        runs = self._reader.text(fields["runs"])
+        if runs not in RUNS:
+            self._reader.fault(fields["runs"], f"runs {runs!r}: expected {', '.join(RUNS)}")
+            return RUNS[0]
+        for key in ("command", "vlans", *(("prefixes", "on_demand") if runs != RUNS[0] else ())):
+            if key in fields:
+                self._reader.fault(fields[key], f"an endpoint that runs {runs} cannot have {key!r}")
+        return runs
 
     def _vlans(self, fields: dict[str, Any], labels: dict[str, str]) -> tuple[VlanService, ...]:
         if "vlans" not in fields:

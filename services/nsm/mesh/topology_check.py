@@ -8,10 +8,10 @@ from typing import Any
 from nsm.chains.config import items
 from nsm.chains.model.domains import AT, join, split
 from nsm.chains.reading import nearest
+from nsm.chains.reading.yaml_reader import YamlReader, line_of
 
 from .model import DEFAULT_PAYLOAD, EndpointSpec, Link, Topology
 from .routing import reachable
-from .yaml_reader import YamlReader, line_of
 
 
 class Checker:

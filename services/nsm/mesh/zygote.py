@@ -9,6 +9,7 @@ from __future__ import annotations
 import array
 import contextlib
 import gc
+import importlib
 import json
 import os
 import select
@@ -136,12 +137,25 @@ def components(*, traced: bool) -> dict[str, Main]:
         "identity": identity,
         "nsc": nsc,
         "nse": nse,
+        "nse-firewall": _later("nsm.services.nse_firewall.main"),
+        "nse-passthrough": _later("nsm.services.nse_passthrough.main"),
         "nse-remote-vlan": nse_remote_vlan,
+        "nse-supplier": _later("nsm.services.nse_supplier.main"),
         "nsmgr": nsmgr,
         "nsmgr-proxy": nsmgr_proxy,
         "registry": registry,
         "registry-proxy": registry_proxy,
     }
+
+
+def _later(module: str) -> Main:
+    """A component that few meshes have: its process imports it when it starts."""
+
+    def main(arguments: list[str]) -> int:
+        found: Main = importlib.import_module(module).main
+        return found(arguments)
+
+    return main
 
 
 def clear(run: RunDir, networks: Collection[int]) -> None:

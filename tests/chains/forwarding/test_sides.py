@@ -17,6 +17,21 @@ def test_a_kernels_interface_is_a_name_in_a_namespace():
     assert (side.kind, side.is_local, side.interface) == ("KERNEL", True, "nsm-1")
 
 
+@pytest.mark.parametrize("joint", ["", "br-1a2b3c4d", str(1 << 30), str((1 << 31) - 1)])
+def test_a_bare_interface_may_become_a_part_of_what_its_holder_has_prepared(joint):
+    side = local_side(kernel(name="in-1a2b3c4d", bare="true", joint=joint))
+    assert (side.is_bare, side.joint) == (True, joint)
+    assert not local_side(kernel(name="in-1a2b3c4d", joint=joint)).joint
+
+
+@pytest.mark.parametrize("joint", ["docker0", "br-0a0a0a0a", "254", "9999999999", "\uff11"])
+def test_an_interface_becomes_no_part_of_what_may_be_the_nodes(joint):
+    with pytest.raises(
+        InvalidRequest, match=r"in-1a2b3c4d cannot become a part of .*; expected a bridge br-… or a table"
+    ):
+        local_side(kernel(name="in-1a2b3c4d", bare="true", joint=joint))
+
+
 def test_a_memif_may_be_in_another_namespace_than_the_forwarders():
     own = Mechanism(type="MEMIF", parameters={"socketfile": "@/m"})
     others = Mechanism(type="MEMIF", parameters={"socketfile": "@/m", "inodeURL": "file:///proc/7/ns/net"})

@@ -48,6 +48,21 @@ def test_which_sides_are_on_this_node(sides, local, interfaces, tunnel):
     assert tuple(end.side for end in wire.kernel_ends) == interfaces
 
 
+def test_a_bare_interface_has_neighbors_and_nothing_else_of_the_connection():
+    """Its holder passes packets on; the other side is as always."""
+    routes = {
+        "src_routes": [Route(prefix="10.1.0.0/16", next_hop="10.0.0.0")],
+        "dst_routes": [Route(prefix="10.0.0.1/32")],
+    }
+    bare = KernelInterface("/ns/b", "in-1a2b3c4d", is_bare=True, joint="br-1a2b3c4d")
+    wire = wire_of(connection(**routes), NEAR, bare)
+    assert (wire.endpoint.settings.addresses, wire.endpoint.settings.routes) == ((), ())
+    assert wire.endpoint.settings.neighbors == (CLIENTS.ip,)
+    assert wire.endpoint.settings.joint == "br-1a2b3c4d"
+    assert len(wire.client.settings.routes) == 2
+    assert wire.client.settings.joint == ""
+
+
 def test_only_a_pair_that_carries_packets_knows_its_opposite_as_a_neighbor():
     """It has no ARP; a tunnel of packets has no hardware addresses."""
     for payload, sides, neighbors in (

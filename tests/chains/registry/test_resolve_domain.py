@@ -139,6 +139,34 @@ async def test_a_watch_reports_changes_and_that_the_domain_s_proxy_has_moved():
         assert [(one.record.name, one.record.url) for one in moved] == [("a@two", "tcp://192.0.2.2:5004")]
 
 
+class Unsure(Names):
+    """DNS that fails for a component."""
+
+    failing = PROXY
+
+    async def locate(self, component, domain):
+        if component == self.failing:
+            raise Unavailable(f"domain {domain!r} cannot be looked up: no answer")
+        return await super().locate(component, domain)
+
+
+async def test_a_proxy_that_cannot_be_looked_up_is_not_taken_for_a_domain_without_one():
+    memory, known = Memory(), Unsure()
+    known.urls = {(REGISTRY, "two"): [THERE], (PROXY, "two"): [PROXIED]}
+    memory.records.put(nse("a", "shop", url="tcp://10.9.0.1:5001"))
+    chain = RegistryChain([ResolveDomain(ENDPOINTS, known), At(), memory])
+    with pytest.raises(Unavailable, match="domain 'two' cannot be looked up"):
+        await find(chain, nse("", "shop@two"))
+    known.failing, known.lifetime = "", asyncio.get_running_loop().time() + 10
+    query = NetworkServiceEndpoint(network_service_names=["shop@two"])
+    async with aclosing(chain.find(RegistryCall(query, watch=True))) as batches:
+        assert [one.record.url for one in await anext(batches)] == [PROXIED]
+        known.failing = PROXY
+        await asyncio.sleep(60)
+        memory.records.put(nse("b", "shop"))
+        assert [(one.record.name, one.record.url) for one in await anext(batches)] == [("b@two", PROXIED)]
+
+
 async def test_a_watch_ends_with_the_error_that_ended_it():
     memory = Memory()
     chain = RegistryChain([ResolveDomain(ENDPOINTS, names()), At(), memory])

@@ -1,12 +1,17 @@
 """Upstream's examples by name: what they apply, and what their READMEs run. The table grows with what works."""
 
+import json
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.k8s.upstream.pods import (
     CLIENT,
+    FIREWALL,
     FORWARDER,
     IDENTITY,
+    PASSTHROUGH,
     SERVER,
+    SUPPLIER,
     TOOLS,
     client,
     component,
@@ -297,6 +302,103 @@ def select_forwarder():
     return Example(objects, [*pings, ("pod/alpine", "logs cmd-nsc", "my-forwarder-vpp")])
 
 
+RULES = """\
+allow icmp: {ispermit: 1, proto: 1, srcportoricmptypelast: 65535, dstportoricmpcodelast: 65535}
+allow tcp8080:
+  {ispermit: 1, proto: 6, srcportoricmptypelast: 65535, dstportoricmpcodefirst: 8080, dstportoricmpcodelast: 8080}
+forbid tcp80: {proto: 6, srcportoricmptypelast: 65535, dstportoricmpcodefirst: 80, dstportoricmpcodelast: 80}
+"""
+
+
+def stage(name, image, number=0, **mounted):
+    """An endpoint between others, which changes interfaces of its pod."""
+    label = name if not number else f"{name}-{number}"
+    spec = component("nse", image, {"NSM_SERVICE_NAME": "nse-composition", "NSM_LABELS": f"app:{label}"}, **mounted)
+    spec["containers"][0]["securityContext"] = {"capabilities": {"add": ["NET_ADMIN"]}}
+    return deployment(pod(f"nse-{label}", spec, labels=IDENTITY))
+
+
+def composition():
+    """A client reaches port 8080 of the last endpoint through a firewall and three more, and not port 80."""
+    mounted = {
+        "more_mounts": [{"name": "rules", "mountPath": "/etc/firewall/config.yaml", "subPath": "config.yaml"}],
+        "more_volumes": [{"name": "rules", "configMap": {"name": "firewall-config-file"}}],
+    }
+    stages = ["firewall", "passthrough-1", "passthrough-2", "passthrough-3", "gateway"]
+    matches = [
+        {"source_selector": {"app": one}, "routes": [{"destination_selector": {"app": other}}]}
+        for one, other in pairwise(stages)
+    ]
+    server = {"name": "nginx", "image": TOOLS, "imagePullPolicy": "IfNotPresent", "securityContext": {"runAsUser": 0}}
+    beside = [{**server, "name": f"nginx-{p}", "command": ["sh", "-c", SERVER.format(port=p)]} for p in (80, 8080)]
+    return Example(
+        [
+            service("nse-composition", matches=[*matches, {"routes": [{"destination_selector": {"app": "firewall"}}]}]),
+            config_map("firewall-config-file", RULES),
+            stage("firewall", FIREWALL, **mounted),
+            *(stage("passthrough", PASSTHROUGH, number) for number in (1, 2, 3)),
+            deployment(endpoint("nse-composition", PAIR, beside=beside, env={"NSM_LABELS": "app:gateway"})),
+            client("kernel://nse-composition/nsm-1"),
+        ],
+        [
+            ping("pod/alpine", V4[0]),
+            ("pod/alpine", FETCH.format(f"{V4[0]}:8080"), "200"),
+            ("pod/alpine", FETCH.format(f"{V4[0]}:80"), "!200"),
+            ping("deployment/nse-kernel", V4[1]),
+        ],
+    )
+
+
+def scale_from_zero():
+    """An endpoint is created on the client's node, and is gone some time after the client."""
+    name = "autoscale-icmp-responder"
+    described = endpoint(
+        name,
+        "169.254.0.0/16",
+        "nse-icmp-responder",
+        env={"NSM_LABELS": "app:nse-icmp-responder", "NSM_IDLE_TIMEOUT": "15s"},
+    )
+    described["metadata"]["name"] = 'nse-icmp-responder-{{ index .Labels "nodeName" }}'
+    described["spec"] |= {"nodeName": '{{ index .Labels "nodeName" }}', "restartPolicy": "Never"}
+    mounted = {
+        "more_mounts": [{"name": "pod-file", "mountPath": "/run/supplier", "readOnly": True}],
+        "more_volumes": [{"name": "pod-file", "configMap": {"name": "supplier-pod-template-configmap"}}],
+    }
+    variables = {
+        "NSM_SERVICE_NAME": name,
+        "NSM_LABELS": "app:icmp-responder-supplier",
+        "NSM_NAMESPACE": "ns-scale-from-zero",
+        "NSM_POD_DESCRIPTION_FILE": "/run/supplier/config.yaml",
+    }
+    spec = component("nse-supplier", SUPPLIER, variables, **mounted)
+    supplier = deployment(pod("nse-supplier-k8s", {**spec, "serviceAccountName": "nse-supplier"}, labels=IDENTITY))
+    may = {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list"]}
+    rbac = "rbac.authorization.k8s.io"
+    rights = [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nse-supplier"}},
+        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": "nse-supplier"}, "rules": [may]},
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": "nse-supplier"},
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "nse-supplier"},
+            "subjects": [{"kind": "ServiceAccount", "name": "nse-supplier"}],
+        },
+    ]
+    near_client = {"app": "nse-icmp-responder", "nodeName": "{{.nodeName}}"}
+    matches = [
+        {"fallthrough": True, "routes": [{"destination_selector": near_client}]},
+        {"routes": [{"destination_selector": {"app": "icmp-responder-supplier"}}]},
+    ]
+    template = config_map("supplier-pod-template-configmap", json.dumps(described))
+    return Example(
+        [*rights, service(name, matches=matches), template, supplier, client(f"kernel://{name}/nsm-1")],
+        [ping("pod/alpine", "169.254.0.0")],
+        gone=("pod/alpine",),
+        afterwards=(("deployment/nse-supplier-k8s", "logs nse-supplier", "pod removed"),),
+    )
+
+
 TABLE = {
     "use-cases/Kernel2Kernel": pair("kernel2kernel", PAIR, V4),
     "use-cases/Kernel2Ethernet2Kernel": pair("kernel2ethernet2kernel", PAIR, V4, far=True),
@@ -312,6 +414,8 @@ TABLE = {
     "features/ipam-policies": ipam_policies(),
     "features/select-forwarder": select_forwarder(),
     "features/change-nse-dynamically": change_endpoint(),
+    "features/nse-composition": composition(),
+    "features/scale-from-zero": scale_from_zero(),
     "heal/local-nse-death": endpoint_death("local-nse-death"),
     "heal/remote-nse-death": endpoint_death("remote-nse-death", far=True),
     "heal/dataplane-interrupt": dataplane_interrupt(),

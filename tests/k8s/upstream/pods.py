@@ -1,7 +1,8 @@
 """Pods as upstream's manifests write them: of no user or group, with folders of the node, small limits and no probes."""
 
-CLIENT, ENDPOINT, TOOLS, FORWARDER = (
-    f"localhost/nsm/{name}:0.1.0" for name in ("nsc-tools", "nse", "nsc-tools", "forwarder-kernel")
+CLIENT, ENDPOINT, TOOLS, FORWARDER, FIREWALL, PASSTHROUGH, SUPPLIER = (
+    f"localhost/nsm/{name}:0.1.0"
+    for name in ("nsc-tools", "nse", "nsc-tools", "forwarder-kernel", "nse-firewall", "nse-passthrough", "nse-supplier")
 )
 SERVER = "python3 -m http.server --directory /etc {port}"
 """In the place of nginx, in an image that has Python."""

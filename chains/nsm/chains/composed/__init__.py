@@ -5,6 +5,7 @@ from .client import client
 from .endpoint import Endpoint, endpoint, monitors
 from .nsmgr import Nsmgr, nsmgr
 from .nsmgr_proxy import NsmgrProxy, nsmgr_proxy
+from .passthrough import passthrough
 from .registry import Registry, RegistrySettings, memory_registry, stored_registry
 from .registry_client import endpoints_client, learned_intermediaries, registry_at, services_client, signs_in
 from .registry_proxy import RegistryProxy, registry_proxy
@@ -26,6 +27,7 @@ __all__ = [
     "monitors",
     "nsmgr",
     "nsmgr_proxy",
+    "passthrough",
     "registry_at",
     "registry_proxy",
     "services_client",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.config.table import NoTable, Table
 from nsm.chains.core import DEFAULT_LIMITS, ENDPOINTS, SERVICES, Kind, Limits, R, RegistryChain
 from nsm.chains.elements.admit_domains import AdmitDomains
 from nsm.chains.elements.cluster_info import ClusterInfo
@@ -46,31 +46,15 @@ from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.own_domain_only import OwnDomainOnly
 from nsm.chains.registry.publish_under import PublishUnder
 from nsm.chains.registry.quota import Quota, Quotas
-from nsm.chains.registry.swap_urls import SwapUrls, outside
+from nsm.chains.registry.swap_urls import SwapUrls
 from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, RemoteRegistry, registry
 
 from .client import client
 from .endpoint import Endpoint, endpoint
 
-
-class Table(Protocol):
-    """Texts by text, which may change: addresses from inside to outside, or labels."""
-
-    def value(self) -> Mapping[str, str]:
-        """The current table."""
-        ...
-
-
-class NoTable:
-    """An empty table."""
-
-    def value(self) -> Mapping[str, str]:
-        """Nothing."""
-        return {}
-
-
 _NOTHING: Table = NoTable()
+_NO_OTHERS = Admitted()
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,7 @@ def nsmgr_proxy(
     registry_proxy_url: str,
     addresses: Table = _NOTHING,
     labels: Table = _NOTHING,
-    admitted: Admitted = Admitted(),  # noqa: B008 - immutable
+    admitted: Admitted = _NO_OTHERS,
     server_policies: Sequence[str] = REGISTRY_SERVER_MASKS,
     client_policies: Sequence[str] = REGISTRY_CLIENT_MASKS,
     connection_policies: Sequence[str] = SERVER_MASKS,
@@ -146,7 +130,7 @@ def nsmgr_proxy(
             OwnNames(identity),  # before discover, which looks names with a domain up in that domain
             Discover(services, endpoints),
             RoundRobin(),
-            NotBack({own_url, outside(own_url, addresses.value())}),
+            NotBack(own_url, addresses),
             SwapServerAddresses(addresses),
             ClusterInfo(labels),
             Connect(

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from nsm.apis.connection import Connection
+from nsm.chains.config.table import Table
 from nsm.chains.core import Call, Element, Handler
-
-
-class Labels(Protocol):
-    """Labels that may change."""
-
-    def value(self) -> Mapping[str, str]:
-        """The current labels."""
-        ...
 
 
 class ClusterInfo(Element):
     """Add the cluster's `labels` that a connection does not have yet: it keeps those of the client's cluster."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: Table) -> None:
         self._labels = labels
 
     async def request(self, call: Call, rest: Handler) -> Connection:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from nsm.apis.connection import Connection
+from nsm.chains.config.table import Table, outside
 from nsm.chains.core import Call, Element, Handler, InvalidRequest
 from nsm.chains.model.domains import split
 
 
 class NotBack(Element):
-    """Refuse a request whose target is one of `own_urls`: it would come back here.
+    """Refuse a request whose target is `own_url`, or that URL as other domains know it by `table`: it would come back.
 
     Place it behind what sets the target. Raises `InvalidRequest` that says how to name the service.
     """
 
-    def __init__(self, own_urls: Collection[str]) -> None:
-        self._own_urls = frozenset(own_urls)
+    def __init__(self, own_url: str, table: Table) -> None:
+        self._own_url, self._table = own_url, table
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Check the target."""
-        if call.target in self._own_urls:
+        if call.target in (self._own_url, outside(self._own_url, self._table)):
             service, domain = split(call.connection.network_service)
             raise InvalidRequest(
                 f"{call.connection.network_service!r} leads back here: domain {domain!r} is this one, "

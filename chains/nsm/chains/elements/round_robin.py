@@ -97,8 +97,9 @@ class _Asking:
 
 
 def _origin_id(connection: Connection) -> str:
+    """The client's name for its connection, and how far along the path: a chain of services passes here repeatedly."""
     path = connection.path
-    return path.path_segments[0].id if path is not None and path.path_segments else ""
+    return f"{path.path_segments[0].id} {path.index}" if path is not None and path.path_segments else ""
 
 
 def _now() -> float:

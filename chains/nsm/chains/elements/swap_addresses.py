@@ -6,21 +6,11 @@ that the node gets back what it sent. Facts of the wire: upstream's swapip eleme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import DST_IP, DST_ORIGINAL_IP, SRC_IP, SRC_ORIGINAL_IP
+from nsm.chains.config.table import Table
 from nsm.chains.core import Call, Element, Handler
 from nsm.chains.core.named_files import mechanisms_of
-
-
-class AddressTable(Protocol):
-    """A table of addresses, from inside to outside, that may change."""
-
-    def value(self) -> Mapping[str, str]:
-        """The current table."""
-        ...
 
 
 class SwapServerAddresses(Element):
@@ -29,7 +19,7 @@ class SwapServerAddresses(Element):
     An address that `table` does not list stays.
     """
 
-    def __init__(self, table: AddressTable) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
 
     async def request(self, call: Call, rest: Handler) -> Connection:
@@ -53,7 +43,7 @@ class SwapClientAddresses(Element):
     An address that `table` does not list stays.
     """
 
-    def __init__(self, table: AddressTable) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
 
     async def request(self, call: Call, rest: Handler) -> Connection:

@@ -18,6 +18,8 @@ from nsm.chains.model.addresses import Address
 from nsm.chains.model.interface_name import fault
 
 _SHOWN = 64
+_BRIDGE, LOWEST_TABLE, _DIGITS = "br-", 1 << 30, 10
+"""How the bridge of an interface `in-1a2b3c4d` begins, and routing tables of joined interfaces."""
 
 
 class Side:
@@ -48,6 +50,10 @@ class KernelInterface(Side):
     """At most 15 bytes."""
     token: str = ""
     """The id of the SR-IOV token for which it has to be a virtual function; empty: any interface is fine."""
+    is_bare: bool = False
+    """Whether it gets no addresses and no routes: its holder passes packets on."""
+    joint: str = ""
+    """For a bare one: a bridge in the namespace, or the number of a routing table, that it becomes a part of."""
     kind: ClassVar[str] = names.KERNEL
 
     @property
@@ -179,7 +185,9 @@ def local_side(mechanism: Mechanism) -> Side | None:
             path = namespace_in(mechanism)
             if (wrong := fault(name)) is not None:
                 raise InvalidRequest(wrong)
-            return KernelInterface(path, name, parameters.get(names.DEVICE_TOKEN_ID, ""))
+            is_bare = parameters.get(names.BARE) == "true"
+            joint = joint_of(name, parameters.get(names.JOINT, "")) if is_bare else ""
+            return KernelInterface(path, name, parameters.get(names.DEVICE_TOKEN_ID, ""), is_bare, joint)
         case names.MEMIF:
             path = namespace_in(mechanism) if parameters.get(names.INODE_URL) else ""
             return Memif(parameters.get(names.SOCKET_FILE, ""), path)
@@ -189,6 +197,18 @@ def local_side(mechanism: Mechanism) -> Side | None:
             return Nothing()
         case _:
             return None
+
+
+def joint_of(name: str, joint: str) -> str:
+    """What a bare interface becomes a part of: only what is called like it, or a table that nothing else uses.
+
+    Raises `InvalidRequest`: other bridges and tables in the namespace may be the node's.
+    """
+    if not joint or joint == _BRIDGE + name.rpartition("-")[2]:
+        return joint
+    if joint.isascii() and joint.isdigit() and len(joint) <= _DIGITS and LOWEST_TABLE <= int(joint) < 2 * LOWEST_TABLE:
+        return joint
+    raise InvalidRequest(f"{name} cannot become a part of {joint[:_SHOWN]!r}; expected a bridge br-… or a table")
 
 
 def namespace_in(mechanism: Mechanism) -> str:

@@ -44,6 +44,8 @@ class Settings:
     """Whether this end answers for every IPv4 address that it routes to: the other end treats all as on-link."""
     mac: str = ""
     """The hardware address that the connection gives it, in lower case; empty: any."""
+    joint: str = ""
+    """A bridge or the number of a routing table that it becomes a part of; empty: none."""
 
     @property
     def defaults(self) -> tuple[Route, ...]:
@@ -134,7 +136,7 @@ def wire_of(connection: Connection, client: Side, endpoint: Side, *, accept_ra: 
     if (ethernet := context.ethernet_context) is not None:
         own, theirs = replace(own, mac=ethernet.src_mac.lower()), replace(theirs, mac=ethernet.dst_mac.lower())
         vlan = ethernet.vlan_tag
-    ends = End(client, own), End(endpoint, theirs, is_endpoints=True)
+    ends = End(client, _of(client, own)), End(endpoint, _of(endpoint, theirs), is_endpoints=True)
     mtu = _mtu(context.mtu, [end for end in ends if end.side.is_local])
     return Wire(*ends, mtu, arp, order_of(connection), accept_ra, vlan)
 
@@ -193,6 +195,13 @@ def _next_hop(route: connectioncontext.Route, prefix: Network) -> Address:
 def _neighbor(neighbor: IpNeighbor) -> tuple[Address, str]:
     values.check(values.MAC, neighbor.hardware_address, "the hardware address of a neighbor")
     return _address(neighbor.ip), neighbor.hardware_address.lower()
+
+
+def _of(side: Side, settings: Settings) -> Settings:
+    """The settings of a side. An interface that only passes packets on has no addresses and no routes."""
+    if not isinstance(side, KernelInterface) or not side.is_bare:
+        return settings
+    return replace(settings, addresses=(), routes=(), proxy_arp=False, joint=side.joint)
 
 
 def _mtu(mtu: int, ends: Sequence[End]) -> int:

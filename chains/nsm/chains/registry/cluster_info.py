@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
 from nsm.apis.registry import NetworkServiceEndpoint, NetworkServiceLabels
+from nsm.chains.config.table import Table
 from nsm.chains.core import RegistryCall, RegistryElement, RegistryHandler
-
-
-class Labels(Protocol):
-    """Labels that may change."""
-
-    def value(self) -> Mapping[str, str]:
-        """The current labels."""
-        ...
 
 
 class RegistryClusterInfo(RegistryElement[NetworkServiceEndpoint]):
     """Add the cluster's `labels` to those of an endpoint's services that do not have them yet."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: Table) -> None:
         self._labels = labels
 
     async def register(

@@ -14,6 +14,7 @@ from nsm.chains.core import (
     Found,
     Kind,
     MeshError,
+    NotFound,
     R,
     RegistryCall,
     RegistryElement,
@@ -115,14 +116,22 @@ class ResolveDomain(RegistryElement[R]):
         return Unavailable(f"the registry of domain {domain!r} cannot be reached at {' or '.join(located.urls)}")
 
     async def _proxy(self, domain: str) -> Located:
-        """Where the domain's proxy is; no URL if it has none."""
+        """Where the domain's proxy is; no URL if it has none. Raises `MeshError` if that cannot be found out."""
         if self._kind.record is not NetworkServiceEndpoint:
             return Located((), float("inf"))
         try:
             return await self._resolver.locate(PROXY, domain)
-        except MeshError as error:
+        except NotFound as error:
             log.debug("a domain without a proxy", domain=domain, reason=str(error))
             return Located((), asyncio.get_running_loop().time() + _AGAIN)
+
+    async def _proxy_now(self, domain: str, before: Located) -> Located:
+        """Where the proxy is by now; the same place for some more time if that cannot be found out."""
+        try:
+            return await self._proxy(domain)
+        except MeshError as error:
+            log.info("a domain's proxy cannot be looked up", domain=domain, reason=str(error))
+            return Located(before.urls, asyncio.get_running_loop().time() + _AGAIN)
 
     async def _translated(
         self, found: AsyncIterator[Sequence[Found[R]]], domain: str, proxy: Located, *, is_watch: bool
@@ -135,7 +144,7 @@ class ResolveDomain(RegistryElement[R]):
             known: dict[str, Found[R]] = {}
             async for next_batch in batches:
                 if next_batch is None:
-                    before, proxy = proxy, await self._proxy(domain)
+                    before, proxy = proxy, await self._proxy_now(domain, proxy)
                     if known and before.urls[:1] != proxy.urls[:1]:
                         yield self._as_seen_here([*known.values()], domain, proxy)
                     continue
@@ -167,7 +176,7 @@ class ResolveDomain(RegistryElement[R]):
 
 
 _AGAIN = 30.0
-"""Seconds until a domain that had no proxy is looked at again."""
+"""Seconds until a proxy that was not found is looked up again."""
 _MOST_TOLD = 256
 
 

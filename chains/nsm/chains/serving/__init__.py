@@ -12,14 +12,16 @@
         sys.exit(run_endpoint("shop", Config, chain, sys.argv[1:]))
 
 A component that composes its server itself, as a forwarder does, reads a `RegisteredConfig` and calls
-`serve_registered`.
+`serve_registered`. An endpoint in a chain of services reads a `ChainedConfig` and serves the elements of
+`nsm.chains.composed.passthrough`.
 """
 
-from .config import EndpointConfig, ProviderConfig, RegisteredConfig, payload
+from .config import ChainedConfig, EndpointConfig, ProviderConfig, RegisteredConfig, payload, services
 from .provided import Provided
 from .serve import run_endpoint, serve_endpoint, serve_registered
 
 __all__ = [
+    "ChainedConfig",
     "EndpointConfig",
     "Provided",
     "ProviderConfig",
@@ -28,4 +30,5 @@ __all__ = [
     "run_endpoint",
     "serve_endpoint",
     "serve_registered",
+    "services",
 ]

@@ -10,7 +10,7 @@ from nsm.chains.composed import learned_intermediaries
 from nsm.chains.config import duration, flag, items, pairs, text, url, variable
 from nsm.chains.elements.orphans import Keeping
 from nsm.chains.model.networks import Networks
-from nsm.chains.policy import IdPatterns, RegistryClientPolicies, ServerPolicies, Trust, Trusting
+from nsm.chains.policy import ClientPolicies, IdPatterns, RegistryClientPolicies, ServerPolicies, Trust, Trusting
 from nsm.chains.transport import Pool
 
 from .provided import Provided
@@ -59,6 +59,7 @@ class ProviderConfig(RegisteredConfig):
     accept_prefixes: Networks = variable(
         "", _networks, "from which clients may bring addresses and routes, besides single private addresses"
     )
+    idle_timeout: float = variable("0", duration, "end when there was no connection for so long; 0: never")
 
     def provided(self) -> Sequence[Provided]:
         """The services to provide."""
@@ -82,3 +83,15 @@ class EndpointConfig(ProviderConfig):
     def provided(self) -> Sequence[Provided]:
         """The services by name, all with one payload and the same labels."""
         return [Provided(name, self.payload, self.labels) for name in self.service_names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChainedConfig(EndpointConfig, ClientPolicies):
+    """Variables of an endpoint in a chain of services, which is a client of the next one."""
+
+    service_names: tuple[str, ...] = variable(
+        "", services, "the service whose chain it is part of", env="NSM_SERVICE_NAME"
+    )
+    payload: str = variable(ETHERNET, payload, "what a wire carries: IP or ETHERNET; used if the service is registered")
+    labels: dict[str, str] = variable("", pairs, "labels, key:value,..; they also choose the next endpoint")
+    register_service: bool = variable("false", flag, "also register the service, without matches")

@@ -12,6 +12,8 @@ from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, registry_at, services_client, signs_in
 from nsm.chains.core import Backoff, Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.elements.connect import Connect
+from nsm.chains.elements.end_when_idle import EndWhenIdle
 from nsm.chains.elements.former_first import FormerFirst
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.logs import log
@@ -50,12 +52,14 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
     trust = config.trust_by(runtime.pool)
     orphans = Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, trust)
     orphans.looks_by(signs_in(registry_at(config.connect_to, runtime.pool)))
+    idle = EndWhenIdle(config.idle_timeout, runtime.stopping.set) if config.idle_timeout else None
     server = endpoint(
         config.name,
         runtime.identity,
-        elements,
+        [*([idle] if idle else []), *elements],
         policies=config.server_policies,
         trust=trust,
+        pool=runtime.pool if any(isinstance(each, Connect) for each in elements) else None,
         limits=config.limits,
         allowed=config.accept_prefixes,
         orphans=orphans,
@@ -63,6 +67,8 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
     waiting = [each for each in elements if isinstance(each, FormerFirst)]
 
     async def before_registering() -> None:
+        if idle is not None:
+            idle.start()
         was_registered = bool(waiting) and await _was_registered(config, runtime)
         for each in waiting:
             each.decide(was_registered=was_registered)
@@ -78,6 +84,7 @@ async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Seq
             trust=trust,
             register_services=config.register_service,
             before_registering=before_registering,
+            unregisters=lambda: idle is not None and idle.has_ended,
         )
 
 
@@ -90,12 +97,13 @@ async def serve_registered(
     trust: Trust | None = None,
     register_services: bool = False,
     before_registering: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    unregisters: Callable[[], bool] = lambda: False,
 ) -> None:
     """Serve `server`, registered for `provided`, until the process is asked to stop; the caller closes its elements.
 
     The record carries labels that say where the process runs. `trust` defaults to that of `config`.
     `before_registering` runs when it listens already. With `register_services` the services are registered first.
-    Raises as `serve_endpoint` does.
+    It unregisters at the end if `config` says so, or `unregisters` does. Raises as `serve_endpoint` does.
     """
     trust = config.trust if trust is None else trust
     async with AsyncExitStack() as stack:
@@ -113,7 +121,7 @@ async def serve_registered(
         if before_registering is not None:
             await runtime.unless_stopped(before_registering())
         services = provided if register_services else []
-        registered = _registered(config, runtime, endpoint_record(config.name, public, provided), services)
+        registered = _registered(config, runtime, endpoint_record(config.name, public, provided), services, unregisters)
         await runtime.unless_stopped(stack.enter_async_context(registered))
         log.info("ready", listen_on=public, services=[each.service for each in provided])
         await runtime.stopping.wait()
@@ -143,7 +151,11 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 @asynccontextmanager
 async def _registered(
-    config: RegisteredConfig, runtime: Runtime, record: NetworkServiceEndpoint, services: Sequence[Provided]
+    config: RegisteredConfig,
+    runtime: Runtime,
+    record: NetworkServiceEndpoint,
+    services: Sequence[Provided],
+    unregisters: Callable[[], bool],
 ) -> AsyncIterator[None]:
     """Keep `record` and the services registered while the context is open."""
     where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
@@ -161,7 +173,7 @@ async def _registered(
                 raise
         await of_endpoints.register(RegistryCall(record))
         yield
-        if config.unregister_itself:
+        if config.unregister_itself or unregisters():
             await _unregister(of_endpoints, record.name, timeout)
 
 

@@ -233,4 +233,4 @@ class FakeOwned:
 
 
 def _without_path(side: Side) -> Side:
-    return KernelInterface("", side.name, side.token) if isinstance(side, KernelInterface) else side
+    return KernelInterface("", side.name, side.token, side.is_bare) if isinstance(side, KernelInterface) else side

@@ -54,6 +54,8 @@ class Domain(Mesh):
     A `floating` one has only a registry. `addresses` is its table of addresses behind NAT, `labels` are its cluster's.
     """
 
+    keeps_services = True
+
     def __init__(self, name: str, number: int, names: Names, network: Network, federation: Federation) -> None:
         super().__init__(name, network=network, federation=federation, tunnel_ip=f"10.{number}.0.2")
         self.name, self._host, self._names = name, f"10.{number}.0.1", names

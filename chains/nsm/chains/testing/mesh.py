@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 from nsm.apis.payloads import IP
-from nsm.apis.registry import NetworkService
+from nsm.apis.registry import Match, NetworkService
 from nsm.chains.composed import (
     Endpoint,
     Nsmgr,
@@ -28,6 +28,7 @@ from nsm.chains.composed import (
 )
 from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.core import Begin, Chain, Element, RegistryCall, merge_with_returned
+from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import SendDescriptors
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.orphans import Orphans
@@ -88,6 +89,8 @@ class Mesh:
 
     parts: Sequence[str] = (REGISTRY, MANAGER, FORWARDER)
     """What it starts, in this order."""
+    keeps_services = False
+    """Whether endpoints register their services again when a registry has lost them."""
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Mesh:
         self.observers, self._orphan_lifetime = list(observers), orphan_lifetime
         self._token_lifetime, self._tunnel_ip = token_lifetime, tunnel_ip
         self.network = network if network is not None else Network()
+        self._services: set[str] = set()
         self.begins: dict[str, Begin] = {}
         """The store of connections of each component, by name."""
         self.dataplanes: dict[str, FakeDataplane] = {}
@@ -167,15 +171,33 @@ class Mesh:
         **labels: str,
     ) -> Endpoint:
         """Start an endpoint with `elements`, registered for `services` with `labels`."""
-        server = endpoint(name, self.identity(name), elements, trust=self.trust, orphans=self.orphans(name))
-        registered = services_client(self.url(MANAGER), self.pool(name))
+        goes_on = any(isinstance(each, Connect) for each in elements)
+        server = endpoint(
+            name,
+            self.identity(name),
+            elements,
+            trust=self.trust,
+            pool=self.pool(name) if goes_on else None,
+            orphans=self.orphans(name),
+        )
         async with AsyncExitStack() as starting:
-            await starting.enter_async_context(registered)
+            registered = await starting.enter_async_context(services_client(self.url(MANAGER), self.pool(name)))
             for service in services:
-                await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
+                if service not in self._services:
+                    await registered.register(RegistryCall(NetworkService(name=service, payload=payload)))
             await self._run(name, server, services, labels)
-            self._running[name].push_async_exit(starting.pop_all())
+            if self.keeps_services:
+                self._running[name].push_async_exit(starting.pop_all())
         return server
+
+    async def add_service(self, name: str, matches: Sequence[Match], *, payload: str = IP) -> None:
+        """Register a service with `matches`, which its endpoints then do not register."""
+        self._services.add(name)
+        await self._register("operator", NetworkService(name=name, payload=payload, matches=list(matches)))
+
+    async def _register(self, who: str, service: NetworkService) -> None:
+        async with services_client(self.url(MANAGER), self.pool(who)) as registered:
+            await registered.register(RegistryCall(service))
 
     def orphans(self, name: str) -> Orphans:
         """For how long the component `name` keeps connections whose caller is away."""

@@ -160,8 +160,13 @@ class MemoryChannel:
         line = await self._connection()
         incoming, entry = self._incoming(line, metadata, deadline, files), line.server.method(method)
         assert isinstance(entry, Unary)
-        answer: M = await line.server.run(entry.answer(codec.clone(message), incoming), line, deadline)
-        _send(incoming.files, line.inbox)
+
+        async def answered() -> M:
+            answer: M = await entry.answer(codec.clone(message), incoming)
+            _send(incoming.files, line.inbox)  # at once: the server may close them as soon as it has answered
+            return answer
+
+        answer = await line.server.run(answered(), line, deadline)
         return codec.clone(answer), Answer(dict(incoming.headers), line.peer, line.inbox)
 
     async def stream(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nsm.apis.connectioncontext import DnsConfig
 from nsm.apis.mechanisms import KERNEL, NOOP
 from nsm.apis.payloads import ETHERNET
-from nsm.chains.config import address_groups, items, not_yet, text, variable
+from nsm.chains.config import address_groups, items, text, variable
 from nsm.chains.core import Element
 from nsm.chains.elements import policy_routing
 from nsm.chains.elements.descriptors import ReturnDescriptors
@@ -41,7 +41,6 @@ class NseConfig(EndpointConfig):
     ipam_policy: str = variable(
         "polite", _ipam_policy, "strict: a wire has only this endpoint's addresses; polite: a client keeps its others"
     )
-    idle_timeout: str = not_yet("0", "ending when idle")
     dns_configs: tuple[DnsConfig, ...] = variable("[]", parse_dns_configs, "DNS of clients, a JSON array")
     pbr_config_path: str = variable(policy_routing.DEFAULT_PATH, text, "a YAML list of policy routes for clients")
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import yaml
 
-from nsm.chains.reading import nearest
+from .nearest import nearest
 
 T = TypeVar("T")
 
@@ -25,6 +25,10 @@ class YamlReader:
     def faults(self) -> list[str]:
         """A line for each fault, in the order of the file."""
         return [f"{self._source}:{line}: {text}" for line, text in sorted(self._faults, key=lambda fault: fault[0])]
+
+    def line(self, node: Any) -> int:
+        """The line of a node, from 1."""
+        return line_of(node)
 
     def fault(self, node: Any, text: str) -> None:
         """Record a fault at `node`; without a node, in the file as a whole."""
