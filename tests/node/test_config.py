@@ -30,6 +30,7 @@ def config(**environment):
         ({"NSM_LISTEN_ON": "unix:///a,unix:///b"}, "expected one unix socket"),
         ({"NSM_PROXY_LISTEN_ON": "unix:///a"}, "NSM_PROXY_LISTEN_ON: expected a tcp:// address"),
         ({"SPIFFE_ENDPOINT_SOCKET": "tcp://127.0.0.1:1"}, "expected a unix socket"),
+        ({"SPIFFE_ENDPOINT_SOCKET": "agent"}, "expected unix:///path"),
         ({"NSM_ENTRIES": "uid:0=spiffe://test.mesh/nsmgr"}, "cannot be a workload's name"),
         ({"NSM_ENTRIES": "uid:0=../edge-2"}, "cannot be a workload's name"),
         ({"NSM_ENTRIES": "user:me=shop"}, "not a valid selector"),

@@ -65,6 +65,12 @@ class NodeConfig(KernelSettings, TunnelSettings, Admitting, NsmgrConfig):
     map_ip_file_path: str = variable(
         MAP_IP_FILE, text, "YAML, inside: outside: addresses of this host as other domains reach it"
     )
+    workload_api: str = variable(
+        "unix:///run/spire/sockets/agent.sock",
+        url,
+        "where to serve the SPIFFE Workload API for workloads of this host",
+        env="SPIFFE_ENDPOINT_SOCKET",
+    )
     registry_url: str = variable("", url, "the registry; empty: that which the domain tells its nodes")
     intermediaries: IdPatterns = variable(
         "", IdPatterns.parse, "SPIFFE IDs that may vouch for others in a path; empty: as the domain tells its nodes"

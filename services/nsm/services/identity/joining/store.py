@@ -105,7 +105,7 @@ class JoinStore:
         if token["used"] and token["by"] != by:
             raise Refused(
                 f"this join token for {node!r} was used at {_clock(token['used'])}: a token is valid once. If that was "
-                f"not you, somebody else has joined as {node!r}: `nsm identity forget {node}` ends that"
+                f"not you, another host has joined as {node!r}: `nsm identity forget {node}` ends that"
             )
         if self._now() >= token["expires"]:
             raise Refused(
@@ -122,8 +122,8 @@ class JoinStore:
     def check(self, node: str, serial: int) -> None:
         """Check that `node` may use its certificate of that number for calls. Raises `Refused`.
 
-        A certificate is replaced by the next one when that is used. Then it is used no more: if it is, two hosts have
-        the same state, and which of them is the node is not known. Both are refused from then on.
+        A certificate is replaced by the next one when that is used, and must not be used afterwards: if it is, two
+        hosts have the same state, and which of them is the node is not known. Both are refused from then on.
         """
         path = self._nodes / node
         known = read(path)
