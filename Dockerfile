@@ -88,8 +88,7 @@ ENV NSM_LISTEN_ON=unix:///var/lib/networkservicemesh/nsm.io.sock,tcp://:5001
 HEALTHCHECK CMD ["nsm", "health", "unix:///var/lib/networkservicemesh/nsm.io.sock"]
 ENTRYPOINT ["nsm", "nsmgr"]
 
-# Also for map-ip, which runs beside it, and cluster-info: nsm map-ip, nsm cluster-info.
-FROM registry AS nsmgr-proxy
+FROM servers AS nsmgr-proxy
 LABEL org.opencontainers.image.title="nsm nsmgr-proxy"
 ENV NSM_LISTEN_ON=tcp://:5004
 HEALTHCHECK CMD ["nsm", "health", "tcp://127.0.0.1:5004"]
@@ -182,6 +181,14 @@ RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 
 USER 65532:65532
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
+
+FROM cluster AS map-ip
+LABEL org.opencontainers.image.title="nsm map-ip"
+ENTRYPOINT ["nsm", "map-ip"]
+
+FROM cluster AS cluster-info
+LABEL org.opencontainers.image.title="nsm cluster-info"
+ENTRYPOINT ["nsm", "cluster-info"]
 
 FROM cluster AS prefixes
 LABEL org.opencontainers.image.title="nsm prefixes"

@@ -26,6 +26,8 @@ DISTRIBUTIONS = {
     "identity": SDK | {"nsm-services"},
     "webhook": SDK | {"nsm-services", "nsm-webhook"},
     "prefixes": SDK | {"nsm-services"},
+    "map-ip": SDK | {"nsm-services"},
+    "cluster-info": SDK | {"nsm-services"},
     "csi-driver": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
@@ -36,7 +38,7 @@ ROOTS = {
     "nse-firewall": (0, 65532),
 }
 """Those that need privileges; all others are nobody."""
-OF_CLUSTERS = {"webhook", "prefixes", "csi-driver"}
+OF_CLUSTERS = {"webhook", "prefixes", "map-ip", "cluster-info", "csi-driver"}
 """Nothing but Kubernetes runs them, which asks for their health in other ways."""
 LARGEST = 60e6
 """Bytes that an image may have above its base."""

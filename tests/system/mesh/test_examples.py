@@ -179,6 +179,15 @@ def test_floating_domain(example):
     assert answers(mesh, wire)
 
 
+def test_chain_over_domains(example):
+    """The client's packets pass an endpoint of the other cluster, and come back to the gateway in its own."""
+    mesh = example("chain-over-domains")
+    (wire,) = all_up(mesh, 1).values()
+    assert len(wire["path"]) == 15
+    assert [name for name in wire["path"] if name.endswith("@my.sky")] == ["pass-1@my.sky", "gateway@my.sky"]
+    assert answers(mesh, wire)
+
+
 def test_five_nodes():
     """Fifty clients of five endpoints, some on the client's own node and most on another: every ping is answered."""
     words = [sys.executable, "-m", "bench.mesh"]
