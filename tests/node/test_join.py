@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -112,11 +113,24 @@ async def test_whoever_guesses_is_slowed_down_and_does_not_find_out_what_exists(
             await join(token, new_key())
 
 
-async def test_a_connection_that_sends_nothing_does_not_keep_others_from_joining(tmp_path):
+async def test_refused_attempts_of_a_workload_do_not_keep_its_node_from_renewing(tmp_path):
+    async with domain(tmp_path) as made:
+        member, token = await made.member(tmp_path / "host"), made.token()
+        for _ in range(10):
+            with pytest.raises(Refused):
+                await join(replace(token, secret=new_secret()), new_key())
+        await member.renew()
+
+
+async def test_connections_that_send_nothing_do_not_keep_others_away(tmp_path):
+    """The oldest ones end: of the same address first."""
     async with domain(tmp_path) as made:
         address = made.token().address
-        idle = [await asyncio.open_connection(address.host, address.port) for _ in range(6)]
+        idle = [await asyncio.open_connection(address.host, address.port) for _ in range(20)]
         assert (await join(made.token(), new_key())).svid.spiffe_id == NODE
+        for reader, _ in idle[:12]:
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
         for _, writer in idle:
             writer.transport.abort()
 

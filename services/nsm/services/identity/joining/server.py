@@ -6,7 +6,6 @@ import asyncio
 import datetime
 import socket
 import ssl
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
@@ -63,7 +62,8 @@ class JoinServer:
         self._settings = {**(settings or {}), LIFETIME: str(of_workloads)}
         self._federated, self._federates = federated if federated is not None else {}, federates
         self._attempts = Attempts(asyncio.get_running_loop().time)
-        self._from: Counter[str] = Counter()
+        self._open: dict[asyncio.Task[None], str] = {}
+        """The connections and their addresses, the oldest first."""
         self._context: tuple[float, Authority, list[x509.Certificate], ssl.SSLContext] | None = None
 
     @property
@@ -108,11 +108,21 @@ class JoinServer:
                     log.warning("cannot accept nodes that join", error=str(error))
                     await asyncio.sleep(_LATER)
                     continue
-                if sum(self._from.values()) >= _CONNECTIONS or self._from[peer[0]] >= _OF_ADDRESS:
-                    sock.close()
-                    continue
-                self._from[peer[0]] += 1
-                tasks.spawn(self._serve(sock, peer[0]), name=f"join {peer[0]}")
+                self._make_room(peer[0])
+                task = tasks.spawn(self._serve(sock, peer[0]), name=f"join {peer[0]}")
+                self._open[task] = peer[0]
+                task.add_done_callback(lambda ended: self._open.pop(ended, None))
+
+    def _make_room(self, address: str) -> None:
+        """End the oldest connection if there are too many, of the same address if that has too many.
+
+        So whoever keeps connections open, such as a workload of a node, does not keep others, such as that node, away.
+        """
+        same = [task for task, its in self._open.items() if its == address]
+        oldest = same if len(same) >= _OF_ADDRESS else list(self._open) if len(self._open) >= _CONNECTIONS else []
+        for task in oldest[:1]:
+            self._open.pop(task)
+            task.cancel()
 
     async def _serve(self, sock: socket.socket, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -128,24 +138,24 @@ class JoinServer:
             tell = log.warning if isinstance(error, ssl.SSLCertVerificationError) else log.debug
             tell("no TLS with a node", address=address, error=str(error))
             return
-        else:
-            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-            try:
-                async with asyncio.timeout(_EXCHANGE):
-                    await self._exchange(reader, writer, address)
-            except (TimeoutError, OSError, Unavailable) as error:
-                log.debug("a node left", address=address, error=str(error))
-            finally:
-                transport.abort() if not writer.is_closing() else None
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            async with asyncio.timeout(_EXCHANGE):
+                await self._exchange(reader, writer, address)
+        except (TimeoutError, OSError, Unavailable) as error:
+            log.debug("a node left", address=address, error=str(error))
         finally:
-            self._from[address] -= 1
-            self._from += Counter()  # keeps only those that have some
+            transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str) -> None:
         try:
-            self._attempts.check(address)
-            request = await message.receive(reader)
-            answer = self.answer(request, self._leaf(writer.get_extra_info("ssl_object")))
+            leaf = self._leaf(writer.get_extra_info("ssl_object"))
+            if leaf is None:  # a workload's attempts do not keep its node from renewing
+                self._attempts.check(address)
+            answer = self.answer(await message.receive(reader), leaf)
         except (Refused, InvalidRequest) as error:
             self._attempts.failed(address)
             log.warning("a node was refused", address=address, error=error.detail)
