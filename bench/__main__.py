@@ -26,6 +26,7 @@ from bench import (
     composition,
     domains,
     hostile,
+    joined,
     life,
     nodes,
     policies,
@@ -91,6 +92,7 @@ MARKS = {
     "vl3_60_pairs_s": "25 s",
     "vl3_dns_ms": "3 ms",
     "lb_throughput_ratio": "0.9",
+    "node_process_mib": "70 MiB",
     "chain_5_setup": "60 ms",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
@@ -215,6 +217,7 @@ def several_nodes(bench: Bench) -> None:
     """Wires between two nodes, between domains, through a chain, in a vL3; five nodes with fifty clients."""
     for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure()]:
         bench.note(name, values, unit)
+    bench.note("node_process_mib", joined.measure(), "MiB")
     for name, values, unit in composition.measure():
         bench.note(name, values, unit)
     figures = five_nodes.measure()

@@ -12,6 +12,7 @@ from nsm.chains.core import Limits
 from nsm.forwarder_kernel.main import KernelConfig
 from nsm.forwarder_sriov.main import SriovConfig
 from nsm.forwarder_vpp.main import VPPConfig
+from nsm.node.config import NodeConfig
 from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns_server.main import DnsServerConfig
@@ -43,6 +44,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "forwarder-kernel": KernelConfig,
     "forwarder-vpp": VPPConfig,
     "forwarder-sriov": SriovConfig,
+    "node": NodeConfig,
     "nsmgr-proxy": NsmgrProxyConfig,
     "registry-proxy": RegistryProxyConfig,
     "dns-server": DnsServerConfig,

@@ -36,6 +36,7 @@ COMPONENTS = [
     "forwarder-sriov",
     "csi-driver",
     "prefixes",
+    "node",
 ]
 
 

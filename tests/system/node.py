@@ -29,8 +29,8 @@ class Node:
         self.processes, self.logs, self._readers = {}, defaultdict(list), []
         stack.callback(self._end)
 
-    def start(self, name, until='"ready"'):
-        """Returns when it has logged `until`."""
+    def start(self, name, until='"ready"', inside=None):
+        """Returns when it has logged `until`; it runs in the network namespace of the process `inside`, if given."""
         command, variables = self._commands()[name]
         environment = {
             "PATH": os.environ["PATH"],
@@ -41,7 +41,9 @@ class Node:
             **self.of.get(name, {}),
         }
         where = ["unshare", "--net"] if name in self.alone else ["nsenter", f"--net={self.host.path}"]
-        words = [*where, sys.executable, "-m", "nsm.chains", command]
+        if inside is not None:
+            where = ["nsenter", "--net", "--target", str(inside)]
+        words = [*where, sys.executable, "-m", "nsm.chains", *command.split()]
         process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
         self.processes[name] = process
         lines = self.logs[name]

@@ -81,7 +81,7 @@ def run(
                 tell=lambda why: waits(config, why),
             )
             identity = await unless_set(stopping, stack.enter_async_context(source))
-            config = _of_own_domain(config, trust_domain_of(identity.spiffe_id))
+            config = of_own_domain(config, trust_domain_of(identity.spiffe_id))
             dial_timeout = getattr(config, "dial_timeout", DIAL_TIMEOUT)
             pool = await stack.enter_async_context(Pool(identity, dial_timeout=dial_timeout, limits=config.limits))
             await main(config, Runtime(identity, pool, stopping))
@@ -89,7 +89,7 @@ def run(
     return run_plain(name, kind, with_identity, arguments)
 
 
-def _of_own_domain(config: C, trust_domain: str) -> C:
+def of_own_domain(config: C, trust_domain: str) -> C:
     """The configuration, with patterns that name no trust domain completed with our own."""
     found = {each.name: getattr(config, each.name) for each in fields(config)}
     return replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.config import flag, variable
+from nsm.chains.config import Common, flag, variable
 from nsm.chains.forwarding.counters import Counters
 from nsm.chains.forwarding.keep import CHANGES, REPAIR, REPORT_ONLY
 from nsm.chains.serving.forwarder import TunnelConfig, mechanisms_among, serve_forwarder
@@ -30,8 +30,8 @@ def _reconcile(value: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelConfig(TunnelConfig):
-    """The settings of the kernel forwarder."""
+class KernelSettings(Common):
+    """What is special about the kernel's dataplane."""
 
     mechanism_priority: tuple[str, ...] = variable("", mechanisms_among(OFFERED), "mechanisms to prefer, best first")
     route_tables: str = variable(
@@ -43,12 +43,21 @@ class KernelConfig(TunnelConfig):
     node_namespace: bool = variable("false", flag, "let wires end in the node's own network namespace")
 
 
+@dataclass(frozen=True, kw_only=True)
+class KernelConfig(KernelSettings, TunnelConfig):
+    """The settings of the kernel forwarder."""
+
+
 def main(arguments: list[str]) -> int:
     """Builds wires from the kernel's interfaces."""
-    return run("forwarder-kernel", KernelConfig, _serve, arguments)
+    return run("forwarder-kernel", KernelConfig, serve_kernel_forwarder, arguments)
 
 
-async def _serve(config: KernelConfig, runtime: Runtime) -> None:
+async def serve_kernel_forwarder(config: KernelConfig, runtime: Runtime) -> None:
+    """Serve the forwarder until the process is asked to stop.
+
+    Raises `MeshError` without the capabilities, if it cannot listen, or if its manager refuses it.
+    """
     check_capabilities()
     if config.tunnel_ip is not None:
         check_tunnel_address(config.tunnel_ip)

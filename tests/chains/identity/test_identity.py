@@ -366,7 +366,7 @@ async def test_an_identity_that_was_not_renewed_in_time_is_told_once():
     identity.update(svid, {"test.mesh": [authority.certificate]})
     ready.set()
     with capture_logs() as logs:
-        telling = asyncio.ensure_future(source._tell_of_the_end(identity, "unix:///workload", ready))
+        telling = asyncio.ensure_future(source.tell_of_the_end(identity, "unix:///workload", ready))
         await asyncio.sleep(0.01)
         telling.cancel()
     (told,) = logs

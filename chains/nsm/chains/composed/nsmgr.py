@@ -53,6 +53,7 @@ from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls, Sockets, WithoutPaths
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
+from nsm.chains.registry.interdomain import Interdomain
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.local_bypass import LocalBypass
 from nsm.chains.registry.memory import Memory
@@ -62,6 +63,7 @@ from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.registry.update_path import RegistryUpdatePath
 from nsm.chains.transport import Methods, Pool, RemoteNetworkService, RemoteRegistry, registry
 
+from .beyond import Beyond
 from .client import client
 from .endpoint import Endpoint, endpoint
 from .registry_client import signs_in
@@ -80,6 +82,7 @@ class Nsmgr:
     services: ServiceChain
     endpoints: EndpointChain
     _inner: tuple[ServiceChain | EndpointChain, ...]
+    _beyond: Beyond | None = None
 
     def methods(self) -> Methods:
         """All APIs of a manager."""
@@ -100,6 +103,8 @@ class Nsmgr:
         await self.connections.chain.aclose()
         for chain in (self.services, self.endpoints, *self._inner):
             await chain.aclose()
+        if self._beyond is not None:
+            await self._beyond.aclose()
 
 
 def nsmgr(
@@ -125,6 +130,7 @@ def nsmgr(
     limits: Limits = DEFAULT_LIMITS,
     unchecked_namespaces: bool = False,
     orphans: Orphans | None = None,
+    beyond: Beyond | None = None,
 ) -> Nsmgr:
     """A manager called `name` that others reach at `own_url`; without a `registry_url` it is the registry too.
 
@@ -133,11 +139,22 @@ def nsmgr(
     `trust` lists who may vouch for others in a path, and who may watch; `registration` who may register for which
     service, `hosts` where endpoints may be that pass no socket, `accept_routes` which routes wires may bring. With
     `unchecked_namespaces` it accepts a client's namespace even if the kernel does not show whose it is.
-    `orphans` sets for how long connections are kept whose caller cannot be reached.
+    `orphans` sets for how long connections are kept whose caller cannot be reached. Records of other domains are found
+    and registered `beyond`, or, without that, through the registry.
     """
-    known_services = RegistryChain(_services_store(pool, registry_url, client_policies, limits))
+    known_services = RegistryChain(
+        [
+            *([Interdomain(beyond.services)] if beyond is not None else []),
+            *_services_store(pool, registry_url, client_policies, limits),
+        ]
+    )
     known_endpoints = RegistryChain(
-        [LocalBypass(own_url), WithoutPaths(own_url), *_endpoints_store(pool, registry_url, client_policies, limits)]
+        [
+            LocalBypass(own_url),
+            WithoutPaths(own_url),
+            *([Interdomain(beyond.endpoints)] if beyond is not None else []),
+            *_endpoints_store(pool, registry_url, client_policies, limits),
+        ]
     )
     if orphans is not None:
         orphans.looks_by(signs_in(known_endpoints, forwarder_service=forwarder_service))
@@ -202,7 +219,7 @@ def nsmgr(
         ],
         known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled unchanged
     )
-    return Nsmgr(connections, services, endpoints, (known_services, known_endpoints))
+    return Nsmgr(connections, services, endpoints, (known_services, known_endpoints), beyond)
 
 
 def _services_store(

@@ -2,7 +2,7 @@
 
 from .authority import Authority
 from .certificate_builder import certificate_builder
-from .identity import Bundles, Identity
+from .identity import Bundles, Identity, presented_chain, verify_chain
 from .pem import load_chain
 from .svid import Svid, spiffe_id_of, split_certificates, trust_domain_of
 
@@ -13,7 +13,9 @@ __all__ = [
     "Svid",
     "certificate_builder",
     "load_chain",
+    "presented_chain",
     "spiffe_id_of",
     "split_certificates",
     "trust_domain_of",
+    "verify_chain",
 ]

@@ -38,16 +38,22 @@ class Authority:
 
     def issue(self, spiffe_id: str, *, lifetime: datetime.timedelta = datetime.timedelta(hours=1)) -> Svid:
         """A new key and a leaf certificate for `spiffe_id`. Raises `Refused` if that is not a SPIFFE ID."""
-        trust_domain_of(spiffe_id)
         key = ec.generate_private_key(ec.SECP256R1())
+        return Svid(spiffe_id, (self.certify(spiffe_id, key.public_key(), lifetime=lifetime),), key)
+
+    def certify(
+        self, spiffe_id: str, key: ec.EllipticCurvePublicKey, *, lifetime: datetime.timedelta
+    ) -> x509.Certificate:
+        """A leaf certificate for `spiffe_id` and another's `key`. Raises `Refused` if that is not a SPIFFE ID."""
+        trust_domain_of(spiffe_id)
         name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Network Service Mesh")])
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(name, self.certificate.subject, key.public_key(), lifetime, is_authority=False)
+        builder = _builder(name, self.certificate.subject, key, lifetime, is_authority=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
         builder = builder.add_extension(_uri(spiffe_id), critical=False)
         builder = builder.add_extension(self._key_identifier(), critical=False)
-        return Svid(spiffe_id, (builder.sign(self.key, hashes.SHA256()),), key)
+        return builder.sign(self.key, hashes.SHA256())
 
     def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
         """The key identifier from our certificate, however it was computed: verifiers compare it (RFC 5280 4.2.1.1)."""

@@ -111,7 +111,7 @@ class Identity:
         peer's own domain, so that no domain can issue identities of another.
         """
         try:
-            chain = _presented_chain(connection)
+            chain = presented_chain(connection)
             spiffe_id = spiffe_id_of(chain[0])
         except ValueError as error:
             raise Refused(f"the peer's certificate cannot be parsed: {error}") from None
@@ -119,7 +119,7 @@ class Identity:
         bundle = self.bundles.get(domain)
         if not bundle:
             raise Refused(f"{spiffe_id} is of trust domain {domain!r}, which is not federated with ours")
-        _verify_chain(chain, bundle, spiffe_id)
+        verify_chain(chain, bundle, spiffe_id)
         return Peer(spiffe_id, chain[0].public_bytes(Encoding.DER), self._shown.get(connection.context))
 
     def has_rotated_since(self, peer: Peer | None) -> bool:
@@ -142,7 +142,7 @@ class Identity:
         """
         leaf, bundle = peer.certificate, self.bundles.get(trust_domain_of(peer.spiffe_id))
         try:
-            _verify_chain([leaf], bundle or [], peer.spiffe_id, at=leaf.not_valid_before_utc)
+            verify_chain([leaf], bundle or [], peer.spiffe_id, at=leaf.not_valid_before_utc)
         except (Refused, ValueError):
             return False
         return True
@@ -197,8 +197,8 @@ def _der(certificates: Sequence[x509.Certificate]) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.DER) for certificate in certificates)
 
 
-def _presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
-    """The leaf and the intermediates that the peer sent."""
+def presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
+    """The leaf and the intermediates that the peer sent; not verified here. Raises `Refused` if there are none."""
     if hasattr(connection, "get_unverified_chain"):  # Python 3.13
         sent = connection.get_unverified_chain()
     else:
@@ -209,13 +209,14 @@ def _presented_chain(connection: ssl.SSLObject) -> list[x509.Certificate]:
     return [x509.load_der_x509_certificate(der) for der in sent]
 
 
-def _verify_chain(
+def verify_chain(
     chain: Sequence[x509.Certificate],
     bundle: Sequence[x509.Certificate],
     spiffe_id: str,
     *,
     at: datetime.datetime | None = None,
 ) -> None:
+    """Check that a leaf and its intermediates were issued by `bundle`, now or at the time `at`. Raises `Refused`."""
     leaf, *intermediates = chain
     if _is_authority(leaf):
         raise Refused(f"{spiffe_id}: the certificate is an authority's; a workload's SVID is a leaf")

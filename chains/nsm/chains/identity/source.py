@@ -43,7 +43,7 @@ async def identity_from(
     ready = asyncio.Event()
     try:
         async with Tasks("identity") as tasks:
-            tasks.spawn(_tell_of_the_end(identity, workload_api, ready), name="end of the SVID")
+            tasks.spawn(tell_of_the_end(identity, workload_api, ready), name="end of the SVID")
             tasks.spawn(_follow(channel, workload_api, identity, ready, tell), name="Workload API")
             await ready.wait()
             yield identity
@@ -93,8 +93,8 @@ async def _follow(
         await asyncio.sleep(backoff.next())
 
 
-async def _tell_of_the_end(identity: Identity, url: str, ready: asyncio.Event) -> None:
-    """Say once when our SVID has ended without being renewed, and what that means."""
+async def tell_of_the_end(identity: Identity, url: str, ready: asyncio.Event) -> None:
+    """Say once when our SVID has ended without being renewed by `url`, and what that means."""
     await ready.wait()
     is_told = False
     while True:

@@ -10,7 +10,7 @@ from typing import Any
 
 from nsm.chains.component import Runtime
 from nsm.chains.composed import Endpoint
-from nsm.chains.config import duration, flag, items, not_yet, number, pairs, text, url, variable
+from nsm.chains.config import Common, duration, flag, items, not_yet, number, pairs, text, url, variable
 from nsm.chains.core import MeshError
 from nsm.chains.core.counts import Count
 from nsm.chains.elements.orphans import Orphans
@@ -69,8 +69,8 @@ class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TunnelConfig(ForwarderConfig):
-    """The variables of forwarders that make wires to other nodes, and to networks behind their own."""
+class TunnelSettings(Common):
+    """The variables of wires to other nodes, and to networks behind their own."""
 
     tunnel_ip: Address | None = variable(
         "", _address, "this node's address for wires to other nodes; empty: wires inside the node only"
@@ -79,6 +79,11 @@ class TunnelConfig(ForwarderConfig):
     device_selector_file: tuple[Uplink, ...] = variable(
         "", _uplinks, "a YAML file that maps labels to the node's interfaces for VLANs"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunnelConfig(TunnelSettings, ForwarderConfig):
+    """The variables of forwarders that make wires to other nodes, and to networks behind their own."""
 
 
 def mechanisms_among(offered: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

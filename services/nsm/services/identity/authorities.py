@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
-from nsm.chains.identity import Authority
+from nsm.chains.identity import Authority, Svid
 
 _BEFORE = timedelta(minutes=1)
 """An authority is valid from that long before its creation, to allow for clock skew."""
@@ -38,6 +38,15 @@ class Authorities:
     def signing(self) -> Authority:
         """The authority that signs now."""
         return signing(self.all, datetime.now(UTC))
+
+    @property
+    def trust_domain(self) -> str:
+        """The domain of all that is issued."""
+        return self.all[0].trust_domain
+
+    async def issue(self, spiffe_id: str, lifetime: float) -> Svid:
+        """A new SVID, valid for `lifetime` seconds."""
+        return self.signing.issue(spiffe_id, lifetime=timedelta(seconds=lifetime))
 
     def use(self, authorities: Iterable[Authority]) -> None:
         """Switch to these authorities; if the bundle changed, callers of `changed` are woken."""

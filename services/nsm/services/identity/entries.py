@@ -51,6 +51,11 @@ class Entries:
                 raise _malformed(text, f"{selector[:80]!r} is not a valid selector")
         return cls(sockets, users, processes)
 
+    def ids(self) -> set[str]:
+        """All identities that they assign."""
+        by_process = {spiffe_id for _, spiffe_id in self.by_process.values()}
+        return {*self.by_socket.values(), *self.by_uid.values(), *by_process}
+
     def joined(self, other: Entries) -> Entries:
         """These entries and those of `other`, which take precedence."""
         return Entries(

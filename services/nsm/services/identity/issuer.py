@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -19,16 +19,41 @@ from nsm.apis.workload import (
     X509SvidResponse,
 )
 from nsm.chains.core import Exhausted, InvalidRequest, Limits
+from nsm.chains.identity import Svid
 from nsm.chains.logs import log
 from nsm.chains.transport import Credentials, Incoming, Methods, Streaming
-
-from .authorities import Authorities
 
 FETCH_SVID = "/SpiffeWorkloadAPI/FetchX509SVID"
 FETCH_BUNDLES = "/SpiffeWorkloadAPI/FetchX509Bundles"
 
 _SAME = 1 / 1000
 """The part of an SVID's lifetime in which it is issued again: 3.6 s of an hour."""
+
+
+class Source(Protocol):
+    """Where SVIDs come from: the authorities of this process, or those of a domain that this node has joined."""
+
+    version: int
+    """Counts the changes of the bundle."""
+
+    @property
+    def trust_domain(self) -> str:
+        """The domain of all that is issued."""
+        ...
+
+    @property
+    def bundle(self) -> Sequence[x509.Certificate]:
+        """The certificates to trust."""
+        ...
+
+    async def issue(self, spiffe_id: str, lifetime: float) -> Svid:
+        """A new SVID, valid for `lifetime` seconds. Raises `MeshError` if that cannot be had now."""
+        ...
+
+    async def changed(self, version: int) -> None:
+        """Wait until the bundle differs from `version`."""
+        ...
+
 
 Identify = Callable[[str, Credentials | None], Awaitable[str]]
 """Returns the SPIFFE ID of a caller on a socket; raises `Refused` if it has none."""
@@ -46,7 +71,7 @@ class Issuer:
 
     def __init__(
         self,
-        authorities: Authorities,
+        authorities: Source,
         identify: Identify,
         *,
         lifetime: float = 3600.0,
@@ -68,7 +93,7 @@ class Issuer:
                 while True:
                     spiffe_id = await self._identify(socket_path, incoming)
                     version = self._authorities.version
-                    yield [self._response(spiffe_id)]
+                    yield [await self._response(spiffe_id)]
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(self._lifetime / 2):
                             await self._authorities.changed(version)
@@ -77,7 +102,7 @@ class Issuer:
             with self._stream(incoming.credentials):
                 spiffe_id = await self._identify(socket_path, incoming)
                 while True:
-                    domain, version = self._authorities.signing.trust_domain, self._authorities.version
+                    domain, version = self._authorities.trust_domain, self._authorities.version
                     own = {f"spiffe://{domain}": _der(self._authorities.bundle)}
                     yield [X509BundlesResponse(bundles={**own, **self._others(spiffe_id)})]
                     await self._authorities.changed(version)
@@ -109,18 +134,18 @@ class Issuer:
             if not self._streams[process]:
                 del self._streams[process]
 
-    def _response(self, spiffe_id: str) -> X509SvidResponse:
+    async def _response(self, spiffe_id: str) -> X509SvidResponse:
         now, version = asyncio.get_running_loop().time(), self._authorities.version
         made, of_version, response = self._recent.get(spiffe_id, (0.0, -1, None))
         if response is not None and of_version == version and now - made < self._lifetime * _SAME:
             return response
-        response = self._new(spiffe_id)
+        response = await self._new(spiffe_id)
         self._recent = {who: each for who, each in self._recent.items() if now - each[0] < self._lifetime * _SAME}
         self._recent[spiffe_id] = now, version, response
         return response
 
-    def _new(self, spiffe_id: str) -> X509SvidResponse:
-        svid = self._authorities.signing.issue(spiffe_id, lifetime=datetime.timedelta(seconds=self._lifetime))
+    async def _new(self, spiffe_id: str) -> X509SvidResponse:
+        svid = await self._authorities.issue(spiffe_id, self._lifetime)
         log.debug("issued", spiffe_id=spiffe_id)
         key = svid.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         bundle = _der(self._authorities.bundle)

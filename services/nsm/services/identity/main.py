@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,8 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+
 from nsm.chains.component import run_plain, unless_set
-from nsm.chains.config import Common, duration, flag, items, text, variable
+from nsm.chains.config import Common, duration, flag, items, text, url, variable
+from nsm.chains.config.address import Address, parse_address
 from nsm.chains.core import InvalidRequest, MeshError, Refused, Tasks
 from nsm.chains.identity import Svid, trust_domain_of
 from nsm.chains.logs import log
@@ -29,11 +32,23 @@ from .cgroups import DRIVERS
 from .entries import Entries
 from .federated import Federated, Federation
 from .issuer import Identify, Issuer
+from .joining.command import COMMANDS, JOIN_FOLDER, join_command
+from .joining.server import JoinServer, joining
+from .joining.store import JoinStore
+from .joining.token import issuer_id, node_id
 from .sockets import Sockets
 
 
 def _entries(value: str) -> Entries:
     return Entries.parse(items(value))
+
+
+def _join_address(value: str) -> Address | None:
+    if not url(value):
+        return None
+    if (address := parse_address(value)).is_unix:
+        raise ValueError("expected host:port or :port; nodes join over TCP")
+    return address
 
 
 def _cgroup_driver(value: str) -> str:
@@ -66,6 +81,16 @@ class IdentityConfig(Common):
         "", _cgroup_driver, "for pods: the kubelet's driver, systemd or cgroupfs; empty: detected"
     )
     cgroup_root: str = variable("", text, "for pods: the kubelet's --cgroup-root, such as kind's /kubelet")
+    join_listen_on: Address | None = variable(
+        "", _join_address, "where nodes outside the cluster join, by tokens: host:port or :port; empty: nowhere"
+    )
+    join_address: str = variable("", url, "the address of join_listen_on as join tokens name it; empty: this host's")
+    join_folder: str = variable(JOIN_FOLDER, text, "where join tokens and the nodes that have joined are stored")
+    join_registry: str = variable("", url, "the registry that nodes which join use")
+    join_intermediaries: IdPatterns = variable(
+        "", IdPatterns.parse, "NSM_INTERMEDIARIES of nodes which join: this domain's managers and forwarders"
+    )
+    node_lifetime: float = variable("24h", duration, "how long the SVID of a node that joined is valid")
     federated_bundles: Federation = variable(
         "",
         Federation.parse,
@@ -89,13 +114,15 @@ class IdentityConfig(Common):
         yield from super().misfits()
         if not self.svid_lifetime:
             yield "NSM_SVID_LIFETIME=0: expected more than 0"
+        if self.join_listen_on is not None and not self.node_lifetime:
+            yield "NSM_NODE_LIFETIME=0: expected more than 0"
         if self.trust_domain in self.federated_bundles.sources:
             yield f"NSM_FEDERATED_BUNDLES: {self.trust_domain!r} is this trust domain itself"
         if not _is_id(f"spiffe://{self.trust_domain}{self.bundle_endpoint_id}"):
             yield f"NSM_BUNDLE_ENDPOINT_ID={self.bundle_endpoint_id!r}: expected a path such as /nsm/identity"
         if self.pods:
             yield from self._misfits_of_pods()
-        elif not (self.entries.by_socket or self.entries_file or self.listen_on):
+        elif not (self.entries.by_socket or self.entries_file or self.listen_on or self.join_listen_on):
             yield "no socket is configured: set NSM_ENTRIES with sockets, or NSM_LISTEN_ON"
 
     def _misfits_of_pods(self) -> Iterator[str]:
@@ -105,6 +132,8 @@ class IdentityConfig(Common):
             yield "NSM_PODS: entries and an authority file do not apply to pods; unset them"
         if self.authority_lifetime < 4 * self.svid_lifetime:
             yield "NSM_AUTHORITY_LIFETIME is too short: expected at least four times NSM_SVID_LIFETIME"
+        if self.join_listen_on is not None and self.authority_lifetime < 4 * self.node_lifetime:
+            yield "NSM_AUTHORITY_LIFETIME is too short: expected at least four times NSM_NODE_LIFETIME"
 
 
 def _is_id(text: str) -> bool:
@@ -116,7 +145,9 @@ def _is_id(text: str) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """Issues SPIFFE identities to the processes of this machine, or the pods of this node."""
+    """Issues SPIFFE identities to the processes of this machine, or the pods of this node, and to hosts that join."""
+    if arguments and arguments[0] in COMMANDS:
+        return join_command(arguments)
     return run_plain("identity", IdentityConfig, _serve, arguments)
 
 
@@ -154,17 +185,46 @@ async def _serve_pods(config: IdentityConfig) -> None:
 
 @asynccontextmanager
 async def _issuer(config: IdentityConfig, authorities: Authorities, identify: Identify) -> AsyncIterator[Issuer]:
-    """The issuer, which follows the bundles of other domains and publishes its own."""
+    """The issuer, which follows the bundles of other domains and publishes its own, and lets nodes join."""
     async with Federated(config.federated_bundles, authorities.wake) as federated, _published(config, authorities):
         patterns = config.federated_workloads.within(config.trust_domain)
-        yield Issuer(
-            authorities,
-            identify,
-            lifetime=config.svid_lifetime,
-            federated=federated.bundles,
-            federates=patterns.matches if patterns else lambda _: True,
-            limits=config.limits,
-        )
+        federates = patterns.matches if patterns else lambda _: True
+        async with _joined(config, authorities, federated.bundles, federates):
+            yield Issuer(
+                authorities,
+                identify,
+                lifetime=config.svid_lifetime,
+                federated=federated.bundles,
+                federates=federates,
+                limits=config.limits,
+            )
+
+
+@asynccontextmanager
+async def _joined(
+    config: IdentityConfig,
+    authorities: Authorities,
+    federated: Mapping[str, Sequence[x509.Certificate]],
+    federates: Callable[[str], bool],
+) -> AsyncIterator[None]:
+    """Let nodes join for as long as the context is open, if that is configured."""
+    if config.join_listen_on is None:
+        yield
+        return
+    store = JoinStore(config.join_folder)
+    settings = {"registry": config.join_registry, "intermediaries": str(config.join_intermediaries)}
+    server = JoinServer(
+        authorities,
+        store,
+        lifetime=config.node_lifetime,
+        of_workloads=config.svid_lifetime,
+        settings=settings,
+        federated=federated,
+        federates=federates,
+    )
+    async with joining(server, store, authorities, config.join_listen_on, config.join_address) as where:
+        log.info("nodes can join", listen_on=where)
+        yield
 
 
 @asynccontextmanager
@@ -202,12 +262,23 @@ def _paths(config: IdentityConfig, entries: Entries) -> list[str]:
 def _all_entries(config: IdentityConfig) -> Entries:
     """The entries of the variable and of the file."""
     if not config.entries_file:
-        return config.entries
+        return _unlike_nodes(config, config.entries)
     try:
         lines = Path(config.entries_file).read_text().splitlines()
-        return config.entries.joined(Entries.parse([line for line in map(str.strip, lines) if line]))
+        found = config.entries.joined(Entries.parse([line for line in map(str.strip, lines) if line]))
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"NSM_ENTRIES_FILE={config.entries_file!r}: {error}") from None
+    return _unlike_nodes(config, found)
+
+
+def _unlike_nodes(config: IdentityConfig, entries: Entries) -> Entries:
+    """The entries. Raises `InvalidRequest` if one is for the name of a node that joins, or of the server they trust."""
+    reserved = node_id(config.trust_domain, ""), issuer_id(config.trust_domain)
+    if config.join_listen_on is not None:
+        for spiffe_id in sorted(entries.ids()):
+            if spiffe_id.startswith(reserved[0]) or spiffe_id == reserved[1]:
+                raise InvalidRequest(f"{spiffe_id} is for nodes that join (NSM_JOIN_LISTEN_ON), not for entries")
+    return entries
 
 
 async def _read_again(config: IdentityConfig, issuer: Issuer, sockets: Sockets, before: Entries) -> Entries:

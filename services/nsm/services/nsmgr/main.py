@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import nsmgr
+from nsm.chains.composed import Beyond, beyond, nsmgr
 from nsm.chains.config import duration, flag, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
@@ -44,6 +44,9 @@ class NsmgrConfig(
         "where to listen; the first tcp:// is published to other nodes",
     )
     registry_url: str = variable("tcp://localhost:5001", url, "the registry; empty: this manager is the registry")
+    proxy_registry_url: str = variable(
+        "", url, "the proxy through which services of other domains, `service@domain`, are found; empty: the registry's"
+    )
     prometheus_listen_on: tuple[str, int] = variable(
         ":8082", host_and_port, "where to serve metrics; another port than a forwarder's, which may be on the same host"
     )
@@ -65,10 +68,11 @@ class NsmgrConfig(
 
 def main(arguments: list[str]) -> int:
     """The manager of a node: the entry point for its clients, endpoints and forwarders."""
-    return run("nsmgr", NsmgrConfig, _serve, arguments)
+    return run("nsmgr", NsmgrConfig, serve_manager, arguments)
 
 
-async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
+async def serve_manager(config: NsmgrConfig, runtime: Runtime) -> None:
+    """Serve a manager until the process is asked to stop. Raises `MeshError` if it cannot listen."""
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     access = runtime.access(config)
     serving = serve(
@@ -108,6 +112,7 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             accept_routes=config.accept_routes,
             limits=config.limits,
             orphans=Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, config.trust),
+            beyond=_beyond(config, runtime),
         )
         methods.update(manager.methods())
         log.info("ready", listen_on=bound)
@@ -115,6 +120,14 @@ async def _serve(config: NsmgrConfig, runtime: Runtime) -> None:
             tasks.spawn(manager.watch(), name="first look at the registry")
             await runtime.stopping.wait()
     await manager.aclose()
+
+
+def _beyond(config: NsmgrConfig, runtime: Runtime) -> Beyond | None:
+    """Where records of other domains are, if the registry is not to know."""
+    if not config.proxy_registry_url:
+        return None
+    url, policies = config.proxy_registry_url, config.registry_client_policies
+    return beyond(url, runtime.pool, policies=policies, service_lifetime=config.service_lifetime, limits=config.limits)
 
 
 _SERVICES = (

@@ -59,10 +59,11 @@ class NsmgrProxyConfig(
 
 def main(arguments: list[str]) -> int:
     """The proxy of a domain: connections to and from other domains pass it."""
-    return run("nsmgr-proxy", NsmgrProxyConfig, _serve, arguments)
+    return run("nsmgr-proxy", NsmgrProxyConfig, serve_proxy, arguments)
 
 
-async def _serve(config: NsmgrProxyConfig, runtime: Runtime) -> None:
+async def serve_proxy(config: NsmgrProxyConfig, runtime: Runtime) -> None:
+    """Serve until the process is asked to stop. Raises `MeshError` if it cannot listen."""
     methods: dict[str, Method] = dict(Health(*_SERVICES).methods())
     serving = serve(
         config.listen_on,

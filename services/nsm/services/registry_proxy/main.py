@@ -36,10 +36,11 @@ class RegistryProxyConfig(RegistryServerPolicies, RegistryClientPolicies, Trusti
 
 def main(arguments: list[str]) -> int:
     """Finds the registries of other domains in DNS."""
-    return run("registry-proxy", RegistryProxyConfig, _serve, arguments)
+    return run("registry-proxy", RegistryProxyConfig, serve_registry_proxy, arguments)
 
 
-async def _serve(config: RegistryProxyConfig, runtime: Runtime) -> None:
+async def serve_registry_proxy(config: RegistryProxyConfig, runtime: Runtime) -> None:
+    """Serve until the process is asked to stop. Raises `MeshError` if it cannot listen, or without the DNS library."""
     health = Health("registry.NetworkServiceRegistry", "registry.NetworkServiceEndpointRegistry")
     proxy = registry_proxy(
         runtime.identity,
