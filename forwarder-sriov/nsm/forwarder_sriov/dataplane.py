@@ -225,8 +225,11 @@ class SriovDataplane:
 
     async def _until_settled(self, moved: Moved, wire: Wire) -> None:
         """Wait for the card's carrier, without delaying other wires. Raises `Conflict`."""
-        end = time.monotonic() + _SETTLING
+        end, restart = time.monotonic() + _SETTLING, time.monotonic() + _SETTLING / 3
         while not await self.kernel.run(lambda: self._interfaces.is_settled(moved, wire)):
+            if time.monotonic() >= restart:
+                restart = end
+                await self.kernel.run(lambda: self._interfaces.restart(moved, wire))
             if time.monotonic() >= end:
                 raise Conflict(
                     f"interface {wire.client.side.interface!r} does not come up in {_SETTLING:g} s: "

@@ -74,9 +74,6 @@ class Former:
     """That of its function."""
     name: str
     """Its name on the node."""
-    link: str
-    """Its name where it is."""
-    index: int
     key: FileKey | None
     """The namespace, if a process of it is seen."""
     is_back: bool
@@ -138,6 +135,11 @@ class Interfaces:
         if after.mtu and after.mtu != before.mtu:
             messages.insert(0, set_mtu(index, after.mtu))
         _apply(moved, side.name, messages)
+
+    def restart(self, moved: Moved, wire: Wire) -> None:
+        """Have its driver begin anew: some do not notice otherwise that their card has been reset meanwhile."""
+        moved.namespace.socket.apply([functions.set_down(moved.index)])
+        self._configure(moved, wire)
 
     def is_settled(self, moved: Moved, wire: Wire) -> bool:
         """Whether packets pass: a card takes its time to report its carrier."""
@@ -209,13 +211,12 @@ class Interfaces:
     def set_function(self, spaces: Namespaces, card: str, number: int, wire: Wire) -> None:
         """Give a function the MAC and VLAN of a connection, or none. Raises `Conflict` if its card is out of reach."""
         settings = wire.client.settings
-        link = spaces.own.socket.link(name=card) if card else None
-        if link is None:
+        if not (index := spaces.own.socket.index_named(card) if card else 0):
             if not settings.mac and not wire.vlan:
                 return
             raise Conflict("the card's own interface is not on this node, so no MAC and no VLAN can be set")
-        changes = [functions.set_function_mac(link.index, number, settings.mac)] if settings.mac else []
-        spaces.own.socket.apply([*changes, functions.set_function_vlan(link.index, number, wire.vlan)])
+        changes = [functions.set_function_mac(index, number, settings.mac)] if settings.mac else []
+        spaces.own.socket.apply([*changes, functions.set_function_vlan(index, number, wire.vlan)])
 
     def former(self, spaces: Namespaces) -> list[Former]:
         """All interfaces that bear an alias of ours, wherever they are."""
@@ -226,9 +227,7 @@ class Interfaces:
             if len(parts) == 4 and link.kind == _KIND:
                 connection_id, token, address, name = parts
                 key = found.keys.get(link.number)
-                formers.append(
-                    Former(connection_id, token, address, name, link.name, link.index, key, link.number == OWN)
-                )
+                formers.append(Former(connection_id, token, address, name, key, link.number == OWN))
         return formers
 
     # ---
@@ -273,9 +272,7 @@ class Interfaces:
             self._back(spaces, namespace, alias)
             self._restore(spaces, alias, partial(self.clean, spaces, card, holding.function.number))
             raise
-        there = namespace.socket.link(name=side.name)
-        assert there is not None
-        return replace(there, mac=link.mac, mtu=link.mtu)
+        return replace(link, index=namespace.socket.index_named(side.name), alias=alias)
 
     def _configure(self, moved: Moved, wire: Wire) -> None:
         side, settings = _end(wire)
