@@ -1,7 +1,7 @@
 """A virtual machine: Debian's kernel under qemu's software emulation, on the host's file system.
 
 The host's root is shown read-only under a layer of memory: the guest sees this checkout and its environment, and
-changes nothing of them. It has no network device.
+changes nothing of them. It has two network cards, which reach only each other.
 """
 
 import json
