@@ -90,7 +90,7 @@ def card(system):
         applied = json.dumps({"apiVersion": "v1", "kind": "List", "items": [SERVICE, *forwarder(tree)]})
         try:
             kubectl("apply", "-f", "-", stdin=applied)
-            kubectl.within(NAMESPACE).rolled_out("daemonset/forwarder-sriov")
+            kubectl.within(NAMESPACE).rolled_out("daemonset/forwarder-sriov", seconds=240)
             yield tree
         finally:
             kubectl("delete", "-f", "-", "--ignore-not-found", stdin=applied)
