@@ -1,19 +1,15 @@
 """Packets through a real VPP: `make test-vpp`."""
 
 import ipaddress
-import os
 
 import pytest
 
-from nsm.apis.connection import Connection
-from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.forwarding.sides import KernelInterface, Memif, Vxlan, Wireguard
-from nsm.chains.forwarding.wires import wire_of
-from nsm.chains.identity import Authority
+from nsm.forwarder_kernel.netlink.offload import finish_checksums
 from nsm.forwarder_vpp.ipsec import Ipsec
 from tests.system.forwarder_kernel.hosts import Host, wire
 from tests.system.forwarder_kernel.nodes import Underlay, end_programs, pinging, plane_in
-from tests.system.forwarder_vpp.vpps import add_memif, forwarder_in, pings, workload_in
+from tests.system.forwarder_vpp.vpps import SIZE, add_memif, forwarder_in, pings, transferred, workload_in
 from tests.system.forwarder_vpp.wires import between, keys
 
 pytestmark = pytest.mark.system
@@ -98,6 +94,33 @@ async def test_vxlan_to_the_kernel_forwarder_of_another_node(tmp_path):
     await plane.aclose()
 
 
+@pytest.mark.parametrize("kind", ["kernel", "vxlan", "wireguard"])
+async def test_tcp_passes_both_ways(tmp_path, kind):
+    underlay, client, endpoint = Underlay(), Host(), Host()
+    here, there = underlay.node(f"{A}/24"), underlay.node(f"{B}/24")
+    finish_checksums(there.descriptor, "eth0")
+    plane = plane_in(there, "kernel")
+    near, far = KernelInterface(client.path, "nsm-1"), KernelInterface(endpoint.path, "nse-1")
+    async with forwarder_in(here, tmp_path, address=A) as forwarder:
+        match kind:
+            case "kernel":
+                await forwarder.plane.create(between(near, far), "c")
+            case "vxlan":
+                await plane.create(between(Vxlan(7, B, 4789, A, 4789), far, "ETHERNET", 1446), "e")
+                await forwarder.plane.create(between(near, Vxlan(7, A, 4789, B, 4789), "ETHERNET", 1446), "c")
+            case "wireguard":
+                (own, own_public), (other, other_public) = keys(), keys()
+                tunnel = Wireguard(other, 51999, own_public, A, 51820, 1440, is_client=False)
+                await plane.create(between(tunnel, far, mtu=1440), "e")
+                tunnel = Wireguard(own, 51820, other_public, B, 51999, 1440, is_client=True)
+                await forwarder.plane.create(between(near, tunnel, mtu=1440), "c")
+        assert (
+            await transferred(endpoint, client, "10.0.0.0") == await transferred(client, endpoint, "10.0.0.1") == SIZE
+        )
+    await end_programs(plane)
+    await plane.aclose()
+
+
 async def test_wireguard_to_the_kernel_forwarder_of_another_node(tmp_path):
     underlay, client, endpoint = Underlay(), Host(), Host()
     here, there = underlay.node(f"{A}/24"), underlay.node(f"{B}/24")
@@ -167,6 +190,3 @@ async def test_vpp_is_killed_under_traffic(tmp_path):
         await forwarder.session.vpp()
         assert client.pings("10.0.0.0")
         assert client.links()["nsm-1"]["ifindex"] == before
-
-
-__all__ = ["Authority", "Connection", "ConnectionContext", "IpContext", "os", "wire_of"]

@@ -391,9 +391,10 @@ class Dataplane(KernelDataplane):
 
     async def _erase(self, indexes: Iterable[Tagged]) -> None:
         """Remove interfaces from VPP; those that it does not give away now are tried again with the next ones."""
-        if (vpp := self._session.now) is None:
-            return
         wanted, self._unerased = [*self._unerased, *indexes], []
+        if (vpp := self._session.now) is None:
+            self._unerased = wanted  # it is gone with VPP, or was made in the next one a moment ago
+            return
         try:
             await erase(vpp, wanted)
         except MeshError as error:

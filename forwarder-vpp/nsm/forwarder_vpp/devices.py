@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import fcntl
 import secrets
-import socket
-import struct
 from collections.abc import Mapping, Sequence
 
 from nsm.chains.forwarding.wires import Wire
@@ -27,7 +23,7 @@ from nsm.forwarder_kernel.netlink.encoding import (
     request,
     text,
 )
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.forwarder_kernel.netlink.offload import finish_checksums
 
 from .api.stats import Counters
 from .ports import HostPort, MemifPort, Port, TapPort
@@ -37,7 +33,6 @@ HOST_MTU = 9216
 """That of the node's ends: whatever a wire's own may become."""
 _IFF_NOARP, _IFLA_ALIAS, _IFLA_ADDRESS, _IFLA_NET_NS_FD, _IFLA_NEW_INDEX = 0x80, 20, 1, 28, 49
 _FIRST_INDEX, _INDEXES = 1 << 20, 1 << 29
-_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 
 
 class ThroughVPP(Device):
@@ -99,7 +94,7 @@ class ThroughVPP(Device):
                 sysctls.write(f"net/ipv6/conf/{port.host}/disable_ipv6", "1", anyway=True)
             own.socket.apply([_set_up_host(port.link, self._alias, max(wire.mtu, HOST_MTU))])
             if not port.has_offload:
-                _leave_no_checksums(end)
+                finish_checksums(end.namespace, end.name)
 
     def is_as_wanted(self, target: Namespace, there: Sequence[Link]) -> bool:
         """Whether the node's ends are there, too."""
@@ -142,13 +137,6 @@ def _set_up_host(index: int, alias: str, mtu: int) -> Message:
     """Nothing of the node's own reads it: no ARP, and an address that no frame is for."""
     body = link_part(index, IFF_UP | _IFF_NOARP) + text(_IFLA_ALIAS, f"vpp {alias}"[:255]) + number(IFLA_MTU, mtu)
     return request(SETLINK, 0, body, "set up the node's end of a wire")
-
-
-def _leave_no_checksums(end: LinkEnd) -> None:
-    """Let the kernel compute checksums, and cut segments, before packets enter a link (ethtool: tx off)."""
-    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
-    with entered(end.namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", end.name.encode(), ctypes.addressof(value)))
 
 
 def _move(own: Namespace, end: LinkEnd, host: str, mtu: int, *, arp: bool) -> Message:

@@ -44,6 +44,9 @@ class ExternalVPP:
     async def provide(self) -> None:
         """Nothing to do: connecting shows whether it is there."""
 
+    def abandon(self) -> None:
+        """It may answer later."""
+
 
 class OwnVPP:
     """A VPP of this forwarder, whose sockets and log are in `folder`.
@@ -64,7 +67,7 @@ class OwnVPP:
             return
         if (missing := not_installed(self._program)) is not None:
             raise MeshError(missing)
-        self._end_former()
+        self.abandon()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         configuration = self._folder / "startup.conf"
         configuration.write_text(self._configuration())
@@ -82,8 +85,8 @@ class OwnVPP:
         except TimeoutError:
             raise Unavailable(f"VPP has not opened {self.api} after {_STARTING:.0f} s: {self._last_words()}") from None
 
-    def _end_former(self) -> None:
-        """A process that has lost its socket, or hangs in its end, would keep its interfaces."""
+    def abandon(self) -> None:
+        """End a VPP that does not answer, or has lost its socket: it would keep its interfaces."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -10,7 +10,7 @@ from typing import Self
 from nsm.chains.core import Backoff, MeshError, Tasks, Unavailable
 from nsm.chains.logs import log
 
-from .api import VPP
+from .api import VPP, Unreachable
 from .api.stats import Counters, Stats
 from .process import ExternalVPP, OwnVPP
 
@@ -46,7 +46,12 @@ class Session:
         self._works.append(work)
 
     async def __aenter__(self) -> Self:
-        await self._open()
+        try:
+            await self._open()
+        except Unreachable:
+            if not self.is_own:
+                raise
+            await self._open()  # what an earlier process left did not answer, and has ended
         self._tasks.spawn(self._watch(), name="watch VPP")
         return self
 
@@ -85,7 +90,11 @@ class Session:
 
     async def _open(self) -> None:
         await self._process.provide()
-        vpp = await VPP.connect(self._process.api, timeout=self._timeout)
+        try:
+            vpp = await VPP.connect(self._process.api, timeout=self._timeout)
+        except Unreachable:
+            self._process.abandon()
+            raise
         try:
             vpp.require(*NEEDED)
             await self._open_stats()

@@ -250,7 +250,8 @@ class Supervisor:
             self._links = Underlay()
         if self._links is not None:
             networks = {node.name: self._places.networks[node.name] for node in topology.nodes}
-            self._links.change(topology.links, topology.uplinks, networks)
+            as_cards = any(node.forwarder == "vpp" for node in topology.nodes)
+            self._links.change(topology.links, topology.uplinks, networks, as_cards=as_cards)
             self._links.restore_all()
 
     async def _write_entries(self, parts: list[Component]) -> None:

@@ -20,6 +20,7 @@ from nsm.forwarder_kernel.netlink import (
     set_up,
 )
 from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
+from nsm.forwarder_kernel.netlink.offload import finish_checksums
 
 from . import namespaces
 from .model import Interface, Link, Uplink
@@ -83,9 +84,16 @@ class Underlay:
         self._cables: dict[tuple[str, str], _Cable] = {}
         self._routes: dict[str, set[Hop]] = {}
         self._numbers = itertools.count(_FIRST_INDEX)
+        self._as_cards = False
 
-    def change(self, links: Sequence[Link], uplinks: Sequence[Uplink], networks: Mapping[str, int]) -> None:
-        """Change to exactly these; `networks` are the nodes' namespaces. Matching ports stay."""
+    def change(
+        self, links: Sequence[Link], uplinks: Sequence[Uplink], networks: Mapping[str, int], *, as_cards: bool = False
+    ) -> None:
+        """Change to exactly these; `networks` are the nodes' namespaces. Matching ports stay.
+
+        `as_cards`: packets leave nodes with their checksums, as from network cards. VPP reads those of tunnels.
+        """
+        self._as_cards = as_cards
         segments: list[Link | Uplink] = [*links, *uplinks]
         wanted = {(segment.name, node): Port(segment, node) for segment in segments for node in segment.nodes}
         self._forget_nodes(networks)
@@ -170,6 +178,8 @@ class Underlay:
         self._middle.socket.apply([enslave(other, self._bridges[segment.name].index), set_up(other, port.node)])
         _inside(node.descriptor, lambda: node.enable_ipv6(name))
         node.socket.apply([set_up(index, port.alias), *(add_address(index, each) for each in port.addresses)])
+        if self._as_cards:
+            finish_checksums(node.descriptor, name)
         return _Cable(port, name, index, other)
 
     def _node(self, name: str, network: int) -> Namespace:

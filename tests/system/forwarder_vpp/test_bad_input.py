@@ -2,7 +2,6 @@
 
 import asyncio
 import ipaddress
-import os
 
 import pytest
 
@@ -226,6 +225,3 @@ async def test_vpp_dies_between_two_messages_and_the_request_fails_in_time(vpp, 
     assert client.links() == endpoint.links() == {}
     with pytest.raises(Unavailable, match="VPP is gone"):
         await forwarder.session.vpp()
-
-
-__all__ = ["os"]

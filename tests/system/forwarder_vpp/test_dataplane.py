@@ -3,7 +3,6 @@
 By the stand-in, or with NSM_TEST_VPP by a real VPP.
 """
 
-import asyncio
 import ipaddress
 from dataclasses import replace
 
@@ -194,6 +193,3 @@ async def test_a_deleted_link_is_made_again_with_its_part_of_vpp(forwarder):
     assert await forwarder.plane.remake(made)
     assert set(client.links()) == {"nsm-1"}
     assert len(await tagged(forwarder)) == 2
-
-
-__all__ = ["asyncio"]

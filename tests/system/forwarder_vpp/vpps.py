@@ -3,13 +3,14 @@
 It is the real one if NSM_TEST_VPP is set, as `make test-vpp` does.
 """
 
+import asyncio
+import contextlib
 import os
 import shutil
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from nsm.forwarder_kernel.kernel_thread import KernelThread
 from nsm.forwarder_vpp.api import VPP
 from nsm.forwarder_vpp.certificates import NodeKey
 from nsm.forwarder_vpp.dataplane import Dataplane
@@ -22,6 +23,7 @@ from nsm.mesh import namespaces
 IS_REAL = bool(os.environ.get("NSM_TEST_VPP"))
 HOW = "VPP is not installed: docs/vpp.md tells how to install FD.io's packages vpp, vpp-plugin-core, vpp-crypto-engines"
 SMALL = Size(heap="192M", buffers=8192)
+SIZE = 1 << 20
 ROOT = Path(__file__).parents[3]
 
 
@@ -141,4 +143,30 @@ async def pings(vpp, address):
     return " 0 received" not in told.reply and "received" in told.reply
 
 
-__all__ = ["IS_REAL", "KernelThread", "add_memif", "forwarder_in", "pings", "workload_in"]
+async def transferred(server, client, address):
+    """How many bytes arrive of `SIZE` that `client` sends to `address`, which is the server's, over TCP."""
+    serve = f"""
+import socket
+with socket.create_server(("{address}", 5555)) as listener:
+    print("ready", flush=True)
+    connection, _ = listener.accept()
+    print(sum(iter(lambda: len(connection.recv(1 << 16)), 0)))
+"""
+    send = f"""
+import socket
+with socket.create_connection(("{address}", 5555), timeout=8) as connection:
+    connection.sendall(bytes({SIZE}))
+"""
+    words = ["nsenter", f"--net={server.path}", sys.executable, "-c", serve]
+    serving = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        await serving.stdout.readline()
+        words = ["nsenter", f"--net={client.path}", sys.executable, "-c", send]
+        sending = await asyncio.create_subprocess_exec(*words)
+        assert await sending.wait() == 0
+        return int(await serving.stdout.readline())
+    finally:
+        if serving.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                serving.kill()
+        await serving.wait()
