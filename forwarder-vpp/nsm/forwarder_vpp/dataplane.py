@@ -436,9 +436,7 @@ class Dataplane(KernelDataplane):
             if tag is not None and tag.side in (CLIENT, ENDPOINT):
                 self._former.setdefault(tag.connection_id, {})[tag.side] = tag, each.sw_if_index
             elif not each.tag and self._session.is_own and each.interface_name.startswith(_DYNAMIC):
-                untagged.append(
-                    (each.sw_if_index, "")
-                )  # made by a process that was killed before it could say whose it is
+                untagged.append((each.sw_if_index, ""))  # by a process that was killed before it could say whose
         await erase(vpp, untagged)
         found = await vpp.dump("vxlan_tunnel_v2_dump", sw_if_index=NONE) if vpp.has("vxlan_tunnel_v2_dump") else []
         self._vnis = {each.sw_if_index: each.vni for each in found}

@@ -24,6 +24,8 @@ class Relays:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._own: dict[str, subprocess.Popen[bytes]] = {}
+        self._former: dict[str, tuple[int, str]] | None = None
+        """Those of an earlier process, looked for once."""
 
     async def provide(
         self, connection_id: str, made_of: tuple[object, ...], sockets: tuple[str, str], namespaces: tuple[int, int]
@@ -63,7 +65,10 @@ class Relays:
         if (process := self._own.pop(id_in_tag, None)) is not None:
             process.kill()
             await asyncio.to_thread(process.wait)
-        elif (there := self.find().get(id_in_tag)) is not None:
+            return
+        if self._former is None:
+            self._former = self.find()
+        if (there := self._former.pop(id_in_tag, None)) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(there[0], signal.SIGKILL)
 
