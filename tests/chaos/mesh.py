@@ -83,7 +83,7 @@ class Mesh:
             self.write_wanted(client)
         file = self.folder / "mesh.yaml"
         file.write_text(self.topology())
-        await self._nsm("up", "-f", str(file), "--timeout", "60")
+        await self._nsm("up", "-f", str(file), "--timeout", "120")
 
     async def down(self):
         """Take it down. Raises `AssertionError` if a process or a file of it is left."""

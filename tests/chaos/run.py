@@ -21,7 +21,7 @@ RATE = 50
 """Packets a second on each wire."""
 CLEAN = 32.0
 """Seconds after a fault within which nothing may be left of what it ended: tokens live 20."""
-RESTART = 60.0
+RESTART = 180.0
 STARVED = 10.0
 """So many times late, a machine does not give the programs of WireGuard wires the second within which echoes count:
 they may lose packets, and move."""
