@@ -47,7 +47,6 @@ from nsm.chains.transport import (
     parse_address,
     publishable,
     serve,
-    tls,
 )
 
 AUTHORITY = Authority.create("test.mesh")
@@ -251,23 +250,6 @@ async def test_the_socket_of_a_process_that_has_ended_is_not_waited_for(tmp_path
                     await requested_by(pool, target, deadline=None)
     finally:
         os.close(descriptor)
-
-
-async def test_a_peer_that_does_not_read_for_a_while_keeps_its_connection(tmp_path):
-    """A hundred watchers of thousands of records in one busy process lost theirs: TCP took them for gone."""
-    async with mesh(tmp_path, None, "tcp://127.0.0.1:0") as (target, pool):
-        await pool.channel(target).peer()
-        protocol = pool.channel(target)._protocol
-        sock = protocol.connection._transport.get_extra_info("socket")
-
-        def waits():
-            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
-
-        assert waits() == tls.GONE_AFTER
-        protocol.pause_writing()  # as asyncio does when nothing more fits in
-        assert waits() == tls.STALLED_AFTER
-        protocol.resume_writing()
-        assert waits() == tls.GONE_AFTER
 
 
 async def requested_by(pool, target, *, deadline):

@@ -49,7 +49,6 @@ from nsm.chains.core.tasks import log_defect
 from .frames import CONFIGURATION, MAX_METADATA
 from .headers import Decoder, Encoder
 from .released import RELEASED
-from .tls import be_patient
 from .turns import Share
 
 SLICE = 0.002
@@ -377,21 +376,6 @@ class Http2Protocol(H2Protocol):
         """The connection is gone."""
         super().connection_lost(exc)
         RELEASED.ended()
-
-    def pause_writing(self) -> None:
-        """The peer does not read as fast as it is sent to, or not at all."""
-        super().pause_writing()
-        self._be_patient(patient=True)
-
-    def resume_writing(self) -> None:
-        """It reads again."""
-        super().resume_writing()
-        self._be_patient(patient=False)
-
-    def _be_patient(self, *, patient: bool) -> None:
-        if (sock := self.connection._transport.get_extra_info("socket")) is not None:
-            with suppress(OSError):  # it is closed already
-                be_patient(sock, patient=patient)
 
     def begin(
         self, transport: asyncio.Transport, *, streams: int, frames: int, window: int, stream_window: int

@@ -9,8 +9,6 @@ import threading
 from asyncio import sslproto
 from typing import Any, cast
 
-GONE_AFTER, STALLED_AFTER = 10.0, 60.0
-"""Seconds after which a peer that acknowledges no data is given up, and one that reads none."""
 SHUTDOWN_TIMEOUT = 2.0
 """Seconds that a closing connection waits for its peer."""
 _OF_ITSELF = ("_read_ready_cb", "_write_ready")
@@ -103,20 +101,10 @@ async def connect_tls(
     await tls.shake_hands()
 
 
-def be_patient(sock: socket.socket, *, patient: bool) -> None:
-    """Set for how long TCP waits for a peer: longer for one that does not read, for as long as nothing more fits in.
-
-    The kernel gives up a peer whose window is closed as it does one that is gone, although it answers.
-    """
-    if sock.family != socket.AF_UNIX:
-        seconds = STALLED_AFTER if patient else GONE_AFTER
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * seconds))
-
-
 def _keep_alive(sock: socket.socket) -> None:
     """Let TCP notice a peer that is gone: after about ten seconds of silence, or of data not acknowledged."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    be_patient(sock, patient=False)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000)
