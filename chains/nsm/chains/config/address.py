@@ -41,7 +41,7 @@ class Address:
     @property
     def is_received(self) -> bool:
         """Whether it is a socket that arrived as a descriptor, and not one that a later process can listen on again."""
-        return self.path.startswith("/proc/")
+        return self.path.startswith("/proc/") and "/fd/" in self.path
 
     def __str__(self) -> str:
         """The URL."""
