@@ -340,6 +340,10 @@ async def ipips(ask):
     await ask.call("ipsec_tunnel_protect_del", sw_if_index=made.get("sw_if_index"))
     await ask.call("ipip_del_tunnel", sw_if_index=made.get("sw_if_index"))
     await ask.call("ipip_del_tunnel", sw_if_index=999)
+    made = await ask.call("ipsec_itf_create", itf={"user_instance": NONE, "mode": "TUNNEL_API_MODE_P2P"})
+    await ask.call("ipsec_itf_create", itf={"user_instance": 0, "mode": "TUNNEL_API_MODE_P2P"})
+    await ask.call("ipsec_itf_delete", sw_if_index=made.get("sw_if_index"))
+    await ask.call("ipsec_itf_delete", sw_if_index=999)
 
 
 async def layer2(ask):

@@ -40,7 +40,7 @@ def test_a_file_has_a_url_a_line_or_the_text_of_an_annotation(text, expected):
         ),
         ("kernel://a\nb", "line 2: 'b' names no service; expected one such as kernel://my-service/nsm-1?app=web"),
         ("kernel://a#b", "line 1: 'kernel://a#b' has a #, which would hide the rest; write %23 for it in a label"),
-        ("vxlan://a", "line 1: mechanism vxlan is not supported by this client; use kernel:// or memif://"),
+        ("vxlan://a", "line 1: mechanism vxlan is not supported by this client; use kernel://, memif:// or vfio://"),
         (
             "kernel://a/much-too-long-a-name",
             "line 1: 'much-too-long-a-name' has 20 bytes; an interface name has at most 15",

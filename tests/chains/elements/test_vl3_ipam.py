@@ -1,4 +1,4 @@
-"""Addresses and routes that an endpoint of a vL3 gives to clients, and to other endpoints."""
+"""`Vl3Ipam`: addresses and routes that an endpoint of a vL3 gives to clients, and to other endpoints."""
 
 import pytest
 

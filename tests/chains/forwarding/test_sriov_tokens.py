@@ -25,7 +25,7 @@ async def test_a_client_with_a_token_is_for_the_forwarder_of_virtual_functions()
 
 async def test_a_client_without_one_is_for_any_other():
     await ask(RefuseToken())
-    with pytest.raises(Unsupported, match="takes an SR-IOV token, and it has none: the client needs the label"):
+    with pytest.raises(Unsupported, match="takes an SR-IOV token, and it has none: the client needs label sriovToken"):
         await ask(RequireToken())
 
 

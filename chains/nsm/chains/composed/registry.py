@@ -23,13 +23,13 @@ from nsm.chains.policy import (
     Registration,
     Trust,
 )
-from nsm.chains.registry.admit_domains import AdmitDomains
 from nsm.chains.registry.allow_services import AllowServices
 from nsm.chains.registry.allow_urls import AllowUrls
 from nsm.chains.registry.authorize import RegistryAuthorize
 from nsm.chains.registry.check_record import CheckRecord
 from nsm.chains.registry.expire_services import LIFETIME
 from nsm.chains.registry.interdomain import Interdomain
+from nsm.chains.registry.limit_domains import LimitDomains
 from nsm.chains.registry.limit_watches import LimitWatches
 from nsm.chains.registry.quota import Quotas
 from nsm.chains.registry.set_expiration_time import SetExpirationTime
@@ -174,7 +174,7 @@ def _compose(
             RegistryUpdatePath(identity),  # before authorize, which looks at the tokens
             RegistryAuthorize(policies, trust, keeps_owners=False, names=service_names),  # the store keeps them
             allowed,
-            AdmitDomains(settings.admitted, identity),
+            LimitDomains(settings.admitted, identity),
             Interdomain(beyond.services if beyond is not None else None),  # before all that is for our own records
             StoredQuota(quotas, service_store.index.records, trust),
             SetPayload(),
@@ -189,7 +189,7 @@ def _compose(
             RegistryAuthorize(policies, trust, keeps_owners=False, names=endpoint_names),
             allowed,
             AllowUrls(settings.hosts, trust, takes_descriptors=False),
-            AdmitDomains(settings.admitted, identity),
+            LimitDomains(settings.admitted, identity),
             Interdomain(beyond.endpoints if beyond is not None else None),
             StoredQuota(quotas, endpoint_store.index.records, trust),
             SetExpirationTime(settings.lifetime),

@@ -15,7 +15,7 @@ from nsm.chains.policy.admitted import why_not
 _NAMED_BY_NOTHING = "an endpoint without a network service"
 
 
-class AdmitDomains(RegistryElement[R]):
+class LimitDomains(RegistryElement[R]):
     """Let callers of other trust domains find, and register for, the services that `admitted` lists, and no others.
 
     They do not find records of other services, also if they query everything.
