@@ -1,8 +1,9 @@
 """Upstream's examples by name: what they apply, and what their READMEs run. The table grows with what works."""
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
+
+import yaml
 
 from tests.k8s.upstream.pods import (
     CLIENT,
@@ -390,7 +391,7 @@ def scale_from_zero():
         {"fallthrough": True, "routes": [{"destination_selector": near_client}]},
         {"routes": [{"destination_selector": {"app": "icmp-responder-supplier"}}]},
     ]
-    template = config_map("supplier-pod-template-configmap", json.dumps(described))
+    template = config_map("supplier-pod-template-configmap", yaml.safe_dump(described))  # JSON would escape quotes
     return Example(
         [*rights, service(name, matches=matches), template, supplier, client(f"kernel://{name}/nsm-1")],
         [ping("pod/alpine", "169.254.0.0")],
