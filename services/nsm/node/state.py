@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from nsm.chains.config.address import Address, parse_address
-from nsm.chains.core import Conflict, InvalidRequest, MeshError
+from nsm.chains.core import InvalidRequest, MeshError
 from nsm.chains.identity import Bundles, Svid, spiffe_id_of, trust_domain_of
-from nsm.services.identity.joining.store import check_private, read, write
+from nsm.services.identity.joining.store import check_private, locked, read, write
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,7 @@ class State:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While a process uses the folder, no other can. Raises `Conflict`."""
-        with (self._folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Conflict(f"another `nsm node` uses NSM_STATE_FOLDER={str(self._folder)!r}") from None
+        with locked(self._folder, f"another `nsm node` uses NSM_STATE_FOLDER={str(self._folder)!r}"):
             yield
 
     def load(self) -> Membership | None:

@@ -10,6 +10,8 @@ from nsm.chains.core import (
     ENDPOINTS,
     SERVICES,
     TRANSPORT,
+    Exhausted,
+    Limits,
     NotFound,
     RegistryCall,
     RegistryChain,
@@ -137,6 +139,18 @@ async def test_a_watch_reports_changes_and_that_the_domain_s_proxy_has_moved():
         known.urls[PROXY, "two"], known.lifetime = ["tcp://192.0.2.2:5004"], float("inf")
         moved = await anext(batches)
         assert [(one.record.name, one.record.url) for one in moved] == [("a@two", "tcp://192.0.2.2:5004")]
+
+
+async def test_a_domain_with_more_records_than_are_kept_ends_the_watch_and_a_single_find_passes():
+    memory, query = Memory(), NetworkServiceEndpoint(network_service_names=["shop@two"])
+    for number in range(4):
+        memory.records.put(nse(f"nse-{number}", "shop"))
+    chain = RegistryChain([ResolveDomain(ENDPOINTS, names(), limits=Limits(cached_records=3)), At(), memory])
+    assert len(await find(chain, nse("", "shop@two"))) == 4
+    with pytest.raises(Exhausted, match=r"domain 'two' has more records .* \(NSM_LIMITS=cached_records:\.\.\)"):
+        async with aclosing(chain.find(RegistryCall(query, watch=True))) as batches:
+            while True:
+                await anext(batches)
 
 
 class Unsure(Names):

@@ -85,6 +85,13 @@ async def test_the_target_of_a_record_counts_if_the_name_has_no_address_and_the_
         assert urls == ("tcp://192.0.2.1:3", "tcp://192.0.2.1:2", "tcp://192.0.2.2:1")
 
 
+async def test_a_domain_with_very_many_records_does_not_have_each_of_them_looked_up():
+    zone = Zone(*(f"{NAME} SRV {n} 0 1 t{n}.two." for n in range(100)), "t0.two. A 192.0.2.1", "t99.two. A 192.0.2.9")
+    async with resolving(zone) as resolver:
+        assert (await resolver.locate(REGISTRY, "two")).urls == ("tcp://192.0.2.1:1",)
+        assert len([name for name, _ in zone.asked if name != NAME]) == 2 * 16
+
+
 async def test_a_name_may_be_an_alias():
     zone = Zone(f"{NAME} CNAME r.two.", "r.two. SRV 0 0 5002 r.two.", "r.two. A 192.0.2.1")
     async with resolving(zone) as resolver:

@@ -70,7 +70,7 @@ def registry_proxy(
             AllowUrls(hosts, trust, takes_descriptors=False),
             Quota(quotas),
             Expire(endpoint_lifetime, forgets=True),
-            ResolveDomain(ENDPOINTS, resolver),
+            ResolveDomain(ENDPOINTS, resolver, limits=limits),
             RegistryConnect(_remote(ENDPOINTS, pool, client_policies)),
         ]
     )
@@ -84,7 +84,7 @@ def registry_proxy(
             OwnDomainOnly(identity),
             Quota(quotas),
             ExpireServices(endpoints, forgets=True),
-            ResolveDomain(SERVICES, resolver),
+            ResolveDomain(SERVICES, resolver, limits=limits),
             RegistryConnect(_remote(SERVICES, pool, client_policies)),
         ]
     )

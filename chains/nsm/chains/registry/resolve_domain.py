@@ -11,8 +11,10 @@ from typing import Any, Protocol, TypeVar, cast
 from nsm.apis import codec
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import (
+    Exhausted,
     Found,
     Kind,
+    Limits,
     MeshError,
     NotFound,
     R,
@@ -27,6 +29,8 @@ from nsm.chains.logs import log
 from nsm.chains.model.domains import domain_of, enter, is_elsewhere, leave
 
 T = TypeVar("T")
+
+_LIMITS = Limits()
 
 REGISTRY, PROXY = "registry.nsm-system", "nsmgr-proxy.nsm-system"
 """The names of a domain's registry and proxy, in front of the domain's own."""
@@ -57,11 +61,12 @@ class ResolveDomain(RegistryElement[R]):
 
     An endpoint is found under the URL of its domain's proxy. A domain without a proxy is a floating one: its endpoints
     are in other domains, and stay under the URL of the proxy that registered them. A watch also reports when the
-    domain's proxy has moved. A record that brings a domain of its own is left out: no other domain could name it.
+    domain's proxy has moved, for which its records are kept; it ends if there are more than `limits` allows. A record
+    that brings a domain of its own is left out: no other domain could name it.
     """
 
-    def __init__(self, kind: Kind[R], resolver: Resolver) -> None:
-        self._kind, self._resolver = kind, resolver
+    def __init__(self, kind: Kind[R], resolver: Resolver, *, limits: Limits = _LIMITS) -> None:
+        self._kind, self._resolver, self._limits = kind, resolver, limits
         self._told: set[str] = set()
 
     async def register(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> R:
@@ -152,6 +157,12 @@ class ResolveDomain(RegistryElement[R]):
                     known.pop(one.record.name, None)
                     if not one.deleted:
                         known[one.record.name] = one
+                if len(known) > self._limits.cached_records:
+                    raise Exhausted(
+                        f"domain {domain!r} has more records of a query than are kept here "
+                        "(NSM_LIMITS=cached_records:..)",
+                        limit="cached_records",
+                    )
                 yield self._as_seen_here(next_batch, domain, proxy)
 
     def _as_seen_here(self, batch: Sequence[Found[R]], domain: str, proxy: Located) -> list[Found[R]]:

@@ -32,6 +32,7 @@ _PATIENCE = 4.0
 """Seconds that one name server may take for one question, over TCP if UDP has no answer."""
 _MOST_NAMES = 4096
 _MOST_URLS = 16
+"""What one answer may bring: records whose targets are looked up, and URLs that are tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class DnsResolver:
             raise NotFound(f"domain {domain!r} has no record: DNS has no SRV record of {text}")
         urls, ttls = [], [services.ttl, *(each.ttl for each in direct if each.rrset is not None)]
         addresses = _addresses(direct)
-        for record in sorted(services.rrset, key=_rank):
+        for record in sorted(services.rrset, key=_rank)[:_MOST_URLS]:
             there = addresses
             if not there:
                 targets = await asyncio.gather(

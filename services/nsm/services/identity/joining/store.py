@@ -53,11 +53,7 @@ class JoinStore:
     @contextmanager
     def served(self) -> Iterator[None]:
         """While one issuer serves the folder, no other can. Raises `Conflict`."""
-        with (self._folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Conflict(f"another `nsm identity` serves NSM_JOIN_FOLDER={str(self._folder)!r}") from None
+        with locked(self._folder, f"another `nsm identity` serves NSM_JOIN_FOLDER={str(self._folder)!r}"):
             yield
 
     def publish(self, server: Server) -> None:
@@ -179,6 +175,17 @@ def check_private(folder: Path) -> None:
             f"{str(folder)!r} holds secrets and is open to other users (owner {found.st_uid}, mode "
             f"{found.st_mode & 0o777:03o}): chown it to {os.geteuid()} and chmod 700"
         )
+
+
+@contextmanager
+def locked(folder: Path, fault: str) -> Iterator[None]:
+    """Keep other processes from using `folder`. Raises `Conflict` with the text `fault` if one does."""
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Conflict(fault) from None
+        yield
 
 
 def read(path: Path) -> dict[str, Any] | None:
