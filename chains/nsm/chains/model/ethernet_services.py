@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsm.chains.reading import instead_of
 
+from .service_lists import parse_services
 from .values import MAC
 from .vlans import LARGEST_VLAN, vlan_fault
 
@@ -27,21 +27,7 @@ class EthernetService:
 
 def parse_ethernet_services(text: str) -> tuple[EthernetService, ...]:
     """Parse a list of `NAME: { addr: MAC; vlan: ID }`; without `vlan` it is untagged. Raises ValueError."""
-    services = tuple(_services(text.strip()))
-    names = [service.name for service in services]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"service {', '.join(map(repr, twice))} is given twice")
-    return services
-
-
-def _services(text: str) -> Iterable[EthernetService]:
-    position = 0
-    while position < len(text) or not position:
-        found = _SERVICE.match(text, position)
-        if found is None:
-            raise ValueError(f"{text[position:].strip()!r} is not a service; {_SUCH_AS}" if text else _SUCH_AS)
-        yield _service(found["name"], found["fields"])
-        position = found.end()
+    return parse_services(text, _SERVICE, _SUCH_AS, _service)
 
 
 def _service(name: str, text: str) -> EthernetService:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nsm.chains.reading import nearest
+
+from .service_lists import parse_services
 
 LARGEST_VLAN = 4094
 """The largest VLAN id of IEEE 802.1Q; 4095 is reserved."""
@@ -53,21 +55,7 @@ def parse_vlan_services(text: str) -> tuple[VlanService, ...]:
 
     Upstream's `domain: NAME` is accepted and ignored, as it is upstream. Raises ValueError.
     """
-    services = tuple(_services(text.strip()))
-    names = [service.name for service in services]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"service {', '.join(map(repr, twice))} is given twice")
-    return services
-
-
-def _services(text: str) -> Iterable[VlanService]:
-    position = 0
-    while position < len(text) or not position:
-        found = _SERVICE.match(text, position)
-        if found is None:
-            raise ValueError(f"{text[position:].strip()!r} is not a service; {_SUCH_AS}" if text else _SUCH_AS)
-        yield _service(found["name"], found["fields"])
-        position = found.end()
+    return parse_services(text, _SERVICE, _SUCH_AS, _service)
 
 
 def _service(name: str, text: str) -> VlanService:
