@@ -12,6 +12,8 @@ from nsm.forwarder_sriov.sysfs import Pci
 from nsm.forwarder_sriov.tokens import Tokens
 
 CARD = "0000:3b:00.0"
+VETH = "from nsm.forwarder_sriov import interfaces; interfaces._KIND = 'veth'"
+"""A sitecustomize.py for a forwarder: interfaces of cards have no kind, and those in their place are of this one."""
 COMMON = (1, 7)
 """The numbers of a device that every kernel has, /dev/full, in the place of the one that all vfio devices share."""
 
