@@ -54,7 +54,7 @@ class Wires(Element):
     """Gives each connection a wire, and notified which states are reported of it."""
 
     def __init__(self):
-        self.dataplane, self.states = FakeDataplane(), []
+        self.dataplane, self.states, self.causes = FakeDataplane(), [], []
 
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
@@ -62,9 +62,11 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, cause=None):
         assert connection_id == "c"
-        self.states.append(state)
+        if state is not None:
+            self.states.append(state)
+        self.causes.append(cause)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)
@@ -105,6 +107,9 @@ async def test_a_wire_that_was_changed_is_put_right_with_one_line_in_the_log(cap
     for part in ("connection=c", "service=web", "endpoint=nse-1", "found='nsm-1: link down'", "done='set up'"):
         assert part in line
     assert CHANGES["link"] == before + 1
+    (cause,) = world.wires.causes
+    assert (cause.code, cause.element) == ("Repaired", "keep")
+    assert cause.sentence == "the wire was changed from outside: nsm-1: link down; set up"
 
 
 async def test_who_only_wants_reports_has_nothing_done(capsys):
@@ -113,6 +118,7 @@ async def test_who_only_wants_reports_has_nothing_done(capsys):
         await world.tell(Report(is_gone=True))
     assert (world.changes.looks, world.changes.remade) == ([False, False], 0)
     assert capsys.readouterr().out.count("wire is not as it should be") == 2
+    assert [cause.code for cause in world.wires.causes] == ["Changed", "Changed"]
 
 
 @pytest.mark.parametrize(("can", "states"), [(True, []), (False, [State.REFRESH_REQUESTED])])
