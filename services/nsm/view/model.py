@@ -53,6 +53,8 @@ class ComponentState(StrEnum):
 
     UP = "UP"
     UNHEARD = "UNHEARD"
+    REGISTERED = "REGISTERED"
+    """It is registered; nothing is heard from itself."""
     UNKNOWN = "UNKNOWN"
     """Nothing was heard from it yet."""
 
@@ -118,7 +120,7 @@ class Hop:
     """How long this component and those behind it took to set up the wire, in milliseconds."""
     cause: Cause | None = None
     heard: datetime | None = None
-    """When the component that reports this hop was last heard from."""
+    """If the manager is not heard from: when it last was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +153,12 @@ class Wire:
     interface: str = ""
     """The name of the client's interface."""
     domain: str = ""
-    """The domain of the service; empty: that of the client."""
+    """The domain of the service, if it was requested by that; empty: that of the client."""
     endpoint: str = ""
     node: str = ""
     """The client's node."""
+    client_domain: str = ""
+    """The domain of that node."""
     endpoint_node: str = ""
     way: Sequence[str] = ()
     """How each section of it goes, such as `veth`, `VXLAN`, `WireGuard` or `VPP`."""
@@ -174,7 +178,7 @@ class Wire:
     last_packet: datetime | None = None
     """The latest time at which a counter of it was seen to have grown."""
     heard: datetime | None = None
-    """When the manager of its client was last heard from."""
+    """If the manager of its client is not heard from: when it last was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,7 +372,7 @@ class Change:
     position: str = ""
     """Where the stream continues behind it: the id of the server-sent event."""
     subject: str = ""
-    """The id of a wire or an attempt, the name of anything else, with `@DOMAIN` if it has one."""
+    """The id of a wire or an attempt; NAME or NAME@DOMAIN of anything else; of an event what it is about."""
     snapshot: Snapshot | None = None
     wire: Wire | None = None
     attempt: Attempt | None = None
