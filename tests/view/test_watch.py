@@ -2,10 +2,17 @@
 
 import asyncio
 
-from nsm.chains.testing import call
-from nsm.view.model import ChangeKind, EventKind, HopState, Kind, WireState
+import pytest
 
-from .mesh import elements, mesh_with_viewers, until, viewed
+from nsm.chains.composed import monitors
+from nsm.chains.core import Exhausted, InvalidRequest, NotFound, Unavailable
+from nsm.chains.elements.heal import Heal
+from nsm.chains.testing import Fail, call
+from nsm.view.model import ChangeKind, EventKind, HopState, Kind, Wire, WireState
+from nsm.view.source import find
+from nsm.view.sources import ManagerSource
+
+from .mesh import VIEW, elements, mesh_with_viewers, until, viewed
 
 
 def sentences(state, *kinds):
@@ -56,8 +63,8 @@ async def test_a_forwarder_that_dies_is_the_first_hop_that_is_not_well():
             (wire,) = await until(lambda: [each for each in state.wires() if each.state != WireState.UP])
             assert wire.state is WireState.DOWN
             assert [each.state for each in wire.path][:3] == [HopState.UP, HopState.UP, HopState.DOWN]
-            assert wire.cause.component == "forwarder"
-            assert "does not respond" in wire.cause.sentence
+            assert (wire.cause.component, wire.path[2].cause) == ("nsmgr", wire.cause)
+            assert wire.cause.sentence.startswith("forwarder does not respond")
             assert sentences(state, EventKind.WIRE_DOWN)
 
 
@@ -129,3 +136,75 @@ async def test_a_service_that_is_edited_and_an_endpoint_that_leaves_are_events()
             await until(lambda: [each.endpoints for each in state.records.services()] == [("one",)])
             assert "one provides shop" in sentences(state, EventKind.ENDPOINT_REGISTERED)
             assert "the service shop exists now" in sentences(state, EventKind.SERVICE_CHANGED)
+
+
+async def test_a_wire_that_was_never_made_is_an_attempt_with_what_each_candidate_answered():
+    async with mesh_with_viewers() as mesh:
+        refusing = [Fail(Exhausted("no room"), Exhausted("no room"), None)]
+        await mesh.add_endpoint("shop", elements(*refusing), services=["shop"])
+        async with viewed(mesh) as state:
+            client = mesh.add_client()
+            for _ in range(2):
+                with pytest.raises(Exhausted):
+                    await client.request(call("c", "shop", timeout=5))
+            (attempt,) = await until(lambda: [each for each in state.attempts() if each.tries == 2])
+            assert (attempt.id, attempt.client, attempt.service) == ("c", "client", "shop")
+            assert [(each.endpoint, each.tries, each.sentence) for each in attempt.candidates] == [
+                ("shop", 2, "shop: no room (fail)")
+            ]
+            assert (attempt.cause.sentence, attempt.cause.component, attempt.cause.code) == (
+                "no room",
+                "shop",
+                "ResourceExhausted",
+            )
+            assert any("has no wire to shop yet" in each for each in sentences(state, EventKind.WIRE_REFUSED))
+            await client.request(call("c", "shop", timeout=5))
+            await until(lambda: state.wires() and not state.attempts())
+
+
+async def test_a_wire_that_heals_elsewhere_is_not_closed_but_moved():
+    async with mesh_with_viewers(orphan_lifetime=60) as mesh:
+        for name, prefix in (("one", "10.1.0.0/24"), ("two", "10.2.0.0/24")):
+            await mesh.add_endpoint(name, elements(prefix=prefix), services=["shop"])
+        async with viewed(mesh) as state:
+            client = mesh.add_client(refresh=True, heal=Heal(monitors(mesh.pool("client"))))
+            before = (await client.request(call("c", "shop", timeout=5))).network_service_endpoint_name
+            await until(state.wires)
+            await mesh.remove(before)
+            after = "two" if before == "one" else "one"
+            await until(lambda: [(each.state, each.endpoint) for each in state.wires()] == [(WireState.UP, after)])
+            kinds = [each.kind for each in state.history.events("c")]
+            assert EventKind.WIRE_CLOSED not in kinds
+            assert kinds[-1] is EventKind.WIRE_MOVED
+            assert state.history.events("c")[-1].sentence.endswith(f"moved from {before} to {after} over veth")
+
+
+def test_a_wire_is_called_by_its_interface_its_id_or_a_beginning():
+    wires = [
+        Wire(id=key, client=client, interface=interface, service="shop", state=WireState.UP)
+        for key, client, interface in (("a1", "till", "nsm-1"), ("a2", "till", "nsm-2"), ("b1", "desk", "nsm-1"))
+    ]
+    for name, key in (("till/nsm-2", "a2"), ("desk", "b1"), ("b", "b1"), ("a1", "a1"), ("desk/n", "b1")):
+        assert find(name, wires).id == key
+    with pytest.raises(InvalidRequest, match="'a' names 2 wires: till/nsm-1, till/nsm-2"):
+        find("a", wires)
+    with pytest.raises(NotFound, match="there is no wire 'x'; there are till/nsm-1, till/nsm-2, desk/nsm-1"):
+        find("x", wires)
+    with pytest.raises(NotFound, match="the mesh has none"):
+        find("x", [])
+
+
+async def test_a_command_reads_one_manager_without_a_view():
+    async with mesh_with_viewers() as mesh:
+        await mesh.add_endpoint("shop", elements(), services=["shop"])
+        await mesh.add_client().request(call("c", "shop", timeout=5))
+        async with ManagerSource.connect(mesh.url("nsmgr"), mesh.pool(VIEW)) as source:
+            (wire,) = await source.wires()
+            assert (wire.id, wire.state, wire.way) == ("c", WireState.UP, ("veth",))
+            assert await source.wire("client") == wire
+            assert (await source.snapshot()).wires == [wire]
+            assert (await anext(source.changes())).kind is ChangeKind.SNAPSHOT
+        await mesh.remove("nsmgr")
+        with pytest.raises(Unavailable, match="cannot be read: cannot reach"):
+            async with ManagerSource.connect(mesh.url("nsmgr"), mesh.pool(VIEW), timeout=0.2):
+                pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -10,12 +10,14 @@ from .model import Cause, Event, EventKind
 
 
 class History:
-    """Events, oldest first: at most `most`, and none older than `hours`."""
+    """Events, oldest first: at most `most`, and none older than `seconds`."""
 
-    def __init__(self, now: Callable[[], datetime], *, most: int = 20_000, hours: float = 6.0) -> None:
-        self._now, self._lifetime = now, timedelta(hours=hours)
+    def __init__(self, now: Callable[[], datetime], *, most: int = 20_000, seconds: float = 21_600.0) -> None:
+        self._now, self._lifetime = now, timedelta(seconds=seconds)
         self._events: deque[Event] = deque(maxlen=most)
         self._last = 0
+        self.counts: Counter[EventKind] = Counter()
+        """How many there were of each kind."""
 
     def __len__(self) -> int:
         return len(self._events)
@@ -25,6 +27,7 @@ class History:
     ) -> Event:
         """Note what occurs now."""
         self._last += 1
+        self.counts[kind] += 1
         event = Event(
             number=self._last,
             at=self._now(),

@@ -85,7 +85,7 @@ def moment(stamp: Timestamp | None) -> datetime | None:
     """A time of the protocol; None for one that no calendar has."""
     if stamp is None or not _FIRST < stamp.seconds <= _LAST:
         return None
-    return _EPOCH + timedelta(seconds=stamp.seconds, microseconds=min(max(stamp.nanos, 0), 999_999_999) // 1000)
+    return _EPOCH + timedelta(seconds=stamp.seconds, milliseconds=min(max(stamp.nanos, 0), 999_999_999) // 1_000_000)
 
 
 def _segment(segment: PathSegment) -> Segment:

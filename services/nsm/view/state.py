@@ -15,6 +15,7 @@ from nsm.apis.connection import Connection
 from nsm.chains.core.errors import printable
 from nsm.chains.model.domains import join
 
+from .attempts import attempt_of
 from .directory import Directory
 from .history import History
 from .journal import Journal
@@ -30,15 +31,19 @@ from .model import (
     Node,
     Snapshot,
     Wire,
+    WireState,
 )
 from .records import Records
 from .reports import Report, report_of
+from .source import name_of
 from .stream import Stream
 from .tally import DOMAIN, NODE, Key, Tally
-from .telling import name_of, told, told_closed
-from .wiring import Seen, wire_of
+from .telling import told, told_closed
+from .wiring import Seen, said_of, wire_of
 
 EXPIRY_GRACE = timedelta(seconds=30)
+HEALS_WITHIN = timedelta(seconds=5)
+"""How long a wire that was closed while it was down counts as one that is healed elsewhere, without an attempt."""
 ABANDONED = timedelta(minutes=10)
 """How long a manager that is gone is shown as one that is not heard from."""
 _RECENT = 200
@@ -47,8 +52,9 @@ _WireKey = tuple[str, str]
 
 
 def utc_now() -> datetime:
-    """The present time."""
-    return datetime.now(UTC)
+    """The present time, in milliseconds as everywhere in the model."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
 
 @dataclass(slots=True)
@@ -67,6 +73,8 @@ class _Peer:
     """The wire of each connection that a manager reported."""
     pending: set[str] = field(default_factory=set)
     """Those that it has not shown again since its stream was opened anew."""
+    attempts: dict[str, _WireKey] = field(default_factory=dict)
+    """The wire of each attempt that a manager reported, by the id of that."""
 
 
 class State:
@@ -88,7 +96,11 @@ class State:
         self._seen: dict[_WireKey, dict[tuple[str, str], Seen]] = {}
         self._wires: dict[_WireKey, Wire] = {}
         self._ids: dict[str, _WireKey] = {}
-        self._attempts: dict[str, Attempt] = {}
+        self._attempts: dict[_WireKey, Attempt] = {}
+        self._held: dict[_WireKey, tuple[Wire, datetime]] = {}
+        """Wires that were closed a moment ago, since when: a client that heals closes a wire first."""
+        self._told: dict[_WireKey, datetime] = {}
+        """Of wires about which a component said something while they were up: when it was."""
         self._tally, self._dirty = Tally(), set[Key]()
         self._journal = Journal(self.stream, self.history)
         self.records = Records(self.directory, self._tally, self._journal, self._dirty)
@@ -140,6 +152,7 @@ class State:
         """A manager begins to report everything anew."""
         if (peer := self._managers.get(url)) is not None:
             peer.pending, peer.is_complete = set(peer.shown), False
+            self._forget_attempts(peer)
 
     def complete(self, url: str) -> None:
         """A manager has reported everything: what it did not show is not known to it."""
@@ -157,8 +170,12 @@ class State:
 
     def report(self, url: str, connection: Connection) -> None:
         """A manager reports a connection."""
-        peer, report = self._managers.get(url), report_of(connection)
-        if peer is None or report is None:
+        if (peer := self._managers.get(url)) is None:
+            return
+        if (attempt := attempt_of(connection, self.directory.node_of(url))) is not None:
+            self._attempted(peer, connection.id, attempt)
+            return
+        if (report := report_of(connection)) is None:
             return
         self._name_manager(peer, report)
         key, place = report.wire, (url, report.id)
@@ -167,12 +184,15 @@ class State:
         peer.shown[report.id] = key
         peer.pending.discard(report.id)
         self._seen.setdefault(key, {})[place] = Seen(url, report)
-        self._attempt_over(report.wire[1])
         self._renew(key, is_news=peer.is_complete)
 
     def delete(self, url: str, connection_id: str) -> None:
         """A manager has closed a connection."""
-        if (peer := self._managers.get(url)) is not None and connection_id in peer.shown:
+        if (peer := self._managers.get(url)) is None:
+            return
+        if connection_id in peer.attempts:
+            self._attempt_over(peer, connection_id)
+        elif connection_id in peer.shown:
             self._drop(peer, connection_id)
 
     # --- what registries report
@@ -191,27 +211,6 @@ class State:
         """A registry is not heard from any longer."""
         self._lost(self._registries.get(url), reason)
 
-    # --- attempts
-
-    def put_attempt(self, attempt: Attempt) -> None:
-        """A wire was requested and not made."""
-        former = self._attempts.get(attempt.id)
-        self._attempts[attempt.id] = attempt
-        self._journal.publish(ChangeKind.ATTEMPT, attempt.id, attempt=attempt)
-        if former is None:
-            reason = f": {attempt.cause.sentence}" if attempt.cause is not None else ""
-            self._journal.note(
-                EventKind.WIRE_REFUSED,
-                f"{name_of(attempt)} has no wire to {attempt.service} yet{reason}",
-                wire=attempt.id,
-                component=attempt.client,
-                cause=attempt.cause,
-            )
-
-    def drop_attempt(self, attempt_id: str) -> None:
-        """Nobody asks for a wire any longer, or it exists."""
-        self._attempt_over(attempt_id)
-
     # --- what is known
 
     def wires(self) -> list[Wire]:
@@ -220,7 +219,7 @@ class State:
 
     def attempts(self) -> list[Attempt]:
         """Wires that were requested and do not exist."""
-        return sorted(self._attempts.values(), key=lambda each: (each.client, each.id))
+        return sorted(self._attempts.values(), key=lambda each: (each.client, each.interface, each.id))
 
     def components(self) -> list[Component]:
         """Registries, managers and forwarders."""
@@ -269,6 +268,7 @@ class State:
 
     def tidy(self) -> None:
         """Forget connections whose manager does not show them, or is not heard from, once their tokens have expired."""
+        self._end_held()
         latest = self._now() - EXPIRY_GRACE
         for peer in self._managers.values():
             is_lost = peer.state is ComponentState.UNHEARD
@@ -289,6 +289,15 @@ class State:
         ]
 
     # --- inside
+
+    def _end_held(self) -> None:
+        """Forget closed wires that nobody has requested again."""
+        latest = self._now() - HEALS_WITHIN
+        for key, (_, since) in [*self._held.items()]:
+            if since < latest and key not in self._attempts:
+                del self._held[key]
+                if key in self._wires:
+                    self._remove(key)
 
     def _name_manager(self, peer: _Peer, report: Report) -> None:
         name = report.segments[report.index].name
@@ -320,18 +329,37 @@ class State:
         """Make a wire anew from the reports about it, and publish it if it is another one now."""
         seen, former, now = self._seen.get(key), self._wires.get(key), self._now()
         if seen is None or self._is_leftover(seen.values()):
-            self._remove(key)
+            self._close(key)
             return
         wire = wire_of([*seen.values()], self.directory, self, former, now, is_news=is_news)
         if self._ids.setdefault(wire.id, key) != key:
             wire = replace(wire, id=f"{wire.client}/{wire.id}")
-        if wire == former:
+        held = self._held.pop(key, None)
+        said = self._said(key, seen.values()) if wire.state is WireState.UP else None
+        if wire == former and said is None:
             return
+        self._show(key, former, wire)
+        if not is_news:
+            return
+        event = told(former or (held[0] if held is not None else None), wire)
+        if event is not None:
+            self._journal.note(event[0], event[1], wire=wire.id, component=wire.client, cause=wire.cause or said)
+        elif said is not None:
+            sentence = f"{name_of(wire)}: {said.sentence}"
+            self._journal.note(EventKind.WIRE_REPAIRED, sentence, wire=wire.id, component=said.component, cause=said)
+
+    def _said(self, key: _WireKey, seen: Iterable[Seen]) -> Cause | None:
+        """What a component says about a wire that is up, unless that is known."""
+        said = said_of(min(seen, key=lambda each: each.report.index).report)
+        if said is None or said.at is None or said.at == self._told.get(key):
+            return None
+        self._told[key] = said.at
+        return said
+
+    def _show(self, key: _WireKey, former: Wire | None, wire: Wire) -> None:
         self._wires[key] = wire
         self._dirty |= self._tally.replace(former, wire)
         self._journal.publish(ChangeKind.WIRE, wire.id, wire=wire)
-        if is_news and (event := told(former, wire)) is not None:
-            self._journal.note(event[0], event[1], wire=wire.id, component=wire.client, cause=wire.cause)
 
     def _is_leftover(self, seen: Iterable[Seen]) -> bool:
         """Whether the client's manager, which is heard from, does not have the connection: its client closed it."""
@@ -341,18 +369,56 @@ class State:
         peer = self._managers.get(self.directory.url_of(first.segments[1].name))
         return peer is not None and peer.is_complete and peer.state is ComponentState.UP
 
-    def _remove(self, key: _WireKey) -> None:
-        if (wire := self._wires.pop(key, None)) is None:
+    def _close(self, key: _WireKey) -> None:
+        """A wire was closed: if it was not well, it may be that its client is about to request it elsewhere."""
+        if (wire := self._wires.get(key)) is None or key in self._held:
             return
+        self._held[key] = wire, self._now()
+        if wire.state in (WireState.DOWN, WireState.HEALING):
+            if wire.state is WireState.DOWN:
+                self._show(key, wire, replace(wire, state=WireState.HEALING, since=self._now()))
+        else:
+            self._remove(key)
+
+    def _remove(self, key: _WireKey) -> None:
+        wire = self._wires.pop(key)
+        self._told.pop(key, None)
         if self._ids.get(wire.id) == key:
             del self._ids[wire.id]
         self._dirty |= self._tally.replace(wire, None)
         self._journal.publish(ChangeKind.WIRE_GONE, wire.id)
         self._journal.note(EventKind.WIRE_CLOSED, told_closed(wire), wire=wire.id, component=wire.client)
 
-    def _attempt_over(self, attempt_id: str) -> None:
-        if self._attempts.pop(attempt_id, None) is not None:
-            self._journal.publish(ChangeKind.ATTEMPT_GONE, attempt_id)
+    def _attempted(self, peer: _Peer, connection_id: str, attempt: Attempt) -> None:
+        """A wire was requested and not made."""
+        key = attempt.client, attempt.id
+        former, self._attempts[key] = self._attempts.get(key), attempt
+        peer.attempts[connection_id] = key
+        self._journal.publish(ChangeKind.ATTEMPT, attempt.id, attempt=attempt)
+        if key in self._held:
+            wire = replace(self._held[key][0], state=WireState.HEALING, cause=attempt.cause)
+            before = self._wires.get(key)
+            since = before.since if before is not None and before.state is WireState.HEALING else self._now()
+            self._show(key, before, replace(wire, since=since))
+        if former is None and peer.is_complete:
+            reason = f": {attempt.cause.sentence}" if attempt.cause is not None else ""
+            self._journal.note(
+                EventKind.WIRE_REFUSED,
+                f"{name_of(attempt)} has no wire to {attempt.service} yet{reason}",
+                wire=attempt.id,
+                component=attempt.client,
+                cause=attempt.cause,
+            )
+
+    def _attempt_over(self, peer: _Peer, connection_id: str) -> None:
+        """The client has its wire, or wants it no longer."""
+        key = peer.attempts.pop(connection_id)
+        if (attempt := self._attempts.pop(key, None)) is not None:
+            self._journal.publish(ChangeKind.ATTEMPT_GONE, attempt.id)
+
+    def _forget_attempts(self, peer: _Peer) -> None:
+        for connection_id in [*peer.attempts]:
+            self._attempt_over(peer, connection_id)
 
     def _alive(self, peer: _Peer | None) -> None:
         if peer is None:
@@ -373,6 +439,7 @@ class State:
             return
         peer.state, peer.since, peer.reason = ComponentState.UNHEARD, self._now(), printable(reason)
         name, count = self._name_of(peer), len(set(peer.shown.values()))
+        self._forget_attempts(peer)
         about = f"; nothing is known of {count} of its wires" if count else ""
         cause = Cause(sentence=peer.reason, code="unheard", component=name, at=peer.since)
         self._tell_of(peer)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .model import Attempt, EventKind, Wire, WireState
+from .model import EventKind, Wire, WireState
+from .source import name_of
 
 
 def told(former: Wire | None, wire: Wire) -> tuple[EventKind, str] | None:
@@ -30,11 +31,6 @@ def told(former: Wire | None, wire: Wire) -> tuple[EventKind, str] | None:
 def told_closed(wire: Wire) -> str:
     """The sentence for a wire that is closed."""
     return f"{name_of(wire)} to {wire.endpoint or wire.service} is closed"
-
-
-def name_of(wire: Wire | Attempt) -> str:
-    """How people call a wire: its client and the interface there."""
-    return f"{wire.client}/{wire.interface}" if wire.interface else f"{wire.client} ({wire.id})"
 
 
 def _appeared(wire: Wire, name: str) -> tuple[EventKind, str] | None:

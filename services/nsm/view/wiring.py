@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Protocol
 
 from nsm.apis.connection import State
 from nsm.apis.mechanisms import IPSEC, KERNEL, MEMIF, NOOP, SRV6, VFIO, VLAN, VXLAN, WIREGUARD
 from nsm.chains.core.errors import printable
+from nsm.chains.model import causes
 from nsm.chains.model.domains import split
 
 from . import form
@@ -17,14 +18,16 @@ from .directory import Directory, Entry
 from .model import Cause, Flow, Hop, HopState, Kind, Traffic, Wire, WireState
 from .reports import Report, Segment
 
-CAUSE = "nsm_cause"
-"""Metrics of a path segment that say why its component is not well; absent while it is."""
-CODE, ELEMENT, REMEDY, AT, STATE = (f"{CAUSE}_{each}" for each in ("code", "element", "remedy", "at", "state"))
-IS_HEALING = "healing"
+REPAIRING = "nsm_repairing"
+"""The metric of a path segment whose forwarder repairs the wire: why."""
+ENDED = "nsm_ended"
+"""The metric of a path segment that says which end of the wire does not exist any longer."""
 SETUP_MS = "nsm_setup_ms"
 _TUNNELS = {VXLAN: "VXLAN", WIREGUARD: "WireGuard", IPSEC: "IPsec", VLAN: "VLAN", SRV6: "SRv6"}
 _LOCAL = {(KERNEL, KERNEL): "veth", (MEMIF, MEMIF): "memif", (VFIO, VFIO): "VF"}
 _VPP = "vpp"
+_OF_THE_NEXT = (causes.PEER_LOST, causes.PEER_CLOSED)
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Heard(Protocol):
@@ -94,19 +97,35 @@ def wire_of(
     )
 
 
-def cause_of(segment: Segment) -> Cause | None:
-    """What a component says about itself in its path segment."""
-    sentence = segment.metrics.get(CAUSE)
-    if not sentence:
-        return None
-    found = {name: printable(segment.metrics.get(key, "")) for name, key in (("code", CODE), ("element", ELEMENT))}
-    return Cause(
-        sentence=printable(sentence),
-        remedy=printable(segment.metrics.get(REMEDY, "")),
-        component=segment.name,
-        at=_time(segment.metrics.get(AT, "")),
-        **found,
-    )
+def cause_of(metrics: Mapping[str, str], component: str) -> Cause | None:
+    """What the component of a path segment with these metrics says about the wire."""
+    if (said := causes.cause_in(metrics)) is not None:
+        return Cause(
+            sentence=printable(said.sentence),
+            code=printable(said.code),
+            element=printable(said.element),
+            component=printable(said.component) or component,
+            remedy=printable(said.remedy),
+            at=_time(said.at),
+        )
+    if why := metrics.get(REPAIRING):
+        return Cause(sentence=printable(why), code="Repairing", component=component)
+    if end := metrics.get(ENDED):
+        return Cause(sentence=f"the {printable(end)} has ended", code=causes.NAMESPACE_GONE, component=component)
+    return None
+
+
+def said_of(report: Report) -> Cause | None:
+    """What a component says about a wire, whether or not it is up: the cause that is the latest one."""
+    found = [cause_of(each.metrics, each.name) for each in report.segments if each.metrics]
+    timed = [each for each in found if each is not None and each.at is not None]
+    return max(timed, key=lambda each: each.at or _NEVER, default=None)
+
+
+def is_healing(metrics: Mapping[str, str]) -> bool:
+    """Whether a component says that the wire is being repaired."""
+    said = causes.cause_in(metrics)
+    return REPAIRING in metrics or (said is not None and said.is_healing)
 
 
 def _current(report: Report, ordered: Sequence[Seen]) -> dict[int, Seen]:
@@ -133,7 +152,8 @@ class _Hops:
             manager = self.entries[1]
             self.entries[0] = Entry(Kind.CLIENT, manager.node, manager.domain)
         self.segments = [self._latest(index) for index in range(last + 1)]
-        self.causes = [cause_of(segment) for segment in self.segments]
+        self.causes = [cause_of(segment.metrics, segment.name) for segment in self.segments]
+        self._blame_the_next()
         self.states = self._states()
 
     def first_unwell(self) -> int | None:
@@ -161,7 +181,7 @@ class _Hops:
                 mechanism=mechanism,
                 interface=interface,
                 elapsed_ms=_number(segment.metrics.get(SETUP_MS, "")),
-                cause=self.causes[index],
+                cause=self.causes[index] if state not in (HopState.UP, HopState.UNKNOWN) else None,
                 heard=self._lost(index),
             )
 
@@ -203,9 +223,18 @@ class _Hops:
         """Whether every report about the connection as it is now says so."""
         return all(each.report.state == State.UP for each in self._current.values())
 
-    def _said(self, index: int) -> HopState:
-        is_healing = self.segments[index].metrics.get(STATE) == IS_HEALING
-        return HopState.HEALING if is_healing else HopState.DOWN
+    def _blame_the_next(self) -> None:
+        """A component that does not hear from the next one is well itself."""
+        for index in reversed(range(len(self.causes) - 1)):  # each is passed on once
+            cause = self.causes[index]
+            if cause is not None and cause.code in _OF_THE_NEXT:
+                self.causes[index], self.causes[index + 1] = None, self.causes[index + 1] or cause
+
+    def _said(self, index: int) -> HopState | None:
+        """What a component's cause makes of its state. A client that heals says so with the request that has healed."""
+        if not is_healing(self.segments[index].metrics):
+            return HopState.DOWN
+        return HopState.HEALING if index or not self.is_all_up() else None
 
     def _is_down(self, index: int) -> bool:
         return self._is_heard(index) and self._current[index].report.state != State.UP
@@ -318,8 +347,5 @@ def _number(text: str) -> float | None:
     return value if 0 <= value < 1e9 else None
 
 
-def _time(text: str) -> datetime | None:
-    try:
-        return form.read_time(text) if text else None
-    except ValueError:
-        return None
+def _time(seconds: float) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds > 0 else None

@@ -44,8 +44,8 @@ class Call(Contact):
         self._pool, self._url = pool, url
 
     def events(self) -> AsyncIterator[ConnectionEvent]:
-        """Its monitor, by one stream."""
-        return RemoteMonitor(self._pool, self._url, in_parts=True).monitor(MonitorScopeSelector())
+        """Its monitor, by one stream, with attempts if it knows what those are."""
+        return RemoteMonitor(self._pool, self._url, attempts=True, in_parts=True).monitor(MonitorScopeSelector())
 
     async def responds(self) -> str:
         """Its identity; any answer to a health check shows that it responds."""
