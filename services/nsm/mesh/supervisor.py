@@ -165,6 +165,10 @@ class Supervisor:
         view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names)
         return describe(view)
 
+    def components(self) -> list[dict[str, Any]]:
+        """The processes of the mesh: name, process id, and how each has ended, if it has."""
+        return [{"name": each.name, "pid": each.pid, "status": each.status} for each in self._processes]
+
     def place_of(self, name: str) -> dict[str, Any]:
         """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
         part = self._wanted.get(name)
