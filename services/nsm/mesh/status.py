@@ -10,6 +10,7 @@ from typing import Any
 from nsm.chains.model.domains import split
 
 from .model import Topology
+from .plan import VIEW
 from .process import Process
 from .routing import crossings
 from .wires import Known, wires_of
@@ -27,6 +28,8 @@ class View:
     cut: Collection[tuple[str, str]]
     """Network and node of each disconnected port."""
     interfaces: Mapping[tuple[str, str], str]
+    url: str = ""
+    """The address of the mesh's view."""
 
 
 def describe(view: View) -> dict[str, Any]:
@@ -37,14 +40,23 @@ def describe(view: View) -> dict[str, Any]:
         "links": _links(view),
         "uplinks": [{"name": each.name, "mtu": each.mtu, "nodes": list(each.nodes)} for each in view.topology.uplinks],
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
-        "components": [_component(process) for process in view.processes],
+        "components": [_component(process) for process in view.processes if process.what.command != VIEW],
         "wires": _wires(view),
+        **_own_view(view),
     }
 
 
 def _node(topology: Topology, name: str) -> dict[str, Any]:
     domain = {"domain": topology.domain_of(name).name} if topology.domains else {}
     return {"name": name, "address": topology.address_of(name), **domain}
+
+
+def _own_view(view: View) -> dict[str, Any]:
+    """The process that watches the mesh, once it was started: it is no part of any node."""
+    process = next((each for each in view.processes if each.what.command == VIEW), None)
+    if process is None or not view.url:
+        return {}
+    return {"view": {"url": view.url, "pid": process.pid, "state": process.state, "last_warning": process.last}}
 
 
 def _links(view: View) -> list[dict[str, Any]]:

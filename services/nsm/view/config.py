@@ -21,6 +21,26 @@ def managers(value: str) -> Mapping[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class OtherDomain:
+    """A domain in which the view has an identity of its own."""
+
+    workload_api: str
+    registry_url: str
+    managers: Mapping[str, str]
+
+
+def other_domains(value: str) -> tuple[OtherDomain, ...]:
+    """Domains as `workload-api|registry|manager|..`, comma separated. Raises ValueError."""
+    found = []
+    for item in items(value):
+        parts = item.split("|")
+        if len(parts) < 2:
+            raise ValueError(f"{item!r} has no registry; expected workload-api|registry|node=manager|..")
+        found.append(OtherDomain(parts[0], url(parts[1]), managers(",".join(parts[2:]))))
+    return tuple(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig(PrometheusConfig):
     """What to watch, where to listen, and who may read."""
@@ -32,6 +52,11 @@ class ViewConfig(PrometheusConfig):
     registry_url: str = variable("tcp://registry:5002", url, "the registry whose services and endpoints are shown")
     managers: Mapping[str, str] = variable(
         "", managers, "managers to watch, as node=url,..; empty: those of all registered forwarders"
+    )
+    other_domains: tuple[OtherDomain, ...] = variable(
+        "",
+        other_domains,
+        "further domains, each with a Workload API: workload-api|registry|node=manager|.., several with commas",
     )
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
     token_file: str = variable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nsm.chains.component import Runtime, run
-from nsm.chains.core import InvalidRequest, MeshError
+from nsm.chains.core import InvalidRequest, MeshError, Tasks
+from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
+from nsm.chains.transport import Pool
 
-from .config import ViewConfig
+from .config import OtherDomain, ViewConfig
 from .history import History
 from .sources import Watch
 from .state import State, utc_now
@@ -49,9 +52,23 @@ async def watch(config: ViewConfig, runtime: Runtime) -> None:
         serving(app, config.listen_on, access=runtime.access(config), tls=tls) as bound,
         Watch(state, runtime.pool, config.registry_url, config.managers, limits=config.limits),
         exported(read, config) if config.prometheus else nullcontext(),
+        Tasks("view") as tasks,
     ):
+        for each in config.other_domains:
+            tasks.spawn(_watch_also(each, state, config), name=f"domain of {each.registry_url}")
         log.info("ready", listen_on=bound)
         await runtime.stopping.wait()
+
+
+async def _watch_also(domain: OtherDomain, state: State, config: ViewConfig) -> None:
+    """Watch one more domain, with an identity there."""
+    source = identity_from(domain.workload_api, token_lifetime=config.max_token_lifetime)
+    async with (
+        source as identity,
+        Pool(identity, limits=config.limits) as pool,
+        Watch(state, pool, domain.registry_url, domain.managers, limits=config.limits),
+    ):
+        await asyncio.get_running_loop().create_future()
 
 
 def token_in(file: str) -> str:

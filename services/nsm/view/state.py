@@ -253,7 +253,8 @@ class State:
         )
 
     def settle(self) -> None:
-        """Publish the counts that changed since the last time."""
+        """Publish what follows from changes since the last time: paths with news about components, and counts."""
+        self._renew_paths()
         dirty = sorted(self._dirty)
         self._dirty.clear()
         nodes = {self._node_key(url)[1]: peer for url, peer in self._managers.items()}
@@ -314,6 +315,14 @@ class State:
         if not seen:
             del self._seen[key]
         self._renew(key)
+
+    def _renew_paths(self) -> None:
+        names, self.directory.news = self.directory.news, set()
+        if not names:
+            return
+        for key, wire in [*self._wires.items()]:
+            if key in self._seen and not names.isdisjoint(hop.name for hop in wire.path):
+                self._renew(key, is_news=False)
 
     def _ids_behind(self, url: str) -> list[_WireKey]:
         """The wires whose path begins at the manager at `url`, which does not have them."""
