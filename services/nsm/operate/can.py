@@ -115,6 +115,9 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
         _choice(each, records[each.name], shares.get(each.name, 0), used, record, failed.get(each.name), snapshot.at)
         for each in endpoints
     ]
+    chosen = [each for each in choices if each.share]
+    if chosen and all(each.reason for each in chosen):
+        fault, remedy = "all that would be chosen failed at the last try", f"`nsm why {client}` shows the whole path"
     forwarders = _forwarders(snapshot, node)
     if node and not forwarders and not fault:
         fault, remedy = f"no forwarder of node {node} is heard from", "start a forwarder on that node"

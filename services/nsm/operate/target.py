@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from nsm.mesh.rundir import RunDir
     from nsm.view.source import Source
 
+_LOOK_AGAIN = 0.02
 _SOCKET = "SPIFFE_ENDPOINT_SOCKET"
 _SCHEMES = ("http://", "https://", "unix://")
 
@@ -52,7 +55,7 @@ class Target:
             return
         from nsm.view.client import ViewClient  # noqa: PLC0415 - each target loads only what it needs
 
-        url = self.view or _view_of(self.run())
+        url = self.view or await _view_of(self.run(), self.timeout)
         async with ViewClient.connect(url, timeout=self.timeout) as client:
             yield client
 
@@ -73,12 +76,18 @@ def target_of(mesh: str | None, manager: str | None, view: str | None, timeout: 
         raise UsageError(str(error)) from None
 
 
-def _view_of(run: RunDir | None) -> str:
-    """The URL of a local mesh's view."""
+async def _view_of(run: RunDir | None, timeout: float) -> str:
+    """The URL of a local mesh's view, which starts just after the mesh."""
     assert run is not None
     socket = run.socket_of("view")
-    if not socket.exists():
+    if not socket.exists() and not run.is_up():
         raise OperatorError(f"{run.absence()}; `nsm mesh up` starts it, --url and --view name another mesh")
+    end = time.monotonic() + timeout
+    while not socket.exists():
+        if time.monotonic() >= end:
+            logs = run.command("logs view")
+            raise OperatorError(f"the view of mesh {run.name!r} did not start within {timeout:g} s; see `{logs}`")
+        await asyncio.sleep(_LOOK_AGAIN)
     return f"unix://{socket}"
 
 

@@ -97,8 +97,7 @@ async def look_up(command: Command, source: Source, name: str) -> Found:
         wires = await source.wires()
         wire = find_wire([*wires, *pending(attempts, wires), *_wanted(command)], name)
     attempt = next((each for each in attempts if each.id == wire.id), None)
-    ended = _ended(command, wire) if wire.state != WireState.UP else []
-    return Found(wire, attempt, await source.events(wire.id), ended)
+    return Found(wire, attempt, await source.events(wire.id), _ended(command, wire))
 
 
 async def _wire(source: Source, name: str) -> Wire | None:
