@@ -354,6 +354,16 @@ async def test_a_page_is_served_if_there_is_one_and_nothing_outside_its_folder(t
         assert (await read(session, "GET", url)).status == 404
 
 
+async def test_a_view_whose_port_is_taken_fails_or_takes_the_next_one():
+    async with served(small_mesh()) as url:
+        taken = f"tcp://{url.removeprefix('http://')}"
+        with pytest.raises(Conflict, match="Address already in use"):
+            async with serving(application(small_mesh()), [taken], access=SocketAccess()):
+                pass
+        async with serving(application(small_mesh()), [taken], access=SocketAccess(), ports=9) as (other,):
+            assert int(url.rpartition(":")[2]) < int(other.rpartition(":")[2])
+
+
 async def test_a_client_says_what_is_wrong_with_the_view_it_was_given(tmp_path):
     for url, said in (
         ("ftp://x", "is not the URL of a view"),

@@ -153,17 +153,11 @@ def test_a_peer_that_is_lost_is_the_hop_that_is_not_well_and_not_the_component_t
     assert (only(state).path[5].cause.sentence, only(state).path[4].cause) == ("shop does not respond", None)
 
 
-@pytest.mark.parametrize(
-    "metrics",
-    [
-        {2: {"nsm_repairing": "VPP ended; it is started again"}},
-        {2: causes.Cause("Repairing", "VPP ended; it is started again", is_healing=True).metrics()},
-    ],
-)
-def test_a_wire_that_its_forwarder_repairs_is_healing_although_it_is_not_reported_as_down(metrics):
+def test_a_wire_that_its_forwarder_repairs_is_healing_although_it_is_not_reported_as_down():
     state = watched(ONE)
     state.report(ONE, connection())
-    state.report(ONE, connection(metrics=metrics))
+    repairing = causes.Cause("BeingRepaired", "VPP ended; it is started again", is_healing=True)
+    state.report(ONE, connection(metrics={2: repairing.metrics()}))
     assert (only(state).state, only(state).cause.sentence) == (WireState.HEALING, "VPP ended; it is started again")
     assert states(state)[2] is HEALING
     state.report(ONE, connection())

@@ -497,6 +497,7 @@ def _view(run: RunDir, topology: Topology) -> Component:
     ]
     environment = {
         "NSM_LISTEN_ON": f"unix://{run.socket_of(VIEW)}",
+        "NSM_NEXT_FREE_PORT": "true",
         "NSM_REGISTRY_URL": registry_of(run, first),
         "NSM_MANAGERS": ",".join(managers(first)),
         "NSM_TOKEN_FILE": str(run.view_token),

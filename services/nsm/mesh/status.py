@@ -28,8 +28,8 @@ class View:
     cut: Collection[tuple[str, str]]
     """Network and node of each disconnected port."""
     interfaces: Mapping[tuple[str, str], str]
-    url: str = ""
-    """The address of the mesh's view."""
+    own_view: Mapping[str, Any] | None = None
+    """The process that watches the mesh, once it was started: it is no part of any node."""
 
 
 def describe(view: View) -> dict[str, Any]:
@@ -42,21 +42,13 @@ def describe(view: View) -> dict[str, Any]:
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
         "components": [_component(process) for process in view.processes if process.what.command != VIEW],
         "wires": _wires(view),
-        **_own_view(view),
+        **({"view": dict(view.own_view)} if view.own_view is not None else {}),
     }
 
 
 def _node(topology: Topology, name: str) -> dict[str, Any]:
     domain = {"domain": topology.domain_of(name).name} if topology.domains else {}
     return {"name": name, "address": topology.address_of(name), **domain}
-
-
-def _own_view(view: View) -> dict[str, Any]:
-    """The process that watches the mesh, once it was started: it is no part of any node."""
-    process = next((each for each in view.processes if each.what.command == VIEW), None)
-    if process is None or not view.url:
-        return {}
-    return {"view": {"url": view.url, "pid": process.pid, "state": process.state, "last_warning": process.last}}
 
 
 def _links(view: View) -> list[dict[str, Any]]:

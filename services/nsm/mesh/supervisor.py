@@ -168,13 +168,10 @@ class Supervisor:
             (self._links.cut_ports(), self._links.interface_names()) if self._links is not None else (set(), {})
         )
         managers, forwarders = await self._ask_all("nsmgr", 1), await self._ask_all("forwarder", 2)
-        view = View(
-            self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, self._view_url()
-        )
+        process = self._processes.get(VIEW)
+        own_view = self._view.described(process) if self._view is not None and process is not None else None
+        view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, own_view)
         return describe(view)
-
-    def _view_url(self) -> str:
-        return self._view.url if self._view is not None else ""
 
     def place_of(self, name: str) -> dict[str, Any]:
         """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""

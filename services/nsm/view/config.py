@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsm.chains.config import duration, items, number, text, url, urls, variable
+from nsm.chains.config import duration, flag, items, number, text, url, urls, variable
 from nsm.chains.metrics import PrometheusConfig, host_and_port
 
 
@@ -49,6 +49,7 @@ class ViewConfig(PrometheusConfig):
     listen_on: tuple[str, ...] = variable(
         "tcp://127.0.0.1:7410", urls, "where to serve HTTP: tcp://host:port or unix:///path, several with commas"
     )
+    next_free_port: bool = variable("false", flag, "listen on a following port if that of NSM_LISTEN_ON is taken")
     registry_url: str = variable("tcp://registry:5002", url, "the registry whose services and endpoints are shown")
     managers: Mapping[str, str] = variable(
         "", managers, "managers to watch, as node=url,..; empty: those of all registered forwarders"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
 _SHORTEST_TOKEN = 16
+_MOST_PORTS = 64
+"""How many ports are tried if those before are taken."""
 
 
 def main(arguments: list[str]) -> int:
@@ -45,11 +47,13 @@ async def watch(config: ViewConfig, runtime: Runtime) -> None:
     app = application(state, token=token_in(config.token_file), dashboard_origin=config.dashboard_origin)
     tls = _tls(config.cert_file, config.key_file)
 
+    ports = _MOST_PORTS if config.next_free_port else 1
+
     async def read(prefix: str) -> Sequence[Metric]:
         return families(state, prefix)
 
     async with (
-        serving(app, config.listen_on, access=runtime.access(config), tls=tls) as bound,
+        serving(app, config.listen_on, access=runtime.access(config), tls=tls, ports=ports) as bound,
         Watch(state, runtime.pool, config.registry_url, config.managers, limits=config.limits),
         exported(read, config) if config.prometheus else nullcontext(),
         Tasks("view") as tasks,

@@ -141,7 +141,7 @@ class State:
     def manager_alive(self, url: str, identity: str = "") -> None:
         """A manager was heard from, whatever it said; `identity` is its SPIFFE ID, if that was seen."""
         if identity:
-            self.directory.manager(url).identity = identity
+            self.directory.identify_manager(url, identity)
         self._alive(self._managers.get(url))
 
     def manager_lost(self, url: str, reason: str) -> None:
