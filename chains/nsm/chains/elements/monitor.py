@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
-from nsm.apis import codec
+from nsm.apis import codec, mechanisms
 from nsm.apis.connection import (
     Connection,
     ConnectionEvent,
@@ -26,6 +26,7 @@ from nsm.chains.core import (
     Limits,
     Peer,
     Store,
+    counts,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
@@ -35,6 +36,13 @@ from nsm.chains.transport import Monitors, Subscription
 
 from .idle import close_now
 
+CONNECTIONS = counts.Reading("nsm_connections", "Connections, by their mechanism here", "mechanism", "state")
+_STATES = {
+    State.UP: "up",
+    State.DOWN: "down",
+    State.REFRESH_REQUESTED: "refresh requested",
+    State.RESELECT_REQUESTED: "reselect requested",
+}
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server requested the connection: set by `Dial`, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
@@ -72,6 +80,7 @@ class Monitor(Element):
     ) -> None:
         self._monitors, self._trust, self._limits = monitors, trust, limits
         self._connections: dict[str, Connection] = {}
+        CONNECTIONS.of(self, Monitor._mechanisms_and_states)
         self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -109,6 +118,12 @@ class Monitor(Element):
         """Stop monitoring others."""
         if self._monitors is not None:
             await self._monitors.aclose()
+
+    def _mechanisms_and_states(self) -> Iterator[tuple[str, str]]:
+        """What `CONNECTIONS` counts."""
+        for connection in self._connections.values():
+            kind = connection.mechanism.type if connection.mechanism is not None else ""
+            yield kind if kind in mechanisms.TYPES else "other", _STATES.get(connection.state, "other")
 
     def report(self, connection_id: str, state: State) -> None:
         """Report a state that stays until the next request; for a known connection."""
