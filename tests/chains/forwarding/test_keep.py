@@ -54,7 +54,7 @@ class Wires(Element):
     """Gives each connection a wire, and notified which states are reported of it."""
 
     def __init__(self):
-        self.dataplane, self.states = FakeDataplane(), []
+        self.dataplane, self.states, self.ended = FakeDataplane(), [], []
 
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
@@ -62,9 +62,10 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, *, ended=""):
         assert connection_id == "c"
         self.states.append(state)
+        self.ended.append(ended)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)
@@ -147,7 +148,7 @@ async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_
             await world.tell(Report(lost=(is_endpoints,)))
         while len(world.begin):
             await asyncio.sleep(0)
-        assert world.wires.states == [State.DOWN]
+        assert (world.wires.states, world.wires.ended) == ([State.DOWN], [f"the {whose} network namespace"])
         assert (world.wires.dataplane.wires, len(world.keep), world.changes.stopped) == ({}, 0, 1)
     assert f"{whose} network namespace gone" in capsys.readouterr().out
 
