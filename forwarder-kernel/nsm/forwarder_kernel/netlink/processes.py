@@ -79,7 +79,7 @@ def _look() -> dict[FileKey, list[int]]:
 
 
 def _held(own: Collection[int]) -> dict[FileKey, list[str]]:
-    """The namespaces that any process has open, or that are mounted, and by what; our descriptors `own` do not count."""
+    """The namespaces that are open or mounted, and by what; our `own` descriptors do not count."""
     device, us = os.stat("/proc/self/ns/net").st_dev, str(os.getpid())
     found: dict[FileKey, list[str]] = {}
     for name in os.listdir("/proc"):
