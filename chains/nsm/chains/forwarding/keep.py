@@ -285,11 +285,12 @@ class Keep(Element):
         self._forget(store)
         if (reporter := store.get(REPORTER)) is not None:
             reporter.report(store.connection_id, State.DOWN, ended=f"the {' and '.join(whose)} network namespace")
-        self._tasks.spawn(self._close(store), name=f"close {store.connection_id}")
+        self._tasks.spawn(self._close(store, watched.live), name=f"close {store.connection_id}")
 
-    async def _close(self, store: Store) -> None:
+    async def _close(self, store: Store, live: LiveWire) -> None:
+        """Close the connection, unless it has another wire when it is its turn: its client may have moved."""
         try:
-            await store.events.close()
+            await store.events.close(still=lambda: store.get(LIVE) is live)
         except MeshError as error:
             log.info("closing failed", connection=store.connection_id, error=str(error))
 
