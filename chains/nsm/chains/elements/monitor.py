@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
-from nsm.apis import codec
+from nsm.apis import codec, mechanisms
 from nsm.apis.connection import (
     Connection,
     ConnectionEvent,
@@ -27,6 +27,7 @@ from nsm.chains.core import (
     MeshError,
     Peer,
     Store,
+    counts,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
@@ -38,6 +39,13 @@ from nsm.chains.transport import Monitors, Subscription
 from .attempts import Attempts, cause_of
 from .idle import close_now
 
+CONNECTIONS = counts.Reading("nsm_connections", "Connections, by their mechanism here", "mechanism", "state")
+_STATES = {
+    State.UP: "up",
+    State.DOWN: "down",
+    State.REFRESH_REQUESTED: "refresh requested",
+    State.RESELECT_REQUESTED: "reselect requested",
+}
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server requested the connection: set by `Dial`, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
@@ -83,6 +91,7 @@ class Monitor(Element):
         if attempts is not None:
             attempts.tell = self._tell_attempt
         self._connections: dict[str, Connection] = {}
+        CONNECTIONS.of(self, Monitor._mechanisms_and_states)
         self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -126,6 +135,14 @@ class Monitor(Element):
 
         A cause that was reported before is not reported again.
         """
+    def _mechanisms_and_states(self) -> Iterator[tuple[str, str]]:
+        """What `CONNECTIONS` counts."""
+        for connection in self._connections.values():
+            kind = connection.mechanism.type if connection.mechanism is not None else ""
+            yield kind if kind in mechanisms.TYPES else "other", _STATES.get(connection.state, "other")
+
+    def report(self, connection_id: str, state: State) -> None:
+        """Report a state that stays until the next request; for a known connection."""
         connection = self._connections.get(connection_id)
         if connection is None:
             return

@@ -24,7 +24,7 @@ from .pace import Pace
 REPAIR, REPORT_ONLY = "repair", "report"
 """What to do about a wire that others changed: repair it, or report it."""
 
-CHANGES = counts.Count("wire_changes", "Changes of wires by others", label="what")
+CHANGES = counts.Count("nsm_wire_changes", "Changes of wires by others", "what")
 """By the kind of `Repair`, and `deleted`, `renamed`, `namespace`."""
 
 

@@ -28,6 +28,7 @@ from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import (
+    TRANSPORT,
     Exhausted,
     FileKey,
     Internal,
@@ -44,7 +45,7 @@ from nsm.chains.core import (
     details_of,
     tracing,
 )
-from nsm.chains.core.errors import cut
+from nsm.chains.core.errors import CANCELED, OK, cut
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
@@ -711,6 +712,8 @@ class _Calls(AbstractHandler):
         """Answer a call that was not started, and ignore the rest of it."""
         error.passed(self._server.name)
         _count(error)
+        path = stream.fields.get(":path", "")
+        counts.CALLS.add(path.lstrip("/") if path in self._server.methods else "", error.code_name, TRANSPORT)
         if stream.closable:
             with contextlib.suppress(ProtocolError):
                 h2 = self._connection.h2
@@ -789,18 +792,27 @@ class _Calls(AbstractHandler):
             self._timer.cancel()
 
     async def _answer(self, stream: _ServedStream) -> None:
+        begun, code, element = monotonic(), CANCELED, ""
         try:
             try:
                 await self._dispatch(stream)
+                code = OK
             except MeshError as error:
+                code, element = error.code_name, _PEER if error.hops else error.element
                 error.passed(self._server.name)
                 _count(error)
                 await _fail(stream, error)
             except Exception as error:
+                code = Internal("").code_name
                 log_defect(f"{stream.fields.get(':path')} failed", self._server.name, error)
                 await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
         except (ProtocolError, StreamTerminatedError, OSError):
             log.debug("the caller left before it received the answer", method=stream.fields.get(":path"))
+        finally:
+            path = stream.fields[":path"].lstrip("/")
+            counts.CALLS.add(path, code, element)
+            if isinstance(stream.method, Unary):
+                counts.CALL_SECONDS.observe(monotonic() - begun, path)
 
     async def _dispatch(self, stream: _ServedStream) -> None:
         headers, method, connection = stream.fields, stream.method, self._connection
@@ -959,6 +971,8 @@ def _come_again() -> float:
 
 
 _SOON = 0.5
+_PEER = "peer"
+"""In the place of an element, in counts of errors that were raised behind this component."""
 
 
 _PER_CHARACTER = 12
