@@ -88,9 +88,10 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, cause=None):
         assert connection_id == "c"
-        self.states.append(state)
+        if state is not None:
+            self.states.append(state)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)

@@ -1,5 +1,7 @@
 """A vL3 over two nodes: real processes, real packets, and what is left of it when parts of it die."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,27 @@ def test_clients_of_an_endpoint_that_dies_move_to_another_one_and_reach_everybod
     vl3.nsm("kill", moving[0], "--namespaces")
     vl3.nsm("start", moving[0])
     assert until(lambda: len(endpoints(vl3)) == 4 and not unreached(vl3, names=NAMES), 20)
+
+
+def test_an_endpoint_that_dies_while_it_heals_its_own_wire_is_gone_for_its_clients_too(vl3):
+    """Nobody keeps its namespace open, which would go on answering their pings."""
+    (between,) = [each for each in vl3.status()["wires"] if each["client"] in ("office-1", "office-2")]
+    namespace = f"net:[{Path('/proc', str(vl3.pid(between['client'])), 'ns/net').stat().st_ino}]"
+    vl3.nsm("kill", between["endpoint"], "--namespaces")
+    assert until(lambda: vl3.wire(between["client"])["state"] != "UP", 5)
+    vl3.nsm("kill", between["client"], "--namespaces")
+    assert until(lambda: not holders(vl3, namespace), 2), holders(vl3, namespace)
+    vl3.nsm("start", "office-1", "office-2")
+    assert until(lambda: len(endpoints(vl3)) == 4 and not unreached(vl3, names=NAMES), 20)
+
+
+def holders(mesh, file):
+    """The processes that have it open."""
+    found = set()
+    for process in mesh.processes():
+        with suppress(OSError):
+            found |= {process for each in Path(f"/proc/{process}/fd").iterdir() if os.readlink(each) == file}
+    return found
 
 
 def test_the_prefix_service_may_be_away_and_a_restarted_endpoint_gets_its_prefix_again(vl3):

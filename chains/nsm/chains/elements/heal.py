@@ -10,6 +10,7 @@ The control plane is down when the peer reports the connection as DOWN or delete
 The data plane is down when a check of the wire fails or the client's end of it goes down. Without checks it is unknown
 whether packets pass, and a control plane that is down means reselection.
 A check that cannot find out (see `Liveness`) means reselection only if the endpoint cannot be found or reached.
+A forwarder may report that the namespace at the other end no longer exists: then nothing needs to be checked.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, ConnectionEventType, State
+from nsm.apis.connection import Connection, ConnectionEventType, PathSegment, State
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable
 from nsm.chains.logs import log
+from nsm.chains.model.causes import HEALING as HEALING_CODE
+from nsm.chains.model.causes import Cause, cause_in, remove_cause
 from nsm.chains.transport import Monitors, Subscription
 
 from .liveness import Liveness
-from .monitor import DOWNSTREAM, UNHEARD
+from .monitor import DOWNSTREAM, UNHEARD, ended_in
 from .refresh import HEALING, choose_anew
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
@@ -38,7 +41,12 @@ SUSPICION = 1.0
 HEAD_START = (0.05, 0.15)
 """Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint."""
 STEADY = 1.0
-"""Seconds for which a healed connection has to stay up before pauses start again at the first one."""
+"""Seconds for which a healed connection has to stay up before pauses start again at the first one.
+
+One that has moved to another endpoint, and passed packets to that, breaks for a reason of its own.
+"""
+
+_NAME, _REMEDY = "heal", "nothing, if it comes up again; `nsm ping` and `nsm capture` show where packets are lost"
 
 
 class Heal(Element):
@@ -68,8 +76,11 @@ class Heal(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Watch the connection in the answer. A failed Request does not end the watching."""
-        connection = await rest.request(call)
         store = call.live
+        if (watched := store.get(self._watched)) is not None:
+            watched.tell_why(call.connection)
+        connection = await rest.request(call)
+        _forget_why(connection)
         store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
         return connection
 
@@ -100,7 +111,8 @@ class _Watched:
         self._unwatch: Callable[[], None] | None = None
         self._poll: Key[None] = Key("check of the wire")
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._healed_at = -STEADY
+        self._healed_at, self._has_moved, self._has_passed = -STEADY, False, False
+        """When it was healed last, whether by another endpoint, and whether packets have passed on this wire."""
         self._first_until = 0.0
         """When this wire has to have answered for the first time; 0 once it has."""
         self._healing: _Healing | None = None
@@ -110,12 +122,17 @@ class _Watched:
         """It was closed, and no Request has succeeded since: there is nothing to close."""
         store.on_end(self.rests)
 
+    def tell_why(self, asked: Connection) -> None:
+        """Put into our segment of a request that heals why it is made: only a client knows about the data plane."""
+        if (healing := self._healing) is not None and (own := _own_segment(asked)) is not None:
+            own.metrics.update(Cause(HEALING_CODE, healing.cause, _REMEDY, _NAME, is_healing=True).metrics())
+
     # --- watching
 
     def stands(self, connection: Connection) -> None:
         """A Request succeeded: watch the connection as it is now."""
         if _wire(connection) != _wire(self._connection):
-            self._first_until = _now() + self._heal.first
+            self._first_until, self._has_passed = _now() + self._heal.first, False
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
         self._next = None
         if self._healing is not None:
@@ -139,9 +156,10 @@ class _Watched:
             self._begin(_Healing("the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
             self._begin(_Healing("the mesh requests a refresh"))
+        elif ended := ended_in(theirs):
+            self._begin(_Healing(ended, reselects=True))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
-            self._control_down(cause, self._heal.quick, head_start=wait)
+            self._control_down(_reported(theirs), self._heal.quick, head_start=random.uniform(*HEAD_START))  # noqa: S311
 
     def lost(self, reason: str) -> None:
         """The monitor stream broke, or the peer no longer has the connection."""
@@ -172,7 +190,7 @@ class _Watched:
         if not self._is_watched or checked is not self._connection:
             return  # it was closed, or answered anew, meanwhile
         if is_alive:
-            self._first_until = 0.0
+            self._first_until, self._has_passed = 0.0, True
         if is_alive is not False or _now() < self._first_until:
             self._check_later()
         else:
@@ -218,9 +236,9 @@ class _Watched:
         return connection is not self._connection
 
     async def _in_rounds(self, healing: _Healing) -> None:
-        begun = _now()
+        begun, endpoint = _now(), self._connection.network_service_endpoint_name
         log.warning("a connection broke and is being healed", cause=healing.cause, **self._about())
-        if begun - self._healed_at < STEADY:
+        if begun - self._healed_at < STEADY and not (self._has_moved and self._has_passed):
             await healing.pause(self._backoff.next())
         else:
             self._backoff.reset()
@@ -232,6 +250,7 @@ class _Watched:
                 return
             await healing.pause(pause)
         self._healed_at = _now()
+        self._has_moved = self._connection.network_service_endpoint_name != endpoint
         log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
 
     async def _succeeds(self, healing: _Healing) -> bool:
@@ -279,7 +298,8 @@ class _Healing:
     def __init__(
         self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
     ) -> None:
-        self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
+        self.cause = cause
+        self.reselects, self.check, self.head_start = reselects, check, head_start
         self.begun, self.told, self.is_answered = _now(), "", False
         self.is_blind = False
         """The last check could not find out whether packets pass."""
@@ -297,6 +317,26 @@ class _Healing:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
+
+
+def _reported(theirs: Connection) -> str:
+    """Why a connection is down, as the component reports it that is furthest away and gives a reason."""
+    segments = theirs.path.path_segments if theirs.path is not None else []
+    for segment in reversed(segments):
+        if (cause := cause_in(segment.metrics)) is not None:
+            return f"{cause.component or segment.name} reports the connection as down: {cause.sentence}"
+    return "a component on the path reports the connection as down"
+
+
+def _own_segment(connection: Connection) -> PathSegment | None:
+    path = connection.path
+    return path.path_segments[path.index] if path is not None and path.index < len(path.path_segments) else None
+
+
+def _forget_why(connection: Connection) -> None:
+    """Remove from an answer why it was requested."""
+    if (own := _own_segment(connection)) is not None and own.metrics:
+        remove_cause(own.metrics)
 
 
 async def _nothing() -> None:

@@ -44,17 +44,24 @@ class MakeWire(Element):
         client, endpoint = _sides(call.live, near, self._far_side.far_side(call))
         _note_interfaces(connection, client, endpoint)
         wire = wire_of(connection, client, endpoint, accept_ra=accept_ra)
-        live = call.live.get(LIVE)
+        try:
+            live = await self._bring(call, wire, stood=stood)
+        finally:  # what was opened until a failure is released too
+            hold(call.live, self, partial(self._let_go, call.live))
+        _tell(connection, live)
+        return connection
+
+    async def _bring(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
+        """Make the wire, or change the one that is there."""
+        live: LiveWire | None = call.live.get(LIVE)
         if live is not None and not await self._dataplane.resume(live, wire):
             await self._remove(call)
             live = None
         if live is None:
-            live = await self._make(call, wire, stood=stood)
-        elif wire != live.wire:
+            return await self._make(call, wire, stood=stood)
+        if wire != live.wire:
             await self._dataplane.change(live, wire)
-        _tell(connection, live)
-        hold(call.live, self, partial(self._let_go, call.live))
-        return connection
+        return live
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove the wire while the components behind close: neither waits for the other, nor prevents it."""
@@ -67,7 +74,7 @@ class MakeWire(Element):
     async def _make(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
         begun, client = call.live.pop(BEGUN), _client(call)
         live: LiveWire = await self._dataplane.create(wire, call.live.connection_id, begun, client)
-        live.when_superseded = partial(_close, call.live)
+        live.when_superseded = partial(_close, call.live, live)
         call.live.put(LIVE, live)
         if not stood:  # it may be the former wire, in use: a failed refresh does not end it
             call.undo.add(lambda: self._remove(call))
@@ -90,10 +97,11 @@ def _client(call: Call) -> Client:
     return Client(call.owner, path.path_segments[0].id if path is not None and path.path_segments else "")
 
 
-def _close(store: Store) -> None:
+def _close(store: Store, live: LiveWire) -> None:
     """End a connection whose client has replaced its wire by that of another one."""
     log.info("the client has come back with another connection; this one ends", connection=store.connection_id)
-    store.spawn(store.events.close(), name="close of what was superseded")
+    closing = store.events.close(still=lambda: store.get(LIVE) is live)
+    store.spawn(closing, name="close of what was superseded")
 
 
 def _note_client(call: Call) -> None:
@@ -111,7 +119,8 @@ def _sides(store: Store, near: Mechanism | None, far: Mechanism | None) -> tuple
     else:
         endpoint = store.get(ENDPOINT_SIDE)
     if client is None or endpoint is None or (client.kind, endpoint.kind) != (_kind(near), _kind(far)):
-        raise Unsupported(f"a wire from {_kind(near)} to {_kind(far)} cannot be made here")
+        what = f"a wire from {_kind(near)} to {_kind(far)} cannot be made here"
+        raise Unsupported(what, remedy="request another mechanism, or use a forwarder that joins these two")
     return client, endpoint
 
 

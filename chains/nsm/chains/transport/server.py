@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -30,6 +30,7 @@ from nsm.apis import codec
 from nsm.chains.core import (
     TRANSPORT,
     Exhausted,
+    FileKey,
     Internal,
     InvalidRequest,
     Limits,
@@ -41,6 +42,7 @@ from nsm.chains.core import (
     TimedOut,
     Unsupported,
     counts,
+    details_of,
     tracing,
 )
 from nsm.chains.core.errors import CANCELED, OK, cut
@@ -110,11 +112,27 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one message; `limit` names the limit of the first one's length."""
+    """A method that answers one message with one message; `limit` names the limit of the first one's length.
+
+    `files` are those that a message names: their descriptors may be closed once it was answered, or will not be.
+    """
 
     kind: type[Any]
     answer: Callable[[Any, Incoming], Awaitable[Any]]
     limit: str = "request"
+    files: Callable[[Any], Iterable[FileKey]] | None = None
+
+    async def settled(self, message: Any, incoming: Incoming) -> Any:
+        """The answer to `message`; then the files that it names are settled, also if that is an error."""
+        inbox, files = incoming.inbox, self.files
+        if inbox is None or files is None:
+            return await self.answer(message, incoming)
+        keys = [*files(message)]
+        try:
+            return await self.answer(message, incoming)
+        finally:
+            for key in keys:
+                inbox.settle(*key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -505,8 +523,8 @@ class _ServedStream(H2Stream):
         """Whether it is counted as a call with an end of its own."""
         self.inflow: Inflow | None = None
         """The messages, of a call that may have several."""
-        self.has_begun = False
-        """Whether it waits for its turn, or had it."""
+        self.has_begun = self.is_read = False
+        """Whether it waits for its turn, or had it; whether its message was read."""
 
     @cached_property
     def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # created when it has to be waited for
@@ -721,6 +739,8 @@ class _Calls(AbstractHandler):
 
     def release(self, stream: _ServedStream) -> None:
         """Stop all work for a call."""
+        if stream.has_begun and not stream.is_read:
+            self._settle_unread(stream)
         self._take(stream)
         if stream in self.streams:
             self.streams.remove(stream)
@@ -822,7 +842,8 @@ class _Calls(AbstractHandler):
         stream.body.clear()
         incoming.size = len(data)
         if isinstance(method, Unary):
-            answer = await method.answer(message, incoming)
+            stream.is_read = True
+            answer = await method.settled(message, incoming)
             try:
                 await self._send_answer(stream, answer, incoming)
             except BaseException:
@@ -831,6 +852,15 @@ class _Calls(AbstractHandler):
                 raise
         else:
             await self._stream(stream, method.answer(message, incoming), incoming)
+
+    def _settle_unread(self, stream: _ServedStream) -> None:
+        """A call ends without having been answered: nobody will take the files that its message names."""
+        method, files = stream.method, self._connection.files
+        if not isinstance(method, Unary) or method.files is None or files is None or not files.inbox:
+            return
+        with contextlib.suppress(MeshError, codec.DecodeError):
+            for key in [*method.files(codec.decode(method.kind, stream.message()))]:
+                files.inbox.settle(*key)
 
     async def _send_answer(self, stream: _ServedStream, answer: Any, incoming: Incoming) -> None:
         headers = [*_OK_HEADERS, *incoming.headers]
@@ -929,6 +959,9 @@ def _status(error: MeshError, longest: int) -> Headers:
     said = [("grpc-status", str(error.code)), ("grpc-message", text)]
     if error.retry_after is not None:
         said.append((PUSHBACK, str(int(error.retry_after * 1000))))
+    details = details_of(error)
+    if len(text) + sum(len(value) for _, value in details) <= longest - 512:
+        said += details
     return said
 
 
