@@ -130,19 +130,17 @@ class Monitor(Element):
         if self._monitors is not None:
             await self._monitors.aclose()
 
-    def report(self, connection_id: str, state: State | None, cause: Cause | None = None) -> None:
-        """Report a state that stays until the next request, or None for the same one, and why; for a known connection.
-
-        A cause that was reported before is not reported again.
-        """
     def _mechanisms_and_states(self) -> Iterator[tuple[str, str]]:
         """What `CONNECTIONS` counts."""
         for connection in self._connections.values():
             kind = connection.mechanism.type if connection.mechanism is not None else ""
             yield kind if kind in mechanisms.TYPES else "other", _STATES.get(connection.state, "other")
 
-    def report(self, connection_id: str, state: State) -> None:
-        """Report a state that stays until the next request; for a known connection."""
+    def report(self, connection_id: str, state: State | None, cause: Cause | None = None) -> None:
+        """Report a state that stays until the next request, or None for the same one, and why; for a known connection.
+
+        A cause that was reported before is not reported again.
+        """
         connection = self._connections.get(connection_id)
         if connection is None:
             return
