@@ -348,8 +348,9 @@ class Supervisor:
             self._waits_for -= waits_for
 
     def _is_lost(self, wire: Mapping[str, Any]) -> bool:
-        """Whether a wire is wanted and not up; a client that follows a file may want others than the topology says."""
-        follows = "NSM_NETWORK_SERVICES_FILE" in self._wanted[wire["client"]].environment
+        """Whether a wire is wanted and not up; a client that follows a file, or is not in ours, may want others."""
+        client = self._wanted.get(wire["client"])
+        follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:

@@ -130,8 +130,8 @@ IPV6 = """
 nodes: [{name: node-1}]
 vl3: ["2001:db8::/32"]
 endpoints:
-  - {name: one, node: node-1, services: [six], vl3: true}
-  - {name: two, node: node-1, services: [six], vl3: true}
+  - {name: one, node: node-1, services: [six], runs: nse-vl3}
+  - {name: two, node: node-1, services: [six], runs: nse-vl3}
 clients:
   - {name: a, node: node-1, wires: ["kernel://six/nsm-1"]}
   - {name: b, node: node-1, wires: ["kernel://six/nsm-1"]}
@@ -142,3 +142,26 @@ def test_a_network_of_ipv6_alone(mesh):
     mesh.up("-f", "/dev/stdin", input=IPV6)
     assert until(lambda: not unreached(mesh), 20), unreached(mesh)
     assert all(":" in each for own in addresses(mesh).values() for each in own)
+
+
+def test_a_network_over_two_domains_outlives_an_endpoint_of_either(mesh):
+    mesh.up("-f", str(EXAMPLE.with_name("vl3-over-domains.yaml")))
+    names = ["alice.office.my.sky", "dave.office.my.sky"]
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)
+    gone = endpoints(mesh)["alice"]
+    mesh.nsm("kill", gone.removesuffix("@my.sky"), "--namespaces")
+    assert until(lambda: gone not in endpoints(mesh).values() and not unreached(mesh, names=names), 20)
+
+
+def test_endpoints_run_where_clients_are_and_wires_between_them_keep_none_alive(mesh):
+    mesh.up("-f", str(EXAMPLE.with_name("vl3-on-demand.yaml")))
+    names = ["alice.office", "dave.office"]
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)
+    assert endpoints(mesh) == {"alice": "office-1", "dave": "office-2"}
+    assert {each["client"] for each in mesh.status()["wires"]} <= {"alice", "dave", "office-1", "office-2"}
+    mesh.nsm("kill", "--signal", "TERM", "dave")
+    states = lambda: {each["name"]: each["state"] for each in mesh.status()["components"]}  # noqa: E731
+    assert until(lambda: states()["office-2"] == "ended with 0", 10), states()
+    assert (states()["office-1"], states()["supplier"]) == ("ready", "ready")
+    mesh.nsm("start", "dave")
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)

@@ -854,7 +854,7 @@ class _Calls(AbstractHandler):
             await self._stream(stream, method.answer(message, incoming), incoming)
 
     def _settle_unread(self, stream: _ServedStream) -> None:
-        """A call ends without having been answered: nobody will take the files that its message names."""
+        """A call ends without having been handled: the files that its message names are not taken any more."""
         method, files = stream.method, self._connection.files
         if not isinstance(method, Unary) or method.files is None or files is None or not files.inbox:
             return
