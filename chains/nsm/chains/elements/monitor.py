@@ -41,6 +41,8 @@ UNHEARD: Key[str] = Key("downstream target that is gone")
 """Where the connection went on to, if that component is unresponsive: set by the monitor, read by `Dial`."""
 REPORTER: Key[Reporter] = Key("reporter of states")
 """Lets an element of a server report a state of the connection."""
+FAULT = "nsm_repairing"
+"""The metric of a path segment by which its component reports that it repairs the wire, and why."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
 """Limits of a selector, which is kept for as long as the monitor runs; each event is compared with all of them."""
 _PART = 3 / 4
@@ -116,6 +118,13 @@ class Monitor(Element):
         if connection is not None and connection.state != state:
             changed = codec.clone(connection)
             changed.state = state
+            self._update(changed)
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report that this component repairs the wire of a known connection; with an empty `fault`, that it has."""
+        if (connection := self._connections.get(connection_id)) is not None:
+            changed = codec.clone(connection)
+            set_fault(changed, fault)
             self._update(changed)
 
     def monitor(
@@ -273,6 +282,25 @@ class Reporter(Protocol):
     def report(self, connection_id: str, state: State) -> None:
         """Report a state that stays until the next request of the connection, if that exists."""
         ...
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report a repair of the wire, and its end: see `LiveWire.begin_repair`. The state stays as it is."""
+        ...
+
+
+def set_fault(connection: Connection, fault: str) -> None:
+    """Put into the current path segment why its component repairs the wire; empty: it does not."""
+    if connection.path is not None and connection.path.path_segments:
+        metrics = connection.path.path_segments[connection.path.index].metrics
+        metrics.pop(FAULT, None)
+        if fault:
+            metrics[FAULT] = fault
+
+
+def fault_in(connection: Connection) -> str:
+    """Why a component on the path repairs the wire at the moment; empty: none does."""
+    segments = connection.path.path_segments if connection.path is not None else ()
+    return next((each.metrics[FAULT] for each in segments if FAULT in each.metrics), "")
 
 
 class _Relay:
