@@ -82,6 +82,7 @@ class Dataplane(KernelDataplane):
         self._unerased: list[Tagged] = []
         self._tasks = Tasks("wires through VPP")
         session.when_started(self._started)
+        session.when_ended(self._ended)
 
     # --- tunnels
 
@@ -330,7 +331,11 @@ class Dataplane(KernelDataplane):
             port.index, port.tag = next((index for index, text in there if text == tag.text), None), tag.text
             obsolete += [each for each in there if each != (port.index, tag.text)]
             wanted.append((port, tag.text))
-        await erase(vpp, obsolete)
+        with self._session.grace.short():
+            await erase(vpp, obsolete)
+            await self._make(vpp, wanted)
+
+    async def _make(self, vpp: VPP, wanted: Sequence[tuple[Port, str]]) -> None:
         for port, text in wanted:
             if port.index is None:
                 port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
@@ -396,7 +401,8 @@ class Dataplane(KernelDataplane):
             self._unerased = wanted  # it is gone with VPP, or was made in the next one a moment ago
             return
         try:
-            await erase(vpp, wanted)
+            with self._session.grace.short():
+                await erase(vpp, wanted)
         except MeshError as error:
             log.warning("VPP keeps interfaces of wires that were removed", error=str(error))
             self._unerased = wanted
@@ -442,6 +448,12 @@ class Dataplane(KernelDataplane):
         self._vnis = {each.sw_if_index: each.vni for each in found}
         await self._rebuild(vpp)
 
+    def _ended(self, fault: str) -> None:
+        """No packet passes until a wire was made again: clients wait for that."""
+        for live in self._wires.values():
+            if not _through(live).is_direct:
+                live.begin_repair(fault)
+
     async def _rebuild(self, vpp: VPP) -> None:
         begin, wires, turns = time.perf_counter(), list(self._wires.values()), asyncio.Semaphore(_AT_ONCE)
 
@@ -449,7 +461,9 @@ class Dataplane(KernelDataplane):
             async with turns:
                 try:
                     await self._make_again(vpp, live)
+                    live.end_repair()
                 except MeshError as error:
+                    live.end_repair(is_whole=False)
                     log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
 
         await asyncio.gather(*map(again, wires))
