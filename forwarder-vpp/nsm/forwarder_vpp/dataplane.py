@@ -17,23 +17,17 @@ from typing import Any
 
 from nsm.chains.core import Conflict, FileKey, InvalidRequest, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
-from nsm.chains.forwarding.dataplane import NOBODY, Client, Traffic, Underlay
-from nsm.chains.forwarding.sides import (
-    Breakout,
-    KernelInterface,
-    Memif,
-    Side,
-    Vxlan,
-    Wireguard,
-    WireguardSettings,
-)
+from nsm.chains.forwarding.dataplane import NOBODY, Client, Underlay
+from nsm.chains.forwarding.sides import Breakout, KernelInterface, Memif, Side, Vxlan, Wireguard
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import Namespaces
 from nsm.forwarder_kernel.dataplane import CLAIM_WITHIN
 from nsm.forwarder_kernel.dataplane import Dataplane as KernelDataplane
 from nsm.forwarder_kernel.live_wire import LiveWire
-from nsm.forwarder_kernel.netlink import Namespaces
 from nsm.forwarder_kernel.owned import Owned
 
 from .api import VPP

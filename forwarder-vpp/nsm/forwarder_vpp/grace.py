@@ -1,8 +1,8 @@
 """Shortens what VPP waits for when it makes or deletes interfaces of the kernel.
 
-Whenever a ring of a packet socket is set up or removed, the kernel waits for an RCU grace period, until no CPU uses the
-former one: some ten milliseconds, three times for each interface, and VPP does nothing else meanwhile. *Expedited* grace
-periods take a tenth of a millisecond. The kernel uses them by itself for what it does under its lock of network
+Whenever a ring of a packet socket is set up or removed, the kernel waits for an RCU grace period, until no CPU uses
+the former one: some ten milliseconds, three times for each interface, and VPP does nothing else meanwhile. *Expedited*
+grace periods take a tenth of a millisecond. The kernel uses them by itself for what it does under its lock of network
 devices, as when links are deleted. For packet sockets only a setting of the whole node does, so it is on only while
 VPP makes or deletes such interfaces.
 """

@@ -112,14 +112,14 @@ class OwnVPP:
 
         The kernel closes its packet sockets first, of which there may be hundreds, and its other sockets seconds later.
         """
-        while not _stat(pid)[1] & _EXITING:
+        while not _stat(pid)[1] & _EXITING:  # noqa: ASYNC110 - no event reports it
             await asyncio.sleep(_EXIT_LOOK)
 
     async def has_ended(self, pid: int) -> None:
         """Return when nothing is left of a process that ends, or after some seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STARTING):
-                while (stat := _stat(pid))[0] != "Z" and stat[1] & _EXITING:
+                while (stat := _stat(pid))[0] != "Z" and stat[1] & _EXITING:  # noqa: ASYNC110 - no event reports it
                     await asyncio.sleep(_LOOK)
 
     def _last_words(self) -> str:

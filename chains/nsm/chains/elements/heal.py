@@ -12,7 +12,7 @@ whether packets pass, and a control plane that is down means reselection.
 A check that cannot find out (see `Liveness`) means reselection only if the endpoint cannot be found or reached.
 
 While a component on the path reports that it repairs the wire (see `LiveWire.begin_repair`), lost packets mean nothing
-for `REPAIR` seconds. There is one such wait until a check succeeds again: nobody can hold a client up by reports.
+for `REPAIR` seconds. There is one such wait until a check succeeds again: no one can hold a client up by reports.
 """
 
 from __future__ import annotations

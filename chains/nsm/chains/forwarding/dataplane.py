@@ -35,8 +35,10 @@ from typing import Any, Protocol, TypeVar
 from nsm.chains.core import Conflict, Key
 from nsm.chains.model.addresses import Address
 from nsm.chains.model.bounds import MIN_MTU
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
 
-from .sides import KernelInterface, WireguardSettings
+from .sides import KernelInterface
 from .wires import Wire
 
 
@@ -96,18 +98,6 @@ L = TypeVar("L", bound=LiveWire)
 
 LIVE: Key[LiveWire] = Key("wire")
 """The wire of a connection, while there is one: set by `MakeWire`, read by the elements that watch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """The traffic of a side since its interface was made, received and sent from its holder's view."""
-
-    rx_packets: int
-    tx_packets: int
-    rx_bytes: int
-    tx_bytes: int
-    drops: int
-    """Packets that were dropped in either direction."""
 
 
 class Owned(Protocol):
