@@ -88,7 +88,7 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, *, ended=""):
         assert connection_id == "c"
         self.states.append(state)
 

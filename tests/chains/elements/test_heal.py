@@ -12,7 +12,7 @@ from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
-from nsm.chains.elements.monitor import fault_in
+from nsm.chains.elements.monitor import REPORTER, fault_in
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.testing import Check, Delay, Fail, Mesh, Record, call
 from nsm.chains.transport import Monitors
@@ -286,6 +286,44 @@ async def test_where_packets_cannot_be_checked_an_endpoint_that_is_gone_is_repla
     await asyncio.sleep(10)
     assert (world.state["anew"], world.state["closes"]) == (1, 1)
     assert world.there() == {NSMGR: 1, FORWARDER: 1, "client": 1, "two": 1}
+
+
+async def until_asked(record):
+    """The seconds until an endpoint receives a request."""
+    begun = asyncio.get_running_loop().time()
+    while not record.requests:
+        await asyncio.sleep(0.01)
+    return asyncio.get_running_loop().time() - begun
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_workload_that_is_gone_according_to_its_forwarder_is_left_without_a_check(mesh, is_closed):
+    """Between two nodes a wire took a second longer to heal: its client looked for an endpoint that was known to be gone."""
+    world = await world_of(mesh)
+    await world.connect()
+    (store,) = mesh.begins[FORWARDER].stores()
+    assert world.packets.pass_  # the kernel takes a moment for a namespace
+    store.get(REPORTER).report(store.connection_id, State.DOWN, ended="the endpoint's network namespace")
+    if is_closed:
+        await store.events.close()
+    assert await until_asked(world.records["two"]) < 0.15
+    assert world.state == {"again": 0, "anew": 1, "closes": 1}
+
+
+async def test_endpoints_that_end_one_after_the_other_are_each_left_at_once(mesh):
+    """Each next one within a second of the healing before: pauses grew as if one wire broke again and again."""
+    world = await world_of(mesh, interval=0.1)
+    await world.connect()
+    world.packets.pass_ = True
+    for number in range(8):
+        ends, takes_over = ("one", "two") if number % 2 == 0 else ("two", "one")
+        world.clear()
+        world.packets.cut()
+        await mesh.remove(ends)
+        assert await until_asked(world.records[takes_over]) < 0.4
+        world.packets.pass_ = True
+        await world.add(ends, f"10.{number}.0.0/24")
+        await asyncio.sleep(0.3)
 
 
 async def test_a_link_that_goes_down_is_acted_on_at_once(mesh):

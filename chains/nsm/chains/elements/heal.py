@@ -10,6 +10,7 @@ The control plane is down when the peer reports the connection as DOWN or delete
 The data plane is down when a check of the wire fails or the client's end of it goes down. Without checks it is unknown
 whether packets pass, and a control plane that is down means reselection.
 A check that cannot find out (see `Liveness`) means reselection only if the endpoint cannot be found or reached.
+A forwarder may report that the namespace at the other end no longer exists: then nothing needs to be checked.
 
 While a component on the path reports that it repairs the wire (see `LiveWire.begin_repair`), lost packets mean nothing
 for `REPAIR` seconds. There is one such wait until a check succeeds again: no one can hold a client up by reports.
@@ -29,7 +30,7 @@ from nsm.chains.logs import log
 from nsm.chains.transport import Monitors, Subscription
 
 from .liveness import Liveness
-from .monitor import DOWNSTREAM, UNHEARD, fault_in
+from .monitor import DOWNSTREAM, UNHEARD, ended_in, fault_in
 from .refresh import HEALING, choose_anew
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
@@ -43,7 +44,10 @@ HEAD_START = (0.05, 0.15)
 REPAIR = 10.0
 """Seconds at most for which packets may be lost while a component on the path repairs the wire."""
 STEADY = 1.0
-"""Seconds for which a healed connection has to stay up before pauses start again at the first one."""
+"""Seconds for which a healed connection has to stay up before pauses start again at the first one.
+
+One that has moved to another endpoint, and passed packets to that, breaks for a reason of its own.
+"""
 
 
 class Heal(Element):
@@ -105,7 +109,8 @@ class _Watched:
         self._unwatch: Callable[[], None] | None = None
         self._poll: Key[None] = Key("check of the wire")
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._healed_at = -STEADY
+        self._healed_at, self._has_moved, self._has_passed = -STEADY, False, False
+        """When it was healed last, whether by another endpoint, and whether packets have passed on this wire."""
         self._first_until = 0.0
         """When this wire has to have answered for the first time; 0 once it has."""
         self._fault = ""
@@ -124,7 +129,7 @@ class _Watched:
     def stands(self, connection: Connection) -> None:
         """A Request succeeded: watch the connection as it is now."""
         if _wire(connection) != _wire(self._connection):
-            self._first_until = _now() + self._heal.first
+            self._first_until, self._has_passed = _now() + self._heal.first, False
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
         self._next = None
         self._repairing(fault_in(connection))
@@ -150,6 +155,8 @@ class _Watched:
             self._begin(_Healing("the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
             self._begin(_Healing("the mesh requests a refresh"))
+        elif ended := ended_in(theirs):
+            self._begin(_Healing(f"{ended} no longer exists", reselects=True))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
             cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
             self._control_down(cause, self._heal.quick, head_start=wait)
@@ -194,7 +201,7 @@ class _Watched:
         if not self._is_watched or checked is not self._connection:
             return  # it was closed, or answered anew, meanwhile
         if is_alive:
-            self._first_until, self._may_wait = 0.0, True
+            self._first_until, self._has_passed, self._may_wait = 0.0, True, True
         if is_alive is not False or _now() < self._first_until or begun < self._repaired_by:
             self._check_later()
         else:
@@ -246,9 +253,9 @@ class _Watched:
         return connection is not self._connection
 
     async def _in_rounds(self, healing: _Healing) -> None:
-        begun = _now()
+        begun, endpoint = _now(), self._connection.network_service_endpoint_name
         log.warning("a connection broke and is being healed", cause=healing.cause, **self._about())
-        if begun - self._healed_at < STEADY:
+        if begun - self._healed_at < STEADY and not (self._has_moved and self._has_passed):
             await healing.pause(self._backoff.next())
         else:
             self._backoff.reset()
@@ -260,6 +267,7 @@ class _Watched:
                 return
             await healing.pause(pause)
         self._healed_at = _now()
+        self._has_moved = self._connection.network_service_endpoint_name != endpoint
         log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
 
     async def _succeeds(self, healing: _Healing) -> bool:

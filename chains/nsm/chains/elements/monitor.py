@@ -43,6 +43,8 @@ REPORTER: Key[Reporter] = Key("reporter of states")
 """Lets an element of a server report a state of the connection."""
 FAULT = "nsm_repairing"
 """The metric of a path segment by which its component reports that it repairs the wire, and why."""
+ENDED = "nsm_ended"
+"""The metric of a path segment by which its component reports what no longer exists, such as a network namespace."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
 """Limits of a selector, which is kept for as long as the monitor runs; each event is compared with all of them."""
 _PART = 3 / 4
@@ -112,12 +114,14 @@ class Monitor(Element):
         if self._monitors is not None:
             await self._monitors.aclose()
 
-    def report(self, connection_id: str, state: State) -> None:
-        """Report a state that stays until the next request; for a known connection."""
+    def report(self, connection_id: str, state: State, *, ended: str = "") -> None:
+        """Report a state that stays until the next request, for a known connection; and what no longer exists."""
         connection = self._connections.get(connection_id)
-        if connection is not None and connection.state != state:
+        if connection is not None and (connection.state != state or ended):
             changed = codec.clone(connection)
             changed.state = state
+            if ended and changed.path is not None and changed.path.path_segments:
+                changed.path.path_segments[changed.path.index].metrics[ENDED] = ended
             self._update(changed)
 
     def report_repair(self, connection_id: str, fault: str) -> None:
@@ -279,8 +283,11 @@ class Monitor(Element):
 class Reporter(Protocol):
     """Reports states of connections to their listeners."""
 
-    def report(self, connection_id: str, state: State) -> None:
-        """Report a state that stays until the next request of the connection, if that exists."""
+    def report(self, connection_id: str, state: State, *, ended: str = "") -> None:
+        """Report a state that stays until the next request of the connection, if that exists.
+
+        `ended` tells clients that it is no use to request the same again, since that no longer exists.
+        """
         ...
 
     def report_repair(self, connection_id: str, fault: str) -> None:
@@ -301,6 +308,14 @@ def fault_in(connection: Connection) -> str:
     """Why a component on the path repairs the wire at the moment; empty: none does."""
     segments = connection.path.path_segments if connection.path is not None else ()
     return next((each.metrics[FAULT] for each in segments if FAULT in each.metrics), "")
+
+
+def ended_in(connection: Connection) -> str:
+    """What of the wire no longer exists, as a component behind this one reports; else an empty text."""
+    if connection.path is None:
+        return ""
+    behind = connection.path.path_segments[connection.path.index :]
+    return next((segment.metrics[ENDED] for segment in behind if ENDED in segment.metrics), "")
 
 
 class _Relay:

@@ -277,19 +277,20 @@ class Keep(Element):
             reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED)
 
     def namespace_is_gone(self, watched: _Watched, ends: Iterable[bool]) -> None:
-        """Close a connection whose workloads are gone, and tell the other side first."""
+        """Close a connection whose workloads are gone, and tell the other side first: it need not look for them."""
         whose = ["endpoint's" if is_endpoints else "client's" for is_endpoints in ends]
         CHANGES.add("namespace")
         self._log(watched, "connection closed", found=f"{' and '.join(whose)} network namespace gone", done="closed")
         store = watched.store
         self._forget(store)
         if (reporter := store.get(REPORTER)) is not None:
-            reporter.report(store.connection_id, State.DOWN)
-        self._tasks.spawn(self._close(store), name=f"close {store.connection_id}")
+            reporter.report(store.connection_id, State.DOWN, ended=f"the {' and '.join(whose)} network namespace")
+        self._tasks.spawn(self._close(store, watched.live), name=f"close {store.connection_id}")
 
-    async def _close(self, store: Store) -> None:
+    async def _close(self, store: Store, live: LiveWire) -> None:
+        """Close the connection, unless it has another wire when it is its turn: its client may have moved."""
         try:
-            await store.events.close()
+            await store.events.close(still=lambda: store.get(LIVE) is live)
         except MeshError as error:
             log.info("closing failed", connection=store.connection_id, error=str(error))
 

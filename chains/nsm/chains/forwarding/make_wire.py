@@ -68,7 +68,7 @@ class MakeWire(Element):
     async def _make(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
         begun, client = call.live.pop(BEGUN), _client(call)
         live: LiveWire = await self._dataplane.create(wire, call.live.connection_id, begun, client)
-        live.when_superseded = partial(_close, call.live)
+        live.when_superseded = partial(_close, call.live, live)
         live.when_repaired = partial(_report, call.live, live)
         call.live.put(LIVE, live)
         if not stood:  # it may be the former wire, in use: a failed refresh does not end it
@@ -92,10 +92,11 @@ def _client(call: Call) -> Client:
     return Client(call.owner, path.path_segments[0].id if path is not None and path.path_segments else "")
 
 
-def _close(store: Store) -> None:
+def _close(store: Store, live: LiveWire) -> None:
     """End a connection whose client has replaced its wire by that of another one."""
     log.info("the client has come back with another connection; this one ends", connection=store.connection_id)
-    store.spawn(store.events.close(), name="close of what was superseded")
+    closing = store.events.close(still=lambda: store.get(LIVE) is live)
+    store.spawn(closing, name="close of what was superseded")
 
 
 def _report(store: Store, live: LiveWire, is_whole: bool) -> None:
