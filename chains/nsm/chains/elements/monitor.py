@@ -31,7 +31,7 @@ from nsm.chains.core import (
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
-from nsm.chains.model.causes import NAMESPACE_GONE, PEER_CLOSED, PEER_LOST, Cause, cause_in, remove_cause
+from nsm.chains.model.causes import BEING_REPAIRED, NAMESPACE_GONE, PEER_CLOSED, PEER_LOST, Cause, cause_in, remove_cause
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NO_TRUST, Trust, claims_of
 from nsm.chains.transport import Monitors, Subscription
@@ -149,6 +149,13 @@ class Monitor(Element):
             changed = codec.clone(connection)
             changed.state = connection.state if state is None else state
             _set_cause(changed, cause)
+            self._update(changed)
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report that this component repairs the wire of a known connection; with an empty `fault`, that it has."""
+        if (connection := self._connections.get(connection_id)) is not None:
+            changed = codec.clone(connection)
+            set_fault(changed, fault)
             self._update(changed)
 
     def monitor(
@@ -335,6 +342,22 @@ class Reporter(Protocol):
         None is for the state that it has.
         """
         ...
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report a repair of the wire, and its end: see `LiveWire.begin_repair`. The state stays as it is."""
+        ...
+
+
+def set_fault(connection: Connection, fault: str) -> None:
+    """Put into the current path segment why its component repairs the wire; empty: it does not."""
+    _set_cause(connection, Cause(BEING_REPAIRED, fault, is_healing=True) if fault else None)
+
+
+def fault_in(connection: Connection) -> str:
+    """Why a component on the path repairs the wire at the moment; empty: none does."""
+    segments = connection.path.path_segments if connection.path is not None else ()
+    causes = (cause_in(segment.metrics) for segment in segments)
+    return next((cause.sentence for cause in causes if cause is not None and cause.code == BEING_REPAIRED), "")
 
 
 def say(store: Store, cause: Cause, state: State | None = None) -> None:

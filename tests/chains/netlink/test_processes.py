@@ -5,8 +5,8 @@ import os
 import pytest
 
 from nsm.chains.core.descriptors import facts_of
-from nsm.forwarder_kernel.netlink import processes
-from nsm.forwarder_kernel.netlink.processes import Processes
+from nsm.chains.netlink import processes
+from nsm.chains.netlink.processes import Processes
 
 NAMESPACE = "/proc/self/ns/net"
 
