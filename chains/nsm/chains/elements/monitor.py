@@ -31,7 +31,15 @@ from nsm.chains.core import (
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
-from nsm.chains.model.causes import BEING_REPAIRED, NAMESPACE_GONE, PEER_CLOSED, PEER_LOST, Cause, cause_in, remove_cause
+from nsm.chains.model.causes import (
+    BEING_REPAIRED,
+    NAMESPACE_GONE,
+    PEER_CLOSED,
+    PEER_LOST,
+    Cause,
+    cause_in,
+    remove_cause,
+)
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NO_TRUST, Trust, claims_of
 from nsm.chains.transport import Monitors, Subscription
