@@ -109,6 +109,9 @@ async def test_a_wire_that_was_changed_is_put_right_with_one_line_in_the_log(cap
     for part in ("connection=c", "service=web", "endpoint=nse-1", "found='nsm-1: link down'", "done='set up'"):
         assert part in line
     assert CHANGES["link"] == before + 1
+    (cause,) = world.wires.causes
+    assert (cause.code, cause.element) == ("Repaired", "keep")
+    assert cause.sentence == "the wire was changed from outside: nsm-1: link down; set up"
 
 
 async def test_who_only_wants_reports_has_nothing_done(capsys):
@@ -117,6 +120,7 @@ async def test_who_only_wants_reports_has_nothing_done(capsys):
         await world.tell(Report(is_gone=True))
     assert (world.changes.looks, world.changes.remade) == ([False, False], 0)
     assert capsys.readouterr().out.count("wire is not as it should be") == 2
+    assert [cause.code for cause in world.wires.causes] == ["Changed", "Changed"]
 
 
 @pytest.mark.parametrize(("can", "states"), [(True, []), (False, [State.REFRESH_REQUESTED])])

@@ -295,7 +295,7 @@ class Monitor(Element):
             if listener.sees_attempts:
                 listener.hear(kind, attempt)
 
-    def _set_down(self, connection_id: str, cause: Cause | None) -> None:
+    def _set_down(self, connection_id: str, cause: Cause | None = None) -> None:
         self.report(connection_id, State.DOWN, cause)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
