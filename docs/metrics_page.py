@@ -15,6 +15,9 @@ from nsm.chains.core import counts
 from nsm.chains.core.counts import COUNTER, HISTOGRAM, Family
 from nsm.chains.forwarding import traffic_figures
 from nsm.services.nse_firewall import figures as firewall
+from nsm.view.history import History
+from nsm.view.server.figures import families as of_view
+from nsm.view.state import State, utc_now
 from nsm.webhook.counters import Admissions
 from nsm.webhook.figures import families as of_webhook
 
@@ -49,6 +52,7 @@ PLACES = (
     ("nsm_wires", "clients"),
     ("nsm_wire_changes", "forwarders"),
     ("nsm_heal", "clients"),
+    ("nsm_view_", "the view"),
     ("nsm_webhook_", "the webhook"),
     ("nsm_firewall_", "firewalls"),
     ("nsm_connections", "managers, forwarders, endpoints, proxies"),
@@ -71,6 +75,7 @@ def families() -> Iterator[Family]:
     yield from traffic_figures.families([])
     yield from firewall.families([])
     yield from of_webhook(Admissions(), 0.0, False)
+    yield from of_view(State(forwarder_service="", history=History(utc_now, most=1, seconds=1.0)))
     yield Family("gauge", "nsm_build_info", "The version that runs; always 1", ("version",), [])
 
 

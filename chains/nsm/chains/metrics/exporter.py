@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import accumulate
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest, start_http_server
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -69,6 +69,25 @@ async def _serve(config: Common, served: list[WSGIServer]) -> None:
             log.warning("metrics are not served", port=port, reason=str(error), again_in_s=pause)
             await asyncio.sleep(pause)
     log.info("metrics are served", port=served[0].server_port)
+
+
+async def exposition() -> bytes:
+    """All figures as they are now, in Prometheus's text format: for components that serve HTTP anyway."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Read([_metric(family, "") for family in await families()]))
+    return generate_latest(registry)
+
+
+class _Read(Collector):
+    """Metrics that were read already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them."""
+        return self._metrics
 
 
 class _InLoop(Collector):
