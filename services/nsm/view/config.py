@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsm.chains.config import duration, flag, items, number, text, url, urls, variable
-from nsm.chains.metrics import PrometheusConfig, host_and_port
+from nsm.chains.config import Common, duration, flag, host_and_port, items, number, text, url, urls, variable
 
 
 def managers(value: str) -> Mapping[str, str]:
@@ -42,7 +41,7 @@ def other_domains(value: str) -> tuple[OtherDomain, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig(PrometheusConfig):
+class ViewConfig(Common):
     """What to watch, where to listen, and who may read."""
 
     name: str = variable("view", text, "the name in logs and traces")
