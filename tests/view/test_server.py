@@ -204,7 +204,7 @@ async def test_browsers_are_told_to_load_nothing_from_elsewhere_and_nothing_can_
         assert "/api/openapi.json" in missing.said["error"]
 
 
-async def test_a_page_of_somebody_else_cannot_read_the_view_under_its_own_name():
+async def test_a_page_of_another_site_cannot_read_the_view_under_its_own_name():
     async with served(small_mesh()) as url, aiohttp.ClientSession() as session:
         answer = await read(session, "GET", f"{url}/api/v1/wires", headers={"Host": "evil.example"})
         assert answer.status == 403

@@ -104,7 +104,7 @@ def test_two_managers_narrow_down_where_a_wire_breaks(near, far, expected):
     assert only(state).way == ("WireGuard",)
 
 
-def test_what_is_behind_a_manager_that_is_not_heard_from_is_unknown_and_the_wire_stays_as_the_first_reports_it():
+def test_what_is_behind_a_manager_that_does_not_respond_is_unknown_and_the_wire_stays_as_the_first_reports_it():
     state = watched(ONE, TWO)
     state.report(ONE, connection(1))
     state.report(TWO, connection(3))

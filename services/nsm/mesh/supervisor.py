@@ -334,7 +334,7 @@ class Supervisor:
             self._tell({"event": "failed", "component": part.name, "reason": str(error)})
 
     def _start_view(self) -> None:
-        """Start the view, if it is to run and does not. Nobody waits for it, and the mesh is fine without it."""
+        """Start the view, if it is to run and does not. The mesh does not wait for it, and is fine without it."""
         part = self._wanted.get(VIEW)
         if part is None or self._view is None or self._is_running(VIEW) or self.stopping.is_set():
             return

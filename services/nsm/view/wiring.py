@@ -27,10 +27,10 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Heard(Protocol):
-    """When managers were last heard from."""
+    """When managers last responded."""
 
     def lost_since(self, url: str) -> datetime | None:
-        """When the manager at `url`, which is not heard from now, was last heard from; None while it is."""
+        """When the manager at `url`, which does not respond now, last did; None while it responds."""
         ...
 
 
@@ -185,7 +185,7 @@ class _Hops:
         return report.segments[index] if fits else self._report.segments[index]
 
     def _states(self) -> list[HopState]:
-        """From the client on: what managers that are heard from report is known, up to where it breaks."""
+        """From the client on: what responding managers report is known, up to where it breaks."""
         states = [HopState.UNKNOWN] * len(self.segments)
         reporting = sorted(self._current)
         for place, index in enumerate(reporting):
@@ -254,8 +254,8 @@ def _state_of(
     """Whether packets pass, as far as is known, and if not: why."""
     name = directory.name_of(first.url)
     if lost is not None:
-        sentence = f"{name} is not heard from since {form.time_text(lost)}"
-        return WireState.UNHEARD, Cause(sentence=sentence, code="manager-unheard", component=name, at=lost)
+        sentence = f"{name} has not responded since {form.time_text(lost)}"
+        return WireState.UNHEARD, Cause(sentence=sentence, code="manager-unresponsive", component=name, at=lost)
     if not first.is_shown:
         told = f"{name} does not report it since it is back: its client has not requested it again yet, or closed it"
         return WireState.UNHEARD, Cause(sentence=told, code="not-reported", component=name)

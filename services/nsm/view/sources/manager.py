@@ -78,7 +78,7 @@ class ManagerWatch:
                 pauses.reset()
                 continue
             self._state.manager_lost(self._url, reason)
-            log.info("a manager is not heard from", manager=self._url, reason=reason)
+            log.info("a manager does not respond", manager=self._url, reason=reason)
             await asyncio.sleep(pauses.next())
 
     async def _watched(self) -> str:
