@@ -13,8 +13,8 @@ from nsm.chains.forwarding.dataplane import LIVE
 from nsm.chains.forwarding.keep import Keep, Report
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import End, Wire
+from nsm.chains.netlink import News
 from nsm.forwarder_kernel.live_wire import LiveEnd, LiveWire
-from nsm.forwarder_kernel.netlink import News
 from nsm.forwarder_kernel.repair import Repair
 from nsm.forwarder_kernel.watcher import Watcher
 

@@ -98,6 +98,7 @@ def test_a_view_that_does_not_answer_is_given_up(tmp_path, capsys):
 
 def test_a_manager_without_an_identity_for_us_cannot_be_reached(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SPIFFE_ENDPOINT_SOCKET", f"unix://{tmp_path}/agent")
+    monkeypatch.setattr("nsm.chains.logs.set_up", lambda *_: None)  # of the whole process, which has other tests
     monkeypatch.setattr("nsm.chains.tools.session._IDENTITY_TIMEOUT", 0.05)
     assert ran(["--url", f"unix://{tmp_path}/m"], asks) == 3
     assert "issues no identity" in capsys.readouterr().err

@@ -13,12 +13,14 @@ from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.connection import State as Liveness
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.core import Conflict, InvalidRequest, NotFound, Refused, Unavailable
+from nsm.chains.metrics import also
 from nsm.chains.transport import SocketAccess
 from nsm.view import form
 from nsm.view.client import ViewClient
 from nsm.view.model import Change, ChangeKind, Kind, Wire, WireState
 from nsm.view.server import application, serving
 from nsm.view.server.dashboard import graph
+from nsm.view.server.figures import reader
 from nsm.view.server.openapi import document
 from nsm.view.state import State
 
@@ -202,7 +204,7 @@ async def test_browsers_are_told_to_load_nothing_from_elsewhere_and_nothing_can_
         assert "/api/openapi.json" in missing.said["error"]
 
 
-async def test_a_page_of_somebody_else_cannot_read_the_view_under_its_own_name():
+async def test_a_page_of_another_site_cannot_read_the_view_under_its_own_name():
     async with served(small_mesh()) as url, aiohttp.ClientSession() as session:
         answer = await read(session, "GET", f"{url}/api/v1/wires", headers={"Host": "evil.example"})
         assert answer.status == 403
@@ -329,12 +331,13 @@ async def test_upstreams_dashboard_finds_its_nodes_and_edges_and_may_read_them_f
 async def test_metrics_have_counts_and_no_names_of_clients():
     state = small_mesh(wires=2)
     state.report(MANAGER, connection(1, state=Liveness.DOWN))
-    async with served(state) as url, aiohttp.ClientSession() as session:
-        text = (await read(session, "GET", f"{url}/metrics")).said
-    assert 'nsm_wires{state="UP",way="VXLAN"} 1.0' in text
-    assert 'nsm_wires{state="DOWN",way="VXLAN"} 1.0' in text
-    assert 'nsm_events_total{kind="wire-down"} 1.0' in text
-    assert 'nsm_components{kind="manager",state="UP"} 1.0' in text
+    with also(reader(state)):
+        async with served(state) as url, aiohttp.ClientSession() as session:
+            text = (await read(session, "GET", f"{url}/metrics")).said
+    assert 'nsm_view_wires{state="UP",way="VXLAN"} 1.0' in text
+    assert 'nsm_view_wires{state="DOWN",way="VXLAN"} 1.0' in text
+    assert 'nsm_view_events_total{kind="wire-down"} 1.0' in text
+    assert 'nsm_view_components{kind="manager",state="UP"} 1.0' in text
     assert "till" not in text
 
 
@@ -352,6 +355,16 @@ async def test_a_page_is_served_if_there_is_one_and_nothing_outside_its_folder(t
         assert (await read(session, "GET", f"{url}/page/%2e%2e/secret")).status in (403, 404)
     async with served(small_mesh(), page=tmp_path / "none") as url, aiohttp.ClientSession() as session:
         assert (await read(session, "GET", url)).status == 404
+
+
+async def test_a_view_whose_port_is_taken_fails_or_takes_the_next_one():
+    async with served(small_mesh()) as url:
+        taken = f"tcp://{url.removeprefix('http://')}"
+        with pytest.raises(Conflict, match="Address already in use"):
+            async with serving(application(small_mesh()), [taken], access=SocketAccess()):
+                pass
+        async with serving(application(small_mesh()), [taken], access=SocketAccess(), ports=9) as (other,):
+            assert int(url.rpartition(":")[2]) < int(other.rpartition(":")[2])
 
 
 async def test_a_client_says_what_is_wrong_with_the_view_it_was_given(tmp_path):

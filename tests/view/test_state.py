@@ -104,7 +104,7 @@ def test_two_managers_narrow_down_where_a_wire_breaks(near, far, expected):
     assert only(state).way == ("WireGuard",)
 
 
-def test_what_is_behind_a_manager_that_is_not_heard_from_is_unknown_and_the_wire_stays_as_the_first_reports_it():
+def test_what_is_behind_a_manager_that_does_not_respond_is_unknown_and_the_wire_stays_as_the_first_reports_it():
     state = watched(ONE, TWO)
     state.report(ONE, connection(1))
     state.report(TWO, connection(3))
@@ -153,17 +153,11 @@ def test_a_peer_that_is_lost_is_the_hop_that_is_not_well_and_not_the_component_t
     assert (only(state).path[5].cause.sentence, only(state).path[4].cause) == ("shop does not respond", None)
 
 
-@pytest.mark.parametrize(
-    "metrics",
-    [
-        {2: {"nsm_repairing": "VPP ended; it is started again"}},
-        {2: causes.Cause("Repairing", "VPP ended; it is started again", is_healing=True).metrics()},
-    ],
-)
-def test_a_wire_that_its_forwarder_repairs_is_healing_although_it_is_not_reported_as_down(metrics):
+def test_a_wire_that_its_forwarder_repairs_is_healing_although_it_is_not_reported_as_down():
     state = watched(ONE)
     state.report(ONE, connection())
-    state.report(ONE, connection(metrics=metrics))
+    repairing = causes.Cause("BeingRepaired", "VPP ended; it is started again", is_healing=True)
+    state.report(ONE, connection(metrics={2: repairing.metrics()}))
     assert (only(state).state, only(state).cause.sentence) == (WireState.HEALING, "VPP ended; it is started again")
     assert states(state)[2] is HEALING
     state.report(ONE, connection())

@@ -165,6 +165,7 @@ class Processes:
             process.last = line.decode(errors="replace").strip() or process.last
             return
         if said["event"] == "ready":
+            process.said = said
             process.ready.set()
         if (heard := process.awaited.get(said["event"])) is not None:
             heard.set()

@@ -132,7 +132,7 @@ class Supervisor:
         self._processes.signal(process, number)
         has_ended = number in _ENDING and await self._processes.until_ended(process, _END_TIMEOUT)
         if namespaces and has_ended:
-            await self._places.remove([name])
+            await self._release([name])
         return has_ended
 
     async def start(self, names: Sequence[str]) -> None:
@@ -168,17 +168,14 @@ class Supervisor:
             (self._links.cut_ports(), self._links.interface_names()) if self._links is not None else (set(), {})
         )
         managers, forwarders = await self._ask_all("nsmgr", 1), await self._ask_all("forwarder", 2)
-        view = View(
-            self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, self._view_url()
-        )
+        process = self._processes.get(VIEW)
+        own_view = self._view.described(process) if self._view is not None and process is not None else None
+        view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, own_view)
         return describe(view)
 
     def components(self) -> list[dict[str, Any]]:
         """The processes of the mesh: name, process id, and how each has ended, if it has."""
         return [{"name": each.name, "pid": each.pid, "status": each.status} for each in self._processes]
-
-    def _view_url(self) -> str:
-        return self._view.url if self._view is not None else ""
 
     def place_of(self, name: str) -> dict[str, Any]:
         """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
@@ -234,7 +231,12 @@ class Supervisor:
         nodes, workloads = {node.name for node in topology.nodes}, {each.name for each in topology.workloads}
         there, with_mounts = self._places.networks.keys(), self._places.mounts.keys()
         gone = [name for name in there if name not in (workloads if name in with_mounts else nodes)]
-        await self._collector.listen_in(self._places.networks[name] for name in there if name not in gone)
+        await self._release(gone)
+
+    async def _release(self, gone: Collection[str]) -> None:
+        """End the namespaces of nodes and workloads, and what runs in them."""
+        networks = self._places.networks
+        await self._collector.listen_in(networks[name] for name in networks if name not in gone)
         await self._places.remove(gone)
 
     async def _clients_of(self, endpoints: Collection[str]) -> list[Process]:
@@ -336,7 +338,7 @@ class Supervisor:
             self._tell({"event": "failed", "component": part.name, "reason": str(error)})
 
     def _start_view(self) -> None:
-        """Start the view, if it is to run and does not. Nobody waits for it, and the mesh is fine without it."""
+        """Start the view, if it is to run and does not. The mesh does not wait for it, and is fine without it."""
         part = self._wanted.get(VIEW)
         if part is None or self._view is None or self._is_running(VIEW) or self.stopping.is_set():
             return
@@ -369,8 +371,9 @@ class Supervisor:
             self._waits_for -= waits_for
 
     def _is_lost(self, wire: Mapping[str, Any]) -> bool:
-        """Whether a wire is wanted and not up; a client that follows a file may want others than the topology says."""
-        follows = "NSM_NETWORK_SERVICES_FILE" in self._wanted[wire["client"]].environment
+        """Whether a wire is wanted and not up; a client that follows a file, or is not in ours, may want others."""
+        client = self._wanted.get(wire["client"])
+        follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:

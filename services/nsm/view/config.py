@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsm.chains.config import duration, items, number, text, url, urls, variable
-from nsm.chains.metrics import PrometheusConfig, host_and_port
+from nsm.chains.config import Common, duration, flag, host_and_port, items, number, text, url, urls, variable
 
 
 def managers(value: str) -> Mapping[str, str]:
@@ -42,13 +41,14 @@ def other_domains(value: str) -> tuple[OtherDomain, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig(PrometheusConfig):
+class ViewConfig(Common):
     """What to watch, where to listen, and who may read."""
 
     name: str = variable("view", text, "the name in logs and traces")
     listen_on: tuple[str, ...] = variable(
         "tcp://127.0.0.1:7410", urls, "where to serve HTTP: tcp://host:port or unix:///path, several with commas"
     )
+    next_free_port: bool = variable("false", flag, "listen on a following port if that of NSM_LISTEN_ON is taken")
     registry_url: str = variable("tcp://registry:5002", url, "the registry whose services and endpoints are shown")
     managers: Mapping[str, str] = variable(
         "", managers, "managers to watch, as node=url,..; empty: those of all registered forwarders"

@@ -92,6 +92,13 @@ class Directory:
         self._by_manager[name] = url
         return True
 
+    def identify_manager(self, url: str, identity: str) -> None:
+        """Note the SPIFFE ID that a manager has shown."""
+        known = self.manager(url)
+        if known.identity != identity:
+            known.identity = identity
+            self.news.add(known.name)
+
     def forget_manager(self, url: str) -> None:
         """It is not watched any longer."""
         known = self._managers.pop(url, None)

@@ -14,7 +14,8 @@ from nsm.chains.forwarding.keep import CHANGES, REPAIR, REPORT_ONLY, Keep, Repai
 from nsm.chains.forwarding.pace import AT_ONCE
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import End, Wire
-from nsm.chains.testing import FakeDataplane
+from nsm.chains.model.causes import NAMESPACE_GONE
+from nsm.chains.testing import Delay, FakeDataplane
 
 DOWN = Report(repairs=[("nsm-1", Repair("link", "link down", "set up"))])
 WIRE = Wire(End(KernelInterface("/ns/a", "nsm-1")), End(KernelInterface("/ns/b", "nse-1")), 0, arp=False)
@@ -83,7 +84,8 @@ class World:
     def __init__(self, mode=REPAIR):
         self.changes, self.wires, self.begin = Changes(), Wires(), Begin()
         self.keep = Keep(self.changes, mode)
-        self.chain = Chain([self.begin, self.keep, self.wires])
+        self.delay = Delay()
+        self.chain = Chain([self.begin, self.keep, self.wires, self.delay])
 
     async def __aenter__(self):
         await self.chain.request(call())
@@ -154,8 +156,28 @@ async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_
         while len(world.begin):
             await asyncio.sleep(0)
         assert world.wires.states == [State.DOWN]
+        (cause,) = world.wires.causes
+        assert (cause.code, cause.sentence) == (NAMESPACE_GONE, f"the {whose} network namespace is gone")
         assert (world.wires.dataplane.wires, len(world.keep), world.changes.stopped) == ({}, 0, 1)
     assert f"{whose} network namespace gone" in capsys.readouterr().out
+
+
+async def test_a_client_that_moves_while_its_endpoint_s_namespace_ends_keeps_its_new_wire():
+    """Its request came before the Close that the end of the namespace brings, which then ended the new wire."""
+    async with World() as world:
+        world.delay.gate.clear()
+        refreshing = asyncio.ensure_future(world.chain.request(call()))
+        await asyncio.sleep(0)
+        again = call()
+        again.connection.state = State.RESELECT_REQUESTED
+        moving = asyncio.ensure_future(world.chain.request(again))
+        await asyncio.sleep(0.001)
+        world.changes.notified.lost([True])
+        await asyncio.sleep(0.001)
+        world.delay.gate.set()
+        await asyncio.gather(refreshing, moving)
+        await asyncio.sleep(1)
+        assert (len(world.begin), len(world.wires.dataplane.wires)) == (1, 1)
 
 
 async def test_a_wire_that_is_being_closed_is_not_fought_for():
