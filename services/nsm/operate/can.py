@@ -14,6 +14,7 @@ from nsm.view.model import Attempt, Candidate, ComponentState, Endpoint, Kind, M
 from .command import Command, parser_of, run
 from .errors import DOWN, OK, UsageError
 from .output import BOLD, GREEN, RED, YELLOW, Cell, Output
+from .target import has_begun
 from .times import age
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Answer:
     """Which match of the service decides, and what it asks for; empty if the service has none."""
     choices: Sequence[Choice] = ()
     forwarders: Sequence[str] = ()
-    """The forwarders of the client's node that are heard from."""
+    """The forwarders of the client's node that respond."""
     fault: str = ""
     """Why no endpoint is chosen."""
     remedy: str = ""
@@ -74,6 +75,7 @@ def add_options(parser: Parser) -> Parser:
 
 async def _work(command: Command) -> int:
     async with command.target.source() as source:
+        await has_begun(source)
         snapshot = await source.snapshot()
     chosen = command.arguments
     answer = answer_to(snapshot, chosen.client, chosen.service, labels_in(chosen.label))
@@ -120,7 +122,7 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
         fault, remedy = "all that would be chosen failed at the last try", f"`nsm why {client}` shows the whole path"
     forwarders = _forwarders(snapshot, node)
     if node and not forwarders and not fault:
-        fault, remedy = f"no forwarder of node {node} is heard from", "start a forwarder on that node"
+        fault, remedy = f"no forwarder of node {node} responds", "start a forwarder on that node"
     return Answer(
         client=client,
         service=name,
