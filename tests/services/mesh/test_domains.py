@@ -90,7 +90,10 @@ def test_a_mesh_without_domains_has_no_proxies_and_trusts_nobody_else():
     _, parts = planned(parse("nodes: [{name: node-1}]", "mesh.yaml"))
     assert {part.command for part in parts.values()} == {"identity", "registry", "nsmgr", "forwarder-kernel", "view"}
     assert "NSM_FEDERATED_BUNDLES" not in parts["identity"].environment
-    assert parts["nsmgr-node-1"].environment["NSM_MONITOR_VIEWERS"] == "spiffe://local.mesh/operator,spiffe://local.mesh/view"
+    assert (
+        parts["nsmgr-node-1"].environment["NSM_MONITOR_VIEWERS"]
+        == "spiffe://local.mesh/operator,spiffe://local.mesh/view"
+    )
     assert "proxy" not in parts["nsmgr-node-1"].environment["NSM_INTERMEDIARIES"]
 
 
