@@ -47,7 +47,7 @@ class Silence:
     def look(self, connections: Iterable[Quiet]) -> None:
         """Send PINGs to those that are silent, and end those that do not answer.
 
-        If this process itself did not run for some time, nobody's answers could arrive: all get their time anew.
+        If this process itself did not run for some time, no answer could arrive: all get their time again.
         """
         now = monotonic()
         if now - self._looked > 2 * LOOK:
