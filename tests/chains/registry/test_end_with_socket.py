@@ -6,7 +6,7 @@ import pytest
 
 from nsm.chains.core import Peer, Presence, RegistryCall, RegistryChain
 from nsm.chains.registry.begin import RegistryBegin
-from nsm.chains.registry.end_with_socket import SOON, EndWithSocket
+from nsm.chains.registry.end_with_socket import LATER, SOON, EndWithSocket
 from nsm.chains.registry.memory import Memory
 from nsm.chains.testing import Delay
 from tests.chains.registry.records import find, nse
@@ -70,7 +70,18 @@ async def test_an_endpoint_that_closes_a_channel_stays(manager):
     manager.presence.left(NSE)
     await asyncio.sleep(2 * SOON)
     assert await manager.names() == ["a"]
-    assert manager.tried == ["unix:///a"]
+    await asyncio.sleep(2 * LATER)
+    assert await manager.names() == ["a"]
+    assert manager.tried == ["unix:///a"] * 2
+
+
+async def test_a_process_may_take_its_time_to_end(manager):
+    await manager.register("a", "unix:///a")
+    manager.presence.left(NSE)
+    await asyncio.sleep(2 * SOON)
+    manager.alive.clear()
+    await asyncio.sleep(LATER)
+    assert await manager.names() == []
 
 
 async def test_other_identities_ends_are_no_reason_to_look(manager):

@@ -12,8 +12,9 @@ from nsm.chains.logs import log
 
 from .descriptors import Sockets
 
-SOON = 0.2
-"""Seconds after the end of a channel until the sockets are tried: a process that ends closes one after the other."""
+SOON, LATER = 0.05, 1.0
+"""Seconds after the end of a channel until the sockets are tried: a process that ends closes one after the other, and
+may take its time for that."""
 
 Endpoint = NetworkServiceEndpoint
 Listens = Callable[[str], Awaitable[bool]]
@@ -24,7 +25,7 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
     """Unregister an endpoint of this node as soon as no process listens on the socket that it registered.
 
     Its record would otherwise stay until it expires, and clients on all nodes would be sent to it. When a channel of
-    the identity that registered it is closed (`presence`), its socket among `sockets` is tried once. Records of
+    the identity that registered it is closed (`presence`), its socket among `sockets` is tried. Records of
     `forwarders`, a network service, stay: their connections outlive them. Stands behind `ReceiveUrl`.
     """
 
@@ -56,13 +57,17 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
             self._of.pop(who, None)
 
     def _look_at_all_of(self, who: str) -> None:
-        when = asyncio.get_running_loop().time() + SOON
+        now = asyncio.get_running_loop().time()
         for store in self._of.get(who, {}).values():
-            store.schedule(self._timer, when, partial(self._look, store))
+            store.schedule(self._timer, now + SOON, partial(self._look, store, now + LATER))
 
-    async def _look(self, store: Store) -> None:
+    async def _look(self, store: Store, again: float | None = None) -> None:
         url = store.get(self._url)
-        if url is None or await self._listens(url):
+        if url is None:
+            return
+        if await self._listens(url):
+            if again is not None:
+                store.schedule(self._timer, again, partial(self._look, store))
             return
         log.info("an endpoint's process has ended: its registration ends", endpoint=store.connection_id)
         await store.events.close(still=lambda: store.get(self._url) == url)
