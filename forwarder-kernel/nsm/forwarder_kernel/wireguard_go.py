@@ -35,12 +35,12 @@ from typing import Any, Protocol, TypeVar
 from nsm.chains import libc
 from nsm.chains.core import Backoff, Conflict, FileKey, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
-from nsm.chains.forwarding.sides import Wireguard, WireguardSettings
+from nsm.chains.forwarding.sides import Wireguard
 from nsm.chains.logs import log
-
-from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
-from .netlink.namespaces import entered
-from .netlink.processes import Processes
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
+from nsm.chains.netlink.namespaces import entered
+from nsm.chains.netlink.processes import Processes
 
 PROGRAM = "wireguard-go"
 _TUN, _RUN = "/dev/net/tun", os.path.realpath("/var/run")
