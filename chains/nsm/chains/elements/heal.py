@@ -43,8 +43,9 @@ SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint send their requests, each at a random moment."""
 SUSPICION = 1.0
 """Seconds after a report of DOWN for which the `quick` check is used: a workload ends in several steps."""
-HEAD_START = (0.05, 0.15)
-"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint."""
+HEAD_START = (0.1, 0.3)
+"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint, and a
+forwarder reports the end of its namespace."""
 REPAIR = 10.0
 """Seconds at most for which packets may be lost while a component on the path repairs the wire."""
 STEADY = 1.0
