@@ -30,11 +30,11 @@ from nsm.chains.core import (
 )
 from nsm.chains.elements.idle import hold
 from nsm.chains.forwarding.wires import order_of
+from nsm.chains.netlink import Namespace, Namespaces
+from nsm.chains.netlink.rules import Selector
 
 from .kernel_thread import KernelThread
 from .live_wire import live_in
-from .netlink import Namespace, Namespaces
-from .netlink.rules import Selector
 from .policies import Policies, Routes, policies_of
 from .policy_tables import FROM_1, PolicyLink, has_any, incomplete, install
 

@@ -28,6 +28,7 @@ from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import (
+    TRANSPORT,
     Exhausted,
     FileKey,
     Internal,
@@ -41,9 +42,10 @@ from nsm.chains.core import (
     TimedOut,
     Unsupported,
     counts,
+    details_of,
     tracing,
 )
-from nsm.chains.core.errors import cut
+from nsm.chains.core.errors import CANCELED, OK, cut
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
@@ -710,6 +712,8 @@ class _Calls(AbstractHandler):
         """Answer a call that was not started, and ignore the rest of it."""
         error.passed(self._server.name)
         _count(error)
+        path = stream.fields.get(":path", "")
+        counts.CALLS.add(path.lstrip("/") if path in self._server.methods else "", error.code_name, TRANSPORT)
         if stream.closable:
             with contextlib.suppress(ProtocolError):
                 h2 = self._connection.h2
@@ -788,18 +792,27 @@ class _Calls(AbstractHandler):
             self._timer.cancel()
 
     async def _answer(self, stream: _ServedStream) -> None:
+        begun, code, element = monotonic(), CANCELED, ""
         try:
             try:
                 await self._dispatch(stream)
+                code = OK
             except MeshError as error:
+                code, element = error.code_name, _PEER if error.hops else error.element
                 error.passed(self._server.name)
                 _count(error)
                 await _fail(stream, error)
             except Exception as error:
+                code = Internal("").code_name
                 log_defect(f"{stream.fields.get(':path')} failed", self._server.name, error)
                 await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
         except (ProtocolError, StreamTerminatedError, OSError):
             log.debug("the caller left before it received the answer", method=stream.fields.get(":path"))
+        finally:
+            path = stream.fields[":path"].lstrip("/")
+            counts.CALLS.add(path, code, element)
+            if isinstance(stream.method, Unary):
+                counts.CALL_SECONDS.observe(monotonic() - begun, path)
 
     async def _dispatch(self, stream: _ServedStream) -> None:
         headers, method, connection = stream.fields, stream.method, self._connection
@@ -946,6 +959,9 @@ def _status(error: MeshError, longest: int) -> Headers:
     said = [("grpc-status", str(error.code)), ("grpc-message", text)]
     if error.retry_after is not None:
         said.append((PUSHBACK, str(int(error.retry_after * 1000))))
+    details = details_of(error)
+    if len(text) + sum(len(value) for _, value in details) <= longest - 512:
+        said += details
     return said
 
 
@@ -955,6 +971,8 @@ def _come_again() -> float:
 
 
 _SOON = 0.5
+_PEER = "peer"
+"""In the place of an element, in counts of errors that were raised behind this component."""
 
 
 _PER_CHARACTER = 12
