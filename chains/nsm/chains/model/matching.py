@@ -97,7 +97,7 @@ def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> list[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
-    return next(_decisions(client, service, endpoints), [])
+    return next(_decisions(client, service, endpoints), ())
 
 
 def _decisions(
