@@ -95,7 +95,7 @@ _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
 
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> list[_Destination]:
+) -> Sequence[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
     return next(_decisions(client, service, endpoints), ())
 
