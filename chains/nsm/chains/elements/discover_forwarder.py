@@ -102,14 +102,18 @@ class DiscoverForwarder(Element):
             raise Unavailable(f"forwarder {preferred!r} has not registered again yet")
         if not (candidates := self._fitting(service, call, found)):
             what = f"no forwarder of this node fits network service {service.name!r}"
-            raise NotFound(f"{what}; is one running and registered?")
+            remedy = (
+                "start a forwarder on this node, with the labels that the service's matches ask for in their metadata"
+            )
+            raise NotFound(f"{what}; is one running and registered?", remedy=remedy)
         return candidates
 
     async def _missing(self, name: str, call: Call) -> MeshError:
         """The error for a connection whose forwarder is gone: `NotFound` makes clients choose again, if they can."""
         if await self._find("", call):
-            return NotFound(f"forwarder {name!r} is not available")
-        return Unavailable(f"forwarder {name!r} is not available, and this node has no other; is it running?")
+            return NotFound(f"forwarder {name!r} is not available", remedy=f"start {name} again, if it has ended")
+        what = f"forwarder {name!r} is not available, and this node has no other; is it running?"
+        return Unavailable(what, remedy=f"start {name} again")
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Close at the forwarder of the connection if it can still be found; close in any case."""

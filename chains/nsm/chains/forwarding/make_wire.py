@@ -111,7 +111,8 @@ def _sides(store: Store, near: Mechanism | None, far: Mechanism | None) -> tuple
     else:
         endpoint = store.get(ENDPOINT_SIDE)
     if client is None or endpoint is None or (client.kind, endpoint.kind) != (_kind(near), _kind(far)):
-        raise Unsupported(f"a wire from {_kind(near)} to {_kind(far)} cannot be made here")
+        what = f"a wire from {_kind(near)} to {_kind(far)} cannot be made here"
+        raise Unsupported(what, remedy="request another mechanism, or use a forwarder that joins these two")
     return client, endpoint
 
 

@@ -41,6 +41,7 @@ from nsm.chains.core import (
     Received,
     TimedOut,
     Unavailable,
+    add_details,
     counts,
     from_status,
     tracing,
@@ -741,6 +742,7 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     message = decode_grpc_message(cut(last.get("grpc-message", ""), _LONGEST_STATUS))
     error = from_status(code, message, peer.spiffe_id)
     error.retry_after = _pushback(last.get(PUSHBACK, ""))
+    add_details(error, last)
     try:
         raise error
     finally:

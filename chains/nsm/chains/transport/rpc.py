@@ -56,8 +56,9 @@ HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 TOKEN = "nsm-client-token"  # noqa: S105 - a name
 TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
-EVENTS, OF_OTHERS = "nsm-events", "of-others"
-"""With a MonitorConnections: leave out events that repeat the answers to the caller's own calls. Not upstream's."""
+EVENTS, OF_OTHERS, ATTEMPTS = "nsm-events", "of-others", "attempts"
+"""With a MonitorConnections: leave out events that repeat the answers to the caller's own calls, or send besides what
+was tried for connections that do not exist. Not upstream's."""
 FIRST_STATE, IN_PARTS = "nsm-first-state", "in-parts"
 """With a MonitorConnections: send the first state in several parts, and an empty one. Not upstream's."""
 CLOSE_PATIENCE = 0.3
@@ -101,8 +102,9 @@ def network_service(handler: Handler) -> Methods:
 class MonitorHandler(Protocol):
     """Answers MonitorConnections.
 
-    One with a `monitor_others` does so for callers that request no events of their own calls; both of them take
-    `in_parts` then, for callers that request the first state in parts.
+    One with a `monitor_others` does so for callers that request no events of their own calls, and one with a
+    `monitor_attempts` for callers that request the attempts besides; all of them take `in_parts` then, for callers that
+    request the first state in parts.
     """
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
@@ -113,13 +115,14 @@ class MonitorHandler(Protocol):
 def monitor(handler: MonitorHandler) -> Methods:
     """The Monitor API, answered by `handler`."""
     others: Any = getattr(handler, "monitor_others", None)
+    attempts: Any = getattr(handler, "monitor_attempts", handler.monitor)
 
     async def connections(selector: MonitorScopeSelector, incoming: Incoming) -> AsyncIterator[list[ConnectionEvent]]:
         if others is None:
             events = handler.monitor(selector, incoming.peer)
         else:
-            wants_others = incoming.peer is not None and incoming.metadata.get(EVENTS) == OF_OTHERS
-            answer: Any = others if wants_others else handler.monitor
+            wanted = incoming.metadata.get(EVENTS) if incoming.peer is not None else None
+            answer: Any = {OF_OTHERS: others, ATTEMPTS: attempts}.get(wanted or "", handler.monitor)
             events = answer(selector, incoming.peer, in_parts=incoming.metadata.get(FIRST_STATE) == IN_PARTS)
         async for event in events:
             yield [event]
@@ -302,7 +305,8 @@ class RemoteMonitor:
     A peer that the client `trusts` to answer for others may report many connections at once; an event of any other is
     at most as long as a request, and reading its events leaves most of the time to others. With `knows_answers` the
     events of its own calls are not requested; they may arrive all the same. With `in_parts` a long first state may
-    arrive in several events of the kind, with an empty one at the end; else the rest follows as updates.
+    arrive in several events of the kind, with an empty one at the end; else the rest follows as updates. With
+    `attempts`, which is for viewers, connections that could not be made are reported too (see the element `Attempts`).
     """
 
     def __init__(
@@ -313,9 +317,11 @@ class RemoteMonitor:
         *,
         knows_answers: bool = False,
         in_parts: bool = False,
+        attempts: bool = False,
     ) -> None:
         self._pool, self._target, self._trusts = pool, target, trusts
-        wanted = [(EVENTS, OF_OTHERS, knows_answers), (FIRST_STATE, IN_PARTS, in_parts)]
+        events = ATTEMPTS if attempts else OF_OTHERS
+        wanted = [(EVENTS, events, attempts or knows_answers), (FIRST_STATE, IN_PARTS, in_parts)]
         self._metadata = [(name, value) for name, value, is_wanted in wanted if is_wanted]
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:

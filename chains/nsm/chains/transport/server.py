@@ -40,6 +40,7 @@ from nsm.chains.core import (
     TimedOut,
     Unsupported,
     counts,
+    details_of,
     tracing,
 )
 from nsm.chains.core.errors import cut
@@ -917,6 +918,9 @@ def _status(error: MeshError, longest: int) -> Headers:
     said = [("grpc-status", str(error.code)), ("grpc-message", text)]
     if error.retry_after is not None:
         said.append((PUSHBACK, str(int(error.retry_after * 1000))))
+    details = details_of(error)
+    if len(text) + sum(len(value) for _, value in details) <= longest - 512:
+        said += details
     return said
 
 
