@@ -111,7 +111,8 @@ def _add_places(spaces: Spaces, mesh: str, wire: Wire) -> None:
         for name in filter(None, map(_workload_of, names)):
             try:
                 place = ask(RunDir.of(mesh), {"command": "place", "workload": name})
-            except MeshCommandError:
+            except MeshCommandError:  # it is none of this mesh's: attached, or of another domain
+                spaces.add_all()
                 continue
             supervisor = f"/proc/{place['supervisor']}"
             spaces.add(side, f"{supervisor}/fd/{place['network']}")
