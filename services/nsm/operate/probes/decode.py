@@ -8,6 +8,7 @@ import struct
 from .ring import ETHERNET
 
 _VLANS = {0x8100, 0x88A8}
+_ETHERNET = struct.Struct("!6s6sH")
 _ARP = struct.Struct("!HHBBH6s4s6s4s")
 _TCP_FLAGS = ((0x02, "SYN"), (0x01, "FIN"), (0x04, "RST"), (0x08, "PSH"), (0x10, "ACK"), (0x20, "URG"))
 _ICMP = {
@@ -49,13 +50,14 @@ def _version(data: bytes) -> int:
 
 
 def _frame(data: bytes) -> str:
-    kind, begin, tags = int.from_bytes(data[12:14], "big"), 14, ""
+    target, source, kind = _ETHERNET.unpack_from(data)
+    begin, tags = _ETHERNET.size, ""
     while kind in _VLANS:
         tag, kind = struct.unpack_from("!HH", data, begin)
         begin, tags = begin + 4, f"{tags}VLAN {tag & 0xFFF} "
     text = _network(kind, data[begin:])
     if not text:
-        text = f"{_mac(data[6:12])} > {_mac(data[:6])} type 0x{kind:04x}"
+        text = f"{_mac(source)} > {_mac(target)} type 0x{kind:04x}"
     return tags + text
 
 

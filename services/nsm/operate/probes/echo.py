@@ -28,10 +28,11 @@ _IP_MTU_DISCOVER, _IPV6_MTU_DISCOVER, _PROBE = 10, 23, 3
 _SOL_RAW, _ICMP_FILTER, _ICMP6_FILTER, _SO_TIMESTAMPNS = 255, 1, 1, 35
 _TIME = struct.Struct("@qq")
 _DEFAULT_BYTES = 56
-_LAST = 1.0
-"""Seconds to wait for the answers to the last echoes."""
-_ROUND, _TRIES = 0.25, 3
-"""Seconds to wait for an answer to an echo of a size, and how often such an echo is sent."""
+_LAST, _SOONEST = 1.0, 0.05
+"""Seconds to wait for the answers to the last echoes while none was answered, and at least; see `_patience`."""
+_TIMES, _TRIES, _FIRST = 10, 3, 0.25
+"""How many times the longest time so far an answer may take; how often an echo of a size is sent, and how many seconds
+at most its answer may take."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -223,9 +224,9 @@ def _opened(echoes: Echoes, stack: ExitStack) -> Echo | None:
 
 def _exchange(echoes: Sequence[tuple[Echoes, Echo]], count: int, interval: float, size: int) -> None:
     begin, number = time.monotonic(), 0
-    end = begin + (count - 1) * interval + _LAST
     while True:
         now = time.monotonic()
+        end = begin + (count - 1) * interval + max(_patience(found.times.values()) for found, _ in echoes)
         if number < count and now >= begin + number * interval:
             for found, echo in echoes:
                 _send(found, echo, number, size)
@@ -253,6 +254,12 @@ def _take(found: Echoes, echo: Echo) -> None:
             found.times.setdefault(number, took)
     except OSError as error:  # a router on the way, or the kernel, answers that it cannot be delivered
         found.fault = reason(error)
+
+
+def _patience(times: Iterable[float]) -> float:
+    """How many seconds an answer may take, if earlier ones took `times`, in milliseconds."""
+    longest = max(times, default=None)
+    return _LAST if longest is None else min(_LAST, max(_SOONEST, longest / 1000 * _TIMES))
 
 
 def reason(error: OSError) -> str:
@@ -293,10 +300,10 @@ def mtu(way: Way, most: int) -> int | None:
             return None
         probes = _Sizes(echo)
         least = SMALLEST[way.source.version]
-        if probes.passes(most):
-            return most
         if not probes.passes(least):
             return None
+        if probes.passes(most):
+            return most
         good, bad = least, most
         while bad - good > 1:
             middle = (good + bad) // 2
@@ -308,7 +315,8 @@ class _Sizes:
     """Tries packets of sizes; waits for answers several times as long as the slowest took."""
 
     def __init__(self, echo: Echo) -> None:
-        self._echo, self._number, self._wait = echo, 0, _ROUND
+        self._echo, self._number = echo, 0
+        self._times: list[float] = []
 
     def passes(self, size: int) -> bool:
         """Whether an echo of `size` bytes is answered."""
@@ -324,8 +332,10 @@ class _Sizes:
         return False
 
     def _answer(self, number: int) -> bool:
-        end = time.monotonic() + self._wait
+        end = time.monotonic() + min(_FIRST, _patience(self._times))
         while (left := end - time.monotonic()) > 0 and select.select([self._echo], [], [], left)[0]:
-            if any(each == number for each, _ in self._echo.answers()):
-                return True
+            for answered, took in self._echo.answers():
+                self._times.append(took)
+                if answered == number:
+                    return True
         return False

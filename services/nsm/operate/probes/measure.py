@@ -90,6 +90,7 @@ def _pace(passed: Passed, receiver: End) -> None:
         delays: dict[int, float] = {}
         begin = time.monotonic()
         for number in range(_PACED):
+            _arrived(sink, delays)
             while (left := begin + number * _PACE - time.monotonic()) > 0:
                 if select.select([sink], [], [], left)[0]:
                     _arrived(sink, delays)
