@@ -161,7 +161,7 @@ def _reader(kind: Any) -> _Read:
         found = field.fields(known, f"a {kind.__name__}", is_root=not field.path)
         for name in required:
             if name not in found:
-                raise ValueError(f"{found[name].path} is missing; a {kind.__name__} needs it")
+                raise ValueError(f"{found[name].path} is missing; {kind.__name__} needs it")
         return kind(**{name: reads[name](found[name]) for name in known if name in found})
 
     return read

@@ -53,6 +53,8 @@ class ComponentState(StrEnum):
 
     UP = "UP"
     UNHEARD = "UNHEARD"
+    REGISTERED = "REGISTERED"
+    """It is registered; nothing is heard from itself."""
     UNKNOWN = "UNKNOWN"
     """Nothing was heard from it yet."""
 
@@ -66,10 +68,11 @@ class EventKind(StrEnum):
     WIRE_HEALED = "wire-healed"
     WIRE_MOVED = "wire-moved"
     """It has another endpoint now."""
+    WIRE_REPAIRED = "wire-repaired"
+    """A component repaired something of a wire that stays up."""
     WIRE_CLOSED = "wire-closed"
     WIRE_REFUSED = "wire-refused"
     """An attempt to make a wire failed."""
-    WIRE_UNHEARD = "wire-unheard"
     COMPONENT_UNHEARD = "component-unheard"
     COMPONENT_HEARD = "component-heard"
     ENDPOINT_REGISTERED = "endpoint-registered"
@@ -85,7 +88,7 @@ class Cause:
     sentence: str
     """What happened, in one sentence for people."""
     code: str = ""
-    """A short constant for programs, such as `endpoint-unresponsive`."""
+    """A constant for programs, such as `PeerLost`, or the name of a gRPC status."""
     element: str = ""
     """The chain element that found it."""
     component: str = ""
@@ -118,7 +121,7 @@ class Hop:
     """How long this component and those behind it took to set up the wire, in milliseconds."""
     cause: Cause | None = None
     heard: datetime | None = None
-    """When the component that reports this hop was last heard from."""
+    """If the manager is not heard from: when it last was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +154,12 @@ class Wire:
     interface: str = ""
     """The name of the client's interface."""
     domain: str = ""
-    """The domain of the service; empty: that of the client."""
+    """The domain of the service, if it was requested by that; empty: that of the client."""
     endpoint: str = ""
     node: str = ""
     """The client's node."""
+    client_domain: str = ""
+    """The domain of that node."""
     endpoint_node: str = ""
     way: Sequence[str] = ()
     """How each section of it goes, such as `veth`, `VXLAN`, `WireGuard` or `VPP`."""
@@ -174,7 +179,7 @@ class Wire:
     last_packet: datetime | None = None
     """The latest time at which a counter of it was seen to have grown."""
     heard: datetime | None = None
-    """When the manager of its client was last heard from."""
+    """If the manager of its client is not heard from: when it last was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,7 +373,7 @@ class Change:
     position: str = ""
     """Where the stream continues behind it: the id of the server-sent event."""
     subject: str = ""
-    """The id of a wire or an attempt, the name of anything else, with `@DOMAIN` if it has one."""
+    """The id of a wire or an attempt; NAME or NAME@DOMAIN of anything else; of an event what it is about."""
     snapshot: Snapshot | None = None
     wire: Wire | None = None
     attempt: Attempt | None = None

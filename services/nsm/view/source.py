@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from nsm.chains.core import InvalidRequest, NotFound
+from nsm.chains.core.errors import InvalidRequest, NotFound
+from nsm.chains.reading import nearest
 
 from .model import Attempt, Change, Event, Snapshot, Wire
 
 _MOST_NAMED = 5
+
+
+class Named(Protocol):
+    """What has the name of a wire: a wire, or an attempt."""
+
+    @property
+    def id(self) -> str:
+        """The connection's id at the client."""
+        ...
+
+    @property
+    def client(self) -> str:
+        """The client's name."""
+        ...
+
+    @property
+    def interface(self) -> str:
+        """The interface's name at the client."""
+        ...
+
+
+W = TypeVar("W", bound=Named)
 
 
 class Source(Protocol):
@@ -40,29 +63,33 @@ class Source(Protocol):
         ...
 
 
-def find(name: str, wires: Iterable[Wire]) -> Wire:
-    """The wire that `name` means.
+def find(name: str, wires: Iterable[W]) -> W:
+    """The wire (or attempt) that `name` means.
 
     That is its id or the beginning of it, its client's interface (`client/nsm-1`), or a client that has only one.
     Raises `NotFound`, and `InvalidRequest` if it names several.
     """
     known = [*wires]
-    for fits in (
-        lambda each: each.id == name,
-        lambda each: f"{each.client}/{each.interface}" == name,
-        lambda each: each.client == name,
-        lambda each: each.id.startswith(name),
+    for found in (
+        [each for each in known if name in (each.id, name_of(each))],
+        [each for each in known if name and name == each.client],
+        [each for each in known if name and (each.id.startswith(name) or name_of(each).startswith(name))],
     ):
-        found = [each for each in known if fits(each)]
         if len(found) == 1:
             return found[0]
         if found:
             raise InvalidRequest(f"{name!r} names {len(found)} wires: {_named(found)}")
-    among = f"; there are {_named(known)}" if known else ": there are no wires"
-    raise NotFound(f"no wire is called {name!r}{among}")
+    if not known:
+        raise NotFound(f"there is no wire {name!r}: the mesh has none")
+    near = nearest(name, [name_of(each) for each in known])
+    raise NotFound(f"there is no wire {name!r}; " + (f"did you mean {near}?" if near else f"there are {_named(known)}"))
 
 
-def _named(wires: Sequence[Wire]) -> str:
-    names = [f"{each.client}/{each.interface}" if each.interface else each.id for each in wires[:_MOST_NAMED]]
-    more = len(wires) - len(names)
-    return ", ".join(names) + (f" and {more} others" if more else "")
+def name_of(wire: Named) -> str:
+    """How people call a wire: its client and the interface there."""
+    return f"{wire.client}/{wire.interface}" if wire.interface else wire.id
+
+
+def _named(wires: Sequence[Named]) -> str:
+    more = len(wires) - _MOST_NAMED
+    return ", ".join(map(name_of, wires[:_MOST_NAMED])) + (f" and {more} others" if more > 0 else "")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from nsm.chains.core import Unavailable
 from nsm.chains.transport import Pool
 from nsm.view.model import Attempt, Change, Event, Snapshot, Wire
+from nsm.view.source import find
+from nsm.view.state import State
+
+from .watch import Watch
 
 
 class ManagerSource:
@@ -15,35 +21,47 @@ class ManagerSource:
     It knows the wires that pass this manager, and no events from before it was opened.
     """
 
+    def __init__(self, state: State) -> None:
+        self._state = state
+
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str, pool: Pool, *, timeout: float = 5.0) -> AsyncIterator[ManagerSource]:
         """The state at the manager `url`, whose first part may take `timeout` seconds.
 
-        The identity of `pool` must be among the manager's NSM_MONITOR_VIEWERS to see wires of others.
+        The identity of `pool` must be among the manager's NSM_MONITOR_VIEWERS to see wires of others. Raises
+        `Unavailable` if the manager does not respond in time.
         """
-        yield cls()
+        state = State()
+        async with Watch(state, pool, url, {url: ""}) as watch:
+            try:
+                async with asyncio.timeout(timeout):
+                    await watch.complete()
+            except TimeoutError:
+                reason = state.reason_of(url) or f"it did not report its connections within {timeout:g} s"
+                raise Unavailable(f"the manager at {url} cannot be read: {reason}") from None
+            yield cls(state)
 
     async def snapshot(self) -> Snapshot:
         """Everything at this moment."""
-        raise NotImplementedError
+        return self._state.snapshot()
 
     async def wires(self) -> Sequence[Wire]:
         """All wires that pass the manager, ordered by client and interface."""
-        raise NotImplementedError
+        return self._state.wires()
 
     async def wire(self, name: str) -> Wire:
         """The wire `name`, as `find` looks it up."""
-        raise NotImplementedError
+        return find(name, self._state.wires())
 
     async def attempts(self) -> Sequence[Attempt]:
         """Wires that were requested here and do not exist."""
-        raise NotImplementedError
+        return self._state.attempts()
 
     async def events(self, wire: str = "") -> Sequence[Event]:
         """What occurred since the source was opened, oldest first; of one wire, if its id is given."""
-        raise NotImplementedError
+        return self._state.history.events(wire)
 
     def changes(self, position: str = "") -> AsyncIterator[Change]:
         """Every change from now on, endlessly; it begins with a snapshot."""
-        raise NotImplementedError
+        return self._state.stream.follow(position)
