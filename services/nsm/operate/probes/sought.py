@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from nsm.chains.core import MeshError
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import MeshCommandError, RunDir
-from nsm.operate.errors import OperatorError, UsageError
+from nsm.operate.errors import OperatorError
 from nsm.operate.naming import find_wire, name_of
 from nsm.operate.target import Target
 from nsm.view.model import Cause, Hop, Wire, WireState
@@ -67,7 +68,28 @@ def _absent(wire: Wire, sides: list[str], target: Target) -> OperatorError:
 def _wire(target: Target, word: str) -> Wire:
     if target.mesh:
         return find_wire(_of_mesh(target.mesh), word)
-    raise UsageError("only wires of a local mesh can be probed as yet; leave out --url and --view")
+    import asyncio  # noqa: PLC0415 - a local mesh is asked without
+
+    try:
+        wires = asyncio.run(_of_view(target) if target.view else _of_manager(target))
+    except MeshError as error:
+        raise OperatorError(str(error)) from None
+    return find_wire(wires, word)
+
+
+async def _of_view(target: Target) -> Sequence[Wire]:
+    from nsm.view.client import ViewClient  # noqa: PLC0415 - as above
+
+    async with ViewClient.connect(target.view, timeout=target.timeout) as view:
+        return await view.wires()
+
+
+async def _of_manager(target: Target) -> Sequence[Wire]:
+    from nsm.chains.tools.session import session  # noqa: PLC0415 - as above
+    from nsm.view.sources.manager_source import ManagerSource  # noqa: PLC0415
+
+    async with session() as pool, ManagerSource.connect(target.manager, pool, timeout=target.timeout) as source:
+        return await source.wires()
 
 
 def _of_mesh(mesh: str) -> list[Wire]:
