@@ -37,7 +37,7 @@ class Commands:
         elif command == "place":
             tell(supervisor.place_of(request["workload"]))
         elif command == "attach":
-            tell(await supervisor.attach(request["name"], request["node"]))
+            tell(await supervisor.attach(request["name"], request["node"], request["kept"]))
         elif command == "detach":
             await supervisor.detach(request["name"])
             tell({"detached": request["name"]})

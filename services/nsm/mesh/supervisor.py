@@ -185,21 +185,20 @@ class Supervisor:
             "mark": self._run.mark_of(name),
         }
 
-    async def attach(self, name: str, node: str) -> dict[str, Any]:
+    async def attach(self, name: str, node: str, kept: Collection[str]) -> dict[str, Any]:
         """Give what is attached as `name` an identity at a node, the first one if none is named, and start the agent.
 
-        Returns where the agent is, and what the client of the attachment needs. Raises `MeshCommandError`.
+        `kept` are the names that the agent keeps: what has ended since loses its identity. Returns where the agent is,
+        and what the client of the attachment needs. Raises `MeshCommandError`.
         """
         nodes = [each.name for each in self._topology.managed]
         node = node or self._attached.get(name) or nodes[0]
         if node not in nodes:
             raise MeshCommandError(f"there is no node {node!r}; there are {', '.join(nodes)}")
-        if self._attached.get(name, node) != node:
-            raise MeshCommandError(f"{name!r} is attached at {self._attached[name]}; detach it first")
         async with self._changing:
             if name in self._wanted:
                 raise MeshCommandError(f"there is a component {name!r} already; use another name: --as NAME")
-            self._attached[name] = node
+            self._attached = {each: at for each, at in self._attached.items() if each in kept} | {name: node}
             await self._write_entries([*self._wanted.values()])
             self._wanted[AGENT] = agent(self._run, self._topology, self._common)
             await self._start_all([self._wanted[AGENT]])

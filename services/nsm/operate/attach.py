@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,12 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
     place.add_argument("--container", metavar="NAME", help="a container of docker, podman or containerd, by name or id")
     place.add_argument("--netns", metavar="PATH", help="a network namespace, such as /run/netns/blue")
     parser.add_argument("--runtime", default="", choices=["docker", "podman", "containerd"], help="of which runtime")
+    parser.add_argument(
+        "--agent",
+        default=AGENT_FOLDER,
+        metavar="FOLDER",
+        help=f"where the agent of this host is, with --url [{AGENT_FOLDER}]",
+    )
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,13 @@ def _attach(command: Command) -> int:
     attachment = _wanted(chosen, place)
     began = time.monotonic()
     with _refusals():
-        seat = _seat(command, attachment.name)
+        kept = {state["name"]: state for state in _states(_folder_of(command))}
+        seat = _seat(command, attachment, kept)
         try:
             _attached(seat, attachment)
         except MeshError:
-            seat.leave()
+            if attachment.name not in kept:
+                seat.leave()
             raise
         state = _until_up(seat, attachment, command.target.timeout)
     took = time.monotonic() - began
@@ -124,13 +132,14 @@ def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
 
 
 def _place_of(chosen: argparse.Namespace) -> Place | None:
+    from nsm.services.agent.containers import docker_host  # noqa: PLC0415 - the parser's faults need none of it
     from nsm.services.agent.places import CONTAINER, NETNS, Place, place_of_pid  # noqa: PLC0415
 
     if chosen.pid is not None:
         with _refusals():
             return place_of_pid(chosen.pid)
     if chosen.container is not None:
-        return Place(CONTAINER, chosen.container, chosen.runtime)
+        return Place(CONTAINER, chosen.container, chosen.runtime, docker=docker_host())
     if chosen.netns is not None:
         return Place(NETNS, os.path.abspath(chosen.netns))
     return None
@@ -145,18 +154,21 @@ def _refusals() -> Iterator[None]:
         raise OperatorError(str(error)) from None
 
 
-def _seat(command: Command, name: str) -> _Seat:
-    """Where to keep the attachment `name`: the agent is started if it does not run."""
+def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[str, Any]]) -> _Seat:
+    """Where to keep an attachment besides those that are `kept` already; the agent is started if it does not run."""
     from nsm.mesh.control import ask  # noqa: PLC0415 - as above
     from nsm.mesh.rundir import MeshCommandError, RunDir  # noqa: PLC0415
 
-    target, chosen = command.target, command.arguments
+    target, chosen, name = command.target, command.arguments, attachment.name
+    before = kept.get(name)
+    if before is not None and chosen.node not in ("", before["node"]):
+        raise UsageError(f"{name!r} is attached at {before['node']!r} already: detach it, or write another --as NAME")
     if target.view:
         raise UsageError("wires are attached at a node: leave out --view, or write --url MANAGER on that machine")
     if target.mesh:
         try:
             mesh = RunDir.of(target.mesh)
-            told = ask(mesh, {"command": "attach", "name": name, "node": chosen.node})
+            told = ask(mesh, {"command": "attach", "name": name, "node": chosen.node, "kept": [*kept]})
         except MeshCommandError as error:
             raise OperatorError(str(error)) from None
 
@@ -166,8 +178,8 @@ def _seat(command: Command, name: str) -> _Seat:
 
         return _Seat(Path(told["agent"]), told["manager"], told["workload_api"], told["node"], leave)
     workload_api = chosen.workload_api or os.environ.get("SPIFFE_ENDPOINT_SOCKET", _WORKLOAD_API)
-    _ensure_agent(Path(AGENT_FOLDER))
-    return _Seat(Path(AGENT_FOLDER), target.manager, workload_api, chosen.node, lambda: None)
+    _ensure_agent(Path(chosen.agent))
+    return _Seat(Path(chosen.agent), target.manager, workload_api, chosen.node, lambda: None)
 
 
 def _ensure_agent(folder: Path) -> None:
@@ -233,12 +245,15 @@ def _until_up(seat: _Seat, attachment: Attachment, timeout: float) -> dict[str, 
 
 
 def _states(agent: Path) -> list[dict[str, Any]]:
-    from nsm.services.agent.control import LIST, NoAgent, ask  # noqa: PLC0415 - as above
+    """What is attached; if the agent does not run, what it will continue."""
+    from nsm.services.agent.attachments import stored_in  # noqa: PLC0415 - as above
+    from nsm.services.agent.control import LIST, NoAgent, ask  # noqa: PLC0415
 
     try:
         found: list[dict[str, Any]] = ask(agent, {"command": LIST})["attachments"]
     except NoAgent:
-        return []
+        idle = {"state": "waiting", "why": "the agent does not run", "pid": 0, "client": 0}
+        return [{**each.plain(), **idle} for each in stored_in(agent)]
     return found
 
 
@@ -317,7 +332,7 @@ def _folder_of(command: Command) -> Path:
     from nsm.mesh.rundir import MeshCommandError, RunDir  # noqa: PLC0415 - as above
 
     if not command.target.mesh:
-        return Path(AGENT_FOLDER)
+        return Path(command.arguments.agent)
     try:
         return RunDir.of(command.target.mesh).attachments
     except MeshCommandError as error:

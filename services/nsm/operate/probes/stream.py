@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import socket
 import struct
 import sys
@@ -30,12 +29,10 @@ _RETRANSMISSIONS = 8 + 23 * 4
 
 
 def send_stream(sock: socket.socket, seconds: float, _size: int) -> dict[str, Any]:
-    """Send for `seconds`, from memory that the kernel need not copy."""
-    file, sent = os.memfd_create("nsm-measure"), 0
-    os.write(file, bytes(CHUNK))
-    end = time.monotonic() + seconds
+    """Send for `seconds`."""
+    data, sent, end = memoryview(bytes(CHUNK)), 0, time.monotonic() + seconds
     while time.monotonic() < end:
-        sent += os.sendfile(sock.fileno(), file, 0, CHUNK)
+        sent += sock.send(data)
     information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     (retransmissions,) = struct.unpack_from("=I", information, _RETRANSMISSIONS)
     sock.shutdown(socket.SHUT_WR)
@@ -43,9 +40,12 @@ def send_stream(sock: socket.socket, seconds: float, _size: int) -> dict[str, An
 
 
 def receive_stream(sock: socket.socket, _seconds: float, _size: int) -> dict[str, Any]:
-    """Receive until the end. The time is that from the first bytes to the last."""
+    """Receive until the end. The time is that from the first bytes to the last.
+
+    The kernel discards the bytes without copying them (MSG_TRUNC, tcp(7)), so that the wire is measured, not memory.
+    """
     buffer, received, began, last = bytearray(CHUNK), 0, 0.0, 0.0
-    while count := sock.recv_into(buffer):
+    while count := sock.recv_into(buffer, CHUNK, socket.MSG_TRUNC):
         last = time.monotonic()
         began = began or last
         received += count

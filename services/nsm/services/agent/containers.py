@@ -8,7 +8,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,6 +40,7 @@ class Runtimes:
     tasks: Sequence[str] = (
         "/run/containerd/io.containerd.runtime.v2.task",
         "/run/docker/containerd/daemon/io.containerd.runtime.v2.task",
+        "/run/k3s/containerd/io.containerd.runtime.v2.task",
     )
     """Folders of containerd, with a folder for each of its namespaces, and in that one for each container."""
     names: str = "/var/lib/nerdctl"
@@ -48,10 +49,15 @@ class Runtimes:
     @classmethod
     def of_machine(cls) -> Runtimes:
         """Those of this machine and user."""
-        host = os.environ.get("DOCKER_HOST", "")
-        docker = host.removeprefix("unix://") if host.startswith("unix://") else "/var/run/docker.sock"
+        docker = docker_host() or "/var/run/docker.sock"
         podman = [f"{os.environ.get('XDG_RUNTIME_DIR', '/run')}/podman/podman.sock", "/run/podman/podman.sock"]
         return cls([(DOCKER, docker), *((PODMAN, each) for each in dict.fromkeys(podman))])
+
+    def at(self, docker: str) -> Runtimes:
+        """The same, with Docker at another socket, unless that is empty."""
+        if not docker:
+            return self
+        return replace(self, sockets=[(DOCKER, docker), *(each for each in self.sockets if each[0] != DOCKER)])
 
     def find(self, name: str, runtime: str = "") -> Container:
         """The container `name`: its name, id, or the unique beginning of its id; in one `runtime`, or in any.
@@ -98,6 +104,12 @@ class Runtimes:
         for path in Path(self.names).glob(f"*/names/*/{quote(name, safe='')}"):
             with suppress(OSError, UnicodeDecodeError):
                 yield path.read_text().strip()
+
+
+def docker_host() -> str:
+    """The socket that DOCKER_HOST names, as Docker's own commands read it; empty if it names none."""
+    host = os.environ.get("DOCKER_HOST", "")
+    return host.removeprefix("unix://") if host.startswith("unix://") else ""
 
 
 def _folders(path: Path) -> list[Path]:

@@ -253,6 +253,8 @@ class Agent:
         if before.is_leaving or before.attachment.place != attachment.place:
             told = "it is just being detached" if before.is_leaving else f"it is {before.attachment.place}"
             raise InvalidRequest(f"{attachment.name!r} is attached already: {told}; use another --as NAME")
+        if before.attachment.manager != attachment.manager:
+            raise InvalidRequest(f"{attachment.name!r} has its wires from {before.attachment.manager}; detach it first")
         before.attachment = attachment
         before.folder.write(attachment)
         return before.state()

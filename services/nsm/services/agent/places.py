@@ -29,6 +29,8 @@ class Place:
     runtime: str = ""
     started: int = 0
     """When the process with that id started, in ticks since boot: a later process may have its id."""
+    docker: str = ""
+    """Docker's socket, if it is not the usual one."""
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Place:
@@ -36,7 +38,7 @@ class Place:
         try:
             place = cls(**found)
         except TypeError:
-            raise InvalidRequest("a place has kind, value, runtime and started") from None
+            raise InvalidRequest("a place has kind, value, runtime, started and docker") from None
         if place.kind not in (PID, CONTAINER, NETNS) or not place.value:
             raise InvalidRequest(f"{place.kind!r} is not a kind of place")
         return place
@@ -80,7 +82,7 @@ def name_of(place: Place, runtimes: Runtimes) -> str:
             return _as_name(f"{file.read().strip()}-{place.value}")
         raise NotFound(f"there is no process {place.value}")
     if place.kind == CONTAINER:
-        return _as_name(runtimes.find(place.value, place.runtime).name)
+        return _as_name(runtimes.at(place.docker).find(place.value, place.runtime).name)
     return _as_name(os.path.basename(place.value.rstrip("/")))
 
 
@@ -98,7 +100,7 @@ def enter(place: Place, runtimes: Runtimes) -> Entrance:
         return Entrance(_opened(place.value), None, 0)
     if place.kind == PID:
         return _of_process(int(place.value), place.started)
-    container = runtimes.find(place.value, place.runtime)
+    container = runtimes.at(place.docker).find(place.value, place.runtime)
     if not container.pid:
         raise Unavailable(f"container {container.name!r} does not run")
     try:
