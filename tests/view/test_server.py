@@ -13,12 +13,14 @@ from nsm.apis.connection import Connection, Mechanism, Path, PathSegment
 from nsm.apis.connection import State as Liveness
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint, NetworkServiceLabels
 from nsm.chains.core import Conflict, InvalidRequest, NotFound, Refused, Unavailable
+from nsm.chains.metrics import also
 from nsm.chains.transport import SocketAccess
 from nsm.view import form
 from nsm.view.client import ViewClient
 from nsm.view.model import Change, ChangeKind, Kind, Wire, WireState
 from nsm.view.server import application, serving
 from nsm.view.server.dashboard import graph
+from nsm.view.server.figures import reader
 from nsm.view.server.openapi import document
 from nsm.view.state import State
 
@@ -329,12 +331,13 @@ async def test_upstreams_dashboard_finds_its_nodes_and_edges_and_may_read_them_f
 async def test_metrics_have_counts_and_no_names_of_clients():
     state = small_mesh(wires=2)
     state.report(MANAGER, connection(1, state=Liveness.DOWN))
-    async with served(state) as url, aiohttp.ClientSession() as session:
-        text = (await read(session, "GET", f"{url}/metrics")).said
-    assert 'nsm_wires{state="UP",way="VXLAN"} 1.0' in text
-    assert 'nsm_wires{state="DOWN",way="VXLAN"} 1.0' in text
-    assert 'nsm_events_total{kind="wire-down"} 1.0' in text
-    assert 'nsm_components{kind="manager",state="UP"} 1.0' in text
+    with also(reader(state)):
+        async with served(state) as url, aiohttp.ClientSession() as session:
+            text = (await read(session, "GET", f"{url}/metrics")).said
+    assert 'nsm_view_wires{state="UP",way="VXLAN"} 1.0' in text
+    assert 'nsm_view_wires{state="DOWN",way="VXLAN"} 1.0' in text
+    assert 'nsm_view_events_total{kind="wire-down"} 1.0' in text
+    assert 'nsm_view_components{kind="manager",state="UP"} 1.0' in text
     assert "till" not in text
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsm.chains.config import duration, items, number, text, url, urls, variable
-from nsm.chains.metrics import PrometheusConfig, host_and_port
+from nsm.chains.config import Common, duration, host_and_port, items, number, text, url, urls, variable
 
 
 def managers(value: str) -> Mapping[str, str]:
@@ -22,7 +21,7 @@ def managers(value: str) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewConfig(PrometheusConfig):
+class ViewConfig(Common):
     """What to watch, where to listen, and who may read."""
 
     name: str = variable("view", text, "the name in logs and traces")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.core import InvalidRequest, MeshError
 from nsm.chains.logs import log
+from nsm.chains.metrics import also
 
 from .config import ViewConfig
 from .history import History
 from .sources import Watch
 from .state import State, utc_now
-
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
 
 _SHORTEST_TOKEN = 16
 
@@ -31,27 +26,21 @@ def main(arguments: list[str]) -> int:
 async def watch(config: ViewConfig, runtime: Runtime) -> None:
     """Serve a view until the process is asked to stop. Raises `MeshError` if it cannot."""
     try:
-        from nsm.chains.metrics.exporter import exported  # noqa: PLC0415 - as below
-
         from .server import application, serving  # noqa: PLC0415 - an import that may be missing has its own error
-        from .server.figures import families  # noqa: PLC0415
+        from .server.figures import reader  # noqa: PLC0415
     except ImportError as error:
         raise MeshError(f"`nsm view` needs the extra nsm-services[view]: {error}") from error
     history = History(utc_now, most=config.most_events, seconds=config.history)
     state = State(forwarder_service=config.forwarder_network_service_name, history=history)
     app = application(state, token=token_in(config.token_file), dashboard_origin=config.dashboard_origin)
     tls = _tls(config.cert_file, config.key_file)
-
-    async def read(prefix: str) -> Sequence[Metric]:
-        return families(state, prefix)
-
-    async with (
-        serving(app, config.listen_on, access=runtime.access(config), tls=tls) as bound,
-        Watch(state, runtime.pool, config.registry_url, config.managers, limits=config.limits),
-        exported(read, config) if config.prometheus else nullcontext(),
-    ):
-        log.info("ready", listen_on=bound)
-        await runtime.stopping.wait()
+    with also(reader(state)):
+        async with (
+            serving(app, config.listen_on, access=runtime.access(config), tls=tls) as bound,
+            Watch(state, runtime.pool, config.registry_url, config.managers, limits=config.limits),
+        ):
+            log.info("ready", listen_on=bound)
+            await runtime.stopping.wait()
 
 
 def token_in(file: str) -> str:

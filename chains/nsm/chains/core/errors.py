@@ -179,6 +179,8 @@ class Unavailable(MeshError):
     code = 14  # UNAVAILABLE
 
 
+OK, CANCELED = "OK", "Canceled"
+"""The codes of calls that succeeded, and that their caller gave up, beside those of errors."""
 _CODE_NAMES = {
     2: "Unknown",
     3: "InvalidArgument",

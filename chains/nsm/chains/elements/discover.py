@@ -153,9 +153,11 @@ class Discover(Element):
         place = call.live.pop(self._place)
         if place is not None and place.is_good() and place.name == call.connection.network_service_endpoint_name:
             call.target = call.target or place.url
-        if call.target is None:
+        if call.target is None and (
+            name := call.connection.network_service_endpoint_name
+        ):  # the name of none means all
             try:
-                call.target = (await self._named(call.connection.network_service_endpoint_name, call)).url
+                call.target = (await self._named(name, call)).url
             except MeshError as error:
                 log.info("closing without the endpoint", connection=call.connection.id, error=str(error))
         await rest.close(call)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
-from nsm.apis import codec
+from nsm.apis import codec, mechanisms
 from nsm.apis.connection import (
     Connection,
     ConnectionEvent,
@@ -27,10 +27,19 @@ from nsm.chains.core import (
     MeshError,
     Peer,
     Store,
+    counts,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
-from nsm.chains.model.causes import PEER_CLOSED, PEER_LOST, Cause, cause_in, remove_cause
+from nsm.chains.model.causes import (
+    BEING_REPAIRED,
+    NAMESPACE_GONE,
+    PEER_CLOSED,
+    PEER_LOST,
+    Cause,
+    cause_in,
+    remove_cause,
+)
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NO_TRUST, Trust, claims_of
 from nsm.chains.transport import Monitors, Subscription
@@ -38,6 +47,13 @@ from nsm.chains.transport import Monitors, Subscription
 from .attempts import Attempts, cause_of
 from .idle import close_now
 
+CONNECTIONS = counts.Reading("nsm_connections", "Connections, by their mechanism here", "mechanism", "state")
+_STATES = {
+    State.UP: "up",
+    State.DOWN: "down",
+    State.REFRESH_REQUESTED: "refresh requested",
+    State.RESELECT_REQUESTED: "reselect requested",
+}
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server requested the connection: set by `Dial`, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
@@ -83,6 +99,7 @@ class Monitor(Element):
         if attempts is not None:
             attempts.tell = self._tell_attempt
         self._connections: dict[str, Connection] = {}
+        CONNECTIONS.of(self, Monitor._mechanisms_and_states)
         self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -121,6 +138,12 @@ class Monitor(Element):
         if self._monitors is not None:
             await self._monitors.aclose()
 
+    def _mechanisms_and_states(self) -> Iterator[tuple[str, str]]:
+        """What `CONNECTIONS` counts."""
+        for connection in self._connections.values():
+            kind = connection.mechanism.type if connection.mechanism is not None else ""
+            yield kind if kind in mechanisms.TYPES else "other", _STATES.get(connection.state, "other")
+
     def report(self, connection_id: str, state: State | None, cause: Cause | None = None) -> None:
         """Report a state that stays until the next request, or None for the same one, and why; for a known connection.
 
@@ -134,6 +157,13 @@ class Monitor(Element):
             changed = codec.clone(connection)
             changed.state = connection.state if state is None else state
             _set_cause(changed, cause)
+            self._update(changed)
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report that this component repairs the wire of a known connection; with an empty `fault`, that it has."""
+        if (connection := self._connections.get(connection_id)) is not None:
+            changed = codec.clone(connection)
+            set_fault(changed, fault)
             self._update(changed)
 
     def monitor(
@@ -265,7 +295,7 @@ class Monitor(Element):
             if listener.sees_attempts:
                 listener.hear(kind, attempt)
 
-    def _set_down(self, connection_id: str, cause: Cause | None) -> None:
+    def _set_down(self, connection_id: str, cause: Cause | None = None) -> None:
         self.report(connection_id, State.DOWN, cause)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
@@ -321,11 +351,36 @@ class Reporter(Protocol):
         """
         ...
 
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report a repair of the wire, and its end: see `LiveWire.begin_repair`. The state stays as it is."""
+        ...
+
+
+def set_fault(connection: Connection, fault: str) -> None:
+    """Put into the current path segment why its component repairs the wire; empty: it does not."""
+    _set_cause(connection, Cause(BEING_REPAIRED, fault, is_healing=True) if fault else None)
+
+
+def fault_in(connection: Connection) -> str:
+    """Why a component on the path repairs the wire at the moment; empty: none does."""
+    segments = connection.path.path_segments if connection.path is not None else ()
+    causes = (cause_in(segment.metrics) for segment in segments)
+    return next((cause.sentence for cause in causes if cause is not None and cause.code == BEING_REPAIRED), "")
+
 
 def say(store: Store, cause: Cause, state: State | None = None) -> None:
     """Report what occurred to an established connection, with a new state or without."""
     if (reporter := store.get(REPORTER)) is not None:
         reporter.report(store.connection_id, state, cause)
+
+
+def ended_in(connection: Connection) -> str:
+    """What of the wire no longer exists, as a component behind this one reports; else an empty text."""
+    if connection.path is None:
+        return ""
+    behind = connection.path.path_segments[connection.path.index :]
+    causes = (cause_in(segment.metrics) for segment in behind)
+    return next((cause.sentence for cause in causes if cause is not None and cause.code == NAMESPACE_GONE), "")
 
 
 class _Relay:

@@ -24,7 +24,7 @@ from .pace import Pace
 REPAIR, REPORT_ONLY = "repair", "report"
 """What to do about a wire that others changed: repair it, or report it."""
 
-CHANGES = counts.Count("wire_changes", "Changes of wires by others", label="what")
+CHANGES = counts.Count("nsm_wire_changes", "Changes of wires by others", "what")
 """By the kind of `Repair`, and `deleted`, `renamed`, `namespace`."""
 
 
@@ -283,7 +283,7 @@ class Keep(Element):
             reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED, cause)
 
     def namespace_is_gone(self, watched: _Watched, ends: Iterable[bool]) -> None:
-        """Close a connection whose workloads are gone, and tell the other side first."""
+        """Close a connection whose workloads are gone, and tell the other side first: it need not look for them."""
         whose = ["endpoint's" if is_endpoints else "client's" for is_endpoints in ends]
         CHANGES.add("namespace")
         self._log(watched, "connection closed", found=f"{' and '.join(whose)} network namespace gone", done="closed")
@@ -292,11 +292,12 @@ class Keep(Element):
         found = f"the {' and '.join(whose)} network namespace is gone"
         remedy = "it ended with its workload: start that again"
         say(store, Cause(NAMESPACE_GONE, found, remedy, self.name), State.DOWN)
-        self._tasks.spawn(self._close(store), name=f"close {store.connection_id}")
+        self._tasks.spawn(self._close(store, watched.live), name=f"close {store.connection_id}")
 
-    async def _close(self, store: Store) -> None:
+    async def _close(self, store: Store, live: LiveWire) -> None:
+        """Close the connection, unless it has another wire when it is its turn: its client may have moved."""
         try:
-            await store.events.close()
+            await store.events.close(still=lambda: store.get(LIVE) is live)
         except MeshError as error:
             log.info("closing failed", connection=store.connection_id, error=str(error))
 

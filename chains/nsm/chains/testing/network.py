@@ -167,7 +167,7 @@ class MemoryChannel:
         assert isinstance(entry, Unary)
 
         async def answered() -> M:
-            answer: M = await entry.answer(codec.clone(message), incoming)
+            answer: M = await entry.settled(codec.clone(message), incoming)
             _send(incoming.files, line.inbox)  # at once: the server may close them as soon as it has answered
             return answer
 

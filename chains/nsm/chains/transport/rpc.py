@@ -75,11 +75,7 @@ def network_service(handler: Handler) -> Methods:
 
     async def request(message: NetworkServiceRequest, incoming: Incoming) -> Connection:
         call = Call(message, **_hop(incoming))
-        keys = list(_files_of(message))
-        try:
-            connection = await handler.request(call)
-        finally:
-            _settle(incoming.inbox, keys)
+        connection = await handler.request(call)
         incoming.not_delivered = call.not_delivered
         if tracing.hooks is not None:
             tracing.hooks.describe(call, connection)
@@ -89,14 +85,13 @@ def network_service(handler: Handler) -> Methods:
     async def close(message: Connection, incoming: Incoming) -> Empty:
         closing = NetworkServiceRequest(connection=message)
         _drop_paths(closing)
-        keys = list(_files_of(closing))
-        try:
-            await handler.close(Call(closing, **_hop(incoming)))
-        finally:
-            _settle(incoming.inbox, keys)
+        await handler.close(Call(closing, **_hop(incoming)))
         return Empty()
 
-    return {REQUEST: Unary(NetworkServiceRequest, request), CLOSE: Unary(Connection, close)}
+    return {
+        REQUEST: Unary(NetworkServiceRequest, request, files=_files_of),
+        CLOSE: Unary(Connection, close, files=_files_of_close),
+    }
 
 
 class MonitorHandler(Protocol):
@@ -135,20 +130,14 @@ def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
 
     async def register(record: R, incoming: Incoming) -> R:
         call = _registry_call(record, incoming)
-        try:
-            answer = await handler.register(call)
-        finally:
-            _settle(incoming.inbox, _files_named(kind.url(record)))
+        answer = await handler.register(call)
         incoming.headers.append((PATH, call.path.to_metadata()))
         incoming.files.extend(call.outgoing)
         return answer
 
     async def unregister(record: R, incoming: Incoming) -> Empty:
         call = _registry_call(record, incoming)
-        try:
-            await handler.unregister(call)
-        finally:
-            _settle(incoming.inbox, _files_named(kind.url(record)))
+        await handler.unregister(call)
         incoming.headers.append((PATH, call.path.to_metadata()))
         return Empty()
 
@@ -160,9 +149,12 @@ def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
             call.outgoing.clear()
             yield [kind.to_response(found) for found in batch]
 
+    def files(record: R) -> list[FileKey]:
+        return _files_named(kind.url(record))
+
     return {
-        f"{kind.service}/Register": Unary(kind.record, register, limit="record_bytes"),
-        f"{kind.service}/Unregister": Unary(kind.record, unregister, limit="record_bytes"),
+        f"{kind.service}/Register": Unary(kind.record, register, limit="record_bytes", files=files),
+        f"{kind.service}/Unregister": Unary(kind.record, unregister, limit="record_bytes", files=files),
         f"{kind.service}/Find": Streaming(kind.query, find, limit="record_bytes"),
     }
 
@@ -420,6 +412,13 @@ async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> 
 def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
     for mechanism in mechanisms_of(request):
         yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
+
+
+def _files_of_close(connection: Connection) -> Iterator[FileKey]:
+    """Those of a Close, which a path does not keep from closing."""
+    for mechanism in mechanisms_of(NetworkServiceRequest(connection=connection)):
+        if not is_path(mechanism):
+            yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
 
 
 def _drop_paths(request: NetworkServiceRequest) -> None:

@@ -9,11 +9,11 @@ from aiohttp import web
 
 from nsm.view.state import State
 
+from . import figures
 from .access import Access, add_headers
 from .answers import error
 from .api import Api
 from .dashboard import Dashboard
-from .figures import Figures
 
 PAGE = Path(__file__).parent.parent / "page"
 """The folder of the page's files."""
@@ -28,7 +28,7 @@ def application(state: State, *, token: str = "", dashboard_origin: str = "", pa
         [
             *Api(state).routes(),
             *Dashboard(state, dashboard_origin).routes(),
-            web.get("/metrics", Figures(state).answer),
+            web.get("/metrics", figures.answer),
             web.get("/healthz", _health),
         ]
     )

@@ -6,7 +6,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from nsm.chains.forwarding.sides import WireguardSettings
+from nsm.chains.model.wireguard import WireguardSettings
 
 from .encoding import (
     DUMP,

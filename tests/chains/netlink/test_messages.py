@@ -13,8 +13,8 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from nsm.forwarder_kernel.netlink import encoding, messages, wireguard
-from tests.forwarder_kernel.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
+from nsm.chains.netlink import encoding, messages, wireguard
+from tests.chains.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
 
 MAC, OTHER_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 

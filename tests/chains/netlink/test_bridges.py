@@ -2,7 +2,7 @@
 
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from nsm.forwarder_kernel.netlink import bridges
+from nsm.chains.netlink import bridges
 
 
 def read(message):

@@ -7,9 +7,9 @@ import pytest
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from nsm.forwarder_kernel.netlink import rules
-from nsm.forwarder_kernel.netlink.rules import Rule, Selector, TableRoute
-from tests.forwarder_kernel.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
+from nsm.chains.netlink import rules
+from nsm.chains.netlink.rules import Rule, Selector, TableRoute
+from tests.chains.netlink.reading import CREATE_EXCL, CREATE_REPLACE, REQUEST_ACK, read
 
 TABLE = 0x4E530007
 NETWORK, ADDRESS = ipaddress.ip_network, ipaddress.ip_address

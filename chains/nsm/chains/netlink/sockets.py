@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsm.chains.core import MeshError
-from nsm.chains.forwarding.dataplane import Traffic
+from nsm.chains.model.traffic import Traffic
 
 from .elsewhere import get_link_there, get_links_there, get_number, get_numbers, give_number, number_in
 from .encoding import HEADER, Address, Message
