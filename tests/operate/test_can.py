@@ -178,3 +178,10 @@ def test_json_says_whether_it_is_possible():
 def test_a_label_has_a_key_and_a_value(text):
     with pytest.raises(UsageError, match="expected KEY=VALUE"):
         labels_in([text])
+
+
+def test_endpoints_of_a_match_that_is_fallen_through_to_are_chosen_later():
+    near = Match(routes=[Route(selector={"zone": "a"})], fallthrough=True)
+    anywhere = Match(routes=[Route()])
+    found = choices(mesh(endpoint("near", zone="a"), endpoint("far", zone="b"), matches=[near, anywhere]))
+    assert found == {"near": (1, ""), "far": (0, "of a later match: it is chosen if none of the others can be reached")}

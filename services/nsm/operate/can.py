@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 
 _REFUSED = "PermissionDenied"
+_LATER = "of a later match: it is chosen if none of the others can be reached"
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,20 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
     endpoints = [each for each in snapshot.endpoints if service.name in each.services and each.domain == service.domain]
     record, records = _record(service), {each.name: _endpoint_record(each) for each in endpoints}
     shares: dict[str, int] = {}
+    later: list[str] = []
     fault = remedy = ""
     try:
-        shares = {each.name: share for each, share in select(record, used, [*records.values()])}
+        first, *others = select(record, used, [*records.values()])
+        shares = {each.name: share for each, share in first}
+        later = [each.name for group in others for each, _ in group]
     except NotFound as error:
         fault, remedy = error.detail, error.remedy
     attempts = [each for each in snapshot.attempts if each.client == client and each.service == name]
     failed = {each.endpoint: each for attempt in attempts for each in attempt.candidates}
     choices = [
         _choice(each, records[each.name], shares.get(each.name, 0), used, record, failed.get(each.name), snapshot.at)
+        if each.name in shares or each.name not in later
+        else Choice(each.name, each.node, 0, _LATER)
         for each in endpoints
     ]
     chosen = [each for each in choices if each.share]
