@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nsm.chains.core.errors import NotFound
+from nsm.chains.errors import NotFound
 from nsm.view.form import to_json
 from nsm.view.model import Attempt, Cause, Event, Hop, HopState, Wire, WireState
 from nsm.view.source import name_of

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import INTERFACE_NAME
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model.causes import attempt_in
 
 from .model import Attempt, Candidate

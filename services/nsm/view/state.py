@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nsm.apis.connection import Connection
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model.domains import join
 
 from .attempts import attempt_of

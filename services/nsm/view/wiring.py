@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nsm.apis.connection import State
 from nsm.apis.mechanisms import IPSEC, KERNEL, MEMIF, NOOP, SRV6, VFIO, VLAN, VXLAN, WIREGUARD
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model import causes
 from nsm.chains.model.domains import split
 
