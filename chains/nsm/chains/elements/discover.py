@@ -136,6 +136,7 @@ class Discover(Element):
                     return await self._ask_fitting(left, call, rest)
             except Unavailable as error:
                 log.info("no endpoint of a match can be reached: the next match decides", reason=str(error))
+                error.tried = (*failure.tried, *error.tried)
                 failure, call.request, call.target = error, asked, None
         try:
             raise failure
@@ -214,15 +215,27 @@ class Discover(Element):
         """The service; its candidates and their weights, and then those of later matches: see `weigh_in_turn`."""
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
         service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
-        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
-        in_turn = weigh_in_turn(dict(call.connection.labels), service, there)
-        if not (weighed := next(in_turn, [])):
-            raise _none_fits(service, call.connection.labels, there)
+        in_turn = select(service, dict(call.connection.labels), found)
         call.connection.payload = service.payload
-        return service, chain([weighed], in_turn)
+        return service, in_turn
 
 
-def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+def select(
+    service: NetworkService, labels: dict[str, str], found: Sequence[NetworkServiceEndpoint]
+) -> Iterator[_Fitting]:
+    """Those of the endpoints `found` that a client with `labels` may get, each with its share.
+
+    Then those of later matches: see `weigh_in_turn`. Raises `NotFound` if there are none.
+    """
+    there = [endpoint for endpoint in found if not is_expired(endpoint)]
+    in_turn = weigh_in_turn(labels, service, there)
+    if not (weighed := next(in_turn, [])):
+        raise _none_fits(service, labels, there)
+    return chain([weighed], in_turn)
+
+
+def is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+    """Whether the record of `endpoint` is no longer valid."""
     expires = endpoint.expiration_time
     return expires is not None and expires.to_seconds() <= time.time()
 
