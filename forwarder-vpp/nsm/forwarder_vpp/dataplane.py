@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,19 @@ from .direct import Relays
 from .ipsec import Ipsec, IpsecPort
 from .joins import BreakoutPort, Bridges, configure, cross_connect
 from .names import CLIENT, ENDPOINT, Names, Tag, host_name, id_in_tag
-from .ports import NONE, HostPort, MemifPort, Port, Tagged, TapPort, VxlanPort, WireguardPort, check_socket, erase
+from .ports import (
+    NONE,
+    HostPort,
+    MemifPort,
+    Port,
+    Tagged,
+    TapPort,
+    VxlanPort,
+    WireguardPort,
+    check_socket,
+    erase,
+    in_order,
+)
 from .session import Session
 from .uplinks import Uplinks
 
@@ -162,7 +174,7 @@ class Dataplane(KernelDataplane):
             await super().change(live, wire)
         live.wire = wire
         if mtu != wire.mtu and (vpp := self._session.now) is not None:
-            await self._configure(vpp, live)
+            await in_order(self._configure(vpp, live))
 
     async def remake(self, live: LiveWire) -> bool:
         """Make links again that others deleted, and VPP's part of them."""
@@ -286,7 +298,7 @@ class Dataplane(KernelDataplane):
     async def _make_taps(self, ports: Sequence[Port], wire: Wire, alias: str) -> None:
         """Taps are there before the kernel's part of the wire, which moves them."""
         if any(isinstance(port, TapPort) for port in ports):
-            await self._provide(await self._session.vpp(), ports, self._ledger.id_in(alias))
+            await in_order(await self._provide(await self._session.vpp(), ports, self._ledger.id_in(alias)))
 
     # --- VPP's part of a wire
 
@@ -300,17 +312,19 @@ class Dataplane(KernelDataplane):
             await self._let_in(vpp, live)
             uplink = next((port for port in through.ports if isinstance(port, BreakoutPort)), None)
             ports = [port for port in through.ports if port is not uplink]
-            await self._provide(vpp, through.ports, live.connection_id)
-            await self._configure(vpp, live)
+            named = await self._provide(vpp, through.ports, live.connection_id)
+            joined = cross_connect(vpp, ports, is_l2=_is_l2(live.wire)) if uplink is None else []
+            await in_order([*named, *self._configure(vpp, live), *joined])
             if uplink is not None:
                 await self._bridges.join(vpp, uplink, ports[0])
-            else:
-                await cross_connect(vpp, ports, is_l2=_is_l2(live.wire))
             for port in ports:
                 await port.settle(vpp)
 
-    async def _provide(self, vpp: VPP, ports: Sequence[Port], connection_id: str) -> None:
-        """The interfaces of both sides: those that are there if they are made of the same, else new ones."""
+    async def _provide(self, vpp: VPP, ports: Sequence[Port], connection_id: str) -> list[Awaitable[None]]:
+        """The interfaces of both sides: those that are there if they are made of the same, else new ones.
+
+        Returns the calls that give new ones their tags.
+        """
         former = self._former.get(id_in_tag(connection_id), {})
         wanted: list[tuple[Port, str]] = []
         obsolete: list[Tagged] = []
@@ -327,23 +341,20 @@ class Dataplane(KernelDataplane):
             wanted.append((port, tag.text))
         with self._session.grace.short():
             await erase(vpp, obsolete)
-            await self._make(vpp, wanted)
+            new = [(port, text) for port, text in wanted if port.index is None]
+            await in_order([_make(vpp, port) for port, _ in new])
+        return [_name(vpp, port, text) for port, text in new]
 
-    async def _make(self, vpp: VPP, wanted: Sequence[tuple[Port, str]]) -> None:
-        for port, text in wanted:
-            if port.index is None:
-                port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
-                await vpp.call("sw_interface_tag_add_del", is_add=True, sw_if_index=port.index, tag=text)
-                port.tag = text
-
-    async def _configure(self, vpp: VPP, live: LiveWire) -> None:
+    def _configure(self, vpp: VPP, live: LiveWire) -> list[Awaitable[object]]:
         wire, number = live.wire, 0
+        calls: list[Awaitable[object]] = []
         for port in _through(live).ports:
             mac = ""
             if isinstance(port, HostPort | TapPort):
                 mac, number = live.ends[number].mac, number + 1
             if port.index is not None and not isinstance(port, BreakoutPort):
-                await configure(vpp, port, wire.mtu, mac or "02:00:00:00:00:01", is_l2=_is_l2(wire))
+                calls += configure(vpp, port, wire.mtu, mac or "02:00:00:00:00:01", is_l2=_is_l2(wire))
+        return calls
 
     async def _let_in(self, vpp: VPP, live: LiveWire) -> None:
         """Let the UDP packets of tunnels pass, and know the next hop to their peers."""
@@ -473,7 +484,7 @@ class Dataplane(KernelDataplane):
         for port in through.ports:
             port.index = None
         if any(isinstance(port, TapPort) for port in through.ports):
-            await self._provide(vpp, through.ports, live.connection_id)
+            await in_order(await self._provide(vpp, through.ports, live.connection_id))
             await super().remake(live)
         try:
             await self._connect(vpp, live)
@@ -486,6 +497,15 @@ class Dataplane(KernelDataplane):
 class _NothingBegun:
     async def drop(self) -> None:
         """Nothing was begun."""
+
+
+async def _make(vpp: VPP, port: Port) -> None:
+    port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
+
+
+async def _name(vpp: VPP, port: Port, tag: str) -> None:
+    await vpp.call("sw_interface_tag_add_del", is_add=True, sw_if_index=port.index, tag=tag)
+    port.tag = tag
 
 
 def _through(live: LiveWire) -> ThroughVPP:
