@@ -31,6 +31,11 @@ class Records(Generic[R]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    @property
+    def watches(self) -> int:
+        """The number of watches."""
+        return len(self._watchers)
+
     def get(self, name: str) -> R | None:
         """The record of that exact name."""
         return self._by_name.get(name)
