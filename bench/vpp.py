@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from bench import throughput
 from bench.running import in_workload, load, mesh, pids
 from nsm.forwarder_vpp.api import VPP
+from nsm.forwarder_vpp.ports import make_host
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import RunDir
 
@@ -96,36 +97,37 @@ def _pid(run: RunDir) -> int:
 
 @contextmanager
 def _by_hand(run: RunDir) -> Iterator[None]:
-    """The same in the same VPP, by its command line: two pairs, and a cross-connect of their interfaces."""
+    """The same in the same VPP: two pairs, interfaces with the settings of wires, and a cross-connect of frames."""
     (socket,) = run.temporary.glob("forwarder-*/api.sock")
     places = pids(run)
     with throughput.named({f"bench-{key}": places[name] for key, name in _PLACES.items()}):
         for end in ("here", "there"):
             throughput.ip(f"-n bench-{end} link add hand0 type veth peer name hand-{end} netns bench-node")
             throughput.ip(f"-n bench-node link set hand-{end} mtu 9216 up")
-        asyncio.run(_commands(str(socket), _CROSS_CONNECT))
+        asyncio.run(_cross_connect(str(socket)))
         try:
             yield from throughput.with_addresses()
         finally:
-            asyncio.run(_commands(str(socket), [f"delete host-interface name hand-{end}" for end in ("here", "there")]))
+            asyncio.run(_delete(str(socket)))
 
 
 _PLACES = {"here": "client", "there": "endpoint", "node": "forwarder-node-1"}
-_HOST = "create host-interface v2 name {} cksum-gso-enable"
-_CROSS_CONNECT = [
-    *(_HOST.format(f"hand-{end}") for end in ("here", "there")),
-    *(f"set interface state host-hand-{end} up" for end in ("here", "there")),
-    "set interface l2 xconnect host-hand-here host-hand-there",
-    "set interface l2 xconnect host-hand-there host-hand-here",
-]
+_HOSTS = {"hand-here": "02:00:00:00:77:01", "hand-there": "02:00:00:00:77:02"}
 
 
-async def _commands(socket: str, commands: Sequence[str]) -> None:
+async def _cross_connect(socket: str) -> None:
     async with await VPP.connect(socket) as vpp:
-        for command in commands:
-            answer = await vpp.call("cli_inband", cmd=command, timeout=10)
-            if "unknown" in answer.reply or "failed" in answer.reply:
-                raise RuntimeError(f"{command}: {answer.reply}")
+        one, other = [await make_host(vpp, name, mac, has_offload=True) for name, mac in _HOSTS.items()]
+        for source, target in ((one, other), (other, one)):
+            await vpp.call("sw_interface_set_flags", sw_if_index=source, flags=["IF_STATUS_API_FLAG_ADMIN_UP"])
+            both = {"rx_sw_if_index": source, "tx_sw_if_index": target}
+            await vpp.call("sw_interface_set_l2_xconnect", enable=True, **both)
+
+
+async def _delete(socket: str) -> None:
+    async with await VPP.connect(socket) as vpp:
+        for name in _HOSTS:
+            await vpp.call("af_packet_delete", host_if_name=name)
 
 
 def is_possible() -> bool:

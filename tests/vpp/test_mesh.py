@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,16 +27,32 @@ clients:
 """
 
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
 @pytest.fixture
-def mesh(tmp_path):
-    file = tmp_path / "mesh.yaml"
-    file.write_text(TWO_FORWARDERS)
+def mesh():
     with local_mesh() as found:
-        found.up("-f", str(file))
         yield found
 
 
-def test_services_choose_one_of_two_forwarders_by_labels_and_no_client_heals_when_vpp_is_killed(mesh):
+def logged(mesh, component):
+    """What a component has logged."""
+    return [json.loads(line) for line in RunDir.of(mesh.name).log_of(component).read_text().splitlines()]
+
+
+def test_two_workloads_with_a_vpp_of_their_own_are_joined_by_shared_memory(mesh):
+    """The example, as its comments say."""
+    mesh.up("-f", str(EXAMPLES / "memif.yaml"))
+    (socket,) = [entry["socket"] for entry in logged(mesh, "client") if entry["event"] == "memif ready"]
+    words = [sys.executable, str(EXAMPLES / "memif_client.py"), socket, "10.60.0.1/32", "10.60.0.0/32"]
+    assert "bytes from 10.60.0.0" in mesh.run("client", *words).stdout
+
+
+def test_services_choose_one_of_two_forwarders_by_labels_and_no_client_heals_when_vpp_is_killed(mesh, tmp_path):
+    file = tmp_path / "mesh.yaml"
+    file.write_text(TWO_FORWARDERS)
+    mesh.up("-f", str(file))
     paths = {wire["interface"]: wire["path"] for wire in mesh.status()["wires"]}
     assert paths == {
         "nsm-1": ["client", "nsmgr-node-1", "forwarder-node-1", "endpoint"],
@@ -46,13 +63,12 @@ def test_services_choose_one_of_two_forwarders_by_labels_and_no_client_heals_whe
         name: mesh.start_in("client", "ping", "-i", "0.1", "-c", "100", "-W", "1", target)
         for name, target in targets.items()
     }
-    run = RunDir.of(mesh.name)
     assert pinging["nsm-2"].stdout.readline().startswith("PING")
     assert " bytes from " in pinging["nsm-2"].stdout.readline()
-    os.kill(int(Path(run.temporary, "forwarder-vpp-node-1", "pid").read_text()), signal.SIGKILL)
+    os.kill(int(Path(RunDir.of(mesh.name).temporary, "forwarder-vpp-node-1", "pid").read_text()), signal.SIGKILL)
     received = {name: each.communicate(timeout=40)[0] for name, each in pinging.items()}
     assert " 0% packet loss" in received["nsm-1"]
     assert "icmp_seq=100 " in received["nsm-2"]
-    said = [json.loads(line)["event"] for line in run.log_of("client").read_text().splitlines()]
+    said = [entry["event"] for entry in logged(mesh, "client")]
     assert "a wire is being repaired" in said
     assert not [event for event in said if "heal" in event]
