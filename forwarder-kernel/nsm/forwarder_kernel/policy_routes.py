@@ -67,9 +67,11 @@ class PolicyRoutes(Element):
             return connection
         live = live_in(call.live)
         index = live.ends[0].index if live is not None and live.ends else 0
-        await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
-        if installed.namespace is not None:
-            hold(call.live, self, partial(self._let_go, call.live))
+        try:
+            await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
+        finally:
+            if installed.namespace is not None:
+                hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

@@ -12,7 +12,7 @@ from nsm.chains.component import Runtime, run
 from nsm.chains.composed.forwarder import forwarder
 from nsm.chains.config import duration, flag, number, text, variable
 from nsm.chains.forwarding.counters import Counters
-from nsm.chains.forwarding.keep import CHANGES, Keep
+from nsm.chains.forwarding.keep import Keep
 from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.forwarding.protect_node import underlay_of
 from nsm.chains.forwarding.supported import Supported
@@ -143,8 +143,7 @@ async def _serve(config: VPPConfig, runtime: Runtime) -> None:
         orphans=config.orphans(runtime),
     )
     async with session:
-        extra = "nsm-forwarder-vpp[prometheus]"
-        await serve_forwarder(chain, config, runtime, dataplane, counters, events=[CHANGES], extra=extra)
+        await serve_forwarder(chain, config, runtime, dataplane, counters)
 
 
 def _supported(config: VPPConfig, dataplane: Dataplane, key: NodeKey | None) -> list[Supported]:

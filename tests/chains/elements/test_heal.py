@@ -14,6 +14,7 @@ from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.monitor import REPORTER, fault_in
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.model.causes import NAMESPACE_GONE, Cause
 from nsm.chains.testing import Check, Delay, Fail, Mesh, Record, call
 from nsm.chains.transport import Monitors
 
@@ -288,6 +289,9 @@ async def test_where_packets_cannot_be_checked_an_endpoint_that_is_gone_is_repla
     assert world.there() == {NSMGR: 1, FORWARDER: 1, "client": 1, "two": 1}
 
 
+GONE = Cause(NAMESPACE_GONE, "the endpoint's network namespace is gone")
+
+
 async def until_asked(record):
     """The seconds until an endpoint receives a request."""
     begun = asyncio.get_running_loop().time()
@@ -303,7 +307,7 @@ async def test_a_workload_that_is_gone_according_to_its_forwarder_is_left_withou
     await world.connect()
     (store,) = mesh.begins[FORWARDER].stores()
     assert world.packets.pass_  # the kernel takes a moment for a namespace
-    store.get(REPORTER).report(store.connection_id, State.DOWN, ended="the endpoint's network namespace")
+    store.get(REPORTER).report(store.connection_id, State.DOWN, GONE)
     if is_closed:
         await store.events.close()
     assert await until_asked(world.records["two"]) < 0.15

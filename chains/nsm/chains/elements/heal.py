@@ -24,9 +24,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, ConnectionEventType, State
+from nsm.apis.connection import Connection, ConnectionEventType, PathSegment, State
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable
 from nsm.chains.logs import log
+from nsm.chains.model.causes import HEALING as HEALING_CODE
+from nsm.chains.model.causes import Cause, cause_in, remove_cause
 from nsm.chains.transport import Monitors, Subscription
 
 from .liveness import Liveness
@@ -48,6 +50,8 @@ STEADY = 1.0
 
 One that has moved to another endpoint, and passed packets to that, breaks for a reason of its own.
 """
+
+_NAME, _REMEDY = "heal", "nothing, if it comes up again; `nsm ping` and `nsm capture` show where packets are lost"
 
 
 class Heal(Element):
@@ -77,8 +81,11 @@ class Heal(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Watch the connection in the answer. A failed Request does not end the watching."""
-        connection = await rest.request(call)
         store = call.live
+        if (watched := store.get(self._watched)) is not None:
+            watched.tell_why(call.connection)
+        connection = await rest.request(call)
+        _forget_why(connection)
         store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
         return connection
 
@@ -124,6 +131,11 @@ class _Watched:
         """It was closed, and no Request has succeeded since: there is nothing to close."""
         store.on_end(self.rests)
 
+    def tell_why(self, asked: Connection) -> None:
+        """Put into our segment of a request that heals why it is made: only a client knows about the data plane."""
+        if (healing := self._healing) is not None and (own := _own_segment(asked)) is not None:
+            own.metrics.update(Cause(HEALING_CODE, healing.cause, _REMEDY, _NAME, is_healing=True).metrics())
+
     # --- watching
 
     def stands(self, connection: Connection) -> None:
@@ -156,10 +168,9 @@ class _Watched:
         elif theirs.state == State.REFRESH_REQUESTED:
             self._begin(_Healing("the mesh requests a refresh"))
         elif ended := ended_in(theirs):
-            self._begin(_Healing(f"{ended} no longer exists", reselects=True))
+            self._begin(_Healing(ended, reselects=True))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
-            self._control_down(cause, self._heal.quick, head_start=wait)
+            self._control_down(_reported(theirs), self._heal.quick, head_start=random.uniform(*HEAD_START))  # noqa: S311
 
     def lost(self, reason: str) -> None:
         """The monitor stream broke, or the peer no longer has the connection."""
@@ -316,7 +327,8 @@ class _Healing:
     def __init__(
         self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
     ) -> None:
-        self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
+        self.cause = cause
+        self.reselects, self.check, self.head_start = reselects, check, head_start
         self.begun, self.told, self.is_answered = _now(), "", False
         self.is_blind = False
         """The last check could not find out whether packets pass."""
@@ -334,6 +346,26 @@ class _Healing:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
+
+
+def _reported(theirs: Connection) -> str:
+    """Why a connection is down, as the component reports it that is furthest away and gives a reason."""
+    segments = theirs.path.path_segments if theirs.path is not None else []
+    for segment in reversed(segments):
+        if (cause := cause_in(segment.metrics)) is not None:
+            return f"{cause.component or segment.name} reports the connection as down: {cause.sentence}"
+    return "a component on the path reports the connection as down"
+
+
+def _own_segment(connection: Connection) -> PathSegment | None:
+    path = connection.path
+    return path.path_segments[path.index] if path is not None and path.index < len(path.path_segments) else None
+
+
+def _forget_why(connection: Connection) -> None:
+    """Remove from an answer why it was requested."""
+    if (own := _own_segment(connection)) is not None and own.metrics:
+        remove_cause(own.metrics)
 
 
 async def _nothing() -> None:

@@ -12,6 +12,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, RegistryCall, RegistryHandler, Store, Tasks
 from nsm.chains.logs import log
+from nsm.chains.model.causes import NOT_SELECTED, Cause
 from nsm.chains.model.matching import match_endpoints
 
 from .discover import find_all
@@ -120,7 +121,9 @@ class Rematch(Element):
             endpoint=went.endpoint,
         )
         if (reporter := store.get(REPORTER)) is not None:
-            reporter.report(store.connection_id, State.RESELECT_REQUESTED)
+            found = f"the network service {went.service} was edited and no longer selects {went.endpoint}"
+            cause = Cause(NOT_SELECTED, found, "the client requests another endpoint by itself", self.name)
+            reporter.report(store.connection_id, State.RESELECT_REQUESTED, cause)
         when = asyncio.get_running_loop().time() + GRACE
         store.schedule(self._closing, when, lambda: store.events.close(still=lambda: store.get(self._went) is went))
 

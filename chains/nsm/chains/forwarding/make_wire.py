@@ -45,17 +45,24 @@ class MakeWire(Element):
         client, endpoint = _sides(call.live, near, self._far_side.far_side(call))
         _note_interfaces(connection, client, endpoint)
         wire = wire_of(connection, client, endpoint, accept_ra=accept_ra)
-        live = call.live.get(LIVE)
+        try:
+            live = await self._bring(call, wire, stood=stood)
+        finally:  # what was opened until a failure is released too
+            hold(call.live, self, partial(self._let_go, call.live))
+        _tell(connection, live)
+        return connection
+
+    async def _bring(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
+        """Make the wire, or change the one that is there."""
+        live: LiveWire | None = call.live.get(LIVE)
         if live is not None and not await self._dataplane.resume(live, wire):
             await self._remove(call)
             live = None
         if live is None:
-            live = await self._make(call, wire, stood=stood)
-        elif wire != live.wire:
+            return await self._make(call, wire, stood=stood)
+        if wire != live.wire:
             await self._dataplane.change(live, wire)
-        _tell(connection, live)
-        hold(call.live, self, partial(self._let_go, call.live))
-        return connection
+        return live
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove the wire while the components behind close: neither waits for the other, nor prevents it."""
@@ -122,7 +129,8 @@ def _sides(store: Store, near: Mechanism | None, far: Mechanism | None) -> tuple
     else:
         endpoint = store.get(ENDPOINT_SIDE)
     if client is None or endpoint is None or (client.kind, endpoint.kind) != (_kind(near), _kind(far)):
-        raise Unsupported(f"a wire from {_kind(near)} to {_kind(far)} cannot be made here")
+        what = f"a wire from {_kind(near)} to {_kind(far)} cannot be made here"
+        raise Unsupported(what, remedy="request another mechanism, or use a forwarder that joins these two")
     return client, endpoint
 
 
