@@ -187,15 +187,17 @@ class Dataplane(KernelDataplane):
         return made
 
     async def remove(self, connection_id: str) -> None:
-        """Remove a wire, VPP's part first; if VPP is gone, that is gone too."""
+        """Remove a wire, VPP's part and the kernel's at the same time; if VPP is gone, its part is gone too."""
         live = self._wires.pop(connection_id, None)
-        try:
-            if live is not None:
-                await self._disconnect(live)
-            await self._erase_former([connection_id])
-        finally:
-            if live is None or live.ends:
-                await super().remove(connection_id)
+        removals = [self._remove_in_vpp(live, connection_id)]
+        if live is None or live.ends:
+            removals.append(super().remove(connection_id))
+        await in_order(removals)
+
+    async def _remove_in_vpp(self, live: LiveWire | None, connection_id: str) -> None:
+        if live is not None:
+            await self._disconnect(live)
+        await self._erase_former([connection_id])
 
     async def remove_former(self, connection_ids: Collection[str]) -> None:
         """Remove wires of an earlier process."""
