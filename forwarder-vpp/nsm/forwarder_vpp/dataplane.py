@@ -56,8 +56,8 @@ from .uplinks import Uplinks
 
 IPSEC_PORTS = (500, 4500)
 _DYNAMIC = ("host-nsm", "tap", "tun", "memif", "vxlan_tunnel", "wg", "ipsec")
-_AT_ONCE = 16
-"""Wires that are made again at the same time."""
+_AT_ONCE, _TRIES = 16, 2
+"""Wires that are made again at the same time, and attempts at each: a busy VPP answers a call too late."""
 
 
 class Dataplane(KernelDataplane):
@@ -341,7 +341,7 @@ class Dataplane(KernelDataplane):
             port.index, port.tag = next((index for index, text in there if text == tag.text), None), tag.text
             obsolete += [each for each in there if each != (port.index, tag.text)]
             wanted.append((port, tag.text))
-        with self._session.grace.short():
+        async with self._session.making():
             await erase(vpp, obsolete)
             new = [(port, text) for port, text in wanted if port.index is None]
             await in_order([_make(vpp, port) for port, _ in new])
@@ -408,7 +408,7 @@ class Dataplane(KernelDataplane):
             self._unerased = wanted  # it is gone with VPP, or was made in the next one a moment ago
             return
         try:
-            with self._session.grace.short():
+            async with self._session.making():
                 await erase(vpp, wanted)
         except MeshError as error:
             log.warning("VPP keeps interfaces of wires that were removed", error=str(error))
@@ -466,12 +466,15 @@ class Dataplane(KernelDataplane):
 
         async def again(live: LiveWire) -> None:
             async with turns:
-                try:
-                    await self._make_again(vpp, live)
-                    live.end_repair()
-                except MeshError as error:
-                    live.end_repair(is_whole=False)
-                    log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
+                for _ in range(_TRIES):
+                    try:
+                        await self._make_again(vpp, live)
+                        live.end_repair()
+                        return
+                    except MeshError as error:
+                        log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
+            if vpp.is_open:  # else the next one is being started
+                live.end_repair(is_whole=False)
 
         await asyncio.gather(*map(again, wires))
         if wires:
