@@ -34,6 +34,7 @@ from bench import (
     start,
     throughput,
     vl3,
+    vpp,
     webhook,
 )
 from bench import mesh as five_nodes
@@ -84,6 +85,10 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "vpp_setup": "20 ms",
+    "vpp_vxlan_setup": "35 ms",
+    "vpp_throughput_ratio": "0.97",
+    "vpp_rebuild_s": "3 s",
     "interdomain_setup": "45 ms",
     "floating_setup": "45 ms",
     "find_interdomain": "4 ms",
@@ -216,7 +221,8 @@ def growth(bench: Bench) -> None:
 
 def several_nodes(bench: Bench) -> None:
     """Wires between two nodes, between domains, through a chain, in a vL3; five nodes with fifty clients."""
-    for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure()]:
+    through_vpp = vpp.measure() if vpp.is_possible() else []
+    for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure(), *through_vpp]:
         bench.note(name, values, unit)
     bench.note("node_process_mib", joined.measure(), "MiB")
     for name, values, unit in composition.measure():
