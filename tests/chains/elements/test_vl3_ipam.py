@@ -155,7 +155,9 @@ async def test_two_endpoints_with_one_prefix_are_told_both():
 async def test_a_prefix_that_overlaps_another_one_is_refused_and_changes_nothing(prefix):
     """As of a prefix service that hands out part of a prefix that is in use, or one that contains it."""
     chain = server(network("172.16.4.0/24"))
-    with pytest.raises(Conflict, match=r"but this endpoint has 172\.16\.4\.0/24: each endpoint of a vL3 needs a prefix"):
+    with pytest.raises(
+        Conflict, match=r"but this endpoint has 172\.16\.4\.0/24: each endpoint of a vL3 needs a prefix"
+    ):
         await ask(chain, "other-1", **brought(prefix))
     await ask(chain, "other-1", **brought("172.16.1.0/24"))
     with pytest.raises(Conflict, match=r"but another endpoint has 172\.16\.1\.0/24"):
