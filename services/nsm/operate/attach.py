@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,16 +92,15 @@ def _attach(command: Command) -> int:
         raise UsageError("to what? write --pid PID, --container NAME or --netns PATH")
     attachment = _wanted(chosen, place)
     began = time.monotonic()
-    with _refusals():
-        kept = {state["name"]: state for state in _states(_folder_of(command))}
-        seat = _seat(command, attachment, kept)
-        try:
-            _attached(seat, attachment)
-        except MeshError:
-            if attachment.name not in kept:
-                seat.leave()
-            raise
-        state = _until_up(seat, attachment, command.target.timeout)
+    kept = {state["name"]: state for state in _states(_folder_of(command))}
+    seat = _seat(command, attachment, kept)
+    try:
+        _attached(seat, attachment)
+    except MeshError:
+        if attachment.name not in kept:
+            seat.leave()
+        raise
+    state = _until_up(seat, attachment, command.target.timeout)
     took = time.monotonic() - began
     if command.output.is_json:
         command.output.json({**state, "wires": _wires_of(state), "seconds": round(took, 3)})
@@ -118,17 +117,16 @@ def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
     from nsm.services.agent.containers import Runtimes  # noqa: PLC0415
     from nsm.services.agent.places import name_of  # noqa: PLC0415
 
-    with _refusals():
-        try:
-            wishes = [parse_strict_nsurl(url) for url in chosen.urls]
-            check_mechanisms(wishes, (KERNEL,))
-            check_interfaces(wishes)
-            labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        name = chosen.called or name_of(place, Runtimes.of_machine())
-        found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
-        return Attachment.read({**found, "manager": "", "workload_api": ""})
+    try:
+        wishes = [parse_strict_nsurl(url) for url in chosen.urls]
+        check_mechanisms(wishes, (KERNEL,))
+        check_interfaces(wishes)
+        labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    name = chosen.called or name_of(place, Runtimes.of_machine())
+    found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
+    return Attachment.read({**found, "manager": "", "workload_api": ""})
 
 
 def _place_of(chosen: argparse.Namespace) -> Place | None:
@@ -136,22 +134,12 @@ def _place_of(chosen: argparse.Namespace) -> Place | None:
     from nsm.services.agent.places import CONTAINER, NETNS, Place, place_of_pid  # noqa: PLC0415
 
     if chosen.pid is not None:
-        with _refusals():
-            return place_of_pid(chosen.pid)
+        return place_of_pid(chosen.pid)
     if chosen.container is not None:
         return Place(CONTAINER, chosen.container, chosen.runtime, docker=docker_host())
     if chosen.netns is not None:
         return Place(NETNS, os.path.abspath(chosen.netns))
     return None
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turns what is refused into an error of the command."""
-    try:
-        yield
-    except MeshError as error:
-        raise OperatorError(str(error)) from None
 
 
 def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[str, Any]]) -> _Seat:
@@ -345,14 +333,13 @@ def _detach(command: Command) -> int:
     agent = _folder_of(command)
     states = _states(agent)
     names = _names(command.arguments, states)
-    with _refusals():
-        for name in names:
-            ask(agent, {"command": DETACH, "name": name})
-        end = time.monotonic() + _DETACH_TIMEOUT
-        while left := [each["name"] for each in _states(agent) if each["name"] in names]:
-            if time.monotonic() > end:
-                raise OperatorError(f"{', '.join(left)}: the wires are not closed yet")
-            time.sleep(_LOOK)
+    for name in names:
+        ask(agent, {"command": DETACH, "name": name})
+    end = time.monotonic() + _DETACH_TIMEOUT
+    while left := [each["name"] for each in _states(agent) if each["name"] in names]:
+        if time.monotonic() > end:
+            raise OperatorError(f"{', '.join(left)}: the wires are not closed yet")
+        time.sleep(_LOOK)
     _leave_mesh(command, names)
     for name in names:
         command.output.json({"detached": name}) if command.output.is_json else command.output.line(

@@ -84,7 +84,7 @@ def agent(mesh):
 
 def test_a_wire_is_pinged_in_both_directions_and_the_way_it_goes_is_told(mesh):
     lines = nsm(mesh, "ping", "client/nsm-2", "-c", "3", "-i", "0.01").splitlines()
-    assert lines[0] == "client/nsm-2 to far over WIREGUARD"
+    assert lines[0] == "client/nsm-2 to far over WireGuard"
     assert [line.split()[2:7] for line in lines[2:]] == [
         [target, "3", "of", "3", "0%"] for target in ("10.2.0.0", "10.2.0.1", "fd00:2::", "fd00:2::1")
     ]

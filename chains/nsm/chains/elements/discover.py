@@ -180,15 +180,23 @@ class Discover(Element):
     async def _fitting(self, call: Call) -> tuple[Sequence[NetworkServiceEndpoint], Sequence[int]]:
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
         service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
-        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
-        weighed = weigh_endpoints(call.connection.labels, service, there)
-        if not weighed:
-            raise _none_fits(service, call.connection.labels, there)
+        weighed = select(service, call.connection.labels, found)
         call.connection.payload = service.payload
         return [endpoint for endpoint, _ in weighed], [weight for _, weight in weighed]
 
 
-def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+def select(
+    service: NetworkService, labels: dict[str, str], found: Sequence[NetworkServiceEndpoint]
+) -> list[tuple[NetworkServiceEndpoint, int]]:
+    """Those of the endpoints `found` that a client with `labels` may get, each with its share. Raises `NotFound`."""
+    there = [endpoint for endpoint in found if not is_expired(endpoint)]
+    if not (weighed := weigh_endpoints(labels, service, there)):
+        raise _none_fits(service, labels, there)
+    return weighed
+
+
+def is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+    """Whether the record of `endpoint` is no longer valid."""
     expires = endpoint.expiration_time
     return expires is not None and expires.to_seconds() <= time.time()
 

@@ -18,6 +18,19 @@ def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
     return _has(labels, _rendered(selector, values))
 
 
+def differences(labels: Labels, selector: Labels, values: Labels) -> list[tuple[str, str, str]]:
+    """What keeps `labels` from having everything in `selector`: name, required value, and actual value of each label.
+
+    The actual value is empty if the label is missing.
+    """
+    wanted = _rendered(selector, values)
+    return [
+        (key, rendered, labels.get(key, ""))
+        for key, written, rendered in wanted
+        if not _has(labels, [(key, written, rendered)])
+    ]
+
+
 _Wanted = Sequence[tuple[str, str, str]]
 """A label's name, the value that a selector requires as written, and as rendered."""
 
@@ -80,12 +93,25 @@ _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
 """A weight, and the endpoints that share it."""
 
 
+def deciding_match(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Match | None:
+    """The match that decides for a client with the labels `client`, as described at `match_endpoints`."""
+    return _decided(client, service, endpoints)[0]
+
+
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> list[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
+    return _decided(client, service, endpoints)[1]
+
+
+def _decided(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> tuple[Match | None, list[_Destination]]:
     if not service.matches:
-        return [(0, endpoints)]
+        return None, [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
@@ -94,9 +120,9 @@ def _destinations(
         if match.fallthrough and leads_nowhere:
             continue
         if match.metadata is not None and not match.routes and leads_nowhere:
-            return [(0, endpoints)]
-        return found
-    return []
+            return match, [(0, endpoints)]
+        return match, found
+    return None, []
 
 
 def _routed(

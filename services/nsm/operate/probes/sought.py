@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from nsm.chains.core import MeshError
+from nsm.chains.core.errors import MeshError
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import MeshCommandError, RunDir
 from nsm.operate.errors import OperatorError
@@ -66,29 +66,19 @@ def _absent(wire: Wire, sides: list[str], target: Target) -> OperatorError:
 
 
 def _wire(target: Target, word: str) -> Wire:
-    if target.mesh:
-        return find_wire(_of_mesh(target.mesh), word)
-    import asyncio  # noqa: PLC0415 - a local mesh is asked without
+    """The wire as its source describes it; of a local mesh, as the supervisor does if its view does not know it."""
+    import asyncio  # noqa: PLC0415 - the parser's faults need none of it
 
     try:
-        wires = asyncio.run(_of_view(target) if target.view else _of_manager(target))
-    except MeshError as error:
-        raise OperatorError(str(error)) from None
-    return find_wire(wires, word)
+        return find_wire(asyncio.run(_reported(target)), word)
+    except (MeshError, OperatorError):
+        if not target.mesh:
+            raise
+    return find_wire(_of_mesh(target.mesh), word)
 
 
-async def _of_view(target: Target) -> Sequence[Wire]:
-    from nsm.view.client import ViewClient  # noqa: PLC0415 - as above
-
-    async with ViewClient.connect(target.view, timeout=target.timeout) as view:
-        return await view.wires()
-
-
-async def _of_manager(target: Target) -> Sequence[Wire]:
-    from nsm.chains.tools.session import session  # noqa: PLC0415 - as above
-    from nsm.view.sources.manager_source import ManagerSource  # noqa: PLC0415
-
-    async with session() as pool, ManagerSource.connect(target.manager, pool, timeout=target.timeout) as source:
+async def _reported(target: Target) -> Sequence[Wire]:
+    async with target.source() as source:
         return await source.wires()
 
 
@@ -104,9 +94,8 @@ def _of_mesh(mesh: str) -> list[Wire]:
 
 def _from_status(wire: Mapping[str, Any], at: Mapping[str, str]) -> Wire:
     state, tunnel = wire["state"], wire.get("tunnel")
-    ids = wire.get("ids") or [""] * len(wire["path"])
     return Wire(
-        id=ids[0] if ids else "",
+        id="",
         client=wire["client"],
         service=wire["service"],
         state=WireState.UNHEARD if state == _UNKNOWN else WireState(state),
@@ -118,7 +107,7 @@ def _from_status(wire: Mapping[str, Any], at: Mapping[str, str]) -> Wire:
         client_addresses=wire["src_ips"],
         endpoint_addresses=wire["dst_ips"],
         cause=Cause(sentence=wire["reason"]) if wire.get("reason") else None,
-        path=[Hop(name=name, id=each) for name, each in zip(wire["path"], ids, strict=True)],
+        path=[Hop(name=name) for name in wire["path"]],
     )
 
 
