@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--workload-api",
         metavar="URL",
-        help="where its client gets its identity, with --url [SPIFFE_ENDPOINT_SOCKET]",
+        help="where its client gets its identity, with --url [of `nsm node`, else SPIFFE_ENDPOINT_SOCKET]",
     )
     return run(parser, arguments, _attach)
 
@@ -146,6 +146,7 @@ def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[s
     """Where to keep an attachment besides those that are `kept` already; the agent is started if it does not run."""
     from nsm.mesh.control import ask  # noqa: PLC0415 - as above
     from nsm.mesh.rundir import MeshCommandError, RunDir  # noqa: PLC0415
+    from nsm.services.agent.attachments import ISSUER, Folder  # noqa: PLC0415
 
     target, chosen, name = command.target, command.arguments, attachment.name
     before = kept.get(name)
@@ -165,9 +166,11 @@ def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[s
                 ask(mesh, {"command": "detach", "name": name})
 
         return _Seat(Path(told["agent"]), told["manager"], told["workload_api"], told["node"], leave)
-    workload_api = chosen.workload_api or os.environ.get("SPIFFE_ENDPOINT_SOCKET", _WORKLOAD_API)
-    _ensure_agent(Path(chosen.agent))
-    return _Seat(Path(chosen.agent), target.manager, workload_api, chosen.node, lambda: None)
+    agent = Path(chosen.agent)
+    own = f"unix://{Folder(agent / name).identity}" if (agent / ISSUER).exists() else ""
+    workload_api = chosen.workload_api or own or os.environ.get("SPIFFE_ENDPOINT_SOCKET", _WORKLOAD_API)
+    _ensure_agent(agent)
+    return _Seat(agent, target.manager, workload_api, chosen.node, lambda: None)
 
 
 def _ensure_agent(folder: Path) -> None:
