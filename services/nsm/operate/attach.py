@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nsm.chains.config import pairs
 from nsm.chains.core import MeshError
+from nsm.chains.terminal import escaped
 
 from .command import OK, Command, OperatorError, UsageError, parser_of, run
 from .errors import DOWN
@@ -28,6 +29,8 @@ AGENT_FOLDER = "/var/lib/networkservicemesh/agent"
 """The agent of a host; those of local meshes are in the folders of these."""
 _WORKLOAD_API = "unix:///run/spire/sockets/agent.sock"
 _LOOK, _AGENT_STARTS = 0.02, 10.0
+_SOON = 2.0
+"""Seconds after which a person wants to know what an attachment waits for."""
 _DETACH_TIMEOUT = 25.0
 
 
@@ -223,13 +226,17 @@ def _attached(seat: _Seat, attachment: Attachment) -> None:
 
 def _until_up(seat: _Seat, attachment: Attachment, timeout: float) -> dict[str, Any]:
     """The state when all wires are there, when it is gone, or after `timeout` seconds."""
-    end = time.monotonic() + timeout if timeout else None
+    begin, told = time.monotonic(), ""
+    end = begin + timeout if timeout else None
     while True:
         state = next((each for each in _states(seat.agent) if each["name"] == attachment.name), None)
         if state is None:
             raise OperatorError(f"{attachment.place} has ended, and its wires with it")
         if state["state"] == "up" and _has_interfaces(state):
             return state
+        if time.monotonic() > begin + _SOON and state["why"] != told:
+            told = state["why"]
+            print(escaped(f"{attachment.name} waits: {told}"), file=sys.stderr, flush=True)
         if end is not None and time.monotonic() > end:
             return {**state, "state": "starting" if state["state"] == "up" else state["state"]}
         time.sleep(_LOOK)
