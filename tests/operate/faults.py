@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from nsm.operate import why, wires
 from nsm.operate.command import Command, parser_of
@@ -22,7 +23,7 @@ class Operator:
     """Somebody who knows nothing of a mesh but its commands."""
 
     def __init__(self, source):
-        self._source = source
+        self._source, self.now = source, datetime.now(UTC)
 
     async def why(self, name, *, form=TABLE):
         """What `nsm why` prints."""
@@ -37,7 +38,7 @@ class Operator:
         await self._settled()
         parser = wires.add_options(parser_of("wires", ""))
         command = self._command(form, parser.parse_args(words))
-        code = wires.show(command, await self._source.wires(), await self._source.attempts())
+        code = wires.show(command, await self._source.wires(), await self._source.attempts(), self.now)
         return self._printed(command), code
 
     async def _settled(self):

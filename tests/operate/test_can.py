@@ -27,7 +27,7 @@ from nsm.view.model import (
 NOW = datetime.now(UTC)
 
 
-def endpoint(name, *, expires_in=60, **labels):
+def endpoint(name, *, expires_in=86400, **labels):
     expires = NOW + timedelta(seconds=expires_in)
     return Endpoint(
         name=name, services=["web"], labels={"web": labels}, node="node-1", url="tcp://1.1.1.1:5001", expires=expires
@@ -145,7 +145,7 @@ def test_a_policy_that_refuses_the_client_is_named():
 def test_a_node_without_a_forwarder_makes_no_wire():
     code, text = told(mesh(endpoint("one"), forwarders=()))
     assert code == 1
-    assert "no forwarder of node node-1 is heard from" in text
+    assert "no forwarder of node node-1 responds" in text
 
 
 def test_a_service_without_endpoints():
@@ -178,3 +178,10 @@ def test_json_says_whether_it_is_possible():
 def test_a_label_has_a_key_and_a_value(text):
     with pytest.raises(UsageError, match="expected KEY=VALUE"):
         labels_in([text])
+
+
+def test_endpoints_of_a_match_that_is_fallen_through_to_are_chosen_later():
+    near = Match(routes=[Route(selector={"zone": "a"})], fallthrough=True)
+    anywhere = Match(routes=[Route()])
+    found = choices(mesh(endpoint("near", zone="a"), endpoint("far", zone="b"), matches=[near, anywhere]))
+    assert found == {"near": (1, ""), "far": (0, "of a later match: it is chosen if none of the others can be reached")}

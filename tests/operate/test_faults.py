@@ -1,6 +1,7 @@
 """A mesh that somebody else broke: each fault is found by one command."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -180,3 +181,12 @@ async def test_a_name_that_no_wire_has(mesh):
     async with operator_of(mesh) as operator:
         with pytest.raises(UsageError, match="there is no wire 'cleint/nsm-1'; did you mean client/nsm-1?"):
             await operator.why("cleint/nsm-1")
+
+
+async def test_a_wire_that_nobody_tries_to_make_any_longer_is_not_listed(mesh):
+    async with operator_of(mesh) as operator:
+        await never_made(mesh, "wbe")
+        assert "PENDING" in (await operator.wires())[0]
+        operator.now += timedelta(minutes=11)
+        assert await operator.wires() == ("No wire fits.\n", 0)
+        assert "tried:" in await operator.why("client")

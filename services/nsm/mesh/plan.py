@@ -54,7 +54,8 @@ START_ORDER = (
 )
 """Groups of commands, in the order in which they start; the view starts once the mesh is up."""
 STOP_ORDER = (
-    *(VIEW, AGENT, *CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
+    VIEW,
+    *(AGENT, *CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
 """Clients stop first, so that they close their wires while all other components run."""
@@ -183,7 +184,7 @@ def attached_entries(run: RunDir, topology: Topology, attached: Mapping[str, str
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in ids.items())
 
 
-_WITHOUT = ("identity", "dns-server", VIEW, AGENT)
+_WITHOUT = ("identity", "dns-server", AGENT, VIEW)
 """The commands without an identity of a node; the view has one in each domain."""
 
 

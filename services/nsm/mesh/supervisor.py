@@ -105,7 +105,8 @@ class Supervisor:
                     await self._change(topology or self._topology)
             except TimeoutError:
                 raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
-        asyncio.get_running_loop().call_later(_A_MOMENT, self._start_view)
+            finally:  # a mesh that lacks something needs its view most
+                asyncio.get_running_loop().call_later(_A_MOMENT, self._start_view)
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
@@ -250,7 +251,7 @@ class Supervisor:
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
         """Stop components that are no longer wanted, or have changed."""
-        leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
+        leaving = [process for process in self._processes if self._as_started(wanted.get(process.name)) != process.what]
         endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
         leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
         for command in STOP_ORDER:
@@ -384,6 +385,10 @@ class Supervisor:
             self._processes.start(self._view.listening(part), None, None)
         except (MeshCommandError, OSError) as error:
             self._tell({"event": "failed", "component": VIEW, "reason": str(error)})
+
+    def _as_started(self, part: Component | None) -> Component | None:
+        """A component as its process is started."""
+        return self._view.listening(part) if part is not None and part.name == VIEW and self._view is not None else part
 
     def _is_running(self, name: str) -> bool:
         process = self._processes.get(name)

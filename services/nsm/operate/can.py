@@ -14,12 +14,14 @@ from nsm.view.model import Attempt, Candidate, ComponentState, Endpoint, Kind, M
 from .command import Command, parser_of, run
 from .errors import DOWN, OK, UsageError
 from .output import BOLD, GREEN, RED, YELLOW, Cell, Output
+from .target import has_begun
 from .times import age
 
 if TYPE_CHECKING:
     from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 
 _REFUSED = "PermissionDenied"
+_LATER = "of a later match: it is chosen if none of the others can be reached"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Answer:
     """Which match of the service decides, and what it asks for; empty if the service has none."""
     choices: Sequence[Choice] = ()
     forwarders: Sequence[str] = ()
-    """The forwarders of the client's node that are heard from."""
+    """The forwarders of the client's node that respond."""
     fault: str = ""
     """Why no endpoint is chosen."""
     remedy: str = ""
@@ -74,6 +76,7 @@ def add_options(parser: Parser) -> Parser:
 
 async def _work(command: Command) -> int:
     async with command.target.source() as source:
+        await has_begun(source)
         snapshot = await source.snapshot()
     chosen = command.arguments
     answer = answer_to(snapshot, chosen.client, chosen.service, labels_in(chosen.label))
@@ -104,15 +107,20 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
     endpoints = [each for each in snapshot.endpoints if service.name in each.services and each.domain == service.domain]
     record, records = _record(service), {each.name: _endpoint_record(each) for each in endpoints}
     shares: dict[str, int] = {}
+    later: list[str] = []
     fault = remedy = ""
     try:
-        shares = {each.name: share for each, share in select(record, used, [*records.values()])}
+        first, *others = select(record, used, [*records.values()])
+        shares = {each.name: share for each, share in first}
+        later = [each.name for group in others for each, _ in group]
     except NotFound as error:
         fault, remedy = error.detail, error.remedy
     attempts = [each for each in snapshot.attempts if each.client == client and each.service == name]
     failed = {each.endpoint: each for attempt in attempts for each in attempt.candidates}
     choices = [
         _choice(each, records[each.name], shares.get(each.name, 0), used, record, failed.get(each.name), snapshot.at)
+        if each.name in shares or each.name not in later
+        else Choice(each.name, each.node, 0, _LATER)
         for each in endpoints
     ]
     chosen = [each for each in choices if each.share]
@@ -120,7 +128,7 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
         fault, remedy = "all that would be chosen failed at the last try", f"`nsm why {client}` shows the whole path"
     forwarders = _forwarders(snapshot, node)
     if node and not forwarders and not fault:
-        fault, remedy = f"no forwarder of node {node} is heard from", "start a forwarder on that node"
+        fault, remedy = f"no forwarder of node {node} responds", "start a forwarder on that node"
     return Answer(
         client=client,
         service=name,

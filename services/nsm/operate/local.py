@@ -15,6 +15,8 @@ from .errors import OperatorError
 if TYPE_CHECKING:
     from nsm.mesh.rundir import RunDir
 
+_NOT_STARTED = "was not started"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -36,6 +38,12 @@ def parts_of(mesh: RunDir, names: Collection[str]) -> Sequence[Part]:
     """The processes with these names. Raises `OperatorError` if the supervisor does not respond."""
     components = _ask(mesh, {"command": "components"}).get("components", [])
     return [_part(mesh, each["name"], each["pid"], each["status"]) for each in components if each["name"] in names]
+
+
+def has_view(mesh: RunDir) -> bool:
+    """Whether the mesh has a view, or starts one. Raises `OperatorError`."""
+    parts = parts_of(mesh, ["view"])
+    return not parts or parts[0].runs or parts[0].state == _NOT_STARTED
 
 
 def wanted_wires(mesh: RunDir) -> Sequence[Wire]:
@@ -63,7 +71,7 @@ def _part(mesh: RunDir, name: str, pid: int, status: int | None) -> Part:
     if status is not None:
         return Part(name, _ending(status), start)
     if not pid:
-        return Part(name, "was not started", start)
+        return Part(name, _NOT_STARTED, start)
     if _is_stopped(pid):
         resume = mesh.command(f"kill {name} --signal CONT")
         return Part(name, "is stopped by a signal: it does not respond", f"`{resume}` lets it go on")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from nsm.mesh.rundir import RunDir
     from nsm.view.source import Source
 
-_LOOK_AGAIN = 0.02
+_LOOK_AGAIN, _LONGEST_START, _LONGEST_BEGIN = 0.05, 8.0, 3.0
+"""Seconds: between two looks at a view that is starting, until it has to be there, and until it knows the managers."""
 _SOCKET = "SPIFFE_ENDPOINT_SOCKET"
 _SCHEMES = ("http://", "https://", "unix://")
 
@@ -60,6 +61,18 @@ class Target:
             yield client
 
 
+async def has_begun(source: Source) -> None:
+    """Wait until a view that has just started has heard from each manager once; for some seconds at most."""
+    from nsm.view.model import ComponentState  # noqa: PLC0415 - as above
+
+    end = time.monotonic() + _LONGEST_BEGIN
+    while time.monotonic() < end:
+        nodes = (await source.snapshot()).nodes
+        if nodes and all(node.state != ComponentState.UNKNOWN for node in nodes):
+            return
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
 def target_of(mesh: str | None, manager: str | None, view: str | None, timeout: float) -> Target:
     """The target of a command line. Raises `UsageError` for an invalid URL or mesh name."""
     if view is not None:
@@ -82,11 +95,12 @@ async def _view_of(run: RunDir | None, timeout: float) -> str:
     socket = run.socket_of("view")
     if not socket.exists() and not run.is_up():
         raise OperatorError(f"{run.absence()}; `nsm mesh up` starts it, --url and --view name another mesh")
-    end = time.monotonic() + timeout
+    from .local import has_view  # noqa: PLC0415 - rarely needed
+
+    end = time.monotonic() + min(timeout or _LONGEST_START, _LONGEST_START)
     while not socket.exists():
-        if time.monotonic() >= end:
-            logs = run.command("logs view")
-            raise OperatorError(f"the view of mesh {run.name!r} did not start within {timeout:g} s; see `{logs}`")
+        if time.monotonic() >= end or not has_view(run):
+            raise OperatorError(f"mesh {run.name!r} has no view; `{run.command('logs view')}` shows what it last said")
         await asyncio.sleep(_LOOK_AGAIN)
     return f"unix://{socket}"
 

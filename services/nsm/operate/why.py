@@ -18,6 +18,7 @@ from .errors import DOWN, OK, OperatorError
 from .local import Part, parts_of
 from .naming import find_wire
 from .output import BOLD, DIM, GREEN, RED, YELLOW, Cell, Output
+from .target import has_begun
 from .times import age, clock
 from .wires import COLORS, pending
 
@@ -94,8 +95,11 @@ async def look_up(command: Command, source: Source, name: str) -> Found:
     """What is known about the wire `name`. Raises `UsageError` if it names none, or several."""
     wire, attempts = await asyncio.gather(_wire(source, name), source.attempts())
     if wire is None:
-        wires = await source.wires()
-        wire = find_wire([*wires, *pending(attempts, wires), *_wanted(command)], name)
+        await has_begun(source)
+        wires, attempts = await asyncio.gather(source.wires(), source.attempts())
+        known = [*wires, *pending(attempts, wires)]
+        names = {name_of(each) for each in known}
+        wire = find_wire([*known, *(each for each in _wanted(command) if name_of(each) not in names)], name)
     attempt = next((each for each in attempts if each.id == wire.id), None)
     return Found(wire, attempt, await source.events(wire.id), _ended(command, wire))
 

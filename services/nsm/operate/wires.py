@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nsm.view.form import to_json
@@ -15,6 +15,7 @@ from nsm.view.source import name_of
 from .command import Command, parser_of, run
 from .errors import DOWN, OK
 from .output import GREEN, RED, YELLOW, Cell
+from .target import has_begun
 from .times import age
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ COLORS = {
 _HEADS = ("WIRE", "SERVICE", "ENDPOINT", "WAY", "ADDRESSES", "STATE", "SINCE", "LAST PACKET", "CAUSE")
 _WIDE_HEADS = ("NODE", "ENDPOINT NODE", "DOMAIN", "ROUTES", "MTU", "ID")
 _LONGEST_CAUSE = 72
+_GIVEN_UP = timedelta(minutes=10)
+"""After that time without another try a wire is not listed: its client has given it up, or is gone."""
 
 
 def main(arguments: list[str]) -> int:
@@ -62,14 +65,17 @@ async def _work(command: Command) -> int:
                     _print_change(command, change)
             return OK
         wires, attempts = await asyncio.gather(source.wires(), source.attempts())
-    return show(command, wires, attempts)
+        if not wires:
+            await has_begun(source)
+            wires, attempts = await asyncio.gather(source.wires(), source.attempts())
+    return show(command, wires, attempts, datetime.now(UTC))
 
 
 def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire]:
     """The wires that do not exist, from the attempts to make them."""
-    there = {wire.id for wire in wires}
+    there = {(wire.client, wire.id) for wire in wires}
     for each in attempts:
-        if each.id not in there:
+        if (each.client, each.id) not in there:
             yield Wire(
                 id=each.id,
                 client=each.client,
@@ -83,10 +89,11 @@ def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire
             )
 
 
-def show(command: Command, wires: Sequence[Wire], attempts: Sequence[Attempt]) -> int:
+def show(command: Command, wires: Sequence[Wire], attempts: Sequence[Attempt], now: datetime) -> int:
     """Print the wires that the options choose; returns the exit code."""
-    output, chosen, now = command.output, command.arguments, datetime.now(UTC)
-    shown = [wire for wire in [*wires, *pending(attempts, wires)] if _is_wanted(wire, chosen)]
+    output, chosen = command.output, command.arguments
+    lately = [each for each in attempts if each.last is None or now - each.last < _GIVEN_UP]
+    shown = [wire for wire in [*wires, *pending(lately, wires)] if _is_wanted(wire, chosen)]
     if output.is_json:
         output.json({"wires": [to_json(wire) for wire in shown]})
     elif not shown:
@@ -161,4 +168,4 @@ def _print_snapshot(command: Command, snapshot: Snapshot) -> None:
             if _is_wanted(wire, command.arguments):
                 command.output.json(to_json(wire))
     else:
-        show(command, snapshot.wires, snapshot.attempts)
+        show(command, snapshot.wires, snapshot.attempts, snapshot.at)

@@ -60,7 +60,9 @@ class ViewConfig(Common):
     )
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
     token_file: str = variable(
-        "", text, "file with the token that readers by TCP need; empty: only this machine may read"
+        "",
+        text,
+        "file with the token that readers by TCP need, made if missing; empty: only this machine may read",
     )
     cert_file: str = variable("", text, "certificate for HTTPS; empty: plain HTTP")
     key_file: str = variable("", text, "key of that certificate")

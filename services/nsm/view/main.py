@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import secrets
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from nsm.chains.component import Runtime, run
@@ -64,10 +67,14 @@ async def _watch_also(domain: OtherDomain, state: State, config: ViewConfig) -> 
 
 
 def token_in(file: str) -> str:
-    """The token in `file`, or nothing without a file. Raises `InvalidRequest` if there is none, or a weak one."""
+    """The token in `file`, which is made if it does not exist; nothing without a file.
+
+    Raises `InvalidRequest` if it cannot be read or made, or contains a weak token.
+    """
     if not file:
         return ""
     try:
+        _make_token(file)
         token = Path(file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"NSM_TOKEN_FILE={file} cannot be read: {error}") from None
@@ -75,6 +82,13 @@ def token_in(file: str) -> str:
         told = f"expected one word of at least {_SHORTEST_TOKEN} printable ASCII characters"
         raise InvalidRequest(f"NSM_TOKEN_FILE={file} contains no token: {told}")
     return token
+
+
+def _make_token(file: str) -> None:
+    with suppress(FileExistsError):
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as made:
+            made.write(f"{secrets.token_hex(16)}\n")
 
 
 def _tls(cert_file: str, key_file: str) -> ssl.SSLContext | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nsm.apis.connection import Connection, MonitorScopeSelector, PathSegment
 from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
@@ -76,7 +76,20 @@ def weigh_endpoints(
     A destination's share is given by its weight, and its endpoints divide it equally. If a match sets no weights,
     its endpoints get equal shares; otherwise a destination of weight 0 gets no calls, and its endpoints are left out.
     """
-    destinations = _destinations(client, service, endpoints)
+    return next(weigh_in_turn(client, service, endpoints), [])
+
+
+def weigh_in_turn(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Iterator[list[tuple[NetworkServiceEndpoint, int]]]:
+    """What `weigh_endpoints` returns; if the match has `fallthrough`, then what it would without that match; and so on.
+
+    The later ones are for a client that can reach no endpoint of those before.
+    """
+    return (_shares(destinations) for _, destinations in _decisions(client, service, endpoints))
+
+
+def _shares(destinations: Sequence[_Destination]) -> list[tuple[NetworkServiceEndpoint, int]]:
     if not any(weight for weight, _ in destinations):
         return [(endpoint, 1) for endpoint in {e.name: e for _, group in destinations for e in group}.values()]
     used = [(weight, group) for weight, group in destinations if weight and group]
@@ -97,21 +110,22 @@ def deciding_match(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> Match | None:
     """The match that decides for a client with the labels `client`, as described at `match_endpoints`."""
-    return _decided(client, service, endpoints)[0]
+    return next(_decisions(client, service, endpoints), (None, ()))[0]
 
 
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> list[_Destination]:
+) -> Sequence[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
-    return _decided(client, service, endpoints)[1]
+    return next(_decisions(client, service, endpoints), (None, ()))[1]
 
 
-def _decided(
+def _decisions(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> tuple[Match | None, list[_Destination]]:
+) -> Iterator[tuple[Match | None, Sequence[_Destination]]]:
+    """Each match that may decide, and its destinations: one that leads somewhere; the last one has no `fallthrough`."""
     if not service.matches:
-        return None, [(0, endpoints)]
+        yield None, [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
@@ -119,10 +133,10 @@ def _decided(
         leads_nowhere = not any(group for _, group in found)
         if match.fallthrough and leads_nowhere:
             continue
-        if match.metadata is not None and not match.routes and leads_nowhere:
-            return match, [(0, endpoints)]
-        return match, found
-    return None, []
+        is_open = match.metadata is not None and not match.routes and leads_nowhere
+        yield match, [(0, endpoints)] if is_open else found
+        if not match.fallthrough:
+            return
 
 
 def _routed(
