@@ -30,6 +30,7 @@ from bench import (
     life,
     nodes,
     policies,
+    probes,
     registry,
     start,
     throughput,
@@ -99,6 +100,8 @@ MARKS = {
     "lb_throughput_ratio": "0.9",
     "node_process_mib": "70 MiB",
     "chain_5_setup": "60 ms",
+    "measure_ratio": "0.9",
+    "attach_s": "1 s",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -225,7 +228,7 @@ def several_nodes(bench: Bench) -> None:
     for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure(), *through_vpp]:
         bench.note(name, values, unit)
     bench.note("node_process_mib", joined.measure(), "MiB")
-    for name, values, unit in composition.measure():
+    for name, values, unit in [*composition.measure(), *probes.measure()]:
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
