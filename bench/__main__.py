@@ -32,6 +32,7 @@ from bench import (
     policies,
     registry,
     start,
+    streams,
     throughput,
     vl3,
     webhook,
@@ -108,6 +109,7 @@ MARKS = {
     "cut_noticed_s": "0.1 s",
     "restart_loss": "0",
     "restart_loss_without_kills": "0",
+    "streams_1000": "4",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
@@ -240,6 +242,7 @@ def leak(bench: Bench) -> None:
     left, grown = json.loads(
         subprocess.run([sys.executable, "-m", "bench.churn"], capture_output=True, check=True).stdout
     )
+    bench.note("streams_1000", asyncio.run(streams.measure()), "")
     bench.note("churn_20k_left", left, "")
     bench.note("churn_20k_rss_mib", grown, "MiB")
 
