@@ -33,6 +33,7 @@ from bench import (
     probes,
     registry,
     start,
+    streams,
     throughput,
     vl3,
     vpp,
@@ -117,6 +118,7 @@ MARKS = {
     "cut_down_s": "0.4 s",
     "restart_loss": "0",
     "restart_loss_without_kills": "0",
+    "streams_1000": "4",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
@@ -250,6 +252,7 @@ def leak(bench: Bench) -> None:
     left, grown = json.loads(
         subprocess.run([sys.executable, "-m", "bench.churn"], capture_output=True, check=True).stdout
     )
+    bench.note("streams_1000", asyncio.run(streams.measure()), "")
     bench.note("churn_20k_left", left, "")
     bench.note("churn_20k_rss_mib", grown, "MiB")
 
