@@ -20,10 +20,10 @@ AHEAD = 3
 
 
 class Examples:
-    """Those of the table, each applied once, in a namespace of its own."""
+    """Those that are tested, each applied once, in a namespace of its own."""
 
-    def __init__(self, kubectl):
-        self._kubectl, self._waiting, self._ahead = kubectl, list(TABLE), set()
+    def __init__(self, kubectl, names):
+        self._kubectl, self._waiting, self._ahead = kubectl, names, set()
 
     def take(self, name):
         """kubectl in the namespace of an example, which is applied by now; the next ones are too."""
@@ -42,15 +42,16 @@ class Examples:
 
 
 @pytest.fixture(scope="module")
-def examples(system):
+def examples(request, system):
     """In a system that takes such pods; afterwards it is what it was."""
     kubectl = system.kubectl
+    names = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
     try:
         kubectl("apply", "-k", SYSTEM)
         rolled_out(kubectl)
-        yield Examples(kubectl)
+        yield Examples(kubectl, list(names))
     finally:
-        spaces = [namespace_of(name) for name in TABLE]
+        spaces = [namespace_of(name) for name in names]
         kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
         kubectl("apply", "-k", MANIFESTS)
         rolled_out(kubectl)
@@ -73,6 +74,8 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
     for where, command, told in example.commands:  # clients without a probe may still wait for their wires
         asked = partial(run, mine, where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 100), f"{where}: {command}\n{asked()}"
+    if example.check:
+        assert eventually(lambda: not example.check(mine), 100), example.check(mine)
     if example.gone:
         mine("delete", *example.gone, "--timeout=60s")
     if example.instead:
