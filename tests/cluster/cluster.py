@@ -162,6 +162,11 @@ class Cluster:
             shutil.rmtree(self.folder)
 
 
+def second():
+    """The other one, of one node."""
+    return Cluster(layout.SECOND_FOLDER, layout.SECOND)
+
+
 def check_machine():
     """Raises `CannotStart` if a cluster cannot run here."""
     if os.geteuid() != 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-FOLDER = CHECKOUT / ".cluster"
+FOLDER, SECOND_FOLDER = CHECKOUT / ".cluster", CHECKOUT / ".cluster-2"
 DOMAIN = "cluster.local"
 
 

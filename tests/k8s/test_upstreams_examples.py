@@ -1,7 +1,5 @@
 """Upstream's examples as people run them, with images changed only: side by side, in a system for such pods."""
 
-import json
-import shlex
 from functools import partial
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from tests.k8s.system import MANIFESTS, eventually, rolled_out
 from tests.k8s.upstream.examples import TABLE
 from tests.k8s.upstream.pods import namespace, namespace_of
+from tests.k8s.upstream.running import apply, are_ready, is_told, run
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -58,10 +57,6 @@ def examples(request, system):
     assert eventually(lambda: not system.left()), system.left()
 
 
-def apply(kubectl, objects):
-    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
-
-
 @pytest.mark.parametrize("name", TABLE)
 def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, name):
     example, mine = TABLE[name], examples.take(name)
@@ -85,25 +80,3 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
         asked = partial(run, mine, where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 150), f"{where}: {command}\n{asked()}"
     kubectl("delete", "namespace", namespace_of(name), "--wait=false")
-
-
-def is_told(said, told):
-    """Whether a command said so; with `!` before it, whether it did not."""
-    return told[1:] not in said if told.startswith("!") else told in said
-
-
-def are_ready(mine):
-    """As READMEs wait for them: the pods of Deployments are there a moment after those."""
-    wanted = mine.get("deployments,daemonsets")["items"]
-    mine.rolled_out(*[f"{each['kind'].lower()}/{each['metadata']['name']}" for each in wanted], seconds=200)
-    mine("wait", "--for=condition=Ready", "pod", "--all", "--timeout=200s", seconds=210)
-
-
-def run(mine, where, command):
-    """What a command in a pod writes, or what a container has written: also when it fails."""
-    words = shlex.split(command)
-    if words[0] == "logs":
-        done = mine.run("logs", where, "-c", words[1])
-    else:
-        done = mine.run("exec", where, "--", *words, seconds=60)
-    return done.stdout + done.stderr
