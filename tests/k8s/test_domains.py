@@ -28,21 +28,19 @@ def test_an_example_between_clusters_does_what_its_readme_says(domains, name):
             apply(getattr(domains, which), [namespace(name)])
             apply(mine[which], getattr(example, which))
             are_ready(mine[which])
-        do_as_told(mine, example.commands)
-        for app in example.deaths:
-            for which, kubectl in mine.items():
-                if app == "nse-kernel":
-                    if which == "two":
-                        replaced(kubectl, app)
-                else:
-                    replaced(kubectl.within(NAMESPACE), app)
-            do_as_told(mine, example.commands)
+        do_as_told(example, mine)
+        of_system = [(kubectl.within(NAMESPACE), app) for app in example.deaths for kubectl in domains.both]
+        if ended := [*of_system, *((mine["two"], app) for app in example.gone)]:
+            replaced(*ended)
+            do_as_told(example, mine)
     finally:
         for kubectl in domains.both:
             kubectl("delete", "namespace", space, "--ignore-not-found", "--wait=false")
 
 
-def do_as_told(mine, commands):
-    for which, where, command, told in commands:
+def do_as_told(example, mine):
+    for which, where, command, told in example.commands:
         asked = partial(run, mine[which], where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 100), f"{where}: {command}\n{asked()}"
+    if example.check:
+        assert eventually(lambda: not example.check(mine), 100), example.check(mine)

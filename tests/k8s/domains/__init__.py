@@ -106,13 +106,24 @@ def names(item):
     return item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]
 
 
-def replaced(kubectl, app):
-    """Delete the pods of an application of the system, or of the namespace, and wait for the next ones."""
-    before = uids(kubectl, app)
-    assert before, app
-    kubectl("delete", "pods", "-l", f"app={app}", "--timeout=60s", seconds=70)
-    assert eventually(lambda: len(uids(kubectl, app) - before) >= len(before)), app
-    kubectl("wait", "--for=condition=Ready", "pod", "-l", f"app={app}", "--timeout=100s")
+def replaced(*targets):
+    """Delete the pods of applications, each by kubectl in its namespace, and wait until the next ones are ready."""
+    before = [uids(kubectl, app) for kubectl, app in targets]
+    for kubectl, app in targets:
+        kubectl("delete", "pods", "-l", f"app={app}", "--wait=false")
+    for (kubectl, app), former in zip(targets, before, strict=True):
+        assert former, app
+        assert eventually(lambda kubectl=kubectl, app=app, former=former: are_others(kubectl, app, former), 150), app
+
+
+def are_others(kubectl, app, former):
+    """Whether there are as many pods as before, all of them others, and ready."""
+    ready = {
+        each["metadata"]["uid"]
+        for each in kubectl.get("pods", "-l", f"app={app}")["items"]
+        if all(status["ready"] for status in each["status"].get("containerStatuses", [{"ready": False}]))
+    }
+    return len(ready) == len(former) and uids(kubectl, app) == ready and not ready & former
 
 
 def uids(kubectl, app):

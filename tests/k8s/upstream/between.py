@@ -1,8 +1,10 @@
 """Upstream's examples between clusters: what they apply in each, what their READMEs run, and what they delete meanwhile."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.k8s.upstream.pods import TOOLS, client, config_map, deployment, endpoint
+from tests.k8s.upstream import vl3
+from tests.k8s.upstream.pods import IDENTITY, TOOLS, VL3, client, config_map, deployment, endpoint, pod
 
 PAIR, ENDPOINT, CLIENT = "172.16.1.2/31", "172.16.1.2", "172.16.1.3"
 SKY = "my.cluster3"
@@ -16,8 +18,12 @@ class Between:
     one: list
     two: list
     commands: list
+    check: Callable | None = None
+    """More than commands say: what is wrong, given kubectl in the namespace of each cluster; else an empty text."""
     deaths: tuple = ()
-    """What is deleted in both clusters, in this namespace if it is none of the system; then all is as before."""
+    """Of the system: deleted in both clusters, and then all has to be as before."""
+    gone: tuple = ()
+    """The same for applications of the second cluster's namespace."""
 
 
 def pings():
@@ -25,17 +31,17 @@ def pings():
     return [one, ("two", "deployment/nse-kernel", f"ping -c 4 -i 0.2 -W 5 {CLIENT}", "4 received")]
 
 
-def pair(name, deaths=(), **more):
+def pair(name, **more):
     """A client of the first cluster, and an endpoint of the second, which registers its service there."""
-    provider = endpoint(name, PAIR, env={"NSM_REGISTER_SERVICE": "true"}, **more)
-    return Between([client(f"kernel://{name}@my.cluster2/nsm-1")], [deployment(provider)], pings(), deaths)
+    provider = endpoint(name, PAIR, env={"NSM_REGISTER_SERVICE": "true"})
+    return Between([client(f"kernel://{name}@my.cluster2/nsm-1")], [deployment(provider)], pings(), **more)
 
 
-def floating(name, deaths=()):
+def floating(name, **more):
     """The same; the endpoint and its service are registered in a third domain."""
     names = {"NSM_NAME": f"$(POD_NAME)@{SKY}", "NSM_SERVICE_NAMES": f"{name}@{SKY}", "NSM_REGISTER_SERVICE": "true"}
     provider = endpoint(f"{name}@{SKY}", PAIR, env=names)
-    return Between([client(f"kernel://{name}@{SKY}/nsm-1")], [deployment(provider)], pings(), deaths)
+    return Between([client(f"kernel://{name}@{SKY}/nsm-1")], [deployment(provider)], pings(), **more)
 
 
 def dns():
@@ -67,13 +73,47 @@ def dns():
     return Between([asking], [records, deployment(provider)], commands)
 
 
+def network():
+    """One vL3 over both clusters: an endpoint and a client in each, whose prefixes are from a service of the third domain."""
+    name = "floating-vl3-basic"
+
+    def member(number):
+        variables = {
+            "NSM_NAME": f"nse-vl3-vpp-{number}@{SKY}",
+            "NSM_SERVICE_NAMES": f"{name}@{SKY}",
+            "NSM_REGISTER_SERVICE": "true",
+            "NSM_PREFIX_SERVER_URL": f"tcp://vl3-ipam.ns-{name}.{SKY}:5006",
+        }
+        provider = pod(f"nse-vl3-vpp-{number}", vl3.router(vl3.ENDPOINTS, VL3, variables), labels=IDENTITY)
+        provider["metadata"]["labels"]["app"] = vl3.ENDPOINTS
+        return [provider, client(f"kernel://{name}@{SKY}/nsm-1")]
+
+    served, outside = vl3.prefixes()
+    outside["metadata"]["annotations"] = {"external-dns.alpha.kubernetes.io/hostname": f"vl3-ipam.ns-{name}.{SKY}"}
+    outside["spec"]["type"] = "LoadBalancer"
+    return Between(member(1), [served, outside, *member(2)], [], check=everybody_reaches)
+
+
+def everybody_reaches(mine):
+    """Each client pings that of the other cluster, and both endpoints; what went wrong, or an empty text."""
+    wanted = {which: vl3.addresses(kubectl, "alpine") for which, kubectl in mine.items()}
+    said = ""
+    for which, other in (("one", "two"), ("two", "one")):
+        if not wanted[other]:
+            return f"no address in {other}"
+        asked = [f"ping -c 2 -i 0.2 -W 2 {each}" for each in (*wanted[other], *vl3.V4_ENDPOINTS)]
+        said += vl3.says(mine[which], "alpine", vl3.CLIENTS, asked)
+    return said
+
+
 TABLE = {
     "interdomain_Kernel2Ethernet2Kernel": pair("interdomain-kernel2ethernet2kernel"),
     "interdomain_dns": dns(),
     "floating_Kernel2Ethernet2Kernel": floating("floating-kernel2ethernet2kernel"),
-    "heal_interdomain-nsmgr-death": pair("interdomain-nsmgr-death", ("nsmgr",)),
-    "heal_interdomain-proxy-nsmgr-death": pair("interdomain-proxy-nsmgr-death", ("nsmgr-proxy",)),
-    "heal_interdomain-registry-death": pair("interdomain-registry-death", ("registry",)),
-    "heal_floating-forwarder-death": floating("floating-forwarder-death", ("forwarder-kernel",)),
-    "heal_floating-nse-death": floating("floating-nse-death", ("nse-kernel",)),
+    "floating_vl3-basic": network(),
+    "heal_interdomain-nsmgr-death": pair("interdomain-nsmgr-death", deaths=("nsmgr",)),
+    "heal_interdomain-proxy-nsmgr-death": pair("interdomain-proxy-nsmgr-death", deaths=("nsmgr-proxy",)),
+    "heal_interdomain-registry-death": pair("interdomain-registry-death", deaths=("registry",)),
+    "heal_floating-forwarder-death": floating("floating-forwarder-death", deaths=("forwarder-kernel",)),
+    "heal_floating-nse-death": floating("floating-nse-death", gone=("nse-kernel",)),
 }

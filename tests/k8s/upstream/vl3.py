@@ -186,7 +186,7 @@ def everybody_is_found(service, mine):
     found = [*pods(mine, CLIENTS), *pods(mine, ENDPOINTS)]
     look = f"""
 import socket
-for each in {found}:
+for each in "{" ".join(found)}".split():
     address = socket.gethostbyname(each + ".{service}")
     name = socket.gethostbyaddr(address)[0]
     assert name.startswith(each + ".{service}"), (address, name)
