@@ -21,11 +21,11 @@ def domains(system):
 
 @pytest.mark.parametrize("name", TABLE)
 def test_an_example_between_clusters_does_what_its_readme_says(domains, name):
-    example, space = TABLE[name], namespace_of(name)
+    example, space = TABLE[name], namespace_of(name.removeprefix("heal_"))
     mine = {which: getattr(domains, which).within(space) for which in ("one", "two")}
     try:
         for which in ("two", "one"):
-            apply(getattr(domains, which), [namespace(name)])
+            apply(getattr(domains, which), [namespace(name.removeprefix("heal_"))])
             apply(mine[which], getattr(example, which))
             are_ready(mine[which])
         do_as_told(example, mine)

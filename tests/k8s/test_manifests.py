@@ -13,7 +13,7 @@ from tests.docs.pages import generator
 from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-VARIANTS = ("interdomain", "memory", "metrics", "spire", "sriov", "vpp")
+VARIANTS = ("hosts", "interdomain", "memory", "metrics", "spire", "sriov", "vpp")
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],

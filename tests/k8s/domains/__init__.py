@@ -10,6 +10,7 @@ from tests.cluster.cluster import second
 from tests.k8s.manifests import built
 from tests.k8s.system import EXAMPLES, IMAGES, MANIFESTS, NAMESPACE, Kubectl, eventually, rolled_out
 from tests.k8s.upstream.between import SKY
+from tests.k8s.upstream.pods import named_values
 from tests.k8s.upstream.running import apply
 
 ONE, TWO = (Path(__file__).parent / name for name in ("one", "two"))
@@ -82,7 +83,7 @@ def floating_registry():
     (container,) = template["spec"]["containers"]
     kept = [each for each in container["env"] if each["name"] != "NSM_INTERMEDIARIES"]
     given = {"NSM_INTERMEDIARIES": settings["intermediaries"], "NSM_ADMITTED_DOMAINS": settings["admitted"]}
-    container["env"] = [*kept, *({"name": key, "value": value} for key, value in given.items())]
+    container["env"] = [*kept, *named_values(given)]
     found["Service"]["spec"] |= {"type": "LoadBalancer", "selector": {"app": name}}
     outside = f"registry.{NAMESPACE}.{SKY}"
     found["Service"]["metadata"]["annotations"] = {"external-dns.alpha.kubernetes.io/hostname": outside}

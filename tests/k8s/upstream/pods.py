@@ -82,6 +82,10 @@ def client(urls, name="alpine", annotation="networkservicemesh.io", **spec):
     return pod(name, {"containers": [container], **spec}, annotations={annotation: urls} if urls else {})
 
 
+def named_values(variables):
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
 def component(name, image, variables, more_mounts=(), more_volumes=()):
     """The spec of a pod with one component in it."""
     env = [
@@ -89,8 +93,8 @@ def component(name, image, variables, more_mounts=(), more_volumes=()):
         {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "NSM_NAME", "value": "$(POD_NAME)"},
         {"name": "NSM_CONNECT_TO", "value": "unix:///var/lib/networkservicemesh/nsm.io.sock"},
-        *({"name": name, "value": value} for name, value in variables.items()),
     ]
+    env = [*(each for each in env if each["name"] not in variables), *named_values(variables)]
     folders = {"spire-agent-socket": "/run/spire/sockets", "nsm-socket": "/var/lib/networkservicemesh"}
     mounts = [{"name": key, "mountPath": path, "readOnly": True} for key, path in folders.items()]
     container = {

@@ -38,7 +38,7 @@ NETWORK_ADMIN = {"runAsUser": 0, "capabilities": {"add": ["NET_ADMIN", "NET_BIND
 
 def router(name, image, variables):
     """The spec of a pod that passes packets on."""
-    spec = component("nse", image, {"POD_NAME": "$(NSM_NAME)", **variables})
+    spec = component("nse", image, variables)
     spec["containers"][0]["securityContext"] = NETWORK_ADMIN
     allow = {"name": "forwarding", "image": image, "imagePullPolicy": "IfNotPresent"}
     allow |= {"command": ["sh", "-ec", FORWARDING], "securityContext": {"privileged": True, "runAsUser": 0}}
