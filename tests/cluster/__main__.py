@@ -77,6 +77,7 @@ def run(words):
         return subprocess.run(cluster.command(words), env=cluster.environment(), check=False).returncode
     finally:
         if ours:
+            second().down()  # in case a killed test has left it
             cluster.down()
 
 

@@ -10,6 +10,13 @@ PAIR, ENDPOINT, CLIENT = "172.16.1.2/31", "172.16.1.2", "172.16.1.3"
 SKY = "my.cluster3"
 """The floating domain: it has a registry only."""
 
+VOUCH = ",".join(
+    f"spiffe://{domain}/ns/nsm-system/pod/{role}-*"
+    for domain in ("k8s.nsm", "two.nsm")
+    for role in ("nsmgr", "forwarder", "registry")
+)
+"""Endpoints of a vL3 tell each other from clients by who they are, also through the proxies of both domains."""
+
 
 @dataclass(frozen=True)
 class Between:
@@ -31,16 +38,16 @@ def pings():
     return [one, ("two", "deployment/nse-kernel", f"ping -c 4 -i 0.2 -W 5 {CLIENT}", "4 received")]
 
 
-def pair(name, **more):
+def pair(name, payload="ETHERNET", **more):
     """A client of the first cluster, and an endpoint of the second, which registers its service there."""
-    provider = endpoint(name, PAIR, env={"NSM_REGISTER_SERVICE": "true"})
+    provider = endpoint(name, PAIR, env={"NSM_REGISTER_SERVICE": "true", "NSM_PAYLOAD": payload})
     return Between([client(f"kernel://{name}@my.cluster2/nsm-1")], [deployment(provider)], pings(), **more)
 
 
-def floating(name, **more):
+def floating(name, payload="ETHERNET", **more):
     """The same; the endpoint and its service are registered in a third domain."""
     names = {"NSM_NAME": f"$(POD_NAME)@{SKY}", "NSM_SERVICE_NAMES": f"{name}@{SKY}", "NSM_REGISTER_SERVICE": "true"}
-    provider = endpoint(f"{name}@{SKY}", PAIR, env=names)
+    provider = endpoint(f"{name}@{SKY}", PAIR, env={**names, "NSM_PAYLOAD": payload})
     return Between([client(f"kernel://{name}@{SKY}/nsm-1")], [deployment(provider)], pings(), **more)
 
 
@@ -83,6 +90,7 @@ def network():
             "NSM_SERVICE_NAMES": f"{name}@{SKY}",
             "NSM_REGISTER_SERVICE": "true",
             "NSM_PREFIX_SERVER_URL": f"tcp://vl3-ipam.ns-{name}.{SKY}:5006",
+            "NSM_INTERMEDIARIES": VOUCH,
         }
         provider = pod(f"nse-vl3-vpp-{number}", vl3.router(vl3.ENDPOINTS, VL3, variables), labels=IDENTITY)
         provider["metadata"]["labels"]["app"] = vl3.ENDPOINTS
@@ -108,8 +116,10 @@ def everybody_reaches(mine):
 
 TABLE = {
     "interdomain_Kernel2Ethernet2Kernel": pair("interdomain-kernel2ethernet2kernel"),
+    "interdomain_Kernel2IP2Kernel": pair("interdomain-kernel2ip2kernel", "IP"),
     "interdomain_dns": dns(),
     "floating_Kernel2Ethernet2Kernel": floating("floating-kernel2ethernet2kernel"),
+    "floating_Kernel2IP2Kernel": floating("floating-kernel2ip2kernel", "IP"),
     "floating_vl3-basic": network(),
     "heal_interdomain-nsmgr-death": pair("interdomain-nsmgr-death", deaths=("nsmgr",)),
     "heal_interdomain-proxy-nsmgr-death": pair("interdomain-proxy-nsmgr-death", deaths=("nsmgr-proxy",)),
