@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from tests.k8s.system import MANIFESTS, eventually, rolled_out
+from tests.k8s.system import EXAMPLES, MANIFESTS, check_example, eventually, rolled_out
 from tests.k8s.upstream.examples import TABLE
 from tests.k8s.upstream.pods import namespace, namespace_of
 from tests.k8s.upstream.running import apply, are_ready, is_told, run
@@ -44,14 +44,16 @@ class Examples:
 def examples(request, system):
     """In a system that takes such pods; afterwards it is what it was."""
     kubectl = system.kubectl
-    names = [item.callspec.params["name"] for item in request.session.items if item.path == request.path]
+    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    names = [item.callspec.params["name"] for item in items]
     try:
         kubectl("apply", "-k", SYSTEM)
         rolled_out(kubectl)
         yield Examples(kubectl, list(names))
     finally:
         spaces = [namespace_of(name) for name in names]
-        kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
+        if spaces:
+            kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
         kubectl("apply", "-k", MANIFESTS)
         rolled_out(kubectl)
     assert eventually(lambda: not system.left()), system.left()
@@ -80,3 +82,11 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
         asked = partial(run, mine, where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 150), f"{where}: {command}\n{asked()}"
     kubectl("delete", "namespace", namespace_of(name), "--wait=false")
+
+
+@pytest.mark.usefixtures("examples")
+def test_a_vl3_of_ours_and_its_balancer_do_what_they_say(system, kubectl):
+    """The same system lets their pods be what they are."""
+    with kubectl.applied(EXAMPLES / "vl3-balancer"):
+        for name in ("vl3", "vl3-balancer"):
+            check_example(system.cluster, name)
