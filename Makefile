@@ -105,6 +105,7 @@ vpp-messages: $(VENV)/.ready
 docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/element_index.py
+	$(BIN)/python docs/metrics_page.py
 
 # The hashes of all that is installed, after a change of constraints.txt or of what a distribution needs.
 lock:

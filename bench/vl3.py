@@ -121,7 +121,7 @@ def topology(nodes: int, clients: int, more: str = "") -> str:
         for number in range(clients)
     ]
     endpoints = [
-        f"  - {{name: office-{number}, node: {name}, services: [office], vl3: true}}"
+        f"  - {{name: office-{number}, node: {name}, services: [office], runs: nse-vl3}}"
         for number, name in enumerate(names)
     ]
     lines = [

@@ -9,10 +9,11 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from nsm.chains.netlink import Message, Namespace, Socket, delete_group, delete_link, delete_link_there, set_group
+from nsm.chains.netlink.namespaces import entered
+
 from .kernel_thread import KernelThread
 from .live_wire import LiveEnd, LiveWire
-from .netlink import Message, Namespace, Socket, delete_group, delete_link, delete_link_there, set_group
-from .netlink.namespaces import entered
 from .owned import OwnedLink
 from .wireguard_go import Process
 

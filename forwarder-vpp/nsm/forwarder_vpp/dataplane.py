@@ -17,23 +17,17 @@ from typing import Any
 
 from nsm.chains.core import Conflict, FileKey, InvalidRequest, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
-from nsm.chains.forwarding.dataplane import NOBODY, Client, Traffic, Underlay
-from nsm.chains.forwarding.sides import (
-    Breakout,
-    KernelInterface,
-    Memif,
-    Side,
-    Vxlan,
-    Wireguard,
-    WireguardSettings,
-)
+from nsm.chains.forwarding.dataplane import NOBODY, Client, Underlay
+from nsm.chains.forwarding.sides import Breakout, KernelInterface, Memif, Side, Vxlan, Wireguard
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import Namespaces
 from nsm.forwarder_kernel.dataplane import CLAIM_WITHIN
 from nsm.forwarder_kernel.dataplane import Dataplane as KernelDataplane
 from nsm.forwarder_kernel.live_wire import LiveWire
-from nsm.forwarder_kernel.netlink import Namespaces
 from nsm.forwarder_kernel.owned import Owned
 
 from .api import VPP
@@ -82,6 +76,7 @@ class Dataplane(KernelDataplane):
         self._unerased: list[Tagged] = []
         self._tasks = Tasks("wires through VPP")
         session.when_started(self._started)
+        session.when_ended(self._ended)
 
     # --- tunnels
 
@@ -330,7 +325,11 @@ class Dataplane(KernelDataplane):
             port.index, port.tag = next((index for index, text in there if text == tag.text), None), tag.text
             obsolete += [each for each in there if each != (port.index, tag.text)]
             wanted.append((port, tag.text))
-        await erase(vpp, obsolete)
+        with self._session.grace.short():
+            await erase(vpp, obsolete)
+            await self._make(vpp, wanted)
+
+    async def _make(self, vpp: VPP, wanted: Sequence[tuple[Port, str]]) -> None:
         for port, text in wanted:
             if port.index is None:
                 port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
@@ -396,7 +395,8 @@ class Dataplane(KernelDataplane):
             self._unerased = wanted  # it is gone with VPP, or was made in the next one a moment ago
             return
         try:
-            await erase(vpp, wanted)
+            with self._session.grace.short():
+                await erase(vpp, wanted)
         except MeshError as error:
             log.warning("VPP keeps interfaces of wires that were removed", error=str(error))
             self._unerased = wanted
@@ -442,6 +442,12 @@ class Dataplane(KernelDataplane):
         self._vnis = {each.sw_if_index: each.vni for each in found}
         await self._rebuild(vpp)
 
+    def _ended(self, fault: str) -> None:
+        """No packet passes until a wire was made again: clients wait for that."""
+        for live in self._wires.values():
+            if not _through(live).is_direct:
+                live.begin_repair(fault)
+
     async def _rebuild(self, vpp: VPP) -> None:
         begin, wires, turns = time.perf_counter(), list(self._wires.values()), asyncio.Semaphore(_AT_ONCE)
 
@@ -449,7 +455,9 @@ class Dataplane(KernelDataplane):
             async with turns:
                 try:
                     await self._make_again(vpp, live)
+                    live.end_repair()
                 except MeshError as error:
+                    live.end_repair(is_whole=False)
                     log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
 
         await asyncio.gather(*map(again, wires))

@@ -8,10 +8,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.devices import Device
-from nsm.forwarder_kernel.devices.device import mac_of
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_veth, delete_link, sysctls
-from nsm.forwarder_kernel.netlink.encoding import (
+from nsm.chains.netlink import Link, LinkEnd, Namespace, create_veth, delete_link, sysctls
+from nsm.chains.netlink.encoding import (
     IFF_UP,
     IFLA_IFNAME,
     IFLA_MTU,
@@ -23,7 +21,9 @@ from nsm.forwarder_kernel.netlink.encoding import (
     request,
     text,
 )
-from nsm.forwarder_kernel.netlink.offload import finish_checksums
+from nsm.chains.netlink.offload import finish_checksums
+from nsm.forwarder_kernel.devices import Device
+from nsm.forwarder_kernel.devices.device import mac_of
 
 from .api.stats import Counters
 from .ports import HostPort, MemifPort, Port, TapPort

@@ -23,7 +23,7 @@ _NO_MAC = "00:00:00:00:00:00"
 EVERYTHING = ("0.0.0.0/0", "::/0")
 _ESTABLISHED = "WIREGUARD_PEER_ESTABLISHED"
 _LINK_UP = "IF_STATUS_API_FLAG_LINK_UP"
-_RX_FRAMES, _TX_FRAMES = 64, 32
+_RX_FRAMES, _TX_FRAMES = 64, 64
 """Packets that a ring of af_packet takes: it keeps 66 KiB of memory for each, since one may be of 64 KiB (GSO)."""
 _KEEPALIVE = 10
 _PAUSE = 0.005

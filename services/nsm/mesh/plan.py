@@ -19,6 +19,7 @@ from .model import (
     LOCAL_DOMAIN,
     RUNS,
     SUPPLIER,
+    VL3,
     ClientSpec,
     Domain,
     EndpointSpec,
@@ -39,10 +40,9 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 PROXIES = ("nsmgr-proxy", "registry-proxy")
-VL3 = "nse-vl3"
 BALANCER = "lb-vl3"
 _FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
-_ENDPOINTS = (*RUNS, VL3, VLAN_SERVER, PROGRAM)
+_ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
 START_ORDER = (
     ("identity", "dns-server"),
     ("registry", *PROXIES, "nsmgr", "ipam"),
@@ -182,8 +182,15 @@ def _issuer(run: RunDir, topology: Topology, domain: Domain) -> Component:
         environment["NSM_BUNDLE_FILE"] = str(run.bundle_of(name))
         bundles = {each.name: run.bundle_of(issuer_of(topology, each)) for each in others}
         environment["NSM_FEDERATED_BUNDLES"] = ",".join(f"{each}={path}" for each, path in bundles.items())
-        environment["NSM_FEDERATED_WORKLOADS"] = ",".join(f"/*/{role}" for role in _VOUCH_IN_DOMAINS)
+        roles = [f"/*/{role}" for role in _VOUCH_IN_DOMAINS]
+        environment["NSM_FEDERATED_WORKLOADS"] = ",".join([*roles, *_far(topology)])
     return Component(name, "identity", node, node, environment)
+
+
+def _far(topology: Topology) -> list[str]:
+    """Who calls components of other domains without a proxy: a vL3 has one prefix service for all its endpoints."""
+    endpoints = [f"/{each.node}/{each.name}" for each in topology.endpoints if each.is_vl3]
+    return ["/*/ipam", *endpoints] if endpoints else []
 
 
 def _dns_server(run: RunDir, topology: Topology) -> Component:
@@ -261,19 +268,28 @@ def _registration(topology: Topology, domain: Domain) -> dict[str, str]:
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
     rules = [f"{name}=spiffe://{domain.name}/*/forwarder" for name in services]
     return {
-        "NSM_REGISTRATION_POLICY": ",".join([*rules, *_vl3_registration(topology)]),
+        "NSM_REGISTRATION_POLICY": ",".join([*rules, *_vl3_registration(topology, domain)]),
         **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
     }
 
 
-def _vl3_registration(topology: Topology) -> list[str]:
-    """A rule for each service of vL3 endpoints."""
+def _vl3_registration(topology: Topology, domain: Domain) -> list[str]:
+    """A rule for each service of vL3 endpoints, which suppliers register for, too; by its name in `domain`."""
+    networks = {name for each in topology.endpoints if each.is_vl3 for name in _names_in(topology, each, domain)}
     providers: dict[str, list[str]] = {}
     for each in topology.endpoints:
-        for service in each.services if each.is_vl3 else ():
-            providers.setdefault(service, []).append(_workload_id(topology, each))
+        for name in _names_in(topology, each, domain) if each.runs in (VL3, SUPPLIER) else ():
+            if name in networks:
+                providers.setdefault(name, []).append(_workload_id(topology, each))
     operators = list(map(_operator_id, topology.all_domains))
     return [f"{service}={'|'.join([*ids, *operators])}" for service, ids in providers.items()]
+
+
+def _names_in(topology: Topology, endpoint: EndpointSpec, domain: Domain) -> list[str]:
+    """The names of an endpoint's services in a domain: those of others have their domain in them."""
+    own = topology.domain_of(endpoint.node).name
+    split_names = [(plain, where or own) for plain, where in map(split, endpoint.services)]
+    return [plain if where == domain.name else join(plain, where) for plain, where in split_names]
 
 
 def _forwarder_service(node: Node) -> str:
@@ -290,7 +306,10 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
         "NSM_REGISTRY_URL": _registry_url(topology, node.name),
         "NSM_REGISTRATION_POLICY": ",".join(
-            [f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder", *_vl3_registration(topology)]
+            [
+                f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder",
+                *_vl3_registration(topology, domain),
+            ]
         ),
         **node.manager_environment,
     }
@@ -351,7 +370,7 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
     registered = _registered_name(endpoint)
     named = {"NSM_NAME": registered} if registered != endpoint.name else {}
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **named, **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else endpoint.runs
+    command = PROGRAM if endpoint.command else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(

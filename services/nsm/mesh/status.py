@@ -89,13 +89,23 @@ def _wires(view: View) -> list[dict[str, Any]]:
     return found
 
 
+def _by_name(view: View) -> dict[str, Process]:
+    """The processes, also by the names that endpoints of other domains have in paths."""
+    named = {process.what.environment.get("NSM_NAME", process.name): process for process in view.processes}
+    return named | {process.name: process for process in view.processes}
+
+
 def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
-    """Add the cause to a wire that is not up; a wire between disconnected nodes is not up."""
+    """Add the cause to a wire that is not up; a wire between disconnected nodes is not up.
+
+    The client has its name in the file: an endpoint of another domain may be one.
+    """
+    client = _by_name(view).get(wire["client"])
+    wire = {**wire, "client": client.name if client is not None else wire["client"]}
     if (ended := _ended(wire, view)) is not None:
         return {**wire, "reason": ended}
     if (between := _cut_between(wire, view)) is not None:
         return {**wire, "state": "DOWN", "reason": between}
-    client = next((process for process in view.processes if process.name == wire["client"]), None)
     if wire["state"] == "DOWN" and client is not None and client.last:
         return {**wire, "reason": client.last}
     return wire
@@ -103,7 +113,7 @@ def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
 
 def _ended(wire: Mapping[str, Any], view: View) -> str | None:
     """Which component on the path of a wire has ended; without its client, a wire stays up until its tokens expire."""
-    ended = {process.name: process.state for process in view.processes if process.status is not None}
+    ended = {name: process.state for name, process in _by_name(view).items() if process.status is not None}
     if wire["client"] in ended:
         return f"the client {ended[wire['client']]}"
     on_path = [name for name in wire["path"] if name in ended] if wire["state"] == "DOWN" else []
@@ -134,5 +144,5 @@ def _ways(wire: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
 
 def _nodes_of(wire: Mapping[str, Any], view: View) -> list[str]:
     """The nodes on the path of a wire, starting with the client's."""
-    at = {process.name: process.what.node for process in view.processes}
+    at = {name: process.what.node for name, process in _by_name(view).items()}
     return list(dict.fromkeys(at[name] for name in [wire["client"], *wire["path"]] if name in at))

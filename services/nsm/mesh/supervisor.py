@@ -126,7 +126,7 @@ class Supervisor:
         self._processes.signal(process, number)
         has_ended = number in _ENDING and await self._processes.until_ended(process, _END_TIMEOUT)
         if namespaces and has_ended:
-            await self._places.remove([name])
+            await self._release([name])
         return has_ended
 
     async def start(self, names: Sequence[str]) -> None:
@@ -219,7 +219,12 @@ class Supervisor:
         nodes, workloads = {node.name for node in topology.nodes}, {each.name for each in topology.workloads}
         there, with_mounts = self._places.networks.keys(), self._places.mounts.keys()
         gone = [name for name in there if name not in (workloads if name in with_mounts else nodes)]
-        await self._collector.listen_in(self._places.networks[name] for name in there if name not in gone)
+        await self._release(gone)
+
+    async def _release(self, gone: Collection[str]) -> None:
+        """End the namespaces of nodes and workloads, and what runs in them."""
+        networks = self._places.networks
+        await self._collector.listen_in(networks[name] for name in networks if name not in gone)
         await self._places.remove(gone)
 
     async def _clients_of(self, endpoints: Collection[str]) -> list[Process]:
@@ -343,8 +348,9 @@ class Supervisor:
             self._waits_for -= waits_for
 
     def _is_lost(self, wire: Mapping[str, Any]) -> bool:
-        """Whether a wire is wanted and not up; a client that follows a file may want others than the topology says."""
-        follows = "NSM_NETWORK_SERVICES_FILE" in self._wanted[wire["client"]].environment
+        """Whether a wire is wanted and not up; a client that follows a file, or is not in ours, may want others."""
+        client = self._wanted.get(wire["client"])
+        follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
     async def _ask_all(self, role: str, index: int) -> dict[str, Known]:

@@ -172,7 +172,9 @@ def clear(run: RunDir, networks: Collection[int]) -> None:
 def end_inhabitants(networks: Collection[int], marks: Collection[namespaces.Mark]) -> None:
     """End all processes in the network namespaces with these numbers, or with one of `marks`; waits for their end."""
     for number in (signal.SIGHUP, signal.SIGTERM):  # shells exit on SIGHUP, most others on SIGTERM
-        _signal(namespaces.inhabitants(networks, marks), number)
+        if not (found := namespaces.inhabitants(networks, marks)):
+            return  # each look reads what /proc has of all processes of the machine
+        _signal(found, number)
     end = time.monotonic() + _GRACE
     while (left := namespaces.inhabitants(networks, marks)) and time.monotonic() < end:
         time.sleep(0.01)

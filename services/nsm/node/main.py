@@ -99,9 +99,9 @@ async def _together(*parts: Coroutine[Any, Any, None]) -> None:
 
 
 def _manager(config: NodeConfig) -> NsmgrConfig:
-    """The configuration of its manager; the forwarder serves the metrics of both."""
+    """The configuration of its manager."""
     proxy = config.proxy_listen_on
-    return part_of(config, NsmgrConfig, name=f"nsmgr-{config.name}", proxy_registry_url=proxy, prometheus=False)
+    return part_of(config, NsmgrConfig, name=f"nsmgr-{config.name}", proxy_registry_url=proxy)
 
 
 def _proxies(config: NodeConfig, listen_on: str, runtime: Runtime) -> list[Coroutine[Any, Any, None]]:
@@ -113,11 +113,8 @@ def _proxies(config: NodeConfig, listen_on: str, runtime: Runtime) -> list[Corou
         listen_on=(config.proxy_listen_on,),
         registry_url=config.local_url,
         registry_proxy_url=listen_on,
-        prometheus=False,
     )
-    finder = part_of(
-        config, RegistryProxyConfig, name=f"registry-proxy-{config.name}", listen_on=(listen_on,), prometheus=False
-    )
+    finder = part_of(config, RegistryProxyConfig, name=f"registry-proxy-{config.name}", listen_on=(listen_on,))
     return [serve_proxy(proxy, runtime), serve_registry_proxy(finder, runtime)]
 
 

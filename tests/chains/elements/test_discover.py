@@ -6,7 +6,7 @@ import pytest
 
 from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Chain, NotFound, RegistryCall
+from nsm.chains.core import Begin, Chain, NotFound, RegistryCall, RegistryChain
 from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.testing import Record, call
@@ -72,6 +72,14 @@ async def test_an_endpoint_that_is_gone_does_not_keep_a_connection_from_being_cl
     endpoints.elements[0].records.pop("a")
     await chain.close(call())
     assert len(probe.closes) == 1
+
+
+async def test_a_close_of_a_connection_that_came_to_no_endpoint_asks_the_registry_nothing():
+    """A forwarder whose clients had given up asked for an endpoint without a name: for all of the mesh."""
+    probe, asked = Record(), Record()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), RegistryChain([asked])), RoundRobin(), probe])
+    await chain.close(call(service="svc"))
+    assert (len(probe.closes), asked.queries) == (1, [])
 
 
 async def test_registry_calls_of_discovery_carry_the_deadline():

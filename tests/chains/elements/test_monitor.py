@@ -19,6 +19,7 @@ from nsm.apis.connection import (
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Call, Chain, Element, Peer, Unavailable
 from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
+from nsm.chains.model.causes import cause_in
 from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.testing import Fail, call
 from nsm.chains.transport import Monitors
@@ -449,7 +450,13 @@ async def test_events_from_further_on_are_passed_on_as_our_own():
     assert (own.id, own.path.index, own.state) == ("id-x", 1, State.DOWN)
     assert [s.name for s in own.path.path_segments] == ["client", "me", "next"]
     await downstream.queue.put(None)
-    assert (await anext(events)).connections["id-y"].state == State.DOWN
+    lost = [await anext(events), await anext(events)]
+    assert {key: each.state for event in lost for key, each in event.connections.items()} == dict.fromkeys(
+        ["id-x", "id-y"], State.DOWN
+    )
+    for event in lost:
+        (each,) = event.connections.values()
+        assert cause_in(each.path.path_segments[1].metrics).sentence.startswith(("next", "the next component"))
     await chain.request(call("id-y", path=our_path("y")))
     await asyncio.sleep(1)
     assert len(downstream.opened) == 2

@@ -432,7 +432,7 @@ def test_a_chain_without_an_order_and_a_supplier_without_supplies_are_told(old, 
 VL3 = """
 nodes: [{name: node-1}]
 vl3: [172.16.0.0/16, "2001:db8::/32"]
-endpoints: [{name: hub, node: node-1, services: [office], vl3: true}]
+endpoints: [{name: hub, node: node-1, services: [office], runs: nse-vl3}]
 clients: [{name: shop, node: node-1, runs: lb-vl3, wires: ["kernel://office"], environment: {NSM_PORT: "80", NSM_SELECTOR: "a:b"}}]
 """
 
@@ -450,8 +450,8 @@ def test_a_vl3_and_a_balancer_in_it_are_read():
         ('vl3: [172.16.0.0/16, "2001:db8::/32"]', "", "4: the key 'vl3' of the file is missing: the networks that"),
         ("172.16.0.0/16", "172.16.0.0/25", "3: 172.16.0.0/25 is too small: each endpoint gets a /24 of it"),
         ("172.16.0.0/16", "172.16.0.1/16", "3: '172.16.0.1/16' is an address within a network; write '172.16.0.0/16'"),
-        ("vl3: true", "vl3: true, prefixes: [10.0.0.0/8]", "4: an endpoint with 'vl3' cannot have 'prefixes'"),
-        ("vl3: true", "vl3: 1", "4: expected true or false"),
+        ("nse-vl3", "nse-vl3, prefixes: [10.0.0.0/8]", "4: an endpoint that runs nse-vl3 cannot have 'prefixes'"),
+        ("runs: nse-vl3", "runs: nse-vl4", "4: runs 'nse-vl4': expected nse, nse-passthrough, nse-firewall,"),
         ("runs: lb-vl3", "runs: lb", "5: runs 'lb': expected nsc or lb-vl3"),
         ("NSM_PORT", "NSM_PRT", "5: NSM_PRT is not a variable of nsm lb-vl3; did you mean NSM_PORT?"),
     ],

@@ -19,6 +19,7 @@ from nsm.chains.core import (
     RegistryElement,
 )
 from nsm.chains.elements.accept_routes import AcceptRoutes
+from nsm.chains.elements.attempts import Attempts
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
@@ -188,6 +189,7 @@ def nsmgr(
         pool=pool,
         limits=limits,
         orphans=orphans,
+        attempts=Attempts(),
     )
     services: ServiceChain = RegistryChain(
         [

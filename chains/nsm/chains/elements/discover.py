@@ -29,7 +29,7 @@ from nsm.chains.logs import log
 from nsm.chains.model.matching import match_endpoints, weigh_endpoints
 
 from .connect import FIND_AGAIN
-from .try_candidates import tell_whom
+from .try_candidates import note_tried, tell_whom
 
 _FIND_TIMEOUT = 5.0
 _SHOWN = 512
@@ -55,7 +55,8 @@ async def find_service(registry: RegistryHandler[NetworkService], call: Call) ->
         if service.name == wanted.name:
             return service
     payload = f" with payload {wanted.payload}" if wanted.payload else ""
-    raise NotFound(f"network service {wanted.name!r}{payload} is not found")
+    remedy = "check the name in the client's list; `nsm find services` shows what is registered"
+    raise NotFound(f"network service {wanted.name!r}{payload} is not found", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,14 @@ class Discover(Element):
                     raise
         endpoint = await self._named_for(name, call)
         if call.connection.network_service not in endpoint.network_service_names:
-            raise NotFound(f"endpoint {name!r} does not provide {call.connection.network_service!r}")
+            what = f"endpoint {name!r} does not provide {call.connection.network_service!r}"
+            raise NotFound(what, remedy=f"it provides {', '.join(endpoint.network_service_names[:8]) or 'nothing'}")
         call.target = endpoint.url
         try:
             connection = await rest.request(call)
         except MeshError as error:
             tell_whom(name, error)
+            note_tried(name, error)
             raise
         self._found(call, endpoint)
         return connection
@@ -150,9 +153,11 @@ class Discover(Element):
         place = call.live.pop(self._place)
         if place is not None and place.is_good() and place.name == call.connection.network_service_endpoint_name:
             call.target = call.target or place.url
-        if call.target is None:
+        if call.target is None and (
+            name := call.connection.network_service_endpoint_name
+        ):  # the name of none means all
             try:
-                call.target = (await self._named(call.connection.network_service_endpoint_name, call)).url
+                call.target = (await self._named(name, call)).url
             except MeshError as error:
                 log.info("closing without the endpoint", connection=call.connection.id, error=str(error))
         await rest.close(call)
@@ -161,7 +166,8 @@ class Discover(Element):
         for endpoint in await find_all(self._endpoints, NetworkServiceEndpoint(name=name), call):
             if endpoint.name == name:
                 return endpoint
-        raise NotFound(f"network service endpoint {name!r} is not found")
+        remedy = f"start {name} again, if it has ended; it registers itself"
+        raise NotFound(f"network service endpoint {name!r} is not found", remedy=remedy)
 
     async def _named_for(self, name: str, call: Call) -> NetworkServiceEndpoint:
         """The endpoint of that name, for a connection that carries the service's payload."""
@@ -177,7 +183,7 @@ class Discover(Element):
         there = [endpoint for endpoint in found if not _is_expired(endpoint)]
         weighed = weigh_endpoints(call.connection.labels, service, there)
         if not weighed:
-            raise NotFound(_none_fits(service, call.connection.labels, there))
+            raise _none_fits(service, call.connection.labels, there)
         call.connection.payload = service.payload
         return [endpoint for endpoint, _ in weighed], [weight for _, weight in weighed]
 
@@ -187,10 +193,14 @@ def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
     return expires is not None and expires.to_seconds() <= time.time()
 
 
-def _none_fits(service: NetworkService, labels: dict[str, str], there: Sequence[NetworkServiceEndpoint]) -> str:
+def _none_fits(service: NetworkService, labels: dict[str, str], there: Sequence[NetworkServiceEndpoint]) -> NotFound:
     if not there:
-        return f"no endpoint of {service.name!r} is registered"
+        remedy = "start an endpoint of it; one that runs has to reach its manager"
+        return NotFound(f"no endpoint of {service.name!r} is registered", remedy=remedy)
     if fitting := match_endpoints(labels, service, there):
-        return f"all destinations of {service.name!r} that lead to {fitting[0].name!r} or others have weight 0"
+        what = f"all destinations of {service.name!r} that lead to {fitting[0].name!r} or others have weight 0"
+        return NotFound(what, remedy="give one of them a weight above 0")
     told = str(labels) if len(str(labels)) <= _SHOWN else f"{str(labels)[:_SHOWN]}.."
-    return f"no endpoint of {service.name!r} matches labels {told}; {len(there)} are registered"
+    what = f"no endpoint of {service.name!r} matches labels {told}; {len(there)} are registered"
+    remedy = f"`nsm can CLIENT {service.name}` shows which labels the service and its endpoints ask for"
+    return NotFound(what, remedy=remedy)

@@ -12,6 +12,7 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, RegistryCall, RegistryHandler, Store, Tasks
 from nsm.chains.logs import log
+from nsm.chains.model.causes import NOT_SELECTED, Cause
 from nsm.chains.model.matching import match_endpoints
 
 from .discover import find_all
@@ -29,7 +30,8 @@ class Rematch(Element):
     `services` is watched once for all connections, from the first connection on. A client is notified by the state
     RESELECT_REQUESTED of its connection. If it has not moved within `GRACE` seconds (upstream's clients ignore that
     state) its connection is closed, which it notices in any case. Deleting a network service changes nothing, since
-    existing wires do not need it. Nor does an endpoint that is not found.
+    existing wires do not need it. Nor does an endpoint that is not found. A service that is edited back in time has
+    nothing closed, and a connection that has moved by then stays.
     """
 
     def __init__(
@@ -96,7 +98,11 @@ class Rematch(Element):
     async def _compare(self, service: NetworkService) -> None:
         for store in [*self._standing.get(service.name, {}).values()]:
             went = store.get(self._went)
-            if went is not None and not await self._is_selected(service, went) and went is store.get(self._went):
+            if went is None:
+                continue
+            if await self._is_selected(service, went):
+                self._stay(store)
+            elif went is store.get(self._went):
                 self._move(store, went)
 
     async def _is_selected(self, service: NetworkService, went: _Went) -> bool:
@@ -115,8 +121,18 @@ class Rematch(Element):
             endpoint=went.endpoint,
         )
         if (reporter := store.get(REPORTER)) is not None:
-            reporter.report(store.connection_id, State.RESELECT_REQUESTED)
-        store.schedule(self._closing, asyncio.get_running_loop().time() + GRACE, store.events.close)
+            found = f"the network service {went.service} was edited and no longer selects {went.endpoint}"
+            cause = Cause(NOT_SELECTED, found, "the client requests another endpoint by itself", self.name)
+            reporter.report(store.connection_id, State.RESELECT_REQUESTED, cause)
+        when = asyncio.get_running_loop().time() + GRACE
+        store.schedule(self._closing, when, lambda: store.events.close(still=lambda: store.get(self._went) is went))
+
+    def _stay(self, store: Store) -> None:
+        """The service selects the endpoint, again if it did not a moment ago."""
+        if store.is_scheduled(self._closing):
+            store.unschedule(self._closing)
+            if (reporter := store.get(REPORTER)) is not None:
+                reporter.report(store.connection_id, State.UP)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError
+from nsm.chains.netlink import Link, LinkEnd, Namespace, NetlinkError
 from nsm.forwarder_kernel.wireguard_go import Process
 
 

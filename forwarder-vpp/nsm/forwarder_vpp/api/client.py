@@ -108,9 +108,9 @@ class VPP:
         """Close the connection."""
         await self.close()
 
-    async def close(self) -> None:
+    async def close(self, why: str = "this process closed its connection to VPP") -> None:
         """Close the connection; calls that wait end with `Gone`. VPP keeps what was configured, and ends the events."""
-        self._end(Gone("this process closed its connection to VPP"))
+        self._end(Gone(why))
 
     @property
     def is_open(self) -> bool:

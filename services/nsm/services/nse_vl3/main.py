@@ -8,7 +8,7 @@ from functools import partial
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import client, monitors, registry_at
+from nsm.chains.composed import client, monitors, registry_at, services_at
 from nsm.chains.core import Chain, Conflict, Element, MeshError, Tasks
 from nsm.chains.elements.accept_routes import AcceptRoutes
 from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
@@ -33,7 +33,7 @@ from nsm.chains.transport import RemoteNetworkService
 from .config import NseVl3Config
 from .kernel import Vl3Kernel
 from .names import Names, NameServers
-from .peers import Peers, PeerWires
+from .peers import Peers, PeerWires, Selection
 from .prefix_client import PrefixClient
 
 _CONFLICTS = {"vl3_ipam", "vl3_client"}
@@ -81,7 +81,7 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
     """Serve until the process is asked to stop. Raises as `serve_endpoint` does, and if the kernel cannot be set."""
     network, names, mtu, kernel = Vl3Network(len(config.prefix_server_url)), Names(), SmallestMtu(), Vl3Kernel()
     interfaces = KernelClient()
-    peers = Peers(config.name, config.service_names, registry_at(config.connect_to, runtime.pool), config.limits)
+    peers = _peers(config, runtime)
     async with Tasks("vL3") as tasks:
         prefixes = [
             PrefixClient(url, runtime.pool, config.name, partial(network.set, number), kernel.outside, former)
@@ -99,7 +99,7 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
             wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks)
             tasks.spawn(peers.run(wires.follow), name="endpoints")
             elements = vl3_server(network, peers, names, mtu, config.dns_templates, interfaces.names)
-            await serve_endpoint(config, runtime, elements)
+            await serve_endpoint(config, runtime, elements, use=peers.is_client)
             await wires.close()
 
 
@@ -109,6 +109,12 @@ def own_names(config: NseVl3Config) -> list[str]:
     labels = {key: value for key, value in where.items() if value}
     connections = [Connection(network_service=service, labels=labels) for service in config.service_names]
     return [name for connection in connections for name in names_of(connection, config.dns_templates)]
+
+
+def _peers(config: NseVl3Config, runtime: Runtime) -> Peers:
+    url, labels, service = config.connect_to, config.request_labels, config.service_names[0]
+    selection = Selection(service, labels, services_at(url, runtime.pool), config.limits) if labels else None
+    return Peers(config.name, config.service_names, registry_at(url, runtime.pool), config.limits, selection)
 
 
 def _to_others(
