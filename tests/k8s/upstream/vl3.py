@@ -151,8 +151,9 @@ def scale_from_zero():
 
 
 def pods(mine, app):
-    """The names of the pods of an application that are not going."""
+    """The names of the pods of an application that are not going; there is one at least."""
     found = mine.get("pods", "-l", f"app={app}")["items"]
+    assert found, app
     return [each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]]
 
 
