@@ -106,6 +106,7 @@ MARKS = {
     "heal_ping_s": "1.6 s",
     "heal_100_s": "3 s",
     "cut_noticed_s": "0.1 s",
+    "cut_down_s": "0.4 s",
     "restart_loss": "0",
     "restart_loss_without_kills": "0",
     "churn_20k_left": "0",

@@ -36,6 +36,11 @@ class Commands:
             tell(await supervisor.status())
         elif command == "place":
             tell(supervisor.place_of(request["workload"]))
+        elif command == "attach":
+            tell(await supervisor.attach(request["name"], request["node"], request["kept"]))
+        elif command == "detach":
+            await supervisor.detach(request["name"])
+            tell({"detached": request["name"]})
         elif command == "stop":
             await supervisor.stop(request["component"])
             tell({"stopped": request["component"]})

@@ -19,11 +19,14 @@ from .logfile import component_level
 from .model import Topology
 from .places import Places
 from .plan import (
+    AGENT,
     PROGRAM,
     REGISTERED,
     START_ORDER,
     STOP_ORDER,
     Component,
+    agent,
+    attached_entries,
     entries,
     forwarder_of,
     issuer_of,
@@ -69,6 +72,8 @@ class Supervisor:
         self._starting: set[asyncio.Task[None]] = set()
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
+        self._attached: dict[str, str] = {}
+        """The nodes of what is attached, by its names."""
         self._links: Any = None
         self._registrations: dict[str, Registrations] = {}
         self._operator = AsyncExitStack()
@@ -180,8 +185,40 @@ class Supervisor:
             "mark": self._run.mark_of(name),
         }
 
+    async def attach(self, name: str, node: str, kept: Collection[str]) -> dict[str, Any]:
+        """Give what is attached as `name` an identity at a node, the first one if none is named, and start the agent.
+
+        `kept` are the names that the agent keeps: what has ended since loses its identity. Returns where the agent is,
+        and what the client of the attachment needs. Raises `MeshCommandError`.
+        """
+        nodes = [each.name for each in self._topology.managed]
+        node = node or self._attached.get(name) or nodes[0]
+        if node not in nodes:
+            raise MeshCommandError(f"there is no node {node!r}; there are {', '.join(nodes)}")
+        async with self._changing:
+            if name in self._wanted:
+                raise MeshCommandError(f"there is a component {name!r} already; use another name: --as NAME")
+            self._attached = {each: at for each, at in self._attached.items() if each in kept} | {name: node}
+            await self._write_entries([*self._wanted.values()])
+            self._wanted[AGENT] = agent(self._run, self._topology, self._common)
+            await self._start_all([self._wanted[AGENT]])
+        return {
+            "agent": str(self._run.attachments),
+            "node": node,
+            "manager": manager_of(self._run, node),
+            "workload_api": f"unix://{self._run.identity_of(name)}",
+        }
+
+    async def detach(self, name: str) -> None:
+        """Issue no identity for `name` any more."""
+        async with self._changing:
+            if self._attached.pop(name, None) is not None:
+                await self._write_entries([*self._wanted.values()])
+
     async def _change(self, topology: Topology) -> None:
         parts = plan(self._run, topology, self._common)
+        if self._attached:
+            parts.append(agent(self._run, topology, self._common))
         await self._take_out({part.name: part for part in parts}, topology)
         self._topology, self._wanted = topology, {part.name: part for part in parts}
         nodes = [node.name for node in topology.nodes]
@@ -264,6 +301,7 @@ class Supervisor:
         for domain in self._topology.all_domains:
             name = issuer_of(self._topology, domain)
             text, file = entries(self._run, self._topology, parts, domain), self._run.entries_of(name)
+            text += attached_entries(self._run, self._topology, self._attached, domain)
             if file.exists() and file.read_text() == text:
                 continue
             file.write_text(text)
@@ -349,6 +387,8 @@ class Supervisor:
 
     def _is_lost(self, wire: Mapping[str, Any]) -> bool:
         """Whether a wire is wanted and not up; a client that follows a file, or is not in ours, may want others."""
+        if wire["client"] in self._attached:
+            return False
         client = self._wanted.get(wire["client"])
         follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)

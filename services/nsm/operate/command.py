@@ -41,7 +41,7 @@ def parser_of(name: str, about: str | None) -> Parser:
 def run(parser: Parser, words: list[str], work: Work) -> int:
     """Parse `words`, do `work`, and return the exit code; errors are one line on standard error."""
     _add_common(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     name = arguments.command_name
     output = Output.to(sys.stdout, JSON if arguments.json else arguments.output)
     try:

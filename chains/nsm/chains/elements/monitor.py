@@ -85,7 +85,8 @@ class Monitor(Element):
     the tokens of a path, and no viewer the name of a namespace.
 
     Nearly all events follow from a call that has just ended, and go to the component that made it: one that relays
-    requests none of those (`monitor_others`), since the answer contains the same.
+    requests none of those (`monitor_others`), since the answer contains the same. It gets no events of connections that
+    others request here either: in a chain of services it is on their path, too.
     """
 
     def __init__(
@@ -178,7 +179,10 @@ class Monitor(Element):
     def monitor_others(
         self, selector: MonitorScopeSelector, peer: Peer, *, in_parts: bool = False
     ) -> AsyncIterator[ConnectionEvent]:
-        """The same, without those that `peer` learns from answers to its own calls: those made by a selected name."""
+        """The same, without those that `peer` learns from answers to its own calls: those made by a selected name.
+
+        After the first state, there are no events of connections that other names request here.
+        """
         return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id), in_parts)
 
     def monitor_attempts(
@@ -515,6 +519,7 @@ class _Listener:
         self._services, self._sight = frozenset(selector.network_services), sight
         self.sees_attempts = False
         self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
+        self._names = {name for _, name in self._calls}
         self._news: dict[str, tuple[ConnectionEventType, Connection, Show]] = {}
         self._wake = asyncio.Event()
 
@@ -524,10 +529,19 @@ class _Listener:
         return None if show is None else show(connection)
 
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
+        if self._names and not self._is_next_to(connection):
+            return
         if (show := self._show(connection)) is not None:
             self._news.pop(connection.id, None)
             self._news[connection.id] = kind, connection, show
             self._wake.set()
+
+    def _is_next_to(self, connection: Connection) -> bool:
+        """Whether a selected name is the caller here; in a chain of services, a path has names further away, too."""
+        path = connection.path
+        if path is None:
+            return False
+        return any(each.name in self._names for each in path.path_segments[max(0, path.index - 1) : path.index + 1])
 
     def is_told(self, caller: _Caller) -> bool:
         """Whether the answer to a call of `caller` goes to this listener."""

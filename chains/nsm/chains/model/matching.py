@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nsm.apis.connection import Connection, MonitorScopeSelector, PathSegment
 from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
@@ -63,7 +63,20 @@ def weigh_endpoints(
     A destination's share is given by its weight, and its endpoints divide it equally. If a match sets no weights,
     its endpoints get equal shares; otherwise a destination of weight 0 gets no calls, and its endpoints are left out.
     """
-    destinations = _destinations(client, service, endpoints)
+    return next(weigh_in_turn(client, service, endpoints), [])
+
+
+def weigh_in_turn(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Iterator[list[tuple[NetworkServiceEndpoint, int]]]:
+    """What `weigh_endpoints` returns; if the match has `fallthrough`, then what it would without that match; and so on.
+
+    The later ones are for a client that can reach no endpoint of those before.
+    """
+    return map(_shares, _decisions(client, service, endpoints))
+
+
+def _shares(destinations: Sequence[_Destination]) -> list[tuple[NetworkServiceEndpoint, int]]:
     if not any(weight for weight, _ in destinations):
         return [(endpoint, 1) for endpoint in {e.name: e for _, group in destinations for e in group}.values()]
     used = [(weight, group) for weight, group in destinations if weight and group]
@@ -82,10 +95,17 @@ _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
 
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> list[_Destination]:
+) -> Sequence[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
+    return next(_decisions(client, service, endpoints), ())
+
+
+def _decisions(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Iterator[Sequence[_Destination]]:
+    """The destinations of each match that may decide: one that leads somewhere, as the last one if no `fallthrough`."""
     if not service.matches:
-        return [(0, endpoints)]
+        yield [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
@@ -93,10 +113,10 @@ def _destinations(
         leads_nowhere = not any(group for _, group in found)
         if match.fallthrough and leads_nowhere:
             continue
-        if match.metadata is not None and not match.routes and leads_nowhere:
-            return [(0, endpoints)]
-        return found
-    return []
+        is_open = match.metadata is not None and not match.routes and leads_nowhere
+        yield [(0, endpoints)] if is_open else found
+        if not match.fallthrough:
+            return
 
 
 def _routed(
