@@ -32,6 +32,7 @@ def attempt_of(connection: Connection, node: str) -> Attempt | None:
         first=_time(found.first),
         last=_time(found.last),
         cause=cause_of(own.metrics, own.name),
+        reason=cause_of(client.metrics, client.name),
         candidates=tuple(
             Candidate(
                 endpoint=printable(each.name), tries=each.tries, sentence=printable(each.sentence), at=_time(each.at)
