@@ -29,6 +29,7 @@ from bench import (
     joined,
     life,
     nodes,
+    operate,
     policies,
     registry,
     start,
@@ -106,11 +107,15 @@ MARKS = {
     "heal_ping_s": "1.6 s",
     "heal_100_s": "3 s",
     "cut_noticed_s": "0.1 s",
+    "cut_down_s": "0.4 s",
     "restart_loss": "0",
     "restart_loss_without_kills": "0",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
+    "wires_ms": "300 ms",
+    "why_ms": "300 ms",
+    "can_ms": "",
     "bystander_ratio": "5, or p99 100 ms",
     "bystander_p99": "",
     "hostile_rss_mib": "32 MiB",
@@ -272,7 +277,7 @@ def everything() -> int:
             bench.note(name, values, unit)
     for name, value, unit in [*life.measure(), *channels.measure()]:
         bench.note(name, value, unit)
-    for name, values, unit in policies.measure():
+    for name, values, unit in [*policies.measure(), *operate.measure()]:
         bench.note(name, values, unit)
     for name, value, unit in hostile.measure():
         bench.note(name, value, unit)

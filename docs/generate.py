@@ -13,6 +13,7 @@ from nsm.forwarder_kernel.main import KernelConfig
 from nsm.forwarder_sriov.main import SriovConfig
 from nsm.forwarder_vpp.main import VPPConfig
 from nsm.node.config import NodeConfig
+from nsm.services.agent.main import AgentConfig
 from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns_server.main import DnsServerConfig
@@ -61,6 +62,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "ipam": IpamConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "agent": AgentConfig,
     "lb-vl3": LbVl3Config,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,

@@ -106,7 +106,7 @@ def run_plain(
 ) -> int:
     """Like `run`, for a component without an identity."""
     if arguments and arguments[0] in {"-h", "--help"}:
-        print(_help(name, kind))
+        print(help_of(name, kind))
         return 0
     if arguments:
         told = f"unexpected argument {arguments[0]!r}: environment variables configure it; see `nsm {name} --help`"
@@ -206,6 +206,7 @@ _GRACE = 20.0
 """Seconds that a component may take to stop cleanly."""
 
 
-def _help(name: str, kind: type[Common]) -> str:
+def help_of(name: str, kind: type[Common]) -> str:
+    """The help of the component `name`: its variables, what they mean, their defaults."""
     rows = [(variable, f"{about} [{default}]" if default else about) for variable, default, about in describe(kind)]
     return "\n".join([f"nsm {name}: configured by environment variables; defaults in brackets.", "", *columns(rows)])

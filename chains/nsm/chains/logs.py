@@ -70,6 +70,7 @@ def _listen(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
     """Configure logging for this process; `level` is a level name of `logging`. `NO_COLOR` is honoured."""
     out = stream or sys.stderr
+    vars(log).pop("bind", None)  # of a process that has logged, and of which this one is a fork
     set_level(level)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about each write to a peer that has just left
     structlog.configure(

@@ -44,16 +44,18 @@ BALANCER = "lb-vl3"
 VIEW = "view"
 _FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
 _ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
+AGENT = "agent"
+"""The component that keeps the wires of what `nsm attach` names; it is started with the first of them."""
 START_ORDER = (
     ("identity", "dns-server"),
     ("registry", *PROXIES, "nsmgr", "ipam"),
     (*_FORWARDERS, *_ENDPOINTS),
-    CLIENTS,
+    (*CLIENTS, AGENT),
 )
 """Groups of commands, in the order in which they start; the view starts once the mesh is up."""
 STOP_ORDER = (
     VIEW,
-    *(*CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
+    *(AGENT, *CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
 """Clients stop first, so that they close their wires while all other components run."""
@@ -163,7 +165,26 @@ def entries(run: RunDir, topology: Topology, parts: Sequence[Component], domain:
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 
-_WITHOUT = ("identity", "dns-server", VIEW)
+def agent(run: RunDir, topology: Topology, common: Mapping[str, str]) -> Component:
+    """The agent of the mesh: it serves all nodes."""
+    node = topology.nodes[0].name
+    environment = {
+        **common,
+        "NSM_NAME": AGENT,
+        "NSM_STATE_FOLDER": str(run.attachments),
+        "NSM_KEEP_WIRES": "false",
+        "TMPDIR": str(run.temporary),
+    }
+    return Component(AGENT, AGENT, node, node, environment, domain=topology.domain_of(node).name)
+
+
+def attached_entries(run: RunDir, topology: Topology, attached: Mapping[str, str], domain: Domain) -> str:
+    """The entries for what is attached in a domain: its nodes by the names of the attachments."""
+    ids = {name: f"spiffe://{domain.name}/{node}/{name}" for name, node in attached.items() if node in domain.nodes}
+    return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in ids.items())
+
+
+_WITHOUT = ("identity", "dns-server", AGENT, VIEW)
 """The commands without an identity of a node; the view has one in each domain."""
 
 

@@ -58,6 +58,11 @@ class RunDir:
         """The components' folder for temporary files."""
         return self.path / "tmp"
 
+    @property
+    def attachments(self) -> Path:
+        """The folder of the agent that keeps what is attached."""
+        return self.path / "agent"
+
     def entries_of(self, issuer: str) -> Path:
         """The file of an issuer's identity entries."""
         return self.path / f"{issuer}.entries"

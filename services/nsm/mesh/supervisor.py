@@ -19,12 +19,15 @@ from .logfile import component_level
 from .model import Topology
 from .places import Places
 from .plan import (
+    AGENT,
     PROGRAM,
     REGISTERED,
     START_ORDER,
     STOP_ORDER,
     VIEW,
     Component,
+    agent,
+    attached_entries,
     entries,
     forwarder_of,
     issuer_of,
@@ -74,6 +77,8 @@ class Supervisor:
         self._starting: set[asyncio.Task[None]] = set()
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
+        self._attached: dict[str, str] = {}
+        """The nodes of what is attached, by its names."""
         self._links: Any = None
         self._registrations: dict[str, Registrations] = {}
         self._operator = AsyncExitStack()
@@ -100,7 +105,8 @@ class Supervisor:
                     await self._change(topology or self._topology)
             except TimeoutError:
                 raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
-        asyncio.get_running_loop().call_later(_A_MOMENT, self._start_view)
+            finally:  # a mesh that lacks something needs its view most
+                asyncio.get_running_loop().call_later(_A_MOMENT, self._start_view)
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
@@ -173,6 +179,10 @@ class Supervisor:
         view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, own_view)
         return describe(view)
 
+    def components(self) -> list[dict[str, Any]]:
+        """The processes of the mesh: name, process id, and how each has ended, if it has."""
+        return [{"name": each.name, "pid": each.pid, "status": each.status} for each in self._processes]
+
     def place_of(self, name: str) -> dict[str, Any]:
         """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
         part = self._wanted.get(name)
@@ -188,8 +198,40 @@ class Supervisor:
             "mark": self._run.mark_of(name),
         }
 
+    async def attach(self, name: str, node: str, kept: Collection[str]) -> dict[str, Any]:
+        """Give what is attached as `name` an identity at a node, the first one if none is named, and start the agent.
+
+        `kept` are the names that the agent keeps: what has ended since loses its identity. Returns where the agent is,
+        and what the client of the attachment needs. Raises `MeshCommandError`.
+        """
+        nodes = [each.name for each in self._topology.managed]
+        node = node or self._attached.get(name) or nodes[0]
+        if node not in nodes:
+            raise MeshCommandError(f"there is no node {node!r}; there are {', '.join(nodes)}")
+        async with self._changing:
+            if name in self._wanted:
+                raise MeshCommandError(f"there is a component {name!r} already; use another name: --as NAME")
+            self._attached = {each: at for each, at in self._attached.items() if each in kept} | {name: node}
+            await self._write_entries([*self._wanted.values()])
+            self._wanted[AGENT] = agent(self._run, self._topology, self._common)
+            await self._start_all([self._wanted[AGENT]])
+        return {
+            "agent": str(self._run.attachments),
+            "node": node,
+            "manager": manager_of(self._run, node),
+            "workload_api": f"unix://{self._run.identity_of(name)}",
+        }
+
+    async def detach(self, name: str) -> None:
+        """Issue no identity for `name` any more."""
+        async with self._changing:
+            if self._attached.pop(name, None) is not None:
+                await self._write_entries([*self._wanted.values()])
+
     async def _change(self, topology: Topology) -> None:
         parts = plan(self._run, topology, self._common)
+        if self._attached:
+            parts.append(agent(self._run, topology, self._common))
         await self._take_out({part.name: part for part in parts}, topology)
         self._topology, self._wanted = topology, {part.name: part for part in parts}
         nodes = [node.name for node in topology.nodes]
@@ -209,7 +251,7 @@ class Supervisor:
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
         """Stop components that are no longer wanted, or have changed."""
-        leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
+        leaving = [process for process in self._processes if self._as_started(wanted.get(process.name)) != process.what]
         endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
         leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
         for command in STOP_ORDER:
@@ -272,6 +314,7 @@ class Supervisor:
         for domain in self._topology.all_domains:
             name = issuer_of(self._topology, domain)
             text, file = entries(self._run, self._topology, parts, domain), self._run.entries_of(name)
+            text += attached_entries(self._run, self._topology, self._attached, domain)
             if file.exists() and file.read_text() == text:
                 continue
             file.write_text(text)
@@ -343,6 +386,10 @@ class Supervisor:
         except (MeshCommandError, OSError) as error:
             self._tell({"event": "failed", "component": VIEW, "reason": str(error)})
 
+    def _as_started(self, part: Component | None) -> Component | None:
+        """A component as its process is started."""
+        return self._view.listening(part) if part is not None and part.name == VIEW and self._view is not None else part
+
     def _is_running(self, name: str) -> bool:
         process = self._processes.get(name)
         return process is not None and process.runs
@@ -368,6 +415,8 @@ class Supervisor:
 
     def _is_lost(self, wire: Mapping[str, Any]) -> bool:
         """Whether a wire is wanted and not up; a client that follows a file, or is not in ours, may want others."""
+        if wire["client"] in self._attached:
+            return False
         client = self._wanted.get(wire["client"])
         follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)

@@ -135,6 +135,7 @@ def components(*, traced: bool) -> dict[str, Main]:
         import opentelemetry.sdk.trace.export  # noqa: PLC0415
         import opentelemetry.trace.propagation.tracecontext  # noqa: F401, PLC0415
     return {
+        "agent": _later("nsm.services.agent.main"),
         "dns-server": dns_server,
         "forwarder-kernel": forwarder,
         "forwarder-vpp": forwarder_vpp,

@@ -6,12 +6,12 @@ import pytest
 
 from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Chain, NotFound, RegistryCall, RegistryChain
+from nsm.chains.core import Begin, Chain, Exhausted, NotFound, RegistryCall, RegistryChain, Unavailable
 from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.testing import Record, call
 from tests.chains.elements.records import SERVICE, nse, registry_of
-from tests.chains.elements.selection import Target, route, selecting, service, used
+from tests.chains.elements.selection import Answers, Target, route, selecting, service, used
 
 
 async def test_a_refresh_takes_no_turn_of_the_endpoints():
@@ -136,3 +136,27 @@ async def test_labels_that_select_nothing_are_told(matches):
     chain, _ = selecting(*told(*matches))
     with pytest.raises(NotFound, match=r"no endpoint of 'svc' matches labels \{\}; 2 are registered"):
         await used(chain, 1)
+
+
+NEAR = Match(routes=[route(near="true")], fallthrough=True)
+
+
+async def test_a_match_with_fallthrough_whose_endpoints_cannot_be_reached_does_not_decide():
+    """A client goes on to another node at once when the endpoint on its own one was killed, and is still registered."""
+    behaviour = Answers(near=Unavailable("cannot reach near"), far=0, full=Exhausted("no addresses"))
+    near, far = nse("near", near="true"), nse("far")
+    chain, _ = selecting(service(NEAR, Match(routes=[route()])), near, far, probe=behaviour)
+    assert await used(chain, 2) == ["far", "far"]
+    assert [name for name, _ in behaviour.asked] == ["near", "far"] * 2
+    assert behaviour.undone == ["near", "near"]
+    behaviour.behaviour["far"] = Unavailable("cannot reach far")
+    with pytest.raises(Unavailable, match="cannot reach far"):
+        await used(chain, 1, first=2)
+
+
+async def test_a_match_with_fallthrough_whose_endpoint_refuses_decides():
+    behaviour = Answers(near=Exhausted("no addresses"), far=0)
+    chain, _ = selecting(service(NEAR, Match(routes=[route()])), nse("near", near="true"), nse("far"), probe=behaviour)
+    with pytest.raises(Exhausted):
+        await used(chain, 1)
+    assert [name for name, _ in behaviour.asked] == ["near"]

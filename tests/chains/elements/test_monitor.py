@@ -254,13 +254,23 @@ async def test_who_asked_is_not_told_once_more_what_the_answer_told_it(relaying)
     assert await next_of(events) == (ConnectionEventType.UPDATE, {"d": State.DOWN})
 
 
-async def test_another_component_s_calls_are_told_also_if_it_has_the_same_identity(relaying):
-    """Such as a proxy's, which the manager's connection came by."""
+async def test_another_identity_s_calls_are_told_also_if_it_has_the_same_name(relaying):
     events, chain, _ = relaying
-    asked = asked_by(MANAGER, segment="proxy")
+    await chain.request(asked_by(Peer("spiffe://test.mesh/other", b"")))
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+
+
+async def test_a_stage_of_a_chain_is_not_told_of_the_connections_of_other_stages(relaying):
+    """It is on their paths, but would ignore such events: each set-up sent one to every stage."""
+    events, chain, monitor = relaying
+    asked = asked_by(MANAGER, "other", segment="stage")
     asked.connection.path.path_segments[0].name = "nsmgr"
     await chain.request(asked)
-    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+    monitor._set_down("other")
+    await chain.close(asked_by(MANAGER, "other", segment="stage"))
+    await chain.request(asked_by(MANAGER, "own"))
+    monitor._set_down("own")
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"own": State.DOWN})
 
 
 async def test_who_was_told_that_a_connection_is_down_is_told_that_it_is_up_again(relaying):

@@ -16,6 +16,7 @@ from nsm.chains.elements.point2point_ipam import Point2PointIpam
 from nsm.chains.elements.rematch import GRACE, Rematch
 from nsm.chains.registry.memory import Memory
 from nsm.chains.testing import Delay, Fail, Mesh, Record, call
+from nsm.chains.testing.domains import Domains
 from nsm.chains.transport import RemoteMonitor
 from tests.chains.elements.records import nse, registry_of
 
@@ -206,3 +207,34 @@ async def test_nothing_is_left_of_connections_that_ended():
         await chain.close(call("c"))
         await chain.close(call("d"))
         assert rematch._standing == {}
+
+
+@pytest.mark.parametrize("floating", [False, True])
+async def test_a_client_of_another_domain_s_service_moves_when_it_is_edited_there(floating):
+    """Also if the service is in a third domain, where none of the path's managers is."""
+    async with Domains("one", "two", floating=["sky"]) as (one, two, sky):
+        where, at = (sky, two) if floating else (two, two)
+        suffix = "@sky" if floating else ""
+        world = World(at)
+        for name, prefix in (("red", "10.1.0.0/24"), ("blue", "10.2.0.0/24")):
+            chain = [Point2PointIpam([prefix]), Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
+            await at.add_endpoint(f"{name}{suffix}", chain, services=[f"shop{suffix}"], color=name)
+
+        async def lead_to(color):
+            match = Match(routes=[Destination(destination_selector={"color": color})])
+            service = NetworkService(name=f"shop{suffix}", payload="IP", matches=[match])
+            await world.edit(service)
+
+        await lead_to("red")
+        await asyncio.sleep(1)
+        heal = Heal(monitors(one.pool("client")))
+        client = one.add_client(refresh=True, heal=heal)
+        connection = await client.request(call("c", f"shop@{where.name}", timeout=5))
+        assert connection.network_service_endpoint_name.startswith("red")
+        await lead_to("blue")
+        await asyncio.sleep(5)
+        held = {name.partition("@")[0]: count for name, count in at.connections().items()}
+        assert (held.get("red", 0), held.get("blue", 0)) == (0, 1)
+        await client.close(call("c"))
+        await asyncio.sleep(1)
+        assert not [task for task in asyncio.all_tasks() if "watch of services shop" in task.get_name()]

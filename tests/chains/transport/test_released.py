@@ -1,10 +1,15 @@
 """Memory goes back to the system when many connections have ended, and not for each of them."""
 
 import asyncio
+import sys
 
 import pytest
 
-from nsm.chains.transport import released
+from nsm.chains.identity import Authority
+from nsm.chains.testing.identity import identity_of
+from nsm.chains.transport import Health, Pool, check_health, released, serve
+from nsm.chains.transport.door import Door
+from nsm.chains.transport.turns import Turns
 
 
 @pytest.fixture
@@ -63,3 +68,21 @@ def test_a_loop_that_ends_before_does_not_keep_the_next_one_from_it(given_back, 
 
 def test_what_is_free_is_given_back_for_real():
     released.give_back()
+
+
+async def test_no_number_about_peers_that_left_holds_memory():
+    """A manager whose thousand clients had left kept a mebibyte for the time of the last handshake, and for others."""
+    released.RELEASED.resting.clear()
+    methods, authority = Health().methods(), Authority.create("test.mesh")
+    async with serve(["tcp://127.0.0.1:0"], methods, identity_of(authority, "server"), name="server") as (url,):
+        async with Pool(identity_of(authority, "client")) as pool:
+            assert await check_health(pool, url)
+            (door,) = [each for each in released.RELEASED.resting if isinstance(each, Door)]
+            assert door._moved
+        async with asyncio.timeout(5):
+            while any(isinstance(each, Turns) and each._shares for each in released.RELEASED.resting):
+                await asyncio.sleep(0.01)
+        released.give_back()
+        kept = [value for each in released.RELEASED.resting for value in vars(each).values()]
+        assert [value for value in kept if isinstance(value, float) and value] == []
+        assert {sys.getsizeof(value) for value in kept if isinstance(value, dict)} == {sys.getsizeof({})}

@@ -253,6 +253,21 @@ async def test_the_socket_of_a_process_that_has_ended_is_not_waited_for(tmp_path
         os.close(descriptor)
 
 
+async def test_whether_a_process_listens_is_found_out_without_a_call(tmp_path, capsys):
+    url = f"unix://{tmp_path}/s.sock"
+    async with Pool(identity_of(AUTHORITY, "client")) as pool:
+        assert not await pool.listens(url)
+        async with mesh(tmp_path, None) as (url, _):
+            assert await pool.listens(url)
+            descriptor = os.open(tmp_path / "s.sock", os.O_PATH)
+            received = f"unix:///proc/{os.getpid()}/fd/{descriptor}"
+            assert await pool.listens(received)
+            await asyncio.sleep(0.05)
+        assert not await pool.listens(received)
+        os.close(descriptor)
+    assert capsys.readouterr().out == ""  # the process that listens takes it for a probe
+
+
 async def requested_by(pool, target, *, deadline):
     call = request(target=target)
     call.deadline = deadline

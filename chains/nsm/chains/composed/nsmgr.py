@@ -52,6 +52,7 @@ from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls, Sockets, WithoutPaths
+from nsm.chains.registry.end_with_socket import EndWithSocket
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
 from nsm.chains.registry.interdomain import Interdomain
@@ -217,6 +218,7 @@ def nsmgr(
             RegistryClientInfo(labels or {}),
             Expire(endpoint_lifetime),
             ReceiveUrl(pool.forget, sockets),
+            EndWithSocket(sockets, pool.presence, pool.listens, forwarders=forwarder_service),
             ReturnUrls(sockets),
         ],
         known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled unchanged

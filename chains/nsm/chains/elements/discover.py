@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
+from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
@@ -22,16 +24,19 @@ from nsm.chains.core import (
     R,
     RegistryCall,
     RegistryHandler,
+    Unavailable,
     together,
     was_not_reached,
 )
 from nsm.chains.logs import log
-from nsm.chains.model.matching import match_endpoints, weigh_endpoints
+from nsm.chains.model.matching import match_endpoints, weigh_in_turn
 
 from .connect import FIND_AGAIN
 from .try_candidates import note_tried, tell_whom
 
 _FIND_TIMEOUT = 5.0
+_Fitting = Sequence[tuple[NetworkServiceEndpoint, int]]
+"""Candidates and their weights, best first."""
 _SHOWN = 512
 """Characters of labels that an error repeats."""
 
@@ -94,6 +99,9 @@ class Discover(Element):
     endpoint that is named becomes the target at once. The connection gets the service's payload. A call that already
     has a target is passed on unchanged. Raises `NotFound`.
 
+    A match with `fallthrough` does not decide if none of its endpoints can be reached: then the next one does. An
+    endpoint that was killed is registered for a while.
+
     The address of a connection's endpoint is looked up once: a refresh goes there, and looks it up again only if the
     endpoint is no longer there. So an established connection does not need the registry.
     """
@@ -110,7 +118,33 @@ class Discover(Element):
             return await rest.request(call)
         if name := call.connection.network_service_endpoint_name:
             return await self._ask_named(name, call, rest)
-        call.candidates, call.weights = await self._fitting(call)
+        service, in_turn = await self._fitting(call)
+        if not any(match.fallthrough for match in service.matches):
+            return await self._ask_fitting(next(in_turn), call, rest)
+        return await self._ask_in_turn(in_turn, call, rest)
+
+    async def _ask_in_turn(self, in_turn: Iterator[_Fitting], call: Call, rest: Handler) -> Connection:
+        tried: set[str] = set()
+        failure = Unavailable("no endpoint can be reached")
+        for fitting in in_turn:
+            if not (left := [each for each in fitting if each[0].name not in tried]):
+                continue
+            tried.update(endpoint.name for endpoint, _ in left)
+            asked = codec.clone(call.request)
+            try:
+                async with call.undo.attempt():
+                    return await self._ask_fitting(left, call, rest)
+            except Unavailable as error:
+                log.info("no endpoint of a match can be reached: the next match decides", reason=str(error))
+                error.tried = (*failure.tried, *error.tried)
+                failure, call.request, call.target = error, asked, None
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame
+
+    async def _ask_fitting(self, fitting: _Fitting, call: Call, rest: Handler) -> Connection:
+        call.candidates, call.weights = [each for each, _ in fitting], [weight for _, weight in fitting]
         connection = await rest.request(call)
         chosen = connection.network_service_endpoint_name
         if (found := next((each for each in call.candidates if each.name == chosen), None)) is not None:
@@ -177,18 +211,31 @@ class Discover(Element):
         call.connection.payload = service.payload
         return endpoint
 
-    async def _fitting(self, call: Call) -> tuple[Sequence[NetworkServiceEndpoint], Sequence[int]]:
+    async def _fitting(self, call: Call) -> tuple[NetworkService, Iterator[_Fitting]]:
+        """The service; its candidates and their weights, and then those of later matches: see `weigh_in_turn`."""
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
         service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
-        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
-        weighed = weigh_endpoints(call.connection.labels, service, there)
-        if not weighed:
-            raise _none_fits(service, call.connection.labels, there)
+        in_turn = select(service, dict(call.connection.labels), found)
         call.connection.payload = service.payload
-        return [endpoint for endpoint, _ in weighed], [weight for _, weight in weighed]
+        return service, in_turn
 
 
-def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+def select(
+    service: NetworkService, labels: dict[str, str], found: Sequence[NetworkServiceEndpoint]
+) -> Iterator[_Fitting]:
+    """Those of the endpoints `found` that a client with `labels` may get, each with its share.
+
+    Then those of later matches: see `weigh_in_turn`. Raises `NotFound` if there are none.
+    """
+    there = [endpoint for endpoint in found if not is_expired(endpoint)]
+    in_turn = weigh_in_turn(labels, service, there)
+    if not (weighed := next(in_turn, [])):
+        raise _none_fits(service, labels, there)
+    return chain([weighed], in_turn)
+
+
+def is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+    """Whether the record of `endpoint` is no longer valid."""
     expires = endpoint.expiration_time
     return expires is not None and expires.to_seconds() <= time.time()
 

@@ -25,7 +25,7 @@ from contextlib import suppress
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection, ConnectionEventType, PathSegment, State
-from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable, counts
 from nsm.chains.logs import log
 from nsm.chains.model.causes import HEALING as HEALING_CODE
 from nsm.chains.model.causes import Cause, cause_in, remove_cause
@@ -35,14 +35,17 @@ from .liveness import Liveness
 from .monitor import DOWNSTREAM, UNHEARD, ended_in, fault_in
 from .refresh import HEALING, choose_anew
 
+HEALS = counts.Count("nsm_heals", "Connections that the client began to restore", "cause")
+HEAL_SECONDS = counts.Spread("nsm_heal_duration_seconds", "From noticing that a connection broke until it was restored")
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two attempts: after the first failure, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint send their requests, each at a random moment."""
 SUSPICION = 1.0
 """Seconds after a report of DOWN for which the `quick` check is used: a workload ends in several steps."""
-HEAD_START = (0.05, 0.15)
-"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint."""
+HEAD_START = (0.1, 0.3)
+"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint, and a
+forwarder reports the end of its namespace."""
 REPAIR = 10.0
 """Seconds at most for which packets may be lost while a component on the path repairs the wire."""
 STEADY = 1.0
@@ -164,18 +167,19 @@ class _Watched:
         """The peer reported a state of the connection."""
         self._repairing(fault_in(theirs))
         if theirs.state == State.RESELECT_REQUESTED:
-            self._begin(_Healing("the mesh requests another endpoint", reselects=True))
+            self._begin(_Healing("reselect requested", "the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
-            self._begin(_Healing("the mesh requests a refresh"))
+            self._begin(_Healing("refresh requested", "the mesh requests a refresh"))
         elif ended := ended_in(theirs):
-            self._begin(_Healing(ended, reselects=True))
+            self._begin(_Healing("namespace gone", ended, reselects=True))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            self._control_down(_reported(theirs), self._heal.quick, head_start=random.uniform(*HEAD_START))  # noqa: S311
+            wait = random.uniform(*HEAD_START)  # noqa: S311 - no secret
+            self._control_down("reported down", _reported(theirs), self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
         """The monitor stream broke, or the peer no longer has the connection."""
         self._store.put(UNHEARD, self._subscription.target if self._subscription is not None else "")
-        self._control_down(reason, self._heal.liveness)
+        self._control_down("not heard from", reason, self._heal.liveness)
 
     def _listen(self, target: str | None) -> None:
         former = self._subscription
@@ -216,20 +220,21 @@ class _Watched:
         if is_alive is not False or _now() < self._first_until or begun < self._repaired_by:
             self._check_later()
         else:
-            self._data_down("no packets come back")
+            self._data_down("packets lost", "no packets come back")
 
-    def _control_down(self, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
+    def _control_down(self, kind: str, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
         reselects = self._heal.liveness is None
-        self._begin(_Healing(cause, reselects=reselects, check=check, head_start=0.0 if reselects else head_start))
+        head_start = 0.0 if reselects else head_start
+        self._begin(_Healing(kind, cause, reselects=reselects, check=check, head_start=head_start))
 
     def _link_down(self, cause: str) -> None:
         if _now() < self._repaired_by:
             self._stop_watching_link()  # it is watched again after the repair, see `_check`
         else:
-            self._data_down(cause)
+            self._data_down("link down", cause)
 
-    def _data_down(self, cause: str) -> None:
-        self._begin(_Healing(cause, reselects=True))
+    def _data_down(self, kind: str, cause: str) -> None:
+        self._begin(_Healing(kind, cause, reselects=True))
 
     # --- healing
 
@@ -265,6 +270,7 @@ class _Watched:
 
     async def _in_rounds(self, healing: _Healing) -> None:
         begun, endpoint = _now(), self._connection.network_service_endpoint_name
+        HEALS.add(healing.kind)
         log.warning("a connection broke and is being healed", cause=healing.cause, **self._about())
         if begun - self._healed_at < STEADY and not (self._has_moved and self._has_passed):
             await healing.pause(self._backoff.next())
@@ -278,6 +284,7 @@ class _Watched:
                 return
             await healing.pause(pause)
         self._healed_at = _now()
+        HEAL_SECONDS.observe(self._healed_at - begun)
         self._has_moved = self._connection.network_service_endpoint_name != endpoint
         log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
 
@@ -319,15 +326,16 @@ class _Watched:
 
 
 class _Healing:
-    """Why a connection is healed, and how. `check` finds out before an attempt without reselection if packets pass.
+    """Why a connection is healed, as a kind for figures and as a sentence, and how.
 
-    The first attempt starts after `head_start` seconds.
+    `check` finds out before an attempt without reselection if packets pass. The first attempt starts after `head_start`
+    seconds.
     """
 
     def __init__(
-        self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
+        self, kind: str, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
     ) -> None:
-        self.cause = cause
+        self.kind, self.cause = kind, cause
         self.reselects, self.check, self.head_start = reselects, check, head_start
         self.begun, self.told, self.is_answered = _now(), "", False
         self.is_blind = False

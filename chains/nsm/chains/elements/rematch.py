@@ -13,6 +13,7 @@ from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, RegistryCall, RegistryHandler, Store, Tasks
 from nsm.chains.logs import log
 from nsm.chains.model.causes import NOT_SELECTED, Cause
+from nsm.chains.model.domains import AT
 from nsm.chains.model.matching import match_endpoints
 
 from .discover import find_all
@@ -27,7 +28,8 @@ GRACE = 2.0
 class Rematch(Element):
     """Let clients reselect whose endpoint is registered but no longer selected by their network service.
 
-    `services` is watched once for all connections, from the first connection on. A client is notified by the state
+    `services` is watched once for all connections, from the first connection on, and each service of another domain for
+    as long as it has connections here. A client is notified by the state
     RESELECT_REQUESTED of its connection. If it has not moved within `GRACE` seconds (upstream's clients ignore that
     state) its connection is closed, which it notices in any case. Deleting a network service changes nothing, since
     existing wires do not need it. Nor does an endpoint that is not found. A service that is edited back in time has
@@ -43,13 +45,13 @@ class Rematch(Element):
         self._went: Key[_Went] = Key("service and endpoint")
         self._closing: Key[None] = Key("close of a connection that has to move")
         self._tasks = Tasks("watch of network services")
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        """By the name of the service; empty: all of this domain."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Remember the connection's service and endpoint; a request that fails changes nothing."""
         connection = await rest.request(call)
         self._note(call.live, connection)
-        if not len(self._tasks):
-            self._tasks.spawn(self._watch(), name="watch of network services")
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -72,6 +74,9 @@ class Rematch(Element):
             self._forget(store)
         store.put(self._went, went)
         self._standing.setdefault(went.service, {})[store.connection_id] = store
+        watched = went.service if AT in went.service else ""
+        if watched not in self._watches:
+            self._watches[watched] = self._tasks.spawn(self._watch(watched), name=f"watch of services {watched}")
 
     def _forget(self, store: Store) -> None:
         store.unschedule(self._closing)
@@ -80,17 +85,19 @@ class Rematch(Element):
             others.pop(store.connection_id, None)
             if not others:
                 del self._standing[went.service]
+                if (watch := self._watches.pop(went.service, None)) is not None:
+                    watch.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, service: str) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            watching: RegistryCall[NetworkService] = RegistryCall(NetworkService(), watch=True)
+            watching: RegistryCall[NetworkService] = RegistryCall(NetworkService(name=service), watch=True)
             try:
                 async with aclosing(cast(Any, self._services.find(watching))) as batches:
                     async for batch in batches:
                         backoff.reset()
-                        for service in [found.record for found in batch if not found.deleted]:
-                            await self._compare(service)
+                        for edited in [found.record for found in batch if not found.deleted]:
+                            await self._compare(edited)
             except MeshError as error:
                 log.debug("network services are not watched", reason=str(error))
             await asyncio.sleep(backoff.next())

@@ -108,6 +108,14 @@ class MemoryPool(Pool):
             channel = self._made[target] = MemoryChannel(self._network, target, self.identity)
         return channel
 
+    async def listens(self, target: str) -> bool:
+        """Whether a component is at `target`."""
+        try:
+            self._network.server_at(target)
+        except Unavailable:
+            return False
+        return True
+
     def forget(self, target: str) -> None:
         """Ignored: `target` will not be called again."""
         self._made.pop(target, None)

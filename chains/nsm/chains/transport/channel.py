@@ -844,6 +844,17 @@ class Pool:
         finally:
             channel.done()
 
+    async def listens(self, target: str) -> bool:
+        """Whether a process listens at `target`, a unix socket; nothing is sent. True if that cannot be found out."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.connect(parse_address(target).path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            except OSError:
+                return True
+        return True
+
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that arrived as a descriptor; the pool holds it while its channel is in use."""
         key = socket_file.key

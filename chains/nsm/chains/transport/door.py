@@ -23,6 +23,7 @@ from nsm.chains.core import Limits, Tasks, counts
 from .credentials import caller_of
 from .disposal import hang_up
 from .folded import Folded
+from .released import RELEASED
 from .urls import Address
 
 PATIENCE = 10.0
@@ -70,6 +71,7 @@ class Door:
         """When handshakes were last checked for those that give way."""
         self._timer: asyncio.TimerHandle | None = None
         self._due_at = 0.0
+        RELEASED.resting.add(self)
 
     def __len__(self) -> int:
         """The number of peers at the door."""
@@ -100,6 +102,13 @@ class Door:
             self._close(visitor)
         self._waiting.clear()
         await self._tasks.aclose()
+
+    def rest(self) -> None:
+        """Keep nothing about peers that have left; times count only while there are some."""
+        if not self._here:
+            self._moved = self._looked = self._due_at = 0.0
+            for each in (self._silent, self._waiting, self._shaking, self._here):
+                each.clear()
 
     # --- before the first byte
 

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import sys
 from time import monotonic
+from typing import Protocol
+from weakref import WeakSet
 
 from nsm.chains.libc import malloc_trim
 
@@ -15,14 +17,24 @@ _QUIET, _LONGEST, _AGAIN = 1.0, 10.0, 5.0
 """Seconds without another end of a connection, unless there were that many; and at least until the next time."""
 
 
+class Resting(Protocol):
+    """Lives as long as the process, and keeps values about connections."""
+
+    def rest(self) -> None:
+        """Replace values of objects that are gone by constants, and empty dictionaries by new ones."""
+        ...
+
+
 class Released:
     """Counts the connections of this process that have ended, and returns the memory of many at once.
 
     A mebibyte of small objects is unmapped when all of it is free. Some objects that Python keeps would hold many:
-    those for reuse, until a full collection, and names of attributes that were looked up.
+    those for reuse, until a full collection, names of attributes that were looked up, and what `resting` objects hold:
+    one time, kept as a number, is enough.
     """
 
     def __init__(self) -> None:
+        self.resting: WeakSet[Resting] = WeakSet()
         self._ended, self._next, self._due = 0, 0.0, 0.0
 
     def ended(self) -> None:
@@ -44,6 +56,8 @@ class Released:
 
 def give_back() -> None:
     """Return free memory, of Python's own allocator and, with glibc, of the C library's."""
+    for each in RELEASED.resting:
+        each.rest()
     _forget_names()
     gc.collect()
     malloc_trim()

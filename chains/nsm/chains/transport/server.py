@@ -59,6 +59,7 @@ from .frames import CONTENT_TYPE, PUSHBACK, USER_AGENT, Headers, frame, pieces, 
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
+from .silence import LOOK, Silence
 from .sockets import SocketAccess, tcp_socket, unix_socket
 from .tls import accept_tls
 from .turns import Place, Turns
@@ -233,6 +234,7 @@ class Server:
         begin = b"P" if identity is None else b"\x16"  # HTTP/2's preface, or a handshake of TLS
         self._door = Door(self._shake_hands, begin, self.limits, self.folded, name)
         self.connections: set[_Connection] = set()
+        self._silence, self._looking = Silence(), None if identity is None else self._loop.call_later(LOOK, self._look)
         self.admits: Callable[[Credentials], bool] | None = None
         """Whether a process may have one more connection here; used without TLS."""
         self.is_intermediary: IsIntermediary = lambda _spiffe_id: False
@@ -263,6 +265,8 @@ class Server:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address.path)
         self._sockets.clear()
+        if self._looking is not None:
+            self._looking.cancel()
         if self.identity is not None:
             self.identity.watchers.discard(self._renew_connections)
         await self._door.aclose()
@@ -283,6 +287,11 @@ class Server:
         """Make peers reconnect: their connections end with the SVID that was shown to them."""
         for connection in list(self.connections):
             connection.ask_to_leave()
+
+    def _look(self) -> None:
+        """End the connections of peers that no longer respond."""
+        self._silence.look([connection for connection in self.connections if connection.peer is not None])
+        self._looking = self._loop.call_later(LOOK, self._look)
 
     def _accept(self, listening: socket.socket, address: Address) -> None:
         for _ in range(_AT_ONCE):

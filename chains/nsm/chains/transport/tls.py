@@ -9,6 +9,8 @@ import threading
 from asyncio import sslproto
 from typing import Any, cast
 
+from .keepalive import Keepalive, keepalive
+
 SHUTDOWN_TIMEOUT = 2.0
 """Seconds that a closing connection waits for its peer."""
 _OF_ITSELF = ("_read_ready_cb", "_write_ready")
@@ -34,6 +36,7 @@ class Tls(sslproto.SSLProtocol):
         server_hostname: str | None = None,
     ) -> None:
         self._shaken: asyncio.Future[None] = loop.create_future()
+        self._keepalive: Keepalive | None = None
         seconds: dict[str, Any] = {"ssl_handshake_timeout": handshake_timeout, "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT}
         super().__init__(loop, protocol, context, self._shaken, server_side, server_hostname, **seconds)
         self._ssl_buffer_view = self._ssl_buffer = read_buffer()  # no bytearray, but used as one
@@ -49,9 +52,18 @@ class Tls(sslproto.SSLProtocol):
         finally:
             del self._shaken
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection begins."""
+        if transport.get_extra_info("socket").family != socket.AF_UNIX:
+            self._keepalive = keepalive()
+            self._keepalive.add(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
         transport = self._transport
+        if self._keepalive is not None:
+            self._keepalive.discard(cast(asyncio.Transport, transport))
         super().connection_lost(exc)
         for name in _OF_ITSELF:
             vars(transport).pop(name, None)
@@ -73,7 +85,6 @@ async def accept_tls(
 ) -> None:
     """Run TLS for `protocol` over an accepted socket; returns after the handshake, or raises its error."""
     loop = asyncio.get_running_loop()
-    _keep_alive(sock)
     _, tls = await loop.connect_accepted_socket(
         lambda: Tls(loop, protocol, context, server_side=True, handshake_timeout=handshake_timeout), sock
     )
@@ -85,7 +96,7 @@ async def connect_tls(
 ) -> None:
     """Connect, and run TLS for `protocol`; returns after the handshake, or raises its error."""
     loop = asyncio.get_running_loop()
-    transport, tls = await loop.create_connection(
+    _, tls = await loop.create_connection(
         lambda: Tls(
             loop,
             protocol,
@@ -97,14 +108,4 @@ async def connect_tls(
         host,
         port,
     )
-    _keep_alive(transport.get_extra_info("socket"))
     await tls.shake_hands()
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    """Let TCP notice a peer that is gone: after about ten seconds of silence, or of data not acknowledged."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000)

@@ -20,6 +20,8 @@ from time import monotonic
 
 from nsm.chains.core import Presence, counts
 
+from .released import RELEASED
+
 HELD = 0.25
 """Seconds for which a running call holds its place against waiting ones."""
 MOST_UNREAD = 2**20
@@ -48,6 +50,15 @@ class Turns:
         self._shares: dict[str, Share] = {}
         self._readers: deque[Share] = deque()
         self._is_reading, self._waits_since = False, 0.0
+        RELEASED.resting.add(self)
+
+    def rest(self) -> None:
+        """Keep nothing about peers that have left."""
+        if not self._is_reading:
+            self._waits_since = 0.0
+        for each in (self._hungry, self._places, self._shares):
+            if not each:
+                each.clear()  # the memory of an emptied dictionary stays otherwise
 
     def share(self, who: str) -> Share:
         """The share of `who`, which has one more connection now."""
