@@ -2,7 +2,7 @@
 
 Each attachment has a client (`nsm nsc`) of its own, a fork of this process in the network namespace of its place. It
 makes the wires, checks and heals them. If this process ends, the clients end without closing the wires; the next one
-starts clients that continue them. It waits by `select` alone, without threads, so that it can fork.
+starts clients that continue them. It waits by `poll` alone, without threads, so that it can fork.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -30,6 +29,7 @@ from .attachments import Attachment, Folder, stored_in
 from .containers import Runtimes
 from .control import ATTACH, DETACH, LIST, SOCKET, receive
 from .places import CONTAINER, PID, Entrance, enter
+from .waiting import readable
 
 _LISTEN, _PATIENCE = 16, 1.0
 _AGAIN, _LONGEST_PAUSE = 0.5, 30.0
@@ -146,8 +146,7 @@ class Agent:
             if kept.entrance is not None and kept.entrance.process is not None and not kept.is_leaving
         }
         others = [self._woken.fileno(), *([listener.fileno()] if listener is not None else [])]
-        ready, _, _ = select.select([*by_client, *by_process, *others], [], [], self._pause())
-        for descriptor in ready:
+        for descriptor in readable([*by_client, *by_process, *others], self._pause()):
             if descriptor in by_client:
                 self._client_ended(by_client[descriptor])
             elif descriptor in by_process:
@@ -289,7 +288,7 @@ class Agent:
                 os.kill(kept.client, number)
         end = time.monotonic() + _END_TIMEOUT
         while (left := [kept for kept in self._kept.values() if kept.client]) and time.monotonic() < end:
-            ready, _, _ = select.select([kept.descriptor for kept in left], [], [], end - time.monotonic())
+            ready = readable([kept.descriptor for kept in left], end - time.monotonic())
             for kept in left:
                 if kept.descriptor in ready:
                     os.waitpid(kept.client, 0)
@@ -299,7 +298,7 @@ class Agent:
 
 
 def _is_over(entrance: Entrance) -> bool:
-    return entrance.process is not None and bool(select.select([entrance.process], [], [], 0)[0])
+    return entrance.process is not None and bool(readable([entrance.process], 0))
 
 
 def _listener(root: Path) -> socket.socket:
