@@ -187,7 +187,7 @@ class PeerWires:
     """The wires to other endpoints, by `chain`, which repeats requests until they succeed.
 
     An endpoint whose process is started again is not registered in between, but its network namespace forwards packets.
-    So a wire to one that is no longer registered is kept for `KEPT` seconds, as long as `liveness` sees packets pass.
+    So a wire to one that is no longer registered is kept while `liveness` sees packets pass, for up to `KEPT` seconds.
     """
 
     def __init__(
