@@ -93,6 +93,8 @@ def test_a_wire_is_pinged_in_both_directions_and_the_way_it_goes_is_told(mesh):
     lines = nsm(mesh, "ping", "client/nsm-2", "-c", "3", "-i", "0.01").splitlines()
     assert lines[0] == "client/nsm-2 to far over WireGuard"
     assert lines[1].split() in headings()
+    wide = nsm(mesh, "ping", "client/nsm-1", "-c", "1", "-o", "wide").splitlines()
+    assert wide[2].split()[-3:] == ["10.1.0.1", "nsm-1", "1500"]
     assert [line.split()[2:7] for line in lines[2:]] == [
         [target, "3", "of", "3", "0%"] for target in ("10.2.0.0", "10.2.0.1", "fd00:2::", "fd00:2::1")
     ]
@@ -247,6 +249,21 @@ def test_the_wires_of_a_process_survive_the_agent_and_its_client(mesh):
         assert until(lambda: json.loads(nsm(mesh, "attach", "--json"))[0]["state"] == "up")
         assert links(process) == before
         nsm(mesh, "detach", "--all")
+
+
+def test_a_process_that_shares_the_network_of_the_host_is_attached_with_a_note(mesh):
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        words = ["--pid", str(process.pid), "--as", "shared", "kernel://near/nsmprobe-1"]
+        code, output, faults = called(mesh, "attach", *words)
+        assert (code, "10.1.0." in output) == (0, True)
+        assert "has no network namespace of its own: these are interfaces of this host" in faults
+        assert "nsmprobe-1" in os.listdir("/sys/class/net")
+        nsm(mesh, "detach", "shared")
+        assert "nsmprobe-1" not in os.listdir("/sys/class/net")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_with_the_process_its_attachment_ends(mesh):
