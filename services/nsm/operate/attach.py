@@ -106,6 +106,9 @@ def _attach(command: Command) -> int:
         raise
     state = _until_up(seat, attachment, command.target.timeout)
     took = time.monotonic() - began
+    if _is_host_s(state):
+        note = f"{place} has no network namespace of its own: these are interfaces of this host"
+        print(escaped(f"{attachment.name}: {note}"), file=sys.stderr)
     if command.output.is_json:
         command.output.json({**state, "wires": _wires_of(state), "seconds": round(took, 3)})
     else:
@@ -268,6 +271,18 @@ def _has_interfaces(state: dict[str, Any]) -> bool:
     return names - {""} <= {each["interface"] for each in _wires_of(state)}
 
 
+def _is_host_s(state: Mapping[str, Any]) -> bool:
+    """Whether what is attached shares the network namespace of this command."""
+    with suppress(OSError):
+        return os.path.samestat(os.stat(_network_of(state)), os.stat("/proc/self/ns/net"))
+    return False
+
+
+def _network_of(state: Mapping[str, Any]) -> str:
+    place: dict[str, str] = state["place"]
+    return place["value"] if place["kind"] == "netns" else f"/proc/{state['pid']}/ns/net"
+
+
 def _wires_of(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The interfaces of wires in the namespace of what is attached, and their addresses."""
     import ipaddress  # noqa: PLC0415
@@ -275,9 +290,8 @@ def _wires_of(state: dict[str, Any]) -> list[dict[str, Any]]:
     from nsm.chains.elements.rtnetlink import WIRES  # noqa: PLC0415
     from nsm.operate.probes.ends import links_in  # noqa: PLC0415
 
-    path = state["place"]["value"] if state["place"]["kind"] == "netns" else f"/proc/{state['pid']}/ns/net"
     try:
-        network = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        network = os.open(_network_of(state), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     try:
