@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from nsm.chains.tools.arguments import Parser
+    from nsm.view.source import Source
 
 COLORS = {
     WireState.UP: GREEN,
@@ -60,15 +60,18 @@ def add_options(parser: Parser) -> Parser:
 async def _work(command: Command) -> int:
     async with command.target.source() as source:
         if command.arguments.watch:
-            with contextlib.suppress(KeyboardInterrupt):
-                async for change in source.changes():
-                    _print_change(command, change)
-            return OK
+            await follow(command, source)
         wires, attempts = await asyncio.gather(source.wires(), source.attempts())
         if not wires:
             await has_begun(source)
             wires, attempts = await asyncio.gather(source.wires(), source.attempts())
     return show(command, wires, attempts, datetime.now(UTC))
+
+
+async def follow(command: Command, source: Source) -> None:
+    """Print the chosen wires, and then each change of one, endlessly."""
+    async for change in source.changes():
+        _print_change(command, change)
 
 
 def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire]:
