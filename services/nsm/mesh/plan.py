@@ -97,6 +97,7 @@ class Component:
         """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
         path = f"stage/{path}" if self.command in CHAINED else path
+        path = "forwarder" if self.command in _FORWARDERS else path
         return f"spiffe://{self.domain}/{self.node}/{path}"
 
 
@@ -105,9 +106,10 @@ def manager_of(run: RunDir, node: str) -> str:
     return f"unix://{run.socket_of(role_of('nsmgr', node))}"
 
 
-def forwarder_of(run: RunDir, node: str) -> str:
-    """The URL of a node's forwarder for its manager."""
-    return f"unix://{run.socket_of(role_of('forwarder', node))}"
+def forwarders_of(node: Node) -> list[str]:
+    """The names of a node's forwarders: further ones have their kind in it."""
+    further = [f"forwarder-{each.kind}" for each in node.forwarders[1:]]
+    return [role_of(role, node.name) for role in ("forwarder", *further)]
 
 
 def registry_of(run: RunDir, domain: Domain) -> str:
@@ -356,24 +358,24 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
     selectors = str(run.uplinks_of(node.name))
     files = {selectors: _selectors(uplinks)} if uplinks else {}
-    through_vpp = {"NSM_VPP_DIRECTORY": str(run.temporary)} if node.forwarder == "vpp" else {}
-    forwarder = {
+    common = {
         "NSM_CONNECT_TO": manager_of(run, node.name),
-        "NSM_LISTEN_ON": forwarder_of(run, node.name),
-        "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
         **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
         **({"NSM_DEVICE_SELECTOR_FILE": selectors} if uplinks else {}),
-        **through_vpp,
-        **node.forwarder_environment,
     }
-    name = node.name
-    own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
-    return [
-        Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
-        Component(
-            role_of("forwarder", name), f"forwarder-{node.forwarder}", name, name, forwarder, False, (), others, files
-        ),
-    ]
+    own = _folder(topology, node.manager_environment)
+    parts = [Component(role_of("nsmgr", node.name), "nsmgr", node.name, node.name, manager, folder=own)]
+    for name, each in zip(forwarders_of(node), node.forwarders, strict=True):
+        forwarder = {
+            **common,
+            "NSM_LISTEN_ON": f"unix://{run.socket_of(name)}",
+            "NSM_LABELS": _labels({**_POINT_TO_POINT, **each.labels}),
+            **({"NSM_VPP_DIRECTORY": str(run.temporary)} if each.kind == "vpp" else {}),
+            **each.environment,
+        }
+        command, folder = f"forwarder-{each.kind}", _folder(topology, each.environment)
+        parts.append(Component(name, command, node.name, node.name, forwarder, folder=folder, files=files))
+    return parts
 
 
 def _selectors(uplinks: Sequence[Uplink]) -> str:

@@ -29,7 +29,7 @@ from .plan import (
     agent,
     attached_entries,
     entries,
-    forwarder_of,
+    forwarders_of,
     issuer_of,
     manager_of,
     operator_of,
@@ -43,7 +43,7 @@ from .registrations import Registrations, services_of, unregister_endpoint, unti
 from .rundir import MeshCommandError, RunDir
 from .status import View, describe
 from .view import WITHOUT_VIEW, MeshView
-from .wires import Known, known_to
+from .wires import Known, known_to, together
 from .zygote import Zygote
 
 _ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
@@ -173,7 +173,8 @@ class Supervisor:
         cut, names = (
             (self._links.cut_ports(), self._links.interface_names()) if self._links is not None else (set(), {})
         )
-        managers, forwarders = await self._ask_all("nsmgr", 1), await self._ask_all("forwarder", 2)
+        managers = await self._ask_all({node.name: [role_of("nsmgr", node.name)] for node in self._topology.managed}, 1)
+        forwarders = await self._ask_all({node.name: forwarders_of(node) for node in self._topology.managed}, 2)
         process = self._processes.get(VIEW)
         own_view = self._view.described(process) if self._view is not None and process is not None else None
         view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, own_view)
@@ -305,7 +306,7 @@ class Supervisor:
             self._links = Underlay()
         if self._links is not None:
             networks = {node.name: self._places.networks[node.name] for node in topology.nodes}
-            as_cards = any(node.forwarder == "vpp" for node in topology.nodes)
+            as_cards = any(each.kind == "vpp" for node in topology.nodes for each in node.forwarders)
             self._links.change(topology.links, topology.uplinks, networks, as_cards=as_cards)
             self._links.restore_all()
 
@@ -421,14 +422,14 @@ class Supervisor:
         follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
-    async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
-        """The connections of the managers, or the forwarders, of all nodes."""
-        url = manager_of if role == "nsmgr" else forwarder_of
-        nodes = [node.name for node in self._topology.managed]
-        answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
-        return dict(zip(nodes, answers, strict=True))
+    async def _ask_all(self, names: Mapping[str, Sequence[str]], index: int) -> dict[str, Known]:
+        """The connections of the components with these names, by node."""
+        asked = [self._ask(name, index) for of_node in names.values() for name in of_node]
+        answers = iter(await asyncio.gather(*asked))
+        return {node: together([next(answers) for _ in of_node]) for node, of_node in names.items()}
 
-    async def _ask(self, name: str, url: str, index: int) -> Known:
+    async def _ask(self, name: str, index: int) -> Known:
+        url = f"unix://{self._run.socket_of(name)}"
         process = self._processes.get(name)
         pool = self._pools.get(process.what.domain) if process is not None else None
         if pool is None:

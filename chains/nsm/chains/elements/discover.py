@@ -35,6 +35,9 @@ from .connect import FIND_AGAIN
 from .try_candidates import note_tried, tell_whom
 
 _FIND_TIMEOUT = 5.0
+_MISSED, _MOST_MISSED = 1.0, 256
+"""Seconds for which closes do not look for an endpoint that was not found, and for how many that is remembered: all of
+the clients of one that is gone close at once."""
 _Fitting = Sequence[tuple[NetworkServiceEndpoint, int]]
 """Candidates and their weights, best first."""
 _SHOWN = 512
@@ -111,6 +114,8 @@ class Discover(Element):
     ) -> None:
         self._services, self._endpoints = services, endpoints
         self._place: Key[Place] = Key("where the endpoint is")
+        self._missed: dict[str, float] = {}
+        """When endpoints were not found that connections were closed at, the latest one last."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the candidates, or the target."""
@@ -187,14 +192,24 @@ class Discover(Element):
         place = call.live.pop(self._place)
         if place is not None and place.is_good() and place.name == call.connection.network_service_endpoint_name:
             call.target = call.target or place.url
-        if call.target is None and (
-            name := call.connection.network_service_endpoint_name
-        ):  # the name of none means all
+        name = call.connection.network_service_endpoint_name  # without one, all would be found
+        if call.target is None and name and not self._is_missing(name):
             try:
                 call.target = (await self._named(name, call)).url
             except MeshError as error:
+                self._missed_now(name)
                 log.info("closing without the endpoint", connection=call.connection.id, error=str(error))
         await rest.close(call)
+
+    def _missed_now(self, name: str) -> None:
+        self._missed.pop(name, None)
+        self._missed[name] = asyncio.get_running_loop().time()
+        while len(self._missed) > _MOST_MISSED:
+            del self._missed[next(iter(self._missed))]
+
+    def _is_missing(self, name: str) -> bool:
+        when = self._missed.get(name)
+        return when is not None and asyncio.get_running_loop().time() < when + _MISSED
 
     async def _named(self, name: str, call: Call) -> NetworkServiceEndpoint:
         for endpoint in await find_all(self._endpoints, NetworkServiceEndpoint(name=name), call):
