@@ -33,7 +33,7 @@ COLORS = {
 _HEADS = ("WIRE", "SERVICE", "ENDPOINT", "WAY", "ADDRESSES", "STATE", "SINCE", "LAST PACKET", "CAUSE")
 _WIDE_HEADS = ("NODE", "ENDPOINT NODE", "DOMAIN", "ROUTES", "MTU", "ID")
 _LONGEST_CAUSE = 72
-_GIVEN_UP = timedelta(minutes=10)
+GIVEN_UP = timedelta(minutes=10)
 """After that time without another try a wire is not listed: its client has given it up, or is gone."""
 
 
@@ -95,7 +95,7 @@ def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire
 def show(command: Command, wires: Sequence[Wire], attempts: Sequence[Attempt], now: datetime) -> int:
     """Print the wires that the options choose; returns the exit code."""
     output, chosen = command.output, command.arguments
-    lately = [each for each in attempts if each.last is None or now - each.last < _GIVEN_UP]
+    lately = [each for each in attempts if each.last is None or now - each.last < GIVEN_UP]
     shown = [wire for wire in [*wires, *pending(lately, wires)] if _is_wanted(wire, chosen)]
     if output.is_json:
         output.json({"wires": [to_json(wire) for wire in shown]})
