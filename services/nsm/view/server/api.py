@@ -13,7 +13,7 @@ from nsm.view.model import Change, ChangeKind, Wire, WireState
 from nsm.view.source import find
 from nsm.view.state import State
 
-from .answers import error, in_turns, listed, one, snapshot_pieces, text_of, whole
+from .answers import error, listed, one, snapshot_pieces, text_of, whole, write
 from .openapi import PREFIX, document
 
 _FILTERS = ("client", "service", "endpoint", "node", "state")
@@ -110,10 +110,9 @@ async def _send(response: web.StreamResponse, change: Change) -> None:
     head = f"id: {change.position}\nevent: {change.kind}\ndata: ".encode()
     if change.kind is ChangeKind.SNAPSHOT and change.snapshot is not None:
         await response.write(head)
-        kind, position = text_of(Change(kind=change.kind, position=change.position)).removesuffix("}"), b""
-        await response.write(f'{kind},"snapshot":'.encode() + position)
-        for piece in await in_turns(snapshot_pieces(change.snapshot)):
-            await response.write(piece)
+        begin = text_of(Change(kind=change.kind, position=change.position)).removesuffix("}")
+        await response.write(f'{begin},"snapshot":'.encode())
+        await write(response, snapshot_pieces(change.snapshot))
         await response.write(b"}\n\n")
         return
     await response.write(head + text_of(change).encode() + b"\n\n")

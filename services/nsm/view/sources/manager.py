@@ -122,8 +122,10 @@ class ManagerWatch:
                     self._state.begin(self._url)
                     self._is_settled = False
                     self._take(first)
+                    del first  # it may be large, and the next one may be days away
                     async for event in events:
                         self._take(event)
+                        del event
             return "it ended the stream"
         except TimeoutError:
             return f"it sent nothing within {PATIENCE:g} s"
