@@ -111,8 +111,18 @@ def _until_all_answer(run: RunDir, echoes: Echoes, clients: Sequence[str]) -> No
             raise RuntimeError(f"{len(missing)} pairs do not answer, among them {min(missing)}")
 
 
+_NEAR = """\
+services:
+  - name: office
+    payload: IP
+    matches:
+      - {fallthrough: true, routes: [{destination_selector: {nodeName: "{{ .nodeName }}"}}]}
+      - routes: [{destination_selector: {}}]
+"""
+
+
 def topology(nodes: int, clients: int, more: str = "") -> str:
-    """An endpoint on each node, and the clients on all of them in turn."""
+    """An endpoint on each node, and the clients on all of them in turn. Clients prefer the endpoint on their node."""
     names = [f"node-{number}" for number in range(1, nodes + 1)]
     link = f"links: [{{nodes: [{', '.join(names)}], network: 192.168.1.0/24}}]" if nodes > 1 else ""
     wire = "wires: [kernel://office/nsm-1]"
@@ -121,13 +131,14 @@ def topology(nodes: int, clients: int, more: str = "") -> str:
         for number in range(clients)
     ]
     endpoints = [
-        f"  - {{name: office-{number}, node: {name}, services: [office], vl3: true}}"
+        f"  - {{name: office-{number}, node: {name}, services: [office], runs: nse-vl3}}"
         for number, name in enumerate(names)
     ]
     lines = [
         f"nodes: [{', '.join(f'{{name: {name}}}' for name in names)}]",
         link,
         "vl3: [172.16.0.0/16]",
+        _NEAR,
         "endpoints:",
         *endpoints,
         "clients:",

@@ -13,6 +13,7 @@ from nsm.forwarder_kernel.main import KernelConfig
 from nsm.forwarder_sriov.main import SriovConfig
 from nsm.forwarder_vpp.main import VPPConfig
 from nsm.node.config import NodeConfig
+from nsm.services.agent.main import AgentConfig
 from nsm.services.cluster_info.main import ClusterInfoConfig
 from nsm.services.csi_driver.main import CsiDriverConfig
 from nsm.services.dns_server.main import DnsServerConfig
@@ -33,6 +34,7 @@ from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
 from nsm.services.registry_proxy.main import RegistryProxyConfig
+from nsm.view.config import ViewConfig
 from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -60,9 +62,11 @@ COMPONENTS: dict[str, type[Common]] = {
     "ipam": IpamConfig,
     "nsc": NscConfig,
     "nsc-init": NscInitConfig,
+    "agent": AgentConfig,
     "lb-vl3": LbVl3Config,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,
+    "view": ViewConfig,
     "webhook": WebhookConfig,
 }
 
@@ -110,10 +114,13 @@ identity`. While it waits for an identity, it logs that. There is no mode withou
 
 Traces are off unless a variable sets their destination: `OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318` sends OTLP
 over HTTP, `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` writes a file of JSON lines for each component to that folder,
-and `TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. OTLP needs the extras
-`nsm-chains[otlp]` and `nsm-chains[otlp-grpc]`.
+and `TELEMETRY=true` sends OTLP over gRPC to `NSM_OPEN_TELEMETRY_ENDPOINT`. Metrics and logs go the same way if
+`OTEL_METRICS_EXPORTER=otlp` and `OTEL_LOGS_EXPORTER=otlp` are set: [metrics](metrics.md). OTLP needs the extra
+`nsm-chains[otlp]`.
 
-Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise.
+Logs go to standard error: readable lines on a terminal (without colours if `NO_COLOR` is set), JSON otherwise. SIGUSR1
+has a running component log from DEBUG on, and SIGUSR2 from `NSM_LOG_LEVEL` on again; in a container,
+`kill -USR1 1` does that.
 
 Exit codes: 0 done, or stopped by a signal; 1 failed; 2 invalid configuration. SIGTERM, SIGINT, SIGHUP and SIGQUIT stop
 a component; after a second signal, or after 20 seconds, it ends at once. `nsm identity` with `NSM_ENTRIES_FILE` reloads

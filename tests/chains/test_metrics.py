@@ -10,10 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from nsm.apis.health import HealthCheckRequest
-from nsm.chains.config import load
+from nsm.chains.config import Common, load
 from nsm.chains.core import InvalidRequest, Limits, counts
 from nsm.chains.identity import Authority
-from nsm.chains.metrics import PrometheusConfig, metrics
+from nsm.chains.metrics import metrics
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Health, Pool, Unary, check_health, serve
 
@@ -47,7 +47,7 @@ async def shown(port):
 async def test_limits_connections_and_calls_are_shown():
     """A refusal is counted by the name that NSM_LIMITS has for its limit, a policy's by the policy's."""
     port = free_port()
-    config = load(PrometheusConfig, {"PROMETHEUS": "true", "NSM_PROMETHEUS_LISTEN_ON": f"127.0.0.1:{port}"}).config
+    config = load(Common, {"PROMETHEUS": "true", "NSM_PROMETHEUS_LISTEN_ON": f"127.0.0.1:{port}"}).config
 
     async def refuse(_message, _incoming):
         raise InvalidRequest("too many routes", limit="routes")
@@ -67,18 +67,25 @@ async def test_limits_connections_and_calls_are_shown():
                 await pool.channel(urls[0]).unary("/t/Refuse", HealthCheckRequest(), HealthCheckRequest)
             counts.POLICIES.add("tokens_valid")
             after = await shown(port)
-    key = ("limit_refusals_total", "selector")
+    key = ("nsm_limit_refusals_total", "selector")
     assert after[key] == before.get(key, 0) + 1
-    assert after["limit_refusals_total", "routes"] >= 1
-    assert after["policy_refusals_total", "tokens_valid"] >= 1
-    assert after[("connections",)] == before[("connections",)] + 1
-    assert ("calls_running",) in after
-    assert ("calls_queued",) in after
+    assert after["nsm_limit_refusals_total", "routes"] >= 1
+    assert after["nsm_policy_refusals_total", "tokens_valid"] >= 1
+    assert after[("nsm_peer_connections",)] == before[("nsm_peer_connections",)] + 1
+    assert ("nsm_calls_running",) in after
+    check = "grpc.health.v1.Health/Check"
+    assert after["nsm_calls_total", "OK", "", check] >= 1
+    assert after["nsm_calls_total", "InvalidArgument", "", "t/Refuse"] >= 1
+    assert after["nsm_calls_total", "InvalidArgument", "transport", check] >= 1
+    assert after["nsm_peer_calls_total", "InvalidArgument", "t/Refuse"] >= 1
+    assert after["nsm_call_duration_seconds_count", check] >= 1
+    assert after["nsm_peer_call_duration_seconds_count", check] >= 2
+    assert ("nsm_calls_queued",) in after
 
 
 async def test_nothing_is_served_unless_it_is_asked_for():
     """Nor is the library imported."""
-    config = load(PrometheusConfig, {}).config
+    config = load(Common, {}).config
     async with metrics(config):
         pass
     program = (

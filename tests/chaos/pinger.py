@@ -65,7 +65,7 @@ class Pinger:
             if now >= next_look:
                 for namespace in self._namespaces:
                     namespace.look()
-                next_look = now + LOOK
+                next_look = now + min(LOOK, self._slot)
             if now >= next_round:
                 self._wait(0.0)  # answers that are there count, also if this process had no processor for long
                 next_round = max(next_round + 1 / self._rate, now)

@@ -9,8 +9,8 @@ from nsm.chains.elements.excluded_prefixes import prefixes_of
 from nsm.chains.elements.policy_routing import policies_of
 from nsm.chains.forwarding.make_wire import ACCEPT_RA
 from nsm.chains.model.nsurl import parse_groups
+from nsm.chains.netlink import metric_of
 from nsm.forwarder_kernel import default_routes, policy_tables
-from nsm.forwarder_kernel.netlink import metric_of
 from tests.docs.pages import ROOT, blocks
 
 PAGE = ROOT / "docs" / "addresses.md"

@@ -6,7 +6,7 @@ import pytest
 
 from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
 from nsm.chains.core import InvalidRequest
-from nsm.forwarder_kernel.netlink.rules import Selector
+from nsm.chains.netlink.rules import Selector
 from nsm.forwarder_kernel.policies import policies_of
 
 NETWORK, ADDRESS = ipaddress.ip_network, ipaddress.ip_address

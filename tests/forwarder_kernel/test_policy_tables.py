@@ -3,8 +3,8 @@
 import pytest
 
 from nsm.chains.core import Exhausted
+from nsm.chains.netlink.rules import Selector
 from nsm.forwarder_kernel import policy_tables
-from nsm.forwarder_kernel.netlink.rules import Selector
 from nsm.forwarder_kernel.policy_tables import FIRST_PRIORITY, FROM_1, LAST_PRIORITY, RESERVED, PolicyLink
 
 ALL, WEB, DNS = Selector(4), Selector(4, dst_ports=(80, 80)), Selector(4, dst_ports=(53, 53))

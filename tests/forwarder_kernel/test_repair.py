@@ -7,11 +7,11 @@ import pytest
 
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import End, Settings, Wire
+from nsm.chains.netlink import Link
+from nsm.chains.netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
+from nsm.chains.netlink.messages import AddressFound
+from nsm.chains.netlink.rules import TableRoute
 from nsm.forwarder_kernel import default_routes
-from nsm.forwarder_kernel.netlink import Link
-from nsm.forwarder_kernel.netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
-from nsm.forwarder_kernel.netlink.messages import AddressFound
-from nsm.forwarder_kernel.netlink.rules import TableRoute
 from nsm.forwarder_kernel.repair import Seen, Wanted, repairs
 
 INDEX, MAC, OTHER = 7, "02:00:00:00:00:01", "02:00:00:00:00:02"

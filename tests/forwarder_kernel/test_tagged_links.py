@@ -7,8 +7,8 @@ import pytest
 
 from nsm.chains.core import Conflict
 from nsm.chains.forwarding.sides import Breakout
-from nsm.forwarder_kernel.netlink.messages import alias_of
-from nsm.forwarder_kernel.netlink.sockets import Link, NetlinkError
+from nsm.chains.netlink.messages import alias_of
+from nsm.chains.netlink.sockets import Link, NetlinkError
 from nsm.forwarder_kernel.tagged_links import TaggedLinks
 
 MARK = "nsm forwarder VLAN 100 of eth1"

@@ -13,8 +13,8 @@ from nsm.chains.forwarding.dataplane import LIVE
 from nsm.chains.forwarding.keep import Keep, Report
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import End, Wire
+from nsm.chains.netlink import News
 from nsm.forwarder_kernel.live_wire import LiveEnd, LiveWire
-from nsm.forwarder_kernel.netlink import News
 from nsm.forwarder_kernel.repair import Repair
 from nsm.forwarder_kernel.watcher import Watcher
 
@@ -74,7 +74,7 @@ class Wires(Element):
     """Gives each connection a wire, and hears which states are reported of it."""
 
     def __init__(self):
-        self.states, self.closed = [], asyncio.Event()
+        self.states, self.causes, self.closed = [], [], asyncio.Event()
 
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
@@ -88,9 +88,11 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, cause=None):
         assert connection_id == "c"
-        self.states.append(state)
+        if state is not None:
+            self.states.append(state)
+        self.causes.append(cause)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)

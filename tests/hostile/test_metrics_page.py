@@ -7,8 +7,7 @@ import urllib.request
 
 import pytest
 
-from nsm.chains.config import load
-from nsm.chains.metrics import PrometheusConfig
+from nsm.chains.config import Common, load
 from nsm.chains.metrics.exporter import exported
 from nsm.webhook.own_certificate import issue_certificate
 from tests.webhook.serving import DAY
@@ -27,19 +26,15 @@ async def page(request, tmp_path):
     if request.param == "https":
         pem = str(tmp_path / "pem")
         environment |= {"NSM_PROMETHEUS_CERT_FILE": pem, "NSM_PROMETHEUS_KEY_FILE": pem}
-    config = load(PrometheusConfig, environment).config
+    config = load(Common, environment).config
     context = ssl.create_default_context(cadata=made.authority)
     context.check_hostname = False
-    async with exported(_nothing, config):
+    async with exported(config):
         url = f"{request.param}://127.0.0.1:{port}/metrics"
         async with asyncio.timeout(5):
             while not await asyncio.to_thread(_reaches, port):
                 await asyncio.sleep(0.01)
         yield url, port, context if request.param == "https" else None
-
-
-async def _nothing(_prefix):
-    return []
 
 
 def _reaches(port):

@@ -1,5 +1,7 @@
 """`k8s/variants/metrics` over the running system: a Prometheus reads all of it, and its figures are right."""
 
+import json
+import re
 import subprocess
 import urllib.request
 
@@ -11,8 +13,10 @@ from tests.k8s.wires import endpoint_of
 
 pytestmark = pytest.mark.timeout(300)
 
-PARTS = ["daemonset/forwarder-kernel", "deployment/webhook"]
-EXPECTED = [("forwarder-kernel", "n1"), ("forwarder-kernel", "n2"), ("webhook", "n1"), ("webhook", "n2")]
+PARTS = [
+    *(f"daemonset/{name}" for name in ("forwarder-kernel", "nsmgr", "identity", "csi-driver")),
+    *(f"deployment/{name}" for name in ("webhook", "registry", "prefixes")),
+]
 CHANGED = 'nsm_webhook_admissions_total{kind="Deployment",result="changed"}'
 PING = ["ping", "-q", "-c", "20", "-i", "0.05", "-s", "1000", "-I", "nsm-1"]
 
@@ -27,14 +31,16 @@ def variant(system):
         yield parts
     finally:
         kubectl("apply", "-k", MANIFESTS)
-        parts("delete", "networkpolicy/webhook-metrics", "--ignore-not-found")
+        parts("delete", "networkpolicy/metrics", "--ignore-not-found")
         parts.rolled_out(*PARTS)
 
 
 @pytest.fixture(scope="module")
 def reading(variant, tmp_path_factory):
     with prometheus(there(variant), tmp_path_factory.mktemp("prometheus")) as running:
-        assert eventually(lambda: where_it_reads(running) == EXPECTED), running.targets()
+        expected = sorted((pod["spec"]["containers"][0]["name"], pod["spec"]["nodeName"]) for pod in there(variant))
+        assert eventually(lambda: where_it_reads(running) == expected), running.targets()
+        assert len({component for component, _ in expected}) == len(PARTS)
         yield running
 
 
@@ -48,8 +54,10 @@ def where_it_reads(running):
     return sorted((labels["component"], labels["node"]) for labels, health, _ in running.targets() if health == "up")
 
 
-def test_every_forwarder_and_webhook_is_annotated_and_prometheus_reads_it(reading):
-    assert eventually(lambda: reading.sum("up") == len(EXPECTED)), reading.values("up")
+def test_every_component_is_annotated_and_prometheus_reads_it(reading):
+    assert eventually(lambda: reading.sum("up") == len(reading.targets())), reading.values("up")
+    assert reading.sum("nsm_build_info") == len(reading.targets())
+    assert reading.sum('nsm_registry_records{kind="endpoints"}') > 0
     assert reading.sum("nsm_webhook_registered") == 2
     left = reading.values("nsm_webhook_certificate_expiration_timestamp_seconds - time()")
     assert [round(seconds / 86400) for _, seconds in left] == [30, 30]
@@ -96,3 +104,14 @@ def test_promtool_finds_nothing_to_say_about_what_the_webhook_serves(variant):
             words = ["promtool", "check", "metrics"]
             checked = subprocess.run(words, input=told, capture_output=True, timeout=30, check=False)
             assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("board", sorted(path.name for path in (MANIFESTS / "metrics/grafana").iterdir()))
+def test_prometheus_answers_every_expression_of_a_dashboard(reading, board):
+    """Grafana itself is in no registry; its variables are filled in as it would."""
+    read = json.loads((MANIFESTS / "metrics/grafana" / board).read_text())
+    asked = [target["expr"] for panel in read["panels"] for target in panel.get("targets", ())]
+    for expression in asked:
+        filled = expression.replace("$__rate_interval", "10s").replace("$client", "web")
+        reading.values(re.sub(r"\$(node|service|interface)", ".*", filled))  # an invalid one is an error of HTTP
+    assert asked

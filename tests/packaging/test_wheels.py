@@ -145,7 +145,7 @@ def test_traces_without_what_they_need_say_what_to_install(installed, libraries)
         "sys.modules['opentelemetry.sdk'] = None; " + NSM
     )
     told = installed(["apis", "chains", "services"], script, "identity", code=1).stderr
-    assert "install nsm-chains[otlp-grpc]" in told
+    assert "install nsm-chains[otlp]" in told
     assert "Traceback" not in told
 
 

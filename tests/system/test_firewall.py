@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nsm.chains.core import MeshError
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.chains.netlink.namespaces import entered
 from nsm.services import nft
 from nsm.services.nse_firewall.firewall import Count, Firewall
 from tests.system.forwarder_kernel.hosts import Host

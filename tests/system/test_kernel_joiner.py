@@ -11,7 +11,7 @@ import pytest
 
 from nsm.chains.elements.join_sides import Pair
 from nsm.chains.elements.kernel_joiner import KernelJoiner
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.chains.netlink.namespaces import entered
 from tests.system.forwarder_kernel.hosts import Host
 
 pytestmark = pytest.mark.system

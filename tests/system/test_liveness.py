@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.connectioncontext import ConnectionContext, IpContext
 from nsm.chains.elements.kernel_liveness import KernelLiveness
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.chains.netlink.namespaces import entered
 from tests.system.forwarder_kernel.hosts import Host
 
 pytestmark = pytest.mark.system

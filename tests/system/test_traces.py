@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.chains.netlink.namespaces import entered
 
 from .node import NAMES, Node
 

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from nsm.chains.forwarding.sides import KernelInterface, Memif, Vxlan, Wireguard
-from nsm.forwarder_kernel.netlink.offload import finish_checksums
+from nsm.chains.netlink.offload import finish_checksums
 from nsm.forwarder_vpp.ipsec import Ipsec
 from tests.system.forwarder_kernel.hosts import Host, wire
 from tests.system.forwarder_kernel.nodes import Underlay, end_programs, pinging, plane_in

@@ -9,10 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from nsm.chains.core import Unavailable
+from nsm.chains.metrics import also, metrics
 from nsm.webhook.certificate import ServerCertificate
 from nsm.webhook.counters import BOUNDS, Admissions
+from nsm.webhook.figures import figures
 from nsm.webhook.main import WebhookConfig
-from nsm.webhook.prometheus import exported
 from tests.kube.stand_in import eventually, forbidden, stand_in
 from tests.webhook.process import CONFIGURATION, bundle, webhook
 from tests.webhook.reviews import Cluster, pod, review
@@ -114,11 +115,12 @@ async def test_where_somebody_else_registers_there_is_no_figure_of_that():
         admissions.count("", "Pod", "changed", seconds)
     config = WebhookConfig(prometheus=True, prometheus_listen_on=("127.0.0.1", 0), prometheus_metrics_prefix="mesh")
     with capture_logs() as logs:
-        async with exported(admissions, lambda: certificate.expires, lambda: None, config):
-            await eventually(lambda: any(line["event"] == "metrics are served" for line in logs))
-            found = await samples(logs[-1]["port"])
+        with also(figures(admissions, lambda: certificate.expires, lambda: None)):
+            async with metrics(config):
+                await eventually(lambda: any(line["event"] == "metrics are served" for line in logs))
+                found = await samples(logs[-1]["port"])
     names = {key[0] for key in found}
     assert "mesh_nsm_webhook_admissions_total" in names
     assert not [name for name in names if "registered" in name or "expiration" in name]
-    buckets = [value for key, value in found.items() if key[0].endswith("_bucket")]
+    buckets = [value for key, value in found.items() if key[0].endswith("admission_duration_seconds_bucket")]
     assert buckets == [1, *[2] * (len(BOUNDS) - 1), 3]

@@ -16,6 +16,7 @@ IPSEC: Final = "IPSEC"
 VLAN: Final = "VLAN"
 SRV6: Final = "SRV6"
 NOOP: Final = "NOOP"
+TYPES: Final = frozenset({KERNEL, MEMIF, VFIO, VXLAN, WIREGUARD, IPSEC, VLAN, SRV6, NOOP})
 
 # parameters that several types share
 SRC_IP: Final = "src_ip"

@@ -16,16 +16,19 @@ from nsm.apis import codec, connection, networkservice, registry
 from nsm.chains import logs
 from nsm.chains.config import Common, ConfigError, load
 from nsm.chains.config.loader import describe
-from nsm.chains.core import MeshError
+from nsm.chains.core import MeshError, counts
 from nsm.chains.identity import Identity
 from nsm.chains.identity.source import identity_from
 from nsm.chains.identity.svid import trust_domain_of
 from nsm.chains.logs import log
 from nsm.chains.memory import give_back
+from nsm.chains.metrics import metrics
+from nsm.chains.telemetry import sent_logs, sent_metrics
 from nsm.chains.terminal import columns, escaped
 from nsm.chains.tracing import traces
 from nsm.chains.transport import DIAL_TIMEOUT, Pool, SocketAccess
 
+SVID_ENDS = counts.Reading("nsm_svid_expiration_timestamp_seconds", "When the SVID expires, in seconds since 1970")
 C = TypeVar("C", bound=Common)
 T = TypeVar("T")
 
@@ -83,6 +86,7 @@ def run(
             identity = await unless_set(stopping, stack.enter_async_context(source))
             config = of_own_domain(config, trust_domain_of(identity.spiffe_id))
             dial_timeout = getattr(config, "dial_timeout", DIAL_TIMEOUT)
+            SVID_ENDS.of(identity, lambda known: {(): known.svid.expires})
             pool = await stack.enter_async_context(Pool(identity, dial_timeout=dial_timeout, limits=config.limits))
             await main(config, Runtime(identity, pool, stopping))
 
@@ -102,7 +106,7 @@ def run_plain(
 ) -> int:
     """Like `run`, for a component without an identity."""
     if arguments and arguments[0] in {"-h", "--help"}:
-        print(_help(name, kind))
+        print(help_of(name, kind))
         return 0
     if arguments:
         told = f"unexpected argument {arguments[0]!r}: environment variables configure it; see `nsm {name} --help`"
@@ -118,9 +122,15 @@ def run_plain(
     logs.set_up(getattr(loaded.config, "name", name), loaded.config.log_level)
     for warning in loaded.warnings:
         log.warning(warning)
+    shown = getattr(loaded.config, "name", name)
+
+    async def with_metrics(config: C, stopping: asyncio.Event) -> None:
+        async with metrics(config), sent_metrics(shown, config):
+            await main(config, stopping)
+
     try:
-        with traces(getattr(loaded.config, "name", name), loaded.config):
-            asyncio.run(_until_stopped(main, loaded.config))
+        with sent_logs(shown, loaded.config), traces(shown, loaded.config):
+            asyncio.run(_until_stopped(with_metrics, loaded.config))
     except MeshError as error:
         log.error("stopped", error=str(error))
         return 1
@@ -166,6 +176,8 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         loop.add_signal_handler(number, stop)
+    for number, level in ((signal.SIGUSR1, "DEBUG"), (signal.SIGUSR2, config.log_level)):
+        loop.add_signal_handler(number, _log_from, level)
     gc.freeze()  # imported objects live as long as the process
     gc.set_threshold(*_GC_THRESHOLD)
     waiting, trimming = asyncio.ensure_future(stopping.wait()), asyncio.ensure_future(give_back())
@@ -183,12 +195,18 @@ async def _until_stopped(main: Callable[[C, asyncio.Event], Awaitable[None]], co
         trimming.cancel()
 
 
+def _log_from(level: str) -> None:
+    logs.set_level(level)
+    log.warning("the log level changed", logs_from=level)
+
+
 _GC_THRESHOLD = 20_000, 20, 20
 """A call creates thousands of objects and few cycles; the default of 700 would trigger several collections a call."""
 _GRACE = 20.0
 """Seconds that a component may take to stop cleanly."""
 
 
-def _help(name: str, kind: type[Common]) -> str:
+def help_of(name: str, kind: type[Common]) -> str:
+    """The help of the component `name`: its variables, what they mean, their defaults."""
     rows = [(variable, f"{about} [{default}]" if default else about) for variable, default, about in describe(kind)]
     return "\n".join([f"nsm {name}: configured by environment variables; defaults in brackets.", "", *columns(rows)])

@@ -10,6 +10,8 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 if "structlog" not in sys.modules:
@@ -35,9 +37,41 @@ def named(name: str) -> FilteringBoundLogger:
     return logger
 
 
+class _Logger:
+    """The methods of loggers of this process, by the present level: `set_level` replaces them."""
+
+
+def set_level(level: str) -> None:
+    """Log from `level` on, a level name of `logging`, in loggers that exist too."""
+    for name, method in vars(structlog.make_filtering_bound_logger(logging.getLevelName(level))).items():
+        if not name.startswith("_"):
+            setattr(_Logger, name, method)
+
+
+@contextmanager
+def listened(listener: Callable[[EventDict], None]) -> Iterator[None]:
+    """Call `listener` with the values of each line while the context is open; it must not change them."""
+    _LISTENERS.append(listener)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(listener)
+
+
+_LISTENERS: list[Callable[[EventDict], None]] = []
+
+
+def _listen(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    for listener in _LISTENERS:
+        listener(event)
+    return event
+
+
 def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
     """Configure logging for this process; `level` is a level name of `logging`. `NO_COLOR` is honoured."""
     out = stream or sys.stderr
+    vars(log).pop("bind", None)  # of a process that has logged, and of which this one is a fork
+    set_level(level)
     logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns about each write to a peer that has just left
     structlog.configure(
         processors=[
@@ -45,9 +79,10 @@ def set_up(component: str, level: str, stream: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _component(component),
+            _listen,
             *(_readable() if out.isatty() else _json()),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        wrapper_class=type("Logger", (_Logger, structlog.make_filtering_bound_logger(logging.DEBUG)), {}),
         logger_factory=structlog.WriteLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )

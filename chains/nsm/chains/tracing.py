@@ -6,7 +6,7 @@ Off unless the environment names a destination; the OpenTelemetry SDK is importe
 | --- | --- |
 | `OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318` | that collector, by OTLP over HTTP |
 | `OTEL_EXPORTER_OTLP_ENDPOINT=file:///folder` | one file per component in that folder, one JSON object per line |
-| `TELEMETRY=true` | `NSM_OPEN_TELEMETRY_ENDPOINT`, by OTLP over gRPC (extra `otlp-grpc`) |
+| `TELEMETRY=true` | `NSM_OPEN_TELEMETRY_ENDPOINT`, by OTLP over gRPC |
 
 Spans of elements and servers carry the attributes that `attributes_of` returns.
 """
@@ -25,8 +25,6 @@ from nsm.chains.core import InvalidRequest, RegistryCall
 from nsm.chains.core.tracing import enable
 
 _FILE = "file://"
-_EXPORT_TIMEOUT = 3
-"""Seconds for one export, retries included: how long a component waits when it stops if the collector is down."""
 
 
 @contextmanager
@@ -35,37 +33,26 @@ def traces(component: str, config: Common) -> Iterator[None]:
     if not (config.otlp_endpoint or config.telemetry):
         yield
         return
-    exporter = _exporter(component, config)
-    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - only when tracing is on
-    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
+    try:
+        import opentelemetry.sdk.trace as sdk  # noqa: PLC0415 - only when tracing is on
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor  # noqa: PLC0415
 
-    provider = TracerProvider(resource=Resource.create({"service.name": component}))
-    is_file = config.otlp_endpoint.startswith(_FILE)
-    provider.add_span_processor(SimpleSpanProcessor(exporter) if is_file else BatchSpanProcessor(exporter))
+        from nsm.chains.otlp.destination import resource_of, span_exporter  # noqa: PLC0415
+    except ImportError as error:
+        told = f"tracing is enabled, but {error.name} is missing: install nsm-chains[otlp]"
+        raise InvalidRequest(told) from None
+    provider = sdk.TracerProvider(resource=resource_of(component, config))
+    if config.otlp_endpoint.startswith(_FILE):
+        written: Any = _FileExporter(Path(config.otlp_endpoint.removeprefix(_FILE)), component)
+        provider.add_span_processor(SimpleSpanProcessor(written))
+    else:
+        provider.add_span_processor(BatchSpanProcessor(span_exporter(config)))
     enable(_Hooks(provider.get_tracer("nsm")))
     try:
         yield
     finally:
         enable(None)
         provider.shutdown()
-
-
-def _exporter(component: str, config: Common) -> Any:
-    try:
-        import opentelemetry.sdk.trace  # noqa: F401, PLC0415
-
-        if config.otlp_endpoint.startswith(_FILE):
-            return _FileExporter(Path(config.otlp_endpoint.removeprefix(_FILE)), component)
-        if config.otlp_endpoint:
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-
-            return OTLPSpanExporter(timeout=_EXPORT_TIMEOUT)
-        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # type: ignore[import-not-found]  # noqa: PLC0415
-    except ImportError as error:
-        extra = "otlp" if config.otlp_endpoint else "otlp-grpc"
-        raise InvalidRequest(f"tracing is enabled, but {error.name} is missing: install nsm-chains[{extra}]") from None
-    return trace_exporter.OTLPSpanExporter(endpoint=config.open_telemetry_endpoint, insecure=True)
 
 
 def attributes_of(call: Any, answer: Any = None) -> dict[str, str]:

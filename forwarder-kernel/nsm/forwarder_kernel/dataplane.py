@@ -13,11 +13,14 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from nsm.chains.core import Conflict, MeshError, Unavailable, Unsupported, shielded
-from nsm.chains.forwarding.dataplane import NOBODY, Client, Traffic, Underlay
+from nsm.chains.forwarding.dataplane import NOBODY, Client, Underlay
 from nsm.chains.forwarding.keep import Report
-from nsm.chains.forwarding.sides import Breakout, KernelInterface, Vxlan, Wireguard, WireguardSettings
+from nsm.chains.forwarding.sides import Breakout, KernelInterface, Vxlan, Wireguard
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.model.addresses import Address
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import Listener, Namespaces, NetlinkError
 
 from . import underlay, wireguard_go
 from .devices import Device, KernelWireguard, Macvlan, UserWireguard, Veth, VxlanDevice
@@ -25,7 +28,6 @@ from .kernel_thread import KernelThread
 from .ledger import Ledger
 from .live_wire import LiveWire
 from .mend import mend
-from .netlink import Listener, Namespaces, NetlinkError
 from .owned import Owned
 from .removal import Removal
 from .tagged_links import TaggedLinks

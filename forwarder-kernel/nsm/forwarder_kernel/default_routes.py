@@ -20,10 +20,17 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 
 from nsm.chains.forwarding.wires import Route
-
-from .netlink import Address, Message, Socket, reading
-from .netlink.encoding import TABLE_MAIN
-from .netlink.rules import Rule, Selector, TableRoute, add_rule, add_table_route, remove_rule, remove_table_route
+from nsm.chains.netlink import Address, Message, Socket, reading
+from nsm.chains.netlink.encoding import TABLE_MAIN
+from nsm.chains.netlink.rules import (
+    Rule,
+    Selector,
+    TableRoute,
+    add_rule,
+    add_table_route,
+    remove_rule,
+    remove_table_route,
+)
 
 FIRST_TABLE = 1 << 31
 """The table of a link is this one and its index."""

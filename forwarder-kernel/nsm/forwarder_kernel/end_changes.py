@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from nsm.chains.forwarding.wires import Route, Settings, Wire
-
-from . import default_routes
-from .netlink import (
+from nsm.chains.netlink import (
     Address,
     Interface,
     Message,
@@ -25,8 +23,10 @@ from .netlink import (
     remove_neighbor,
     remove_route,
 )
-from .netlink.bridges import enslave
-from .netlink.rules import TableRoute, add_table_route
+from nsm.chains.netlink.bridges import enslave
+from nsm.chains.netlink.rules import TableRoute, add_table_route
+
+from . import default_routes
 
 T = TypeVar("T")
 _ANY = {4: ipaddress.ip_network("0.0.0.0/0"), 6: ipaddress.ip_network("::/0")}

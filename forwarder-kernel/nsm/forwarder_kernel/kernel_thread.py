@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .netlink import Namespaces
+from nsm.chains.netlink import Namespaces
 
 T = TypeVar("T")
 

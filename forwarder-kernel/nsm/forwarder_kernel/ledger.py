@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator, Sequence
 from nsm.chains.core import Conflict, FileKey
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.model.segment_ids import is_made_for
+from nsm.chains.netlink import Address, Namespace, Namespaces, reading
+from nsm.chains.netlink.processes import Processes
 
 from .live_wire import LiveWire
-from .netlink import Address, Namespace, Namespaces, reading
-from .netlink.processes import Processes
 from .owned import Owned, OwnedLink, find, find_in
 
 _LONGEST_ALIAS = 255

@@ -10,9 +10,9 @@ from nsm.chains.forwarding import dataplane
 from nsm.chains.forwarding.dataplane import LIVE, NOBODY, Client
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import Settings, Wire
+from nsm.chains.netlink import Address, LinkEnd, Namespace
 
 from .devices import Device
-from .netlink import Address, LinkEnd, Namespace
 
 
 @dataclass(slots=True)

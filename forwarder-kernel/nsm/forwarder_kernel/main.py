@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.config import Common, flag, variable
 from nsm.chains.forwarding.counters import Counters
-from nsm.chains.forwarding.keep import CHANGES, REPAIR, REPORT_ONLY
+from nsm.chains.forwarding.keep import REPAIR, REPORT_ONLY
 from nsm.chains.serving.forwarder import TunnelConfig, mechanisms_among, serve_forwarder
 
 from .capabilities import check_capabilities
@@ -83,5 +83,4 @@ async def serve_kernel_forwarder(config: KernelConfig, runtime: Runtime) -> None
         limits=config.limits,
         orphans=config.orphans(runtime),
     )
-    extra = "nsm-forwarder-kernel[prometheus]"
-    await serve_forwarder(chain, config, runtime, dataplane, counters, events=[CHANGES], extra=extra)
+    await serve_forwarder(chain, config, runtime, dataplane, counters)

@@ -7,9 +7,9 @@ import errno
 from collections.abc import Sequence
 
 from nsm.chains.forwarding.keep import Report
+from nsm.chains.netlink import Namespace, Namespaces, NetlinkError
 
 from .live_wire import LiveEnd, LiveWire
-from .netlink import Namespace, Namespaces, NetlinkError
 from .removal import GONE
 from .repair import Repair, Wanted, look, repairs
 

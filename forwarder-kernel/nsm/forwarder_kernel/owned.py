@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from nsm.chains.core import FileKey
 from nsm.chains.core.descriptors import facts_of
-
-from .netlink import Link, Namespace, Namespaces, NetlinkError, Socket
+from nsm.chains.netlink import Link, Namespace, Namespaces, NetlinkError, Socket
 
 OWN = -1
 """Stands for the number of the node's own namespace."""

@@ -8,9 +8,8 @@ from nsm.apis.connectioncontext import IpContext, PolicyRoute, Route
 from nsm.chains.core import InvalidRequest
 from nsm.chains.model import ipcontext
 from nsm.chains.model import policies as texts
-
-from .netlink import Address, Network
-from .netlink.rules import Selector
+from nsm.chains.netlink import Address, Network
+from nsm.chains.netlink.rules import Selector
 
 Routes = Mapping[Network, Address | None]
 """The routes: prefixes, each with its next hop (None: on-link)."""

@@ -30,11 +30,11 @@ from nsm.chains.core import (
 )
 from nsm.chains.elements.idle import hold
 from nsm.chains.forwarding.wires import order_of
+from nsm.chains.netlink import Namespace, Namespaces
+from nsm.chains.netlink.rules import Selector
 
 from .kernel_thread import KernelThread
 from .live_wire import live_in
-from .netlink import Namespace, Namespaces
-from .netlink.rules import Selector
 from .policies import Policies, Routes, policies_of
 from .policy_tables import FROM_1, PolicyLink, has_any, incomplete, install
 
@@ -67,9 +67,11 @@ class PolicyRoutes(Element):
             return connection
         live = live_in(call.live)
         index = live.ends[0].index if live is not None and live.ends else 0
-        await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
-        if installed.namespace is not None:
-            hold(call.live, self, partial(self._let_go, call.live))
+        try:
+            await self._kernel.in_node(lambda spaces: self._install(spaces, installed, near, index, policies))
+        finally:
+            if installed.namespace is not None:
+                hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:

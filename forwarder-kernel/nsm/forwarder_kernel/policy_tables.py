@@ -19,11 +19,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, count
 
 from nsm.chains.core import Conflict, Exhausted, MeshError
-
-from . import default_routes
-from .netlink import Message, Namespace, NetlinkError, Socket, reading
-from .netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
-from .netlink.rules import (
+from nsm.chains.netlink import Message, Namespace, NetlinkError, Socket, reading
+from nsm.chains.netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
+from nsm.chains.netlink.rules import (
     Rule,
     Selector,
     TableRoute,
@@ -37,6 +35,8 @@ from .netlink.rules import (
     remove_table_route,
     table_of,
 )
+
+from . import default_routes
 from .policies import Policies
 
 FROM_1, RESERVED = "from-1", "reserved"

@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 
 from nsm.chains.forwarding import keep
 from nsm.chains.forwarding.wires import Settings, Wire
-
-from . import default_routes, end_changes
-from .netlink import (
+from nsm.chains.netlink import (
     Address,
     Interface,
     Link,
@@ -27,10 +25,12 @@ from .netlink import (
     set_mtu,
     set_up,
 )
-from .netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
-from .netlink.messages import AddressFound
-from .netlink.news import BY_ADVERTISEMENT
-from .netlink.rules import Rule, TableRoute, add_rule, add_table_route, remove_table_route
+from nsm.chains.netlink.encoding import ROUTE_PROTOCOL, TABLE_MAIN
+from nsm.chains.netlink.messages import AddressFound
+from nsm.chains.netlink.news import BY_ADVERTISEMENT
+from nsm.chains.netlink.rules import Rule, TableRoute, add_rule, add_table_route, remove_table_route
+
+from . import default_routes, end_changes
 
 _MOST_NAMED = 4
 """The number of things of one kind that a text names."""

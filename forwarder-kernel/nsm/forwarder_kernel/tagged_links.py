@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from nsm.chains.core import Conflict, Unsupported
 from nsm.chains.forwarding.sides import Breakout
+from nsm.chains.netlink import Link, LinkEnd, Namespace, NetlinkError, create_vlan, delete_link, set_up
 
 from . import underlay
-from .netlink import Link, LinkEnd, Namespace, NetlinkError, create_vlan, delete_link, set_up
 
 _FIRST_INDEX, _INDEXES, _MAX_NAME = 1 << 20, 1 << 29, 15
 _GONE = frozenset({errno.ENODEV})

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 from nsm.chains.core import Conflict, Exhausted, Unavailable
 from nsm.chains.forwarding.dataplane import Underlay
-
-from .netlink import Address, Changes, Link, NetlinkError, Socket
+from nsm.chains.netlink import Address, Changes, Link, NetlinkError, Socket
 
 _NOWHERE = "the tunnel address {} is on no interface of this node; NSM_TUNNEL_IP has to be one of the node's own"
 _NO_WAY = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})

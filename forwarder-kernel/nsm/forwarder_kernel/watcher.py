@@ -16,9 +16,9 @@ from nsm.chains.core import Refused, Store, Tasks
 from nsm.chains.forwarding.dataplane import LiveWire as AnyWire
 from nsm.chains.forwarding.keep import Notified, Repair, Report
 from nsm.chains.logs import log
+from nsm.chains.netlink import Listener, News, is_own
 
 from .live_wire import LiveEnd, LiveWire
-from .netlink import Listener, News, is_own
 from .policy_routes import PolicyRoutes
 from .repair import mtu_of
 

@@ -13,17 +13,14 @@ from dataclasses import replace
 
 from nsm.chains.core import Conflict, FileKey, MeshError
 from nsm.chains.elements.underlay import read as read_underlay
-from nsm.chains.forwarding.dataplane import Client, Traffic
+from nsm.chains.forwarding.dataplane import Client
 from nsm.chains.forwarding.protect_node import check_own_namespace
-from nsm.chains.forwarding.sides import KernelInterface, Side, WireguardSettings
+from nsm.chains.forwarding.sides import KernelInterface, Side
 from nsm.chains.forwarding.wires import Route, Wire
 from nsm.chains.model.networks import Networks
-
-from . import default_routes, end_changes
-from .devices import Device
-from .ledger import Ledger
-from .live_wire import LiveEnd, LiveWire
-from .netlink import (
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import (
     Link,
     Message,
     Namespace,
@@ -35,6 +32,11 @@ from .netlink import (
     set_mtu,
     set_up,
 )
+
+from . import default_routes, end_changes
+from .devices import Device
+from .ledger import Ledger
+from .live_wire import LiveEnd, LiveWire
 from .owned import OWN, OwnedLink
 from .policy_tables import PolicyLink, install
 from .removal import GONE, removal_of

@@ -35,12 +35,12 @@ from typing import Any, Protocol, TypeVar
 from nsm.chains import libc
 from nsm.chains.core import Backoff, Conflict, FileKey, MeshError, Tasks, Unsupported, shielded
 from nsm.chains.core.descriptors import facts_of
-from nsm.chains.forwarding.sides import Wireguard, WireguardSettings
+from nsm.chains.forwarding.sides import Wireguard
 from nsm.chains.logs import log
-
-from .netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
-from .netlink.namespaces import entered
-from .netlink.processes import Processes
+from nsm.chains.model.wireguard import WireguardSettings
+from nsm.chains.netlink import KEEPALIVE, Namespace, Namespaces, rename, set_mtu, set_up
+from nsm.chains.netlink.namespaces import entered
+from nsm.chains.netlink.processes import Processes
 
 PROGRAM = "wireguard-go"
 _TUN, _RUN = "/dev/net/tun", os.path.realpath("/var/run")
@@ -49,7 +49,7 @@ _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x0001, 0x1000, 0x4000
 _FIRST_WITHOUT_HEADER = 20230300
 """From this version on, by its date, the program reads packets without the header that tun puts before them."""
 _READY_TIMEOUT, _PAUSE, _ANSWER_TIMEOUT = 5.0, 0.0005, 2.0
-_FIRST_LOOK, _LONGEST_LOOK = 0.05, 5.0
+_FIRST_LOOK, _LONGEST_LOOK, _LOOKS_GROW = 0.02, 5.0, 1.3
 """Seconds between looks at a namespace without processes that another process has open: most let go of it soon."""
 _F_ADD_SEALS, _F_SEAL_GROW, _WORDS = 1033, 0x4, 4096
 _ANSWER_SIZE = 65536
@@ -356,13 +356,14 @@ class Programs:
             await self.end([await starting])
 
     async def _end_if_deserted(self, process: Process) -> None:
-        was_seen, backoff = self._processes.sees_all, Backoff(_FIRST_LOOK, _LONGEST_LOOK)
+        was_seen, backoff = self._processes.sees_all, Backoff(_FIRST_LOOK, _LONGEST_LOOK, factor=_LOOKS_GROW)
         while not (was_seen and await self._in_node(lambda spaces: self._is_deserted(spaces, process.key))):
             handle = await self._in_node(lambda _: self._someone_in(process.key))
             if handle is None:
                 await asyncio.sleep(backoff.next())  # another process has it open: the end of that is not reported
                 continue
-            was_seen, backoff = True, Backoff(_FIRST_LOOK, _LONGEST_LOOK)
+            was_seen = True
+            backoff.reset()
             try:
                 await _readable(handle)
             finally:

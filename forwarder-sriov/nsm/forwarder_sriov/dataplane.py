@@ -18,13 +18,14 @@ from nsm.chains.core import Conflict, FileKey, MeshError, Refused, Unsupported, 
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.devices import Permissions
 from nsm.chains.devices.program import Device
-from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Owned, Traffic
+from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Owned
 from nsm.chains.forwarding.sides import KernelInterface, Nothing, Side, VirtualFunction
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.logs import log
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.netlink import Namespaces
+from nsm.chains.netlink.processes import Processes
 from nsm.forwarder_kernel.kernel_thread import KernelThread
-from nsm.forwarder_kernel.netlink import Namespaces
-from nsm.forwarder_kernel.netlink.processes import Processes
 
 from .interfaces import Former, Interfaces, Moved
 from .pool import Holding, Pool

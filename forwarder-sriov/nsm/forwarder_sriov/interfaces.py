@@ -17,8 +17,7 @@ from nsm.chains.core import Conflict, FileKey, InvalidRequest
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import Settings, Wire
 from nsm.chains.logs import log
-from nsm.forwarder_kernel import default_routes, end_changes
-from nsm.forwarder_kernel.netlink import (
+from nsm.chains.netlink import (
     Link,
     Message,
     Namespace,
@@ -29,7 +28,8 @@ from nsm.forwarder_kernel.netlink import (
     set_mtu,
     set_up,
 )
-from nsm.forwarder_kernel.netlink.processes import Processes
+from nsm.chains.netlink.processes import Processes
+from nsm.forwarder_kernel import default_routes, end_changes
 from nsm.forwarder_kernel.owned import OWN, find
 
 from .pool import Holding

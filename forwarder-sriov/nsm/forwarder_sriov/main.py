@@ -113,6 +113,4 @@ async def _serve(config: SriovConfig, runtime: Runtime) -> None:
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(plugins)
-        await serve_forwarder(
-            chain, config, runtime, parts.dataplane, counters, extra="nsm-forwarder-sriov[prometheus]"
-        )
+        await serve_forwarder(chain, config, runtime, parts.dataplane, counters)

@@ -8,10 +8,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.devices import Device
-from nsm.forwarder_kernel.devices.device import mac_of
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_veth, delete_link, sysctls
-from nsm.forwarder_kernel.netlink.encoding import (
+from nsm.chains.netlink import Link, LinkEnd, Namespace, create_veth, delete_link, sysctls
+from nsm.chains.netlink.encoding import (
     IFF_UP,
     IFLA_IFNAME,
     IFLA_MTU,
@@ -23,7 +21,9 @@ from nsm.forwarder_kernel.netlink.encoding import (
     request,
     text,
 )
-from nsm.forwarder_kernel.netlink.offload import finish_checksums
+from nsm.chains.netlink.offload import finish_checksums
+from nsm.forwarder_kernel.devices import Device
+from nsm.forwarder_kernel.devices.device import mac_of
 
 from .api.stats import Counters
 from .ports import HostPort, MemifPort, Port, TapPort
@@ -64,6 +64,12 @@ class ThroughVPP(Device):
         """Release what the ports keep open; a second call does nothing."""
         for port in self.ports:
             port.close()
+
+    @property
+    def in_node(self) -> Sequence[int]:  # type: ignore[override]
+        """The node's ends of pairs; taps are VPP's."""
+        ports = [port for port in self._hosts if isinstance(port, HostPort) and port.link]
+        return [port.link for port in ports] if len(ports) == len(self._hosts) else ()
 
     @property
     def is_direct(self) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 from nsm.apis.mechanisms import IPSEC, KERNEL, MEMIF, VLAN, VXLAN, WIREGUARD
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed.forwarder import forwarder
-from nsm.chains.config import duration, number, text, variable
+from nsm.chains.config import duration, flag, number, text, variable
 from nsm.chains.forwarding.counters import Counters
-from nsm.chains.forwarding.keep import CHANGES, Keep
+from nsm.chains.forwarding.keep import Keep
 from nsm.chains.forwarding.kernel import kernel
 from nsm.chains.forwarding.protect_node import underlay_of
 from nsm.chains.forwarding.supported import Supported
@@ -29,6 +29,7 @@ from nsm.forwarder_kernel.watcher import Watcher
 
 from .certificates import NodeKey
 from .dataplane import Dataplane
+from .grace import GracePeriods
 from .ipsec import ipsec
 from .memif import memif
 from .names import Names
@@ -92,6 +93,9 @@ class VPPConfig(KernelConfig):
     vpp_directory: str = variable("/run/nsm/vpp", text, "where our own VPP has its sockets and log, by this one's name")
     vpp_heap: str = variable("256M", _heap, "memory of our own VPP, besides its packet buffers")
     vpp_buffers: int = variable("32768", number, "packet buffers of our own VPP, of some 4 KiB each")
+    vpp_expedite: bool = variable(
+        "true", flag, "have the kernel wait less while VPP makes or deletes interfaces, by /sys/kernel/rcu_expedited"
+    )
     vpp_workers: int = variable("0", number, "worker threads of our own VPP; 0: its main thread passes the packets")
 
 
@@ -113,7 +117,8 @@ async def _serve(config: VPPConfig, runtime: Runtime) -> None:
     key = NodeKey(folder / "ikev2.pem") if config.tunnel_ip is not None else None
     devices = [uplink.name for uplink in config.device_selector_file]
     uplinks = Uplinks(Names(config.name), config.tunnel_ip, devices, init=init, parameters=config.vpp_init_params)
-    session = Session(process, timeout=config.vpp_min_operation_timeout)
+    grace = GracePeriods(folder / "expedited" if config.vpp_expedite else None)
+    session = Session(process, timeout=config.vpp_min_operation_timeout, grace=grace)
     dataplane = Dataplane(
         config.name, session, uplinks, key, in_node=config.node_namespace, claim_within=config.max_token_lifetime
     )
@@ -138,8 +143,7 @@ async def _serve(config: VPPConfig, runtime: Runtime) -> None:
         orphans=config.orphans(runtime),
     )
     async with session:
-        extra = "nsm-forwarder-vpp[prometheus]"
-        await serve_forwarder(chain, config, runtime, dataplane, counters, events=[CHANGES], extra=extra)
+        await serve_forwarder(chain, config, runtime, dataplane, counters)
 
 
 def _supported(config: VPPConfig, dataplane: Dataplane, key: NodeKey | None) -> list[Supported]:

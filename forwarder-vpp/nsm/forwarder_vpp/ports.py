@@ -23,7 +23,7 @@ _NO_MAC = "00:00:00:00:00:00"
 EVERYTHING = ("0.0.0.0/0", "::/0")
 _ESTABLISHED = "WIREGUARD_PEER_ESTABLISHED"
 _LINK_UP = "IF_STATUS_API_FLAG_LINK_UP"
-_RX_FRAMES, _TX_FRAMES = 64, 32
+_RX_FRAMES, _TX_FRAMES = 64, 64
 """Packets that a ring of af_packet takes: it keeps 66 KiB of memory for each, since one may be of 64 KiB (GSO)."""
 _KEEPALIVE = 10
 _PAUSE = 0.005
@@ -313,7 +313,7 @@ async def erase(vpp: VPP, wanted: Sequence[Tagged]) -> None:
     One with another tag is another one: VPP uses numbers again. None of them is deleted while another one is still
     connected to it. Raises the first error, when all were tried.
     """
-    details = [await vpp.dump("sw_interface_dump", sw_if_index=index) for index, _ in wanted]
+    details = await asyncio.gather(*(vpp.dump("sw_interface_dump", sw_if_index=index) for index, _ in wanted))
     found = [one for many in details for one in many if (one.sw_if_index, one.tag) in wanted]
     await in_order(
         [vpp.call(*part, fine={"INVALID_VALUE"}, **fields) for one in found for *part, fields in _parting(one)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from nsm.chains.logs import log
 
 _STARTING, _LOOK = 20.0, 0.01
 """Seconds: the longest start of VPP, and the pause between two looks at its socket."""
+_EXITING, _EXIT_LOOK = 0x4, 0.1
+"""The kernel's flag of a process that ends, and the seconds between two looks at it."""
 _PLUGINS = ("af_packet", "af_xdp", "tap", "memif", "vxlan", "wireguard", "ikev2", "acl", "l3xc", "ping")
 _ENGINES = ("crypto_native", "crypto_openssl", "crypto_ipsecmb")
 _HOW = (
@@ -46,6 +49,13 @@ class ExternalVPP:
 
     def abandon(self) -> None:
         """It may answer later."""
+
+    async def is_ending(self, pid: int) -> None:
+        """Nothing is known of its process."""
+        await asyncio.Event().wait()
+
+    async def has_ended(self, pid: int) -> None:
+        """Nor of its end."""
 
 
 class OwnVPP:
@@ -97,6 +107,21 @@ class OwnVPP:
         except (OSError, ValueError):
             return
 
+    async def is_ending(self, pid: int) -> None:
+        """Return soon after VPP's process begins to end.
+
+        The kernel closes its packet sockets first, of which there may be hundreds, and its other sockets seconds later.
+        """
+        while not _stat(pid)[1] & _EXITING:  # noqa: ASYNC110 - no event reports it
+            await asyncio.sleep(_EXIT_LOOK)
+
+    async def has_ended(self, pid: int) -> None:
+        """Return when nothing is left of a process that ends, or after some seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STARTING):
+                while (stat := _stat(pid))[0] != "Z" and stat[1] & _EXITING:  # noqa: ASYNC110 - no event reports it
+                    await asyncio.sleep(_LOOK)
+
     def _last_words(self) -> str:
         lines = (self._folder / "output").read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it wrote nothing"
@@ -115,6 +140,15 @@ class OwnVPP:
             f"cpu {{\n{workers}}}\napi-segment {{\n  prefix nsm-{os.getpid()}\n}}\n"
             f"plugins {{\n  plugin default {{ disable }}\n{plugins}}}\n"
         )
+
+
+def _stat(pid: int) -> tuple[str, int]:
+    """State and flags of a process; as those of a zombie if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "Z", _EXITING
+    return fields[0], int(fields[6])
 
 
 def not_installed(program: str = "vpp") -> str | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from nsm.chains.logs import log
 
 from .api import VPP, Unreachable
 from .api.stats import Counters, Stats
+from .grace import GracePeriods
 from .process import ExternalVPP, OwnVPP
 
 NEEDED = (
@@ -22,15 +24,23 @@ NEEDED = (
 """Messages without which there are no wires: VPP is refused if it is too old, or lacks a plugin."""
 
 
+_AT_ONCE = 4
+"""Users of `Session.making`: VPP does nothing else while it makes an interface of the kernel."""
+
+
 class Session:
     """The running VPP. An async context manager: entering raises `MeshError` if VPP cannot be reached.
 
-    Each call has `timeout` seconds, whatever is left of the request that causes it.
+    Each call has `timeout` seconds, whatever is left of its request; `grace` shortens what VPP waits for.
     """
 
-    def __init__(self, process: ExternalVPP | OwnVPP, *, timeout: float = 2.0) -> None:
-        self._process, self._timeout = process, timeout
+    def __init__(
+        self, process: ExternalVPP | OwnVPP, *, timeout: float = 2.0, grace: GracePeriods | None = None
+    ) -> None:
+        self._process, self._timeout, self._grace = process, timeout, grace or GracePeriods()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._works: list[Callable[[VPP], Awaitable[None]]] = []
+        self._when_ended: list[Callable[[str], None]] = []
         self._vpp: VPP | None = None
         self._stats: Stats | None = None
         self._is_ready = asyncio.Event()
@@ -44,6 +54,10 @@ class Session:
     def when_started(self, work: Callable[[VPP], Awaitable[None]]) -> None:
         """Call `work` for each VPP that is there, in the order of these calls, before anybody else uses it."""
         self._works.append(work)
+
+    def when_ended(self, work: Callable[[str], None]) -> None:
+        """Call `work`, with what has happened, whenever VPP is gone."""
+        self._when_ended.append(work)
 
     async def __aenter__(self) -> Self:
         try:
@@ -79,6 +93,13 @@ class Session:
         except TimeoutError:
             raise Unavailable("VPP is gone, and is not back yet; try again") from None
         return vpp
+
+    @contextlib.asynccontextmanager
+    async def making(self) -> AsyncIterator[None]:
+        """For calls that make or delete interfaces: few at once, since the time of a call begins when it is sent."""
+        async with self._turns:
+            with self._grace.short():
+                yield
 
     def counters(self, indexes: Iterable[int]) -> Mapping[int, Counters]:
         """What passed interfaces; nothing if VPP does not tell."""
@@ -119,13 +140,28 @@ class Session:
     async def _watch(self) -> None:
         while True:
             assert self._vpp is not None
+            process = self._tasks.spawn(self._hang_up(self._vpp), name="process of VPP")
             error = await self._vpp.ended()
+            process.cancel()
             self._is_ready.clear()
-            log.warning("VPP is gone; it is started again" if self.is_own else "VPP is gone", error=str(error))
-            pace = Backoff(0.02, 2.0)
-            while self._vpp is None or not self._vpp.is_open:
-                try:
-                    await self._open()
-                except (MeshError, OSError) as fault:
-                    log.warning("VPP is not back", error=str(fault))
-                    await asyncio.sleep(pace.next())
+            fault = "VPP has ended, and is started again" if self.is_own else "VPP has ended, and is waited for"
+            log.warning(fault, error=str(error))
+            for work in self._when_ended:
+                work(fault)
+            with self._grace.short():  # the kernel closes the sockets of the former one
+                await self._process.has_ended(self._vpp.process_id)
+                await self._reopen()
+
+    async def _hang_up(self, vpp: VPP) -> None:
+        """End the connection as soon as VPP's process begins to end."""
+        await self._process.is_ending(vpp.process_id)
+        await vpp.close("the process of VPP ends")
+
+    async def _reopen(self) -> None:
+        pace = Backoff(0.02, 2.0)
+        while self._vpp is None or not self._vpp.is_open:
+            try:
+                await self._open()
+            except (MeshError, OSError) as fault:
+                log.warning("VPP is not back", error=str(fault))
+                await asyncio.sleep(pace.next())

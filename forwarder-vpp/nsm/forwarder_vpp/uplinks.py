@@ -18,9 +18,9 @@ from nsm.chains.core import Conflict, Unavailable
 from nsm.chains.forwarding.dataplane import Underlay
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Address
+from nsm.chains.netlink import Interface, Namespaces, Network, reading
+from nsm.chains.netlink.encoding import SETLINK, link_part, request
 from nsm.forwarder_kernel.kernel_thread import KernelThread
-from nsm.forwarder_kernel.netlink import Interface, Namespaces, Network, reading
-from nsm.forwarder_kernel.netlink.encoding import SETLINK, link_part, request
 from nsm.forwarder_kernel.underlay import uplink
 
 from .api import VPP

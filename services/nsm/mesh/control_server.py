@@ -34,8 +34,15 @@ class Commands:
         supervisor, command = self._supervisor, request["command"]
         if command == "status":
             tell(await supervisor.status())
+        elif command == "components":
+            tell({"components": supervisor.components()})
         elif command == "place":
             tell(supervisor.place_of(request["workload"]))
+        elif command == "attach":
+            tell(await supervisor.attach(request["name"], request["node"], request["kept"]))
+        elif command == "detach":
+            await supervisor.detach(request["name"])
+            tell({"detached": request["name"]})
         elif command == "stop":
             await supervisor.stop(request["component"])
             tell({"stopped": request["component"]})

@@ -18,21 +18,28 @@ CLIENTS = ("nsc", "lb-vl3")
 CHAINED = ("nse-passthrough", "nse-firewall")
 """Components that are clients of the next endpoint of their service."""
 SUPPLIER = "nse-supplier"
-RUNS = ("nse", *CHAINED, SUPPLIER)
+VL3 = "nse-vl3"
+RUNS = ("nse", *CHAINED, SUPPLIER, VL3)
 """The components that an endpoint may run."""
 DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 
 @dataclass(frozen=True)
+class Forwarder:
+    """What forwards a node's packets, one of `FORWARDERS`, with its additional labels and variables."""
+
+    kind: str = FORWARDERS[0]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Node:
-    """A machine: a network namespace with a manager and a forwarder, and their additional labels and variables."""
+    """A machine: a network namespace with a manager, and one forwarder or several of different kinds."""
 
     name: str
-    forwarder_labels: Mapping[str, str] = field(default_factory=dict)
-    forwarder_environment: Mapping[str, str] = field(default_factory=dict)
+    forwarders: tuple[Forwarder, ...] = (Forwarder(),)
     manager_environment: Mapping[str, str] = field(default_factory=dict)
-    forwarder: str = "kernel"
-    """What forwards its packets, one of `FORWARDERS`."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +160,11 @@ class EndpointSpec:
     """The component that provides the services, unless there is a `command` or there are `vlans`."""
     on_demand: bool = False
     """Whether a supplier starts it, and not the mesh."""
-    is_vl3: bool = False
-    """Whether it routes between its clients and those of the other endpoints of its services."""
+
+    @property
+    def is_vl3(self) -> bool:
+        """Whether it routes between its clients and those of the other endpoints of its services."""
+        return self.runs == VL3
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from .model import (
     LOCAL_DOMAIN,
     RUNS,
     SUPPLIER,
+    VL3,
     ClientSpec,
     Domain,
     EndpointSpec,
@@ -39,19 +40,22 @@ PROGRAM = "program"
 """The command of a component that runs a user's program."""
 VLAN_SERVER = "nse-remote-vlan"
 PROXIES = ("nsmgr-proxy", "registry-proxy")
-VL3 = "nse-vl3"
 BALANCER = "lb-vl3"
+VIEW = "view"
 _FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
-_ENDPOINTS = (*RUNS, VL3, VLAN_SERVER, PROGRAM)
+_ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
+AGENT = "agent"
+"""The component that keeps the wires of what `nsm attach` names; it is started with the first of them."""
 START_ORDER = (
     ("identity", "dns-server"),
     ("registry", *PROXIES, "nsmgr", "ipam"),
     (*_FORWARDERS, *_ENDPOINTS),
-    CLIENTS,
+    (*CLIENTS, AGENT),
 )
-"""Groups of commands, in the order in which they start."""
+"""Groups of commands, in the order in which they start; the view starts once the mesh is up."""
 STOP_ORDER = (
-    *(*CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
+    VIEW,
+    *(AGENT, *CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
 """Clients stop first, so that they close their wires while all other components run."""
@@ -78,6 +82,7 @@ class Component:
     command: str
     node: str
     place: str
+    """Empty: it runs where the supervisor does, and only its sockets lead into the mesh."""
     environment: Mapping[str, str] = field(repr=False)
     is_workload: bool = False
     program: tuple[str, ...] = ()
@@ -92,6 +97,7 @@ class Component:
         """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
         path = f"stage/{path}" if self.command in CHAINED else path
+        path = "forwarder" if self.command in _FORWARDERS else path
         return f"spiffe://{self.domain}/{self.node}/{path}"
 
 
@@ -100,9 +106,15 @@ def manager_of(run: RunDir, node: str) -> str:
     return f"unix://{run.socket_of(role_of('nsmgr', node))}"
 
 
-def forwarder_of(run: RunDir, node: str) -> str:
-    """The URL of a node's forwarder for its manager."""
-    return f"unix://{run.socket_of(role_of('forwarder', node))}"
+def forwarders_of(node: Node) -> list[str]:
+    """The names of a node's forwarders: further ones have their kind in it."""
+    further = [f"forwarder-{each.kind}" for each in node.forwarders[1:]]
+    return [role_of(role, node.name) for role in ("forwarder", *further)]
+
+
+def registry_of(run: RunDir, domain: Domain) -> str:
+    """The URL of a domain's registry for the view."""
+    return f"unix://{run.socket_of(role_of('registry', domain.first))}"
 
 
 def role_of(role: str, node: str) -> str:
@@ -124,6 +136,7 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
     parts += [_client(run, topology, client) for client in topology.clients]
+    parts.append(_view(run, topology))
     trusted = _trusted(topology)
     whole = [_with_common(run, part, {**common, **(trusted if part.command in _SERVERS else {})}) for part in parts]
     return [replace(part, domain=topology.domain_of(part.node).name) for part in whole]
@@ -138,32 +151,60 @@ def _operator_id(domain: Domain) -> str:
     return f"spiffe://{domain.name}/{OPERATOR}"
 
 
+def view_in(topology: Topology, domain: Domain) -> str:
+    """The name of the Workload API socket by which the view has its identity in a domain."""
+    return VIEW if domain == topology.all_domains[0] else role_of(VIEW, domain.first)
+
+
+def _view_id(domain: Domain) -> str:
+    return f"spiffe://{domain.name}/{VIEW}"
+
+
 def entries(run: RunDir, topology: Topology, parts: Sequence[Component], domain: Domain) -> str:
     """The entries for a domain's `nsm identity`: identities by socket."""
     own = {part.name: part.identity for part in parts if part.domain == domain.name and part.command not in _WITHOUT}
-    named = {operator_of(topology, domain): _operator_id(domain), **own}
+    named = {operator_of(topology, domain): _operator_id(domain), view_in(topology, domain): _view_id(domain), **own}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 
-_WITHOUT = ("identity", "dns-server")
-"""The commands without an identity."""
+def agent(run: RunDir, topology: Topology, common: Mapping[str, str]) -> Component:
+    """The agent of the mesh: it serves all nodes."""
+    node = topology.nodes[0].name
+    environment = {
+        **common,
+        "NSM_NAME": AGENT,
+        "NSM_STATE_FOLDER": str(run.attachments),
+        "NSM_KEEP_WIRES": "false",
+        "TMPDIR": str(run.temporary),
+    }
+    return Component(AGENT, AGENT, node, node, environment, domain=topology.domain_of(node).name)
+
+
+def attached_entries(run: RunDir, topology: Topology, attached: Mapping[str, str], domain: Domain) -> str:
+    """The entries for what is attached in a domain: its nodes by the names of the attachments."""
+    ids = {name: f"spiffe://{domain.name}/{node}/{name}" for name, node in attached.items() if node in domain.nodes}
+    return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in ids.items())
+
+
+_WITHOUT = ("identity", "dns-server", AGENT, VIEW)
+"""The commands without an identity of a node; the view has one in each domain."""
 
 
 def _trusted(topology: Topology) -> dict[str, str]:
-    """Who may vouch for clients, and who may watch connections of others: operators, and load balancers of a vL3.
+    """Who may vouch for clients, and who may watch connections of others: operators, the view, balancers of a vL3.
 
     Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names.
     """
     roles = (*_VOUCH, *(_VOUCH_IN_DOMAINS if topology.domains else ()))
     vouch = [f"spiffe://{domain.name}/*/{role}" for domain in topology.all_domains for role in roles]
     balancers = [_workload_id(topology, each) for each in topology.clients if each.runs == BALANCER]
-    viewers = [*map(_operator_id, topology.all_domains), *balancers]
+    viewers = [*map(_operator_id, topology.all_domains), *map(_view_id, topology.all_domains), *balancers]
     return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": ",".join(viewers)}
 
 
 def _of_domain(run: RunDir, topology: Topology, domain: Domain) -> list[Component]:
     """The components that a domain has once."""
-    parts = [_issuer(run, topology, domain), _registry(topology, domain)]
+    parts = [_issuer(run, topology, domain), _registry(run, topology, domain)]
     if topology.domains and domain == topology.domains[0]:
         parts.insert(0, _dns_server(run, topology))
     if topology.domains and not domain.is_floating:
@@ -182,8 +223,15 @@ def _issuer(run: RunDir, topology: Topology, domain: Domain) -> Component:
         environment["NSM_BUNDLE_FILE"] = str(run.bundle_of(name))
         bundles = {each.name: run.bundle_of(issuer_of(topology, each)) for each in others}
         environment["NSM_FEDERATED_BUNDLES"] = ",".join(f"{each}={path}" for each, path in bundles.items())
-        environment["NSM_FEDERATED_WORKLOADS"] = ",".join(f"/*/{role}" for role in _VOUCH_IN_DOMAINS)
+        roles = [f"/*/{role}" for role in _VOUCH_IN_DOMAINS]
+        environment["NSM_FEDERATED_WORKLOADS"] = ",".join([*roles, *_far(topology)])
     return Component(name, "identity", node, node, environment)
+
+
+def _far(topology: Topology) -> list[str]:
+    """Who calls components of other domains without a proxy: a vL3 has one prefix service for all its endpoints."""
+    endpoints = [f"/{each.node}/{each.name}" for each in topology.endpoints if each.is_vl3]
+    return ["/*/ipam", *endpoints] if endpoints else []
 
 
 def _dns_server(run: RunDir, topology: Topology) -> Component:
@@ -221,9 +269,10 @@ def _admitted(topology: Topology, domain: Domain) -> str:
     return ",".join(f"{name}={'|'.join(services)}" for name, services in admits.items())
 
 
-def _registry(topology: Topology, domain: Domain) -> Component:
+def _registry(run: RunDir, topology: Topology, domain: Domain) -> Component:
     node = domain.first
-    environment = {"NSM_LISTEN_ON": _registry_url(topology, node), **_registration(topology, domain)}
+    listen_on = f"{_registry_url(topology, node)},{registry_of(run, domain)}"
+    environment = {"NSM_LISTEN_ON": listen_on, **_registration(topology, domain)}
     if topology.domains:
         environment["NSM_ADMITTED_DOMAINS"] = _admitted(topology, domain)
         if not domain.is_floating:
@@ -261,19 +310,28 @@ def _registration(topology: Topology, domain: Domain) -> dict[str, str]:
     several = dict.fromkeys(each.node for each in topology.endpoints if each.vlans and _has_links(topology, each.node))
     rules = [f"{name}=spiffe://{domain.name}/*/forwarder" for name in services]
     return {
-        "NSM_REGISTRATION_POLICY": ",".join([*rules, *_vl3_registration(topology)]),
+        "NSM_REGISTRATION_POLICY": ",".join([*rules, *_vl3_registration(topology, domain)]),
         **({"NSM_REGISTRATION_HOSTS": ",".join(map(topology.address_of, several))} if several else {}),
     }
 
 
-def _vl3_registration(topology: Topology) -> list[str]:
-    """A rule for each service of vL3 endpoints."""
+def _vl3_registration(topology: Topology, domain: Domain) -> list[str]:
+    """A rule for each service of vL3 endpoints, which suppliers register for, too; by its name in `domain`."""
+    networks = {name for each in topology.endpoints if each.is_vl3 for name in _names_in(topology, each, domain)}
     providers: dict[str, list[str]] = {}
     for each in topology.endpoints:
-        for service in each.services if each.is_vl3 else ():
-            providers.setdefault(service, []).append(_workload_id(topology, each))
+        for name in _names_in(topology, each, domain) if each.runs in (VL3, SUPPLIER) else ():
+            if name in networks:
+                providers.setdefault(name, []).append(_workload_id(topology, each))
     operators = list(map(_operator_id, topology.all_domains))
     return [f"{service}={'|'.join([*ids, *operators])}" for service, ids in providers.items()]
+
+
+def _names_in(topology: Topology, endpoint: EndpointSpec, domain: Domain) -> list[str]:
+    """The names of an endpoint's services in a domain: those of others have their domain in them."""
+    own = topology.domain_of(endpoint.node).name
+    split_names = [(plain, where or own) for plain, where in map(split, endpoint.services)]
+    return [plain if where == domain.name else join(plain, where) for plain, where in split_names]
 
 
 def _forwarder_service(node: Node) -> str:
@@ -290,31 +348,34 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
         "NSM_LISTEN_ON": f"{manager_of(run, node.name)},{to_others}",
         "NSM_REGISTRY_URL": _registry_url(topology, node.name),
         "NSM_REGISTRATION_POLICY": ",".join(
-            [f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder", *_vl3_registration(topology)]
+            [
+                f"{_forwarder_service(node)}=spiffe://{domain.name}/{node.name}/forwarder",
+                *_vl3_registration(topology, domain),
+            ]
         ),
         **node.manager_environment,
     }
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
     selectors = str(run.uplinks_of(node.name))
     files = {selectors: _selectors(uplinks)} if uplinks else {}
-    through_vpp = {"NSM_VPP_DIRECTORY": str(run.temporary)} if node.forwarder == "vpp" else {}
-    forwarder = {
+    common = {
         "NSM_CONNECT_TO": manager_of(run, node.name),
-        "NSM_LISTEN_ON": forwarder_of(run, node.name),
-        "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
         **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
         **({"NSM_DEVICE_SELECTOR_FILE": selectors} if uplinks else {}),
-        **through_vpp,
-        **node.forwarder_environment,
     }
-    name = node.name
-    own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
-    return [
-        Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
-        Component(
-            role_of("forwarder", name), f"forwarder-{node.forwarder}", name, name, forwarder, False, (), others, files
-        ),
-    ]
+    own = _folder(topology, node.manager_environment)
+    parts = [Component(role_of("nsmgr", node.name), "nsmgr", node.name, node.name, manager, folder=own)]
+    for name, each in zip(forwarders_of(node), node.forwarders, strict=True):
+        forwarder = {
+            **common,
+            "NSM_LISTEN_ON": f"unix://{run.socket_of(name)}",
+            "NSM_LABELS": _labels({**_POINT_TO_POINT, **each.labels}),
+            **({"NSM_VPP_DIRECTORY": str(run.temporary)} if each.kind == "vpp" else {}),
+            **each.environment,
+        }
+        command, folder = f"forwarder-{each.kind}", _folder(topology, each.environment)
+        parts.append(Component(name, command, node.name, node.name, forwarder, folder=folder, files=files))
+    return parts
 
 
 def _selectors(uplinks: Sequence[Uplink]) -> str:
@@ -351,7 +412,7 @@ def _endpoint(run: RunDir, topology: Topology, endpoint: EndpointSpec) -> Compon
     registered = _registered_name(endpoint)
     named = {"NSM_NAME": registered} if registered != endpoint.name else {}
     environment = {"NSM_CONNECT_TO": manager_of(run, endpoint.node), **named, **told, **endpoint.environment}
-    command = PROGRAM if endpoint.command else VL3 if endpoint.is_vl3 else endpoint.runs
+    command = PROGRAM if endpoint.command else endpoint.runs
     folder = _folder(topology, endpoint.command or endpoint.environment)
     name, program = endpoint.name, endpoint.command
     return Component(
@@ -460,6 +521,31 @@ def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
 def _as_balancer(run: RunDir, topology: Topology) -> dict[str, str]:
     """It reads the monitors of all managers by their sockets: their addresses are the nodes', not its own network's."""
     return {"NSM_MANAGERS": ",".join(manager_of(run, node.name) for node in topology.nodes)}
+
+
+def _view(run: RunDir, topology: Topology) -> Component:
+    """It reads all managers and registries by their sockets, so that links that are cut do not blind it."""
+
+    def managers(domain: Domain) -> list[str]:
+        return [f"{name}={manager_of(run, name)}" for name in domain.nodes if name in managed]
+
+    first, *others = topology.all_domains
+    managed = {node.name for node in topology.managed}
+    domains = [
+        "|".join(
+            [f"unix://{run.identity_of(view_in(topology, each))}", registry_of(run, each), *managers(each)],
+        )
+        for each in others
+    ]
+    environment = {
+        "NSM_LISTEN_ON": f"unix://{run.socket_of(VIEW)}",
+        "NSM_NEXT_FREE_PORT": "true",
+        "NSM_REGISTRY_URL": registry_of(run, first),
+        "NSM_MANAGERS": ",".join(managers(first)),
+        "NSM_TOKEN_FILE": str(run.view_token),
+        **({"NSM_OTHER_DOMAINS": ",".join(domains)} if domains else {}),
+    }
+    return Component(VIEW, VIEW, first.first, "", environment)
 
 
 def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:

@@ -58,6 +58,11 @@ class RunDir:
         """The components' folder for temporary files."""
         return self.path / "tmp"
 
+    @property
+    def attachments(self) -> Path:
+        """The folder of the agent that keeps what is attached."""
+        return self.path / "agent"
+
     def entries_of(self, issuer: str) -> Path:
         """The file of an issuer's identity entries."""
         return self.path / f"{issuer}.entries"
@@ -86,6 +91,11 @@ class RunDir:
     def identity_of(self, component: str) -> Path:
         """The Workload API socket of a component."""
         return self.path / "id" / component
+
+    @property
+    def view_token(self) -> Path:
+        """The file of the token that readers of the view need, unless they use its socket."""
+        return self.path / "view.token"
 
     def resolv_conf_of(self, workload: str) -> Path:
         """A workload's /etc/resolv.conf."""

@@ -10,6 +10,7 @@ from typing import Any
 from nsm.chains.model.domains import split
 
 from .model import Topology
+from .plan import VIEW
 from .process import Process
 from .routing import crossings
 from .wires import Known, wires_of
@@ -27,6 +28,8 @@ class View:
     cut: Collection[tuple[str, str]]
     """Network and node of each disconnected port."""
     interfaces: Mapping[tuple[str, str], str]
+    own_view: Mapping[str, Any] | None = None
+    """The process that watches the mesh, once it was started: it is no part of any node."""
 
 
 def describe(view: View) -> dict[str, Any]:
@@ -37,8 +40,9 @@ def describe(view: View) -> dict[str, Any]:
         "links": _links(view),
         "uplinks": [{"name": each.name, "mtu": each.mtu, "nodes": list(each.nodes)} for each in view.topology.uplinks],
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
-        "components": [_component(process) for process in view.processes],
+        "components": [_component(process) for process in view.processes if process.what.command != VIEW],
         "wires": _wires(view),
+        **({"view": dict(view.own_view)} if view.own_view is not None else {}),
     }
 
 
@@ -89,13 +93,23 @@ def _wires(view: View) -> list[dict[str, Any]]:
     return found
 
 
+def _by_name(view: View) -> dict[str, Process]:
+    """The processes, also by the names that endpoints of other domains have in paths."""
+    named = {process.what.environment.get("NSM_NAME", process.name): process for process in view.processes}
+    return named | {process.name: process for process in view.processes}
+
+
 def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
-    """Add the cause to a wire that is not up; a wire between disconnected nodes is not up."""
+    """Add the cause to a wire that is not up; a wire between disconnected nodes is not up.
+
+    The client has its name in the file: an endpoint of another domain may be one.
+    """
+    client = _by_name(view).get(wire["client"])
+    wire = {**wire, "client": client.name if client is not None else wire["client"]}
     if (ended := _ended(wire, view)) is not None:
         return {**wire, "reason": ended}
     if (between := _cut_between(wire, view)) is not None:
         return {**wire, "state": "DOWN", "reason": between}
-    client = next((process for process in view.processes if process.name == wire["client"]), None)
     if wire["state"] == "DOWN" and client is not None and client.last:
         return {**wire, "reason": client.last}
     return wire
@@ -103,7 +117,7 @@ def _with_cause(wire: dict[str, Any], view: View) -> dict[str, Any]:
 
 def _ended(wire: Mapping[str, Any], view: View) -> str | None:
     """Which component on the path of a wire has ended; without its client, a wire stays up until its tokens expire."""
-    ended = {process.name: process.state for process in view.processes if process.status is not None}
+    ended = {name: process.state for name, process in _by_name(view).items() if process.status is not None}
     if wire["client"] in ended:
         return f"the client {ended[wire['client']]}"
     on_path = [name for name in wire["path"] if name in ended] if wire["state"] == "DOWN" else []
@@ -134,5 +148,5 @@ def _ways(wire: Mapping[str, Any], view: View) -> list[tuple[str, str]]:
 
 def _nodes_of(wire: Mapping[str, Any], view: View) -> list[str]:
     """The nodes on the path of a wire, starting with the client's."""
-    at = {process.name: process.what.node for process in view.processes}
+    at = {name: process.what.node for name, process in _by_name(view).items()}
     return list(dict.fromkeys(at[name] for name in [wire["client"], *wire["path"]] if name in at))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from .model import (
     FORWARDERS,
     PAYLOADS,
     RUNS,
+    VL3,
     ClientSpec,
     Domain,
     EndpointSpec,
+    Forwarder,
     Link,
     Match,
     Network,
@@ -151,21 +153,32 @@ class _File:
 
     def _node(self, node: Any) -> Node:
         fields = self._reader.mapping(node, {"name", "forwarder", "manager"}, "a node")
-        forwarder, manager = fields.get("forwarder"), fields.get("manager")
-        kind, forwarder = self._forwarder(forwarder)
+        manager = fields.get("manager")
         manager = self._reader.mapping(manager, {"environment"}, "a manager") if manager else {}
         return Node(
             self._name(node, fields),
-            self._labels(forwarder.get("labels")),
-            self._environment(forwarder.get("environment"), f"forwarder-{kind}"),
+            self._forwarders(fields.get("forwarder")),
             self._environment(manager.get("environment"), "nsmgr"),
-            kind,
         )
 
-    def _forwarder(self, node: Any) -> tuple[str, dict[str, Any]]:
-        """What forwards packets, and the other fields: ``vpp`` alone is short for ``{kind: vpp}``."""
+    def _forwarders(self, node: Any) -> tuple[Forwarder, ...]:
+        """One forwarder, or a list of several kinds."""
         if node is None:
-            return FORWARDERS[0], {}
+            return (Forwarder(),)
+        if not isinstance(node, yaml.SequenceNode):
+            return (self._forwarder(node),)
+        found: dict[str, Forwarder] = {}
+        for each in node.value:
+            forwarder = self._forwarder(each)
+            if forwarder.kind in found:
+                self._reader.fault(each, f"a second forwarder of kind {forwarder.kind!r}: a node has one of each kind")
+            found[forwarder.kind] = forwarder
+        if not found:
+            self._reader.fault(node, "a node needs a forwarder; leave the key out for the kernel's")
+        return tuple(found.values())
+
+    def _forwarder(self, node: Any) -> Forwarder:
+        """What forwards packets: ``vpp`` alone is short for ``{kind: vpp}``."""
         is_short = isinstance(node, yaml.ScalarNode)
         fields = {} if is_short else self._reader.mapping(node, {"kind", "labels", "environment"}, "a forwarder")
         named = node if is_short else fields.get("kind")
@@ -173,7 +186,8 @@ class _File:
         if kind not in FORWARDERS:
             self._reader.fault(named, f"forwarder {kind!r}: expected {' or '.join(FORWARDERS)}")
             kind = FORWARDERS[0]
-        return kind, fields
+        environment = self._environment(fields.get("environment"), f"forwarder-{kind}")
+        return Forwarder(kind, self._labels(fields.get("labels")), environment)
 
     def _link(self, node: Any) -> Link | None:
         fields = self._reader.mapping(node, {"nodes", "network", "mtu"}, "a link")
@@ -240,14 +254,13 @@ class _File:
         return Route(self._labels(fields.get("destination_selector")), weight)
 
     def _endpoint(self, node: Any) -> EndpointSpec:
-        keys = {"name", "node", "services", "vlans", "vl3", "payload", "prefixes", "labels", "command", "environment"}
+        keys = {"name", "node", "services", "vlans", "payload", "prefixes", "labels", "command", "environment"}
         fields = self._reader.mapping(node, {*keys, "runs", "on_demand"}, "an endpoint")
         labels = self._labels(fields.get("labels"))
         command = self._some(node, fields, "command") if "command" in fields else ()
         vlans = self._vlans(fields, labels)
         runs = self._runs(fields)
         services = self._services(node, fields, needed=not command and "vlans" not in fields)
-        is_vl3 = self._is_vl3(fields)
         endpoint = EndpointSpec(
             self._name(node, fields),
             self._place(node, fields),
@@ -256,23 +269,13 @@ class _File:
             tuple(self._reader.each(fields.get("prefixes"), self._prefix)),
             labels,
             command,
-            self._environment(fields.get("environment"), None if command else _component(vlans, runs, is_vl3=is_vl3)),
+            self._environment(fields.get("environment"), None if command else "nse-remote-vlan" if vlans else runs),
             vlans,
             runs,
             self._reader.flag(fields.get("on_demand")),
-            is_vl3,
         )
         self._check.payload(endpoint, fields.get("payload") or node)
         return endpoint
-
-    def _is_vl3(self, fields: dict[str, Any]) -> bool:
-        if "vl3" not in fields or not self._reader.flag(fields["vl3"]):
-            return False
-        for key in ("vlans", "command", "prefixes", "runs"):
-            if key in fields:
-                self._reader.fault(fields[key], f"an endpoint with 'vl3' cannot have {key!r}")
-        self._check.vl3(fields["vl3"])
-        return True
 
     def _vl3(self, node: Any) -> Network | None:
         network = self._network(node, node)
@@ -282,16 +285,19 @@ class _File:
         return network
 
     def _runs(self, fields: dict[str, Any]) -> str:
-        """The component that provides the services; only the usual one has prefixes, or can wait for a supplier."""
+        """The component that provides the services; only the usual one has prefixes. Stages of chains always run."""
         if "runs" not in fields:
             return RUNS[0]
         runs = self._reader.text(fields["runs"])
         if runs not in RUNS:
             self._reader.fault(fields["runs"], f"runs {runs!r}: expected {', '.join(RUNS)}")
             return RUNS[0]
-        for key in ("command", "vlans", *(("prefixes", "on_demand") if runs != RUNS[0] else ())):
+        others = {RUNS[0]: (), VL3: ("prefixes",)}.get(runs, ("prefixes", "on_demand"))
+        for key in ("command", "vlans", *others):
             if key in fields:
                 self._reader.fault(fields[key], f"an endpoint that runs {runs} cannot have {key!r}")
+        if runs == VL3:
+            self._check.vl3(fields["runs"])
         return runs
 
     def _vlans(self, fields: dict[str, Any], labels: dict[str, str]) -> tuple[VlanService, ...]:
@@ -406,10 +412,6 @@ class _File:
     def _environment(self, node: Any, component: str | None) -> dict[str, str]:
         """Variables of a component; None: of a user's program, which may have any."""
         return self._reader.pairs(node, "environment", lambda key, _: _wrong_variable(key, component))
-
-
-def _component(vlans: Sized, runs: str, *, is_vl3: bool) -> str:
-    return "nse-remote-vlan" if vlans else "nse-vl3" if is_vl3 else runs
 
 
 def _items(node: Any) -> Iterable[Any]:

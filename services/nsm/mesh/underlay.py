@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nsm.forwarder_kernel.netlink import (
+from nsm.chains.netlink import (
     LinkEnd,
     Namespace,
     add_address,
@@ -19,8 +19,8 @@ from nsm.forwarder_kernel.netlink import (
     remove_route,
     set_up,
 )
-from nsm.forwarder_kernel.netlink.bridges import create_bridge, enslave, set_state
-from nsm.forwarder_kernel.netlink.offload import finish_checksums
+from nsm.chains.netlink.bridges import create_bridge, enslave, set_state
+from nsm.chains.netlink.offload import finish_checksums
 
 from . import namespaces
 from .model import Interface, Link, Uplink

@@ -1,5 +1,6 @@
 """Namespaces that go with requests and answers, as descriptors."""
 
+import asyncio
 import os
 
 import pytest
@@ -13,6 +14,7 @@ from nsm.chains.elements.descriptors import (
     ReturnDescriptors,
     SendDescriptors,
 )
+from nsm.chains.elements.idle import IDLE_AFTER
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.testing import Check, Record, call
 from nsm.chains.transport.inbox import FileInbox
@@ -121,3 +123,54 @@ async def test_a_namespace_that_comes_with_an_answer_is_a_path_here_and_open_whi
     assert connection.mechanism.parameters["inodeURL"].startswith(f"file:///proc/{os.getpid()}/fd/")
     await chain.elements[0].close_all()
     assert len(inbox) == 0
+
+
+@pytest.mark.parametrize("fault", ["the endpoint is gone", "the namespace is another's"])
+async def test_a_request_that_fails_does_not_keep_its_clients_namespace(fault):
+    """An endpoint that heals a wire of its own and is killed then has to be gone for its clients, too."""
+    inbox, url, record = inbox_with(OWN), inode_url(OWN), Record()
+
+    def refuse(*_, **__):
+        raise Refused("not yours")
+
+    def answer(_call):
+        if len(record.requests) > 1 and fault == "the endpoint is gone":
+            raise Unavailable("cannot reach the endpoint")
+
+    begin = Begin()
+    async with Chain([begin, ReceiveDescriptors(), record, Check(answer)]) as chain:
+        asked = call(mechanism=kernel(url))
+        asked.peer, asked.inbox = PEER, inbox
+        connection = await chain.request(asked)
+        settle(inbox, url)
+        await asyncio.sleep(IDLE_AFTER * 2)
+        assert len(inbox) == 0
+        inbox.arrived(os.open(OWN, os.O_PATH | os.O_CLOEXEC))
+        inbox.check_namespace = refuse if fault == "the namespace is another's" else inbox.check_namespace
+        again = call(mechanism=connection.mechanism)
+        again.peer, again.inbox = PEER, inbox
+        with pytest.raises((Refused, Unavailable)):
+            await chain.request(again)
+        settle(inbox, url)
+        await asyncio.sleep(IDLE_AFTER * 2)
+        assert (len(inbox), len(begin)) == (0, 1)
+
+
+async def test_a_namespace_that_an_answering_process_may_not_pass_on_is_closed_at_once():
+    inbox, url = inbox_with(OWN), inode_url(OWN)
+
+    def refuse(*_, **__):
+        raise Refused("not yours")
+
+    def answer(call):
+        call.connection.mechanism, call.server_peer, call.inbox = kernel(url), PEER, inbox
+        call.named.append(tuple(map(int, url.removeprefix("inode://").split("/"))))
+
+    async with Chain([Begin(), ReceiveReturned(), Check(answer)]) as chain:
+        await chain.request(call())
+        inbox.check_namespace = refuse
+        inbox.arrived(os.open("/proc/self/ns/uts", os.O_PATH | os.O_CLOEXEC))
+        url = inode_url("/proc/self/ns/uts")
+        with pytest.raises(Refused):
+            await chain.request(call())
+        assert len(inbox) == 1  # the one in use

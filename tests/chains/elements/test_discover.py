@@ -1,17 +1,18 @@
 """Which endpoint and which forwarder a request goes to, as in upstream's mesh."""
 
+import asyncio
 import time
 
 import pytest
 
 from nsm.apis.registry import Match, Metadata, NetworkService, NetworkServiceEndpoint
 from nsm.apis.wellknown import Timestamp
-from nsm.chains.core import Begin, Chain, NotFound, RegistryCall
+from nsm.chains.core import Begin, Chain, Exhausted, NotFound, RegistryCall, RegistryChain, Unavailable
 from nsm.chains.elements.discover import Discover
 from nsm.chains.elements.round_robin import RoundRobin
 from nsm.chains.testing import Record, call
 from tests.chains.elements.records import SERVICE, nse, registry_of
-from tests.chains.elements.selection import Target, route, selecting, service, used
+from tests.chains.elements.selection import Answers, Target, route, selecting, service, used
 
 
 async def test_a_refresh_takes_no_turn_of_the_endpoints():
@@ -74,6 +75,27 @@ async def test_an_endpoint_that_is_gone_does_not_keep_a_connection_from_being_cl
     assert len(probe.closes) == 1
 
 
+async def test_a_close_of_a_connection_that_came_to_no_endpoint_asks_the_registry_nothing():
+    """A forwarder whose clients had given up asked for an endpoint without a name: for all of the mesh."""
+    probe, asked = Record(), Record()
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), RegistryChain([asked])), RoundRobin(), probe])
+    await chain.close(call(service="svc"))
+    assert (len(probe.closes), asked.queries) == (1, [])
+
+
+async def test_a_hundred_closes_at_an_endpoint_that_is_gone_look_for_it_once():
+    """Each of them asked the manager, and that the registry, while the clients waited for another endpoint."""
+    probe, asked, memory = Record(), Record(), registry_of()
+    endpoints = RegistryChain([asked, memory.elements[0]])
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe])
+    for number in range(100):
+        await chain.close(call(f"c{number}", service="svc", network_service_endpoint_name="a"))
+    assert (len(probe.closes), len(asked.queries)) == (100, 1)
+    await asyncio.sleep(2)
+    await chain.close(call("later", service="svc", network_service_endpoint_name="a"))
+    assert len(asked.queries) == 2
+
+
 async def test_registry_calls_of_discovery_carry_the_deadline():
     seen = []
 
@@ -128,3 +150,27 @@ async def test_labels_that_select_nothing_are_told(matches):
     chain, _ = selecting(*told(*matches))
     with pytest.raises(NotFound, match=r"no endpoint of 'svc' matches labels \{\}; 2 are registered"):
         await used(chain, 1)
+
+
+NEAR = Match(routes=[route(near="true")], fallthrough=True)
+
+
+async def test_a_match_with_fallthrough_whose_endpoints_cannot_be_reached_does_not_decide():
+    """A client goes on to another node at once when the endpoint on its own one was killed, and is still registered."""
+    behaviour = Answers(near=Unavailable("cannot reach near"), far=0, full=Exhausted("no addresses"))
+    near, far = nse("near", near="true"), nse("far")
+    chain, _ = selecting(service(NEAR, Match(routes=[route()])), near, far, probe=behaviour)
+    assert await used(chain, 2) == ["far", "far"]
+    assert [name for name, _ in behaviour.asked] == ["near", "far"] * 2
+    assert behaviour.undone == ["near", "near"]
+    behaviour.behaviour["far"] = Unavailable("cannot reach far")
+    with pytest.raises(Unavailable, match="cannot reach far"):
+        await used(chain, 1, first=2)
+
+
+async def test_a_match_with_fallthrough_whose_endpoint_refuses_decides():
+    behaviour = Answers(near=Exhausted("no addresses"), far=0)
+    chain, _ = selecting(service(NEAR, Match(routes=[route()])), nse("near", near="true"), nse("far"), probe=behaviour)
+    with pytest.raises(Exhausted):
+        await used(chain, 1)
+    assert [name for name, _ in behaviour.asked] == ["near"]

@@ -63,3 +63,28 @@ async def test_an_endpoint_that_stops_for_another_reason_does_not_end_again():
     endpoint = Endpoint()
     await endpoint.chain.aclose()
     assert not await after(20, endpoint)
+
+
+async def test_connections_that_are_no_use_do_not_keep_it():
+    """As the wires between endpoints of a vL3: each would keep the others from ending."""
+    asked = []
+
+    async def use(call):
+        asked.append(call.connection.id)
+        return call.connection.id == "client"
+
+    ended = []
+    idle = EndWhenIdle(15, lambda: ended.append(True), use=use)
+    chain = Chain([Begin(), idle])
+    idle.start()
+    await chain.request(call("client", path=Path()))
+    await chain.request(call("other endpoint", path=Path()))
+    await chain.request(call("other endpoint", path=Path()))
+    assert asked == ["client", "other endpoint"]
+    await asyncio.sleep(20)
+    assert not ended
+    await chain.close(call("client"))
+    await asyncio.sleep(14)
+    await chain.close(call("other endpoint"))
+    await asyncio.sleep(1.1)
+    assert ended

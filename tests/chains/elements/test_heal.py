@@ -12,7 +12,9 @@ from nsm.chains.elements.descriptors import ReturnDescriptors
 from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
+from nsm.chains.elements.monitor import REPORTER, fault_in
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
+from nsm.chains.model.causes import NAMESPACE_GONE, Cause
 from nsm.chains.testing import Check, Delay, Fail, Mesh, Record, call
 from nsm.chains.transport import Monitors
 
@@ -287,6 +289,47 @@ async def test_where_packets_cannot_be_checked_an_endpoint_that_is_gone_is_repla
     assert world.there() == {NSMGR: 1, FORWARDER: 1, "client": 1, "two": 1}
 
 
+GONE = Cause(NAMESPACE_GONE, "the endpoint's network namespace is gone")
+
+
+async def until_asked(record):
+    """The seconds until an endpoint receives a request."""
+    begun = asyncio.get_running_loop().time()
+    while not record.requests:
+        await asyncio.sleep(0.01)
+    return asyncio.get_running_loop().time() - begun
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_workload_that_is_gone_according_to_its_forwarder_is_left_without_a_check(mesh, is_closed):
+    """Between two nodes a wire took a second longer to heal: its client looked for an endpoint that was known to be gone."""
+    world = await world_of(mesh)
+    await world.connect()
+    (store,) = mesh.begins[FORWARDER].stores()
+    assert world.packets.pass_  # the kernel takes a moment for a namespace
+    store.get(REPORTER).report(store.connection_id, State.DOWN, GONE)
+    if is_closed:
+        await store.events.close()
+    assert await until_asked(world.records["two"]) < 0.15
+    assert world.state == {"again": 0, "anew": 1, "closes": 1}
+
+
+async def test_endpoints_that_end_one_after_the_other_are_each_left_at_once(mesh):
+    """Each next one within a second of the healing before: pauses grew as if one wire broke again and again."""
+    world = await world_of(mesh, interval=0.1)
+    await world.connect()
+    world.packets.pass_ = True
+    for number in range(8):
+        ends, takes_over = ("one", "two") if number % 2 == 0 else ("two", "one")
+        world.clear()
+        world.packets.cut()
+        await mesh.remove(ends)
+        assert await until_asked(world.records[takes_over]) < 0.4
+        world.packets.pass_ = True
+        await world.add(ends, f"10.{number}.0.0/24")
+        await asyncio.sleep(0.3)
+
+
 async def test_a_link_that_goes_down_is_acted_on_at_once(mesh):
     world = await world_of(mesh)
     await world.connect()
@@ -434,6 +477,106 @@ async def test_a_peer_that_asks_for_refreshes_without_end_is_obeyed_a_few_times_
     await asyncio.sleep(60)
     nagging.cancel()
     assert 5 < len(world.client_record.requests) < 60
+
+
+def dataplane_wire(world):
+    """The wire, as the forwarder has it."""
+    (live,) = world.mesh.dataplanes[FORWARDER].wires.values()
+    return live
+
+
+async def test_a_dataplane_that_ends_and_is_started_again_makes_no_client_heal(mesh):
+    """For five seconds no packet passes, and the link is gone for a while; the client is told, and waits."""
+    world = await world_of(mesh)
+    await world.connect()
+    dataplane_wire(world).begin_repair("VPP ended; it is started again")
+    await asyncio.sleep(0.01)
+    world.packets.cut()
+    await asyncio.sleep(5)
+    dataplane_wire(world).end_repair()
+    world.packets.pass_ = True
+    await asyncio.sleep(5)
+    assert world.state == {"again": 0, "anew": 0, "closes": 0}
+    assert len(world.packets.links) == 1, "the link is watched again"
+    world.packets.cut()
+    await asyncio.sleep(0.5)
+    assert world.state["anew"] == 1
+
+
+async def test_packets_that_are_lost_again_after_a_repair_are_acted_on(mesh):
+    """One check in vain: that which was under way when the repair ended means nothing."""
+    world = await world_of(mesh)
+    await world.connect()
+    dataplane_wire(world).begin_repair("VPP ended")
+    await asyncio.sleep(0.01)
+    world.packets.pass_ = False
+    await asyncio.sleep(3)
+    dataplane_wire(world).end_repair()
+    await asyncio.sleep(0.5)
+    assert world.state["anew"] == 0
+    await asyncio.sleep(2)
+    assert world.state["anew"] == 1
+
+
+async def test_a_repair_that_takes_longer_than_ten_seconds_is_not_waited_for(mesh):
+    world = await world_of(mesh)
+    await world.connect()
+    begun = asyncio.get_running_loop().time()
+    dataplane_wire(world).begin_repair("VPP ended")
+    await asyncio.sleep(0.01)
+    world.packets.pass_ = False
+    while not world.state["anew"]:
+        await asyncio.sleep(0.05)
+    assert 10 < asyncio.get_running_loop().time() - begun < 12.5
+
+
+async def test_a_component_that_reports_repairs_without_end_holds_no_client_up(mesh):
+    world = await world_of(mesh)
+    await world.connect()
+    begun, wire = asyncio.get_running_loop().time(), dataplane_wire(world)
+    wire.begin_repair("always the same")
+    await asyncio.sleep(0.01)
+    world.packets.pass_ = False
+    while not world.state["anew"]:
+        wire.end_repair()
+        await asyncio.sleep(0.05)
+        wire.begin_repair("always the same")
+        await asyncio.sleep(0.05)
+    assert asyncio.get_running_loop().time() - begun < 3
+
+
+async def test_a_wire_that_its_dataplane_cannot_repair_is_requested_again(mesh):
+    """The client keeps its endpoint: only the forwarder has to make the wire anew."""
+    world = await world_of(mesh)
+    await world.connect()
+    dataplane_wire(world).begin_repair("VPP ended")
+    dataplane_wire(world).end_repair(is_whole=False)
+    await asyncio.sleep(0.5)
+    assert world.state == {"again": 1, "anew": 0, "closes": 0}
+
+
+async def test_a_manager_that_restarts_during_a_repair_moves_no_client_to_another_endpoint(mesh):
+    world = await world_of(mesh)
+    await world.connect()
+    wire = dataplane_wire(world)
+    wire.begin_repair("VPP ended")
+    await asyncio.sleep(0.01)
+    world.packets.pass_ = False
+    await world.break_(control=True)
+    await asyncio.sleep(3)
+    wire.end_repair()
+    world.packets.pass_ = True
+    await asyncio.sleep(3)
+    assert (world.state["anew"], world.there()) == (0, {NSMGR: 1, FORWARDER: 1, "client": 1, "one": 1})
+
+
+async def test_the_answer_to_a_request_during_a_repair_says_so_and_the_next_one_no_longer(mesh):
+    world = await world_of(mesh)
+    await world.connect()
+    dataplane_wire(world).begin_repair("VPP ended")
+    assert fault_in(await world.refresh()) == "VPP ended"
+    dataplane_wire(world).end_repair()
+    assert fault_in(await world.refresh()) == ""
 
 
 async def test_checks_of_the_wire_follow_one_another_and_end_with_it(mesh):

@@ -19,6 +19,7 @@ from nsm.apis.connection import (
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Call, Chain, Element, Peer, Unavailable
 from nsm.chains.elements.monitor import DOWNSTREAM, Monitor
+from nsm.chains.model.causes import cause_in
 from nsm.chains.policy import IdPatterns, Trust
 from nsm.chains.testing import Fail, call
 from nsm.chains.transport import Monitors
@@ -253,13 +254,23 @@ async def test_who_asked_is_not_told_once_more_what_the_answer_told_it(relaying)
     assert await next_of(events) == (ConnectionEventType.UPDATE, {"d": State.DOWN})
 
 
-async def test_another_component_s_calls_are_told_also_if_it_has_the_same_identity(relaying):
-    """Such as a proxy's, which the manager's connection came by."""
+async def test_another_identity_s_calls_are_told_also_if_it_has_the_same_name(relaying):
     events, chain, _ = relaying
-    asked = asked_by(MANAGER, segment="proxy")
+    await chain.request(asked_by(Peer("spiffe://test.mesh/other", b"")))
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+
+
+async def test_a_stage_of_a_chain_is_not_told_of_the_connections_of_other_stages(relaying):
+    """It is on their paths, but would ignore such events: each set-up sent one to every stage."""
+    events, chain, monitor = relaying
+    asked = asked_by(MANAGER, "other", segment="stage")
     asked.connection.path.path_segments[0].name = "nsmgr"
     await chain.request(asked)
-    assert await next_of(events) == (ConnectionEventType.UPDATE, {"c": State.UP})
+    monitor._set_down("other")
+    await chain.close(asked_by(MANAGER, "other", segment="stage"))
+    await chain.request(asked_by(MANAGER, "own"))
+    monitor._set_down("own")
+    assert await next_of(events) == (ConnectionEventType.UPDATE, {"own": State.DOWN})
 
 
 async def test_who_was_told_that_a_connection_is_down_is_told_that_it_is_up_again(relaying):
@@ -449,7 +460,13 @@ async def test_events_from_further_on_are_passed_on_as_our_own():
     assert (own.id, own.path.index, own.state) == ("id-x", 1, State.DOWN)
     assert [s.name for s in own.path.path_segments] == ["client", "me", "next"]
     await downstream.queue.put(None)
-    assert (await anext(events)).connections["id-y"].state == State.DOWN
+    lost = [await anext(events), await anext(events)]
+    assert {key: each.state for event in lost for key, each in event.connections.items()} == dict.fromkeys(
+        ["id-x", "id-y"], State.DOWN
+    )
+    for event in lost:
+        (each,) = event.connections.values()
+        assert cause_in(each.path.path_segments[1].metrics).sentence.startswith(("next", "the next component"))
     await chain.request(call("id-y", path=our_path("y")))
     await asyncio.sleep(1)
     assert len(downstream.opened) == 2

@@ -13,10 +13,12 @@ from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelServer
 from nsm.chains.elements.mechanisms import Mechanisms
 from nsm.chains.elements.point2point_ipam import Point2PointIpam
-from nsm.chains.elements.rematch import Rematch
+from nsm.chains.elements.rematch import GRACE, Rematch
 from nsm.chains.registry.memory import Memory
-from nsm.chains.testing import Fail, Mesh, Record, call
+from nsm.chains.testing import Delay, Fail, Mesh, Record, call
+from nsm.chains.testing.domains import Domains
 from nsm.chains.transport import RemoteMonitor
+from tests.chains.elements.records import nse, registry_of
 
 ALL = MonitorScopeSelector()
 
@@ -144,6 +146,58 @@ async def test_a_client_for_whom_nothing_is_left_reads_why(world):
         await client.request(call("c", "shop", timeout=5))
 
 
+def service_to(color):
+    match = Match(routes=[Destination(destination_selector={"color": color})])
+    return NetworkService(name="svc", payload="IP", matches=[match])
+
+
+class Alone:
+    """The element by itself: a service that leads to `red`, and one connection to that."""
+
+    async def __aenter__(self):
+        endpoints = registry_of(nse("red", color="red"), nse("blue", color="blue"))
+        self.begin, self.delay, self.services = Begin(), Delay(), registry_of(service_to("red"))
+        self.chain = Chain([self.begin, Rematch(self.services, endpoints), self.delay])
+        await self.request("red")
+        await asyncio.sleep(0.1)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.chain.aclose()
+
+    async def request(self, endpoint):
+        return await self.chain.request(call("c", "svc", network_service_endpoint_name=endpoint, timeout=15))
+
+    async def edit(self, color):
+        await self.services.register(RegistryCall(service_to(color)))
+
+
+async def test_a_connection_that_moves_in_the_moment_in_which_it_would_be_closed_stays():
+    """It was closed at its new endpoint: its request had not ended when its time was over."""
+    async with Alone() as world:
+        await world.edit("blue")
+        await asyncio.sleep(GRACE - 0.5)
+        world.delay.gate.clear()
+        moving = asyncio.ensure_future(world.request("blue"))
+        await asyncio.sleep(1)
+        world.delay.gate.set()
+        await moving
+        await asyncio.sleep(1)
+        assert "c" in world.begin
+
+
+async def test_a_service_that_is_edited_back_at_once_ends_no_connection():
+    async with Alone() as world:
+        await world.edit("blue")
+        await asyncio.sleep(GRACE / 2)
+        await world.edit("red")
+        await asyncio.sleep(2 * GRACE)
+        assert "c" in world.begin
+        await world.edit("blue")
+        await asyncio.sleep(2 * GRACE)
+        assert "c" not in world.begin
+
+
 async def test_nothing_is_left_of_connections_that_ended():
     rematch = Rematch(RegistryChain([Memory()]), RegistryChain([Memory()]))
     async with Chain([Begin(), rematch]) as chain:
@@ -153,3 +207,34 @@ async def test_nothing_is_left_of_connections_that_ended():
         await chain.close(call("c"))
         await chain.close(call("d"))
         assert rematch._standing == {}
+
+
+@pytest.mark.parametrize("floating", [False, True])
+async def test_a_client_of_another_domain_s_service_moves_when_it_is_edited_there(floating):
+    """Also if the service is in a third domain, where none of the path's managers is."""
+    async with Domains("one", "two", floating=["sky"]) as (one, two, sky):
+        where, at = (sky, two) if floating else (two, two)
+        suffix = "@sky" if floating else ""
+        world = World(at)
+        for name, prefix in (("red", "10.1.0.0/24"), ("blue", "10.2.0.0/24")):
+            chain = [Point2PointIpam([prefix]), Mechanisms({"KERNEL": [KernelServer()]}), ReturnDescriptors()]
+            await at.add_endpoint(f"{name}{suffix}", chain, services=[f"shop{suffix}"], color=name)
+
+        async def lead_to(color):
+            match = Match(routes=[Destination(destination_selector={"color": color})])
+            service = NetworkService(name=f"shop{suffix}", payload="IP", matches=[match])
+            await world.edit(service)
+
+        await lead_to("red")
+        await asyncio.sleep(1)
+        heal = Heal(monitors(one.pool("client")))
+        client = one.add_client(refresh=True, heal=heal)
+        connection = await client.request(call("c", f"shop@{where.name}", timeout=5))
+        assert connection.network_service_endpoint_name.startswith("red")
+        await lead_to("blue")
+        await asyncio.sleep(5)
+        held = {name.partition("@")[0]: count for name, count in at.connections().items()}
+        assert (held.get("red", 0), held.get("blue", 0)) == (0, 1)
+        await client.close(call("c"))
+        await asyncio.sleep(1)
+        assert not [task for task in asyncio.all_tasks() if "watch of services shop" in task.get_name()]

@@ -14,7 +14,8 @@ from nsm.chains.forwarding.keep import CHANGES, REPAIR, REPORT_ONLY, Keep, Repai
 from nsm.chains.forwarding.pace import AT_ONCE
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import End, Wire
-from nsm.chains.testing import FakeDataplane
+from nsm.chains.model.causes import NAMESPACE_GONE
+from nsm.chains.testing import Delay, FakeDataplane
 
 DOWN = Report(repairs=[("nsm-1", Repair("link", "link down", "set up"))])
 WIRE = Wire(End(KernelInterface("/ns/a", "nsm-1")), End(KernelInterface("/ns/b", "nse-1")), 0, arp=False)
@@ -54,7 +55,7 @@ class Wires(Element):
     """Gives each connection a wire, and notified which states are reported of it."""
 
     def __init__(self):
-        self.dataplane, self.states = FakeDataplane(), []
+        self.dataplane, self.states, self.causes = FakeDataplane(), [], []
 
     async def request(self, call, rest):
         if call.live.get(LIVE) is None:
@@ -62,9 +63,11 @@ class Wires(Element):
             call.live.put(REPORTER, self)
         return await rest.request(call)
 
-    def report(self, connection_id, state):
+    def report(self, connection_id, state, cause=None):
         assert connection_id == "c"
-        self.states.append(state)
+        if state is not None:
+            self.states.append(state)
+        self.causes.append(cause)
 
     async def close(self, call, rest):
         call.live.pop(LIVE)
@@ -81,7 +84,8 @@ class World:
     def __init__(self, mode=REPAIR):
         self.changes, self.wires, self.begin = Changes(), Wires(), Begin()
         self.keep = Keep(self.changes, mode)
-        self.chain = Chain([self.begin, self.keep, self.wires])
+        self.delay = Delay()
+        self.chain = Chain([self.begin, self.keep, self.wires, self.delay])
 
     async def __aenter__(self):
         await self.chain.request(call())
@@ -105,6 +109,9 @@ async def test_a_wire_that_was_changed_is_put_right_with_one_line_in_the_log(cap
     for part in ("connection=c", "service=web", "endpoint=nse-1", "found='nsm-1: link down'", "done='set up'"):
         assert part in line
     assert CHANGES["link"] == before + 1
+    (cause,) = world.wires.causes
+    assert (cause.code, cause.element) == ("Repaired", "keep")
+    assert cause.sentence == "the wire was changed from outside: nsm-1: link down; set up"
 
 
 async def test_who_only_wants_reports_has_nothing_done(capsys):
@@ -113,6 +120,7 @@ async def test_who_only_wants_reports_has_nothing_done(capsys):
         await world.tell(Report(is_gone=True))
     assert (world.changes.looks, world.changes.remade) == ([False, False], 0)
     assert capsys.readouterr().out.count("wire is not as it should be") == 2
+    assert [cause.code for cause in world.wires.causes] == ["Changed", "Changed"]
 
 
 @pytest.mark.parametrize(("can", "states"), [(True, []), (False, [State.REFRESH_REQUESTED])])
@@ -121,6 +129,17 @@ async def test_a_deleted_interface_is_made_anew_or_the_client_is_asked_to_come_b
         world.changes.can_remake = can
         await world.tell(Report(is_gone=True))
         assert (world.changes.remade, world.wires.states) == (1, states)
+
+
+async def test_an_interface_that_is_gone_with_its_dataplane_is_left_to_that():
+    """A tap vanishes with VPP, which is started again, and makes it again."""
+    async with World() as world:
+        world.wires.dataplane.wires["c"].begin_repair("VPP has ended")
+        await world.tell(Report(is_gone=True))
+        assert (world.changes.remade, world.wires.states) == (0, [])
+        world.wires.dataplane.wires["c"].end_repair()
+        await world.tell(Report(is_gone=True))
+        assert world.changes.remade == 1
 
 
 async def test_a_namespace_out_of_reach_is_entered_with_the_clients_next_request():
@@ -148,8 +167,28 @@ async def test_a_namespace_that_ends_takes_its_connection_with_it_and_the_other_
         while len(world.begin):
             await asyncio.sleep(0)
         assert world.wires.states == [State.DOWN]
+        (cause,) = world.wires.causes
+        assert (cause.code, cause.sentence) == (NAMESPACE_GONE, f"the {whose} network namespace is gone")
         assert (world.wires.dataplane.wires, len(world.keep), world.changes.stopped) == ({}, 0, 1)
     assert f"{whose} network namespace gone" in capsys.readouterr().out
+
+
+async def test_a_client_that_moves_while_its_endpoint_s_namespace_ends_keeps_its_new_wire():
+    """Its request came before the Close that the end of the namespace brings, which then ended the new wire."""
+    async with World() as world:
+        world.delay.gate.clear()
+        refreshing = asyncio.ensure_future(world.chain.request(call()))
+        await asyncio.sleep(0)
+        again = call()
+        again.connection.state = State.RESELECT_REQUESTED
+        moving = asyncio.ensure_future(world.chain.request(again))
+        await asyncio.sleep(0.001)
+        world.changes.notified.lost([True])
+        await asyncio.sleep(0.001)
+        world.delay.gate.set()
+        await asyncio.gather(refreshing, moving)
+        await asyncio.sleep(1)
+        assert (len(world.begin), len(world.wires.dataplane.wires)) == (1, 1)
 
 
 async def test_a_wire_that_is_being_closed_is_not_fought_for():

@@ -256,3 +256,21 @@ async def test_the_dataplane_completes_the_clients_mechanism_and_the_path():
     made = await world.chain.request(call())
     assert made.mechanism.parameters["pciAddress"] == "0000:01:00.1"
     assert made.path.path_segments[0].metrics == {"server_interface": "KERNEL/near", "client_interface": "KERNEL/far"}
+
+
+async def test_a_wire_that_cannot_be_changed_keeps_no_namespace_open():
+    """The workload of a failed request may end before there is another one."""
+    world = World()
+    await world.chain.request(call())
+    await asyncio.sleep(idle.IDLE_AFTER * 2)
+    (live,) = world.dataplane.wires.values()
+
+    async def change(*_):
+        raise Unavailable("the kernel is busy")
+
+    world.dataplane.change = change
+    with pytest.raises(Unavailable):
+        await world.chain.request(call(addresses=["10.0.0.9/32"]))
+    assert live.is_held
+    await asyncio.sleep(idle.IDLE_AFTER * 2)
+    assert not live.is_held

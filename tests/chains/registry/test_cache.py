@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nsm.chains.core import ENDPOINTS, RegistryChain, RegistryElement, Unavailable
+from nsm.chains.core import ENDPOINTS, Found, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.cache import Cache
 from nsm.chains.registry.memory import Memory
 from tests.chains.registry.records import find, nse
@@ -21,18 +21,23 @@ class Upstream(RegistryElement):
             raise Unavailable("registry is down")
         if not call.watch:
             self.asked += 1
-        batches = self.memory.find(call, rest)
-        while True:
-            step, gone = asyncio.ensure_future(anext(batches)), asyncio.ensure_future(self.down.wait())
-            await asyncio.wait({step, gone}, return_when=asyncio.FIRST_COMPLETED)
-            gone.cancel()
-            if not step.done():
-                step.cancel()
-                raise Unavailable("registry went away")
-            try:
-                yield step.result()
-            except StopAsyncIteration:
-                return
+        gone = asyncio.ensure_future(self.down.wait())
+        batches, step = self.memory.find(call, rest), None
+        try:
+            while True:
+                step = asyncio.ensure_future(anext(batches))
+                await asyncio.wait({step, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    raise Unavailable("registry went away")
+                try:
+                    yield step.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            for task in (gone, step):
+                task.cancel()
+            await asyncio.gather(gone, step, return_exceptions=True)
+            await batches.aclose()
 
 
 async def test_a_manager_answers_from_its_watch_and_asks_on_a_miss():
@@ -70,3 +75,39 @@ async def test_a_manager_whose_watch_broke_asks_until_it_watches_again():
         asked = upstream.asked
         assert [r.name for r in await find(chain, nse("b"))] == ["b"]
         assert upstream.asked == asked
+
+
+class Ahead(Upstream):
+    """It tells a caller of a record that is gone before the manager's own watch could be told."""
+
+    async def find(self, call, rest):
+        if call.record.network_service_names:
+            yield [Found(nse("gone"))]
+        async for batch in super().find(call, rest):
+            yield batch
+
+
+async def test_after_a_registry_was_away_a_node_has_one_watch_there_again():
+    """Watches that began while the manager's own was broken move to it, and miss nothing."""
+    upstream, known = Ahead(), {}
+    upstream.memory.records.put(nse("a"))
+    async with RegistryChain([Cache(ENDPOINTS), upstream]) as chain:
+
+        async def follow():
+            async for batch in chain.find(RegistryCall(nse(""), watch=True)):
+                known.update({found.record.name: not found.deleted for found in batch})
+
+        following = asyncio.ensure_future(follow())
+        await asyncio.sleep(0.1)
+        assert (known, upstream.memory.records.watches) == ({"gone": True, "a": True}, 2)
+        await asyncio.sleep(1)
+        assert upstream.memory.records.watches == 1
+        upstream.memory.records.put(nse("b"))
+        await asyncio.sleep(0.1)
+        assert known == {"gone": False, "a": True, "b": True}
+        upstream.memory.records.pop("a")
+        await asyncio.sleep(0.1)
+        assert known == {"gone": False, "a": False, "b": True}
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert upstream.memory.records.watches == 0

@@ -9,6 +9,7 @@ from nsm.chains.core import RegistryCall, RegistryChain, RegistryElement, Unavai
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.expire_services import ExpireServices
 from nsm.chains.registry.memory import Memory
+from nsm.chains.testing import Delay
 
 DAY = 86_400.0
 
@@ -51,6 +52,22 @@ async def test_a_service_that_is_registered_again_stays(mesh):
         await asyncio.sleep(DAY - 1)
         await mesh.register()
     assert mesh.left == (1, 1)
+
+
+async def test_a_service_that_is_registered_again_in_the_moment_of_its_end_stays():
+    """The end waited for the registration, and then took it back."""
+    mesh, delay = Mesh(), Delay()
+    services = RegistryChain([mesh.begin, ExpireServices(RegistryChain([mesh.providers]), DAY), delay, mesh.kept])
+    await services.register(RegistryCall(NetworkService(name="svc")))
+    await asyncio.sleep(DAY - 1)
+    delay.gate.clear()
+    again = asyncio.ensure_future(services.register(RegistryCall(NetworkService(name="svc"))))
+    await asyncio.sleep(2)
+    delay.gate.set()
+    await again
+    await asyncio.sleep(1)
+    assert mesh.left == (1, 1)
+    await services.aclose()
 
 
 async def test_a_service_that_was_registered_once_stays_as_long_as_somebody_provides_it(mesh):

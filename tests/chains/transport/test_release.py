@@ -34,7 +34,7 @@ OF_CONNECTIONS = (
     "grpclib",
     "h2",
 )
-OF_SERVERS = {"SSLContext", "Server", "Door", "Folded", "Health", "Unary", "Streaming", "Turns"}
+OF_SERVERS = {"SSLContext", "Server", "Door", "Folded", "Health", "Silence", "Unary", "Streaming", "Turns"}
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 OPEN, MOST = "ssl.SSLObject", 4
 HANGS, TELLS = "/test.Hangs/Hang", "/test.Tells/Tell"

@@ -43,6 +43,7 @@ from nsm.chains.transport import (
     Streaming,
     Unary,
     check_health,
+    inbox,
     network_service,
     parse_address,
     publishable,
@@ -252,6 +253,21 @@ async def test_the_socket_of_a_process_that_has_ended_is_not_waited_for(tmp_path
         os.close(descriptor)
 
 
+async def test_whether_a_process_listens_is_found_out_without_a_call(tmp_path, capsys):
+    url = f"unix://{tmp_path}/s.sock"
+    async with Pool(identity_of(AUTHORITY, "client")) as pool:
+        assert not await pool.listens(url)
+        async with mesh(tmp_path, None) as (url, _):
+            assert await pool.listens(url)
+            descriptor = os.open(tmp_path / "s.sock", os.O_PATH)
+            received = f"unix:///proc/{os.getpid()}/fd/{descriptor}"
+            assert await pool.listens(received)
+            await asyncio.sleep(0.05)
+        assert not await pool.listens(received)
+        os.close(descriptor)
+    assert capsys.readouterr().out == ""  # the process that listens takes it for a probe
+
+
 async def requested_by(pool, target, *, deadline):
     call = request(target=target)
     call.deadline = deadline
@@ -358,6 +374,9 @@ async def test_after_a_rotation_new_calls_use_a_new_connection_and_old_calls_go_
             if call.connection.id == "old":
                 await release.wait()
             return call.connection
+
+        async def close(self, call):
+            pass
 
     server, client = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
     async with serve([f"unix://{tmp_path}/s.sock"], network_service(Notes()), server, name="s") as urls:
@@ -756,3 +775,54 @@ def test_a_url_without_a_host_is_published_with_one():
     assert publishable("tcp://10.1.2.3:5") == "tcp://10.1.2.3:5"
     assert publishable("unix:///x") == "unix:///x"
     assert parse_address(publishable("tcp://:5")).host
+
+
+async def test_a_namespace_is_closed_whose_request_was_given_up_before_its_turn(tmp_path):
+    """A busy forwarder must not keep the namespace of a client that was killed meanwhile."""
+    gate, begun = asyncio.Event(), []
+
+    class Waits:
+        async def request(self, call):
+            begun.append(call.connection.id)
+            await gate.wait()
+            return call.connection
+
+        async def close(self, call):
+            pass
+
+    server, client = identity_of(AUTHORITY, "server"), identity_of(AUTHORITY, "client")
+    limits = Limits(calls=1)
+    async with (
+        serve([f"unix://{tmp_path}/s.sock"], network_service(Waits()), server, name="server", limits=limits) as urls,
+        Pool(client, dial_timeout=2) as pool,
+    ):
+        chain = Chain([Begin(), SendDescriptors()], RemoteNetworkService(pool))
+        first = asyncio.ensure_future(chain.request(request("first", urls[0])))
+        async with asyncio.timeout(5):
+            while not begun:
+                await asyncio.sleep(0)
+            before = descriptors()
+            second = asyncio.ensure_future(chain.request(wire(urls[0], "second")))
+            while descriptors() == before:
+                await asyncio.sleep(0)
+            second.cancel()
+            while descriptors() != before:
+                await asyncio.sleep(0)
+        gate.set()
+        await asyncio.wait([first, second])
+        assert begun == ["first"]
+
+
+async def test_a_descriptor_whose_message_never_comes_is_closed_after_a_while(monkeypatch):
+    monkeypatch.setattr(inbox, "UNCLAIMED", 0.05)
+    before, received = descriptors(), inbox.FileInbox()
+    received.arrived(os.open(NAMESPACE, os.O_PATH))
+    received.arrived(os.open("/proc/self/ns/uts", os.O_PATH))
+    in_use = await received.take(*file_key(inode_url(NAMESPACE)), timeout=1)
+    async with asyncio.timeout(5):
+        while len(received) > 1:
+            await asyncio.sleep(0.01)
+    assert os.path.exists(in_use.path)
+    received.close()
+    in_use.release()
+    assert descriptors() == before

@@ -23,12 +23,12 @@ async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
         one.begin(call(number))
     other.begin(call("other"))
     assert [name for name, _ in begun] == [0, 1, "other"]
-    queued = counts.QUEUED[""]
+    queued = counts.QUEUED[()]
     begun[1][1].leave()
     begun[1][1].leave()
     begun[0][1].leave()
     assert [name for name, _ in begun] == [0, 1, "other", 2, 3]
-    assert counts.QUEUED[""] == queued - 2
+    assert counts.QUEUED[()] == queued - 2
     for _, place in list(begun):
         place.leave()
 

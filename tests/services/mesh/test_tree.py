@@ -69,6 +69,16 @@ def test_a_wire_that_is_up_has_the_promised_keys_and_how_it_crosses():
     assert wire_of(view()) == {**WIRE, "tunnel": {"mechanism": "VXLAN", "parameters": {"vni": "7"}}}
 
 
+def test_an_endpoint_of_another_domain_has_its_name_in_the_file_as_a_client_and_when_it_ended():
+    """As one of a vL3 that is registered elsewhere, and requests wires to the others."""
+    seen = view({**WIRE, "client": "far@sky", "path": ["far@sky", "nsmgr-c", "hub@sky"], "state": "DOWN"})
+    far = next(each for each in seen.processes if each.name == "far")
+    far.what = replace(far.what, environment={"NSM_NAME": "far@sky"})
+    assert wire_of(seen)["client"] == "far"
+    far.status = -9
+    assert wire_of(seen)["reason"].startswith("the client ")
+
+
 def test_a_breakout_says_where_it_leaves_the_node_and_an_end_that_nobody_has_is_left_out():
     breakout = {"mechanism": "VLAN", "parameters": {"interface": "gw-1.100"}}
     wire = {**WIRE, "src_ips": ["10.0.0.1/24"], "dst_ips": [], "tunnel": breakout, "path": ["shop", "far"]}

@@ -7,7 +7,8 @@ from ipaddress import ip_network
 import pytest
 
 from nsm.apis.connection import Mechanism
-from nsm.chains.composed import client, monitors, registry_at
+from nsm.apis.registry import Destination, Match
+from nsm.chains.composed import client, monitors, registry_at, services_at
 from nsm.chains.core import Conflict, Limits, MeshError, Refused, Tasks
 from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelClient
@@ -21,7 +22,7 @@ from nsm.chains.testing.mesh import MANAGER
 from nsm.chains.transport import RemoteNetworkService
 from nsm.services.nse_vl3.main import vl3_client, vl3_server
 from nsm.services.nse_vl3.names import Names
-from nsm.services.nse_vl3.peers import Peers, PeerWires
+from nsm.services.nse_vl3.peers import Peers, PeerWires, Selection
 
 TEMPLATE = "{{ .Labels.podName }}.{{ .NetworkService }}"
 
@@ -169,3 +170,34 @@ async def test_without_the_registry_known_endpoints_stay_connected():
         await mesh.start("registry")
         await asyncio.sleep(20)
         assert (len(first.wires), len(second.wires)) == (0, 1)
+
+
+LEADS = Match(source_selector={"capability": "vl3"}, routes=[Destination(destination_selector={"capability": "vl3"})])
+NEAR = Match(routes=[Destination(destination_selector={"nodeName": "{{ .nodeName }}"})], fallthrough=True)
+
+
+@pytest.mark.parametrize(
+    ("matches", "labels", "selected"),
+    [
+        ([], {"capability": "vl3"}, ["other", "supplier"]),
+        ([LEADS, NEAR], {"capability": "vl3"}, ["other"]),
+        ([LEADS, NEAR], {"app": "a"}, ["other", "supplier"]),
+        ([NEAR], {"capability": "vl3"}, ["other", "supplier"]),
+    ],
+    ids=["no matches", "its match", "other labels", "matches of clients"],
+)
+async def test_an_endpoint_requests_no_wire_to_one_that_starts_others(matches, labels, selected):
+    """A match for the labels of such wires selects their endpoints; those for clients do not concern them."""
+    async with Mesh() as mesh, Tasks("test") as tasks:
+        await mesh.add_service("vl3", matches)
+        for name in ("supplier", "other", "own"):
+            has = {} if name == "supplier" else {"capability": "vl3"}
+            await mesh.add_endpoint(name, [], services=["vl3"], **has)
+            await asyncio.sleep(0.001)
+        pool, url = mesh.pool("own"), mesh.url(MANAGER)
+        selection = Selection("vl3", labels, services_at(url, pool), Limits())
+        found, peers = [], Peers("own", ["vl3"], registry_at(url, pool), Limits(), selection)
+        tasks.spawn(peers.run(lambda older, _all: found.append(sorted(older))), name="endpoints")
+        await asyncio.sleep(2)
+    assert found[-1] == selected
+    assert all(set(each) <= set(selected) for each in found)

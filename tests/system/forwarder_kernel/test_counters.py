@@ -7,6 +7,8 @@ import os
 import socket
 import ssl
 import urllib.request
+from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from cryptography import x509
@@ -19,7 +21,8 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.chains.core import Begin, Call, Chain, Element
 from nsm.chains.forwarding.counters import Counters
 from nsm.chains.forwarding.dataplane import LIVE
-from nsm.chains.forwarding.prometheus import exported
+from nsm.chains.forwarding.traffic_figures import traffic
+from nsm.chains.metrics import also, metrics
 from nsm.chains.serving.forwarder import ForwarderConfig
 from nsm.forwarder_kernel.dataplane import Dataplane
 from tests.system.forwarder_kernel.hosts import Host, wire
@@ -56,8 +59,13 @@ def call():
     return Call(NetworkServiceRequest(connection=connection))
 
 
-def config(port, **fields):
-    return ForwarderConfig(prometheus=True, prometheus_listen_on=("127.0.0.1", port), **fields)
+@asynccontextmanager
+async def exported(counters, port, **fields):
+    """Serve the metrics of a forwarder with these counters."""
+    config = ForwarderConfig(prometheus=True, prometheus_listen_on=("127.0.0.1", port), **fields)
+    with also(partial(traffic, counters)):
+        async with metrics(config):
+            yield
 
 
 def free_port():
@@ -101,7 +109,7 @@ async def parts():
 async def test_what_the_client_sent_came_to_the_forwarder_and_went_to_the_endpoint(parts):
     client, chain, counters = parts
     port = free_port()
-    async with exported(counters, config(port, prometheus_metrics_prefix="mesh")):
+    async with exported(counters, port, prometheus_metrics_prefix="mesh"):
         await chain.request(call())
         await chain.request(call())  # a refresh counts nothing twice
         before = await samples(port)
@@ -168,7 +176,7 @@ async def test_with_authorities_only_those_may_ask_who_have_a_certificate_of_the
         "prometheus_ca_file": str(tmp_path / "ca.pem"),
     }
     await chain.request(call())
-    async with exported(counters, config(port, **files)):
+    async with exported(counters, port, **files):
         context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
         context.load_cert_chain(tmp_path / "asker.pem", tmp_path / "asker.key")
         assert any(name == "client_rx_packets_total" for name, _ in await samples(port, "https", context))
@@ -182,7 +190,7 @@ async def test_a_port_that_is_taken_is_tried_for_again(parts, capsys):
     _, _, counters = parts
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with exported(counters, config(port)):
+        async with exported(counters, port):
             await asyncio.sleep(0.3)
             taken.close()
             assert await samples(port)

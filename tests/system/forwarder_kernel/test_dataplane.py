@@ -13,8 +13,8 @@ from nsm.chains.core import Conflict, InvalidRequest
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.forwarding.sides import Vxlan
 from nsm.chains.forwarding.wires import End
+from nsm.chains.netlink import Socket
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.netlink import Socket
 from tests.system.forwarder_kernel.hosts import Host, gone, wire
 
 pytestmark = pytest.mark.system

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
+from nsm.chains.netlink.namespaces import entered
 from nsm.forwarder_kernel.dataplane import Dataplane
-from nsm.forwarder_kernel.netlink.namespaces import entered
 from tests.system.forwarder_kernel.hosts import Host, wire
 
 pytestmark = pytest.mark.system

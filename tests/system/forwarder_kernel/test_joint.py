@@ -10,7 +10,7 @@ from nsm.chains.elements.join_sides import Pair
 from nsm.chains.elements.kernel_joiner import KernelJoiner
 from nsm.chains.forwarding.sides import KernelInterface
 from nsm.chains.forwarding.wires import wire_of
-from nsm.forwarder_kernel.netlink.namespaces import entered
+from nsm.chains.netlink.namespaces import entered
 from tests.system.forwarder_kernel.hosts import Host
 
 pytestmark = pytest.mark.system

@@ -92,7 +92,7 @@ async def test_a_client_that_wants_them_follows_advertisements(plane):
 IN_A_CONTAINER = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$0" -c "$1"'
 SETTINGS = """
 import errno
-from nsm.forwarder_kernel.netlink import Namespaces
+from nsm.chains.netlink import Namespaces
 from nsm.mesh import namespaces
 
 descriptor = namespaces.new_network()

@@ -158,15 +158,18 @@ async def test_a_restarted_forwarder_removes_what_nobody_claims(forwarder):
 
 async def test_vpp_is_killed_and_every_wire_is_made_again_by_itself(forwarder):
     client, endpoint, node = Host(), Host(), forwarder.host
-    await forwarder.plane.create(wire(client, endpoint), "1")
+    one = await forwarder.plane.create(wire(client, endpoint), "1")
     await forwarder.plane.create(
         between(KernelInterface(Host().path, "nsm-1"), Vxlan(7, A, 4789, B, 4789), "ETHERNET"), "2"
     )
+    reported = []
+    one.when_repaired = lambda is_whole: reported.append((one.fault, is_whole))
     before, hosts = {name: each.tag for name, each in (await tagged(forwarder)).items()}, set(node.links())
     index, was = client.links()["nsm-1"]["ifindex"], await forwarder.session.vpp()
     forwarder.process.kill()
     await was.ended()
     assert {name: each.tag for name, each in (await tagged(forwarder)).items()} == before
+    assert reported == [("VPP has ended, and is started again", False), ("", True)]
     assert client.links()["nsm-1"]["ifindex"] == index
     assert set(node.links()) == hosts
     await forwarder.plane.remove("1")

@@ -14,6 +14,7 @@ from pathlib import Path
 from nsm.forwarder_vpp.api import VPP
 from nsm.forwarder_vpp.certificates import NodeKey
 from nsm.forwarder_vpp.dataplane import Dataplane
+from nsm.forwarder_vpp.grace import SETTING, GracePeriods
 from nsm.forwarder_vpp.names import Names
 from nsm.forwarder_vpp.process import ExternalVPP, OwnVPP, Size
 from nsm.forwarder_vpp.session import Session
@@ -62,8 +63,9 @@ class Forwarder:
     """A forwarder's dataplane in a node; `restart` is another process of it, which knows nothing."""
 
     def __init__(self, process, folder, host, owner, address, devices, options, timeout=2.0):
+        setting = SETTING if IS_REAL else folder / "rcu_expedited"
         self.process, self.host, self.folder = process, host, folder
-        self.session = Session(process, timeout=timeout)
+        self.session = Session(process, timeout=timeout, grace=GracePeriods(folder / "expedited", setting))
         self.uplinks = Uplinks(Names(owner), address, devices)
         self.key = NodeKey(folder / "ikev2.pem") if address is not None else None
         self.plane = Dataplane(owner, self.session, self.uplinks, self.key, **options)

@@ -1,5 +1,7 @@
 """A vL3 over two nodes: real processes, real packets, and what is left of it when parts of it die."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,27 @@ def test_clients_of_an_endpoint_that_dies_move_to_another_one_and_reach_everybod
     assert until(lambda: len(endpoints(vl3)) == 4 and not unreached(vl3, names=NAMES), 20)
 
 
+def test_an_endpoint_that_dies_while_it_heals_its_own_wire_is_gone_for_its_clients_too(vl3):
+    """Nobody keeps its namespace open, which would go on answering their pings."""
+    (between,) = [each for each in vl3.status()["wires"] if each["client"] in ("office-1", "office-2")]
+    namespace = f"net:[{Path('/proc', str(vl3.pid(between['client'])), 'ns/net').stat().st_ino}]"
+    vl3.nsm("kill", between["endpoint"], "--namespaces")
+    assert until(lambda: vl3.wire(between["client"])["state"] != "UP", 5)
+    vl3.nsm("kill", between["client"], "--namespaces")
+    assert until(lambda: not holders(vl3, namespace), 2), holders(vl3, namespace)
+    vl3.nsm("start", "office-1", "office-2")
+    assert until(lambda: len(endpoints(vl3)) == 4 and not unreached(vl3, names=NAMES), 20)
+
+
+def holders(mesh, file):
+    """The processes that have it open."""
+    found = set()
+    for process in mesh.processes():
+        with suppress(OSError):
+            found |= {process for each in Path(f"/proc/{process}/fd").iterdir() if os.readlink(each) == file}
+    return found
+
+
 def test_the_prefix_service_may_be_away_and_a_restarted_endpoint_gets_its_prefix_again(vl3):
     before = addresses(vl3)
     vl3.nsm("kill", "ipam-node-1")
@@ -107,8 +130,8 @@ IPV6 = """
 nodes: [{name: node-1}]
 vl3: ["2001:db8::/32"]
 endpoints:
-  - {name: one, node: node-1, services: [six], vl3: true}
-  - {name: two, node: node-1, services: [six], vl3: true}
+  - {name: one, node: node-1, services: [six], runs: nse-vl3}
+  - {name: two, node: node-1, services: [six], runs: nse-vl3}
 clients:
   - {name: a, node: node-1, wires: ["kernel://six/nsm-1"]}
   - {name: b, node: node-1, wires: ["kernel://six/nsm-1"]}
@@ -119,3 +142,26 @@ def test_a_network_of_ipv6_alone(mesh):
     mesh.up("-f", "/dev/stdin", input=IPV6)
     assert until(lambda: not unreached(mesh), 20), unreached(mesh)
     assert all(":" in each for own in addresses(mesh).values() for each in own)
+
+
+def test_a_network_over_two_domains_outlives_an_endpoint_of_either(mesh):
+    mesh.up("-f", str(EXAMPLE.with_name("vl3-over-domains.yaml")))
+    names = ["alice.office.my.sky", "dave.office.my.sky"]
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)
+    gone = endpoints(mesh)["alice"]
+    mesh.nsm("kill", gone.removesuffix("@my.sky"), "--namespaces")
+    assert until(lambda: gone not in endpoints(mesh).values() and not unreached(mesh, names=names), 20)
+
+
+def test_endpoints_run_where_clients_are_and_wires_between_them_keep_none_alive(mesh):
+    mesh.up("-f", str(EXAMPLE.with_name("vl3-on-demand.yaml")))
+    names = ["alice.office", "dave.office"]
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)
+    assert endpoints(mesh) == {"alice": "office-1", "dave": "office-2"}
+    assert {each["client"] for each in mesh.status()["wires"]} <= {"alice", "dave", "office-1", "office-2"}
+    mesh.nsm("kill", "--signal", "TERM", "dave")
+    states = lambda: {each["name"]: each["state"] for each in mesh.status()["components"]}  # noqa: E731
+    assert until(lambda: states()["office-2"] == "ended with 0", 10), states()
+    assert (states()["office-1"], states()["supplier"]) == ("ready", "ready")
+    mesh.nsm("start", "dave")
+    assert until(lambda: not unreached(mesh, names=names), 20), unreached(mesh, names=names)

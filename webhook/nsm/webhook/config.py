@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from nsm.chains.config import duration, flag, items, number, pairs, text, url, variable
+from nsm.chains.config import Common, duration, flag, items, number, pairs, text, url, variable
 from nsm.chains.config.names import fault_of
 from nsm.chains.core import InvalidRequest
-from nsm.chains.metrics import PrometheusConfig
 
 from .annotation import MECHANISMS, Served
 from .images import Image, images
@@ -89,7 +88,7 @@ def _lifetime(value: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WebhookConfig(PrometheusConfig):
+class WebhookConfig(Common):
     """What is injected, and the webhook's certificate."""
 
     name: str = variable("admission-webhook-k8s", text, "the name in logs, and of the MutatingWebhookConfiguration")

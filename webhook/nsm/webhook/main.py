@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from nsm.chains.component import run_plain, unless_set
 from nsm.chains.core import Backoff, MeshError, Tasks
 from nsm.chains.identity.source import identity_from
 from nsm.chains.logs import log
+from nsm.chains.metrics import Read, also
 from nsm.chains.transport.urls import parse_address
 from nsm.kube import NAMESPACES, Api, Reflector, connect
 
@@ -17,6 +18,7 @@ from .admission import Admission
 from .certificate import ServerCertificate
 from .config import AUTO, NATIVE, SELF_REGISTER, WebhookConfig
 from .configuration import configuration
+from .figures import figures
 from .namespaces import NamespaceIndex, keep_labels
 from .recipe import Recipe
 from .registration import Registration
@@ -50,8 +52,7 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
             return certificate.fault() or (renewal.fault if renewal else "") or unknown
 
         admission = Admission(recipe, NamespaceIndex(api, seen))
-        if config.prometheus:
-            await stack.enter_async_context(_metrics(config, admission, certificate, renewal))
+        stack.enter_context(also(_figures(admission, certificate, renewal)))
         served = application(admission, fault, config.limits)
         port = await stack.enter_async_context(serving(served, address, certificate.context, config.limits))
         if renewal is not None:
@@ -66,18 +67,12 @@ async def _serve(config: WebhookConfig, stopping: asyncio.Event) -> None:
         await stopping.wait()
 
 
-def _metrics(
-    config: WebhookConfig, admission: Admission, certificate: ServerCertificate, renewal: Renewal | None
-) -> AbstractAsyncContextManager[None]:
-    try:
-        from .prometheus import exported  # noqa: PLC0415 - only where it is asked for
-    except ImportError as error:
-        raise MeshError(f"PROMETHEUS=true needs the extra nsm-webhook[prometheus]: {error}") from error
-    return exported(
+def _figures(admission: Admission, certificate: ServerCertificate, renewal: Renewal | None) -> Read:
+    """What it has to tell beyond what every component has."""
+    return figures(
         admission.counts,
         lambda: certificate.expires,
         lambda: renewal.is_registered if renewal is not None else None,
-        config,
     )
 
 

@@ -7,7 +7,14 @@ from .nsmgr import Nsmgr, nsmgr
 from .nsmgr_proxy import NsmgrProxy, nsmgr_proxy
 from .passthrough import passthrough
 from .registry import Registry, RegistrySettings, memory_registry, stored_registry
-from .registry_client import endpoints_client, learned_intermediaries, registry_at, services_client, signs_in
+from .registry_client import (
+    endpoints_client,
+    learned_intermediaries,
+    registry_at,
+    services_at,
+    services_client,
+    signs_in,
+)
 from .registry_proxy import RegistryProxy, registry_proxy
 
 __all__ = [
@@ -30,6 +37,7 @@ __all__ = [
     "passthrough",
     "registry_at",
     "registry_proxy",
+    "services_at",
     "services_client",
     "signs_in",
     "stored_registry",

@@ -9,6 +9,7 @@ from typing import Any
 
 from nsm.apis.connection import ConnectionEvent, MonitorScopeSelector
 from nsm.chains.core import DEFAULT_LIMITS, Begin, Chain, Element, Handler, Limits, RegistryChain
+from nsm.chains.elements.attempts import Attempts
 from nsm.chains.elements.authorize import Authorize
 from nsm.chains.elements.check_values import CheckRequest
 from nsm.chains.elements.connect import Connect
@@ -66,22 +67,25 @@ def endpoint(
     limits: Limits = DEFAULT_LIMITS,
     allowed: Networks = NO_NETWORKS,
     orphans: Orphans | None = None,
+    attempts: Attempts | None = None,
 ) -> Endpoint:
     """A server called `name` whose own part is `elements`; no request holds more than `limits`.
 
     `trust` lists who may vouch for others in a path, and who may watch. With a `pool` the monitor relays the events of
     the components further along the connections. If none of the elements passes requests on to another component,
     clients may bring only the addresses and routes that `OwnAddresses` describes, and those within `allowed`. `orphans`
-    sets for how long connections are kept whose caller cannot be reached.
+    sets for how long connections are kept whose caller cannot be reached; `attempts`, for the first component behind
+    clients, remembers what failed.
     """
     goes_on = any(isinstance(each, Connect) for each in elements)
     begin = Begin(is_last=not goes_on)
     former = FormerWires(elements, (orphans.lifetime if orphans is not None else 0.0) or LIFETIME)
-    events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits)
+    events = Monitor(monitors(pool, trust) if pool is not None else None, trust, limits, attempts)
     chain = Chain(
         [
             CheckRequest(limits),  # first: no element works with an invalid request
             UpdatePath(name, owned=Owned(trust, begin)),  # before begin, which uses the id that it sets
+            *([attempts] if attempts is not None else []),  # before all that may refuse a client
             begin,  # elements behind it run once at a time for each connection, with its store
             UpdateToken(identity),  # before authorize, which looks at the tokens
             Authorize(policies, trust, orphans, goes_on=goes_on),

@@ -19,6 +19,7 @@ from nsm.chains.core import (
     RegistryElement,
 )
 from nsm.chains.elements.accept_routes import AcceptRoutes
+from nsm.chains.elements.attempts import Attempts
 from nsm.chains.elements.client_info import ClientInfo
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.descriptors import ReceiveDescriptors, ReceiveReturned, ReturnDescriptors, SendDescriptors
@@ -51,6 +52,7 @@ from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.client_url import RegistryClientUrl
 from nsm.chains.registry.connect import RegistryConnect
 from nsm.chains.registry.descriptors import ReceiveUrl, ReturnUrls, Sockets, WithoutPaths
+from nsm.chains.registry.end_with_socket import EndWithSocket
 from nsm.chains.registry.expire import Expire
 from nsm.chains.registry.expire_services import LIFETIME, ExpireServices
 from nsm.chains.registry.interdomain import Interdomain
@@ -188,6 +190,7 @@ def nsmgr(
         pool=pool,
         limits=limits,
         orphans=orphans,
+        attempts=Attempts(),
     )
     services: ServiceChain = RegistryChain(
         [
@@ -215,6 +218,7 @@ def nsmgr(
             RegistryClientInfo(labels or {}),
             Expire(endpoint_lifetime),
             ReceiveUrl(pool.forget, sockets),
+            EndWithSocket(sockets, pool.presence, pool.listens, forwarders=forwarder_service),
             ReturnUrls(sockets),
         ],
         known_endpoints,  # behind the descriptors: inside the manager a URL can be dialled unchanged

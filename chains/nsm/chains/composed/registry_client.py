@@ -93,6 +93,11 @@ def registry_at(url: str, pool: Pool) -> RegistryChain[NetworkServiceEndpoint]:
     return RegistryChain([RegistryClientUrl(url)], RemoteRegistry(ENDPOINTS, pool))
 
 
+def services_at(url: str, pool: Pool) -> RegistryChain[NetworkService]:
+    """The network services that the manager (or registry) at `url` knows."""
+    return RegistryChain([RegistryClientUrl(url)], RemoteRegistry(SERVICES, pool))
+
+
 def learned_intermediaries(url: str, pool: Pool, *, forwarder_service: str = "forwarder") -> Learned:
     """Who may vouch for clients towards an endpoint, according to the manager (or registry) at `url`.
 

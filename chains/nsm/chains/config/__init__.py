@@ -12,7 +12,21 @@ reported at once, each with the variable, its value and what to write instead.
 """
 
 from .loader import Common, ConfigError, Loaded, load, not_yet, variable
-from .parse import address_groups, duration, flag, items, level, limits_from, number, octal, pairs, text, url, urls
+from .parse import (
+    address_groups,
+    duration,
+    flag,
+    host_and_port,
+    items,
+    level,
+    limits_from,
+    number,
+    octal,
+    pairs,
+    text,
+    url,
+    urls,
+)
 
 __all__ = [
     "Common",
@@ -21,6 +35,7 @@ __all__ = [
     "address_groups",
     "duration",
     "flag",
+    "host_and_port",
     "items",
     "level",
     "limits_from",

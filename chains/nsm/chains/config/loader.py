@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from nsm.chains.core import Limits
 
 from .names import PREFIX, belongs_to_another, is_service_link, is_token_list, meant
-from .parse import flag, level, limits_from, octal, signed_duration, text
+from .parse import duration, exporter, flag, host_and_port, level, limits_from, octal, signed_duration, text, url
 
 T = TypeVar("T")
 _HINT = "; did you mean "
@@ -51,12 +51,18 @@ class Common:
         signed_duration,
         "how long a token is valid; a negative value, such as -1m, tests who rejects it",
     )
-    telemetry: bool = variable("false", flag, "export traces over OTLP", env="TELEMETRY")
+    telemetry: bool = variable("false", flag, "send traces, metrics and logs over OTLP", env="TELEMETRY")
     open_telemetry_endpoint: str = variable(
-        "otel-collector.observability.svc.cluster.local:4317", text, "collector of traces, OTLP over gRPC"
+        "otel-collector.observability.svc.cluster.local:4317", url, "the collector, OTLP over gRPC"
     )
-    otlp_endpoint: str = variable("", text, "collector of traces, OTLP over HTTP", env="OTEL_EXPORTER_OTLP_ENDPOINT")
-    metrics_export_interval: str = not_yet("10s", "export of metrics")
+    otlp_endpoint: str = variable("", text, "a collector, OTLP over HTTP", env="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otel_metrics_exporter: str = variable(
+        "", exporter, "whether metrics are sent: otlp or none; empty: with TELEMETRY=true", env="OTEL_METRICS_EXPORTER"
+    )
+    otel_logs_exporter: str = variable(
+        "", exporter, "whether logs are sent, too: otlp or none; empty: none", env="OTEL_LOGS_EXPORTER"
+    )
+    metrics_export_interval: float = variable("10s", duration, "how often metrics are sent to that collector")
     pprof_enabled: str = not_yet("false", "pprof (a profiler of Go programs)")
     pprof_listen_on: str = not_yet("localhost:6060", "pprof (a profiler of Go programs)")
     socket_mode: int = variable("0660", octal, "file mode of unix sockets")
@@ -64,6 +70,15 @@ class Common:
     workload_api: str = variable(
         "unix:///run/spire/sockets/agent.sock", text, "the SPIFFE Workload API", env="SPIFFE_ENDPOINT_SOCKET"
     )
+    prometheus: bool = variable("false", flag, "serve metrics for Prometheus at /metrics", env="PROMETHEUS")
+    prometheus_metrics_prefix: str = variable(
+        "", text, "prefix of the names of metrics", env="PROMETHEUS_METRICS_PREFIX"
+    )
+    prometheus_listen_on: tuple[str, int] = variable(":8081", host_and_port, "where to serve metrics")
+    prometheus_cert_file: str = variable("", text, "certificate for TLS; empty: plain HTTP")
+    prometheus_key_file: str = variable("", text, "key of that certificate")
+    prometheus_ca_file: str = variable("", text, "authorities of clients that may read metrics; empty: anyone")
+    prometheus_max_bind_threshold: float = variable("120s", duration, "longest pause between attempts to bind")
     limits: Limits = variable(  # noqa: RUF009 - a field, as the others
         "", limits_from, "limits to change, name:value,..; docs/configuration.md lists them"
     )
@@ -71,9 +86,33 @@ class Common:
     pod_name: str = variable("", text, "label podName", env="POD_NAME")
     cluster_name: str = variable("", text, "label clusterName", env="CLUSTER_NAME")
 
+    @property
+    def sends_figures(self) -> bool:
+        """Whether metrics are sent to a collector."""
+        return (self.otel_metrics_exporter or ("otlp" if self.telemetry else "none")) == "otlp"
+
+    @property
+    def sends_lines(self) -> bool:
+        """Whether logs are sent to a collector."""
+        return self.otel_logs_exporter == "otlp"
+
+    @property
+    def _has_collector(self) -> bool:
+        return self.telemetry or self.otlp_endpoint.startswith(("http://", "https://"))
+
     def misfits(self) -> Iterator[str]:
         """Conflicts between values that are valid by themselves, a line each; overrides yield their parent's first."""
-        return iter(())
+        if "otlp" in {self.otel_metrics_exporter, self.otel_logs_exporter} and not self._has_collector:
+            yield (
+                "OTEL_METRICS_EXPORTER and OTEL_LOGS_EXPORTER need a collector: set TELEMETRY=true and "
+                "NSM_OPEN_TELEMETRY_ENDPOINT, or OTEL_EXPORTER_OTLP_ENDPOINT=http://host:4318"
+            )
+        if not self.metrics_export_interval:
+            yield "NSM_METRICS_EXPORT_INTERVAL must be longer than 0"
+        if bool(self.prometheus_cert_file) != bool(self.prometheus_key_file):
+            yield "NSM_PROMETHEUS_CERT_FILE and NSM_PROMETHEUS_KEY_FILE go together: set both or neither"
+        if self.prometheus_ca_file and not self.prometheus_cert_file:
+            yield "NSM_PROMETHEUS_CA_FILE needs a certificate of ours: set NSM_PROMETHEUS_CERT_FILE too"
 
 
 C = TypeVar("C", bound=Common)

@@ -113,6 +113,21 @@ def url(value: str) -> str:
     return value
 
 
+def host_and_port(value: str) -> tuple[str, int]:
+    """Host and port from `host:port`; without a host: all addresses."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= number(port) <= 65535:
+        raise ValueError("expected host:port, such as :8081 or 127.0.0.1:8081")
+    return host.strip("[]"), number(port)
+
+
+def exporter(value: str) -> str:
+    """OpenTelemetry's name for an exporter: `otlp`, `none`, or nothing."""
+    if value not in {"", "otlp", "none"}:
+        raise ValueError("expected otlp or none")
+    return value
+
+
 def urls(value: str) -> tuple[str, ...]:
     """Several of `url`, comma separated."""
     return tuple(url(item) for item in items(value))

@@ -19,8 +19,10 @@ by each server on the way back), and reads as one line at the client:
 
 from __future__ import annotations
 
+import json
 import re
-from typing import ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 LONGEST_DETAIL = 1024
 """Characters of an error's text, whoever wrote it: it travels in a header through every component on the way back."""
@@ -33,6 +35,18 @@ _ARROW = " → "
 _OUR_LINE = re.compile(r"(?P<hops>[^:]+): (?P<detail>.*) \((?P<element>\w+)\)")
 
 
+REMEDY, TRIED = "nsm-remedy", "nsm-tried"
+"""Trailers that carry an error's `remedy` and `tried`. Not upstream's."""
+_LONGEST_REMEDY, _LONGEST_SENTENCE, _MOST_TRIED, _LONGEST_TRIED = 300, 300, 16, 4096
+
+
+class Tried(NamedTuple):
+    """What one of several candidates answered."""
+
+    name: str
+    sentence: str
+
+
 class MeshError(Exception):
     """Base of everything the mesh reports; `code` is the gRPC status code that it travels as.
 
@@ -40,7 +54,8 @@ class MeshError(Exception):
     printable. `element` names the chain element that raised it, `hops` the components that it passed, outermost
     first. `limit` names the limit that was exceeded (see `Limits`): the server that answers with the error counts it.
     `retry_after` is the number of seconds after which the same call may succeed, if that is known; our channels wait
-    that long and try again, as long as the deadline of the call allows it.
+    that long and try again, as long as the deadline of the call allows it. `remedy` is what an operator can do about
+    it, in a sentence; it is not part of the text. `tried` lists what each endpoint answered that was tried.
     """
 
     code: ClassVar[int] = 2  # UNKNOWN
@@ -53,6 +68,8 @@ class MeshError(Exception):
         hops: tuple[str, ...] = (),
         limit: str = "",
         retry_after: float | None = None,
+        remedy: str = "",
+        tried: Iterable[Tried] = (),
     ) -> None:
         self.detail = _shown(" ".join(cut(detail, LONGEST_DETAIL).split()), LONGEST_DETAIL)
         super().__init__(self.detail)
@@ -60,6 +77,8 @@ class MeshError(Exception):
         self.hops = tuple(_shown(hop, _LONGEST_NAME) for hop in hops[:_MOST_HOPS])
         self.limit = limit
         self.retry_after = retry_after
+        self.remedy = _shown(remedy, _LONGEST_REMEDY)
+        self.tried = tuple(Tried(_shown(name, _LONGEST_NAME), _shown(said, _LONGEST_SENTENCE)) for name, said in tried)
 
     def __str__(self) -> str:
         """One line: the hops, what occurred, and the element."""
@@ -160,6 +179,8 @@ class Unavailable(MeshError):
     code = 14  # UNAVAILABLE
 
 
+OK, CANCELED = "OK", "Canceled"
+"""The codes of calls that succeeded, and that their caller gave up, beside those of errors."""
 _CODE_NAMES = {
     2: "Unknown",
     3: "InvalidArgument",
@@ -198,6 +219,34 @@ def from_status(code: int, message: str, peer: str = "the peer") -> MeshError:
     if (ours := _OUR_LINE.fullmatch(message)) is not None:
         return kind(ours["detail"], element=ours["element"], hops=tuple(ours["hops"].split(_ARROW)))
     return kind(f"{peer} answered: {message}" if message else f"{peer} answered with status {code} and no message")
+
+
+def details_of(error: MeshError) -> list[tuple[str, str]]:
+    """The trailers with what `error` carries besides its text, in ASCII; none if there is nothing, or too much."""
+    found = [(REMEDY, json.dumps(error.remedy))] if error.remedy else []
+    if error.tried:
+        tried = json.dumps(error.tried[:_MOST_TRIED], separators=(",", ":"))
+        found += [(TRIED, tried)] if len(tried) <= _LONGEST_TRIED else []
+    return found
+
+
+def add_details(error: MeshError, trailers: Mapping[str, str]) -> None:
+    """Give `error`, which a peer answered with, what the peer's trailers add; invalid ones are ignored."""
+    remedy, tried = _read(trailers.get(REMEDY)), _read(trailers.get(TRIED))
+    if isinstance(remedy, str):
+        error.remedy = _shown(remedy, _LONGEST_REMEDY)
+    if isinstance(tried, list) and all(isinstance(each, list) and len(each) == 2 for each in tried):
+        known = [(str(name), str(said)) for name, said in tried[:_MOST_TRIED]]
+        error.tried = tuple(Tried(_shown(name, _LONGEST_NAME), _shown(said, _LONGEST_SENTENCE)) for name, said in known)
+
+
+def _read(text: str | None) -> Any:
+    if text is None or len(text) > _LONGEST_TRIED:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def was_not_reached(error: MeshError) -> bool:

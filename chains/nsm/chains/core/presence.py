@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Presence:
@@ -14,6 +15,11 @@ class Presence:
 
     def __init__(self) -> None:
         self._channels: dict[str, tuple[int, float]] = {}
+        self._when_left: list[Callable[[str], None]] = []
+
+    def when_left(self, tell: Callable[[str], None]) -> None:
+        """From now on call `tell` with the identity at the other end of each channel that is closed."""
+        self._when_left.append(tell)
 
     def arrived(self, spiffe_id: str) -> None:
         """A channel with `spiffe_id` is open."""
@@ -27,6 +33,8 @@ class Presence:
             self._channels[spiffe_id] = count - 1, since
         else:
             del self._channels[spiffe_id]
+        for tell in self._when_left:
+            tell(spiffe_id)
 
     def since(self, spiffe_id: str) -> float | None:
         """Loop time since when it has been reachable without a break; None if it is not."""

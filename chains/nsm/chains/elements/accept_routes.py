@@ -37,7 +37,8 @@ class AcceptRoutes(Element):
             closing.connection = codec.clone(connection)
             await shielded(_close(closing, rest), name="close of a wire whose routes are not accepted")
             endpoint = connection.network_service_endpoint_name or "the endpoint"
-            raise Refused(f"the answer of {endpoint} is not accepted here: {fault}; NSM_ACCEPT_ROUTES lists what is")
+            what = f"the answer of {endpoint} is not accepted here: {fault}; NSM_ACCEPT_ROUTES lists what is"
+            raise Refused(what, remedy="change the endpoint's routes, or the manager's NSM_ACCEPT_ROUTES")
         return connection
 
     def _fault(self, connection: Connection) -> str | None:

@@ -24,6 +24,8 @@ from nsm.chains.policy import (
 
 from .orphans import Orphans
 
+_REMEDY = "`nsm policy test` tests a call against the policies; the clocks of all nodes have to agree"
+
 
 class Authorize(Element):
     """Check the caller, before any work for it, by the tokens of the path up to this component.
@@ -57,7 +59,7 @@ class Authorize(Element):
         if (reason := await self._refusal(call, closing=False)) is not None:
             is_kept = self._is_of_orphan(call, before) and await self._refusal(call, closing=True) is None
             if not is_kept:
-                raise Refused(f"no sufficient privileges: {reason}")
+                raise Refused(f"no sufficient privileges: {reason}", remedy=_REMEDY)
             assert self._orphans is not None
             self._orphans.accept(call)
         is_unknown = call.live.get(self._owner) is None
@@ -140,7 +142,7 @@ class AuthorizeClient(Element):
             return connection
         if not call.live.get(self._authorized):
             call.undo.add(lambda: rest.close(call.postponed()))
-        raise Refused(f"the answer has no sufficient privileges: {reason}")
+        raise Refused(f"the answer has no sufficient privileges: {reason}", remedy=_REMEDY)
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Forget that it was authorized."""

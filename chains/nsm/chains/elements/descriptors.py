@@ -103,15 +103,17 @@ class ReceiveDescriptors(Element):
         self._count(mechanisms)
         if call.peer is not None:
             refuse_paths(call.request, "the caller's")
-        await self._taken.take(call, mechanisms, call.peer, self._passes_on)
         try:
-            connection = await rest.request(call)
-        except BaseException:  # the call may go to another component next
-            self._taken.name_as_peer(call.live, mechanisms_of(call.request))
-            raise
-        self._taken.name_as_peer(call.live, [connection.mechanism, *mechanisms_of(call.request)])
-        self._taken.keep(call.live, [connection.mechanism])
-        hold(call.live, self, partial(self._let_go, call.live))
+            await self._taken.take(call, mechanisms, call.peer, self._passes_on)
+            try:
+                connection = await rest.request(call)
+            except BaseException:  # the call may go to another component next
+                self._taken.name_as_peer(call.live, mechanisms_of(call.request))
+                raise
+            self._taken.name_as_peer(call.live, [connection.mechanism, *mechanisms_of(call.request)])
+            self._taken.keep(call.live, [connection.mechanism])
+        finally:  # a request that fails may be the last one of a workload that ends
+            hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def _let_go(self, store: Store) -> None:
@@ -166,8 +168,8 @@ class ReceiveReturned(Element):
             if call.inbox is not None:
                 for key in call.named:
                     call.inbox.settle(*key)
-        if self._lets_go:
-            hold(call.live, self, partial(self._let_go, call.live))
+            if self._lets_go:
+                hold(call.live, self, partial(self._let_go, call.live))
         return connection
 
     async def _let_go(self, store: Store) -> None:
@@ -217,6 +219,20 @@ class _Taken:
             store.on_end(lambda: self.release(store))
         named = {mechanism.parameters.get(INODE_URL) for mechanism in mechanisms}
         _drop(files, [url for url, file in files.items() if not file.is_kept and url not in named])
+        try:
+            await self._take_all(files, mechanisms, call, peer, passes_on)
+        except BaseException:
+            _drop(files, [url for url, file in files.items() if not file.is_kept])
+            raise
+
+    async def _take_all(
+        self,
+        files: dict[str, _File],
+        mechanisms: Iterable[Mechanism],
+        call: Call,
+        peer: Peer | None,
+        passes_on: PassesOn | None,
+    ) -> None:
         taken: set[str] = set()
         for mechanism in mechanisms:
             url = mechanism.parameters.get(INODE_URL, "")

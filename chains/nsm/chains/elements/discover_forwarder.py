@@ -30,6 +30,8 @@ POINT_TO_POINT = {"p2p": "true"}
 
 _STARTING = 5.0
 """Seconds after the first request within which the forwarders of a restarted node register again."""
+_SHOWN = 512
+"""Characters of labels that an error repeats."""
 _REMEMBERED = 60.0
 """Seconds for which a failure counts: by then the record of a dead forwarder has ended."""
 
@@ -101,15 +103,15 @@ class DiscoverForwarder(Element):
         if preferred and self._is_starting() and all(each.name != preferred for each in found):
             raise Unavailable(f"forwarder {preferred!r} has not registered again yet")
         if not (candidates := self._fitting(service, call, found)):
-            what = f"no forwarder of this node fits network service {service.name!r}"
-            raise NotFound(f"{what}; is one running and registered?")
+            raise _none_fits(service, call.connection.labels, found)
         return candidates
 
     async def _missing(self, name: str, call: Call) -> MeshError:
         """The error for a connection whose forwarder is gone: `NotFound` makes clients choose again, if they can."""
         if await self._find("", call):
-            return NotFound(f"forwarder {name!r} is not available")
-        return Unavailable(f"forwarder {name!r} is not available, and this node has no other; is it running?")
+            return NotFound(f"forwarder {name!r} is not available", remedy=f"start {name} again, if it has ended")
+        what = f"forwarder {name!r} is not available, and this node has no other; is it running?"
+        return Unavailable(what, remedy=f"start {name} again")
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Close at the forwarder of the connection if it can still be found; close in any case."""
@@ -152,6 +154,21 @@ class DiscoverForwarder(Element):
     def _has(self, forwarder: NetworkServiceEndpoint, wanted: dict[str, str], labels: dict[str, str]) -> bool:
         has = labels_of(forwarder, self._forwarder_service)
         return bool(has) and is_subset(has, wanted, labels)
+
+
+def _none_fits(
+    service: NetworkService, labels: dict[str, str], forwarders: Sequence[NetworkServiceEndpoint]
+) -> NotFound:
+    if forwarders and not any(is_subset(labels, match.source_selector, labels) for match in service.matches):
+        told = str(labels) if len(str(labels)) <= _SHOWN else f"{str(labels)[:_SHOWN]}.."
+        return NotFound(
+            f"no match of network service {service.name!r} is for a client with labels {told}",
+            remedy=f"change the client's labels or add a match; `nsm can CLIENT {service.name}` shows what is required",
+        )
+    return NotFound(
+        f"no forwarder of this node fits network service {service.name!r}; is one running and registered?",
+        remedy="start a forwarder on this node, with the labels that the matches of the service have in their metadata",
+    )
 
 
 def _next_in_path(connection: Connection) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Handler, Key, Unavailable
@@ -14,11 +14,14 @@ class EndWhenIdle(Element):
     """Call `end` when there has been no connection for `timeout` seconds, and refuse all requests from then on.
 
     The time begins with `start`, and again with the end of the last connection, or with the failure of a first request.
+    Only connections that are a `use` count; None: all do. It is asked once for each of them.
     Raises `Unavailable` afterwards, so that forwarders try another endpoint. Stands first.
     """
 
-    def __init__(self, timeout: float, end: Callable[[], None]) -> None:
-        self._timeout, self._end = timeout, end
+    def __init__(
+        self, timeout: float, end: Callable[[], None], *, use: Callable[[Call], Awaitable[bool]] | None = None
+    ) -> None:
+        self._timeout, self._end, self._use = timeout, end, use
         self._connections = 0
         self._timer: asyncio.TimerHandle | None = None
         self._known: Key[bool] = Key("counted as in use")
@@ -35,10 +38,11 @@ class EndWhenIdle(Element):
         if self.has_ended:
             raise Unavailable(f"the endpoint has ended: it was not used for {self._timeout:g} s")
         if call.live.get(self._known) is None:
-            call.live.put(self._known, True)
-            call.live.on_end(self._left)
-            self._connections += 1
-            self._stop_timer()
+            is_use = call.live.put(self._known, self._use is None or await self._use(call))
+            if is_use:
+                call.live.on_end(self._left)
+                self._connections += 1
+                self._stop_timer()
         return await rest.request(call)
 
     async def aclose(self) -> None:

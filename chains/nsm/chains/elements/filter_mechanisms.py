@@ -6,6 +6,11 @@ from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import LOCAL, REMOTE
 from nsm.chains.core import Call, Element, Handler, Unsupported
 
+_REMEDIES = {
+    LOCAL: "the forwarder and the endpoint's node need a mechanism in common",
+    REMOTE: "give the forwarders of both nodes a tunnel address (NSM_TUNNEL_IP)",
+}
+
 
 class FilterMechanisms(Element):
     """For a forwarder's client chain: LOCAL mechanisms for a peer on a unix socket, REMOTE ones for any other.
@@ -23,7 +28,7 @@ class FilterMechanisms(Element):
         preferences = call.request.mechanism_preferences
         call.request.mechanism_preferences = [each for each in preferences if each.cls == wanted]
         if not call.request.mechanism_preferences and call.connection.mechanism is None:
-            raise Unsupported(self._nothing(wanted, call.connection.payload))
+            raise Unsupported(self._nothing(wanted, call.connection.payload), remedy=_REMEDIES[wanted])
         return await rest.request(call)
 
     def _nothing(self, wanted: str, payload: str) -> str:

@@ -10,6 +10,10 @@ The control plane is down when the peer reports the connection as DOWN or delete
 The data plane is down when a check of the wire fails or the client's end of it goes down. Without checks it is unknown
 whether packets pass, and a control plane that is down means reselection.
 A check that cannot find out (see `Liveness`) means reselection only if the endpoint cannot be found or reached.
+A forwarder may report that the namespace at the other end no longer exists: then nothing needs to be checked.
+
+While a component on the path reports that it repairs the wire (see `LiveWire.begin_repair`), lost packets mean nothing
+for `REPAIR` seconds. There is one such wait until a check succeeds again: no one can hold a client up by reports.
 """
 
 from __future__ import annotations
@@ -20,25 +24,37 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nsm.apis import codec
-from nsm.apis.connection import Connection, ConnectionEventType, State
-from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable
+from nsm.apis.connection import Connection, ConnectionEventType, PathSegment, State
+from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, NotFound, Store, Unavailable, counts
 from nsm.chains.logs import log
+from nsm.chains.model.causes import HEALING as HEALING_CODE
+from nsm.chains.model.causes import Cause, cause_in, remove_cause
 from nsm.chains.transport import Monitors, Subscription
 
 from .liveness import Liveness
-from .monitor import DOWNSTREAM, UNHEARD
+from .monitor import DOWNSTREAM, UNHEARD, ended_in, fault_in
 from .refresh import HEALING, choose_anew
 
+HEALS = counts.Count("nsm_heals", "Connections that the client began to restore", "cause")
+HEAL_SECONDS = counts.Spread("nsm_heal_duration_seconds", "From noticing that a connection broke until it was restored")
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 5.0
 """Seconds between two attempts: after the first failure, and at most."""
 SPREAD = 0.1
 """Seconds within which clients that lost the same endpoint send their requests, each at a random moment."""
 SUSPICION = 1.0
 """Seconds after a report of DOWN for which the `quick` check is used: a workload ends in several steps."""
-HEAD_START = (0.05, 0.15)
-"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint."""
+HEAD_START = (0.1, 0.3)
+"""Seconds, at least and at most, before the first check after such a report: links may vanish with an endpoint, and a
+forwarder reports the end of its namespace."""
+REPAIR = 10.0
+"""Seconds at most for which packets may be lost while a component on the path repairs the wire."""
 STEADY = 1.0
-"""Seconds for which a healed connection has to stay up before pauses start again at the first one."""
+"""Seconds for which a healed connection has to stay up before pauses start again at the first one.
+
+One that has moved to another endpoint, and passed packets to that, breaks for a reason of its own.
+"""
+
+_NAME, _REMEDY = "heal", "nothing, if it comes up again; `nsm ping` and `nsm capture` show where packets are lost"
 
 
 class Heal(Element):
@@ -68,8 +84,11 @@ class Heal(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Watch the connection in the answer. A failed Request does not end the watching."""
-        connection = await rest.request(call)
         store = call.live
+        if (watched := store.get(self._watched)) is not None:
+            watched.tell_why(call.connection)
+        connection = await rest.request(call)
+        _forget_why(connection)
         store.setdefault(self._watched, lambda: _Watched(self, store)).stands(connection)
         return connection
 
@@ -100,9 +119,14 @@ class _Watched:
         self._unwatch: Callable[[], None] | None = None
         self._poll: Key[None] = Key("check of the wire")
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        self._healed_at = -STEADY
+        self._healed_at, self._has_moved, self._has_passed = -STEADY, False, False
+        """When it was healed last, whether by another endpoint, and whether packets have passed on this wire."""
         self._first_until = 0.0
         """When this wire has to have answered for the first time; 0 once it has."""
+        self._fault = ""
+        """What is being repaired by a component on the path."""
+        self._repaired_by, self._may_wait = 0.0, True
+        """Until when lost packets mean nothing; and whether a repair that begins now is waited for."""
         self._healing: _Healing | None = None
         self._next: _Healing | None = None
         """What failed after the current healing received its answer."""
@@ -110,21 +134,27 @@ class _Watched:
         """It was closed, and no Request has succeeded since: there is nothing to close."""
         store.on_end(self.rests)
 
+    def tell_why(self, asked: Connection) -> None:
+        """Put into our segment of a request that heals why it is made: only a client knows about the data plane."""
+        if (healing := self._healing) is not None and (own := _own_segment(asked)) is not None:
+            own.metrics.update(Cause(HEALING_CODE, healing.cause, _REMEDY, _NAME, is_healing=True).metrics())
+
     # --- watching
 
     def stands(self, connection: Connection) -> None:
         """A Request succeeded: watch the connection as it is now."""
         if _wire(connection) != _wire(self._connection):
-            self._first_until = _now() + self._heal.first
+            self._first_until, self._has_passed = _now() + self._heal.first, False
         self._connection, self._is_watched, self.is_let_go = codec.clone(connection), True, False
         self._next = None
+        self._repairing(fault_in(connection))
         if self._healing is not None:
             self._healing.is_answered = True
         self._listen(self._store.get(DOWNSTREAM))
         if (liveness := self._heal.liveness) is not None:
             self._stop_watching_link()
             self._check_later()
-            self._unwatch = liveness.watch(self._connection, self._data_down)
+            self._unwatch = liveness.watch(self._connection, self._link_down)
 
     def rests(self) -> None:
         """The connection is closed: stop watching it."""
@@ -135,18 +165,21 @@ class _Watched:
 
     def heard(self, kind: ConnectionEventType, theirs: Connection) -> None:
         """The peer reported a state of the connection."""
+        self._repairing(fault_in(theirs))
         if theirs.state == State.RESELECT_REQUESTED:
-            self._begin(_Healing("the mesh requests another endpoint", reselects=True))
+            self._begin(_Healing("reselect requested", "the mesh requests another endpoint", reselects=True))
         elif theirs.state == State.REFRESH_REQUESTED:
-            self._begin(_Healing("the mesh requests a refresh"))
+            self._begin(_Healing("refresh requested", "the mesh requests a refresh"))
+        elif ended := ended_in(theirs):
+            self._begin(_Healing("namespace gone", ended, reselects=True))
         elif kind == ConnectionEventType.DELETE or theirs.state == State.DOWN:
-            cause, wait = "a component on the path reports the connection as down", random.uniform(*HEAD_START)  # noqa: S311
-            self._control_down(cause, self._heal.quick, head_start=wait)
+            wait = random.uniform(*HEAD_START)  # noqa: S311 - no secret
+            self._control_down("reported down", _reported(theirs), self._heal.quick, head_start=wait)
 
     def lost(self, reason: str) -> None:
         """The monitor stream broke, or the peer no longer has the connection."""
         self._store.put(UNHEARD, self._subscription.target if self._subscription is not None else "")
-        self._control_down(reason, self._heal.liveness)
+        self._control_down("not heard from", reason, self._heal.liveness)
 
     def _listen(self, target: str | None) -> None:
         former = self._subscription
@@ -165,25 +198,43 @@ class _Watched:
     def _check_later(self) -> None:
         self._store.schedule(self._poll, _now() + self._heal.interval, self._check)
 
+    def _repairing(self, fault: str) -> None:
+        """A component on the path repairs the wire, or no longer does."""
+        if fault and not self._fault and self._may_wait:
+            self._may_wait, self._repaired_by = False, _now() + REPAIR
+            log.info("a wire is being repaired", reason=fault, **self._about())
+        elif not fault:
+            self._repaired_by = min(self._repaired_by, _now())  # checks that have begun before that mean nothing
+        self._fault = fault
+
     async def _check(self) -> None:
-        liveness, checked = self._heal.liveness, self._connection
+        liveness, checked, begun = self._heal.liveness, self._connection, _now()
         assert liveness is not None
+        if self._unwatch is None and begun >= self._repaired_by:
+            self._unwatch = liveness.watch(checked, self._link_down)
         is_alive = await liveness.is_alive(checked)
         if not self._is_watched or checked is not self._connection:
             return  # it was closed, or answered anew, meanwhile
         if is_alive:
-            self._first_until = 0.0
-        if is_alive is not False or _now() < self._first_until:
+            self._first_until, self._has_passed, self._may_wait = 0.0, True, True
+        if is_alive is not False or _now() < self._first_until or begun < self._repaired_by:
             self._check_later()
         else:
-            self._data_down("no packets come back")
+            self._data_down("packets lost", "no packets come back")
 
-    def _control_down(self, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
+    def _control_down(self, kind: str, cause: str, check: Liveness | None, *, head_start: float = 0.0) -> None:
         reselects = self._heal.liveness is None
-        self._begin(_Healing(cause, reselects=reselects, check=check, head_start=0.0 if reselects else head_start))
+        head_start = 0.0 if reselects else head_start
+        self._begin(_Healing(kind, cause, reselects=reselects, check=check, head_start=head_start))
 
-    def _data_down(self, cause: str) -> None:
-        self._begin(_Healing(cause, reselects=True))
+    def _link_down(self, cause: str) -> None:
+        if _now() < self._repaired_by:
+            self._stop_watching_link()  # it is watched again after the repair, see `_check`
+        else:
+            self._data_down("link down", cause)
+
+    def _data_down(self, kind: str, cause: str) -> None:
+        self._begin(_Healing(kind, cause, reselects=True))
 
     # --- healing
 
@@ -218,9 +269,10 @@ class _Watched:
         return connection is not self._connection
 
     async def _in_rounds(self, healing: _Healing) -> None:
-        begun = _now()
+        begun, endpoint = _now(), self._connection.network_service_endpoint_name
+        HEALS.add(healing.kind)
         log.warning("a connection broke and is being healed", cause=healing.cause, **self._about())
-        if begun - self._healed_at < STEADY:
+        if begun - self._healed_at < STEADY and not (self._has_moved and self._has_passed):
             await healing.pause(self._backoff.next())
         else:
             self._backoff.reset()
@@ -232,13 +284,16 @@ class _Watched:
                 return
             await healing.pause(pause)
         self._healed_at = _now()
+        HEAL_SECONDS.observe(self._healed_at - begun)
+        self._has_moved = self._connection.network_service_endpoint_name != endpoint
         log.info("a connection is healed", seconds=round(_now() - begun, 3), **self._about())
 
     async def _succeeds(self, healing: _Healing) -> bool:
         """One attempt."""
         if not healing.reselects and healing.check is not None:
             is_alive = await healing.check.is_alive(self._connection)
-            healing.reselects, healing.is_blind = is_alive is False, is_alive is None
+            is_cut = is_alive is False and _now() >= self._repaired_by
+            healing.reselects, healing.is_blind = is_cut, is_alive is None
         if _now() - healing.begun >= SUSPICION:
             healing.check = self._heal.liveness
         if healing.reselects:
@@ -271,15 +326,17 @@ class _Watched:
 
 
 class _Healing:
-    """Why a connection is healed, and how. `check` finds out before an attempt without reselection if packets pass.
+    """Why a connection is healed, as a kind for figures and as a sentence, and how.
 
-    The first attempt starts after `head_start` seconds.
+    `check` finds out before an attempt without reselection if packets pass. The first attempt starts after `head_start`
+    seconds.
     """
 
     def __init__(
-        self, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
+        self, kind: str, cause: str, *, reselects: bool = False, check: Liveness | None = None, head_start: float = 0.0
     ) -> None:
-        self.cause, self.reselects, self.check, self.head_start = cause, reselects, check, head_start
+        self.kind, self.cause = kind, cause
+        self.reselects, self.check, self.head_start = reselects, check, head_start
         self.begun, self.told, self.is_answered = _now(), "", False
         self.is_blind = False
         """The last check could not find out whether packets pass."""
@@ -297,6 +354,26 @@ class _Healing:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
         self._wake.clear()
+
+
+def _reported(theirs: Connection) -> str:
+    """Why a connection is down, as the component reports it that is furthest away and gives a reason."""
+    segments = theirs.path.path_segments if theirs.path is not None else []
+    for segment in reversed(segments):
+        if (cause := cause_in(segment.metrics)) is not None:
+            return f"{cause.component or segment.name} reports the connection as down: {cause.sentence}"
+    return "a component on the path reports the connection as down"
+
+
+def _own_segment(connection: Connection) -> PathSegment | None:
+    path = connection.path
+    return path.path_segments[path.index] if path is not None and path.index < len(path.path_segments) else None
+
+
+def _forget_why(connection: Connection) -> None:
+    """Remove from an answer why it was requested."""
+    if (own := _own_segment(connection)) is not None and own.metrics:
+        remove_cause(own.metrics)
 
 
 async def _nothing() -> None:

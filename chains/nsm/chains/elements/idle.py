@@ -1,7 +1,8 @@
 """Closes what elements hold open for a connection while it is idle.
 
 An open namespace does not end with its processes: its interfaces would go on answering for a workload that is gone.
-Each request brings the descriptors that it needs again, so nothing has to be held until then.
+Each request brings the descriptors that it needs again, so nothing has to be held until then. That is true of requests
+that fail, too: the workload that sent one may end before it sends another.
 """
 
 from __future__ import annotations

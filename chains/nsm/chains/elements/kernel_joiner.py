@@ -25,7 +25,7 @@ from .rtnetlink import (
     LINK_GROUP,
     NEWLINK,
     Message,
-    attributes_of,
+    attribute_of,
     messages_of,
     netlink_socket,
 )
@@ -203,7 +203,7 @@ class KernelJoiner:
 
     def _judge(self, message: Message) -> None:
         if message.kind in (NEWLINK, DELLINK):
-            name = attributes_of(message.body, LINK.size).get(IFNAME, b"").rstrip(b"\0").decode(errors="replace")
+            name = attribute_of(message.body, LINK.size, IFNAME).rstrip(b"\0").decode(errors="replace")
             if (joint := self._joint_of(name)) is None:
                 return
             if message.kind == DELLINK:

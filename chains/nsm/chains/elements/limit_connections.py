@@ -81,6 +81,7 @@ class LimitConnections(Element):
                 f"{client} has {self._most} connections here, and the rest is for others; "
                 "a larger pool and NSM_LIMITS=client_connections:.. allow more",
                 limit="client_connections",
+                remedy="close connections of this client, or raise the limit",
             )
         self._connections[client] += 1
         call.live.put(self._counted, client)

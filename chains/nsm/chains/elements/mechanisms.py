@@ -71,7 +71,10 @@ class Mechanisms(Element):
 
     def _unsupported(self, wanted: Sequence[Mechanism]) -> Unsupported:
         asked = ", ".join(mechanism.type for mechanism in wanted) or "none"
-        return Unsupported(f"unsupported mechanism: requested {asked}; available here: {', '.join(self._supported)}")
+        return Unsupported(
+            f"unsupported mechanism: requested {asked}; available here: {', '.join(self._supported)}",
+            remedy="request one of those, or use a forwarder and endpoints that have the requested one",
+        )
 
 
 def note_interface(connection: Connection, end: str, mechanism: Mechanism) -> None:

@@ -4,37 +4,62 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
-from nsm.apis import codec
+from nsm.apis import codec, mechanisms
 from nsm.apis.connection import (
     Connection,
     ConnectionEvent,
     ConnectionEventType,
     MonitorScopeSelector,
+    PathSegment,
     State,
 )
 from nsm.apis.mechanisms import INODE_URL
 from nsm.chains.core import (
     DEFAULT_LIMITS,
+    TRANSPORT,
     Call,
     Element,
     Handler,
     InvalidRequest,
     Key,
     Limits,
+    MeshError,
     Peer,
     Store,
+    counts,
 )
 from nsm.chains.logs import log
 from nsm.chains.model.bounds import check_connection
+from nsm.chains.model.causes import (
+    BEING_REPAIRED,
+    NAMESPACE_GONE,
+    PEER_CLOSED,
+    PEER_LOST,
+    SETUP_MS,
+    Cause,
+    cause_in,
+    remove_cause,
+)
 from nsm.chains.model.matching import selects
 from nsm.chains.policy import NO_TRUST, Trust, claims_of
 from nsm.chains.transport import Monitors, Subscription
 
+from .attempts import Attempts, cause_of
 from .idle import close_now
+from .try_candidates import with_name
 
+CONNECTIONS = counts.Reading("nsm_connections", "Connections, by their mechanism here", "mechanism", "state")
+_STATES = {
+    State.UP: "up",
+    State.DOWN: "down",
+    State.REFRESH_REQUESTED: "refresh requested",
+    State.RESELECT_REQUESTED: "reselect requested",
+}
 DOWNSTREAM: Key[str] = Key("downstream target")
 """Where the client chain behind a server requested the connection: set by `Dial`, read by the monitor."""
 UNHEARD: Key[str] = Key("downstream target that is gone")
@@ -43,6 +68,9 @@ REPORTER: Key[Reporter] = Key("reporter of states")
 """Lets an element of a server report a state of the connection."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
 """Limits of a selector, which is kept for as long as the monitor runs; each event is compared with all of them."""
+_TRANSPORTS = f" ({TRANSPORT})"
+_AGAIN = 5.0
+"""Seconds after which the same event is reported again."""
 _PART = 3 / 4
 """The part of the longest accepted message (`Limits.request`) that a part of the first state fills."""
 
@@ -64,14 +92,22 @@ class Monitor(Element):
     the tokens of a path, and no viewer the name of a namespace.
 
     Nearly all events follow from a call that has just ended, and go to the component that made it: one that relays
-    requests none of those (`monitor_others`), since the answer contains the same.
+    requests none of those (`monitor_others`), since the answer contains the same. It gets no events of connections that
+    others request here either: in a chain of services it is on their path, too.
     """
 
     def __init__(
-        self, monitors: Monitors | None = None, trust: Trust = NO_TRUST, limits: Limits = DEFAULT_LIMITS
+        self,
+        monitors: Monitors | None = None,
+        trust: Trust = NO_TRUST,
+        limits: Limits = DEFAULT_LIMITS,
+        attempts: Attempts | None = None,
     ) -> None:
-        self._monitors, self._trust, self._limits = monitors, trust, limits
+        self._monitors, self._trust, self._limits, self._attempts = monitors, trust, limits, attempts
+        if attempts is not None:
+            attempts.tell = self._tell_attempt
         self._connections: dict[str, Connection] = {}
+        CONNECTIONS.of(self, Monitor._mechanisms_and_states)
         self._sizes: dict[str, int] = {}
         self._on_path: dict[str, frozenset[str]] = {}
         self._listeners: set[_Listener] = set()
@@ -81,17 +117,18 @@ class Monitor(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Report a success, and the failure of a connection that was up."""
-        is_reselected = call.connection.state == State.RESELECT_REQUESTED
+        is_reselected, began = call.connection.state == State.RESELECT_REQUESTED, perf_counter()
         try:
             connection = await rest.request(call)
-        except BaseException:
+        except BaseException as error:
             if call.live.get(self._went_to) is not None:
-                self._set_down(call.live.connection_id)
+                self._set_down(call.live.connection_id, _why(error))
             raise
         connection.state = State.UP  # a request to reselect ends with its success
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
             call.live.put(REPORTER, self)
+            _note_time(connection, perf_counter() - began)
         self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
@@ -110,12 +147,32 @@ class Monitor(Element):
         if self._monitors is not None:
             await self._monitors.aclose()
 
-    def report(self, connection_id: str, state: State) -> None:
-        """Report a state that stays until the next request; for a known connection."""
+    def _mechanisms_and_states(self) -> Iterator[tuple[str, str]]:
+        """What `CONNECTIONS` counts."""
+        for connection in self._connections.values():
+            kind = connection.mechanism.type if connection.mechanism is not None else ""
+            yield kind if kind in mechanisms.TYPES else "other", _STATES.get(connection.state, "other")
+
+    def report(self, connection_id: str, state: State | None, cause: Cause | None = None) -> None:
+        """Report a state that stays until the next request, or None for the same one, and why; for a known connection.
+
+        A cause that was reported before is not reported again.
+        """
         connection = self._connections.get(connection_id)
-        if connection is not None and connection.state != state:
+        if connection is None:
+            return
+        is_news = cause is not None and _is_news(cause, connection, is_event=state is None)
+        if is_news or state not in (None, connection.state):
             changed = codec.clone(connection)
-            changed.state = state
+            changed.state = connection.state if state is None else state
+            _set_cause(changed, cause)
+            self._update(changed)
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report that this component repairs the wire of a known connection; with an empty `fault`, that it has."""
+        if (connection := self._connections.get(connection_id)) is not None:
+            changed = codec.clone(connection)
+            set_fault(changed, fault)
             self._update(changed)
 
     def monitor(
@@ -130,8 +187,22 @@ class Monitor(Element):
     def monitor_others(
         self, selector: MonitorScopeSelector, peer: Peer, *, in_parts: bool = False
     ) -> AsyncIterator[ConnectionEvent]:
-        """The same, without those that `peer` learns from answers to its own calls: those made by a selected name."""
+        """The same, without those that `peer` learns from answers to its own calls: those made by a selected name.
+
+        After the first state, there are no events of connections that other names request here.
+        """
         return self._events(_Listener(selector, self._sight(peer), peer.spiffe_id), in_parts)
+
+    def monitor_attempts(
+        self, selector: MonitorScopeSelector, peer: Peer, *, in_parts: bool = False
+    ) -> AsyncIterator[ConnectionEvent]:
+        """The same as `monitor`; a viewer receives besides what was tried for connections that do not exist.
+
+        See `Attempts` for how they look.
+        """
+        listener = _Listener(selector, self._sight(peer))
+        listener.sees_attempts = self._trust.viewers.matches(peer.spiffe_id)
+        return self._events(listener, in_parts)
 
     async def _events(self, listener: _Listener, in_parts: bool) -> AsyncIterator[ConnectionEvent]:
         self._listeners.add(listener)
@@ -142,6 +213,9 @@ class Monitor(Element):
                 kind = kind if in_parts else ConnectionEventType.UPDATE
             if in_parts:
                 yield ConnectionEvent(type=kind)
+            if listener.sees_attempts and self._attempts is not None:
+                for each in self._attempts.all():
+                    listener.hear(ConnectionEventType.UPDATE, each)
             while True:
                 yield await listener.next()
         finally:
@@ -228,8 +302,13 @@ class Monitor(Element):
             else:
                 listener.hear(kind, connection)
 
-    def _set_down(self, connection_id: str) -> None:
-        self.report(connection_id, State.DOWN)
+    def _tell_attempt(self, kind: ConnectionEventType, attempt: Connection) -> None:
+        for listener in self._listeners:
+            if listener.sees_attempts:
+                listener.hear(kind, attempt)
+
+    def _set_down(self, connection_id: str, cause: Cause | None = None) -> None:
+        self.report(connection_id, State.DOWN, cause)
 
     def _relay_from(self, store: Store, connection: Connection) -> None:
         """Monitor the component that the connection went on to."""
@@ -243,10 +322,13 @@ class Monitor(Element):
             store.pop(UNHEARD)
             store.put(self._went_to, self._monitors.listen(target, connection, _Relay(self, store, target)))
 
-    def lost(self, store: Store, target: str) -> None:
+    def lost(self, store: Store, target: str, reason: str) -> None:
         """The component that the connection went on to is unresponsive."""
         store.put(UNHEARD, target)
-        self._set_down(store.connection_id)
+        name = _next_name(self._connections.get(store.connection_id))
+        found = f"{name} does not respond: {with_name(name, reason.removesuffix(_TRANSPORTS))}"
+        remedy = f"check that {name} runs, and start it again if it does not"
+        self._set_down(store.connection_id, Cause(PEER_LOST, found, remedy, self.name))
         close_now(store)
 
     def relay(self, store: Store, kind: ConnectionEventType, theirs: Connection) -> None:
@@ -264,15 +346,54 @@ class Monitor(Element):
         if theirs.path is not None and changed.path is not None:  # up to here the path is ours
             behind = changed.path.index + 1
             changed.path.path_segments[behind:] = theirs.path.path_segments[behind:]
+        if kind == ConnectionEventType.DELETE and not any(map(cause_in, _metrics_behind(changed))):
+            closed = f"{_next_name(changed)} has closed the connection and gives no reason"
+            _set_cause(changed, Cause(PEER_CLOSED, closed, f"look at the log of {_next_name(changed)}", self.name))
+        elif state == State.UP:
+            _set_cause(changed, None)
         self._update(changed)
 
 
 class Reporter(Protocol):
     """Reports states of connections to their listeners."""
 
-    def report(self, connection_id: str, state: State) -> None:
-        """Report a state that stays until the next request of the connection, if that exists."""
+    def report(self, connection_id: str, state: State | None, cause: Cause | None = None) -> None:
+        """Report a state that stays until the next request of the connection, if that exists, and why.
+
+        None is for the state that it has.
+        """
         ...
+
+    def report_repair(self, connection_id: str, fault: str) -> None:
+        """Report a repair of the wire, and its end: see `LiveWire.begin_repair`. The state stays as it is."""
+        ...
+
+
+def set_fault(connection: Connection, fault: str) -> None:
+    """Put into the current path segment why its component repairs the wire; empty: it does not."""
+    _set_cause(connection, Cause(BEING_REPAIRED, fault, is_healing=True) if fault else None)
+
+
+def fault_in(connection: Connection) -> str:
+    """Why a component on the path repairs the wire at the moment; empty: none does."""
+    segments = connection.path.path_segments if connection.path is not None else ()
+    causes = (cause_in(segment.metrics) for segment in segments)
+    return next((cause.sentence for cause in causes if cause is not None and cause.code == BEING_REPAIRED), "")
+
+
+def say(store: Store, cause: Cause, state: State | None = None) -> None:
+    """Report what occurred to an established connection, with a new state or without."""
+    if (reporter := store.get(REPORTER)) is not None:
+        reporter.report(store.connection_id, state, cause)
+
+
+def ended_in(connection: Connection) -> str:
+    """What of the wire no longer exists, as a component behind this one reports; else an empty text."""
+    if connection.path is None:
+        return ""
+    behind = connection.path.path_segments[connection.path.index :]
+    causes = (cause_in(segment.metrics) for segment in behind)
+    return next((cause.sentence for cause in causes if cause is not None and cause.code == NAMESPACE_GONE), "")
 
 
 class _Relay:
@@ -287,8 +408,7 @@ class _Relay:
         self._monitor.relay(self._store, kind, theirs)
 
     def lost(self, reason: str) -> None:
-        del reason  # the log has it
-        self._monitor.lost(self._store, self._target)
+        self._monitor.lost(self._store, self._target, reason)
 
 
 _Caller = tuple[str, str]
@@ -300,6 +420,59 @@ def _caller(call: Call, connection: Connection) -> _Caller | None:
     if call.peer is None or path is None or not 0 < path.index <= len(path.path_segments):
         return None
     return call.peer.spiffe_id, path.path_segments[path.index - 1].name
+
+
+def _why(error: BaseException) -> Cause:
+    """The cause of a failed request, from the component and the element that it is from."""
+    if not isinstance(error, MeshError):
+        return Cause("Canceled", "a request for it had no answer in the time that the client gave it")
+    cause = cause_of(error)
+    return replace(cause, code=PEER_LOST) if cause.element == TRANSPORT else cause
+
+
+def _set_cause(connection: Connection, cause: Cause | None) -> None:
+    """Put a cause into the path segment of its component, if that is behind us, else into ours; or remove ours."""
+    own = _segment_of(connection, "")
+    if own is not None:
+        remove_cause(own.metrics)
+    if cause is not None and (segment := _segment_of(connection, cause.component)) is not None:
+        remove_cause(segment.metrics)
+        is_its_own = segment.name == cause.component
+        segment.metrics.update((replace(cause, component="") if is_its_own else cause).metrics())
+
+
+def _segment_of(connection: Connection, name: str) -> PathSegment | None:
+    """The segment behind ours with this name, else ours."""
+    path = connection.path
+    if path is None or path.index >= len(path.path_segments):
+        return None
+    own, *behind = path.path_segments[path.index :]
+    return next((segment for segment in behind if segment.name == name), own) if name else own
+
+
+def _note_time(connection: Connection, seconds: float) -> None:
+    """Put into our path segment how long we and those behind us took to make the connection."""
+    if (own := _segment_of(connection, "")) is not None:
+        own.metrics[SETUP_MS] = f"{seconds * 1000:.1f}"
+
+
+def _is_news(cause: Cause, connection: Connection, *, is_event: bool) -> bool:
+    """Whether the cause in its segment is another one; an event may occur again."""
+    segment = _segment_of(connection, cause.component)
+    found = cause_in(segment.metrics) if segment is not None else None
+    return found is None or found.sentence != cause.sentence or (is_event and cause.at - found.at > _AGAIN)
+
+
+def _metrics_behind(connection: Connection) -> list[dict[str, str]]:
+    path = connection.path
+    return [segment.metrics for segment in path.path_segments[path.index + 1 :]] if path is not None else []
+
+
+def _next_name(connection: Connection | None) -> str:
+    """The component behind this one."""
+    path = connection.path if connection is not None else None
+    behind = path.path_segments[path.index + 1 :] if path is not None else []
+    return behind[0].name if behind else "the next component"
 
 
 def _says_nothing_new(known: Connection, theirs: Connection, state: State) -> bool:
@@ -371,7 +544,9 @@ class _Listener:
         _check_selector(selector)
         self._part = MonitorScopeSelector(path_segments=selector.path_segments)
         self._services, self._sight = frozenset(selector.network_services), sight
+        self.sees_attempts = False
         self._calls = {(calls, segment.name) for segment in selector.path_segments} if calls else frozenset[_Caller]()
+        self._names = {name for _, name in self._calls}
         self._news: dict[str, tuple[ConnectionEventType, Connection, Show]] = {}
         self._wake = asyncio.Event()
 
@@ -381,10 +556,19 @@ class _Listener:
         return None if show is None else show(connection)
 
     def hear(self, kind: ConnectionEventType, connection: Connection) -> None:
+        if self._names and not self._is_next_to(connection):
+            return
         if (show := self._show(connection)) is not None:
             self._news.pop(connection.id, None)
             self._news[connection.id] = kind, connection, show
             self._wake.set()
+
+    def _is_next_to(self, connection: Connection) -> bool:
+        """Whether a selected name is the caller here; in a chain of services, a path has names further away, too."""
+        path = connection.path
+        if path is None:
+            return False
+        return any(each.name in self._names for each in path.path_segments[max(0, path.index - 1) : path.index + 1])
 
     def is_told(self, caller: _Caller) -> bool:
         """Whether the answer to a call of `caller` goes to this listener."""

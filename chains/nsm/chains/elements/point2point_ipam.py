@@ -14,7 +14,7 @@ from nsm.chains.core import Call, Element, Exhausted, Handler, Key, Store
 from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, add_route, host_prefix, interfaces, ip_context_of
 from nsm.chains.model.networks import Networks
-from nsm.chains.model.prefixes import Excluded, PrefixPool
+from nsm.chains.model.prefixes import MORE_ADDRESSES, Excluded, PrefixPool
 
 from .former_wires import names_of
 
@@ -157,7 +157,9 @@ class Point2PointIpam(Element):
             lease = self._allocate(excluded)
         if lease is None:
             left_out = f", without {excluded}" if str(excluded) else ""
-            raise Exhausted(f"no two addresses are left in {', '.join(self._prefixes)}{left_out}")
+            raise Exhausted(
+                f"no two addresses are left in {', '.join(self._prefixes)}{left_out}", remedy=MORE_ADDRESSES
+            )
         return lease
 
     def _allocate(self, excluded: Excluded) -> _Lease | None:

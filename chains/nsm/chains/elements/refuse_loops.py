@@ -33,7 +33,8 @@ class RefuseLoops(Element):
             before, own = path.path_segments[: path.index], path.path_segments[path.index]
             for segment in before:
                 if self._is_loop(segment):
-                    raise InvalidRequest(self._shown(call.connection.network_service, [*before, own]))
+                    looped = self._shown(call.connection.network_service, [*before, own])
+                    raise InvalidRequest(looped, remedy="change that match of the network service")
             own.metrics[PASSED_AS] = self._passed_as
         return await rest.request(call)
 

@@ -12,6 +12,8 @@ from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import Backoff, Call, Element, Handler, Key, MeshError, RegistryCall, RegistryHandler, Store, Tasks
 from nsm.chains.logs import log
+from nsm.chains.model.causes import NOT_SELECTED, Cause
+from nsm.chains.model.domains import AT
 from nsm.chains.model.matching import match_endpoints
 
 from .discover import find_all
@@ -26,10 +28,12 @@ GRACE = 2.0
 class Rematch(Element):
     """Let clients reselect whose endpoint is registered but no longer selected by their network service.
 
-    `services` is watched once for all connections, from the first connection on. A client is notified by the state
+    `services` is watched once for all connections, from the first connection on, and each service of another domain for
+    as long as it has connections here. A client is notified by the state
     RESELECT_REQUESTED of its connection. If it has not moved within `GRACE` seconds (upstream's clients ignore that
     state) its connection is closed, which it notices in any case. Deleting a network service changes nothing, since
-    existing wires do not need it. Nor does an endpoint that is not found.
+    existing wires do not need it. Nor does an endpoint that is not found. A service that is edited back in time has
+    nothing closed, and a connection that has moved by then stays.
     """
 
     def __init__(
@@ -41,13 +45,13 @@ class Rematch(Element):
         self._went: Key[_Went] = Key("service and endpoint")
         self._closing: Key[None] = Key("close of a connection that has to move")
         self._tasks = Tasks("watch of network services")
+        self._watches: dict[str, asyncio.Task[None]] = {}
+        """By the name of the service; empty: all of this domain."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Remember the connection's service and endpoint; a request that fails changes nothing."""
         connection = await rest.request(call)
         self._note(call.live, connection)
-        if not len(self._tasks):
-            self._tasks.spawn(self._watch(), name="watch of network services")
         return connection
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -70,6 +74,9 @@ class Rematch(Element):
             self._forget(store)
         store.put(self._went, went)
         self._standing.setdefault(went.service, {})[store.connection_id] = store
+        watched = went.service if AT in went.service else ""
+        if watched not in self._watches:
+            self._watches[watched] = self._tasks.spawn(self._watch(watched), name=f"watch of services {watched}")
 
     def _forget(self, store: Store) -> None:
         store.unschedule(self._closing)
@@ -78,17 +85,19 @@ class Rematch(Element):
             others.pop(store.connection_id, None)
             if not others:
                 del self._standing[went.service]
+                if (watch := self._watches.pop(went.service, None)) is not None:
+                    watch.cancel()
 
-    async def _watch(self) -> None:
+    async def _watch(self, service: str) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
-            watching: RegistryCall[NetworkService] = RegistryCall(NetworkService(), watch=True)
+            watching: RegistryCall[NetworkService] = RegistryCall(NetworkService(name=service), watch=True)
             try:
                 async with aclosing(cast(Any, self._services.find(watching))) as batches:
                     async for batch in batches:
                         backoff.reset()
-                        for service in [found.record for found in batch if not found.deleted]:
-                            await self._compare(service)
+                        for edited in [found.record for found in batch if not found.deleted]:
+                            await self._compare(edited)
             except MeshError as error:
                 log.debug("network services are not watched", reason=str(error))
             await asyncio.sleep(backoff.next())
@@ -96,7 +105,11 @@ class Rematch(Element):
     async def _compare(self, service: NetworkService) -> None:
         for store in [*self._standing.get(service.name, {}).values()]:
             went = store.get(self._went)
-            if went is not None and not await self._is_selected(service, went) and went is store.get(self._went):
+            if went is None:
+                continue
+            if await self._is_selected(service, went):
+                self._stay(store)
+            elif went is store.get(self._went):
                 self._move(store, went)
 
     async def _is_selected(self, service: NetworkService, went: _Went) -> bool:
@@ -115,8 +128,18 @@ class Rematch(Element):
             endpoint=went.endpoint,
         )
         if (reporter := store.get(REPORTER)) is not None:
-            reporter.report(store.connection_id, State.RESELECT_REQUESTED)
-        store.schedule(self._closing, asyncio.get_running_loop().time() + GRACE, store.events.close)
+            found = f"the network service {went.service} was edited and no longer selects {went.endpoint}"
+            cause = Cause(NOT_SELECTED, found, "the client requests another endpoint by itself", self.name)
+            reporter.report(store.connection_id, State.RESELECT_REQUESTED, cause)
+        when = asyncio.get_running_loop().time() + GRACE
+        store.schedule(self._closing, when, lambda: store.events.close(still=lambda: store.get(self._went) is went))
+
+    def _stay(self, store: Store) -> None:
+        """The service selects the endpoint, again if it did not a moment ago."""
+        if store.is_scheduled(self._closing):
+            store.unschedule(self._closing)
+            if (reporter := store.get(REPORTER)) is not None:
+                reporter.report(store.connection_id, State.UP)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

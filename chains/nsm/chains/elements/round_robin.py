@@ -9,7 +9,7 @@ from nsm.apis.connection import Connection, State
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.core import Call, Element, Handler, MeshError, TimedOut, Unavailable
 
-from .try_candidates import first_success
+from .try_candidates import CANDIDATES, first_success
 
 _LONGEST_REST = 8
 _REMEMBERED = 1000
@@ -51,7 +51,7 @@ class RoundRobin(Element):
             left=self._providers.get(wire, "") if call.connection.state == State.RESELECT_REQUESTED else "",
         )
         picked = self._named(call, (by_name[name] for name in order))
-        candidate, connection = await first_success("candidates", picked, len(by_name), call, asking)
+        candidate, connection = await first_success(CANDIDATES, picked, len(by_name), call, asking)
         turns.succeeded(candidate.name, client)
         self._provides(wire, candidate.name)
         return connection

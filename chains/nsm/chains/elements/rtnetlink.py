@@ -84,6 +84,16 @@ def attributes_of(body: bytes, position: int) -> dict[int, bytes]:
     return found
 
 
+def attribute_of(body: bytes, position: int, wanted: int) -> bytes:
+    """The first attribute of the type `wanted`, or nothing; the others are not read."""
+    while position + _ATTRIBUTE.size <= len(body):
+        size, kind = _ATTRIBUTE.unpack_from(body, position)
+        if kind == wanted:
+            return body[position + _ATTRIBUTE.size : position + size]
+        position += max(_ATTRIBUTE.size, (size + 3) & ~3)
+    return b""
+
+
 def local_address(answer: bytes) -> bytes:
     """The address that an interface has, packed; empty if there is none."""
     attributes = attributes_of(answer, ADDRESS.size)

@@ -12,7 +12,7 @@ from nsm.chains.core import Call, Element, Exhausted, Handler, Key
 from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.model.ipcontext import add_address, interfaces, ip_context_of
 from nsm.chains.model.networks import Networks
-from nsm.chains.model.prefixes import Excluded, PrefixPool
+from nsm.chains.model.prefixes import MORE_ADDRESSES, Excluded, PrefixPool
 
 from .former_wires import names_of
 
@@ -111,7 +111,7 @@ class SinglePointIpam(Element):
             if (address := pool.pull(excluded)) is not None:
                 return _Lease(pool, address)
         left_out = f", without {excluded}" if str(excluded) else ""
-        raise Exhausted(f"no address is left in {', '.join(self._prefixes)}{left_out}")
+        raise Exhausted(f"no address is left in {', '.join(self._prefixes)}{left_out}", remedy=MORE_ADDRESSES)
 
 
 def _pool(prefix: str) -> PrefixPool:

@@ -20,8 +20,10 @@ from nsm.chains.core import (
     Unavailable,
 )
 from nsm.chains.logs import log
+from nsm.chains.model.causes import EXPIRED, ORPHANED, Cause
 
 from .connect import KEEP_BEHIND
+from .monitor import say
 from .orphans import Orphans
 
 _LOOK_AT = 0.6
@@ -29,6 +31,7 @@ _LOOK_AT = 0.6
 _LOOK = 5.0
 """Seconds between two checks for the caller of an orphan."""
 _SOON = 1.0
+_EXPIRED = "the connection was not refreshed before the token of the component before this one expired"
 
 
 class Timeout(Element):
@@ -103,6 +106,7 @@ class Timeout(Element):
         if seconds is None:
             if store.get(self._orphaned):
                 log.warning("an orphan ends", connection=store.connection_id)
+            say(store, Cause(EXPIRED, _EXPIRED, "check that the client runs; if it has ended, all is well", self.name))
             await store.events.close(still=lambda: store.get(self._round) is this)
             return
         if seconds == 0.0 and not store.get(self._orphaned):
@@ -136,10 +140,13 @@ class Timeout(Element):
     def _tell(self, store: Store) -> None:
         assert self._orphans is not None
         store.put(self._orphaned, True)
+        previous = self._orphans.previous(store)
+        found = f"{previous} cannot be reached: packets go on, and nothing else"
+        say(store, Cause(ORPHANED, found, f"start {previous} again, or reconnect its node", self.name))
         log.warning(
             "the previous component of a connection cannot be reached: packets go on, and nothing else",
             connection=store.connection_id,
-            previous=self._orphans.previous(store),
+            previous=previous,
             at_most_s=self._orphans.lifetime,
         )
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from nsm.apis import codec
 from nsm.apis.connection import Connection
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Call, Handler, MeshError, TimedOut, was_not_reached
+from nsm.chains.core import Call, Handler, MeshError, TimedOut, Tried, was_not_reached
 
 _MOST_OF_IT = 3
 """One attempt gets a third of the remaining time, the last but one a half, the last one all."""
+_DESCRIPTOR = re.compile(r"unix:///proc/(?:self|\d+)/fd/\d+")
+CANDIDATES = "candidates"
+"""What endpoints are called that may provide a service."""
 _GRACE = 0.05
 """Seconds left for the components behind to report that the time is over: they know better why."""
 
@@ -49,15 +53,30 @@ def all_failed(what: str, failures: list[tuple[str, MeshError]]) -> MeshError:
     name, last = failures[-1]
     if len(failures) == 1:
         tell_whom(name, last)
+        if what == CANDIDATES:
+            note_tried(name, last)
         return last
     told = "; ".join(f"{name}: {error}" for name, error in failures)
-    return type(last)(f"all {what} have failed: {told}")
+    tried = [each for name, error in failures for each in (error.tried or (Tried(name, str(error)),))]
+    remedies = dict.fromkeys(error.remedy for _, error in failures if error.remedy)
+    return type(last)(f"all {what} have failed: {told}", tried=tried, remedy=next(iter(remedies), ""))
+
+
+def note_tried(name: str, error: MeshError) -> None:
+    """Note that an error is the answer of an endpoint, unless it lists what several have answered."""
+    error.tried = error.tried or (Tried(name, str(error)),)
+
+
+def with_name(name: str, text: str) -> str:
+    """`text`, with a component's name in the place of its URL if that is just a descriptor."""
+    return _DESCRIPTOR.sub(name, text)
 
 
 def tell_whom(name: str, error: MeshError) -> None:
     """Add the candidate's name to an error if it could not be reached: its URL may be just a descriptor."""
     if was_not_reached(error):
-        error.detail = f"{name}: {error.detail}"
+        error.detail = f"{name}: {with_name(name, error.detail)}"
+        error.remedy = f"check that {name} runs; its record in the registry ends by itself if it does not"
 
 
 @asynccontextmanager

@@ -117,7 +117,10 @@ class Vl3Ipam(Element):
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Fill in the addresses and routes of `context.ip_context`."""
         if not self._network.is_ready:
-            raise Unavailable("this endpoint has no prefix yet: its prefix service has not answered")
+            raise Unavailable(
+                "this endpoint has no prefix yet: its prefix service has not answered",
+                remedy="check that the prefix service (`nsm ipam`) runs and that the endpoint reaches it",
+            )
         store, context = call.live, ip_context_of(call.connection)
         if store.connection_id not in self._stores:
             self._stores[store.connection_id] = store

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator
 from nsm.apis.connection import State
 from nsm.chains.core import Store
 from nsm.chains.model.addresses import Address
+from nsm.chains.model.causes import REFRESH_NEEDED, Cause
 from nsm.chains.model.networks import NO_NETWORKS, Networks
 from nsm.chains.model.prefixes import Excluded, PrefixPool
 from nsm.chains.model.vl3 import Share
@@ -98,4 +99,7 @@ def _hold(pool: PrefixPool, name: str, addresses: Collection[Address]) -> None:
 def ask_again(store: Store) -> None:
     """Have the client of an established connection send its request again."""
     if (reporter := store.get(REPORTER)) is not None:
-        reporter.report(store.connection_id, State.REFRESH_REQUESTED)
+        cause = Cause(
+            REFRESH_NEEDED, "the prefixes or addresses of the network changed: the client has to request again"
+        )
+        reporter.report(store.connection_id, State.REFRESH_REQUESTED, cause)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from .dataplane import NOBODY, Client, Dataplane, LiveWire, Owned, Traffic
+from nsm.chains.model.traffic import Traffic
+
+from .dataplane import NOBODY, Client, Dataplane, LiveWire, Owned
 from .wires import Wire
 
 Fits = Callable[[Wire], bool]

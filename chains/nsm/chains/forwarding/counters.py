@@ -8,8 +8,9 @@ from typing import Any
 
 from nsm.apis.connection import Connection
 from nsm.chains.core import Call, Element, Handler
+from nsm.chains.model.traffic import Traffic
 
-from .dataplane import LIVE, Dataplane, LiveWire, Traffic
+from .dataplane import LIVE, Dataplane, LiveWire
 
 CLIENT, SERVER = "client", "server"
 

@@ -35,8 +35,10 @@ from typing import Any, Protocol, TypeVar
 from nsm.chains.core import Conflict, Key
 from nsm.chains.model.addresses import Address
 from nsm.chains.model.bounds import MIN_MTU
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
 
-from .sides import KernelInterface, WireguardSettings
+from .sides import KernelInterface
 from .wires import Wire
 
 
@@ -68,6 +70,24 @@ class LiveWire:
     """What the client's mechanism gets in addition, such as `pciAddress`; the element sets them at each request."""
     when_superseded: Callable[[], object] | None = field(default=None, kw_only=True)
     """Set by the element. Call it, in the loop, if another client's connection took the place of this one."""
+    fault: str = field(default="", kw_only=True)
+    """Why it passes no packets while the dataplane repairs it by itself; empty: it does pass packets."""
+    when_repaired: Callable[[bool], object] | None = field(default=None, kw_only=True)
+    """Set by the element: called when `fault` changes, with whether the wire is as it should be if there is none."""
+
+    def begin_repair(self, fault: str) -> None:
+        """Report, in the loop, that packets do not pass for a moment: clients wait some seconds, and do not heal."""
+        if fault != self.fault:
+            self.fault = fault
+            if self.when_repaired is not None:
+                self.when_repaired(False)
+
+    def end_repair(self, *, is_whole: bool = True) -> None:
+        """Report that a repair that was begun has ended; if it was in vain, the client is asked for a request."""
+        if self.fault:
+            self.fault = ""
+            if self.when_repaired is not None:
+                self.when_repaired(is_whole)
 
     def metrics(self) -> Mapping[str, str]:
         """Values for this component's path segment, such as `client_rx_bytes`; read at each request."""
@@ -78,18 +98,6 @@ L = TypeVar("L", bound=LiveWire)
 
 LIVE: Key[LiveWire] = Key("wire")
 """The wire of a connection, while there is one: set by `MakeWire`, read by the elements that watch it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """The traffic of a side since its interface was made, received and sent from its holder's view."""
-
-    rx_packets: int
-    tx_packets: int
-    rx_bytes: int
-    tx_bytes: int
-    drops: int
-    """Packets that were dropped in either direction."""
 
 
 class Owned(Protocol):

@@ -14,8 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 from nsm.apis.connection import Connection, State
 from nsm.chains.core import Call, Element, Handler, Key, MeshError, Store, Tasks, counts
-from nsm.chains.elements.monitor import REPORTER
+from nsm.chains.elements.monitor import REPORTER, say
 from nsm.chains.logs import log
+from nsm.chains.model.causes import CHANGED, NAMESPACE_GONE, REFRESH_NEEDED, REPAIRED, Cause
 
 from .dataplane import LIVE, LiveWire
 from .pace import Pace
@@ -23,7 +24,7 @@ from .pace import Pace
 REPAIR, REPORT_ONLY = "repair", "report"
 """What to do about a wire that others changed: repair it, or report it."""
 
-CHANGES = counts.Count("wire_changes", "Changes of wires by others", label="what")
+CHANGES = counts.Count("nsm_wire_changes", "Changes of wires by others", "what")
 """By the kind of `Repair`, and `deleted`, `renamed`, `namespace`."""
 
 
@@ -212,6 +213,7 @@ class Keep(Element):
                     await self._act(watched, report)
         except MeshError as error:
             self._log(watched, "a wire cannot be repaired", error=str(error))
+            self._say(watched, CHANGED, f"the wire was changed and cannot be repaired: {error}", error.remedy)
         finally:
             watched.task = None
 
@@ -221,6 +223,8 @@ class Keep(Element):
         elif not watched.has_given_up:
             watched.has_given_up = True
             self._log(watched, "a wire is changed again and again: it is repaired less and less often")
+            found = "the wire is changed from outside again and again: it is repaired less and less often"
+            self._say(watched, CHANGED, found, "find the program that changes it, and exclude the interface there")
         await asyncio.sleep(seconds)
 
     async def _act(self, watched: _Watched, report: Report) -> None:
@@ -233,7 +237,7 @@ class Keep(Element):
             self._log_repairs(watched, report)
         if report.lost:
             self.namespace_is_gone(watched, report.lost)
-        elif report.is_gone:
+        elif report.is_gone and not watched.live.fault:  # else the dataplane makes it again
             CHANGES.add("deleted")
             await self._make_anew(watched)
         elif report.is_out_of_reach:
@@ -248,20 +252,20 @@ class Keep(Element):
         found = "; ".join(f"{name}: {', '.join(what)}" for name, what in by_name.items())
         if self._repairs:
             watched.pace.repaired(asyncio.get_running_loop().time())
-            self._log(watched, "wire put right", found=found, done=", ".join(done))
+            self._put_right(watched, found, ", ".join(done))
         else:
-            self._log(watched, "wire is not as it should be", found=found, done="nothing")
+            self._left_alone(watched, found)
 
     async def _make_anew(self, watched: _Watched) -> None:
         found = "interface deleted"
         if not self._repairs:
-            self._log(watched, "wire is not as it should be", found=found, done="nothing")
+            self._left_alone(watched, found)
             return
 
         async def remake() -> None:
             if watched.is_current and await self._dataplane.remake(watched.live):
                 watched.pace.repaired(asyncio.get_running_loop().time())
-                self._log(watched, "wire put right", found=found, done="created again")
+                self._put_right(watched, found, "created again")
             elif watched.is_current:
                 self._ask(watched)
 
@@ -274,24 +278,41 @@ class Keep(Element):
         watched.waits = True
         if (reporter := watched.store.get(REPORTER)) is not None:
             log.info("the client is asked for a refresh, since a wire changed", connection=watched.store.connection_id)
-            reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED)
+            found = "the wire was changed; this forwarder needs the client's namespace again to repair it"
+            cause = Cause(REFRESH_NEEDED, found, element=self.name, is_healing=True)
+            reporter.report(watched.store.connection_id, State.REFRESH_REQUESTED, cause)
 
     def namespace_is_gone(self, watched: _Watched, ends: Iterable[bool]) -> None:
-        """Close a connection whose workloads are gone, and tell the other side first."""
+        """Close a connection whose workloads are gone, and tell the other side first: it need not look for them."""
         whose = ["endpoint's" if is_endpoints else "client's" for is_endpoints in ends]
         CHANGES.add("namespace")
         self._log(watched, "connection closed", found=f"{' and '.join(whose)} network namespace gone", done="closed")
         store = watched.store
         self._forget(store)
-        if (reporter := store.get(REPORTER)) is not None:
-            reporter.report(store.connection_id, State.DOWN)
-        self._tasks.spawn(self._close(store), name=f"close {store.connection_id}")
+        found = f"the {' and '.join(whose)} network namespace is gone"
+        remedy = "it ended with its workload: start that again"
+        say(store, Cause(NAMESPACE_GONE, found, remedy, self.name), State.DOWN)
+        self._tasks.spawn(self._close(store, watched.live), name=f"close {store.connection_id}")
 
-    async def _close(self, store: Store) -> None:
+    async def _close(self, store: Store, live: LiveWire) -> None:
+        """Close the connection, unless it has another wire when it is its turn: its client may have moved."""
         try:
-            await store.events.close()
+            await store.events.close(still=lambda: store.get(LIVE) is live)
         except MeshError as error:
             log.info("closing failed", connection=store.connection_id, error=str(error))
+
+    def _put_right(self, watched: _Watched, found: str, done: str) -> None:
+        self._log(watched, "wire put right", found=found, done=done)
+        self._say(watched, REPAIRED, f"the wire was changed from outside: {found}; {done}")
+
+    def _left_alone(self, watched: _Watched, found: str) -> None:
+        self._log(watched, "wire is not as it should be", found=found, done="nothing")
+        self._say(
+            watched, CHANGED, f"the wire was changed from outside: {found}", "this forwarder only reports changes"
+        )
+
+    def _say(self, watched: _Watched, code: str, sentence: str, remedy: str = "") -> None:
+        say(watched.store, Cause(code, sentence, remedy, self.name))
 
     def _log(self, watched: _Watched, event: str, **values: str) -> None:
         about = {"connection": watched.store.connection_id, "service": watched.service, "endpoint": watched.endpoint}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from nsm.apis.connection import Connection, Mechanism
+from nsm.apis.connection import Connection, Mechanism, State
 from nsm.chains.core import Call, Element, Handler, Store, Unsupported, both_to_the_end
 from nsm.chains.elements.idle import hold
 from nsm.chains.elements.mechanism_translation import MechanismTranslation
+from nsm.chains.elements.monitor import REPORTER, set_fault
 from nsm.chains.logs import log
 
 from .dataplane import BEGUN, LIVE, Client, Dataplane, LiveWire
@@ -44,17 +45,24 @@ class MakeWire(Element):
         client, endpoint = _sides(call.live, near, self._far_side.far_side(call))
         _note_interfaces(connection, client, endpoint)
         wire = wire_of(connection, client, endpoint, accept_ra=accept_ra)
-        live = call.live.get(LIVE)
+        try:
+            live = await self._bring(call, wire, stood=stood)
+        finally:  # what was opened until a failure is released too
+            hold(call.live, self, partial(self._let_go, call.live))
+        _tell(connection, live)
+        return connection
+
+    async def _bring(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
+        """Make the wire, or change the one that is there."""
+        live: LiveWire | None = call.live.get(LIVE)
         if live is not None and not await self._dataplane.resume(live, wire):
             await self._remove(call)
             live = None
         if live is None:
-            live = await self._make(call, wire, stood=stood)
-        elif wire != live.wire:
+            return await self._make(call, wire, stood=stood)
+        if wire != live.wire:
             await self._dataplane.change(live, wire)
-        _tell(connection, live)
-        hold(call.live, self, partial(self._let_go, call.live))
-        return connection
+        return live
 
     async def close(self, call: Call, rest: Handler) -> None:
         """Remove the wire while the components behind close: neither waits for the other, nor prevents it."""
@@ -67,7 +75,8 @@ class MakeWire(Element):
     async def _make(self, call: Call, wire: Wire, *, stood: bool) -> LiveWire:
         begun, client = call.live.pop(BEGUN), _client(call)
         live: LiveWire = await self._dataplane.create(wire, call.live.connection_id, begun, client)
-        live.when_superseded = partial(_close, call.live)
+        live.when_superseded = partial(_close, call.live, live)
+        live.when_repaired = partial(_report, call.live, live)
         call.live.put(LIVE, live)
         if not stood:  # it may be the former wire, in use: a failed refresh does not end it
             call.undo.add(lambda: self._remove(call))
@@ -90,10 +99,19 @@ def _client(call: Call) -> Client:
     return Client(call.owner, path.path_segments[0].id if path is not None and path.path_segments else "")
 
 
-def _close(store: Store) -> None:
+def _close(store: Store, live: LiveWire) -> None:
     """End a connection whose client has replaced its wire by that of another one."""
     log.info("the client has come back with another connection; this one ends", connection=store.connection_id)
-    store.spawn(store.events.close(), name="close of what was superseded")
+    closing = store.events.close(still=lambda: store.get(LIVE) is live)
+    store.spawn(closing, name="close of what was superseded")
+
+
+def _report(store: Store, live: LiveWire, is_whole: bool) -> None:
+    """Pass on what the dataplane reports of a wire that it repairs."""
+    if (reporter := store.get(REPORTER)) is not None and store.get(LIVE) is live:
+        reporter.report_repair(store.connection_id, live.fault)
+        if not live.fault and not is_whole:
+            reporter.report(store.connection_id, State.REFRESH_REQUESTED)
 
 
 def _note_client(call: Call) -> None:
@@ -111,7 +129,8 @@ def _sides(store: Store, near: Mechanism | None, far: Mechanism | None) -> tuple
     else:
         endpoint = store.get(ENDPOINT_SIDE)
     if client is None or endpoint is None or (client.kind, endpoint.kind) != (_kind(near), _kind(far)):
-        raise Unsupported(f"a wire from {_kind(near)} to {_kind(far)} cannot be made here")
+        what = f"a wire from {_kind(near)} to {_kind(far)} cannot be made here"
+        raise Unsupported(what, remedy="request another mechanism, or use a forwarder that joins these two")
     return client, endpoint
 
 
@@ -129,6 +148,7 @@ def _note_interfaces(connection: Connection, client: Side, endpoint: Side) -> No
 
 def _tell(connection: Connection, live: LiveWire) -> None:
     """What the dataplane says of the wire: to the client by its mechanism, and in our path segment."""
+    set_fault(connection, live.fault)
     if live.parameters and connection.mechanism is not None:
         connection.mechanism.parameters.update(live.parameters)
     if (metrics := live.metrics()) and connection.path is not None:

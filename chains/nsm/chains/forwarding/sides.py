@@ -16,6 +16,7 @@ from nsm.chains.core import InvalidRequest, Key
 from nsm.chains.model import values
 from nsm.chains.model.addresses import Address
 from nsm.chains.model.interface_name import fault
+from nsm.chains.model.wireguard import WireguardSettings
 
 _SHOWN = 64
 _BRIDGE, LOWEST_TABLE, _DIGITS = "br-", 1 << 30, 10
@@ -120,16 +121,6 @@ class Vxlan(Side):
     remote: Address
     remote_port: int
     kind: ClassVar[str] = names.VXLAN
-
-
-@dataclass(frozen=True, slots=True)
-class WireguardSettings:
-    """Key, UDP port and peer of one WireGuard device."""
-
-    private_key: bytes = field(repr=False)
-    port: int
-    peer_key: bytes
-    """Empty: it has no peer yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,9 @@
-"""A component's metrics for Prometheus, at ``/metrics``: `exporter` serves them, with the extra `prometheus`."""
+"""A component's metrics: for Prometheus at ``/metrics``, and sent to a collector by OTLP.
 
-from .config import PrometheusConfig, host_and_port
+Figures are those of `nsm.chains.core.counts`, and what a component reads elsewhere: it adds that by `also`.
+"""
+
+from .readings import Read, also, families
 from .served import metrics
 
-__all__ = ["PrometheusConfig", "host_and_port", "metrics"]
+__all__ = ["Read", "also", "families", "metrics"]

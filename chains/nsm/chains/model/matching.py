@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from nsm.apis.connection import Connection, MonitorScopeSelector, PathSegment
 from nsm.apis.registry import Match, NetworkService, NetworkServiceEndpoint
@@ -16,6 +16,19 @@ Labels = Mapping[str, str]
 def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
     """Whether `labels` has everything in `selector`; the selector's values may be templates over `values`."""
     return _has(labels, _rendered(selector, values))
+
+
+def differences(labels: Labels, selector: Labels, values: Labels) -> list[tuple[str, str, str]]:
+    """What keeps `labels` from having everything in `selector`: name, required value, and actual value of each label.
+
+    The actual value is empty if the label is missing.
+    """
+    wanted = _rendered(selector, values)
+    return [
+        (key, rendered, labels.get(key, ""))
+        for key, written, rendered in wanted
+        if not _has(labels, [(key, written, rendered)])
+    ]
 
 
 _Wanted = Sequence[tuple[str, str, str]]
@@ -63,7 +76,20 @@ def weigh_endpoints(
     A destination's share is given by its weight, and its endpoints divide it equally. If a match sets no weights,
     its endpoints get equal shares; otherwise a destination of weight 0 gets no calls, and its endpoints are left out.
     """
-    destinations = _destinations(client, service, endpoints)
+    return next(weigh_in_turn(client, service, endpoints), [])
+
+
+def weigh_in_turn(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Iterator[list[tuple[NetworkServiceEndpoint, int]]]:
+    """What `weigh_endpoints` returns; if the match has `fallthrough`, then what it would without that match; and so on.
+
+    The later ones are for a client that can reach no endpoint of those before.
+    """
+    return (_shares(destinations) for _, destinations in _decisions(client, service, endpoints))
+
+
+def _shares(destinations: Sequence[_Destination]) -> list[tuple[NetworkServiceEndpoint, int]]:
     if not any(weight for weight, _ in destinations):
         return [(endpoint, 1) for endpoint in {e.name: e for _, group in destinations for e in group}.values()]
     used = [(weight, group) for weight, group in destinations if weight and group]
@@ -80,12 +106,26 @@ _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
 """A weight, and the endpoints that share it."""
 
 
+def deciding_match(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Match | None:
+    """The match that decides for a client with the labels `client`, as described at `match_endpoints`."""
+    return next(_decisions(client, service, endpoints), (None, ()))[0]
+
+
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> list[_Destination]:
+) -> Sequence[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
+    return next(_decisions(client, service, endpoints), (None, ()))[1]
+
+
+def _decisions(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Iterator[tuple[Match | None, Sequence[_Destination]]]:
+    """Each match that may decide, and its destinations: one that leads somewhere; the last one has no `fallthrough`."""
     if not service.matches:
-        return [(0, endpoints)]
+        yield None, [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
@@ -93,10 +133,10 @@ def _destinations(
         leads_nowhere = not any(group for _, group in found)
         if match.fallthrough and leads_nowhere:
             continue
-        if match.metadata is not None and not match.routes and leads_nowhere:
-            return [(0, endpoints)]
-        return found
-    return []
+        is_open = match.metadata is not None and not match.routes and leads_nowhere
+        yield match, [(0, endpoints)] if is_open else found
+        if not match.fallthrough:
+            return
 
 
 def _routed(

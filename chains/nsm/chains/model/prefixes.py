@@ -16,6 +16,8 @@ from .addresses import Address, Network, read_interface
 _MAPPED = 0xFFFF << 32
 """The number of the first IPv4 address."""
 _SHOWN = 8
+MORE_ADDRESSES = "give the endpoint a larger prefix (NSM_CIDR_PREFIX), or start another endpoint of the service"
+"""What to do if no address is left."""
 
 
 def parse_network(text: str) -> Network:

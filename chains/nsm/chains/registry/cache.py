@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any, cast
 
 from nsm.apis import codec
@@ -19,8 +21,8 @@ class Cache(RegistryElement[R]):
     """Cache all records of the rest of the chain, by a watch that begins with the first Find.
 
     A Find without a match is passed on, so that records registered elsewhere a moment ago are found. While the watch is
-    broken, every Find is passed on, and watches that were served from here end. Records of other domains are not
-    cached: the watch does not report them.
+    broken, every Find is passed on, and watches that were served from here end; those that are passed on are served
+    from here once the cache is complete again. Records of other domains are not cached: the watch does not report them.
     """
 
     def __init__(self, kind: Kind[R], target: str | None = None, *, limits: Limits = _LIMITS) -> None:
@@ -43,8 +45,8 @@ class Cache(RegistryElement[R]):
             async for batch in rest.find(call):
                 yield batch
             return
-        if self._all.is_complete and call.watch:
-            async for batch in self._all.records.watch(call.record):
+        if call.watch:
+            async for batch in self._watched(call, rest):
                 yield batch
             return
         if self._all.is_complete and (known := self._all.records.matching(call.record)):
@@ -52,6 +54,45 @@ class Cache(RegistryElement[R]):
             return
         async for batch in rest.find(call):
             yield batch
+
+    async def _watched(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> AsyncIterator[Sequence[Found[R]]]:
+        """From the rest of the chain until the cache is complete, and from the cache then."""
+        told: dict[str, R] = {}
+        if not self._all.is_complete:
+            async with aclosing(cast(Any, self._until_complete(rest.find(call)))) as batches:
+                async for batch in batches:
+                    for found in batch:
+                        if found.deleted:
+                            told.pop(found.record.name, None)
+                        else:
+                            told[found.record.name] = found.record
+                    yield batch
+        records = self._all.records
+        for record in records.matching(call.record):
+            told.pop(record.name, None)
+        if told:
+            yield [Found(record, deleted=True) for record in told.values()]
+            told = {}
+        async for batch in records.watch(call.record):
+            yield batch
+
+    async def _until_complete(self, batches: AsyncIterator[Sequence[Found[R]]]) -> AsyncIterator[Sequence[Found[R]]]:
+        """The batches that come before the cache is complete."""
+        complete = asyncio.ensure_future(self._all.completed.wait())
+        step: asyncio.Future[Sequence[Found[R]]] | None = None
+        try:
+            while not complete.done():
+                step = asyncio.ensure_future(cast(Any, anext(batches)))
+                await asyncio.wait({step, complete}, return_when=asyncio.FIRST_COMPLETED)
+                if not step.done():
+                    return
+                try:
+                    yield step.result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            await _cancelled(complete, step)
+            await cast(Any, batches).aclose()
 
     async def unregister(self, call: RegistryCall[R], rest: RegistryHandler[R]) -> None:
         """Unregister, and update the cache at once; a record that the registry keeps stays."""
@@ -63,6 +104,14 @@ class Cache(RegistryElement[R]):
     async def aclose(self) -> None:
         """Stop watching."""
         await self._tasks.aclose()
+
+
+async def _cancelled(*tasks: asyncio.Future[Any] | None) -> None:
+    """Cancel them, and wait for their ends."""
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 class _Told(Follow[R]):

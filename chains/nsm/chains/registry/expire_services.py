@@ -51,7 +51,7 @@ class ExpireServices(RegistryElement[NetworkService]):
             return
         if self._forgets:
             store.put(self._has_expired, True)
-        await store.events.close()
+        await store.events.close(still=lambda: not store.is_scheduled(self._timer))
 
     async def unregister(self, call: RegistryCall[NetworkService], rest: RegistryHandler[NetworkService]) -> None:
         """Pass it on, unless the registration has only expired here."""

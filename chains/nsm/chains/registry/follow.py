@@ -35,8 +35,13 @@ class Follow(Generic[R]):
         self._size = 0
         self._left_out: set[str] = set()
         self.records: Records[R] = Records()
-        self.is_complete = False
-        """Whether `records` is complete: false before the first answer, and while the watch is broken."""
+        self.completed = asyncio.Event()
+        """Set while `records` is complete: not before the first answer, nor while the watch is broken."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether `records` is complete."""
+        return self.completed.is_set()
 
     async def run(self, registry: RegistryHandler[R], broke: Callable[[MeshError, float], None]) -> None:
         """Watch forever; `broke` is called with the error that ended a watch, and the seconds until the next one."""
@@ -59,7 +64,8 @@ class Follow(Generic[R]):
     def clear(self) -> None:
         """Drop all records: the watch ended."""
         self.records.end("the watch on the registry ended")
-        self.is_complete, self.records = False, Records()
+        self.completed.clear()
+        self.records = Records()
         self._sizes, self._size = {}, 0
 
     async def learn(self, found: Found[R], inbox: Inbox | None) -> None:
@@ -93,7 +99,7 @@ class Follow(Generic[R]):
 
     def settle(self) -> None:
         """Mark the initial state as complete."""
-        self.is_complete = True
+        self.completed.set()
 
     async def _watch(self, registry: RegistryHandler[R]) -> None:
         call: RegistryCall[R] = RegistryCall(self._query, watch=True, target=self._target)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Generic
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
-from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler, Unavailable
+from nsm.chains.core import Found, R, RegistryCall, RegistryElement, RegistryHandler, Unavailable, counts
 from nsm.chains.model.matching import endpoint_matches, service_matches
 
+WATCH_LAG = counts.Spread(
+    "nsm_registry_watch_lag_seconds", "From a change of a record until a watch of it is told", "kind"
+)
 MOST_AT_ONCE = 64
 """The most records in one batch of a watch: a hundred watchers that begin at once leave time for others."""
 
@@ -30,6 +34,11 @@ class Records(Generic[R]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    @property
+    def watches(self) -> int:
+        """The number of watches."""
+        return len(self._watchers)
 
     def get(self, name: str) -> R | None:
         """The record of that exact name."""
@@ -152,6 +161,8 @@ class _Watcher(Generic[R]):
         """By name; as records those that are new to the reader."""
         self._wake = asyncio.Event()
         self._ended: str | None = None
+        self._unread_since = 0.0
+        """When the oldest unread change was made; 0: there is none, or it belongs to the first state."""
 
     def end(self, why: str) -> None:
         self._ended = why
@@ -169,6 +180,7 @@ class _Watcher(Generic[R]):
         if found.deleted and is_new:
             return
         self._news[name] = found.record if is_new else found
+        self._unread_since = self._unread_since or monotonic()
         self._wake.set()
 
     async def next(self) -> list[Found[R]]:
@@ -184,6 +196,9 @@ class _Watcher(Generic[R]):
         batch = [self._news.pop(name) for name in [*islice(self._news, MOST_AT_ONCE)]]
         if not self._news:
             self._news = {}  # one that was emptied keeps its size
+            if self._unread_since:
+                WATCH_LAG.observe(monotonic() - self._unread_since, _kind(self._query))
+                self._unread_since = 0.0
         return [each if isinstance(each, Found) else Found(each) for each in batch]
 
 
@@ -194,6 +209,10 @@ def matches(query: R, record: R) -> bool:
     assert isinstance(query, NetworkService)
     assert isinstance(record, NetworkService)
     return service_matches(query, record)
+
+
+def _kind(query: NetworkService | NetworkServiceEndpoint) -> str:
+    return "endpoints" if isinstance(query, NetworkServiceEndpoint) else "services"
 
 
 def _services_of(record: NetworkService | NetworkServiceEndpoint) -> Iterable[str]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from nsm.chains.component import Runtime
 from nsm.chains.composed import Endpoint
 from nsm.chains.config import Common, duration, flag, items, not_yet, number, pairs, text, url, variable
-from nsm.chains.core import MeshError
-from nsm.chains.core.counts import Count
 from nsm.chains.elements.orphans import Orphans
 from nsm.chains.forwarding.counters import Counters
 from nsm.chains.forwarding.dataplane import Dataplane
 from nsm.chains.forwarding.reconcile import Reconcile
+from nsm.chains.forwarding.traffic_figures import traffic
 from nsm.chains.forwarding.vlan import Uplink, uplinks_from
-from nsm.chains.metrics import PrometheusConfig
+from nsm.chains.metrics import also
 from nsm.chains.model.addresses import Address
 from nsm.chains.policy import ClientPolicies
 
@@ -45,7 +44,7 @@ def _uplinks(value: str) -> tuple[Uplink, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForwarderConfig(RegisteredConfig, ClientPolicies, PrometheusConfig):
+class ForwarderConfig(RegisteredConfig, ClientPolicies):
     """The variables of every forwarder; subclasses add those of their dataplane."""
 
     name: str = variable("forwarder", text, "the name of this forwarder's path segment; unique in the mesh")
@@ -105,27 +104,12 @@ async def serve_forwarder(
     runtime: Runtime,
     dataplane: Dataplane[Any],
     counters: Counters,
-    *,
-    events: Sequence[Count] = (),
-    extra: str,
 ) -> None:
     """Serve a forwarder's chain until the process is asked to stop, and remove wires of an earlier process in time.
 
-    If the configuration wants metrics they are those of `counters` and `events`; `extra` names what has to be installed
-    for that, such as ``nsm-forwarder-kernel[prometheus]``. Raises what `serve_registered` raises.
+    Its metrics have what `counters` counts, too. Raises what `serve_registered` raises.
     """
     reconcile = Reconcile(dataplane, claim_within=config.max_token_lifetime, orphan_lifetime=config.orphan_lifetime)
-    async with chain, reconcile, _metrics(config, counters, events, extra):
-        await serve_registered(chain, config, runtime, [Provided(config.nsname, labels=config.labels)])
-
-
-def _metrics(
-    config: ForwarderConfig, counters: Counters, events: Sequence[Count], extra: str
-) -> AbstractAsyncContextManager[None]:
-    if not config.prometheus:
-        return nullcontext()
-    try:
-        from nsm.chains.forwarding.prometheus import exported  # noqa: PLC0415 - only where it is asked for
-    except ImportError as error:
-        raise MeshError(f"PROMETHEUS=true needs the extra {extra}: {error}") from error
-    return exported(counters, config, events)
+    with also(partial(traffic, counters)):
+        async with chain, reconcile:
+            await serve_registered(chain, config, runtime, [Provided(config.nsname, labels=config.labels)])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from nsm.apis.registry import NetworkServiceEndpoint
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Endpoint, endpoint, endpoints_client, registry_at, services_client, signs_in
-from nsm.chains.core import Backoff, Element, MeshError, Refused, RegistryCall, RegistryHandler
+from nsm.chains.core import Backoff, Call, Element, MeshError, Refused, RegistryCall, RegistryHandler
 from nsm.chains.elements.connect import Connect
 from nsm.chains.elements.end_when_idle import EndWhenIdle
 from nsm.chains.elements.former_first import FormerFirst
@@ -44,15 +44,22 @@ def run_endpoint(command: str, kind: type[P], chain: Callable[[P], Sequence[Elem
     return run(command, kind, work, arguments)
 
 
-async def serve_endpoint(config: ProviderConfig, runtime: Runtime, elements: Sequence[Element]) -> None:
+async def serve_endpoint(
+    config: ProviderConfig,
+    runtime: Runtime,
+    elements: Sequence[Element],
+    *,
+    use: Callable[[Call], Awaitable[bool]] | None = None,
+) -> None:
     """Serve an endpoint with the given `elements`, registered as configured, until the process is asked to stop.
 
+    NSM_IDLE_TIMEOUT counts connections that are a `use`; None: all of them.
     Raises `MeshError` if it cannot listen, or if the manager permanently refuses its registration.
     """
     trust = config.trust_by(runtime.pool)
     orphans = Orphans(config.orphan_lifetime, runtime.identity, runtime.pool.presence, trust)
     orphans.looks_by(signs_in(registry_at(config.connect_to, runtime.pool)))
-    idle = EndWhenIdle(config.idle_timeout, runtime.stopping.set) if config.idle_timeout else None
+    idle = EndWhenIdle(config.idle_timeout, runtime.stopping.set, use=use) if config.idle_timeout else None
     server = endpoint(
         config.name,
         runtime.identity,

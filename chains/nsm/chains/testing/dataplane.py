@@ -6,10 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsm.chains.core import Conflict, Exhausted, Unsupported
-from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Traffic, Underlay, VniTaken
-from nsm.chains.forwarding.sides import KernelInterface, Side, Vxlan, Wireguard, WireguardSettings
+from nsm.chains.forwarding.dataplane import NOBODY, Client, LiveWire, Underlay, VniTaken
+from nsm.chains.forwarding.sides import KernelInterface, Side, Vxlan, Wireguard
 from nsm.chains.forwarding.wires import Wire
 from nsm.chains.model.addresses import Address
+from nsm.chains.model.traffic import Traffic
+from nsm.chains.model.wireguard import WireguardSettings
 
 NO_TRAFFIC = Traffic(0, 0, 0, 0, 0)
 

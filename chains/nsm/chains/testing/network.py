@@ -29,6 +29,8 @@ from nsm.chains.core import (
     TimedOut,
     Unavailable,
     Unsupported,
+    add_details,
+    details_of,
     from_status,
 )
 from nsm.chains.core.descriptors import facts_of
@@ -106,6 +108,14 @@ class MemoryPool(Pool):
             channel = self._made[target] = MemoryChannel(self._network, target, self.identity)
         return channel
 
+    async def listens(self, target: str) -> bool:
+        """Whether a component is at `target`."""
+        try:
+            self._network.server_at(target)
+        except Unavailable:
+            return False
+        return True
+
     def forget(self, target: str) -> None:
         """Ignored: `target` will not be called again."""
         self._made.pop(target, None)
@@ -165,7 +175,7 @@ class MemoryChannel:
         assert isinstance(entry, Unary)
 
         async def answered() -> M:
-            answer: M = await entry.answer(codec.clone(message), incoming)
+            answer: M = await entry.settled(codec.clone(message), incoming)
             _send(incoming.files, line.inbox)  # at once: the server may close them as soon as it has answered
             return answer
 
@@ -298,7 +308,9 @@ class _Server:
             raise
         except MeshError as error:
             error.passed(self.name)
-            raise from_status(error.code, str(error), line.peer.spiffe_id) from None
+            told = from_status(error.code, str(error), line.peer.spiffe_id)
+            add_details(told, dict(details_of(error)))
+            raise told from None
         except Exception as error:
             log_defect("a call failed", self.name, error)
             raise Internal(f"{self.name}: unexpected {type(error).__name__}") from None

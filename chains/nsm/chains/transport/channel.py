@@ -41,12 +41,13 @@ from nsm.chains.core import (
     Received,
     TimedOut,
     Unavailable,
+    add_details,
     counts,
     from_status,
     tracing,
 )
 from nsm.chains.core.call import Hop
-from nsm.chains.core.errors import cut
+from nsm.chains.core.errors import CANCELED, OK, cut
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
@@ -165,6 +166,11 @@ class Channel(GrpclibChannel):
             self.done()
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection to the peer."""
+        return bool(self._connected)
+
+    @property
     def is_away(self) -> bool:
         """Whether the peer was unreachable a moment ago, and is not tried again yet."""
         return not self._connected and self._retry_at > self._loop.time()
@@ -191,12 +197,22 @@ class Channel(GrpclibChannel):
         `Unavailable` if the connection breaks.
         """
         self.calls += 1
+        begun, code = monotonic(), CANCELED
         try:
             if tracing.hooks is None:
-                return await self._send(method, message, kind, metadata, deadline, files, longest)
-            with tracing.hooks.client(method) as context:
-                return await self._send(method, message, kind, [*metadata, *context], deadline, files, longest)
+                answer = await self._send(method, message, kind, metadata, deadline, files, longest)
+            else:
+                with tracing.hooks.client(method) as context:
+                    answer = await self._send(method, message, kind, [*metadata, *context], deadline, files, longest)
+            code = OK
+            return answer
+        except MeshError as error:
+            code = error.code_name
+            raise
         finally:
+            name = method.lstrip("/")
+            counts.PEER_CALLS.add(name, code)
+            counts.PEER_CALL_SECONDS.observe(monotonic() - begun, name)
             self.done()
 
     async def _send(
@@ -739,6 +755,7 @@ def _outcome(stream: CallStream, peer: Peer) -> dict[str, str]:
     message = decode_grpc_message(cut(last.get("grpc-message", ""), _LONGEST_STATUS))
     error = from_status(code, message, peer.spiffe_id)
     error.retry_after = _pushback(last.get(PUSHBACK, ""))
+    add_details(error, last)
     try:
         raise error
     finally:
@@ -777,9 +794,14 @@ class Pool:
         self._draining: set[Channel] = set()
         self._adopted: dict[str, Received] = {}
         self._adopted_as: dict[FileKey, str] = {}
+        counts.CHANNELS.of(self, _states)
 
     def __len__(self) -> int:
         return len(self._channels) + sum(bool(channel.calls) for channel in self._draining)
+
+    def __iter__(self) -> Iterator[Channel]:
+        """The channels that new calls use."""
+        return iter([*self._channels.values()])
 
     def channel(self, target: str) -> Channel:
         """The channel to `target`; not connected until it is used. Raises `InvalidRequest` for a bad target."""
@@ -819,6 +841,17 @@ class Pool:
             return await self.channel(target).peer()
         finally:
             channel.done()
+
+    async def listens(self, target: str) -> bool:
+        """Whether a process listens at `target`, a unix socket; nothing is sent. True if that cannot be found out."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.connect(parse_address(target).path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                return False
+            except OSError:
+                return True
+        return True
 
     def adopt(self, socket_file: Received) -> str:
         """The target of a unix socket that arrived as a descriptor; the pool holds it while its channel is in use."""
@@ -868,3 +901,9 @@ class Pool:
             self._draining = {channel for channel in self._draining if channel.calls}
         while len(self._channels) > self._limit:
             self.forget(next(iter(self._channels)))
+
+
+def _states(pool: Pool) -> Iterator[tuple[str]]:
+    """The state of each channel: `away` if the peer could not be reached, `idle` before the first call."""
+    for channel in pool:
+        yield ("connected" if channel.is_connected else "away" if channel.is_away else "idle",)

@@ -454,6 +454,8 @@ class Http2Protocol(H2Protocol):
     share: Share
     h2: Http2
     processor: Events
+    heard = pinged = 0.0
+    """When something arrived last, and when a PING was sent (`time.monotonic`)."""
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
@@ -466,7 +468,7 @@ class Http2Protocol(H2Protocol):
         """Send the preface of HTTP/2. `window` and `stream_window` are the bytes that the peer may send unasked."""
         if (sock := transport.get_extra_info("socket")) is not None:
             _set_nodelay(sock)
-        self._is_waiting = False
+        self._is_waiting, self.heard = False, monotonic()
         self.h2 = Http2(self.h2_config, streams=streams, frames=frames, window=stream_window)
         self.h2.initiate_connection()
         self.h2.increment_flow_control_window(window - 65535)
@@ -501,13 +503,25 @@ class Http2Protocol(H2Protocol):
             self.connection._transport.resume_reading()
             self._look()
 
+    @property
+    def is_held_up(self) -> bool:
+        """Whether it waits for its turn, or is about to end: nothing is read meanwhile."""
+        return self._is_waiting or self.connection.is_closing()
+
+    def ping(self) -> None:
+        """Send a PING, which a peer that works answers at once."""
+        with suppress(ProtocolError):
+            self.h2.ping(b"respond?")
+            self.connection.flush()
+
     def _wait(self) -> None:
         self._is_waiting = True
         self.connection._transport.pause_reading()
         self.share.read_later(self.look_at_slice)
 
     def _look(self) -> None:
-        connection, processor, begun = self.connection, self.processor, monotonic()
+        connection, processor = self.connection, self.processor
+        self.heard = begun = monotonic()
         try:
             events = self.h2.take_in(begun + SLICE)
             connection.flush()

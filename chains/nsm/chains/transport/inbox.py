@@ -1,9 +1,10 @@
 """Descriptors that arrive on one connection, counted so that none is lost and none stays.
 
 A peer sends a descriptor before a message that names it by device and inode, once for each time that it is named.
-So each message that was handled settles as many arrivals as it names, and the first user of a file gets one that
-arrived with a message. Between arrival and settlement, and for as long as it is in use, the file stays open; then it
-is closed. A connection may live forever, so nothing waits for its end.
+So each message that was handled, or will not be, settles as many arrivals as it names, and the first user of a file
+gets one that arrived with a message. Between arrival and settlement, and for as long as it is in use, the file stays
+open; then it is closed. A connection may live forever, so nothing waits for its end: a file whose message never came,
+because its sender was stopped in the middle, is closed after a while.
 
 Only namespaces and unix sockets in a file system are useful, and closing those takes no time. Any other file is
 closed at once, and so is everything beyond the number that a connection may have waiting: a few before its peer was
@@ -29,6 +30,10 @@ _REMEMBERED = 16
 """Files that were refused, whose reason is reported when a message names them."""
 
 
+UNCLAIMED = 60.0
+"""Seconds after which an unused file is closed. A message that names it comes at once, but may wait for its turn."""
+
+
 class TooManyFiles(ConnectionAbortedError):
     """The peer sent more descriptors than it may: the connection ends."""
 
@@ -48,8 +53,9 @@ class FileInbox:
         self._before = self._useless = 0
         """The number of files before the peer was verified, and of refused files."""
         self._files: dict[FileKey, _File] = {}
-        self._idle: dict[FileKey, None] = {}
-        """The unused ones, oldest first."""
+        self._idle: dict[FileKey, float] = {}
+        """The unused ones, oldest first: until when they are kept."""
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: dict[FileKey, list[asyncio.Future[None]]] = {}
         self._refused: list[tuple[FileKey, str]] = []
         self._closed = False
@@ -116,6 +122,9 @@ class FileInbox:
     def close(self) -> None:
         """The connection ended: close unused files, and let no call wait."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for key, file in list(self._files.items()):
             file.arrivals = 0
             self._close_if_unused(key, file)
@@ -133,7 +142,7 @@ class FileInbox:
     def release(self, key: FileKey, file: _File) -> None:
         """End one use."""
         file.uses -= 1
-        if not file.uses and self._files.get(key) is file:
+        if not file.uses and file.arrivals and self._files.get(key) is file:
             self._set_idle(key)
         self._close_if_unused(key, file)
 
@@ -185,11 +194,23 @@ class FileInbox:
 
     def _set_idle(self, key: FileKey) -> None:
         FileInbox.idle += key not in self._idle
-        self._idle[key] = None
+        loop = asyncio.get_running_loop()
+        self._idle[key] = until = loop.time() + UNCLAIMED
+        if self._timer is None and not self._closed:
+            self._timer = loop.call_at(until, self._close_unclaimed)
 
     def _set_used(self, key: FileKey) -> None:
         FileInbox.idle -= key in self._idle
         self._idle.pop(key, None)
+
+    def _close_unclaimed(self) -> None:
+        self._timer, loop = None, asyncio.get_running_loop()
+        for key, until in [*self._idle.items()]:
+            if until > loop.time():
+                self._timer = loop.call_at(until, self._close_unclaimed)
+                return
+            self._files[key].arrivals = 0
+            self._close_if_unused(key, self._files[key])
 
     def _make_room(self) -> None:
         """Close the oldest unused files: sooner if all connections together have many of these."""

@@ -56,8 +56,9 @@ HEALTH_WATCH = "/grpc.health.v1.Health/Watch"
 TOKEN = "nsm-client-token"  # noqa: S105 - a name
 TOKEN_EXPIRES = "nsm-client-token-expires"  # noqa: S105 - a name
 PATH = "path"
-EVENTS, OF_OTHERS = "nsm-events", "of-others"
-"""With a MonitorConnections: leave out events that repeat the answers to the caller's own calls. Not upstream's."""
+EVENTS, OF_OTHERS, ATTEMPTS = "nsm-events", "of-others", "attempts"
+"""With a MonitorConnections: leave out events that repeat the answers to the caller's own calls, or send besides what
+was tried for connections that do not exist. Not upstream's."""
 FIRST_STATE, IN_PARTS = "nsm-first-state", "in-parts"
 """With a MonitorConnections: send the first state in several parts, and an empty one. Not upstream's."""
 CLOSE_PATIENCE = 0.3
@@ -74,11 +75,7 @@ def network_service(handler: Handler) -> Methods:
 
     async def request(message: NetworkServiceRequest, incoming: Incoming) -> Connection:
         call = Call(message, **_hop(incoming))
-        keys = list(_files_of(message))
-        try:
-            connection = await handler.request(call)
-        finally:
-            _settle(incoming.inbox, keys)
+        connection = await handler.request(call)
         incoming.not_delivered = call.not_delivered
         if tracing.hooks is not None:
             tracing.hooks.describe(call, connection)
@@ -88,21 +85,21 @@ def network_service(handler: Handler) -> Methods:
     async def close(message: Connection, incoming: Incoming) -> Empty:
         closing = NetworkServiceRequest(connection=message)
         _drop_paths(closing)
-        keys = list(_files_of(closing))
-        try:
-            await handler.close(Call(closing, **_hop(incoming)))
-        finally:
-            _settle(incoming.inbox, keys)
+        await handler.close(Call(closing, **_hop(incoming)))
         return Empty()
 
-    return {REQUEST: Unary(NetworkServiceRequest, request), CLOSE: Unary(Connection, close)}
+    return {
+        REQUEST: Unary(NetworkServiceRequest, request, files=_files_of),
+        CLOSE: Unary(Connection, close, files=_files_of_close),
+    }
 
 
 class MonitorHandler(Protocol):
     """Answers MonitorConnections.
 
-    One with a `monitor_others` does so for callers that request no events of their own calls; both of them take
-    `in_parts` then, for callers that request the first state in parts.
+    One with a `monitor_others` does so for callers that request no events of their own calls, and one with a
+    `monitor_attempts` for callers that request the attempts besides; all of them take `in_parts` then, for callers that
+    request the first state in parts.
     """
 
     def monitor(self, selector: MonitorScopeSelector, peer: Peer | None) -> AsyncIterator[ConnectionEvent]:
@@ -113,13 +110,14 @@ class MonitorHandler(Protocol):
 def monitor(handler: MonitorHandler) -> Methods:
     """The Monitor API, answered by `handler`."""
     others: Any = getattr(handler, "monitor_others", None)
+    attempts: Any = getattr(handler, "monitor_attempts", handler.monitor)
 
     async def connections(selector: MonitorScopeSelector, incoming: Incoming) -> AsyncIterator[list[ConnectionEvent]]:
         if others is None:
             events = handler.monitor(selector, incoming.peer)
         else:
-            wants_others = incoming.peer is not None and incoming.metadata.get(EVENTS) == OF_OTHERS
-            answer: Any = others if wants_others else handler.monitor
+            wanted = incoming.metadata.get(EVENTS) if incoming.peer is not None else None
+            answer: Any = {OF_OTHERS: others, ATTEMPTS: attempts}.get(wanted or "", handler.monitor)
             events = answer(selector, incoming.peer, in_parts=incoming.metadata.get(FIRST_STATE) == IN_PARTS)
         async for event in events:
             yield [event]
@@ -132,20 +130,14 @@ def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
 
     async def register(record: R, incoming: Incoming) -> R:
         call = _registry_call(record, incoming)
-        try:
-            answer = await handler.register(call)
-        finally:
-            _settle(incoming.inbox, _files_named(kind.url(record)))
+        answer = await handler.register(call)
         incoming.headers.append((PATH, call.path.to_metadata()))
         incoming.files.extend(call.outgoing)
         return answer
 
     async def unregister(record: R, incoming: Incoming) -> Empty:
         call = _registry_call(record, incoming)
-        try:
-            await handler.unregister(call)
-        finally:
-            _settle(incoming.inbox, _files_named(kind.url(record)))
+        await handler.unregister(call)
         incoming.headers.append((PATH, call.path.to_metadata()))
         return Empty()
 
@@ -157,9 +149,12 @@ def registry(kind: Kind[R], handler: RegistryHandler[R]) -> Methods:
             call.outgoing.clear()
             yield [kind.to_response(found) for found in batch]
 
+    def files(record: R) -> list[FileKey]:
+        return _files_named(kind.url(record))
+
     return {
-        f"{kind.service}/Register": Unary(kind.record, register, limit="record_bytes"),
-        f"{kind.service}/Unregister": Unary(kind.record, unregister, limit="record_bytes"),
+        f"{kind.service}/Register": Unary(kind.record, register, limit="record_bytes", files=files),
+        f"{kind.service}/Unregister": Unary(kind.record, unregister, limit="record_bytes", files=files),
         f"{kind.service}/Find": Streaming(kind.query, find, limit="record_bytes"),
     }
 
@@ -302,7 +297,8 @@ class RemoteMonitor:
     A peer that the client `trusts` to answer for others may report many connections at once; an event of any other is
     at most as long as a request, and reading its events leaves most of the time to others. With `knows_answers` the
     events of its own calls are not requested; they may arrive all the same. With `in_parts` a long first state may
-    arrive in several events of the kind, with an empty one at the end; else the rest follows as updates.
+    arrive in several events of the kind, with an empty one at the end; else the rest follows as updates. With
+    `attempts`, which is for viewers, connections that could not be made are reported too (see the element `Attempts`).
     """
 
     def __init__(
@@ -313,9 +309,11 @@ class RemoteMonitor:
         *,
         knows_answers: bool = False,
         in_parts: bool = False,
+        attempts: bool = False,
     ) -> None:
         self._pool, self._target, self._trusts = pool, target, trusts
-        wanted = [(EVENTS, OF_OTHERS, knows_answers), (FIRST_STATE, IN_PARTS, in_parts)]
+        events = ATTEMPTS if attempts else OF_OTHERS
+        wanted = [(EVENTS, events, attempts or knows_answers), (FIRST_STATE, IN_PARTS, in_parts)]
         self._metadata = [(name, value) for name, value, is_wanted in wanted if is_wanted]
 
     async def monitor(self, selector: MonitorScopeSelector, peer: Peer | None = None) -> AsyncIterator[ConnectionEvent]:
@@ -414,6 +412,13 @@ async def _credentials(pool: Pool, channel: Channel, deadline: float | None) -> 
 def _files_of(request: NetworkServiceRequest) -> Iterator[FileKey]:
     for mechanism in mechanisms_of(request):
         yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
+
+
+def _files_of_close(connection: Connection) -> Iterator[FileKey]:
+    """Those of a Close, which a path does not keep from closing."""
+    for mechanism in mechanisms_of(NetworkServiceRequest(connection=connection)):
+        if not is_path(mechanism):
+            yield from _files_named(mechanism.parameters.get(INODE_URL, ""))
 
 
 def _drop_paths(request: NetworkServiceRequest) -> None:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -28,7 +28,9 @@ from hyperframe.frame import GoAwayFrame
 
 from nsm.apis import codec
 from nsm.chains.core import (
+    TRANSPORT,
     Exhausted,
+    FileKey,
     Internal,
     InvalidRequest,
     Limits,
@@ -40,9 +42,10 @@ from nsm.chains.core import (
     TimedOut,
     Unsupported,
     counts,
+    details_of,
     tracing,
 )
-from nsm.chains.core.errors import cut
+from nsm.chains.core.errors import CANCELED, OK, cut
 from nsm.chains.core.tasks import log_defect
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
@@ -56,6 +59,7 @@ from .frames import CONTENT_TYPE, PUSHBACK, USER_AGENT, Headers, frame, pieces, 
 from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
+from .silence import LOOK, Silence
 from .sockets import SocketAccess, tcp_socket, unix_socket
 from .tls import accept_tls
 from .turns import Place, Turns
@@ -109,11 +113,27 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Unary:
-    """A method that answers one message with one message; `limit` names the limit of the first one's length."""
+    """A method that answers one message with one message; `limit` names the limit of the first one's length.
+
+    `files` are those that a message names: their descriptors may be closed once it was answered, or will not be.
+    """
 
     kind: type[Any]
     answer: Callable[[Any, Incoming], Awaitable[Any]]
     limit: str = "request"
+    files: Callable[[Any], Iterable[FileKey]] | None = None
+
+    async def settled(self, message: Any, incoming: Incoming) -> Any:
+        """The answer to `message`; then the files that it names are settled, also if that is an error."""
+        inbox, files = incoming.inbox, self.files
+        if inbox is None or files is None:
+            return await self.answer(message, incoming)
+        keys = [*files(message)]
+        try:
+            return await self.answer(message, incoming)
+        finally:
+            for key in keys:
+                inbox.settle(*key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +234,7 @@ class Server:
         begin = b"P" if identity is None else b"\x16"  # HTTP/2's preface, or a handshake of TLS
         self._door = Door(self._shake_hands, begin, self.limits, self.folded, name)
         self.connections: set[_Connection] = set()
+        self._silence, self._looking = Silence(), None if identity is None else self._loop.call_later(LOOK, self._look)
         self.admits: Callable[[Credentials], bool] | None = None
         """Whether a process may have one more connection here; used without TLS."""
         self.is_intermediary: IsIntermediary = lambda _spiffe_id: False
@@ -244,6 +265,8 @@ class Server:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address.path)
         self._sockets.clear()
+        if self._looking is not None:
+            self._looking.cancel()
         if self.identity is not None:
             self.identity.watchers.discard(self._renew_connections)
         await self._door.aclose()
@@ -264,6 +287,11 @@ class Server:
         """Make peers reconnect: their connections end with the SVID that was shown to them."""
         for connection in list(self.connections):
             connection.ask_to_leave()
+
+    def _look(self) -> None:
+        """End the connections of peers that no longer respond."""
+        self._silence.look([connection for connection in self.connections if connection.peer is not None])
+        self._looking = self._loop.call_later(LOOK, self._look)
 
     def _accept(self, listening: socket.socket, address: Address) -> None:
         for _ in range(_AT_ONCE):
@@ -504,8 +532,8 @@ class _ServedStream(H2Stream):
         """Whether it is counted as a call with an end of its own."""
         self.inflow: Inflow | None = None
         """The messages, of a call that may have several."""
-        self.has_begun = False
-        """Whether it waits for its turn, or had it."""
+        self.has_begun = self.is_read = False
+        """Whether it waits for its turn, or had it; whether its message was read."""
 
     @cached_property
     def window_updated(self) -> asyncio.Event:  # type: ignore[override]  # created when it has to be waited for
@@ -693,6 +721,8 @@ class _Calls(AbstractHandler):
         """Answer a call that was not started, and ignore the rest of it."""
         error.passed(self._server.name)
         _count(error)
+        path = stream.fields.get(":path", "")
+        counts.CALLS.add(path.lstrip("/") if path in self._server.methods else "", error.code_name, TRANSPORT)
         if stream.closable:
             with contextlib.suppress(ProtocolError):
                 h2 = self._connection.h2
@@ -718,6 +748,8 @@ class _Calls(AbstractHandler):
 
     def release(self, stream: _ServedStream) -> None:
         """Stop all work for a call."""
+        if stream.has_begun and not stream.is_read:
+            self._settle_unread(stream)
         self._take(stream)
         if stream in self.streams:
             self.streams.remove(stream)
@@ -769,18 +801,27 @@ class _Calls(AbstractHandler):
             self._timer.cancel()
 
     async def _answer(self, stream: _ServedStream) -> None:
+        begun, code, element = monotonic(), CANCELED, ""
         try:
             try:
                 await self._dispatch(stream)
+                code = OK
             except MeshError as error:
+                code, element = error.code_name, _PEER if error.hops else error.element
                 error.passed(self._server.name)
                 _count(error)
                 await _fail(stream, error)
             except Exception as error:
+                code = Internal("").code_name
                 log_defect(f"{stream.fields.get(':path')} failed", self._server.name, error)
                 await _fail(stream, Internal(f"{self._server.name}: unexpected {type(error).__name__}"))
         except (ProtocolError, StreamTerminatedError, OSError):
             log.debug("the caller left before it received the answer", method=stream.fields.get(":path"))
+        finally:
+            path = stream.fields[":path"].lstrip("/")
+            counts.CALLS.add(path, code, element)
+            if isinstance(stream.method, Unary):
+                counts.CALL_SECONDS.observe(monotonic() - begun, path)
 
     async def _dispatch(self, stream: _ServedStream) -> None:
         headers, method, connection = stream.fields, stream.method, self._connection
@@ -810,7 +851,8 @@ class _Calls(AbstractHandler):
         stream.body.clear()
         incoming.size = len(data)
         if isinstance(method, Unary):
-            answer = await method.answer(message, incoming)
+            stream.is_read = True
+            answer = await method.settled(message, incoming)
             try:
                 await self._send_answer(stream, answer, incoming)
             except BaseException:
@@ -819,6 +861,15 @@ class _Calls(AbstractHandler):
                 raise
         else:
             await self._stream(stream, method.answer(message, incoming), incoming)
+
+    def _settle_unread(self, stream: _ServedStream) -> None:
+        """A call ends without having been handled: the files that its message names are not taken any more."""
+        method, files = stream.method, self._connection.files
+        if not isinstance(method, Unary) or method.files is None or files is None or not files.inbox:
+            return
+        with contextlib.suppress(MeshError, codec.DecodeError):
+            for key in [*method.files(codec.decode(method.kind, stream.message()))]:
+                files.inbox.settle(*key)
 
     async def _send_answer(self, stream: _ServedStream, answer: Any, incoming: Incoming) -> None:
         headers = [*_OK_HEADERS, *incoming.headers]
@@ -917,6 +968,9 @@ def _status(error: MeshError, longest: int) -> Headers:
     said = [("grpc-status", str(error.code)), ("grpc-message", text)]
     if error.retry_after is not None:
         said.append((PUSHBACK, str(int(error.retry_after * 1000))))
+    details = details_of(error)
+    if len(text) + sum(len(value) for _, value in details) <= longest - 512:
+        said += details
     return said
 
 
@@ -926,6 +980,8 @@ def _come_again() -> float:
 
 
 _SOON = 0.5
+_PEER = "peer"
+"""In the place of an element, in counts of errors that were raised behind this component."""
 
 
 _PER_CHARACTER = 12

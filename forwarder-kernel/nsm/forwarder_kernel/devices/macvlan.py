@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nsm.chains.forwarding.sides import Breakout
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_macvlan
+from nsm.chains.netlink import Link, LinkEnd, Namespace, create_macvlan
 from nsm.forwarder_kernel.tagged_links import TaggedLinks
 
 from .device import Device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, create_veth
+from nsm.chains.netlink import Link, LinkEnd, Namespace, create_veth
 
 from .device import Device
 

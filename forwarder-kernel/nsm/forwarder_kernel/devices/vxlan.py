@@ -9,7 +9,7 @@ from nsm.chains.core import Conflict
 from nsm.chains.forwarding.dataplane import VniTaken
 from nsm.chains.forwarding.sides import Vxlan
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.netlink import Link, LinkEnd, Namespace, NetlinkError, add_vxlan_peer, create_vxlan
+from nsm.chains.netlink import Link, LinkEnd, Namespace, NetlinkError, add_vxlan_peer, create_vxlan
 
 from .device import Device, mac_of
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from nsm.chains.core import Conflict
 from nsm.chains.forwarding.sides import Wireguard
 from nsm.chains.forwarding.wires import Wire
-from nsm.forwarder_kernel.netlink import (
+from nsm.chains.netlink import (
     Link,
     LinkEnd,
     Namespace,
@@ -17,7 +17,7 @@ from nsm.forwarder_kernel.netlink import (
     rename,
     set_mtu,
 )
-from nsm.forwarder_kernel.netlink.bridges import set_state
+from nsm.chains.netlink.bridges import set_state
 from nsm.forwarder_kernel.wireguard_go import Process
 
 from .device import Device

@@ -6,11 +6,10 @@ import asyncio
 from dataclasses import dataclass
 
 from nsm.chains.component import run_plain
-from nsm.chains.config import Common, duration, text, variable
+from nsm.chains.config import Common, duration, host_and_port, text, variable
 from nsm.chains.config.watched_file import WatchedFile
 from nsm.chains.core import MeshError, Unavailable
 from nsm.chains.logs import log
-from nsm.chains.metrics import host_and_port
 
 
 @dataclass(frozen=True, kw_only=True)

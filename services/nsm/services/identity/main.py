@@ -16,12 +16,11 @@ from typing import Any
 from cryptography import x509
 
 from nsm.chains.component import run_plain, unless_set
-from nsm.chains.config import Common, duration, flag, items, text, url, variable
+from nsm.chains.config import Common, duration, flag, host_and_port, items, text, url, variable
 from nsm.chains.config.address import Address, parse_address
 from nsm.chains.core import InvalidRequest, MeshError, Refused, Tasks
 from nsm.chains.identity import Svid, trust_domain_of
 from nsm.chains.logs import log
-from nsm.chains.metrics import host_and_port
 from nsm.chains.policy.patterns import IdPatterns
 from nsm.chains.transport import SocketAccess
 

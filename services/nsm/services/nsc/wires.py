@@ -14,13 +14,14 @@ from nsm.apis import codec
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.apis.networkservice import NetworkServiceRequest
-from nsm.chains.core import Call, Handler, MeshError
+from nsm.chains.core import Call, Handler, MeshError, counts
 from nsm.chains.elements.recover import is_same_wire
 from nsm.chains.logs import log
 from nsm.chains.model.nsurl import NsUrl
 
 from .ready_file import ReadyFile
 
+WIRES = counts.Reading("nsm_wires", "Wires that this client wants: up once a request has succeeded", "state")
 _HEAD_START = 3.0
 """Seconds that a wire waits at most for the first attempt of the one before it."""
 
@@ -66,6 +67,7 @@ class Wires:
         self._changed, self._has_begun = asyncio.Event(), False
         self._following: asyncio.Task[None] | None = None
         self._defect: BaseException | None = None
+        WIRES.of(self, lambda wires: [("up" if wire.is_up else "requested",) for wire in wires._wires])
 
     def __len__(self) -> int:
         """The number of wanted connections."""

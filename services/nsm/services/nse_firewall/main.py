@@ -6,21 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import passthrough
 from nsm.chains.config import not_yet, text, variable
-from nsm.chains.core import MeshError
-from nsm.chains.metrics import PrometheusConfig
+from nsm.chains.metrics import also
 from nsm.chains.serving import ChainedConfig, serve_endpoint
 
+from .figures import decided
 from .firewall import Firewall
 
 DEFAULT_PATH = "/etc/firewall/config.yaml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class NseFirewallConfig(ChainedConfig, PrometheusConfig):
+class NseFirewallConfig(ChainedConfig):
     """The settings of the endpoint."""
 
     name: str = variable("firewall-server", text, "the endpoint's name; unique in the mesh")
@@ -45,8 +46,9 @@ async def filter_and_pass_on(config: NseFirewallConfig, runtime: Runtime) -> Non
         policies=config.client_policies,
         limits=config.limits,
     )
-    async with _kept(firewall), _metrics(firewall, config):
-        await serve_endpoint(config, runtime, elements)
+    with also(partial(decided, firewall)):
+        async with _kept(firewall):
+            await serve_endpoint(config, runtime, elements)
 
 
 @asynccontextmanager
@@ -60,16 +62,3 @@ async def _kept(firewall: Firewall) -> AsyncIterator[None]:
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-
-
-@asynccontextmanager
-async def _metrics(firewall: Firewall, config: NseFirewallConfig) -> AsyncIterator[None]:
-    if not config.prometheus:
-        yield
-        return
-    try:
-        from .prometheus import exported  # noqa: PLC0415 - only where it is asked for
-    except ImportError as error:
-        raise MeshError(f"PROMETHEUS=true needs the extra nsm-services[prometheus]: {error}") from error
-    async with exported(firewall, config):
-        yield

@@ -8,7 +8,7 @@ from functools import partial
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import KERNEL
 from nsm.chains.component import Runtime, run
-from nsm.chains.composed import client, monitors, registry_at
+from nsm.chains.composed import client, monitors, registry_at, services_at
 from nsm.chains.core import Chain, Conflict, Element, MeshError, Tasks
 from nsm.chains.elements.accept_routes import AcceptRoutes
 from nsm.chains.elements.descriptors import ReturnDescriptors, SendDescriptors
@@ -26,13 +26,14 @@ from nsm.chains.elements.vl3_network import Vl3Network
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Network
 from nsm.chains.model.networks import Networks
+from nsm.chains.model.vl3 import names_of
 from nsm.chains.serving import serve_endpoint
 from nsm.chains.transport import RemoteNetworkService
 
 from .config import NseVl3Config
 from .kernel import Vl3Kernel
 from .names import Names, NameServers
-from .peers import Peers, PeerWires
+from .peers import Peers, PeerWires, Selection
 from .prefix_client import PrefixClient
 
 _CONFLICTS = {"vl3_ipam", "vl3_client"}
@@ -80,13 +81,14 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
     """Serve until the process is asked to stop. Raises as `serve_endpoint` does, and if the kernel cannot be set."""
     network, names, mtu, kernel = Vl3Network(len(config.prefix_server_url)), Names(), SmallestMtu(), Vl3Kernel()
     interfaces = KernelClient()
-    peers = Peers(config.name, config.service_names, registry_at(config.connect_to, runtime.pool), config.limits)
+    peers = _peers(config, runtime)
     async with Tasks("vL3") as tasks:
         prefixes = [
             PrefixClient(url, runtime.pool, config.name, partial(network.set, number), kernel.outside, former)
             for number, (url, former) in enumerate(zip(config.prefix_server_url, _former(kernel, config), strict=True))
         ]
-        network.on_change(partial(_follow, network, kernel, NameServers(network, names, tasks)))
+        servers = NameServers(network, names, tasks, own_names(config))
+        network.on_change(partial(_follow, network, kernel, servers))
         for each in prefixes:
             tasks.spawn(each.run(), name="prefix service")
         log.info("waiting for a prefix", of=list(config.prefix_server_url))
@@ -97,8 +99,22 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
             wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks)
             tasks.spawn(peers.run(wires.follow), name="endpoints")
             elements = vl3_server(network, peers, names, mtu, config.dns_templates, interfaces.names)
-            await serve_endpoint(config, runtime, elements)
+            await serve_endpoint(config, runtime, elements, use=peers.is_client)
             await wires.close()
+
+
+def own_names(config: NseVl3Config) -> list[str]:
+    """The names of the endpoint itself, by the templates; none without the labels that they use (POD_NAME)."""
+    where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+    labels = {key: value for key, value in where.items() if value}
+    connections = [Connection(network_service=service, labels=labels) for service in config.service_names]
+    return [name for connection in connections for name in names_of(connection, config.dns_templates)]
+
+
+def _peers(config: NseVl3Config, runtime: Runtime) -> Peers:
+    url, labels, service = config.connect_to, config.request_labels, config.service_names[0]
+    selection = Selection(service, labels, services_at(url, runtime.pool), config.limits) if labels else None
+    return Peers(config.name, config.service_names, registry_at(url, runtime.pool), config.limits, selection)
 
 
 def _to_others(

@@ -10,7 +10,7 @@ from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import KERNEL, LOCAL
 from nsm.apis.networkservice import NetworkServiceRequest
 from nsm.apis.payloads import IP
-from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
 from nsm.chains.core import (
     Call,
     Chain,
@@ -26,6 +26,7 @@ from nsm.chains.core import (
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import read_interface
 from nsm.chains.model.ipcontext import ip_context_of
+from nsm.chains.model.matching import is_subset, labels_of
 from nsm.chains.registry.follow import Follow
 
 _LOOK_TIMEOUT = 2.0
@@ -56,8 +57,54 @@ class _Watched(Follow[NetworkServiceEndpoint]):
         self._changed()
 
 
+class Selection(Follow[NetworkService]):
+    """The endpoints that a service's matches select for wires between endpoints, which have the labels `labels`.
+
+    Only a match whose source selector names some of these labels concerns those wires: one for capability=vl3 keeps
+    them from endpoints of the service that start others on demand. Without such a match, all endpoints are selected.
+    """
+
+    def __init__(
+        self, service: str, labels: Mapping[str, str], registry: RegistryHandler[NetworkService], limits: Limits
+    ) -> None:
+        super().__init__(NetworkService(name=service), limits=limits)
+        self._service, self._labels, self._registry = service, dict(labels), registry
+        self._known = NetworkService()
+        self.is_known = False
+        """Whether the registry has answered; what it said stays known while the watch is broken."""
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Watch the service, forever; `changed` is called after each change."""
+        self._changed = changed
+        await self.run(self._registry, _broke)
+
+    async def learn(self, found: Found[NetworkService], inbox: Inbox | None) -> None:
+        """Apply one change."""
+        await super().learn(found, inbox)
+        if found.record.name == self._service and not found.deleted:
+            self._known, self.is_known = found.record, True
+            self._changed()
+
+    def settle(self) -> None:
+        """Mark the service as known; it may not be registered."""
+        super().settle()
+        self.is_known = True
+        self._changed()
+
+    def selects(self, endpoint: NetworkServiceEndpoint) -> bool:
+        """Whether a wire to this endpoint is wanted."""
+        for match in self._known.matches:
+            if match.source_selector and is_subset(self._labels, match.source_selector, self._labels):
+                has = labels_of(endpoint, self._service)
+                return any(is_subset(has, route.destination_selector, self._labels) for route in match.routes)
+        return True
+
+
 class Peers:
-    """The endpoints of `services` besides `name`, as the registry has them (see `Vl3Peers`)."""
+    """The endpoints of `services` besides `name`, as the registry has them (see `Vl3Peers`).
+
+    Wires are wanted to those that `selection` selects; None: to all.
+    """
 
     def __init__(
         self,
@@ -65,8 +112,9 @@ class Peers:
         services: Sequence[str],
         registry: RegistryHandler[NetworkServiceEndpoint],
         limits: Limits,
+        selection: Selection | None = None,
     ) -> None:
-        self._name, self._services, self._registry = name, tuple(services), registry
+        self._name, self._services, self._registry, self._selection = name, tuple(services), registry, selection
         self._changes = asyncio.Event()
         self._watched = _Watched(services, limits, self._changes.set)
 
@@ -77,6 +125,8 @@ class Peers:
         """
         async with Tasks("endpoints of the vL3") as tasks:
             tasks.spawn(self._watched.run(self._registry, _broke), name="watch")
+            if self._selection is not None:
+                tasks.spawn(self._selection.follow(self._changes.set), name="watch on the service")
             while True:
                 await self._changes.wait()
                 self._changes.clear()
@@ -85,10 +135,15 @@ class Peers:
 
     def older(self) -> list[str] | None:
         """The endpoints that were registered before this one; None before this one is known to be registered."""
-        own = self._watched.known.get(self._name)
-        if own is None:
+        own, selection = self._watched.known.get(self._name), self._selection
+        if own is None or (selection is not None and not selection.is_known):
             return None
-        return [name for name, each in self._watched.known.items() if name != self._name and _age(each) < _age(own)]
+        others = [each for each in self._watched.known.values() if each.name != self._name and _age(each) < _age(own)]
+        return [each.name for each in others if selection is None or selection.selects(each)]
+
+    async def is_client(self, call: Call) -> bool:
+        """Whether a call is of a client, and not of another endpoint. Raises as `endpoint_of` does."""
+        return not await self.endpoint_of(call)
 
     async def endpoint_of(self, call: Call) -> str:
         """See `Vl3Peers`."""
@@ -186,4 +241,4 @@ def _brings_prefixes(call: Call) -> bool:
 
 
 def _broke(error: MeshError, pause: float) -> None:
-    log.warning("the watch on the endpoints of the vL3 failed", reason=str(error), again_in_s=pause)
+    log.warning("a watch on the vL3 in the registry failed", reason=str(error), again_in_s=pause)

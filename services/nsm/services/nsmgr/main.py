@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import Beyond, beyond, nsmgr
-from nsm.chains.config import duration, flag, text, url, urls, variable
+from nsm.chains.config import duration, flag, host_and_port, text, url, urls, variable
 from nsm.chains.core import Tasks
 from nsm.chains.elements import excluded_prefixes
 from nsm.chains.elements.orphans import Keeping, Orphans
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.networks import Networks
 from nsm.chains.policy import (
     ClientPolicies,
@@ -33,7 +32,6 @@ class NsmgrConfig(
     RegistryClientPolicies,
     Trusting,
     Keeping,
-    PrometheusConfig,
 ):
     """Where to listen, and the address of the registry."""
 
@@ -85,7 +83,7 @@ async def serve_manager(config: NsmgrConfig, runtime: Runtime) -> None:
         is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
         presence=runtime.pool.presence,
     )
-    async with metrics(config), serving as bound:
+    async with serving as bound:
         own_url = next((url for url in bound if url.startswith("tcp:")), bound[0])
         manager = nsmgr(
             config.name,

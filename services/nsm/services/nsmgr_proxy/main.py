@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import nsmgr_proxy
-from nsm.chains.config import duration, text, url, urls, variable
+from nsm.chains.config import duration, host_and_port, text, url, urls, variable
 from nsm.chains.config.watched_file import WatchedFile
 from nsm.chains.elements.orphans import Keeping, Orphans
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.model.address_map import parse_address_map, parse_labels
 from nsm.chains.policy import (
     Admitting,
@@ -35,7 +34,6 @@ class NsmgrProxyConfig(
     Admitting,
     Trusting,
     Keeping,
-    PrometheusConfig,
 ):
     """Where to listen, where its own domain's registry is and where those of others are found."""
 
@@ -76,7 +74,7 @@ async def serve_proxy(config: NsmgrProxyConfig, runtime: Runtime) -> None:
         is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
         presence=runtime.pool.presence,
     )
-    async with metrics(config), serving as bound:
+    async with serving as bound:
         proxy = nsmgr_proxy(
             config.name,
             runtime.identity,

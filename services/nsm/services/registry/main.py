@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed.beyond import Beyond, beyond
 from nsm.chains.composed.registry import Registry, RegistrySettings
-from nsm.chains.config import duration, text, url, urls, variable
+from nsm.chains.config import duration, host_and_port, text, url, urls, variable
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import Admitting, RegistryClientPolicies, RegistryServerPolicies, Trusting, acts_for_many
 from nsm.chains.transport import Health, serve
 
@@ -20,7 +19,7 @@ from .store_url import StoreUrl, store_url
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryConfig(RegistryServerPolicies, RegistryClientPolicies, Admitting, Trusting, PrometheusConfig):
+class RegistryConfig(RegistryServerPolicies, RegistryClientPolicies, Admitting, Trusting):
     """Where to listen, whom to trust, and where to store records."""
 
     name: str = variable("registry-memory", text, "the name in errors, logs and traces")
@@ -74,7 +73,7 @@ async def _serve(config: RegistryConfig, runtime: Runtime) -> None:
             takes_descriptors=False,
             is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
         )
-        async with metrics(config), serving as bound:
+        async with serving as bound:
             log.info("ready", listen_on=bound)
             await runtime.stopping.wait()
 

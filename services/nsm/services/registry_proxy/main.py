@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from nsm.chains.component import Runtime, run
 from nsm.chains.composed import registry_proxy
-from nsm.chains.config import text, urls, variable
+from nsm.chains.config import host_and_port, text, urls, variable
 from nsm.chains.core import MeshError
 from nsm.chains.logs import log
-from nsm.chains.metrics import PrometheusConfig, host_and_port, metrics
 from nsm.chains.policy import RegistryClientPolicies, RegistryServerPolicies, Trusting, acts_for_many
 from nsm.chains.transport import Health, serve
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegistryProxyConfig(RegistryServerPolicies, RegistryClientPolicies, Trusting, PrometheusConfig):
+class RegistryProxyConfig(RegistryServerPolicies, RegistryClientPolicies, Trusting):
     """Where to listen, and which name servers to query."""
 
     name: str = variable("registry-proxy", text, "the name in errors, logs and traces")
@@ -62,7 +61,7 @@ async def serve_registry_proxy(config: RegistryProxyConfig, runtime: Runtime) ->
         takes_descriptors=False,
         is_intermediary=acts_for_many(config.trust, runtime.identity.spiffe_id),
     )
-    async with metrics(config), serving as bound:
+    async with serving as bound:
         log.info("ready", listen_on=bound)
         await runtime.stopping.wait()
     await proxy.aclose()

@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 from nsm.apis import codec
-from nsm.chains.core import Found, InvalidRequest, Limits, R, RegistryCall, RegistryElement, RegistryHandler, Tasks
+from nsm.chains.core import (
+    Found,
+    InvalidRequest,
+    Limits,
+    R,
+    RegistryCall,
+    RegistryElement,
+    RegistryHandler,
+    Tasks,
+    counts,
+)
 from nsm.chains.registry.memory import Memory
 
 from .backend import Backend, Entry
@@ -15,6 +25,9 @@ from .index import Index
 from .lives import Lives
 from .rules import Rules
 from .writes import Writes
+
+RECORDS = counts.Reading("nsm_registry_records", "Records of this registry", "kind")
+WATCHES = counts.Reading("nsm_registry_watches", "Callers that watch this registry", "kind")
 
 
 class Stored(RegistryElement[R]):
@@ -43,6 +56,8 @@ class Stored(RegistryElement[R]):
         self._writes = Writes(backend, rules, lives, self.index)
         self._collector = Collector(self._tasks)
         backend.observe(self.index.observe)
+        RECORDS.of(self, lambda stored: {(name,): len(stored.index.records)})
+        WATCHES.of(self, lambda stored: {(name,): stored.index.records.watches})
 
     async def open(self) -> None:
         """Start following the backend, and wait until its content is known. Not needed in memory."""
