@@ -129,6 +129,7 @@ async def test_fault_7_packets_are_dropped_somewhere(mesh):
         await asyncio.sleep(2)
         told = await operator.why("client/nsm-1")
         print(told)
+    assert "heals, since no packets come back" in told
     assert "the disk is full" in told
     assert ": UP" not in told
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("urls", nargs="*", metavar="URL", help="kernel://SERVICE/INTERFACE?label=value")
     _add_place(parser)
     parser.add_argument(
-        "--as", dest="called", metavar="NAME", help="the name in the mesh [of the container or program]"
+        "--as", dest="called", metavar="NAME", help="its name, unique in the mesh [of the container or program]"
     )
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="a label of all its wires")
     parser.add_argument("--node", default="", metavar="NODE", help="at which node of a local mesh [the first]")
@@ -93,7 +94,7 @@ def _attach(command: Command) -> int:
         return _list(command)
     if place is None:
         raise UsageError("to what? write --pid PID, --container NAME or --netns PATH")
-    attachment = _wanted(chosen, place)
+    attachment = _wanted(chosen, place, is_local=bool(command.target.mesh))
     began = time.monotonic()
     kept = {state["name"]: state for state in _states(_folder_of(command))}
     seat = _seat(command, attachment, kept)
@@ -112,8 +113,11 @@ def _attach(command: Command) -> int:
     return OK if state["state"] == "up" else DOWN
 
 
-def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
-    """What is to be attached, still without its manager. Raises `OperatorError`."""
+def _wanted(chosen: argparse.Namespace, place: Place, *, is_local: bool) -> Attachment:
+    """What is to be attached, still without its manager. Raises `OperatorError`.
+
+    Without a given name, that of a host's attachment ends with the host's: the names of clients are unique in a mesh.
+    """
     from nsm.apis.mechanisms import KERNEL  # noqa: PLC0415 - the parser's faults need none of it
     from nsm.chains.model.nsurl import check_interfaces, check_mechanisms, parse_strict_nsurl  # noqa: PLC0415
     from nsm.services.agent.attachments import Attachment  # noqa: PLC0415
@@ -127,7 +131,7 @@ def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
         labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    name = chosen.called or name_of(place, Runtimes.of_machine())
+    name = chosen.called or name_of(place, Runtimes.of_machine(), "" if is_local else f"-{socket.gethostname()}")
     found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
     return Attachment.read({**found, "manager": "", "workload_api": ""})
 

@@ -96,8 +96,8 @@ def labels_in(texts: Sequence[str]) -> dict[str, str]:
 
 def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, str]) -> Answer:
     """What a request of `client` for the service `name` would get now. Raises `UsageError` for an unknown service."""
-    from nsm.chains.core.errors import NotFound  # noqa: PLC0415 - these take long to import
     from nsm.chains.elements.discover import select  # noqa: PLC0415
+    from nsm.chains.errors import NotFound  # noqa: PLC0415 - these take long to import
 
     known = _labels_of(snapshot, client)
     node = _node_of(snapshot, client)

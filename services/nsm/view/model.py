@@ -207,6 +207,9 @@ class Attempt:
     first: datetime | None = None
     last: datetime | None = None
     cause: Cause | None = None
+    """What the last one was answered with."""
+    reason: Cause | None = None
+    """Why the client requests the wire again, if it had it before."""
     candidates: Sequence[Candidate] = ()
 
 

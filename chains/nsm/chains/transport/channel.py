@@ -47,7 +47,7 @@ from nsm.chains.core import (
     tracing,
 )
 from nsm.chains.core.call import Hop
-from nsm.chains.core.errors import CANCELED, OK, cut
+from nsm.chains.errors import CANCELED, OK, cut
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 

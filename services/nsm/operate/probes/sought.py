@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from nsm.chains.core.errors import MeshError
+from nsm.chains.errors import MeshError
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import MeshCommandError, RunDir
 from nsm.operate.errors import DownError, OperatorError
