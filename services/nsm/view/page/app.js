@@ -83,7 +83,9 @@ function draw() {
   const all = everyWire(mesh);
   const wires = chosenWires();
   $("tabs").replaceChildren(...TABS.map((tab, place) => el("a", { href: `#${tab}`, "aria-current": tab === shown.tab ? "page" : null, title: `${place + 1}`, click: (event) => { event.preventDefault(); shown.tab = tab; write(); } }, tab[0].toUpperCase() + tab.slice(1))));
-  $("states").replaceChildren(...STATES.map((each) => chip(each, all.filter((wire) => wire.state === each).length)));
+  const numbers = new Map(STATES.map((each) => [each, all.filter((wire) => wire.state === each).length]));
+  const isShown = (each) => numbers.get(each) || shown.states.has(each) || each === "UP" || each === "DOWN";
+  $("states").replaceChildren(...STATES.filter(isShown).map((each) => chip(each, numbers.get(each))));
   $("notice").hidden = mesh.isHeard;
   $("notice").textContent = "The view does not respond. What is below may have changed since.";
   document.body.classList.toggle("unheard", !mesh.isHeard);

@@ -19,6 +19,7 @@ export class Topology {
 
   show(mesh, wires, chosen) {
     const isWhole = wires.length <= MOST_WIRES;
+    mesh.providers = new Set([...mesh.endpoints.values()].map(({ name }) => name));
     const edges = isWhole ? wires.map((wire) => edgeOf(mesh, wire)) : together(mesh, wires);
     const shape = placed(mesh, wires, isWhole);
     this.note.textContent = isWhole ? "" : `${wires.length} wires: those between two nodes are drawn as one. Search, or choose a state, to see each.`;
@@ -58,18 +59,19 @@ function style() {
     { selector: "node[kind = 'domain']", style: { "border-style": "dashed", "background-opacity": 0.4 } },
     { selector: "node[state = 'UNHEARD']", style: { "border-color": colour("unheard"), "border-width": 3 } },
     { selector: "edge", style: { width: "data(width)", "curve-style": "bezier", "control-point-step-size": 26, "line-color": colour("up"), "target-arrow-shape": "none", "font-size": 10, color: colour("text") } },
+    { selector: "edge[?isFar]", style: { "curve-style": "unbundled-bezier", "control-point-distances": [34], "control-point-weights": [0.5], "edge-distances": "node-position" } },
     { selector: "edge[label]", style: { label: "data(label)", "text-background-color": colour("back"), "text-background-opacity": 0.8 } },
     ...["DOWN", "HEALING", "UNHEARD", "PENDING"].map((each) => ({ selector: `edge[state = '${each}']`, style: { "line-color": colour(each.toLowerCase()), "line-style": each === "UNHEARD" || each === "PENDING" ? "dashed" : "solid" } })),
     { selector: "edge:selected", style: { "underlay-color": colour("accent"), "underlay-opacity": 0.35, "underlay-padding": 5 } },
   ];
 }
 
-const client = (wire) => `client ${wire.node ?? ""} ${wire.client}`;
-const endpoint = (wire) => (wire.endpoint ? `endpoint ${wire.endpoint}` : `service ${wire.service}`);
+const client = (mesh, wire) => (mesh.providers.has(wire.client) ? `endpoint ${wire.client}` : `client ${wire.node ?? ""} ${wire.client}`);
+const endpoint = (wire) => (wire.endpoint ? `endpoint ${wire.endpoint.split("@")[0]}` : `service ${wire.service}`);
 const width = (rate) => 1.6 + Math.min(8, Math.log10(1 + rate / 1000));
 
 function edgeOf(mesh, wire) {
-  return { data: { id: `wire ${wire.id}`, wire: wire.id, source: client(wire), target: endpoint(wire), state: wire.state, width: width(mesh.rate(wire.id)) } };
+  return { data: { id: `wire ${wire.id}`, wire: wire.id, source: client(mesh, wire), target: endpoint(wire), state: wire.state, width: width(mesh.rate(wire.id)), isFar: wire.node !== (wire.endpoint_node ?? wire.node) } };
 }
 
 function together(mesh, wires) {
@@ -103,9 +105,9 @@ function placed(mesh, wires, isWhole) {
     const here = at(wire.node ?? "");
     here.domain ||= wire.client_domain ?? "";
     if (isWhole) {
-      here.clients.set(client(wire), wire.client);
+      if (!mesh.providers.has(wire.client)) here.clients.set(client(mesh, wire), wire.client);
       const there = wire.endpoint ? at(wire.endpoint_node ?? wire.node ?? "") : here;
-      there.endpoints.set(endpoint(wire), wire.endpoint || wire.service);
+      there.endpoints.set(endpoint(wire), wire.endpoint?.split("@")[0] || wire.service);
     } else if (wire.endpoint_node) at(wire.endpoint_node);
   }
   if (isWhole) {

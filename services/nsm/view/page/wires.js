@@ -20,9 +20,9 @@ export class WireTable {
   constructor(choose) {
     this.choose = choose;
     this.body = el("div.rows", { role: "rowgroup" });
-    this.view = el("div.scroll", { role: "presentation", scroll: () => this.draw() }, this.body);
     const head = el("div.row.head", { role: "row" }, COLUMNS.map(([name]) => el("div", { role: "columnheader" }, name)));
-    this.element = el("div.wires", { role: "table", "aria-label": "Wires" }, head, this.view);
+    this.view = el("div.scroll", { role: "presentation", scroll: () => this.draw() }, head, this.body);
+    this.element = el("div.wires", { role: "table", "aria-label": "Wires" }, this.view);
     this.wires = [];
     new ResizeObserver(() => this.draw()).observe(this.view);
   }
@@ -35,7 +35,7 @@ export class WireTable {
 
   draw() {
     const first = Math.max(0, Math.floor(this.view.scrollTop / ROW) - BEYOND);
-    const last = Math.min(this.wires.length, Math.ceil((this.view.scrollTop + this.view.clientHeight) / ROW) + BEYOND);
+    const last = Math.min(this.wires.length, first + Math.ceil(this.view.clientHeight / ROW) + 2 * BEYOND);
     this.body.style.height = `${this.wires.length * ROW}px`;
     this.element.setAttribute("aria-rowcount", this.wires.length);
     const rows = this.wires.slice(first, last).map((wire, place) => this.row(wire, first + place));
@@ -61,7 +61,8 @@ export class WireTable {
     const place = this.wires.findIndex((wire) => wire.id === id);
     if (place < 0) return;
     const top = place * ROW;
+    const room = this.view.clientHeight - ROW; // below the head
     if (top < this.view.scrollTop) this.view.scrollTop = top;
-    else if (top + ROW > this.view.scrollTop + this.view.clientHeight) this.view.scrollTop = top + ROW - this.view.clientHeight;
+    else if (top + ROW > this.view.scrollTop + room) this.view.scrollTop = top + ROW - room;
   }
 }
