@@ -56,7 +56,7 @@ class Page:
     async def until(self, expression, within=10.0):
         """Wait until an expression is true; returns the seconds that took."""
         begun = asyncio.get_running_loop().time()
-        while not await self.run(expression):
+        while not await self.run(f"!!({expression})"):
             assert asyncio.get_running_loop().time() < begun + within, f"{expression}: {(await self.text())[:800]}"
             await asyncio.sleep(0.02)
         return asyncio.get_running_loop().time() - begun

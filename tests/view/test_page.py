@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from urllib.parse import quote
 
 import pytest
+import pytest_asyncio
 
 from nsm.apis.connection import State as Liveness
 from nsm.chains.model.causes import Cause
+from nsm.chains.transport import SocketAccess
 from nsm.view.server import application, serving
 from tests.view.browser import browser
 from tests.view.states import MANAGER, connection, small_mesh
@@ -18,7 +20,7 @@ SOON = 2.0
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def chromium(tmp_path_factory):
     async with browser(tmp_path_factory.mktemp("chromium")) as running:
         yield running
@@ -27,7 +29,7 @@ async def chromium(tmp_path_factory):
 @asynccontextmanager
 async def shown(chromium, state, path="", **options):
     """A tab with the page of that state; at the end nothing in it may have failed."""
-    async with serving(application(state), ["tcp://127.0.0.1:0"]) as urls:
+    async with serving(application(state), ["tcp://127.0.0.1:0"], access=SocketAccess()) as urls:
         page = await chromium.open(f"{urls[0].replace('tcp:', 'http:')}/{path}", **options)
         await page.until("document.querySelector('#states .chip')")
         yield page
@@ -52,7 +54,7 @@ async def test_a_wire_that_breaks_is_seen_with_hop_and_cause_and_again_when_it_i
         assert took < SOON
         assert "does not respond" in await page.text(".cause")
         assert "start it again" in await page.text(".cause .remedy")
-        assert await page.text(".hop.first .name") == "forwarder-1forwarder, node-1, my.mesh"
+        assert await page.text(".hop.first .name") == "nsmgr-2manager"
         assert "does not respond" in await page.text(".hop.first .why")
         assert await page.run("document.title") == "(1) Network Service Mesh"
         await page.until("document.querySelectorAll('#panel .events li').length")
@@ -136,7 +138,7 @@ async def test_names_of_the_mesh_cannot_inject_anything(chromium):
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_view_that_ends_is_shown_as_one_that_does_not_respond(chromium):
     state = small_mesh(wires=1)
-    async with serving(application(state), ["tcp://127.0.0.1:0"]) as urls:
+    async with serving(application(state), ["tcp://127.0.0.1:0"], access=SocketAccess()) as urls:
         page = await chromium.open(urls[0].replace("tcp:", "http:"))
         await page.until("document.querySelectorAll('.rows .row').length === 1")
         assert await page.run("document.getElementById('notice').hidden")

@@ -58,13 +58,18 @@ function triedFor(attempt) {
 function pathOf(wire) {
   const path = wire.path ?? [];
   if (!path.length) return null;
-  const worst = path.findIndex((hop) => hop.state === "DOWN" || hop.state === "HEALING" || hop.state === "UNHEARD");
+  const places = [
+    path.findIndex((hop) => hop.cause),
+    path.findIndex((hop) => wire.cause?.component && hop.name === wire.cause.component),
+    path.findIndex((hop) => ["DOWN", "HEALING", "UNHEARD"].includes(hop.state)),
+  ];
+  const worst = places.find((place) => place >= 0) ?? -1;
   const items = path.map((hop, place) =>
     el("li", { class: `hop ${hop.state.toLowerCase()}${place === worst ? " first" : ""}`, "data-hop": hop.name },
       el("div.name", {}, hop.name, el("span.kind", {}, [hop.kind, hop.node, hop.domain].filter(Boolean).join(", "))),
       state(hop.state),
       el("div.detail", {}, [hop.mechanism, hop.interface, hop.expires ? `token until ${clock(hop.expires)}` : ""].filter(Boolean).join(" · ")),
-      hop.cause ? el("div.why", {}, hop.cause.sentence) : null,
+      hop.cause || place === worst ? el("div.why", {}, (hop.cause ?? wire.cause)?.sentence) : null,
     ));
   return el("section", {}, el("h3", {}, "Path"), el("ol.path", {}, items));
 }
