@@ -143,6 +143,15 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The bytes that a wire had carried at some time."""
+
+    at: datetime
+    to_endpoint: int = 0
+    to_client: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """One wire from its client to its endpoint."""
 

@@ -16,6 +16,7 @@ from nsm.chains.errors import printable
 from nsm.chains.model.domains import join
 
 from .attempts import attempt_of
+from .counted import Counts
 from .directory import Directory
 from .history import History
 from .journal import Journal
@@ -89,7 +90,7 @@ class State:
     ) -> None:
         self._now = now
         self.history = history if history is not None else History(now)
-        self.stream = Stream(self.snapshot)
+        self.stream, self.counts = Stream(self.snapshot), Counts()
         self.directory = Directory(forwarder_service)
         self._managers: dict[str, _Peer] = {}
         self._registries: dict[str, _Peer] = {}
@@ -373,6 +374,7 @@ class State:
 
     def _show(self, key: _WireKey, former: Wire | None, wire: Wire) -> None:
         self._wires[key] = wire
+        self.counts.note(wire)
         self._dirty |= self._tally.replace(former, wire)
         self._journal.publish(ChangeKind.WIRE, wire.id, wire=wire)
 
@@ -397,6 +399,7 @@ class State:
 
     def _remove(self, key: _WireKey) -> None:
         wire = self._wires.pop(key)
+        self.counts.forget(wire)
         self._told.pop(key, None)
         if self._ids.get(wire.id) == key:
             del self._ids[wire.id]

@@ -44,6 +44,7 @@ class Api:
             web.get(f"{PREFIX}/wires", self._wires),
             web.get(f"{PREFIX}/wires/{{name:.+}}", self._wire),
             web.get(f"{PREFIX}/events", self._events),
+            web.get(f"{PREFIX}/traffic", self._traffic),
             web.get(f"{PREFIX}/stream", self._stream),
             web.get("/api/openapi.json", _openapi),
             *(web.get(f"{PREFIX}/{name}", _listing(read)) for name, read in lists.items()),
@@ -73,6 +74,9 @@ class Api:
                 return error(400, f"{name} is {text!r}; expected a whole number")
         history = self._state.history
         return await listed(request, history.events(request.query.get("wire", ""), after=int(after), most=int(most)))
+
+    async def _traffic(self, request: web.Request) -> web.StreamResponse:
+        return await listed(request, self._state.counts.of(request.query.get("wire", "")))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: each has the position behind it as its id, the kind as its event, the change as data."""
