@@ -39,7 +39,7 @@ def measure(run: RunDir, by_hand: Callable[[RunDir], AbstractContextManager[None
                 time.sleep(0.5)
                 for _ in range(rounds):
                     bare, wired, again = (
-                        _gigabits(run, *ends) for ends in ((HERE, THERE), (here, there), (HERE, THERE))
+                        gigabits(run, *ends) for ends in ((HERE, THERE), (here, there), (HERE, THERE))
                     )
                     ratios.wire.append(wired / statistics.mean((bare, again)))
                     ratios.control.append(again / bare)
@@ -103,7 +103,7 @@ def ip(words: str) -> None:
     subprocess.run(["ip", *words.split()], check=True)
 
 
-def _gigabits(run: RunDir, source: str, target: str) -> float:
+def gigabits(run: RunDir, source: str, target: str) -> float:
     """TCP throughput of one second."""
     text = in_workload(run, "client", "iperf3", "-c", target, "-B", source, "-t", "1", "-J")
     return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e9

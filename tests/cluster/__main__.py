@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from . import api_server, binary, modules
-from .cluster import CannotStart, Cluster
+from .cluster import CannotStart, Cluster, second
 from .programs import Ended
 
 USAGE = """\
 usage: python -m tests.cluster COMMAND
-  up                    start a cluster of two nodes, and leave it running
-  down                  end it; nothing of it is left
+  up [two]              start a cluster of two nodes, and leave it running; `two`: and one of one node, joined to it
+  down                  end what runs; nothing of it is left
   load ARCHIVE...       import images on all nodes, from archives such as `docker save` makes
   run -- WORDS...       run a command in its network; where none runs, one is started and ended
   api [-- WORDS...]     etcd and an API server alone, on the loopback, for a command or until Ctrl-C
@@ -23,9 +23,13 @@ usage: python -m tests.cluster COMMAND
 def main(command=None, *words):
     words = words[1:] if words[:1] == ("--",) else words
     match command:
-        case "up" if not words:
+        case "up" if words in ((), ("two",)):
             up(Cluster())
+            if words:
+                up(second())
+                second().join(Cluster())
         case "down" if not words:
+            second().down()
             Cluster().down()
         case "load" if words:
             for archive in words:
@@ -57,7 +61,7 @@ def up(cluster):
     begin = time.monotonic()
     cluster.up()
     tell(
-        f"a cluster of two nodes is ready after {time.monotonic() - begin:.0f} s\n"
+        f"a cluster with {len(cluster.layout.nodes)} nodes is ready after {time.monotonic() - begin:.0f} s\n"
         f"  {cluster.kubectl} get nodes\n"
         f"  {' '.join(cluster.command(['env', f'KUBECONFIG={cluster.kubeconfig}', 'bash']))}\n"
         f"  make cluster-down"
@@ -73,6 +77,7 @@ def run(words):
         return subprocess.run(cluster.command(words), env=cluster.environment(), check=False).returncode
     finally:
         if ours:
+            second().down()  # in case a killed test has left it
             cluster.down()
 
 

@@ -29,18 +29,33 @@ class Api:
 
     def get(self, path):
         """The object at a path of the API, or None if it is not there."""
-        tls = ssl.create_default_context(cafile=self.identities.file("ca.crt"))
-        headers = {"Authorization": f"Bearer {self.identities.tokens[identities.ADMIN]}"}
         try:
-            with urllib.request.urlopen(
-                urllib.request.Request(self.url + path, headers=headers), timeout=5, context=tls
-            ) as answer:
+            with self._asked(path) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 404:
                     return None
                 raise
+
+    def patch(self, path, change):
+        """Merge a change into the object at a path."""
+        with self._asked(path, json.dumps(change).encode(), method="PATCH"):
+            pass
+
+    def watch(self, path):
+        """What is there, and what changes, as events; ends after some minutes, or with the connection."""
+        with self._asked(f"{path}?watch=1", seconds=None) as answer:
+            yield from map(json.loads, answer)
+
+    def _asked(self, path, data=None, method="GET", seconds=5):
+        tls = ssl.create_default_context(cafile=self.identities.file("ca.crt"))
+        headers = {
+            "Authorization": f"Bearer {self.identities.tokens[identities.ADMIN]}",
+            "Content-Type": "application/merge-patch+json",
+        }
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        return urllib.request.urlopen(request, timeout=seconds, context=tls)
 
     @property
     def kubectl(self):

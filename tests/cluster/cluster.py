@@ -21,10 +21,10 @@ class CannotStart(Exception):
 
 
 class Cluster:
-    """The cluster whose files are in `folder`; it outlives this process."""
+    """The cluster whose files are in `folder`, with the nodes and networks `of` a layout; it outlives this process."""
 
-    def __init__(self, folder=layout.FOLDER):
-        self.folder = folder
+    def __init__(self, folder=layout.FOLDER, of=layout.FIRST):
+        self.folder, self.layout = folder, of
         self.kubeconfig = folder / "kubeconfig"
         self.kubectl = folder / "kubectl"
         self._process = None
@@ -48,7 +48,7 @@ class Cluster:
         self._clean()
         logs = self.folder / "logs"
         logs.mkdir(parents=True)
-        for node in layout.NODES:
+        for node in self.layout.nodes:
             (self.folder / node).mkdir()
         (self.folder / "bin").symlink_to(binaries)
         images.write_all(self.folder / "images", binaries)
@@ -56,7 +56,7 @@ class Cluster:
             self._process = subprocess.Popen(
                 [
                     *("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"),
-                    *(sys.executable, "-m", "tests.cluster.control_plane", str(self.folder)),
+                    *(sys.executable, "-m", "tests.cluster.control_plane", str(self.folder), str(self.layout.number)),
                 ],
                 cwd=layout.CHECKOUT,
                 stdin=subprocess.DEVNULL,
@@ -101,7 +101,7 @@ class Cluster:
 
     def load(self, archive):
         """Import an archive of images (`docker save`) on all nodes."""
-        for node in layout.NODES:
+        for node in self.layout.nodes:
             with Path(archive).open("rb") as content:
                 self.on_node(
                     node, ["ctr", "--address", SOCKET, "--namespace", "k8s.io", "images", "import", "-"], content
@@ -112,6 +112,20 @@ class Cluster:
         pid = layout.pid_file(self.folder, node).read_text()
         entered = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--", *map(str, words)]
         return subprocess.run(entered, stdin=stdin, stdout=subprocess.PIPE, check=True, text=True).stdout
+
+    def join(self, other):
+        """Join the network with that of another cluster; each reaches the other's nodes, pods and load balancers."""
+        ends = dict(zip((self, other), map(str, layout.BETWEEN.hosts()), strict=True))
+        names = {each: f"cluster{each.layout.number}" for each in ends}
+        made = ["ip", "link", "add", names[other], "type", "veth", "peer", "name", names[self], "netns", other.pid]
+        subprocess.run(self.command(made), check=True)
+        for one, far in ((self, other), (other, self)):
+            for words in (
+                ["address", "add", f"{ends[one]}/{layout.BETWEEN.prefixlen}", "dev", names[far]],
+                ["link", "set", names[far], "up"],
+                *(["route", "add", net, "via", ends[far]] for net in (far.layout.site, far.layout.pods)),
+            ):
+                subprocess.run(one.command(["ip", *words]), check=True)
 
     def signal(self, number, program, node=None):
         """Send a signal to a program of the control plane, or of a node; one that ends is started again in a second.
@@ -146,6 +160,11 @@ class Cluster:
         remove_cgroups(layout.cgroup(self.folder))
         if self.folder.exists():
             shutil.rmtree(self.folder)
+
+
+def second():
+    """The other one, of one node."""
+    return Cluster(layout.SECOND_FOLDER, layout.SECOND)
 
 
 def check_machine():

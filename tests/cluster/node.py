@@ -1,6 +1,7 @@
 """The first process of a node: its file systems and its network, then containerd, the kubelet and kube-proxy.
 
-It is started by `control_plane`, in namespaces of its own, with the cluster's folder and the node's name as arguments.
+It is started by `control_plane`, in namespaces of its own, with the cluster's folder, the node's name and the number of the
+layout as arguments.
 """
 
 import json
@@ -49,17 +50,17 @@ oom_score = 0
 """
 
 
-def main(folder, node):
+def main(folder, node, where):
     layout.pid_file(folder, node).write_text(str(Path("/proc/self").readlink()))
     make_file_systems(folder / node)
-    make_network(node)
+    make_network(node, where)
     group = make_cgroups(layout.cgroup(folder), node)
     CONFIGURATION.mkdir()
-    write_network_configuration(node)
+    write_network_configuration(where.pods_of(node))
     with Programs(folder / node / "logs") as programs:
         start_containerd(programs, folder / node / "containerd")
-        start_kubelet(programs, folder, node, group)
-        start_proxy(programs, folder, node)
+        start_kubelet(programs, folder, node, group, where)
+        start_proxy(programs, folder, node, where)
         programs.watch(again=["containerd", "kubelet", "kube-proxy"])
 
 
@@ -79,15 +80,15 @@ def make_file_systems(folder):
         run("mount", "--bind", file, f"/proc/sys/{name}")
 
 
-def make_network(node):
+def make_network(node, where):
     run("ip", "link", "set", "lo", "up")
-    run("ip", "address", "add", f"{layout.address(node)}/{layout.NETWORK.prefixlen}", "dev", "eth0")
+    run("ip", "address", "add", f"{where.address(node)}/{where.network.prefixlen}", "dev", "eth0")
     run("ip", "link", "set", "eth0", "up")
-    run("ip", "route", "add", "default", "via", layout.CONTROL)
+    run("ip", "route", "add", "default", "via", where.control)
     run("sysctl", "-qw", "net.ipv4.ip_forward=1")
-    for other in layout.NODES:
+    for other in where.nodes:
         if other != node:
-            run("ip", "route", "add", layout.pods(other), "via", layout.address(other))
+            run("ip", "route", "add", where.pods_of(other), "via", where.address(other))
 
 
 def make_cgroups(name, node):
@@ -103,7 +104,7 @@ def make_cgroups(name, node):
     return f"/{name}/{node}"
 
 
-def write_network_configuration(node):
+def write_network_configuration(pods):
     folder = CONFIGURATION / "cni"
     folder.mkdir()
     bridge = {
@@ -113,7 +114,7 @@ def write_network_configuration(node):
         "hairpinMode": True,
         "ipam": {
             "type": "host-local",
-            "ranges": [[{"subnet": str(layout.pods(node))}]],
+            "ranges": [[{"subnet": str(pods)}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     }
@@ -136,7 +137,7 @@ def start_containerd(programs, root):
             raise SystemExit(f"{archive} cannot be imported")
 
 
-def start_kubelet(programs, folder, node, group):
+def start_kubelet(programs, folder, node, group, where):
     identities = folder / "identities"
     resolver = CONFIGURATION / "resolv.conf"
     resolver.touch()
@@ -151,7 +152,7 @@ def start_kubelet(programs, folder, node, group):
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": group,
-        "clusterDNS": [layout.CONTROL],
+        "clusterDNS": [where.control],
         "clusterDomain": layout.DOMAIN,
         "containerRuntimeEndpoint": f"unix://{SOCKET}",
         "enforceNodeAllocatable": ["pods"],
@@ -172,19 +173,19 @@ def start_kubelet(programs, folder, node, group):
             f"--config={configuration}",
             f"--kubeconfig={identities / f'system-node-{node}.kubeconfig'}",
             f"--hostname-override={node}",
-            f"--node-ip={layout.address(node)}",
+            f"--node-ip={where.address(node)}",
             f"--node-labels=kubernetes.io/hostname={node}",
         ],
     )
     programs.wait_until(lambda: answers("http://127.0.0.1:10248/healthz"), "the kubelet is healthy")
 
 
-def start_proxy(programs, folder, node):
+def start_proxy(programs, folder, node, where):
     settings = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(folder / "identities/system-kube-proxy.kubeconfig")},
-        "clusterCIDR": str(layout.PODS),
+        "clusterCIDR": str(where.pods),
         # these are the whole machine's: nothing is set
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         "hostnameOverride": node,
@@ -206,4 +207,4 @@ def run(*words):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], layout.BY_NUMBER[int(sys.argv[3])])

@@ -7,6 +7,7 @@ import pytest
 from nsm.chains.config import Common, ConfigError
 from nsm.chains.config.loader import describe, load
 from tests.docs.pages import ROOT, generator
+from tests.k8s.upstream.between import TABLE as BETWEEN
 from tests.k8s.upstream.examples import TABLE
 
 PAGE = ROOT / "docs" / "from-upstream.md"
@@ -65,4 +66,4 @@ def test_the_page_says_of_just_those_examples_that_are_run_that_they_are():
     """What `make test-k8s` runs; `basic` is the system that they run in."""
     rows = re.findall(r"^\| (`.*`) \| run\b", PAGE.read_text(), re.MULTILINE)
     told = {name for row in rows for name in re.findall(r"`([\w/-]+)`", row)}
-    assert told == {"basic", *TABLE}
+    assert told == {"basic", *TABLE, *BETWEEN}

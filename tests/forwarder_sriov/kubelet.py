@@ -27,7 +27,7 @@ ACCESS = SocketAccess(mode=0o600)
 
 
 class Kubelet:
-    """Its two sockets are in `folder`. `devices` are those of each resource, by whether they are healthy."""
+    """Its two sockets are in `folder`; those of plugins it removes when it starts. `devices` are those of each resource, by whether they are healthy."""
 
     def __init__(self, folder):
         self.plugins, self.resources = folder / "device-plugins", folder / "pod-resources"
@@ -37,6 +37,8 @@ class Kubelet:
         self._follows, self._news, self._stack = [], asyncio.Condition(), contextlib.AsyncExitStack()
 
     async def __aenter__(self):
+        for left in self.plugins.iterdir():
+            left.unlink()
         methods = {"/v1beta1.Registration/Register": Unary(RegisterRequest, self._register)}
         listing = {"/v1.PodResourcesLister/List": Unary(ListPodResourcesRequest, self._list)}
         for folder, served in ((self.plugins, methods), (self.resources, listing)):

@@ -54,6 +54,7 @@ async def test_a_token_that_another_name_has_used_up_is_refused_to_the_kubelet(t
 
 
 async def test_plugins_register_again_with_a_kubelet_that_was_started_again(tokens, folder, monkeypatch):
+    """It has removed their sockets."""
     monkeypatch.setattr("nsm.forwarder_sriov.device_plugin._LOOK", 0.01)
     first = Kubelet(folder)
     async with plugins_of(tokens, first):

@@ -13,8 +13,7 @@ from tests.docs.pages import generator
 from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-VARIANTS = ("interdomain", "memory", "metrics", "spire", "sriov", "vpp")
-WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in VARIANTS)]
+VARIANTS = ("hosts", "interdomain", "memory", "metrics", "spire", "sriov", "view", "vpp")
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
@@ -40,6 +39,10 @@ def pod_of(workload):
 
 def containers(folder):
     return [each for item in workloads(folder) for each in pod_of(item)["containers"]]
+
+
+CLUSTERS = [EXAMPLES / "two-clusters" / name for name in ("cluster1", "cluster2")]
+WHOLE = [MANIFESTS, *(MANIFESTS / "variants" / name for name in VARIANTS), *CLUSTERS]
 
 
 def examples():
@@ -72,13 +75,14 @@ def test_who_has_the_images_elsewhere_says_so_once(tmp_path):
 @pytest.mark.parametrize("folder", [*WHOLE, *examples()], ids=lambda folder: folder.name)
 def test_components_take_all_variables_whatever_family_the_clusters_addresses_are_of(folder, address, tmp_path):
     """Of which `10.0.0.1` stands for any name that the cluster fills in, too. Files of nodes are not here."""
+    kept = {each["metadata"]["name"]: each.get("data", {}) for each in built(folder) if each["kind"] == "ConfigMap"}
     cards = tmp_path / "sriov.config"
     cards.write_text(CARDS)
     components = generator().COMPONENTS
     for each in containers(folder):
         kind = components.get(image_of(each))
         if kind is not None and "command" not in each:
-            given = environment(each, address)
+            given = environment(each, address, kept)
             given |= {"NSM_SRIOV_CONFIG_FILE": str(cards)} if "NSM_SRIOV_CONFIG_FILE" in given else {}
             assert load(kind, given).warnings == (), each["name"]
 
@@ -87,11 +91,13 @@ def image_of(container):
     return container["image"].rpartition("/")[2].partition(":")[0]
 
 
-def environment(container, filled_in):
-    """The variables of a container, with those put in that values name as `$(NAME)`."""
+def environment(container, filled_in, kept=None):
+    """The variables of a container, with those put in that values name as `$(NAME)`, or that ConfigMaps have."""
     values = {}
     for entry in container.get("env", []):
         value = entry.get("value", filled_in)
+        if key := entry.get("valueFrom", {}).get("configMapKeyRef"):
+            value = kept[key["name"]][key["key"]]
         values[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], value)
     return values
 
@@ -149,7 +155,9 @@ def test_applications_do_not_push_away_what_their_wires_need(folder):
     classes = {item["metadata"]["name"] for item in items if item["kind"] == "PriorityClass"}
     for item in workloads(folder):
         name = item["metadata"]["name"]
-        assert (pod_of(item).get("priorityClassName") in classes) == (name not in {"prefixes", "cluster-info"}), name
+        assert (pod_of(item).get("priorityClassName") in classes) == (
+            name not in {"prefixes", "cluster-info", "view"}
+        ), name
     of_nodes = {item["metadata"]["name"] for item in items if item["kind"] == "DaemonSet"}
     many = {item["metadata"]["name"] for item in workloads(folder) if item["spec"].get("replicas", 1) > 1} - of_nodes
     assert many == {item["metadata"]["name"] for item in items if item["kind"] == "PodDisruptionBudget"}

@@ -1,14 +1,13 @@
 """Upstream's examples as people run them, with images changed only: side by side, in a system for such pods."""
 
-import json
-import shlex
 from functools import partial
 
 import pytest
 
-from tests.k8s.system import MANIFESTS, eventually, rolled_out
+from tests.k8s.system import EXAMPLES, MANIFESTS, check_example, eventually, rolled_out
 from tests.k8s.upstream.examples import TABLE
 from tests.k8s.upstream.pods import namespace, namespace_of
+from tests.k8s.upstream.running import apply, are_ready, is_told, run
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -20,10 +19,10 @@ AHEAD = 3
 
 
 class Examples:
-    """Those of the table, each applied once, in a namespace of its own."""
+    """Those that are tested, each applied once, in a namespace of its own."""
 
-    def __init__(self, kubectl):
-        self._kubectl, self._waiting, self._ahead = kubectl, list(TABLE), set()
+    def __init__(self, kubectl, names):
+        self._kubectl, self._waiting, self._ahead = kubectl, names, set()
 
     def take(self, name):
         """kubectl in the namespace of an example, which is applied by now; the next ones are too."""
@@ -42,23 +41,22 @@ class Examples:
 
 
 @pytest.fixture(scope="module")
-def examples(system):
+def examples(request, system):
     """In a system that takes such pods; afterwards it is what it was."""
     kubectl = system.kubectl
+    items = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    names = [item.callspec.params["name"] for item in items]
     try:
         kubectl("apply", "-k", SYSTEM)
         rolled_out(kubectl)
-        yield Examples(kubectl)
+        yield Examples(kubectl, list(names))
     finally:
-        spaces = [namespace_of(name) for name in TABLE]
-        kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
+        spaces = [namespace_of(name) for name in names]
+        if spaces:
+            kubectl("delete", "namespace", *spaces, "--ignore-not-found", "--timeout=150s", seconds=160)
         kubectl("apply", "-k", MANIFESTS)
         rolled_out(kubectl)
     assert eventually(lambda: not system.left()), system.left()
-
-
-def apply(kubectl, objects):
-    kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -73,6 +71,8 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
     for where, command, told in example.commands:  # clients without a probe may still wait for their wires
         asked = partial(run, mine, where, command)
         assert eventually(lambda asked=asked, told=told: is_told(asked(), told), 100), f"{where}: {command}\n{asked()}"
+    if example.check:
+        assert eventually(lambda: not example.check(mine), 100), example.check(mine)
     if example.gone:
         mine("delete", *example.gone, "--timeout=60s")
     if example.instead:
@@ -84,23 +84,9 @@ def test_an_example_of_upstreams_does_what_its_readme_says(kubectl, examples, na
     kubectl("delete", "namespace", namespace_of(name), "--wait=false")
 
 
-def is_told(said, told):
-    """Whether a command said so; with `!` before it, whether it did not."""
-    return told[1:] not in said if told.startswith("!") else told in said
-
-
-def are_ready(mine):
-    """As READMEs wait for them: the pods of Deployments are there a moment after those."""
-    wanted = mine.get("deployments,daemonsets")["items"]
-    mine.rolled_out(*[f"{each['kind'].lower()}/{each['metadata']['name']}" for each in wanted], seconds=200)
-    mine("wait", "--for=condition=Ready", "pod", "--all", "--timeout=200s", seconds=210)
-
-
-def run(mine, where, command):
-    """What a command in a pod writes, or what a container has written: also when it fails."""
-    words = shlex.split(command)
-    if words[0] == "logs":
-        done = mine.run("logs", where, "-c", words[1])
-    else:
-        done = mine.run("exec", where, "--", *words, seconds=60)
-    return done.stdout + done.stderr
+@pytest.mark.usefixtures("examples")
+def test_a_vl3_of_ours_and_its_balancer_do_what_they_say(system, kubectl):
+    """The same system lets their pods be what they are."""
+    with kubectl.applied(EXAMPLES / "vl3-balancer"):
+        for name in ("vl3", "vl3-balancer"):
+            check_example(system.cluster, name)

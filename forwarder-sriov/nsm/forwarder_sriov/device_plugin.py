@@ -40,16 +40,14 @@ class DevicePlugins:
         self._folder, self._tokens, self._resources, self._poll = folder, tokens, resources, poll
         self._sockets = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in tokens.names()}
         self._stack, self._tasks = AsyncExitStack(), Tasks("device plugins")
+        self._served: dict[str, tuple[int, int] | None] = {}
+        """Our sockets by their paths."""
         self._changed: dict[str, asyncio.Event] = {name: asyncio.Event() for name in self._sockets}
         self._missed: set[str] = set()
         tokens.on_change(self._tell)
 
     async def __aenter__(self) -> DevicePlugins:
-        for name, socket in self._sockets.items():
-            path = os.path.join(self._folder, socket)
-            await self._stack.enter_async_context(
-                serve_plain(path, self.methods(name), name=f"device plugin {name}", access=_ROOT_ONLY)
-            )
+        await self._serve()
         self._tasks.spawn(self._keep_registered(), name="registration at the kubelet")
         self._tasks.spawn(self._follow_pods(), name="pods that have tokens")
         return self
@@ -59,6 +57,18 @@ class DevicePlugins:
     ) -> None:
         await self._tasks.aclose()
         await self._stack.aclose()
+
+    async def _serve(self) -> None:
+        """Serve on sockets of our own, unless they are all there: a kubelet that starts removes those of before."""
+        paths = {name: os.path.join(self._folder, socket) for name, socket in self._sockets.items()}
+        if self._served == {path: _identity(path) for path in paths.values()}:
+            return
+        await self._stack.aclose()
+        for name, path in paths.items():
+            await self._stack.enter_async_context(
+                serve_plain(path, self.methods(name), name=f"device plugin {name}", access=_ROOT_ONLY)
+            )
+        self._served = {path: _identity(path) for path in paths.values()}
 
     def methods(self, name: str) -> Methods:
         """The plugin's service for the tokens of a name."""
@@ -133,12 +143,13 @@ class DevicePlugins:
             found = _identity(path)
             if found is not None and found != seen:
                 try:
+                    await self._serve()
                     for name in self._sockets:
                         await self._register(path, name)
                     seen, reason = found, ""
                     pauses.reset()
                     log.info("registered with the kubelet", resources=list(self._sockets))
-                except FAULTS as error:
+                except (*FAULTS, MeshError) as error:
                     if told(error) != reason:
                         reason = told(error)
                         log.warning("cannot register with the kubelet yet", socket=path, reason=reason)

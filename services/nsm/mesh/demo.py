@@ -126,6 +126,7 @@ class _Demo:
 
     def _start(self) -> None:
         from .launch import up  # noqa: PLC0415 - as above
+        from .view import WITHOUT_VIEW  # noqa: PLC0415 - as above
 
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
         up(
@@ -133,7 +134,7 @@ class _Demo:
             demo_topology(self._nodes, self._domains, self._forwarder),
             self._show,
             timeout=_UP_TIMEOUT,
-            environment={**os.environ, **traces},
+            environment={**os.environ, WITHOUT_VIEW: "true", **traces},
         )
 
     def _say(self, text: str) -> None:

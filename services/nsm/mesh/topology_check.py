@@ -234,7 +234,7 @@ def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
 
 _ROLES = (
     *("nsmgr", "forwarder", *(f"forwarder-{kind}" for kind in FORWARDERS), "registry", "identity", "ipam", "operator"),
-    *("nsmgr-proxy", "registry-proxy", "dns-server"),
+    *("nsmgr-proxy", "registry-proxy", "dns-server", "view"),
 )
 """The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""
 

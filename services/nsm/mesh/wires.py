@@ -82,7 +82,6 @@ def _wanted(client: str, url: str) -> dict[str, Any]:
         "src_ips": [],
         "dst_ips": [],
         "path": [],
-        "ids": [],
         "state": "DOWN",
     }
 
@@ -119,7 +118,6 @@ def _wire(connection: Connection) -> dict[str, Any]:
         "src_ips": ip.get("src_ip_addrs", []),
         "dst_ips": ip.get("dst_ip_addrs", []),
         "path": [segment["name"] for segment in segments],
-        "ids": [segment["id"] for segment in segments],
         "state": State(connection.state).name,
         **_breakout(segments),
     }

@@ -1,10 +1,10 @@
 """Upstream's examples by name: what they apply, and what their READMEs run. The table grows with what works."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import yaml
 
+from tests.k8s.upstream import vl3
 from tests.k8s.upstream.pods import (
     CLIENT,
     FIREWALL,
@@ -12,8 +12,8 @@ from tests.k8s.upstream.pods import (
     IDENTITY,
     PASSTHROUGH,
     SERVER,
-    SUPPLIER,
     TOOLS,
+    Example,
     client,
     component,
     config_map,
@@ -22,6 +22,7 @@ from tests.k8s.upstream.pods import (
     near,
     pod,
     service,
+    supplier,
 )
 
 PAIR, NEXT_PAIR = "172.16.1.100/31", "172.16.1.102/31"
@@ -32,24 +33,6 @@ POLICIES = """\
 - {proto: 17, dstport: 6667-6670}
 - {from: "2004::3/120", proto: 17, dstport: "5555", routes: [{prefix: "2004::5/120", nexthop: "2004::6"}]}
 """
-
-
-@dataclass(frozen=True)
-class Example:
-    """Objects in a namespace of its own, and commands in them: what runs it, what it runs, what is in its output."""
-
-    objects: list
-    commands: list
-    labels: tuple = ()
-    """Of the namespace."""
-    later: tuple = ()
-    """What is applied when the other pods are ready."""
-    annotation: str = ""
-    """Of the namespace, from then on."""
-    gone: tuple = ()
-    """What is deleted after the commands; then `instead` is applied, and in a while there is what `afterwards` looks for."""
-    instead: tuple = ()
-    afterwards: tuple = ()
 
 
 def ping(source, address):
@@ -361,31 +344,6 @@ def scale_from_zero():
     )
     described["metadata"]["name"] = 'nse-icmp-responder-{{ index .Labels "nodeName" }}'
     described["spec"] |= {"nodeName": '{{ index .Labels "nodeName" }}', "restartPolicy": "Never"}
-    mounted = {
-        "more_mounts": [{"name": "pod-file", "mountPath": "/run/supplier", "readOnly": True}],
-        "more_volumes": [{"name": "pod-file", "configMap": {"name": "supplier-pod-template-configmap"}}],
-    }
-    variables = {
-        "NSM_SERVICE_NAME": name,
-        "NSM_LABELS": "app:icmp-responder-supplier",
-        "NSM_NAMESPACE": "ns-scale-from-zero",
-        "NSM_POD_DESCRIPTION_FILE": "/run/supplier/config.yaml",
-    }
-    spec = component("nse-supplier", SUPPLIER, variables, **mounted)
-    supplier = deployment(pod("nse-supplier-k8s", {**spec, "serviceAccountName": "nse-supplier"}, labels=IDENTITY))
-    may = {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list"]}
-    rbac = "rbac.authorization.k8s.io"
-    rights = [
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "nse-supplier"}},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": {"name": "nse-supplier"}, "rules": [may]},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": {"name": "nse-supplier"},
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "nse-supplier"},
-            "subjects": [{"kind": "ServiceAccount", "name": "nse-supplier"}],
-        },
-    ]
     near_client = {"app": "nse-icmp-responder", "nodeName": "{{.nodeName}}"}
     matches = [
         {"fallthrough": True, "routes": [{"destination_selector": near_client}]},
@@ -393,7 +351,7 @@ def scale_from_zero():
     ]
     template = config_map("supplier-pod-template-configmap", yaml.safe_dump(described))  # JSON would escape quotes
     return Example(
-        [*rights, service(name, matches=matches), template, supplier, client(f"kernel://{name}/nsm-1")],
+        [*supplier(name), service(name, matches=matches), template, client(f"kernel://{name}/nsm-1")],
         [ping("pod/alpine", "169.254.0.0")],
         gone=("pod/alpine",),
         afterwards=(("deployment/nse-supplier-k8s", "logs nse-supplier", "pod removed"),),
@@ -417,6 +375,12 @@ TABLE = {
     "features/change-nse-dynamically": change_endpoint(),
     "features/nse-composition": composition(),
     "features/scale-from-zero": scale_from_zero(),
+    "use-cases/vl3-basic": vl3.basic(),
+    "features/vl3-dns": vl3.names(),
+    "features/vl3-lb": vl3.balancer(),
+    "features/dual-stack/vl3-dual-stack": vl3.dual_stack(),
+    "features/vl3-ipv6": vl3.ipv6(),
+    "features/vl3-scale-from-zero": vl3.scale_from_zero(),
     "heal/local-nse-death": endpoint_death("local-nse-death"),
     "heal/remote-nse-death": endpoint_death("remote-nse-death", far=True),
     "heal/dataplane-interrupt": dataplane_interrupt(),

@@ -1,6 +1,8 @@
 """The DNS server of an endpoint of a vL3."""
 
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import dns.flags
 import dns.message
@@ -8,8 +10,12 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from nsm.chains.config import load
+from nsm.chains.core import Tasks
 from nsm.services.dns.query import Query
-from nsm.services.nse_vl3.names import Names, answers
+from nsm.services.nse_vl3.config import NseVl3Config
+from nsm.services.nse_vl3.main import own_names
+from nsm.services.nse_vl3.names import Names, NameServers, answers
 
 ALICE = ["172.16.0.1", "2001:db8::1"]
 
@@ -108,3 +114,28 @@ async def test_a_dead_endpoint_does_not_keep_the_others_from_answering():
     assert (await ask(names, "bob.vl3.", ask=other))[1] == ["172.16.1.1"]
     names.forget("peer")
     assert (await ask(names, "bob.vl3.", ask=other))[0] == "SERVFAIL"
+
+
+def test_an_endpoint_has_a_name_by_the_templates_if_it_knows_its_pod():
+    """As a client has; upstream's endpoints are clients of themselves."""
+    told = {"NSM_SERVICE_NAMES": "office,lab", "POD_NAME": "router-1"}
+    assert own_names(load(NseVl3Config, told).config) == ["router-1.office", "router-1.lab"]
+    assert own_names(load(NseVl3Config, {"NSM_SERVICE_NAMES": "office"}).config) == []
+
+
+async def test_an_endpoint_is_found_by_its_name_at_the_addresses_that_it_has_now(monkeypatch):
+    @asynccontextmanager
+    async def listening(*_):
+        yield
+
+    monkeypatch.setattr("nsm.services.nse_vl3.names.listening", listening)
+    names, own = names_with(("alice.vl3", ALICE)), [ip_address("172.16.0.0")]
+    async with Tasks("names") as tasks:
+        servers = NameServers(SimpleNamespace(own=lambda: own), names, tasks, ["router-1.vl3"])
+        servers.follow()
+        assert (await ask(names, "router-1.vl3."))[1] == ["172.16.0.0"]
+        assert (await ask(names, "0.0.16.172.in-addr.arpa.", "PTR"))[1] == ["router-1.vl3."]
+        own[:] = [ip_address("172.16.3.0")]
+        servers.follow()
+        assert (await ask(names, "router-1.vl3."))[1] == ["172.16.3.0"]
+        assert (await ask(names, "0.0.16.172.in-addr.arpa.", "PTR"))[0] == "NXDOMAIN"

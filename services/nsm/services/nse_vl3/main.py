@@ -26,6 +26,7 @@ from nsm.chains.elements.vl3_network import Vl3Network
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import Network
 from nsm.chains.model.networks import Networks
+from nsm.chains.model.vl3 import names_of
 from nsm.chains.serving import serve_endpoint
 from nsm.chains.transport import RemoteNetworkService
 
@@ -86,7 +87,8 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
             PrefixClient(url, runtime.pool, config.name, partial(network.set, number), kernel.outside, former)
             for number, (url, former) in enumerate(zip(config.prefix_server_url, _former(kernel, config), strict=True))
         ]
-        network.on_change(partial(_follow, network, kernel, NameServers(network, names, tasks)))
+        servers = NameServers(network, names, tasks, own_names(config))
+        network.on_change(partial(_follow, network, kernel, servers))
         for each in prefixes:
             tasks.spawn(each.run(), name="prefix service")
         log.info("waiting for a prefix", of=list(config.prefix_server_url))
@@ -99,6 +101,14 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
             elements = vl3_server(network, peers, names, mtu, config.dns_templates, interfaces.names)
             await serve_endpoint(config, runtime, elements, use=peers.is_client)
             await wires.close()
+
+
+def own_names(config: NseVl3Config) -> list[str]:
+    """The names of the endpoint itself, by the templates; none without the labels that they use (POD_NAME)."""
+    where = {"nodeName": config.node_name, "podName": config.pod_name, "clusterName": config.cluster_name}
+    labels = {key: value for key, value in where.items() if value}
+    connections = [Connection(network_service=service, labels=labels) for service in config.service_names]
+    return [name for connection in connections for name in names_of(connection, config.dns_templates)]
 
 
 def _peers(config: NseVl3Config, runtime: Runtime) -> Peers:

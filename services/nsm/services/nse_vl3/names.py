@@ -32,6 +32,8 @@ V = TypeVar("V")
 TTL = 5
 """Seconds for which others may keep an answer: a client may move to another endpoint, where it has another address."""
 PORT = 53
+_ITSELF = ""
+"""In the place of a connection's id."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 
 
@@ -151,15 +153,17 @@ def answers(names: Names, ask: Ask = exchange) -> Rest:
 
 
 class NameServers:
-    """A DNS server on each of the endpoint's own addresses, which may change."""
+    """A DNS server on each of the endpoint's own addresses, which may change; `own` are the names of these."""
 
-    def __init__(self, network: Vl3Network, names: Names, tasks: Tasks) -> None:
+    def __init__(self, network: Vl3Network, names: Names, tasks: Tasks, own: Sequence[str] = ()) -> None:
         self._network, self._answer, self._tasks = network, answers(names), tasks
+        self._names, self._own = names, tuple(own)
         self._serving: dict[Address, asyncio.Task[None]] = {}
 
     def follow(self) -> None:
         """Serve on the addresses that there are now, and no others."""
         own = self._network.own()
+        self._names.set(_ITSELF, self._own, own)
         for address in [each for each in self._serving if each not in own]:
             self._serving.pop(address).cancel()
         for address in own:
