@@ -23,12 +23,11 @@ class OneBatch:
 
 async def test_a_quiet_stream_does_not_keep_what_it_has_brought():
     """The first state of a manager may be megabytes, and the next event days away."""
-    batch = [ConnectionEvent(connections={str(number): Connection(id=str(number))}) for number in range(3)]
-    seen = [weakref.ref(each) for each in batch]
-    pool = SimpleNamespace(channel=lambda _: OneBatch(batch), limits=Limits())
+    channel = OneBatch([ConnectionEvent(connections={str(n): Connection(id=str(n))}) for n in range(3)])
+    seen = [weakref.ref(each) for each in channel.events]
+    pool = SimpleNamespace(channel=lambda _: channel, limits=Limits())
     events = RemoteMonitor(pool, "tcp://127.0.0.1:1").monitor(MonitorScopeSelector())
     assert [[*(await anext(events)).connections] for _ in range(3)] == [["0"], ["1"], ["2"]]
-    del batch
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
     gc.collect()
