@@ -1,11 +1,11 @@
 # demo · test · fuzz · test-vm · test-vpp · images · test-compose · test-k8s · test-spire · lint · bench · proto ·
-# vpp-messages · docs · dashboards · lock · sbom · audit: each works on a fresh machine and creates the .venv that it needs.
+# vpp-messages · docs · dashboards · chart · lock · sbom · audit: each works on a fresh machine and creates the .venv that it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel forwarder-sriov forwarder-vpp services webhook
 
-.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs dashboards lock sbom audit system clean
+.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs dashboards chart lock sbom audit system clean
 
 # Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -102,6 +102,10 @@ proto: $(VENV)/.ready
 # make vpp-messages VPP=26.06 API=/usr/share/vpp/api ERRORS=/usr/include/vnet/error.h
 vpp-messages: $(VENV)/.ready
 	$(BIN)/python forwarder-vpp/generate.py $(VPP) $(API) $(ERRORS)
+
+# The objects of the Helm chart, out of the kustomizations.
+chart: $(VENV)/.ready
+	PYTHONPATH=. $(BIN)/python scripts/chart.py
 
 # Dashboards for Grafana.
 dashboards: $(VENV)/.ready

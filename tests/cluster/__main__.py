@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import api_server, binary, modules
+from . import api_server, binary, helm_binary, modules
 from .cluster import CannotStart, Cluster, second
 from .programs import Ended
 
@@ -40,6 +40,7 @@ def main(command=None, *words):
             return api(words)
         case "build" if not words:
             print(binary.programs(say=tell))
+            print(helm_binary.program(say=tell))
         case _:
             print(USAGE, file=sys.stderr)
             return 2
