@@ -4,7 +4,22 @@ from importlib.metadata import entry_points
 
 from tests.docs.pages import generator
 
-TOOLS = {"attach", "bench", "bundle", "capture", "check", "demo", "detach", "find", "health", "measure", "mesh", "ping", "policy"}
+TOOLS = {
+    "attach",
+    "bench",
+    "bundle",
+    "capture",
+    "check",
+    "demo",
+    "detach",
+    "find",
+    "health",
+    "measure",
+    "mesh",
+    "ping",
+    "policy",
+    "top",
+}
 """Commands that are no components: their options are in their `--help`."""
 
 

@@ -1,4 +1,4 @@
-"""`nsm bundle`: everything that somebody else needs to see what is wrong, in one file without secrets."""
+"""`nsm bundle`: everything that another person needs to see what is wrong, in one file without secrets."""
 
 from __future__ import annotations
 
