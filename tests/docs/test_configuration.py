@@ -7,6 +7,7 @@ from tests.docs.pages import generator
 TOOLS = {
     "attach",
     "bench",
+    "bundle",
     "can",
     "capture",
     "check",
@@ -18,6 +19,7 @@ TOOLS = {
     "mesh",
     "ping",
     "policy",
+    "top",
     "why",
     "wires",
 }

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nsm.chains.importing import without_garbage_collection
 from nsm.chains.terminal import escaped, escaped_lines
-from nsm.chains.tools.arguments import Parser, seconds
+from nsm.chains.tools.arguments import Parser, count, seconds
 
 from .control import ask
-from .logfile import names_in, readable
+from .logfile import names_in
 from .rundir import MeshCommandError, RunDir
+
+if TYPE_CHECKING:
+    from .model import Topology
 
 _CANNOT_RUN = 127
 """The exit code of a shell for an unknown command, too."""
+_WATCH_INTERVAL = 1.0
+"""Seconds between two looks of `status --watch`."""
 
 
 def main(arguments: list[str]) -> int:
-    """A whole mesh on this machine: up, status, exec, logs, kill, start, cut, mend, down."""
+    """A whole mesh on this machine: up, status, ls, exec, logs, kill, start, cut, mend, down."""
     words, dashes, command = _split(arguments)
     parsed = _parser().parse_args(words)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -57,16 +64,25 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--timeout", type=seconds, default=120.0, metavar="SECONDS", help="give up after that long [120]; 0: never"
     )
+    up.add_argument("--keep", action="store_true", help="if it fails, leave what runs, to look into it")
+    up.add_argument("--dry-run", action="store_true", help="only show what would be started, restarted and removed")
+    up.add_argument("--json", action="store_true", help="with --dry-run: machine-readable")
     status = _command(commands, "status", _status, "show nodes, their components and workloads, and wires")
+    status.add_argument("--watch", action="store_true", help="show it again whenever it changes")
     status.add_argument("--json", action="store_true", help="machine-readable")
-    run = _command(commands, "exec", _exec, "run a command in a workload: exec WORKLOAD -- CMD...")
-    run.usage = "nsm mesh exec [-h] [--name NAME] WORKLOAD -- CMD..."
-    run.add_argument("workload", metavar="WORKLOAD", help="an endpoint or a client of the file")
+    _command(commands, "ls", _ls, "list the meshes of this user").add_argument(
+        "--json", action="store_true", help="machine-readable"
+    )
+    run = _command(commands, "exec", _exec, "run a command in a workload or a node: exec WORKLOAD|NODE -- CMD...")
+    run.usage = "nsm mesh exec [-h] [--name NAME] WORKLOAD|NODE -- CMD..."
+    run.add_argument("workload", metavar="WORKLOAD|NODE", help="an endpoint, a client or a node of the file")
     run.add_argument("behind", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     run.epilog = "CMD... is the command with its arguments; its exit code is that of exec. No shell reads it."
-    _command(commands, "logs", _logs, "show what components logged").add_argument(
-        "component", nargs="?", metavar="COMPONENT|WORKLOAD", help="only this component; default: all"
-    )
+    logs = _command(commands, "logs", _logs, "show what components logged; a line that is repeated is shown once")
+    logs.add_argument("components", nargs="*", metavar="COMPONENT|WORKLOAD", help="only these components; default: all")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what is logged from now on")
+    logs.add_argument("--since", type=_moment, metavar="TIME", help="from then on: 90s, 5m or 2h ago, or a time")
+    logs.add_argument("--tail", type=count(0), metavar="LINES", help="only the last lines")
     kill = _command(commands, "kill", _kill, "send a signal to a component or workload; `start` and `up` bring it back")
     kill.add_argument("component", metavar="COMPONENT|WORKLOAD", help="its name, as `nsm mesh status` shows it")
     kill.add_argument(
@@ -97,6 +113,12 @@ def _signal(text: str) -> signal.Signals:
         return signal.Signals(int(text)) if text.isdigit() else signal.Signals[f"SIG{text.upper().removeprefix('SIG')}"]
     except (ValueError, KeyError):
         raise argparse.ArgumentTypeError(f"unknown signal {text!r}; expected KILL, TERM, STOP, CONT, ..") from None
+
+
+def _moment(text: str) -> str:
+    from .logs import moment  # noqa: PLC0415 - only for `logs`
+
+    return moment(text)
 
 
 def _command(commands: Any, name: str, work: Any, about: str) -> argparse.ArgumentParser:
@@ -138,9 +160,25 @@ def _up(run: RunDir, parsed: argparse.Namespace) -> int:
         topology = read(parsed.file) if parsed.file is not None else None
     except TopologyError as error:
         raise MeshCommandError(str(error)) from None
+    if parsed.dry_run:
+        return _preview(run, topology, is_json=parsed.json)
     put_off_interruptions()  # exit code 0 means that the mesh is up, any other that it is not
-    up(run, topology, show, timeout=parsed.timeout or None)
+    up(run, topology, show, timeout=parsed.timeout or None, keep=parsed.keep)
     print(f"mesh {run.name!r} is up", flush=True)
+    return 0
+
+
+def _preview(run: RunDir, topology: Topology | None, *, is_json: bool) -> int:
+    from .preview import KEEP, preview  # noqa: PLC0415 - as above
+
+    found = preview(run, topology)
+    if is_json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for each in found:
+        print(escaped(f"  {each['step']:<10} {each['component']:<24} {each['command']:<16} {each['node']}".rstrip()))
+    changes = sum(each["step"] != KEEP for each in found)
+    print(f"{changes} of {len(found)} components would be started or removed; nothing was changed")
     return 0
 
 
@@ -156,7 +194,36 @@ def _status(run: RunDir, parsed: argparse.Namespace) -> int:
     from .tree import tree  # noqa: PLC0415 - as above
 
     status = ask(run, {"command": "status"})
-    print(json.dumps(status, indent=2) if parsed.json else "\n".join(tree(status)))
+    if not parsed.watch:
+        print(json.dumps(status, indent=2) if parsed.json else "\n".join(tree(status)))
+        return 0
+    clear = "\033[H\033[2J" if sys.stdout.isatty() else ""
+    shown = ""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:  # ends when the mesh is taken down: `ask` raises
+            text = json.dumps(status) if parsed.json else "\n".join(tree(status))
+            if text != shown:
+                print(text if parsed.json else f"{clear}{text}\n", flush=True)
+                shown = text
+            time.sleep(_WATCH_INTERVAL)
+            status = ask(run, {"command": "status"})
+    return 0
+
+
+def _ls(_run: RunDir, parsed: argparse.Namespace) -> int:
+    from .listing import meshes, table  # noqa: PLC0415 - as above
+
+    found = meshes()
+    if parsed.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    if not found:
+        print("there is no local mesh; `nsm mesh up` starts one")
+        return 0
+    rows = [tuple(map(escaped, row)) for row in table(found)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
     return 0
 
 
@@ -203,15 +270,22 @@ def _exec(run: RunDir, parsed: argparse.Namespace) -> int:
 
 
 def _logs(run: RunDir, parsed: argparse.Namespace) -> int:
+    from .logs import follow, lines  # noqa: PLC0415 - as above
+
     folder = run.path / "log"
     if not folder.is_dir():
         folder = run.kept_logs
         if not folder.is_dir():
             raise MeshCommandError(run.absence())
-        print(f"mesh {run.name!r} is not up: it failed; these are its logs", file=sys.stderr)
+        print(f"mesh {run.name!r} is not up: it failed; these are its logs, from {folder}", file=sys.stderr)
     names = names_in(folder)
-    if parsed.component and parsed.component not in names:
-        raise MeshCommandError(f"there is no log of {parsed.component!r}; there are {', '.join(names)}")
-    for line in readable(folder, [parsed.component] if parsed.component else names):
+    if unknown := [name for name in parsed.components if name not in names]:
+        raise MeshCommandError(f"there is no log of {unknown[0]!r}; there are {', '.join(names)}")
+    if parsed.follow and folder != run.kept_logs:
+        with contextlib.suppress(KeyboardInterrupt):
+            for line in follow(folder, parsed.components, since=parsed.since or "", tail=parsed.tail):
+                print(escaped(line), flush=True)
+        return 0
+    for line in lines(folder, parsed.components or names, since=parsed.since or "", tail=parsed.tail):
         print(escaped(line))
     return 0

@@ -66,6 +66,9 @@ class Commands:
         topology = None
         if "text" in request:
             topology = parse(request["text"], request["source"], folder=request["folder"])
+        if request.get("dry_run"):
+            tell({"steps": self._supervisor.preview(topology)})
+            return
         if await up_or_stopped(self._supervisor, topology, request["timeout"], tell):
             tell({"event": "up"})
 

@@ -58,9 +58,9 @@ def _kill(run: RunDir) -> None:
 
 
 def become_command(run: RunDir, workload: str, command: list[str]) -> None:
-    """Replace this process by `command` in the namespaces of a workload; returns only by raising.
+    """Replace this process by `command` in the namespaces of a workload or a node; returns only by raising.
 
-    Raises `MeshCommandError` if the workload does not exist, or the command cannot be run.
+    Raises `MeshCommandError` if there is no such workload or node, or the command cannot be run.
     """
     place = ask(run, {"command": "place", "workload": workload})
     for key, value in place["environment"].items():
@@ -75,12 +75,14 @@ def become_command(run: RunDir, workload: str, command: list[str]) -> None:
         raise MeshCommandError(f"cannot run {command[0]!r}: {error.strerror}") from None
 
 
-def _enter(workload: str, supervisor: int, network: int, mounts: int) -> None:
+def _enter(workload: str, supervisor: int, network: int, mounts: int | None) -> None:
+    """Enter a network namespace and, if there are any, mounts."""
     folder = os.getcwd()
+    wanted = [(namespaces.NEW_NET, network)] + ([(namespaces.NEW_MOUNT, mounts)] if mounts is not None else [])
     try:
         opened = {
             kind: os.open(f"/proc/{supervisor}/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-            for kind, descriptor in ((namespaces.NEW_NET, network), (namespaces.NEW_MOUNT, mounts))
+            for kind, descriptor in wanted
         }
         user = os.open(f"/proc/{supervisor}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         if not namespaces.is_own_user(user):

@@ -30,12 +30,17 @@ _CLEAR_TIMEOUT = 10.0
 _SOON, _SLACK = 0.05, 10.0
 
 
+class KeptError(MeshCommandError):
+    """A mesh failed to start, and is kept as it is."""
+
+
 def up(
     run: RunDir,
     topology: Topology | None,
     tell: Tell,
     *,
     timeout: float | None = None,
+    keep: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> None:
     """Bring a mesh up; returns when every client has its wires, and leaves it running.
@@ -45,7 +50,7 @@ def up(
 
     Raises `MeshCommandError`, also if it takes more than `timeout` seconds. After that, or a KeyboardInterrupt, a new
     mesh is removed, except for its logs if it failed; a mesh that was running before stays as far as it was changed.
-
+    With `keep`, a new mesh that failed stays too, as it is.
     """
     with _uninterrupted():
         while (lock := run.claim()) is None:
@@ -55,15 +60,19 @@ def up(
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
-            os._exit(_supervise(run, topology or read(None), timeout, dict(environment), write_end, lock))
+            os._exit(_supervise(run, topology or read(None), timeout, dict(environment), write_end, lock, keep))
         os.close(write_end)
         os.close(lock)
         try:
             with _taken_down_unless_done(run, pid), os.fdopen(read_end) as events, _interruptible():
-                _follow(events, tell)
+                _follow(events, tell, keep=keep)
+        except KeptError as error:
+            status, down = run.command("status"), run.command("down")
+            raise MeshCommandError(f"{error}\nthe mesh is kept: `{status}` shows it, `{down}` removes it") from None
         except MeshCommandError as error:
             if run.kept_logs.exists():
-                raise MeshCommandError(f"{error}\n`{run.command('logs')}` shows what the components logged") from None
+                logs_of = f"`{run.command('logs')}` shows what the components logged (kept in {run.kept_logs})"
+                raise MeshCommandError(f"{error}\n{logs_of}") from None
             raise
 
 
@@ -87,13 +96,13 @@ def _change(run: RunDir, topology: Topology | None, tell: Tell, timeout: float |
     raise MeshCommandError("the mesh was taken down by another command")
 
 
-def _follow(events: Any, tell: Tell) -> None:
+def _follow(events: Any, tell: Tell, *, keep: bool) -> None:
     for line in events:
         event = json.loads(line)
         if event["event"] == "up":
             return
         if event["event"] == "failed":
-            raise MeshCommandError(event["reason"])
+            raise (KeptError if keep and event.get("kept") else MeshCommandError)(event["reason"])
         tell(event)
     raise MeshCommandError("the mesh was taken down while it was starting")
 
@@ -127,6 +136,8 @@ def _interruptible() -> Iterator[None]:
 def _taken_down_unless_done(run: RunDir, pid: int) -> Iterator[None]:
     try:
         yield
+    except KeptError:
+        raise
     except BaseException:
         _end(pid, signal.SIGTERM)
         try:
@@ -151,6 +162,7 @@ def _supervise(
     environment: Mapping[str, str],
     events: int,
     lock: int,
+    keep: bool,
 ) -> int:
     """The supervisor's process, from fork to exit; SIGTERM is deferred until it is handled."""
 
@@ -169,7 +181,7 @@ def _supervise(
         traced = "OTEL_EXPORTER_OTLP_ENDPOINT" in environment
         zygote = Zygote(run, partial(components, traced=traced), lock=lock, events=events)
         namespaces.call_self("nsm-supervisor")
-        networks = asyncio.run(_run(run, zygote, topology, tell, timeout, environment, events))
+        networks = asyncio.run(_run(run, zygote, topology, tell, timeout, environment, events, keep))
     except Exception as error:
         tell({"event": "failed", "reason": str(error) or repr(error)})
         logs.log.exception("the supervisor failed")
@@ -204,8 +216,13 @@ async def _run(
     timeout: float | None,
     environment: Mapping[str, str],
     events: int,
+    keep: bool,
 ) -> set[int]:
-    """Keep a mesh until it is stopped; returns the numbers of its network namespaces at the end."""
+    """Have a mesh until it is stopped; returns the numbers of its network namespaces at the end."""
+
+    def tell_more(event: Mapping[str, Any]) -> None:
+        tell({**event, "kept": keep} if event["event"] == "failed" else event)
+
     loop = asyncio.get_running_loop()
     supervisor = Supervisor(run, zygote, environment)
     loop.add_signal_handler(signal.SIGTERM, supervisor.stopping.set)
@@ -213,10 +230,11 @@ async def _run(
     loop.add_reader(events, supervisor.stopping.set)  # an error here means that the reader is gone
     control = await serve_control(str(run.control), Commands(supervisor))
     try:
-        came_up = await up_or_stopped(supervisor, topology, timeout, tell)
+        came_up = await up_or_stopped(supervisor, topology, timeout, tell_more)
         loop.remove_reader(events)
         if came_up:
             tell({"event": "up"})
+        if came_up or (keep and not supervisor.stopping.is_set()):
             os.close(events)
             await supervisor.stopping.wait()
         has_failed = not came_up and not supervisor.stopping.is_set()

@@ -1,10 +1,9 @@
-"""The log of one component, limited by size and level; several are merged by time when read."""
+"""The log of one component, limited by size and level."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ class LogFile:
         self._file.write(line)
         if self._file.tell() > LARGEST:
             self._file.close()
-            os.replace(self._path, _old(self._path))
+            os.replace(self._path, old(self._path))
             self._file = self._open()
 
     def close(self) -> None:
@@ -53,7 +52,7 @@ class LogFile:
     def remove(path: Path) -> None:
         """Remove the log at `path`, including the old one."""
         path.unlink(missing_ok=True)
-        _old(path).unlink(missing_ok=True)
+        old(path).unlink(missing_ok=True)
 
     def _open(self) -> Any:
         return open(self._path, "ab", buffering=0)
@@ -64,29 +63,6 @@ def names_in(folder: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if not name.endswith(".old"))
 
 
-def readable(folder: Path, names: Iterable[str]) -> list[str]:
-    """The lines of the components `names`, by time; other output stays behind the event that it followed."""
-    lines = [line for name in names for line in _lines(folder / name, name)]
-    return [text for _, text in sorted(lines, key=lambda line: line[0])]
-
-
-def _lines(path: Path, name: str) -> Iterator[tuple[str, str]]:
-    time = ""
-    for file in (_old(path), path):
-        if not file.exists():
-            continue
-        for line in file.read_bytes().splitlines():
-            said = parsed(line)
-            time = said.get("timestamp", time) if said else time
-            yield time, _readable(name, said) if said else f"{name}: {line.decode(errors='replace')}"
-
-
-def _readable(component: str, said: dict[str, Any]) -> str:
-    time, event, level = said.pop("timestamp", ""), said.pop("event"), said.pop("level", "")
-    said.pop("component", None)
-    values = " ".join(f"{key}={value}" for key, value in said.items())
-    return f"{time[11:23]} {level:<7} {component:<20} {event}  {values}".rstrip()
-
-
-def _old(path: Path) -> Path:
+def old(path: Path) -> Path:
+    """The log that was rotated last, of the log at `path`."""
     return path.with_name(f"{path.name}.old")

@@ -18,7 +18,7 @@ from .namespaces import Mark, place_on_device
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,18}[A-Za-z0-9])?")
 DEFAULT_NAME = "default"
-_MARK = "MESH_WORKLOAD"
+_MARK, _KEPT = "MESH_WORKLOAD", ".logs"
 _LONGEST_SOCKET_PATH, _LONGEST_SOCKET_NAME = 107, 48
 
 
@@ -42,6 +42,15 @@ class RunDir:
         if not _NAME.fullmatch(name):
             raise MeshCommandError(f"mesh name {name!r}: expected up to 20 letters, digits and -")
         return cls(name, _base() / name)
+
+    @classmethod
+    def all(cls) -> list[RunDir]:
+        """The folders of this user's meshes, by name: of those that run, were killed, or failed and kept their logs."""
+        try:
+            names = {entry.name.removesuffix(_KEPT) for entry in _base().iterdir() if entry.is_dir()}
+        except OSError:
+            return []
+        return [cls.of(name) for name in sorted(names) if _NAME.fullmatch(name)]
 
     @property
     def control(self) -> Path:
@@ -108,7 +117,7 @@ class RunDir:
     @property
     def kept_logs(self) -> Path:
         """The logs of a mesh that failed to start, kept until another mesh of that name starts."""
-        return self.path.with_name(f"{self.name}.logs")
+        return self.path.with_name(f"{self.name}{_KEPT}")
 
     def mark_of(self, workload: str) -> tuple[str, str]:
         """An environment variable that marks the commands in a workload, whichever namespaces they enter."""

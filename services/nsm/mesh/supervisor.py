@@ -37,6 +37,7 @@ from .plan import (
     role_of,
     supplied_by,
 )
+from .preview import steps
 from .process import Process
 from .processes import Processes, Tell
 from .registrations import Registrations, services_of, unregister_endpoint, until_registered
@@ -184,20 +185,43 @@ class Supervisor:
         """The processes of the mesh: name, process id, and how each has ended, if it has."""
         return [{"name": each.name, "pid": each.pid, "status": each.status} for each in self._processes]
 
+    def preview(self, topology: Topology | None) -> list[dict[str, str]]:
+        """What `up` with `topology`, or the last one, would do with each component; nothing is changed."""
+        parts = {part.name: part for part in plan(self._run, topology or self._topology, self._common)}
+        kept = {each.name for each in self._processes if self._as_started(parts.get(each.name)) == each.what}
+        there = {each.name: each for each in self._processes}
+        running = {name for name in kept if there[name].runs}
+        gone = [each.what for each in self._processes if each.name not in parts and each.what.command != AGENT]
+        return steps(parts.values(), changed=there.keys() - kept, running=running, gone=gone)
+
     def place_of(self, name: str) -> dict[str, Any]:
-        """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
+        """The descriptors of this process and the variables for entering a workload or a node.
+
+        In a node, commands have the operator's identity. Raises `MeshCommandError`.
+        """
         part = self._wanted.get(name)
-        if part is None or name not in self._places.mounts:
+        if part is not None and name in self._places.mounts:
+            wanted = ("SPIFFE_ENDPOINT_SOCKET", "NSM_CONNECT_TO")
+            environment = {key: part.environment[key] for key in wanted}
+        elif name in [node.name for node in self._topology.nodes] and name in self._places.networks:
+            environment = self._environment_in(name)
+        else:
             known = ", ".join(workload.name for workload in self._topology.workloads)
-            raise MeshCommandError(f"there is no workload {name!r}; there are {known or 'none'}")
-        wanted = ("SPIFFE_ENDPOINT_SOCKET", "NSM_CONNECT_TO")
+            nodes = ", ".join(node.name for node in self._topology.nodes)
+            raise MeshCommandError(f"there is no workload {name!r}; there are {known or 'none'}, and the nodes {nodes}")
         return {
             "supervisor": os.getpid(),
             "network": self._places.networks[name],
-            "mounts": self._places.mounts[name],
-            "environment": {key: part.environment[key] for key in wanted},
+            "mounts": self._places.mounts.get(name),
+            "environment": environment,
             "mark": self._run.mark_of(name),
         }
+
+    def _environment_in(self, node: str) -> dict[str, str]:
+        operator = operator_of(self._topology, self._topology.domain_of(node))
+        manager = role_of("nsmgr", node)
+        found = {"SPIFFE_ENDPOINT_SOCKET": f"unix://{self._run.identity_of(operator)}"}
+        return found | ({"NSM_CONNECT_TO": manager_of(self._run, node)} if manager in self._wanted else {})
 
     async def attach(self, name: str, node: str, kept: Collection[str]) -> dict[str, Any]:
         """Give what is attached as `name` an identity at a node, the first one if none is named, and start the agent.

@@ -40,6 +40,12 @@ def parts_of(mesh: RunDir, names: Collection[str]) -> Sequence[Part]:
     return [_part(mesh, each["name"], each["pid"], each["status"]) for each in components if each["name"] in names]
 
 
+def processes_of(mesh: RunDir) -> dict[str, int]:
+    """The ids of all processes that run, by name. Raises `OperatorError` if the supervisor does not respond."""
+    components = _ask(mesh, {"command": "components"}).get("components", [])
+    return {each["name"]: each["pid"] for each in components if each["pid"] and each["status"] is None}
+
+
 def has_view(mesh: RunDir) -> bool:
     """Whether the mesh has a view, or starts one. Raises `OperatorError`."""
     parts = parts_of(mesh, ["view"])
