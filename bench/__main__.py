@@ -36,6 +36,7 @@ from bench import (
     start,
     streams,
     throughput,
+    view,
     vl3,
     vpp,
     webhook,
@@ -292,7 +293,7 @@ def everything() -> int:
             bench.note(name, values, unit)
     for name, value, unit in [*life.measure(), *channels.measure()]:
         bench.note(name, value, unit)
-    for name, values, unit in [*policies.measure(), *operate.measure()]:
+    for name, values, unit in [*policies.measure(), *operate.measure(), *view.measure()]:
         bench.note(name, values, unit)
     for name, value, unit in hostile.measure():
         bench.note(name, value, unit)
