@@ -1,9 +1,8 @@
 """Gives Services of type LoadBalancer their addresses; kube-proxy does the rest."""
 
-import json
+import http.client
 import sys
 import time
-import urllib.error
 from pathlib import Path
 
 from . import identities, layout
@@ -18,7 +17,7 @@ def serve(api, network):
                 service = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED") and service["spec"]["type"] == "LoadBalancer":
                     give(api, service, network)
-        except (OSError, urllib.error.URLError, json.JSONDecodeError):
+        except (OSError, http.client.HTTPException, ValueError):
             time.sleep(1)  # the API server starts anew
 
 

@@ -42,7 +42,9 @@ def main(folder, where):
             programs.start(name, [sys.executable, "-m", f"tests.cluster.{name}", folder, where.number])
         programs.wait_until(lambda: usable(api, where), "the nodes are ready", seconds=120)
         (folder / "ready").touch()
-        programs.watch(again=["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+        programs.watch(
+            again=["names", "balancers", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
+        )
 
 
 def make_network(where):

@@ -8,8 +8,10 @@ TOOLS = {
     "attach",
     "bench",
     "bundle",
+    "can",
     "capture",
     "check",
+    "completion",
     "demo",
     "detach",
     "find",
@@ -19,6 +21,8 @@ TOOLS = {
     "ping",
     "policy",
     "top",
+    "why",
+    "wires",
 }
 """Commands that are no components: their options are in their `--help`."""
 
