@@ -18,7 +18,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nsm.chains.core.errors import MeshError
+from nsm.chains.errors import MeshError
 from nsm.view.form import to_json
 
 from . import redact
