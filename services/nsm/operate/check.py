@@ -138,7 +138,7 @@ def _endpoints(snapshot: Snapshot) -> Iterator[Finding]:
             since = age(each.expires, snapshot.at)
             hint = "it has ended, or cannot reach its manager; the registry removes the record if it works"
             yield warning(f"endpoint-{each.name}", f"the record of {each.name} expired {since} ago", hint)
-    wanted = {each.service for each in (*snapshot.attempts, *snapshot.wires) if each.service}
+    wanted = {each.service for each in snapshot.attempts} | {each.service for each in snapshot.wires}
     provided = {service for each in snapshot.endpoints for service in each.services}
     for service in sorted(wanted - provided) if snapshot.endpoints or snapshot.domains else []:
         is_well = False
