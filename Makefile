@@ -1,11 +1,12 @@
 # demo · test · fuzz · test-vm · test-vpp · images · test-compose · test-k8s · test-spire · lint · bench · proto ·
-# vpp-messages · docs · dashboards · chart · lock · sbom · audit: each works on a fresh machine and creates the .venv that it needs.
+# vpp-messages · docs · man · dashboards · chart · lock · sbom · audit: each works on a fresh machine and creates the .venv that
+# it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel forwarder-sriov forwarder-vpp services webhook
 
-.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs dashboards chart lock sbom audit system clean
+.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs man dashboards chart lock sbom audit system clean
 
 # Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -115,6 +116,10 @@ docs: $(VENV)/.ready
 	$(BIN)/python docs/generate.py
 	$(BIN)/python docs/element_index.py
 	$(BIN)/python docs/metrics_page.py
+
+# A man page for each command, in build/man, made from its help.
+man: $(VENV)/.ready
+	$(BIN)/python -m nsm.chains.tools.man build/man
 
 # The hashes of all that is installed, after a change of constraints.txt or of what a distribution needs.
 lock:

@@ -11,6 +11,7 @@ TOOLS = {
     "can",
     "capture",
     "check",
+    "completion",
     "demo",
     "detach",
     "find",

@@ -233,7 +233,7 @@ def test_a_command_for_a_workload_is_asked_for_behind_its_dashes(words, told, ca
     assert told in capsys.readouterr().err
     with pytest.raises(SystemExit):
         nsm(["mesh", "exec", "--help"])
-    assert "usage: nsm mesh exec [-h] [--name NAME] WORKLOAD -- CMD..." in capsys.readouterr().out
+    assert "usage: nsm mesh exec [-h] [--name NAME] WORKLOAD|NODE -- CMD..." in capsys.readouterr().out
 
 
 POD = {"NSM_PODS": "true", "NODE_NAME": "n", "NSM_LISTEN_ON": "unix:///x/s"}

@@ -15,14 +15,15 @@ from nsm.chains.terminal import columns
 from .importing import without_garbage_collection
 
 GROUP = "nsm.commands"
+_HELP, _VERSION = {"-h", "--help", "help"}, {"-V", "--version", "version"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `nsm COMMAND ...`; returns the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     commands = {point.name: point for point in entry_points(group=GROUP)}
-    if not words or words[0] in {"-h", "--help", "help"}:
-        print(_usage(commands))
+    if not words or words[0] in _HELP | _VERSION:
+        print(_versions() if words and words[0] in _VERSION else _usage(commands))
         return 0 if words else 2
     if words[0] not in commands:
         print(f"nsm: unknown command {words[0]!r}; {_hint(words[0], commands)}", file=sys.stderr)
@@ -56,7 +57,25 @@ def _hint(word: str, commands: dict[str, EntryPoint]) -> str:
 
 def _usage(commands: dict[str, EntryPoint]) -> str:
     lines = columns([(f"nsm {name}", _about(point)) for name, point in sorted(commands.items())])
-    return "\n".join(["Network Service Mesh.", "", *lines, "", "nsm COMMAND --help explains a command."])
+    return "\n".join(
+        [
+            "Network Service Mesh.",
+            "",
+            *lines,
+            "",
+            "nsm COMMAND --help explains a command, nsm --version shows what is installed.",
+        ]
+    )
+
+
+def _versions() -> str:
+    """The version, and those of what is installed, on one line each."""
+    import platform  # noqa: PLC0415 - only where it is wanted
+    from importlib.metadata import distributions  # noqa: PLC0415
+
+    parts = sorted({(each.name, each.version) for each in distributions() if (each.name or "").startswith("nsm-")})
+    own = next((version for name, version in parts if name == "nsm-chains"), "unknown")
+    return "\n".join([f"nsm {own}", *columns(parts), f"Python {platform.python_version()}"])
 
 
 def _about(point: EntryPoint) -> str:

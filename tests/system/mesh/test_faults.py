@@ -92,7 +92,8 @@ def test_the_logs_of_an_up_that_failed_can_be_read_until_the_next_one(mesh, tmp_
     topology = tmp_path / "mesh.yaml"
     topology.write_text(f"{DEFAULT.rstrip()}\n    environment: {{NSM_REQUEST_TIMEOUT: soon}}\n")
     told = mesh.up("-f", str(topology), code=1).stderr
-    assert told.splitlines()[-1] == f"`nsm mesh logs --name {mesh.name}` shows what the components logged"
+    kept = f"(kept in /run/nsm-mesh/{mesh.name}.logs)"
+    assert told.splitlines()[-1] == f"`nsm mesh logs --name {mesh.name}` shows what the components logged {kept}"
     assert f"it failed; `nsm mesh logs --name {mesh.name}` shows why" in mesh.nsm("status", code=1).stderr
     assert "nsm nsc: NSM_REQUEST_TIMEOUT='soon'" in mesh.nsm("logs", "client").stdout
     assert "there is no log of 'clint'; there are client" in mesh.nsm("logs", "clint", code=1).stderr

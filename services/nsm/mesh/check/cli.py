@@ -32,6 +32,12 @@ MARKS = {State.OK: "√", State.WARNING: "‼", State.ERROR: "\N{MULTIPLICATION 
 _PLAIN_MARKS = {State.OK: "ok", State.WARNING: "!!", State.ERROR: "no"}
 _COLORS = {State.OK: "32", State.WARNING: "33", State.ERROR: "31"}
 
+_ENDS = {
+    State.OK: "Everything works.",
+    State.WARNING: "A mesh can run here, but not with every feature: see the warnings.",
+    State.ERROR: "A mesh cannot run here: see the errors.",
+}
+
 Results = Sequence[tuple[str, Sequence[Finding]]]
 
 
@@ -43,7 +49,7 @@ def main(arguments: list[str]) -> int:
     results = [(group.name, _findings(group)) for group in GROUPS]
     state = worst([finding for _, findings in results for finding in findings])
     if parsed.json:
-        print(json.dumps(_as_json(results, state), indent=2))
+        print(json.dumps(as_json(results, state), indent=2))
     else:
         print("\n".join(lines(results, state, sys.stdout, os.environ)))
     return 1 if state is State.ERROR else 0
@@ -59,7 +65,8 @@ def _findings(group: Group) -> list[Finding]:
     return found
 
 
-def _as_json(results: Results, state: State) -> dict[str, object]:
+def as_json(results: Results, state: State) -> dict[str, object]:
+    """The findings as plain data."""
     groups = [{"name": name, "checks": [_check(finding) for finding in findings]} for name, findings in results]
     return {"state": state.value, "groups": groups}
 
@@ -68,7 +75,9 @@ def _check(finding: Finding) -> dict[str, str]:
     return {"name": finding.name, "state": finding.state.value, "detail": finding.detail, "hint": finding.hint}
 
 
-def lines(results: Results, state: State, out: TextIO, environment: Mapping[str, str]) -> Iterator[str]:
+def lines(
+    results: Results, state: State, out: TextIO, environment: Mapping[str, str], ends: Mapping[State, str] = _ENDS
+) -> Iterator[str]:
     """The output for people; with marks that `out` can show, and colours if it is a terminal without NO_COLOR."""
     marks = MARKS if _shows(out, MARKS) else _PLAIN_MARKS
     colored = out.isatty() and not environment.get("NO_COLOR")
@@ -81,11 +90,7 @@ def lines(results: Results, state: State, out: TextIO, environment: Mapping[str,
             if finding.hint:
                 yield f"    {finding.hint}"
         yield ""
-    yield {
-        State.OK: "Everything works.",
-        State.WARNING: "A mesh can run here, but not with every feature: see the warnings.",
-        State.ERROR: "A mesh cannot run here: see the errors.",
-    }[state]
+    yield ends[state]
 
 
 def _colored(mark: str, state: State) -> str:
