@@ -250,6 +250,16 @@ USER 65532:65532
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
 
+FROM services AS view
+LABEL org.opencontainers.image.title="nsm view"
+USER 0:0
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[view]' && \
+    cd /opt/nsm/lib/python3*/site-packages/aiohttp && rm test_utils.py pytest_plugin.py
+USER 65532:65532
+ENV NSM_LISTEN_ON=tcp://:7410
+HEALTHCHECK CMD ["nsm", "health", "http://127.0.0.1:7410"]
+ENTRYPOINT ["nsm", "view"]
+
 FROM cluster AS map-ip
 LABEL org.opencontainers.image.title="nsm map-ip"
 ENTRYPOINT ["nsm", "map-ip"]

@@ -30,10 +30,13 @@ from bench import (
     life,
     nodes,
     policies,
+    probes,
     registry,
     start,
+    streams,
     throughput,
     vl3,
+    vpp,
     webhook,
 )
 from bench import mesh as five_nodes
@@ -84,6 +87,10 @@ MARKS = {
     "wireguard_setup": "40 ms",
     "wireguard_setup_cold": "110 ms",
     "vxlan_throughput_ratio": "0.97",
+    "vpp_setup": "20 ms",
+    "vpp_vxlan_setup": "35 ms",
+    "vpp_throughput_ratio": "0.97",
+    "vpp_rebuild_s": "3 s",
     "interdomain_setup": "45 ms",
     "floating_setup": "45 ms",
     "find_interdomain": "4 ms",
@@ -94,6 +101,8 @@ MARKS = {
     "lb_throughput_ratio": "0.9",
     "node_process_mib": "70 MiB",
     "chain_5_setup": "60 ms",
+    "measure_ratio": "0.9",
+    "attach_s": "1 s",
     "growth_500": "1.25",
     "mesh_5x10_s": "10 s",
     "pss_mesh_gib": "1.5 GiB",
@@ -109,6 +118,7 @@ MARKS = {
     "cut_down_s": "0.4 s",
     "restart_loss": "0",
     "restart_loss_without_kills": "0",
+    "streams_1000": "4",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
     "policy_ms": "0.3 ms",
@@ -216,10 +226,11 @@ def growth(bench: Bench) -> None:
 
 def several_nodes(bench: Bench) -> None:
     """Wires between two nodes, between domains, through a chain, in a vL3; five nodes with fifty clients."""
-    for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure()]:
+    through_vpp = vpp.measure() if vpp.is_possible() else []
+    for name, values, unit in [*nodes.measure(), *domains.measure(), *vl3.measure(), *through_vpp]:
         bench.note(name, values, unit)
     bench.note("node_process_mib", joined.measure(), "MiB")
-    for name, values, unit in composition.measure():
+    for name, values, unit in [*composition.measure(), *probes.measure()]:
         bench.note(name, values, unit)
     figures = five_nodes.measure()
     bench.note("mesh_5x10_s", figures.mesh_5x10_s, "s")
@@ -241,6 +252,7 @@ def leak(bench: Bench) -> None:
     left, grown = json.loads(
         subprocess.run([sys.executable, "-m", "bench.churn"], capture_output=True, check=True).stdout
     )
+    bench.note("streams_1000", asyncio.run(streams.measure()), "")
     bench.note("churn_20k_left", left, "")
     bench.note("churn_20k_rss_mib", grown, "MiB")
 

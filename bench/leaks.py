@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,8 +106,8 @@ def _links(network: int) -> int:
     return namespaces.in_thread(count)
 
 
-async def components(stack: AsyncExitStack) -> Mesh:
-    """All of one node, until the stack unwinds."""
+async def components(stack: AsyncExitStack, serving: Callable[[str, Methods], Methods] | None = None) -> Mesh:
+    """All of one node, until the stack unwinds. `serving` may replace the methods of each, by its name."""
     networks = namespaces.new_network(), namespaces.new_network()
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="nsm-bench-"))
     authority = Authority.create("bench.mesh")
@@ -115,6 +116,7 @@ async def components(stack: AsyncExitStack) -> Mesh:
     pools = {name: await stack.enter_async_context(Pool(identity)) for name, identity in identities.items()}
 
     async def start(name: str, methods: Methods) -> None:
+        methods = methods if serving is None else serving(name, methods)
         await stack.enter_async_context(serve([urls[name]], methods, identities[name], name=name))
 
     async def register(name: str, service: str, labels: dict[str, str]) -> None:

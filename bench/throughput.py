@@ -39,7 +39,7 @@ def measure(run: RunDir, by_hand: Callable[[RunDir], AbstractContextManager[None
                 time.sleep(0.5)
                 for _ in range(rounds):
                     bare, wired, again = (
-                        _gigabits(run, *ends) for ends in ((HERE, THERE), (here, there), (HERE, THERE))
+                        gigabits(run, *ends) for ends in ((HERE, THERE), (here, there), (HERE, THERE))
                     )
                     ratios.wire.append(wired / statistics.mean((bare, again)))
                     ratios.control.append(again / bare)
@@ -52,9 +52,9 @@ def measure(run: RunDir, by_hand: Callable[[RunDir], AbstractContextManager[None
 @contextmanager
 def veth(run: RunDir) -> Iterator[None]:
     """A veth pair."""
-    with _named({"bench-here": pids(run)["client"], "bench-there": pids(run)["endpoint"]}):
-        _ip("link add hand0 netns bench-here type veth peer name hand0 netns bench-there")
-        yield from _with_addresses()
+    with named({"bench-here": pids(run)["client"], "bench-there": pids(run)["endpoint"]}):
+        ip("link add hand0 netns bench-here type veth peer name hand0 netns bench-there")
+        yield from with_addresses()
 
 
 @contextmanager
@@ -62,27 +62,28 @@ def vxlan(run: RunDir) -> Iterator[None]:
     """A VXLAN between the nodes `node-1` and `node-2`, its devices in the namespaces of client and endpoint."""
     places = pids(run)
     nodes = {"bench-one": places["nsmgr-node-1"], "bench-two": places["nsmgr-node-2"]}
-    with _named({**nodes, "bench-here": places["client"], "bench-there": places["endpoint"]}):
+    with named({**nodes, "bench-here": places["client"], "bench-there": places["endpoint"]}):
         common = "type vxlan id 77 dstport 4790 nolearning"
-        _ip(f"-n bench-one link add hand0 netns bench-here {common} local 172.16.1.1 remote 172.16.1.2")
-        _ip(f"-n bench-two link add hand0 netns bench-there {common} local 172.16.1.2 remote 172.16.1.1")
+        ip(f"-n bench-one link add hand0 netns bench-here {common} local 172.16.1.1 remote 172.16.1.2")
+        ip(f"-n bench-two link add hand0 netns bench-there {common} local 172.16.1.2 remote 172.16.1.1")
         for end in ("here", "there"):
-            _ip(f"-n bench-{end} link set hand0 mtu 1450")
-        yield from _with_addresses()
+            ip(f"-n bench-{end} link set hand0 mtu 1450")
+        yield from with_addresses()
 
 
-def _with_addresses() -> Iterator[None]:
+def with_addresses() -> Iterator[None]:
+    """Addresses for what was made by hand, which is removed at the end."""
     for end, address in (("here", HERE), ("there", THERE)):
-        _ip(f"-n bench-{end} address add {address}/24 dev hand0")
-        _ip(f"-n bench-{end} link set hand0 up")
+        ip(f"-n bench-{end} address add {address}/24 dev hand0")
+        ip(f"-n bench-{end} link set hand0 up")
     try:
         yield
     finally:
-        _ip("-n bench-here link delete hand0")
+        ip("-n bench-here link delete hand0")
 
 
 @contextmanager
-def _named(places: Mapping[str, int]) -> Iterator[None]:
+def named(places: Mapping[str, int]) -> Iterator[None]:
     """Names for `ip`: of the network namespaces in which some processes are."""
     folder = Path("/run/netns")
     folder.mkdir(exist_ok=True)
@@ -97,11 +98,12 @@ def _named(places: Mapping[str, int]) -> Iterator[None]:
             (folder / name).unlink(missing_ok=True)
 
 
-def _ip(words: str) -> None:
+def ip(words: str) -> None:
+    """The command of that name."""
     subprocess.run(["ip", *words.split()], check=True)
 
 
-def _gigabits(run: RunDir, source: str, target: str) -> float:
+def gigabits(run: RunDir, source: str, target: str) -> float:
     """TCP throughput of one second."""
     text = in_workload(run, "client", "iperf3", "-c", target, "-B", source, "-t", "1", "-J")
     return float(json.loads(text)["end"]["sum_received"]["bits_per_second"]) / 1e9

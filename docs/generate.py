@@ -34,6 +34,7 @@ from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig
 from nsm.services.prefixes.main import PrefixesConfig
 from nsm.services.registry.main import RegistryConfig
 from nsm.services.registry_proxy.main import RegistryProxyConfig
+from nsm.view.config import ViewConfig
 from nsm.webhook.config import WebhookConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -65,6 +66,7 @@ COMPONENTS: dict[str, type[Common]] = {
     "lb-vl3": LbVl3Config,
     "csi-driver": CsiDriverConfig,
     "prefixes": PrefixesConfig,
+    "view": ViewConfig,
     "webhook": WebhookConfig,
 }
 

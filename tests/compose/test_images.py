@@ -35,6 +35,7 @@ DISTRIBUTIONS = {
     "map-ip": SDK | {"nsm-services"},
     "cluster-info": SDK | {"nsm-services"},
     "csi-driver": SDK | {"nsm-services"},
+    "view": SDK | {"nsm-services"},
     "nsc-tools": SDK | {"nsm-services"},
 }
 ROOTS = {

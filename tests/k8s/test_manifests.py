@@ -13,7 +13,7 @@ from tests.docs.pages import generator
 from tests.k8s.manifests import CARDS, built
 from tests.k8s.system import EXAMPLES, MANIFESTS
 
-VARIANTS = ("hosts", "interdomain", "memory", "metrics", "spire", "sriov", "vpp")
+VARIANTS = ("hosts", "interdomain", "memory", "metrics", "spire", "sriov", "view", "vpp")
 VERSION = tomllib.loads((CHECKOUT / "services/pyproject.toml").read_text())["project"]["version"]
 CAPABILITIES = {
     "forwarder-kernel": ["NET_ADMIN", "NET_BROADCAST", "SYS_ADMIN"],
@@ -155,7 +155,9 @@ def test_applications_do_not_push_away_what_their_wires_need(folder):
     classes = {item["metadata"]["name"] for item in items if item["kind"] == "PriorityClass"}
     for item in workloads(folder):
         name = item["metadata"]["name"]
-        assert (pod_of(item).get("priorityClassName") in classes) == (name not in {"prefixes", "cluster-info"}), name
+        assert (pod_of(item).get("priorityClassName") in classes) == (
+            name not in {"prefixes", "cluster-info", "view"}
+        ), name
     of_nodes = {item["metadata"]["name"] for item in items if item["kind"] == "DaemonSet"}
     many = {item["metadata"]["name"] for item in workloads(folder) if item["spec"].get("replicas", 1) > 1} - of_nodes
     assert many == {item["metadata"]["name"] for item in items if item["kind"] == "PodDisruptionBudget"}

@@ -13,7 +13,9 @@ from structlog.testing import capture_logs
 from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.tools.alive import check_alive
-from nsm.chains.transport import serve
+from nsm.chains.transport import SocketAccess, serve
+from nsm.view.server import application, serving
+from nsm.view.state import State
 
 NSM = [sys.executable, "-m", "nsm.chains"]
 
@@ -141,3 +143,12 @@ def test_an_endpoint_listens_where_it_is_told(workload_api, tmp_path):
     finally:
         endpoint.kill()
         endpoint.communicate()
+
+
+async def test_a_view_is_asked_over_http(tmp_path):
+    async with serving(application(State()), ["tcp://127.0.0.1:0"], access=SocketAccess()) as (url,):
+        done = await asyncio.to_thread(health, url, f"unix://{tmp_path}/no-agent")
+        assert (done.returncode, done.stdout) == (0, f"{url}: serving\n")
+    done = await asyncio.to_thread(health, url, f"unix://{tmp_path}/no-agent")
+    assert done.returncode == 1
+    assert "cannot be reached" in done.stderr

@@ -23,7 +23,8 @@ def node():
     with ExitStack() as stack:
         folder = tempfile.mkdtemp()
         stack.callback(shutil.rmtree, folder)
-        found = Node(stack, folder)
+        viewer = {"nsmgr": {"NSM_MONITOR_VIEWERS": "spiffe://local.mesh/client"}}
+        found = Node(stack, folder, of=viewer)
         for name in ("identity", "registry", "nsmgr", "forwarder", "endpoint"):
             found.start(name)
         yield found
@@ -38,8 +39,13 @@ def process():
 
 
 def nsm(node, command, *words, code=0):
-    options = ["--url", f"unix://{node.folder}/nsmgr.sock", "--agent", f"{node.folder}/agent"]
-    done = subprocess.run([*NSM, command, *options, *words], capture_output=True, text=True, timeout=40, check=False)
+    """A command as the client, which may see the wires of others."""
+    options = ["--url", f"unix://{node.folder}/nsmgr.sock"]
+    if command in ("attach", "detach"):
+        options += ["--agent", f"{node.folder}/agent"]
+    environment = {**os.environ, "SPIFFE_ENDPOINT_SOCKET": f"unix://{node.folder}/client.id"}
+    words = [*NSM, command, *options, *words]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=40, check=False, env=environment)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
@@ -59,6 +65,8 @@ def test_the_agent_of_a_host_starts_with_the_first_attachment_and_continues_afte
     try:
         assert nsm(node, "attach", *place, *identity, "kernel://icmp/nsm-1").startswith("web: nsm-1 10.0.0.")
         agents.append(agent_of(node))
+        (there, back) = json.loads(nsm(node, "ping", "web/nsm-1", "-c", "2", "-i", "0.01", "--json"))["directions"]
+        assert (there["received"], back["received"]) == (2, 2)  # both ends were found among all namespaces
         os.kill(agents[0], 9)
         assert ended(agents[0])
         (stored,) = json.loads(nsm(node, "attach", "--json"))

@@ -99,6 +99,7 @@ class Both:
             NSM_DNS_SERVERS=CLUSTER,
             SPIFFE_ENDPOINT_SOCKET=f"unix://{outside}/identity.sock",
             NSM_STATE_FOLDER=str(outside / "state"),
+            NSM_ATTACHMENTS=str(outside / "agent"),
         )
         self._cable()
 
@@ -188,3 +189,25 @@ def test_a_process_of_the_host_gives_a_container_its_wire_and_the_node_restarts_
     finally:
         container.kill()
         container.wait()
+
+
+def test_what_is_attached_on_the_host_has_an_identity_of_its_own_below_the_node_s(both):
+    """Its name is that of the attachment; the agent is a process besides the node, and needs no configuration."""
+    both.join()
+    both.cluster.start("endpoint")
+    container = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    here = ["--url", f"unix://{both.folder}/host/nsmgr.sock", "--agent", f"{both.folder}/host/agent"]
+    agent = subprocess.Popen(
+        [sys.executable, "-m", "nsm.chains", "agent"],
+        env={"PATH": os.environ["PATH"], "NSM_STATE_FOLDER": f"{both.folder}/host/agent"},
+    )
+    try:
+        shown = both.nsm("attach", *here, "--pid", str(container.pid), "--as", "till", "kernel://icmp/nsm-1")
+        assert shown.startswith("till: nsm-1 10.0.0.")
+        log = (both.folder / "host/agent/till/log").read_text()
+        assert f'"spiffe_id": "{NODE}/till"' in log
+        assert both.nsm("detach", *here, "till") == "till is detached\n"
+    finally:
+        for process in (agent, container):
+            process.terminate()
+            process.wait()

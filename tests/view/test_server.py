@@ -204,7 +204,7 @@ async def test_browsers_are_told_to_load_nothing_from_elsewhere_and_nothing_can_
         assert "/api/openapi.json" in missing.said["error"]
 
 
-async def test_a_page_of_somebody_else_cannot_read_the_view_under_its_own_name():
+async def test_a_page_of_another_site_cannot_read_the_view_under_its_own_name():
     async with served(small_mesh()) as url, aiohttp.ClientSession() as session:
         answer = await read(session, "GET", f"{url}/api/v1/wires", headers={"Host": "evil.example"})
         assert answer.status == 403
@@ -355,6 +355,16 @@ async def test_a_page_is_served_if_there_is_one_and_nothing_outside_its_folder(t
         assert (await read(session, "GET", f"{url}/page/%2e%2e/secret")).status in (403, 404)
     async with served(small_mesh(), page=tmp_path / "none") as url, aiohttp.ClientSession() as session:
         assert (await read(session, "GET", url)).status == 404
+
+
+async def test_a_view_whose_port_is_taken_fails_or_takes_the_next_one():
+    async with served(small_mesh()) as url:
+        taken = f"tcp://{url.removeprefix('http://')}"
+        with pytest.raises(Conflict, match="Address already in use"):
+            async with serving(application(small_mesh()), [taken], access=SocketAccess()):
+                pass
+        async with serving(application(small_mesh()), [taken], access=SocketAccess(), ports=9) as (other,):
+            assert int(url.rpartition(":")[2]) < int(other.rpartition(":")[2])
 
 
 async def test_a_client_says_what_is_wrong_with_the_view_it_was_given(tmp_path):

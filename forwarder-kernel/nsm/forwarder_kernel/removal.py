@@ -56,10 +56,11 @@ class Removal:
         while self._waiting:
             batch, self._waiting = self._waiting, []
             ends = [end for live, _ in batch if live.device.process is None for end in _to_remove(live)]
+            in_node = [index for live, _ in batch for index in live.device.in_node]
             processes = [process for live, _ in batch if (process := live.device.process) is not None]
             own = self._kernel.namespaces.own
             try:
-                await asyncio.get_running_loop().run_in_executor(self._executor, _remove_links, ends, own)
+                await asyncio.get_running_loop().run_in_executor(self._executor, _remove_links, ends, own, in_node)
                 await self._end_processes(processes)
             except Exception as error:
                 for _, done in batch:
@@ -77,14 +78,16 @@ def removal_of(link: OwnedLink) -> Message:
 
 
 def _to_remove(live: LiveWire) -> Sequence[LiveEnd]:
-    """The end by which a wire is removed: the last one whose namespace is open, if there is one; or all."""
-    if not live.device.ends_together:
-        return live.ends
+    """The end by which a wire is removed: the last one whose namespace is open, if there is one; or all, or none."""
+    if live.device.in_node or not live.device.ends_together:
+        return () if live.device.in_node else live.ends
     return [next((end for end in reversed(live.ends) if not end.is_loose), live.ends[-1])]
 
 
-def _remove_links(ends: Sequence[LiveEnd], own: Namespace) -> None:
+def _remove_links(ends: Sequence[LiveEnd], own: Namespace, in_node: Sequence[int]) -> None:
     """Remove links, those of one namespace in one message; released ones by the numbers that `own` knows."""
+    if in_node:
+        _apply_in(own, _removal(in_node))
     by_namespace: dict[int, list[LiveEnd]] = {}
     for end in ends:
         if not end.is_loose:

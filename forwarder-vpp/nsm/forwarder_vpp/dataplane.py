@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,26 @@ from .direct import Relays
 from .ipsec import Ipsec, IpsecPort
 from .joins import BreakoutPort, Bridges, configure, cross_connect
 from .names import CLIENT, ENDPOINT, Names, Tag, host_name, id_in_tag
-from .ports import NONE, HostPort, MemifPort, Port, Tagged, TapPort, VxlanPort, WireguardPort, check_socket, erase
+from .ports import (
+    NONE,
+    HostPort,
+    MemifPort,
+    Port,
+    Tagged,
+    TapPort,
+    VxlanPort,
+    WireguardPort,
+    check_socket,
+    erase,
+    in_order,
+)
 from .session import Session
 from .uplinks import Uplinks
 
 IPSEC_PORTS = (500, 4500)
 _DYNAMIC = ("host-nsm", "tap", "tun", "memif", "vxlan_tunnel", "wg", "ipsec")
-_AT_ONCE = 16
-"""Wires that are made again at the same time."""
+_AT_ONCE, _TRIES = 16, 2
+"""Wires that are made again at the same time, and attempts at each: a busy VPP answers a call too late."""
 
 
 class Dataplane(KernelDataplane):
@@ -162,7 +174,7 @@ class Dataplane(KernelDataplane):
             await super().change(live, wire)
         live.wire = wire
         if mtu != wire.mtu and (vpp := self._session.now) is not None:
-            await self._configure(vpp, live)
+            await in_order(self._configure(vpp, live))
 
     async def remake(self, live: LiveWire) -> bool:
         """Make links again that others deleted, and VPP's part of them."""
@@ -175,15 +187,17 @@ class Dataplane(KernelDataplane):
         return made
 
     async def remove(self, connection_id: str) -> None:
-        """Remove a wire, VPP's part first; if VPP is gone, that is gone too."""
+        """Remove a wire, VPP's part and the kernel's at the same time; if VPP is gone, its part is gone too."""
         live = self._wires.pop(connection_id, None)
-        try:
-            if live is not None:
-                await self._disconnect(live)
-            await self._erase_former([connection_id])
-        finally:
-            if live is None or live.ends:
-                await super().remove(connection_id)
+        removals = [self._remove_in_vpp(live, connection_id)]
+        if live is None or live.ends:
+            removals.append(super().remove(connection_id))
+        await in_order(removals)
+
+    async def _remove_in_vpp(self, live: LiveWire | None, connection_id: str) -> None:
+        if live is not None:
+            await self._disconnect(live)
+        await self._erase_former([connection_id])
 
     async def remove_former(self, connection_ids: Collection[str]) -> None:
         """Remove wires of an earlier process."""
@@ -286,7 +300,7 @@ class Dataplane(KernelDataplane):
     async def _make_taps(self, ports: Sequence[Port], wire: Wire, alias: str) -> None:
         """Taps are there before the kernel's part of the wire, which moves them."""
         if any(isinstance(port, TapPort) for port in ports):
-            await self._provide(await self._session.vpp(), ports, self._ledger.id_in(alias))
+            await in_order(await self._provide(await self._session.vpp(), ports, self._ledger.id_in(alias)))
 
     # --- VPP's part of a wire
 
@@ -300,17 +314,19 @@ class Dataplane(KernelDataplane):
             await self._let_in(vpp, live)
             uplink = next((port for port in through.ports if isinstance(port, BreakoutPort)), None)
             ports = [port for port in through.ports if port is not uplink]
-            await self._provide(vpp, through.ports, live.connection_id)
-            await self._configure(vpp, live)
+            named = await self._provide(vpp, through.ports, live.connection_id)
+            joined = cross_connect(vpp, ports, is_l2=_is_l2(live.wire)) if uplink is None else []
+            await in_order([*named, *self._configure(vpp, live), *joined])
             if uplink is not None:
                 await self._bridges.join(vpp, uplink, ports[0])
-            else:
-                await cross_connect(vpp, ports, is_l2=_is_l2(live.wire))
             for port in ports:
                 await port.settle(vpp)
 
-    async def _provide(self, vpp: VPP, ports: Sequence[Port], connection_id: str) -> None:
-        """The interfaces of both sides: those that are there if they are made of the same, else new ones."""
+    async def _provide(self, vpp: VPP, ports: Sequence[Port], connection_id: str) -> list[Awaitable[None]]:
+        """The interfaces of both sides: those that are there if they are made of the same, else new ones.
+
+        Returns the calls that give new ones their tags.
+        """
         former = self._former.get(id_in_tag(connection_id), {})
         wanted: list[tuple[Port, str]] = []
         obsolete: list[Tagged] = []
@@ -325,25 +341,22 @@ class Dataplane(KernelDataplane):
             port.index, port.tag = next((index for index, text in there if text == tag.text), None), tag.text
             obsolete += [each for each in there if each != (port.index, tag.text)]
             wanted.append((port, tag.text))
-        with self._session.grace.short():
+        async with self._session.making():
             await erase(vpp, obsolete)
-            await self._make(vpp, wanted)
+            new = [(port, text) for port, text in wanted if port.index is None]
+            await in_order([_make(vpp, port) for port, _ in new])
+        return [_name(vpp, port, text) for port, text in new]
 
-    async def _make(self, vpp: VPP, wanted: Sequence[tuple[Port, str]]) -> None:
-        for port, text in wanted:
-            if port.index is None:
-                port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
-                await vpp.call("sw_interface_tag_add_del", is_add=True, sw_if_index=port.index, tag=text)
-                port.tag = text
-
-    async def _configure(self, vpp: VPP, live: LiveWire) -> None:
+    def _configure(self, vpp: VPP, live: LiveWire) -> list[Awaitable[object]]:
         wire, number = live.wire, 0
+        calls: list[Awaitable[object]] = []
         for port in _through(live).ports:
             mac = ""
             if isinstance(port, HostPort | TapPort):
                 mac, number = live.ends[number].mac, number + 1
             if port.index is not None and not isinstance(port, BreakoutPort):
-                await configure(vpp, port, wire.mtu, mac or "02:00:00:00:00:01", is_l2=_is_l2(wire))
+                calls += configure(vpp, port, wire.mtu, mac or "02:00:00:00:00:01", is_l2=_is_l2(wire))
+        return calls
 
     async def _let_in(self, vpp: VPP, live: LiveWire) -> None:
         """Let the UDP packets of tunnels pass, and know the next hop to their peers."""
@@ -395,7 +408,7 @@ class Dataplane(KernelDataplane):
             self._unerased = wanted  # it is gone with VPP, or was made in the next one a moment ago
             return
         try:
-            with self._session.grace.short():
+            async with self._session.making():
                 await erase(vpp, wanted)
         except MeshError as error:
             log.warning("VPP keeps interfaces of wires that were removed", error=str(error))
@@ -453,12 +466,15 @@ class Dataplane(KernelDataplane):
 
         async def again(live: LiveWire) -> None:
             async with turns:
-                try:
-                    await self._make_again(vpp, live)
-                    live.end_repair()
-                except MeshError as error:
-                    live.end_repair(is_whole=False)
-                    log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
+                for _ in range(_TRIES):
+                    try:
+                        await self._make_again(vpp, live)
+                        live.end_repair()
+                        return
+                    except MeshError as error:
+                        log.warning("a wire cannot be made again", connection=live.connection_id, error=str(error))
+            if vpp.is_open:  # else the next one is being started
+                live.end_repair(is_whole=False)
 
         await asyncio.gather(*map(again, wires))
         if wires:
@@ -473,7 +489,7 @@ class Dataplane(KernelDataplane):
         for port in through.ports:
             port.index = None
         if any(isinstance(port, TapPort) for port in through.ports):
-            await self._provide(vpp, through.ports, live.connection_id)
+            await in_order(await self._provide(vpp, through.ports, live.connection_id))
             await super().remake(live)
         try:
             await self._connect(vpp, live)
@@ -486,6 +502,15 @@ class Dataplane(KernelDataplane):
 class _NothingBegun:
     async def drop(self) -> None:
         """Nothing was begun."""
+
+
+async def _make(vpp: VPP, port: Port) -> None:
+    port.index, port.tag = await port.make(vpp), ""  # until it has its tag, which may be refused
+
+
+async def _name(vpp: VPP, port: Port, tag: str) -> None:
+    await vpp.call("sw_interface_tag_add_del", is_add=True, sw_if_index=port.index, tag=tag)
+    port.tag = tag
 
 
 def _through(live: LiveWire) -> ThroughVPP:

@@ -66,6 +66,12 @@ class ThroughVPP(Device):
             port.close()
 
     @property
+    def in_node(self) -> Sequence[int]:  # type: ignore[override]
+        """The node's ends of pairs; taps are VPP's."""
+        ports = [port for port in self._hosts if isinstance(port, HostPort) and port.link]
+        return [port.link for port in ports] if len(ports) == len(self._hosts) else ()
+
+    @property
     def is_direct(self) -> bool:
         """Whether both workloads have memifs, so that no packet has to pass VPP."""
         return all(isinstance(port, MemifPort) for port in self.ports)

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import ip_network
 from typing import ClassVar
 
@@ -27,11 +28,11 @@ from nsm.apis.payloads import IP
 from nsm.chains.core import Call, Element, Handler, Key, Store
 from nsm.chains.elements.filter_mechanisms import is_on_this_node
 from nsm.chains.forwarding.dataplane import HasUnderlay
+from nsm.chains.forwarding.offer import offer
 from nsm.chains.forwarding.sides import CLIENT_SIDE, ENDPOINT_SIDE, Side
 from nsm.chains.forwarding.supported import Supported
 from nsm.chains.forwarding.tunnel_peers import AskedByForwarders
 from nsm.chains.forwarding.tunnels import lower_mtu, peer_in, port_in
-from nsm.chains.forwarding.use_or_close import use_or_close
 from nsm.chains.model.addresses import Address, Interface
 from nsm.chains.policy import Trust
 
@@ -202,21 +203,16 @@ class OfferIpsec(Element):
         if call.connection.payload != IP or is_on_this_node(call):
             return await rest.request(call)
         own = await self._end.certificate(_CLIENT, call.live)
-        offer = {
+        parameters = {
             SRC_IP: str(self._end.address),
             SRC_PORT: str(IPSEC_DEFAULT_PORT),
             SRC_PUBLIC_KEY: own.text,
             MTU: str(await self._end.mtu()),
         }
-        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=IPSEC, parameters=offer))
-        is_first = call.connection.mechanism is None
-        connection = await rest.request(call)
-        if connection.mechanism is not None and connection.mechanism.type == IPSEC:
-            using = self._note(call.live, connection, connection.mechanism, own)
-            await use_or_close(call, rest, connection, using, is_first=is_first)
-        return connection
+        mechanism = Mechanism(cls=REMOTE, type=IPSEC, parameters=parameters)
+        return await offer(call, rest, mechanism, partial(self._note, call.live, own))
 
-    async def _note(self, store: Store, connection: Connection, mechanism: Mechanism, own: Certificate) -> None:
+    async def _note(self, store: Store, own: Certificate, connection: Connection, mechanism: Mechanism) -> None:
         server, peer = peer_in(mechanism, DST_IP), peer_certificate(mechanism, DST_PUBLIC_KEY)
         lower_mtu(connection, mechanism, await self._end.mtu(server))
         store.put(ENDPOINT_SIDE, self._end.side(_CLIENT, store, own, peer, server))

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from nsm.chains.forwarding.sides import Breakout
 
 from .api import VPP
-from .ports import Fields, Port, in_order
+from .ports import Fields, Port
 from .uplinks import path_to
 
 NEXT_HOPS = ip_address("192.0.0.8"), ip_address("100::1")
@@ -35,8 +35,8 @@ class BreakoutPort(Port):
         return 1 + zlib.crc32(self.side.interface.encode()) % 0xFFFFFE
 
 
-async def configure(vpp: VPP, port: Port, mtu: int, mac: str, *, is_l2: bool) -> None:
-    """Set an interface up; one of packets sends everything to the hardware address `mac`, if it has any."""
+def configure(vpp: VPP, port: Port, mtu: int, mac: str, *, is_l2: bool) -> list[Awaitable[object]]:
+    """The calls that set an interface up; one of packets sends everything to the hardware address `mac`, if any."""
     index = port.index
     calls: list[Awaitable[object]] = [
         vpp.call("sw_interface_set_mtu", sw_if_index=index, mtu=[mtu or _DEFAULT_MTU, 0, 0, 0]),
@@ -46,11 +46,11 @@ async def configure(vpp: VPP, port: Port, mtu: int, mac: str, *, is_l2: bool) ->
         for hop in NEXT_HOPS:
             neighbor = {"sw_if_index": index, "flags": _STATIC, "mac_address": mac, "ip_address": hop}
             calls.append(vpp.call("ip_neighbor_add_del", is_add=True, neighbor=neighbor))
-    await in_order(calls)
+    return calls
 
 
-async def cross_connect(vpp: VPP, ports: Sequence[Port], *, is_l2: bool) -> None:
-    """Let everything that comes from one side leave at the other."""
+def cross_connect(vpp: VPP, ports: Sequence[Port], *, is_l2: bool) -> list[Awaitable[object]]:
+    """The calls that let everything that comes from one side leave at the other."""
     calls: list[Awaitable[object]] = []
     for one, other in (ports, reversed(ports)):
         if is_l2:
@@ -61,7 +61,7 @@ async def cross_connect(vpp: VPP, ports: Sequence[Port], *, is_l2: bool) -> None
             path = path_to(other.index or 0, version, hop)
             wanted = {"sw_if_index": one.index, "is_ip6": version == 6, "paths": [path]}
             calls.append(vpp.call("l3xc_update", l3xc=wanted))
-    await in_order(calls)
+    return calls
 
 
 class Bridges:

@@ -313,7 +313,7 @@ async def erase(vpp: VPP, wanted: Sequence[Tagged]) -> None:
     One with another tag is another one: VPP uses numbers again. None of them is deleted while another one is still
     connected to it. Raises the first error, when all were tried.
     """
-    details = [await vpp.dump("sw_interface_dump", sw_if_index=index) for index, _ in wanted]
+    details = await asyncio.gather(*(vpp.dump("sw_interface_dump", sw_if_index=index) for index, _ in wanted))
     found = [one for many in details for one in many if (one.sw_if_index, one.tag) in wanted]
     await in_order(
         [vpp.call(*part, fine={"INVALID_VALUE"}, **fields) for one in found for *part, fields in _parting(one)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -23,17 +24,21 @@ NEEDED = (
 """Messages without which there are no wires: VPP is refused if it is too old, or lacks a plugin."""
 
 
+_AT_ONCE = 4
+"""Users of `Session.making`: VPP does nothing else while it makes an interface of the kernel."""
+
+
 class Session:
     """The running VPP. An async context manager: entering raises `MeshError` if VPP cannot be reached.
 
-    Each call has `timeout` seconds, whatever is left of the request that causes it. `grace` is used by whoever has VPP
-    make or delete interfaces of the kernel.
+    Each call has `timeout` seconds, whatever is left of its request; `grace` shortens what VPP waits for.
     """
 
     def __init__(
         self, process: ExternalVPP | OwnVPP, *, timeout: float = 2.0, grace: GracePeriods | None = None
     ) -> None:
-        self._process, self._timeout, self.grace = process, timeout, grace or GracePeriods()
+        self._process, self._timeout, self._grace = process, timeout, grace or GracePeriods()
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._works: list[Callable[[VPP], Awaitable[None]]] = []
         self._when_ended: list[Callable[[str], None]] = []
         self._vpp: VPP | None = None
@@ -89,6 +94,13 @@ class Session:
             raise Unavailable("VPP is gone, and is not back yet; try again") from None
         return vpp
 
+    @contextlib.asynccontextmanager
+    async def making(self) -> AsyncIterator[None]:
+        """For calls that make or delete interfaces: few at once, since the time of a call begins when it is sent."""
+        async with self._turns:
+            with self._grace.short():
+                yield
+
     def counters(self, indexes: Iterable[int]) -> Mapping[int, Counters]:
         """What passed interfaces; nothing if VPP does not tell."""
         try:
@@ -136,7 +148,7 @@ class Session:
             log.warning(fault, error=str(error))
             for work in self._when_ended:
                 work(fault)
-            with self.grace.short():  # the kernel closes the sockets of the former one
+            with self._grace.short():  # the kernel closes the sockets of the former one
                 await self._process.has_ended(self._vpp.process_id)
                 await self._reopen()
 

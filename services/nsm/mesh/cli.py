@@ -120,7 +120,8 @@ def _said(event: Mapping[str, Any]) -> str | None:
             return f"ready in {event['ms']} ms"
         case "wire up":
             addresses = ", ".join(event.get("addresses") or [])
-            return f"{event['interface']} to {event['endpoint']}: {addresses} in {event['ms']} ms"
+            interface = event.get("interface") or "wire"  # a memif has none
+            return f"{interface} to {event['endpoint']}: {addresses} in {event['ms']} ms"
         case "no wire yet" | "ended":
             return f"{event['event']}: {event.get('error') or event.get('reason')}"
         case "taken out":

@@ -34,6 +34,8 @@ class Commands:
         supervisor, command = self._supervisor, request["command"]
         if command == "status":
             tell(await supervisor.status())
+        elif command == "components":
+            tell({"components": supervisor.components()})
         elif command == "place":
             tell(supervisor.place_of(request["workload"]))
         elif command == "attach":

@@ -17,7 +17,7 @@ from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.arguments import Parser
 
 from .control import ask
-from .model import FORWARDERS, ClientSpec, Domain, EndpointSpec, Link, Node, Topology
+from .model import FORWARDERS, ClientSpec, Domain, EndpointSpec, Forwarder, Link, Node, Topology
 from .rundir import MeshCommandError, RunDir
 from .topology import TopologyError, read
 
@@ -71,7 +71,9 @@ def demo_topology(nodes: int, domains: int = 1, forwarder: str = "kernel") -> To
     """The built-in mesh; with several nodes or domains, the client is on the first and the endpoint on the last."""
     if nodes == domains == 1:
         topology = read(None)
-        return replace(topology, nodes=tuple(replace(node, forwarder=forwarder) for node in topology.nodes))
+        return replace(
+            topology, nodes=tuple(replace(node, forwarders=(Forwarder(forwarder),)) for node in topology.nodes)
+        )
     names = [f"node-{number}" for number in range(1, max(nodes, domains) + 1)]
     parts = [Domain(f"my.domain{number}", (name,)) for number, name in enumerate(names, 1)] if domains > 1 else []
     service = join("icmp-responder", parts[-1].name if parts else "")
@@ -79,7 +81,7 @@ def demo_topology(nodes: int, domains: int = 1, forwarder: str = "kernel") -> To
     prefixes = ("10.0.0.0/24", "fd00::/120")
     endpoint = EndpointSpec(ENDPOINT, names[-1], ("icmp-responder",), "ETHERNET", prefixes)
     link = Link(tuple(names), ipaddress.ip_network("172.16.1.0/24"))
-    made = tuple(Node(name, forwarder=forwarder) for name in names)
+    made = tuple(Node(name, (Forwarder(forwarder),)) for name in names)
     return Topology(made, (link,), endpoints=(endpoint,), clients=(client,), domains=tuple(parts))
 
 
@@ -124,6 +126,7 @@ class _Demo:
 
     def _start(self) -> None:
         from .launch import up  # noqa: PLC0415 - as above
+        from .view import WITHOUT_VIEW  # noqa: PLC0415 - as above
 
         traces = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"file://{self._run.traces}"} if self._trace else {}
         up(
@@ -131,7 +134,7 @@ class _Demo:
             demo_topology(self._nodes, self._domains, self._forwarder),
             self._show,
             timeout=_UP_TIMEOUT,
-            environment={**os.environ, **traces},
+            environment={**os.environ, WITHOUT_VIEW: "true", **traces},
         )
 
     def _say(self, text: str) -> None:

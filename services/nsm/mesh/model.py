@@ -25,15 +25,21 @@ DEFAULT_PAYLOAD, DEFAULT_PREFIXES, DEFAULT_MTU = "IP", ("169.254.0.0/16",), 1500
 
 
 @dataclass(frozen=True)
+class Forwarder:
+    """What forwards a node's packets, one of `FORWARDERS`, with its additional labels and variables."""
+
+    kind: str = FORWARDERS[0]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Node:
-    """A machine: a network namespace with a manager and a forwarder, and their additional labels and variables."""
+    """A machine: a network namespace with a manager, and one forwarder or several of different kinds."""
 
     name: str
-    forwarder_labels: Mapping[str, str] = field(default_factory=dict)
-    forwarder_environment: Mapping[str, str] = field(default_factory=dict)
+    forwarders: tuple[Forwarder, ...] = (Forwarder(),)
     manager_environment: Mapping[str, str] = field(default_factory=dict)
-    forwarder: str = "kernel"
-    """What forwards its packets, one of `FORWARDERS`."""
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ PROGRAM = "program"
 VLAN_SERVER = "nse-remote-vlan"
 PROXIES = ("nsmgr-proxy", "registry-proxy")
 BALANCER = "lb-vl3"
+VIEW = "view"
 _FORWARDERS = ("forwarder-kernel", "forwarder-vpp")
 _ENDPOINTS = (*RUNS, VLAN_SERVER, PROGRAM)
 AGENT = "agent"
@@ -51,8 +52,9 @@ START_ORDER = (
     (*_FORWARDERS, *_ENDPOINTS),
     (*CLIENTS, AGENT),
 )
-"""Groups of commands, in the order in which they start."""
+"""Groups of commands, in the order in which they start; the view starts once the mesh is up."""
 STOP_ORDER = (
+    VIEW,
     *(AGENT, *CLIENTS, *_ENDPOINTS, *_FORWARDERS, "ipam", "nsmgr"),
     *(*PROXIES, "registry", "dns-server", "identity"),
 )
@@ -80,6 +82,7 @@ class Component:
     command: str
     node: str
     place: str
+    """Empty: it runs where the supervisor does, and only its sockets lead into the mesh."""
     environment: Mapping[str, str] = field(repr=False)
     is_workload: bool = False
     program: tuple[str, ...] = ()
@@ -94,6 +97,7 @@ class Component:
         """Its SPIFFE ID: the node, and its role there or its name; a stage of a chain has both."""
         path = self.name if self.is_workload else self.name.removesuffix(f"-{self.node}")
         path = f"stage/{path}" if self.command in CHAINED else path
+        path = "forwarder" if self.command in _FORWARDERS else path
         return f"spiffe://{self.domain}/{self.node}/{path}"
 
 
@@ -102,9 +106,15 @@ def manager_of(run: RunDir, node: str) -> str:
     return f"unix://{run.socket_of(role_of('nsmgr', node))}"
 
 
-def forwarder_of(run: RunDir, node: str) -> str:
-    """The URL of a node's forwarder for its manager."""
-    return f"unix://{run.socket_of(role_of('forwarder', node))}"
+def forwarders_of(node: Node) -> list[str]:
+    """The names of a node's forwarders: further ones have their kind in it."""
+    further = [f"forwarder-{each.kind}" for each in node.forwarders[1:]]
+    return [role_of(role, node.name) for role in ("forwarder", *further)]
+
+
+def registry_of(run: RunDir, domain: Domain) -> str:
+    """The URL of a domain's registry for the view."""
+    return f"unix://{run.socket_of(role_of('registry', domain.first))}"
 
 
 def role_of(role: str, node: str) -> str:
@@ -126,6 +136,7 @@ def plan(run: RunDir, topology: Topology, common: Mapping[str, str]) -> list[Com
         parts += _of_node(run, topology, node)
     parts += [_endpoint(run, topology, endpoint) for endpoint in topology.endpoints]
     parts += [_client(run, topology, client) for client in topology.clients]
+    parts.append(_view(run, topology))
     trusted = _trusted(topology)
     whole = [_with_common(run, part, {**common, **(trusted if part.command in _SERVERS else {})}) for part in parts]
     return [replace(part, domain=topology.domain_of(part.node).name) for part in whole]
@@ -140,10 +151,19 @@ def _operator_id(domain: Domain) -> str:
     return f"spiffe://{domain.name}/{OPERATOR}"
 
 
+def view_in(topology: Topology, domain: Domain) -> str:
+    """The name of the Workload API socket by which the view has its identity in a domain."""
+    return VIEW if domain == topology.all_domains[0] else role_of(VIEW, domain.first)
+
+
+def _view_id(domain: Domain) -> str:
+    return f"spiffe://{domain.name}/{VIEW}"
+
+
 def entries(run: RunDir, topology: Topology, parts: Sequence[Component], domain: Domain) -> str:
     """The entries for a domain's `nsm identity`: identities by socket."""
     own = {part.name: part.identity for part in parts if part.domain == domain.name and part.command not in _WITHOUT}
-    named = {operator_of(topology, domain): _operator_id(domain), **own}
+    named = {operator_of(topology, domain): _operator_id(domain), view_in(topology, domain): _view_id(domain), **own}
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in named.items())
 
 
@@ -166,25 +186,25 @@ def attached_entries(run: RunDir, topology: Topology, attached: Mapping[str, str
     return "".join(f"socket:{run.identity_of(name)}={spiffe_id}\n" for name, spiffe_id in ids.items())
 
 
-_WITHOUT = ("identity", "dns-server", AGENT)
-"""The commands without an identity."""
+_WITHOUT = ("identity", "dns-server", AGENT, VIEW)
+"""The commands without an identity of a node; the view has one in each domain."""
 
 
 def _trusted(topology: Topology) -> dict[str, str]:
-    """Who may vouch for clients, and who may watch connections of others: operators, and load balancers of a vL3.
+    """Who may vouch for clients, and who may watch connections of others: operators, the view, balancers of a vL3.
 
     Patterns for the managers and forwarders of all nodes, also of later ones; workloads may not have such names.
     """
     roles = (*_VOUCH, *(_VOUCH_IN_DOMAINS if topology.domains else ()))
     vouch = [f"spiffe://{domain.name}/*/{role}" for domain in topology.all_domains for role in roles]
     balancers = [_workload_id(topology, each) for each in topology.clients if each.runs == BALANCER]
-    viewers = [*map(_operator_id, topology.all_domains), *balancers]
+    viewers = [*map(_operator_id, topology.all_domains), *map(_view_id, topology.all_domains), *balancers]
     return {"NSM_INTERMEDIARIES": ",".join(vouch), "NSM_MONITOR_VIEWERS": ",".join(viewers)}
 
 
 def _of_domain(run: RunDir, topology: Topology, domain: Domain) -> list[Component]:
     """The components that a domain has once."""
-    parts = [_issuer(run, topology, domain), _registry(topology, domain)]
+    parts = [_issuer(run, topology, domain), _registry(run, topology, domain)]
     if topology.domains and domain == topology.domains[0]:
         parts.insert(0, _dns_server(run, topology))
     if topology.domains and not domain.is_floating:
@@ -249,9 +269,10 @@ def _admitted(topology: Topology, domain: Domain) -> str:
     return ",".join(f"{name}={'|'.join(services)}" for name, services in admits.items())
 
 
-def _registry(topology: Topology, domain: Domain) -> Component:
+def _registry(run: RunDir, topology: Topology, domain: Domain) -> Component:
     node = domain.first
-    environment = {"NSM_LISTEN_ON": _registry_url(topology, node), **_registration(topology, domain)}
+    listen_on = f"{_registry_url(topology, node)},{registry_of(run, domain)}"
+    environment = {"NSM_LISTEN_ON": listen_on, **_registration(topology, domain)}
     if topology.domains:
         environment["NSM_ADMITTED_DOMAINS"] = _admitted(topology, domain)
         if not domain.is_floating:
@@ -337,24 +358,24 @@ def _of_node(run: RunDir, topology: Topology, node: Node) -> list[Component]:
     uplinks = [uplink for uplink in topology.uplinks if node.name in uplink.nodes]
     selectors = str(run.uplinks_of(node.name))
     files = {selectors: _selectors(uplinks)} if uplinks else {}
-    through_vpp = {"NSM_VPP_DIRECTORY": str(run.temporary)} if node.forwarder == "vpp" else {}
-    forwarder = {
+    common = {
         "NSM_CONNECT_TO": manager_of(run, node.name),
-        "NSM_LISTEN_ON": forwarder_of(run, node.name),
-        "NSM_LABELS": _labels({**_POINT_TO_POINT, **node.forwarder_labels}),
         **({"NSM_TUNNEL_IP": address} if (address := topology.address_of(node.name)) else {}),
         **({"NSM_DEVICE_SELECTOR_FILE": selectors} if uplinks else {}),
-        **through_vpp,
-        **node.forwarder_environment,
     }
-    name = node.name
-    own, others = _folder(topology, node.manager_environment), _folder(topology, node.forwarder_environment)
-    return [
-        Component(role_of("nsmgr", name), "nsmgr", name, name, manager, folder=own),
-        Component(
-            role_of("forwarder", name), f"forwarder-{node.forwarder}", name, name, forwarder, False, (), others, files
-        ),
-    ]
+    own = _folder(topology, node.manager_environment)
+    parts = [Component(role_of("nsmgr", node.name), "nsmgr", node.name, node.name, manager, folder=own)]
+    for name, each in zip(forwarders_of(node), node.forwarders, strict=True):
+        forwarder = {
+            **common,
+            "NSM_LISTEN_ON": f"unix://{run.socket_of(name)}",
+            "NSM_LABELS": _labels({**_POINT_TO_POINT, **each.labels}),
+            **({"NSM_VPP_DIRECTORY": str(run.temporary)} if each.kind == "vpp" else {}),
+            **each.environment,
+        }
+        command, folder = f"forwarder-{each.kind}", _folder(topology, each.environment)
+        parts.append(Component(name, command, node.name, node.name, forwarder, folder=folder, files=files))
+    return parts
 
 
 def _selectors(uplinks: Sequence[Uplink]) -> str:
@@ -500,6 +521,31 @@ def _client(run: RunDir, topology: Topology, client: ClientSpec) -> Component:
 def _as_balancer(run: RunDir, topology: Topology) -> dict[str, str]:
     """It reads the monitors of all managers by their sockets: their addresses are the nodes', not its own network's."""
     return {"NSM_MANAGERS": ",".join(manager_of(run, node.name) for node in topology.nodes)}
+
+
+def _view(run: RunDir, topology: Topology) -> Component:
+    """It reads all managers and registries by their sockets, so that links that are cut do not blind it."""
+
+    def managers(domain: Domain) -> list[str]:
+        return [f"{name}={manager_of(run, name)}" for name in domain.nodes if name in managed]
+
+    first, *others = topology.all_domains
+    managed = {node.name for node in topology.managed}
+    domains = [
+        "|".join(
+            [f"unix://{run.identity_of(view_in(topology, each))}", registry_of(run, each), *managers(each)],
+        )
+        for each in others
+    ]
+    environment = {
+        "NSM_LISTEN_ON": f"unix://{run.socket_of(VIEW)}",
+        "NSM_NEXT_FREE_PORT": "true",
+        "NSM_REGISTRY_URL": registry_of(run, first),
+        "NSM_MANAGERS": ",".join(managers(first)),
+        "NSM_TOKEN_FILE": str(run.view_token),
+        **({"NSM_OTHER_DOMAINS": ",".join(domains)} if domains else {}),
+    }
+    return Component(VIEW, VIEW, first.first, "", environment)
 
 
 def _with_common(run: RunDir, part: Component, common: Mapping[str, str]) -> Component:

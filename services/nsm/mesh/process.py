@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from .plan import Component
 
@@ -22,6 +23,8 @@ class Process:
     """The task that reads its output; done at the end of the output."""
     last: str = ""
     """The last warning, error, or line that was not an event."""
+    said: dict[str, Any] = field(default_factory=dict)
+    """What it logged when it was ready."""
     awaited: dict[str, asyncio.Event] = field(default_factory=dict)
     """Events of its log that are awaited."""
 

@@ -57,7 +57,7 @@ class Processes:
             raise MeshCommandError(f"there is no component {name!r}; there are {', '.join(self._by_name)}")
         return self._by_name[name]
 
-    def start(self, what: Component, network: int, mounts: int | None) -> Process:
+    def start(self, what: Component, network: int | None, mounts: int | None) -> Process:
         """Write the component's files, and start it in its namespaces; replaces an ended one with the same name.
 
         Raises `MeshCommandError` or OSError.
@@ -165,6 +165,7 @@ class Processes:
             process.last = line.decode(errors="replace").strip() or process.last
             return
         if said["event"] == "ready":
+            process.said = said
             process.ready.set()
         if (heard := process.awaited.get(said["event"])) is not None:
             heard.set()

@@ -92,6 +92,11 @@ class RunDir:
         """The Workload API socket of a component."""
         return self.path / "id" / component
 
+    @property
+    def view_token(self) -> Path:
+        """The file of the token that readers of the view need, unless they use its socket."""
+        return self.path / "view.token"
+
     def resolv_conf_of(self, workload: str) -> Path:
         """A workload's /etc/resolv.conf."""
         return self.path / "resolv" / workload

@@ -10,6 +10,7 @@ from typing import Any
 from nsm.chains.model.domains import split
 
 from .model import Topology
+from .plan import VIEW
 from .process import Process
 from .routing import crossings
 from .wires import Known, wires_of
@@ -27,6 +28,8 @@ class View:
     cut: Collection[tuple[str, str]]
     """Network and node of each disconnected port."""
     interfaces: Mapping[tuple[str, str], str]
+    own_view: Mapping[str, Any] | None = None
+    """The process that watches the mesh, once it was started: it is no part of any node."""
 
 
 def describe(view: View) -> dict[str, Any]:
@@ -37,8 +40,9 @@ def describe(view: View) -> dict[str, Any]:
         "links": _links(view),
         "uplinks": [{"name": each.name, "mtu": each.mtu, "nodes": list(each.nodes)} for each in view.topology.uplinks],
         "services": [{"name": each.name, "payload": each.payload} for each in view.topology.services],
-        "components": [_component(process) for process in view.processes],
+        "components": [_component(process) for process in view.processes if process.what.command != VIEW],
         "wires": _wires(view),
+        **({"view": dict(view.own_view)} if view.own_view is not None else {}),
     }
 
 

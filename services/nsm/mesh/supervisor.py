@@ -24,11 +24,12 @@ from .plan import (
     REGISTERED,
     START_ORDER,
     STOP_ORDER,
+    VIEW,
     Component,
     agent,
     attached_entries,
     entries,
-    forwarder_of,
+    forwarders_of,
     issuer_of,
     manager_of,
     operator_of,
@@ -41,12 +42,15 @@ from .processes import Processes, Tell
 from .registrations import Registrations, services_of, unregister_endpoint, until_registered
 from .rundir import MeshCommandError, RunDir
 from .status import View, describe
-from .wires import Known, known_to
+from .view import WITHOUT_VIEW, MeshView
+from .wires import Known, known_to, together
 from .zygote import Zygote
 
 _ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _BEGINS = "the components are not started yet"
 _LOOK_AGAIN = 0.1
+_A_MOMENT = 0.01
+"""Seconds after which the view is started: whoever waits for the mesh is told first."""
 _END_TIMEOUT = 25.0
 """Seconds to wait for a component to stop; it limits itself to 20."""
 
@@ -69,6 +73,7 @@ class Supervisor:
         self._places = Places(run, zygote)
         self._processes = Processes(run, zygote, self._tell, self.stopping, log_level)
         self._processes.on_wanted = self._start_on_demand
+        self._view = MeshView(run) if environment.get(WITHOUT_VIEW, "") != "true" else None
         self._starting: set[asyncio.Task[None]] = set()
         self._topology = Topology(())
         self._wanted: dict[str, Component] = {}
@@ -100,6 +105,8 @@ class Supervisor:
                     await self._change(topology or self._topology)
             except TimeoutError:
                 raise MeshCommandError(f"not up after {timeout:g} s: {'; '.join(self._missing())}") from None
+            finally:  # a mesh that lacks something needs its view most
+                asyncio.get_running_loop().call_later(_A_MOMENT, self._start_view)
 
     async def down(self) -> None:
         """Stop everything, clients first so that they close their wires."""
@@ -166,9 +173,16 @@ class Supervisor:
         cut, names = (
             (self._links.cut_ports(), self._links.interface_names()) if self._links is not None else (set(), {})
         )
-        managers, forwarders = await self._ask_all("nsmgr", 1), await self._ask_all("forwarder", 2)
-        view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names)
+        managers = await self._ask_all({node.name: [role_of("nsmgr", node.name)] for node in self._topology.managed}, 1)
+        forwarders = await self._ask_all({node.name: forwarders_of(node) for node in self._topology.managed}, 2)
+        process = self._processes.get(VIEW)
+        own_view = self._view.described(process) if self._view is not None and process is not None else None
+        view = View(self._run.name, self._topology, list(self._processes), managers, forwarders, cut, names, own_view)
         return describe(view)
+
+    def components(self) -> list[dict[str, Any]]:
+        """The processes of the mesh: name, process id, and how each has ended, if it has."""
+        return [{"name": each.name, "pid": each.pid, "status": each.status} for each in self._processes]
 
     def place_of(self, name: str) -> dict[str, Any]:
         """The descriptors of this process and the variables for entering a workload. Raises `MeshCommandError`."""
@@ -238,7 +252,7 @@ class Supervisor:
 
     async def _take_out(self, wanted: Mapping[str, Component], topology: Topology) -> None:
         """Stop components that are no longer wanted, or have changed."""
-        leaving = [process for process in self._processes if wanted.get(process.name) != process.what]
+        leaving = [process for process in self._processes if self._as_started(wanted.get(process.name)) != process.what]
         endpoints = {p.name for p in leaving if p.what.command in REGISTERED and p.what.is_workload}
         leaving += [client for client in await self._clients_of(endpoints) if client not in leaving]
         for command in STOP_ORDER:
@@ -292,7 +306,7 @@ class Supervisor:
             self._links = Underlay()
         if self._links is not None:
             networks = {node.name: self._places.networks[node.name] for node in topology.nodes}
-            as_cards = any(node.forwarder == "vpp" for node in topology.nodes)
+            as_cards = any(each.kind == "vpp" for node in topology.nodes for each in node.forwarders)
             self._links.change(topology.links, topology.uplinks, networks, as_cards=as_cards)
             self._links.restore_all()
 
@@ -363,6 +377,20 @@ class Supervisor:
         except (MeshCommandError, OSError) as error:
             self._tell({"event": "failed", "component": part.name, "reason": str(error)})
 
+    def _start_view(self) -> None:
+        """Start the view, if it is to run and does not. The mesh does not wait for it, and is fine without it."""
+        part = self._wanted.get(VIEW)
+        if part is None or self._view is None or self._is_running(VIEW) or self.stopping.is_set():
+            return
+        try:
+            self._processes.start(self._view.listening(part), None, None)
+        except (MeshCommandError, OSError) as error:
+            self._tell({"event": "failed", "component": VIEW, "reason": str(error)})
+
+    def _as_started(self, part: Component | None) -> Component | None:
+        """A component as its process is started."""
+        return self._view.listening(part) if part is not None and part.name == VIEW and self._view is not None else part
+
     def _is_running(self, name: str) -> bool:
         process = self._processes.get(name)
         return process is not None and process.runs
@@ -370,7 +398,8 @@ class Supervisor:
     def _running(self, part: Component) -> Process:
         process = self._processes.get(part.name)
         if process is None or not process.runs:
-            network, mounts = self._places.networks[part.place], self._places.mounts.get(part.place)
+            network = self._places.networks[part.place] if part.place else None
+            mounts = self._places.mounts.get(part.place)
             process = self._processes.start(part, network, mounts)
         return process
 
@@ -393,14 +422,14 @@ class Supervisor:
         follows = client is None or "NSM_NETWORK_SERVICES_FILE" in client.environment
         return wire["state"] != "UP" and (bool(wire["path"]) or not follows)
 
-    async def _ask_all(self, role: str, index: int) -> dict[str, Known]:
-        """The connections of the managers, or the forwarders, of all nodes."""
-        url = manager_of if role == "nsmgr" else forwarder_of
-        nodes = [node.name for node in self._topology.managed]
-        answers = await asyncio.gather(*(self._ask(role_of(role, node), url(self._run, node), index) for node in nodes))
-        return dict(zip(nodes, answers, strict=True))
+    async def _ask_all(self, names: Mapping[str, Sequence[str]], index: int) -> dict[str, Known]:
+        """The connections of the components with these names, by node."""
+        asked = [self._ask(name, index) for of_node in names.values() for name in of_node]
+        answers = iter(await asyncio.gather(*asked))
+        return {node: together([next(answers) for _ in of_node]) for node, of_node in names.items()}
 
-    async def _ask(self, name: str, url: str, index: int) -> Known:
+    async def _ask(self, name: str, index: int) -> Known:
+        url = f"unix://{self._run.socket_of(name)}"
         process = self._processes.get(name)
         pool = self._pools.get(process.what.domain) if process is not None else None
         if pool is None:

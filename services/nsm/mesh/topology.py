@@ -33,6 +33,7 @@ from .model import (
     ClientSpec,
     Domain,
     EndpointSpec,
+    Forwarder,
     Link,
     Match,
     Network,
@@ -152,21 +153,32 @@ class _File:
 
     def _node(self, node: Any) -> Node:
         fields = self._reader.mapping(node, {"name", "forwarder", "manager"}, "a node")
-        forwarder, manager = fields.get("forwarder"), fields.get("manager")
-        kind, forwarder = self._forwarder(forwarder)
+        manager = fields.get("manager")
         manager = self._reader.mapping(manager, {"environment"}, "a manager") if manager else {}
         return Node(
             self._name(node, fields),
-            self._labels(forwarder.get("labels")),
-            self._environment(forwarder.get("environment"), f"forwarder-{kind}"),
+            self._forwarders(fields.get("forwarder")),
             self._environment(manager.get("environment"), "nsmgr"),
-            kind,
         )
 
-    def _forwarder(self, node: Any) -> tuple[str, dict[str, Any]]:
-        """What forwards packets, and the other fields: ``vpp`` alone is short for ``{kind: vpp}``."""
+    def _forwarders(self, node: Any) -> tuple[Forwarder, ...]:
+        """One forwarder, or a list of several kinds."""
         if node is None:
-            return FORWARDERS[0], {}
+            return (Forwarder(),)
+        if not isinstance(node, yaml.SequenceNode):
+            return (self._forwarder(node),)
+        found: dict[str, Forwarder] = {}
+        for each in node.value:
+            forwarder = self._forwarder(each)
+            if forwarder.kind in found:
+                self._reader.fault(each, f"a second forwarder of kind {forwarder.kind!r}: a node has one of each kind")
+            found[forwarder.kind] = forwarder
+        if not found:
+            self._reader.fault(node, "a node needs a forwarder; leave the key out for the kernel's")
+        return tuple(found.values())
+
+    def _forwarder(self, node: Any) -> Forwarder:
+        """What forwards packets: ``vpp`` alone is short for ``{kind: vpp}``."""
         is_short = isinstance(node, yaml.ScalarNode)
         fields = {} if is_short else self._reader.mapping(node, {"kind", "labels", "environment"}, "a forwarder")
         named = node if is_short else fields.get("kind")
@@ -174,7 +186,8 @@ class _File:
         if kind not in FORWARDERS:
             self._reader.fault(named, f"forwarder {kind!r}: expected {' or '.join(FORWARDERS)}")
             kind = FORWARDERS[0]
-        return kind, fields
+        environment = self._environment(fields.get("environment"), f"forwarder-{kind}")
+        return Forwarder(kind, self._labels(fields.get("labels")), environment)
 
     def _link(self, node: Any) -> Link | None:
         fields = self._reader.mapping(node, {"nodes", "network", "mtu"}, "a link")

@@ -10,7 +10,7 @@ from nsm.chains.model.domains import AT, join, split
 from nsm.chains.reading import nearest
 from nsm.chains.reading.yaml_reader import YamlReader, line_of
 
-from .model import CHAINED, DEFAULT_PAYLOAD, SUPPLIER, EndpointSpec, Link, Topology
+from .model import CHAINED, DEFAULT_PAYLOAD, FORWARDERS, SUPPLIER, EndpointSpec, Link, Topology
 from .routing import reachable
 
 
@@ -233,8 +233,8 @@ def _provided_by(endpoint: EndpointSpec) -> Collection[str] | None:
 
 
 _ROLES = (
-    *("nsmgr", "forwarder", "registry", "identity", "ipam", "operator"),
-    *("nsmgr-proxy", "registry-proxy", "dns-server"),
+    *("nsmgr", "forwarder", *(f"forwarder-{kind}" for kind in FORWARDERS), "registry", "identity", "ipam", "operator"),
+    *("nsmgr-proxy", "registry-proxy", "dns-server", "view"),
 )
 """The roles of the mesh's own components; a component's name is its role with `-NODE` appended."""
 

@@ -20,7 +20,7 @@ def tree(status: Status) -> list[str]:
         rows += [(mark, tuple(map(escaped, row))) for mark, row in _node(status, node)]
     widths = [max(map(len, column)) for column in zip(*(row for mark, row in rows if mark), strict=True)]
     before = map(escaped, [*_links(status), *_uplinks(status)])
-    return [*before, *(_line(mark, row, widths) for mark, row in rows)]
+    return [*before, *(_line(mark, row, widths) for mark, row in rows), *map(escaped, _view(status))]
 
 
 def _line(mark: str, row: Row, widths: Iterable[int]) -> str:
@@ -42,6 +42,14 @@ def _uplinks(status: Status) -> Iterator[str]:
         yield f"uplink {uplink['name']}  mtu {uplink['mtu']}  {', '.join(uplink['nodes'])}"
     if uplinks:
         yield ""
+
+
+def _view(status: Status) -> Iterator[str]:
+    if (view := status.get("view")) is not None:
+        yield ""
+        why = f" {view['state']}: {view['last_warning']}".rstrip(": ")
+        ended = "" if view["state"] in ("ready", "starting") else why
+        yield f"view {view['url']}{ended}"
 
 
 def _end(node: Status) -> str:

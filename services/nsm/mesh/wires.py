@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,15 @@ class Known:
     tunnels: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Connections from other nodes, with the mechanism between the nodes."""
     fault: str = ""
+
+
+def together(several: Sequence[Known]) -> Known:
+    """The connections of several components of a node."""
+    whole = Known(fault=next((each.fault for each in several if each.fault), ""))
+    for each in several:
+        whole.wires |= each.wires
+        whole.tunnels |= each.tunnels
+    return whole
 
 
 async def known_to(pool: Pool, target: str, index: int) -> Known:
@@ -73,7 +82,6 @@ def _wanted(client: str, url: str) -> dict[str, Any]:
         "src_ips": [],
         "dst_ips": [],
         "path": [],
-        "ids": [],
         "state": "DOWN",
     }
 
@@ -110,7 +118,6 @@ def _wire(connection: Connection) -> dict[str, Any]:
         "src_ips": ip.get("src_ip_addrs", []),
         "dst_ips": ip.get("dst_ip_addrs", []),
         "path": [segment["name"] for segment in segments],
-        "ids": [segment["id"] for segment in segments],
         "state": State(connection.state).name,
         **_breakout(segments),
     }

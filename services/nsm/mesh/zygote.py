@@ -66,13 +66,15 @@ class Zygote:
         """A descriptor that becomes readable when a component, or the forking process itself, has ended."""
         return self._ours.fileno()
 
-    def start(self, what: Start, output: int, network: int, mounts: int | None) -> int:
+    def start(self, what: Start, output: int, network: int | None, mounts: int | None) -> int:
         """Start a component in its namespaces with its output going to `output`; returns its pid.
+
+        Without a `network` it stays in the namespaces of this process.
 
         Raises `MeshCommandError` if the forking process is gone.
         """
         data = json.dumps(asdict(what)).encode()
-        descriptors = array.array("i", [output, network, *([] if mounts is None else [mounts])])
+        descriptors = array.array("i", [each for each in (output, network, mounts) if each is not None])
         try:
             self._ours.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors.tobytes())])
             while message := self._ours.recv(_LARGEST):
@@ -151,6 +153,7 @@ def components(*, traced: bool) -> dict[str, Main]:
         "nsmgr-proxy": nsmgr_proxy,
         "registry": registry,
         "registry-proxy": registry_proxy,
+        "view": _later("nsm.view.main"),
     }
 
 
@@ -279,7 +282,8 @@ class _Forks:
         return Start(**request), list(descriptors)
 
     def _start(self, mains: Mapping[str, Main], what: Start, descriptors: list[int]) -> None:
-        self.networks.add(namespaces.number_of(descriptors[1]))
+        if len(descriptors) > 1:  # never that of the supervisor itself: all that is in them is ended with the mesh
+            self.networks.add(namespaces.number_of(descriptors[1]))
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # a signal that arrives meanwhile goes to the component
         zygote, pid = os.getpid(), os.fork()
         if pid == 0:
@@ -303,14 +307,13 @@ class _Forks:
 
 def _become(main: Main | None, what: Start, descriptors: list[int], zygote: int) -> int:
     """Turn this fork into the component."""
-    output, network, *mounts = descriptors
+    output, *places = descriptors
     namespaces.die_with_parent(signal.SIGKILL, zygote)
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    namespaces.enter(network, namespaces.NEW_NET)
-    if mounts:
-        namespaces.enter(mounts[0], namespaces.NEW_MOUNT)
+    for place, kind in zip(places, (namespaces.NEW_NET, namespaces.NEW_MOUNT), strict=False):
+        namespaces.enter(place, kind)
     os.dup2(output, 1)
     os.dup2(output, 2)
     for descriptor in descriptors:

@@ -65,6 +65,11 @@ class NodeConfig(KernelSettings, TunnelSettings, Admitting, NsmgrConfig):
     map_ip_file_path: str = variable(
         MAP_IP_FILE, text, "YAML, inside: outside: addresses of this host as other domains reach it"
     )
+    attachments: str = variable(
+        "/var/lib/networkservicemesh/agent",
+        text,
+        "the folder of this host's agent; each attachment has an identity, by its name below the node's; empty: none",
+    )
     workload_api: str = variable(
         "unix:///run/spire/sockets/agent.sock",
         url,

@@ -30,7 +30,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from nsm.chains.component import Runtime, of_own_domain, run_plain, unless_set
-from nsm.chains.core import Backoff, InvalidRequest, MeshError, TimedOut, Unavailable
+from nsm.chains.core import Backoff, InvalidRequest, MeshError, Tasks, TimedOut, Unavailable
 from nsm.chains.logs import log
 from nsm.chains.policy import IdPatterns
 from nsm.chains.transport import Pool, SocketAccess, parse_address
@@ -44,6 +44,7 @@ from nsm.services.nsmgr.main import NsmgrConfig, serve_manager
 from nsm.services.nsmgr_proxy.main import NsmgrProxyConfig, serve_proxy
 from nsm.services.registry_proxy.main import RegistryProxyConfig, serve_registry_proxy
 
+from .attached import Attached
 from .config import NodeConfig, entries_below, part_of
 from .joining import join
 from .member import Member, membership_kept
@@ -234,17 +235,22 @@ async def _own_address(domain: Address) -> str:
 async def _workload_api(config: NodeConfig, member: Member) -> AsyncIterator[None]:
     """Issue identities below the node's to workloads of this host, while the context is open."""
     entries = entries_below(member.identity.spiffe_id, config.entries)
+    attached = Attached(config.attachments, member.identity.spiffe_id, entries)
     issuer = Issuer(
         member,
-        entries.identify,
+        attached.identify,
         lifetime=float(member.membership.settings[LIFETIME]),
         limits=config.limits,
     )
     # Not secret: each caller gets its own identity, or none.
     access = SocketAccess(mode=_ALL, group=config.socket_group)
     async with Sockets(issuer.methods, name=config.name, access=access, limits=config.limits) as sockets:
-        await sockets.serve([*entries.by_socket, parse_address(config.workload_api).path])
-        yield
+        own = [*entries.by_socket, parse_address(config.workload_api).path]
+        await sockets.serve(own)
+        async with Tasks("attached") as tasks:
+            tasks.spawn(attached.follow(lambda more: sockets.serve([*own, *more])), name="sockets of attachments")
+            with attached.told():
+                yield
 
 
 _ALL = 0o666

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nsm.chains.config import pairs
 from nsm.chains.core import MeshError
+from nsm.chains.terminal import escaped
 
 from .command import OK, Command, OperatorError, UsageError, parser_of, run
 from .errors import DOWN
@@ -28,6 +29,8 @@ AGENT_FOLDER = "/var/lib/networkservicemesh/agent"
 """The agent of a host; those of local meshes are in the folders of these."""
 _WORKLOAD_API = "unix:///run/spire/sockets/agent.sock"
 _LOOK, _AGENT_STARTS = 0.02, 10.0
+_SOON = 2.0
+"""Seconds after which a person wants to know what an attachment waits for."""
 _DETACH_TIMEOUT = 25.0
 
 
@@ -44,7 +47,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--workload-api",
         metavar="URL",
-        help="where its client gets its identity, with --url [SPIFFE_ENDPOINT_SOCKET]",
+        help="where its client gets its identity, with --url [of `nsm node`, else SPIFFE_ENDPOINT_SOCKET]",
     )
     return run(parser, arguments, _attach)
 
@@ -92,16 +95,15 @@ def _attach(command: Command) -> int:
         raise UsageError("to what? write --pid PID, --container NAME or --netns PATH")
     attachment = _wanted(chosen, place)
     began = time.monotonic()
-    with _refusals():
-        kept = {state["name"]: state for state in _states(_folder_of(command))}
-        seat = _seat(command, attachment, kept)
-        try:
-            _attached(seat, attachment)
-        except MeshError:
-            if attachment.name not in kept:
-                seat.leave()
-            raise
-        state = _until_up(seat, attachment, command.target.timeout)
+    kept = {state["name"]: state for state in _states(_folder_of(command))}
+    seat = _seat(command, attachment, kept)
+    try:
+        _attached(seat, attachment)
+    except MeshError:
+        if attachment.name not in kept:
+            seat.leave()
+        raise
+    state = _until_up(seat, attachment, command.target.timeout)
     took = time.monotonic() - began
     if command.output.is_json:
         command.output.json({**state, "wires": _wires_of(state), "seconds": round(took, 3)})
@@ -118,17 +120,16 @@ def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
     from nsm.services.agent.containers import Runtimes  # noqa: PLC0415
     from nsm.services.agent.places import name_of  # noqa: PLC0415
 
-    with _refusals():
-        try:
-            wishes = [parse_strict_nsurl(url) for url in chosen.urls]
-            check_mechanisms(wishes, (KERNEL,))
-            check_interfaces(wishes)
-            labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        name = chosen.called or name_of(place, Runtimes.of_machine())
-        found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
-        return Attachment.read({**found, "manager": "", "workload_api": ""})
+    try:
+        wishes = [parse_strict_nsurl(url) for url in chosen.urls]
+        check_mechanisms(wishes, (KERNEL,))
+        check_interfaces(wishes)
+        labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    name = chosen.called or name_of(place, Runtimes.of_machine())
+    found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
+    return Attachment.read({**found, "manager": "", "workload_api": ""})
 
 
 def _place_of(chosen: argparse.Namespace) -> Place | None:
@@ -136,8 +137,7 @@ def _place_of(chosen: argparse.Namespace) -> Place | None:
     from nsm.services.agent.places import CONTAINER, NETNS, Place, place_of_pid  # noqa: PLC0415
 
     if chosen.pid is not None:
-        with _refusals():
-            return place_of_pid(chosen.pid)
+        return place_of_pid(chosen.pid)
     if chosen.container is not None:
         return Place(CONTAINER, chosen.container, chosen.runtime, docker=docker_host())
     if chosen.netns is not None:
@@ -145,19 +145,11 @@ def _place_of(chosen: argparse.Namespace) -> Place | None:
     return None
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Turns what is refused into an error of the command."""
-    try:
-        yield
-    except MeshError as error:
-        raise OperatorError(str(error)) from None
-
-
 def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[str, Any]]) -> _Seat:
     """Where to keep an attachment besides those that are `kept` already; the agent is started if it does not run."""
     from nsm.mesh.control import ask  # noqa: PLC0415 - as above
     from nsm.mesh.rundir import MeshCommandError, RunDir  # noqa: PLC0415
+    from nsm.services.agent.attachments import ISSUER, Folder  # noqa: PLC0415
 
     target, chosen, name = command.target, command.arguments, attachment.name
     before = kept.get(name)
@@ -177,9 +169,11 @@ def _seat(command: Command, attachment: Attachment, kept: Mapping[str, Mapping[s
                 ask(mesh, {"command": "detach", "name": name})
 
         return _Seat(Path(told["agent"]), told["manager"], told["workload_api"], told["node"], leave)
-    workload_api = chosen.workload_api or os.environ.get("SPIFFE_ENDPOINT_SOCKET", _WORKLOAD_API)
-    _ensure_agent(Path(chosen.agent))
-    return _Seat(Path(chosen.agent), target.manager, workload_api, chosen.node, lambda: None)
+    agent = Path(chosen.agent)
+    own = f"unix://{Folder(agent / name).identity}" if (agent / ISSUER).exists() else ""
+    workload_api = chosen.workload_api or own or os.environ.get("SPIFFE_ENDPOINT_SOCKET", _WORKLOAD_API)
+    _ensure_agent(agent)
+    return _Seat(agent, target.manager, workload_api, chosen.node, lambda: None)
 
 
 def _ensure_agent(folder: Path) -> None:
@@ -232,13 +226,17 @@ def _attached(seat: _Seat, attachment: Attachment) -> None:
 
 def _until_up(seat: _Seat, attachment: Attachment, timeout: float) -> dict[str, Any]:
     """The state when all wires are there, when it is gone, or after `timeout` seconds."""
-    end = time.monotonic() + timeout if timeout else None
+    begin, told = time.monotonic(), ""
+    end = begin + timeout if timeout else None
     while True:
         state = next((each for each in _states(seat.agent) if each["name"] == attachment.name), None)
         if state is None:
             raise OperatorError(f"{attachment.place} has ended, and its wires with it")
         if state["state"] == "up" and _has_interfaces(state):
             return state
+        if time.monotonic() > begin + _SOON and state["why"] != told:
+            told = state["why"]
+            print(escaped(f"{attachment.name} waits: {told}"), file=sys.stderr, flush=True)
         if end is not None and time.monotonic() > end:
             return {**state, "state": "starting" if state["state"] == "up" else state["state"]}
         time.sleep(_LOOK)
@@ -345,14 +343,13 @@ def _detach(command: Command) -> int:
     agent = _folder_of(command)
     states = _states(agent)
     names = _names(command.arguments, states)
-    with _refusals():
-        for name in names:
-            ask(agent, {"command": DETACH, "name": name})
-        end = time.monotonic() + _DETACH_TIMEOUT
-        while left := [each["name"] for each in _states(agent) if each["name"] in names]:
-            if time.monotonic() > end:
-                raise OperatorError(f"{', '.join(left)}: the wires are not closed yet")
-            time.sleep(_LOOK)
+    for name in names:
+        ask(agent, {"command": DETACH, "name": name})
+    end = time.monotonic() + _DETACH_TIMEOUT
+    while left := [each["name"] for each in _states(agent) if each["name"] in names]:
+        if time.monotonic() > end:
+            raise OperatorError(f"{', '.join(left)}: the wires are not closed yet")
+        time.sleep(_LOOK)
     _leave_mesh(command, names)
     for name in names:
         command.output.json({"detached": name}) if command.output.is_json else command.output.line(

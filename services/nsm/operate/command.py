@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nsm.chains.core.errors import Conflict, InvalidRequest, MeshError, NotFound
 from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.arguments import Parser, seconds
 
-from .errors import NOT_REACHED, OK, OperatorError, UsageError
+from .errors import NOT_REACHED, OK, USAGE, OperatorError, UsageError
 from .output import JSON, TABLE, WIDE, Output
 from .target import Target, target_of
 
@@ -47,9 +48,14 @@ def run(parser: Parser, words: list[str], work: Work) -> int:
     try:
         target = target_of(arguments.name, arguments.url, arguments.view, arguments.timeout)
         return work(Command(name, target, output, arguments))
-    except OperatorError as error:
+    except (OperatorError, MeshError) as error:
         print(escaped_lines(f"nsm {name}: {error}"), file=sys.stderr)
-        return error.code
+        return error.code if isinstance(error, OperatorError) else _code_of(error)
+
+
+def _code_of(error: MeshError) -> int:
+    """The exit code for what a view or a manager answered."""
+    return USAGE if isinstance(error, InvalidRequest | NotFound | Conflict) else NOT_REACHED
 
 
 def _add_common(parser: Parser) -> None:

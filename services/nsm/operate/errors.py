@@ -12,6 +12,12 @@ class OperatorError(Exception):
     code = NOT_REACHED
 
 
+class DownError(OperatorError):
+    """A command cannot do its work because what it needs is down, as the mesh reports."""
+
+    code = DOWN
+
+
 class UsageError(OperatorError):
     """The arguments name something that does not exist, or are ambiguous."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from nsm.chains.tools.arguments import seconds
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from .probes.measure import Measured, Passed
 
-_LONGEST, _SHORTEST = 3600.0, 0.1
+_LONGEST, _SHORTEST, _BESIDES = 3600.0, 0.1, 2.0
 _TAKES = {
     "VXLAN": "VXLAN takes 54 bytes of each packet between the nodes, 74 over IPv6",
     "WIREGUARD": "WireGuard takes 60 bytes of each packet between the nodes, 80 over IPv6",
@@ -54,6 +55,8 @@ def _measure(command: Command) -> int:
         if not wanted:
             kind = "IPv6" if chosen.v6 else "IP"
             raise OperatorError(f"{name_of(wire)} has no {kind} addresses at both ends; there is nothing to measure")
+        if sys.stderr.isatty():
+            print(f"this takes some {2 * chosen.seconds + _BESIDES:.0f} seconds ..", file=sys.stderr, flush=True)
         try:
             found = measure(wanted, [*ends.values()], chosen.seconds, udp=chosen.udp)
         except OSError as error:

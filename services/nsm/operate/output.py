@@ -47,6 +47,15 @@ class Output:
         """Whether tables have all columns."""
         return self.form == WIDE
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether the output can show more than ASCII."""
+        try:
+            "√→".encode(getattr(self.out, "encoding", None) or "utf-8")
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
+
     def line(self, text: str = "", color: str = "") -> None:
         """Print one line."""
         print(self.painted(escaped(text), color), file=self.out, flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsm.chains.config import Common, duration, host_and_port, items, number, text, url, urls, variable
+from nsm.chains.config import Common, duration, flag, host_and_port, items, number, text, url, urls, variable
 
 
 def managers(value: str) -> Mapping[str, str]:
@@ -20,6 +20,26 @@ def managers(value: str) -> Mapping[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class OtherDomain:
+    """A domain in which the view has an identity of its own."""
+
+    workload_api: str
+    registry_url: str
+    managers: Mapping[str, str]
+
+
+def other_domains(value: str) -> tuple[OtherDomain, ...]:
+    """Domains as `workload-api|registry|manager|..`, comma separated. Raises ValueError."""
+    found = []
+    for item in items(value):
+        parts = item.split("|")
+        if len(parts) < 2:
+            raise ValueError(f"{item!r} has no registry; expected workload-api|registry|node=manager|..")
+        found.append(OtherDomain(parts[0], url(parts[1]), managers(",".join(parts[2:]))))
+    return tuple(found)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig(Common):
     """What to watch, where to listen, and who may read."""
@@ -28,13 +48,21 @@ class ViewConfig(Common):
     listen_on: tuple[str, ...] = variable(
         "tcp://127.0.0.1:7410", urls, "where to serve HTTP: tcp://host:port or unix:///path, several with commas"
     )
+    next_free_port: bool = variable("false", flag, "listen on a following port if that of NSM_LISTEN_ON is taken")
     registry_url: str = variable("tcp://registry:5002", url, "the registry whose services and endpoints are shown")
     managers: Mapping[str, str] = variable(
         "", managers, "managers to watch, as node=url,..; empty: those of all registered forwarders"
     )
+    other_domains: tuple[OtherDomain, ...] = variable(
+        "",
+        other_domains,
+        "further domains, each with a Workload API: workload-api|registry|node=manager|.., several with commas",
+    )
     forwarder_network_service_name: str = variable("forwarder", text, "the service that forwarders register as")
     token_file: str = variable(
-        "", text, "file with the token that readers by TCP need; empty: only this machine may read"
+        "",
+        text,
+        "file with the token that readers by TCP need, made if missing; empty: only this machine may read",
     )
     cert_file: str = variable("", text, "certificate for HTTPS; empty: plain HTTP")
     key_file: str = variable("", text, "key of that certificate")

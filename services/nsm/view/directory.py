@@ -48,6 +48,8 @@ class Directory:
         self._managers: dict[str, _Manager] = {}
         self._by_manager: dict[str, str] = {}
         """The URL of each manager, by its name."""
+        self.news: set[str] = set()
+        """The names of components about which something else is known now: paths that show them are out of date."""
 
     def is_forwarder(self, record: NetworkServiceEndpoint) -> bool:
         """Whether a record is that of a forwarder, whose URL is that of its manager."""
@@ -64,12 +66,15 @@ class Directory:
         name, elsewhere = split(record.name)
         identity = record.path_ids[0] if record.path_ids else ""
         entry = Entry(kind, node, elsewhere or domain, identity, record.url)
-        self._endpoints[name] = entry
+        if self._endpoints.get(name) != entry:
+            self._endpoints[name] = entry
+            self.news.add(name)
         return entry
 
     def forget_record(self, name: str) -> None:
         """An endpoint or a forwarder is not registered any longer."""
-        self._endpoints.pop(split(name)[0], None)
+        if self._endpoints.pop(split(name)[0], None) is not None:
+            self.news.add(split(name)[0])
 
     def manager(self, url: str, domain: str = "", node: str = "") -> _Manager:
         """What is known about the manager at `url`, to be filled in."""
@@ -86,6 +91,13 @@ class Directory:
         known.name = name
         self._by_manager[name] = url
         return True
+
+    def identify_manager(self, url: str, identity: str) -> None:
+        """Note the SPIFFE ID that a manager has shown."""
+        known = self.manager(url)
+        if known.identity != identity:
+            known.identity = identity
+            self.news.add(known.name)
 
     def forget_manager(self, url: str) -> None:
         """It is not watched any longer."""

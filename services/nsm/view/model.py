@@ -22,7 +22,7 @@ class WireState(StrEnum):
     PENDING = "PENDING"
     """It was requested, and never existed: see the attempts."""
     UNHEARD = "UNHEARD"
-    """The manager of its client is not heard from: it may be up or down."""
+    """The manager of its client does not respond: the wire may be up or down."""
 
 
 class HopState(StrEnum):
@@ -33,7 +33,7 @@ class HopState(StrEnum):
     HEALING = "HEALING"
     UNHEARD = "UNHEARD"
     UNKNOWN = "UNKNOWN"
-    """No component reports it: the hop is behind the last one that is heard from."""
+    """No component reports it: the hop is behind the last one that responds."""
 
 
 class Kind(StrEnum):
@@ -49,14 +49,14 @@ class Kind(StrEnum):
 
 
 class ComponentState(StrEnum):
-    """Whether a component is heard from."""
+    """Whether a component responds."""
 
     UP = "UP"
     UNHEARD = "UNHEARD"
     REGISTERED = "REGISTERED"
-    """It is registered; nothing is heard from itself."""
+    """It is registered, and is not asked itself."""
     UNKNOWN = "UNKNOWN"
-    """Nothing was heard from it yet."""
+    """It has not responded yet."""
 
 
 class EventKind(StrEnum):
@@ -121,7 +121,7 @@ class Hop:
     """How long this component and those behind it took to set up the wire, in milliseconds."""
     cause: Cause | None = None
     heard: datetime | None = None
-    """If the manager is not heard from: when it last was."""
+    """If the manager does not respond: when it last did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +179,7 @@ class Wire:
     last_packet: datetime | None = None
     """The latest time at which a counter of it was seen to have grown."""
     heard: datetime | None = None
-    """If the manager of its client is not heard from: when it last was."""
+    """If the manager of its client does not respond: when it last did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

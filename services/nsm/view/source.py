@@ -91,5 +91,7 @@ def name_of(wire: Named) -> str:
 
 
 def _named(wires: Sequence[Named]) -> str:
-    more = len(wires) - _MOST_NAMED
-    return ", ".join(map(name_of, wires[:_MOST_NAMED])) + (f" and {more} others" if more > 0 else "")
+    names, more = [*map(name_of, wires)], len(wires) - _MOST_NAMED
+    if len({*names}) < len(names):  # one client's name in several places
+        names = [each.id for each in wires]
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} others" if more > 0 else "")

@@ -45,7 +45,7 @@ EXPIRY_GRACE = timedelta(seconds=30)
 HEALS_WITHIN = timedelta(seconds=5)
 """How long a wire that was closed while it was down counts as one that is healed elsewhere, without an attempt."""
 ABANDONED = timedelta(minutes=10)
-"""How long a manager that is gone is shown as one that is not heard from."""
+"""How long a manager that is gone is shown as one that does not respond."""
 _RECENT = 200
 """How many events are part of a snapshot."""
 _WireKey = tuple[str, str]
@@ -108,14 +108,14 @@ class State:
     # --- what managers report
 
     def lost_since(self, url: str) -> datetime | None:
-        """When the manager at `url` was last heard from; None while it is heard from."""
+        """When the manager at `url` last responded; None while it responds."""
         peer = self._managers.get(url)
         if peer is None or peer.state is not ComponentState.UNHEARD:
             return None
         return peer.heard or peer.since
 
     def reason_of(self, url: str) -> str:
-        """Why the manager at `url` is not heard from, or nothing."""
+        """Why the manager at `url` does not respond, or nothing."""
         peer = self._managers.get(url)
         return peer.reason if peer is not None else ""
 
@@ -139,13 +139,13 @@ class State:
         self._journal.publish(ChangeKind.NODE_GONE, node)
 
     def manager_alive(self, url: str, identity: str = "") -> None:
-        """A manager was heard from, whatever it said; `identity` is its SPIFFE ID, if that was seen."""
+        """A manager responded, whatever it said; `identity` is its SPIFFE ID, if that was seen."""
         if identity:
-            self.directory.manager(url).identity = identity
+            self.directory.identify_manager(url, identity)
         self._alive(self._managers.get(url))
 
     def manager_lost(self, url: str, reason: str) -> None:
-        """A manager is not heard from any longer: nobody knows about its wires."""
+        """A manager does not respond any longer: nothing is known about its wires."""
         self._lost(self._managers.get(url), reason)
 
     def begin(self, url: str) -> None:
@@ -204,11 +204,11 @@ class State:
             self._dirty.add((DOMAIN, domain))
 
     def registry_alive(self, url: str) -> None:
-        """A registry was heard from."""
+        """A registry responded."""
         self._alive(self._registries.get(url))
 
     def registry_lost(self, url: str, reason: str) -> None:
-        """A registry is not heard from any longer."""
+        """A registry does not respond any longer."""
         self._lost(self._registries.get(url), reason)
 
     # --- what is known
@@ -253,7 +253,8 @@ class State:
         )
 
     def settle(self) -> None:
-        """Publish the counts that changed since the last time."""
+        """Publish what follows from changes since the last time: paths with news about components, and counts."""
+        self._renew_paths()
         dirty = sorted(self._dirty)
         self._dirty.clear()
         nodes = {self._node_key(url)[1]: peer for url, peer in self._managers.items()}
@@ -267,7 +268,7 @@ class State:
                 self.records.publish(what, name)
 
     def tidy(self) -> None:
-        """Forget connections whose manager does not show them, or is not heard from, once their tokens have expired."""
+        """Forget connections whose manager does not show them, or does not respond, once their tokens have expired."""
         self._end_held()
         latest = self._now() - EXPIRY_GRACE
         for peer in self._managers.values():
@@ -279,7 +280,7 @@ class State:
                     self._drop(peer, connection_id)
 
     def abandoned(self) -> list[str]:
-        """Managers that are not heard from for long, and with which no forwarder is registered any longer."""
+        """Managers that have not responded for long, and with which no forwarder is registered any longer."""
         latest, known = self._now() - ABANDONED, self.records.urls()
         return [
             peer.url
@@ -291,7 +292,7 @@ class State:
     # --- inside
 
     def _end_held(self) -> None:
-        """Forget closed wires that nobody has requested again."""
+        """Forget closed wires that were not requested again."""
         latest = self._now() - HEALS_WITHIN
         for key, (_, since) in [*self._held.items()]:
             if since < latest and key not in self._attempts:
@@ -314,6 +315,14 @@ class State:
         if not seen:
             del self._seen[key]
         self._renew(key)
+
+    def _renew_paths(self) -> None:
+        names, self.directory.news = self.directory.news, set()
+        if not names:
+            return
+        for key, wire in [*self._wires.items()]:
+            if key in self._seen and not names.isdisjoint(hop.name for hop in wire.path):
+                self._renew(key, is_news=False)
 
     def _ids_behind(self, url: str) -> list[_WireKey]:
         """The wires whose path begins at the manager at `url`, which does not have them."""
@@ -362,7 +371,7 @@ class State:
         self._journal.publish(ChangeKind.WIRE, wire.id, wire=wire)
 
     def _is_leftover(self, seen: Iterable[Seen]) -> bool:
-        """Whether the client's manager, which is heard from, does not have the connection: its client closed it."""
+        """Whether the client's manager responds and does not have the connection: its client closed it."""
         first = min(seen, key=lambda each: each.report.index).report
         if first.index <= 1 or len(first.segments) < 2:
             return False
@@ -431,7 +440,7 @@ class State:
                 seconds = (peer.heard - lost).total_seconds()
                 name = self._name_of(peer)
                 self._journal.note(
-                    EventKind.COMPONENT_HEARD, f"{name} is heard from again after {seconds:.1f} s", component=name
+                    EventKind.COMPONENT_HEARD, f"{name} responds again after {seconds:.1f} s", component=name
                 )
 
     def _lost(self, peer: _Peer | None, reason: str) -> None:
@@ -441,10 +450,10 @@ class State:
         name, count = self._name_of(peer), len(set(peer.shown.values()))
         self._forget_attempts(peer)
         about = f"; nothing is known of {count} of its wires" if count else ""
-        cause = Cause(sentence=peer.reason, code="unheard", component=name, at=peer.since)
+        cause = Cause(sentence=peer.reason, code="unresponsive", component=name, at=peer.since)
         self._tell_of(peer)
         self._journal.note(
-            EventKind.COMPONENT_UNHEARD, f"{name} is not heard from: {peer.reason}{about}", component=name, cause=cause
+            EventKind.COMPONENT_UNHEARD, f"{name} does not respond: {peer.reason}{about}", component=name, cause=cause
         )
 
     def _tell_of(self, peer: _Peer) -> None:
@@ -511,6 +520,6 @@ class State:
 
 
 def _life(peer: _Peer) -> dict[str, Any]:
-    """The fields of a component that say whether it is heard from."""
-    cause = Cause(sentence=peer.reason, code="unheard") if peer.state is ComponentState.UNHEARD else None
+    """The fields of a component that say whether it responds."""
+    cause = Cause(sentence=peer.reason, code="unresponsive") if peer.state is ComponentState.UNHEARD else None
     return {"state": peer.state, "since": peer.since, "heard": peer.heard, "cause": cause}

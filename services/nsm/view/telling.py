@@ -9,7 +9,7 @@ from .source import name_of
 def told(former: Wire | None, wire: Wire) -> tuple[EventKind, str] | None:
     """The event that a change from `former` to `wire` is, with its sentence; None if it is none.
 
-    That a manager is not heard from is an event of the manager, not of each of its wires.
+    That a manager does not respond is an event of the manager, not of each of its wires.
     """
     name = name_of(wire)
     if former is None:

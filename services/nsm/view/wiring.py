@@ -18,10 +18,6 @@ from .directory import Directory, Entry
 from .model import Cause, Flow, Hop, HopState, Kind, Traffic, Wire, WireState
 from .reports import Report, Segment
 
-REPAIRING = "nsm_repairing"
-"""The metric of a path segment whose forwarder repairs the wire: why."""
-ENDED = "nsm_ended"
-"""The metric of a path segment that says which end of the wire does not exist any longer."""
 SETUP_MS = "nsm_setup_ms"
 _TUNNELS = {VXLAN: "VXLAN", WIREGUARD: "WireGuard", IPSEC: "IPsec", VLAN: "VLAN", SRV6: "SRv6"}
 _LOCAL = {(KERNEL, KERNEL): "veth", (MEMIF, MEMIF): "memif", (VFIO, VFIO): "VF"}
@@ -31,10 +27,10 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Heard(Protocol):
-    """When managers were last heard from."""
+    """When managers last responded."""
 
     def lost_since(self, url: str) -> datetime | None:
-        """When the manager at `url`, which is not heard from now, was last heard from; None while it is."""
+        """When the manager at `url`, which does not respond now, last did; None while it responds."""
         ...
 
 
@@ -99,20 +95,16 @@ def wire_of(
 
 def cause_of(metrics: Mapping[str, str], component: str) -> Cause | None:
     """What the component of a path segment with these metrics says about the wire."""
-    if (said := causes.cause_in(metrics)) is not None:
-        return Cause(
-            sentence=printable(said.sentence),
-            code=printable(said.code),
-            element=printable(said.element),
-            component=printable(said.component) or component,
-            remedy=printable(said.remedy),
-            at=_time(said.at),
-        )
-    if why := metrics.get(REPAIRING):
-        return Cause(sentence=printable(why), code="Repairing", component=component)
-    if end := metrics.get(ENDED):
-        return Cause(sentence=f"the {printable(end)} has ended", code=causes.NAMESPACE_GONE, component=component)
-    return None
+    if (said := causes.cause_in(metrics)) is None:
+        return None
+    return Cause(
+        sentence=printable(said.sentence),
+        code=printable(said.code),
+        element=printable(said.element),
+        component=printable(said.component) or component,
+        remedy=printable(said.remedy),
+        at=_time(said.at),
+    )
 
 
 def said_of(report: Report) -> Cause | None:
@@ -125,7 +117,7 @@ def said_of(report: Report) -> Cause | None:
 def is_healing(metrics: Mapping[str, str]) -> bool:
     """Whether a component says that the wire is being repaired."""
     said = causes.cause_in(metrics)
-    return REPAIRING in metrics or (said is not None and said.is_healing)
+    return said is not None and said.is_healing
 
 
 def _current(report: Report, ordered: Sequence[Seen]) -> dict[int, Seen]:
@@ -193,7 +185,7 @@ class _Hops:
         return report.segments[index] if fits else self._report.segments[index]
 
     def _states(self) -> list[HopState]:
-        """From the client on: what managers that are heard from report is known, up to where it breaks."""
+        """From the client on: what responding managers report is known, up to where it breaks."""
         states = [HopState.UNKNOWN] * len(self.segments)
         reporting = sorted(self._current)
         for place, index in enumerate(reporting):
@@ -262,8 +254,8 @@ def _state_of(
     """Whether packets pass, as far as is known, and if not: why."""
     name = directory.name_of(first.url)
     if lost is not None:
-        sentence = f"{name} is not heard from since {form.time_text(lost)}"
-        return WireState.UNHEARD, Cause(sentence=sentence, code="manager-unheard", component=name, at=lost)
+        sentence = f"{name} has not responded since {form.time_text(lost)}"
+        return WireState.UNHEARD, Cause(sentence=sentence, code="manager-unresponsive", component=name, at=lost)
     if not first.is_shown:
         told = f"{name} does not report it since it is back: its client has not requested it again yet, or closed it"
         return WireState.UNHEARD, Cause(sentence=told, code="not-reported", component=name)

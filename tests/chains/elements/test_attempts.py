@@ -160,3 +160,15 @@ def path_to(connection_id):
 class Refusing:
     async def request(self, call):
         raise Refused("no")
+
+
+async def test_a_client_that_wants_another_service_now_begins_anew(mesh):
+    async with seen_by(mesh, "operator", attempts=True) as seen:
+        await refused(mesh, "wbe")
+        await seen.attempt()
+        await refused(mesh, "web")
+        events = [await seen.attempt(), await seen.attempt()]
+    assert [(kind, attempt.tries, connection.network_service) for kind, attempt, _, connection in events] == [
+        (DELETE, 1, "wbe"),
+        (UPDATE, 1, "web"),
+    ]

@@ -1,5 +1,6 @@
 """Which endpoint and which forwarder a request goes to, as in upstream's mesh."""
 
+import asyncio
 import time
 
 import pytest
@@ -80,6 +81,19 @@ async def test_a_close_of_a_connection_that_came_to_no_endpoint_asks_the_registr
     chain = Chain([Begin(), Discover(registry_of(SERVICE), RegistryChain([asked])), RoundRobin(), probe])
     await chain.close(call(service="svc"))
     assert (len(probe.closes), asked.queries) == (1, [])
+
+
+async def test_a_hundred_closes_at_an_endpoint_that_is_gone_look_for_it_once():
+    """Each of them asked the manager, and that the registry, while the clients waited for another endpoint."""
+    probe, asked, memory = Record(), Record(), registry_of()
+    endpoints = RegistryChain([asked, memory.elements[0]])
+    chain = Chain([Begin(), Discover(registry_of(SERVICE), endpoints), RoundRobin(), probe])
+    for number in range(100):
+        await chain.close(call(f"c{number}", service="svc", network_service_endpoint_name="a"))
+    assert (len(probe.closes), len(asked.queries)) == (100, 1)
+    await asyncio.sleep(2)
+    await chain.close(call("later", service="svc", network_service_endpoint_name="a"))
+    assert len(asked.queries) == 2
 
 
 async def test_registry_calls_of_discovery_carry_the_deadline():

@@ -151,6 +151,20 @@ async def test_two_endpoints_with_one_prefix_are_told_both():
     assert (await ask(chain, "a")).src_ip_addrs == ["172.16.0.1/32"]
 
 
+@pytest.mark.parametrize("prefix", ["172.16.4.0/25", "172.16.4.128/25", "172.16.0.0/21"])
+async def test_a_prefix_that_overlaps_another_one_is_refused_and_changes_nothing(prefix):
+    """As of a prefix service that hands out part of a prefix that is in use, or one that contains it."""
+    chain = server(network("172.16.4.0/24"))
+    with pytest.raises(
+        Conflict, match=r"but this endpoint has 172\.16\.4\.0/24: each endpoint of a vL3 needs a prefix"
+    ):
+        await ask(chain, "other-1", **brought(prefix))
+    await ask(chain, "other-1", **brought("172.16.1.0/24"))
+    with pytest.raises(Conflict, match=r"but another endpoint has 172\.16\.1\.0/24"):
+        await ask(chain, "other-2", **brought("172.16.1.64/26"))
+    assert (await ask(chain, "a")).src_ip_addrs == ["172.16.4.1/32"]
+
+
 async def test_a_prefix_is_free_for_another_endpoint_when_its_owner_is_gone():
     chain = server(network("172.16.0.0/24"))
     await ask(chain, "other-1", **brought("172.16.1.0/24"))

@@ -131,6 +131,17 @@ async def test_a_deleted_interface_is_made_anew_or_the_client_is_asked_to_come_b
         assert (world.changes.remade, world.wires.states) == (1, states)
 
 
+async def test_an_interface_that_is_gone_with_its_dataplane_is_left_to_that():
+    """A tap vanishes with VPP, which is started again, and makes it again."""
+    async with World() as world:
+        world.wires.dataplane.wires["c"].begin_repair("VPP has ended")
+        await world.tell(Report(is_gone=True))
+        assert (world.changes.remade, world.wires.states) == (0, [])
+        world.wires.dataplane.wires["c"].end_repair()
+        await world.tell(Report(is_gone=True))
+        assert world.changes.remade == 1
+
+
 async def test_a_namespace_out_of_reach_is_entered_with_the_clients_next_request():
     async with World() as world:
         for _ in range(2):

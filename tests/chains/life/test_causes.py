@@ -79,10 +79,11 @@ async def test_a_refresh_that_an_endpoint_refuses_is_down_with_its_reason_and_we
             try:
                 await client.request(again)
             except Unavailable:
-                found = causes(await until(seen, lambda kind, each: is_down(kind, each) and "nsmgr" in causes(each)))
+                found = causes(await until(seen, lambda kind, each: is_down(kind, each) and "nse" in causes(each)))
         well = await until(seen, lambda kind, each: each.state == State.UP)
-    assert (found["nsmgr"].component, found["nsmgr"].element) == ("nse", "fail")
-    assert (found["nsmgr"].sentence, found["nsmgr"].remedy) == ("the disk is full", "delete something")
+    assert [*found] == ["nse"]
+    assert (found["nse"].element, found["nse"].sentence) == ("fail", "the disk is full")
+    assert found["nse"].remedy == "delete something"
     assert causes(well) == {}
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nsm.chains.core import Peer, Presence, RegistryCall, RegistryChain
+from nsm.chains.core import Peer, Presence, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.begin import RegistryBegin
 from nsm.chains.registry.end_with_socket import LATER, SOON, EndWithSocket
 from nsm.chains.registry.memory import Memory
@@ -14,15 +14,33 @@ from tests.chains.registry.records import find, nse
 NSE = "spiffe://test.mesh/nse"
 
 
+class Reachable(RegistryElement):
+    """A registry that may be away."""
+
+    def __init__(self):
+        self.is_away = False
+
+    async def find(self, call, rest):
+        if self.is_away:
+            raise Unavailable("the registry is away")
+        async for batch in rest.find(call):
+            yield batch
+
+    async def register(self, call, rest):
+        if self.is_away:
+            raise Unavailable("the registry is away")
+        return await rest.register(call)
+
+
 class Manager:
     """Its registry, and the sockets of endpoints at which someone listens."""
 
     def __init__(self):
         self.alive, self.tried, self.presence = set(), [], Presence()
-        self.begin, self.delay = RegistryBegin(), Delay()
+        self.begin, self.delay, self.registry = RegistryBegin(), Delay(), Reachable()
         self.sockets = set()
-        end = EndWithSocket(self.sockets, self.presence, self.listens, forwarders="forwarder")
-        self.chain = RegistryChain([self.begin, end, self.delay, Memory()])
+        self.end = EndWithSocket(self.sockets, self.presence, self.listens, forwarders="forwarder")
+        self.chain = RegistryChain([self.begin, self.end, self.delay, self.registry, Memory()])
 
     async def listens(self, url):
         self.tried.append(url)
@@ -120,9 +138,32 @@ async def test_an_endpoint_that_comes_back_in_the_moment_of_its_end_stays(manage
     assert await manager.names() == ["a"]
 
 
+async def test_a_name_that_another_identity_has_taken_over_ends_with_the_process_of_that(manager):
+    await manager.register("a", "unix:///a", who="spiffe://test.mesh/former")
+    await manager.register("a", "unix:///new")
+    manager.kill("unix:///a", "spiffe://test.mesh/former")
+    await asyncio.sleep(2 * LATER)
+    assert await manager.names() == ["a"]
+    manager.kill("unix:///new")
+    await asyncio.sleep(2 * SOON)
+    assert await manager.names() == []
+
+
+async def test_an_endpoint_that_ends_while_the_registry_is_away_may_come_back_before_that(manager):
+    """Its registration stays, with which the manager keeps its new socket and finds it."""
+    await manager.register("a", "unix:///a")
+    manager.registry.is_away = True
+    manager.kill("unix:///a")
+    await asyncio.sleep(30)
+    assert len(manager.begin) == 1
+    manager.registry.is_away = False
+    await asyncio.sleep(6)
+    assert (len(manager.begin), await manager.names()) == (0, [])
+
+
 async def test_nothing_is_left_of_a_registration_that_ended(manager):
     await manager.register("a", "unix:///a")
     await manager.chain.unregister(RegistryCall(nse("a"), peer=Peer(NSE, b"")))
     manager.kill("unix:///a")
     await asyncio.sleep(2 * SOON)
-    assert manager.tried == []
+    assert (manager.tried, manager.end._of) == ([], {})

@@ -71,7 +71,7 @@ def test_each_domain_has_components_and_identities_of_its_own_and_a_floating_one
     run, parts = planned(topology)
     own = {"nsmgr-proxy", "registry-proxy", "registry", "identity"}
     of = {each.name: {part.command for part in parts.values() if part.domain == each.name} for each in topology.domains}
-    assert own | {"dns-server", "nsmgr", "forwarder-kernel", "nse", "nsc"} == of["my.one"]
+    assert own | {"dns-server", "nsmgr", "forwarder-kernel", "nse", "nsc", "view"} == of["my.one"]
     assert own | {"nsmgr", "forwarder-kernel", "nse"} == of["my.two"]
     assert of["my.sky"] == {"registry", "identity"}
     assert parts["nsmgr-node-2"].identity == "spiffe://my.one/node-2/nsmgr"
@@ -88,9 +88,12 @@ def test_each_domain_has_components_and_identities_of_its_own_and_a_floating_one
 
 def test_a_mesh_without_domains_has_no_proxies_and_trusts_nobody_else():
     _, parts = planned(parse("nodes: [{name: node-1}]", "mesh.yaml"))
-    assert {part.command for part in parts.values()} == {"identity", "registry", "nsmgr", "forwarder-kernel"}
+    assert {part.command for part in parts.values()} == {"identity", "registry", "nsmgr", "forwarder-kernel", "view"}
     assert "NSM_FEDERATED_BUNDLES" not in parts["identity"].environment
-    assert parts["nsmgr-node-1"].environment["NSM_MONITOR_VIEWERS"] == "spiffe://local.mesh/operator"
+    assert (
+        parts["nsmgr-node-1"].environment["NSM_MONITOR_VIEWERS"]
+        == "spiffe://local.mesh/operator,spiffe://local.mesh/view"
+    )
     assert "proxy" not in parts["nsmgr-node-1"].environment["NSM_INTERMEDIARIES"]
 
 

@@ -53,6 +53,8 @@ SHAPE = [
         "destinationSelector: {tier: iron}",
         "18: unknown key 'destinationSelector' in a route; there are destination_selector, weight; did you mean 'dest",
     ),
+    ("name: node-2", "name: node-2, forwarder: ovs", "8: forwarder 'ovs': expected kernel or vpp"),
+    ("name: node-2", "name: node-2, forwarder: []", "8: a node needs a forwarder; leave the key out for the kernel's"),
     ("name: node-2}", "name: node-2, name: x}", "8: the key 'name' is given twice in a node"),
     ("{name: node-2}", "node-2", "8: a node must be a mapping with the keys forwarder, manager, name"),
     ("name: node-2", "name: 17", "8: expected a text; write '17' with quotes"),
@@ -109,6 +111,12 @@ SHAPE = [
     ("mtu: 1400", "network: 10.0.0.0/8", "28: unknown key 'network' in an uplink; there are mtu, nodes, via"),
 ]
 MEANING = [
+    (
+        "name: node-2",
+        "name: node-2, forwarder: [vpp, {kind: vpp}]",
+        "8: a second forwarder of kind 'vpp': a node has one of each kind",
+    ),
+    ("name: shop, node", "name: forwarder-vpp-node-1, node", "26: the name 'forwarder-vpp-node-1' is reserved for the"),
     ("name: node-2", "name: node-1", "8: the name 'node-1' is given twice, first in line 5"),
     ("name: shop, node: node-1", "name: gold, node: node-1", "26: the name 'gold' is given twice, first in line 22"),
     ("name: shop, node: node-1", "name: shop, node: node-9", "26: there is no node 'node-9'; there are node-1, node-2"),
@@ -251,7 +259,7 @@ def schema_refuses(text):
 def test_everything_that_can_be_written_is_read():
     topology = parse(WHOLE, "mesh.yaml")
     assert [node.name for node in topology.nodes] == ["node-1", "node-2", "node-3"]
-    assert topology.nodes[0].forwarder_labels == {"rack": "a"}
+    assert [(each.kind, each.labels) for each in topology.nodes[0].forwarders] == [("kernel", {"rack": "a"})]
     assert topology.nodes[0].manager_environment == {"NSM_DIAL_TIMEOUT": "2s"}
     assert [topology.address_of(node.name) for node in topology.nodes] == ["172.16.1.1", "172.16.1.2", "172.16.2.2"]
     assert [link.mtu for link in topology.links] == [9000, 1500]

@@ -225,3 +225,18 @@ async def test_vpp_dies_between_two_messages_and_the_request_fails_in_time(vpp, 
     assert client.links() == endpoint.links() == {}
     with pytest.raises(Unavailable, match="VPP is gone"):
         await forwarder.session.vpp()
+
+
+@pytest.mark.parametrize(("refusals", "is_whole"), [((1,), True), ((1, 5), False)])
+async def test_what_a_started_vpp_refuses_is_tried_twice_and_then_the_client_is_asked(
+    vpp, forwarder, refusals, is_whole
+):
+    """The first of four such messages that a wire needs."""
+    live = await forwarder.plane.create(await wanted("kernel", forwarder, Host(), Host()), "c")
+    reported = []
+    live.when_repaired = lambda whole: reported.append((live.fault, whole))
+    forwarder.plane._ended("VPP has ended")
+    for count in refusals:
+        vpp.refuse("l3xc_update", -9, count=count)
+    await forwarder.plane._rebuild(await forwarder.session.vpp())
+    assert reported == [("VPP has ended", False), ("", is_whole)]

@@ -12,6 +12,7 @@ import pytest
 
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import RunDir
+from nsm.mesh.view import WITHOUT_VIEW
 
 NSM = [sys.executable, "-m", "nsm.chains"]
 
@@ -27,11 +28,14 @@ def until(condition, seconds=10.0):
 class Mesh:
     """The commands of one mesh, and a look at it from outside."""
 
-    def __init__(self, name):
+    def __init__(self, name, *, has_view=False):
         self.name = name
+        self.environment = {**os.environ, **({} if has_view else {WITHOUT_VIEW: "true"})}
+        """Most tests do not look at the view, whose process would only take time."""
         self.folder = Path("/run/nsm-mesh", name)
 
     def nsm(self, *words, code=0, **options):
+        options = {"env": self.environment, **options}
         done = subprocess.run(
             [*NSM, "mesh", "--name", self.name, *words],
             capture_output=True,
@@ -48,7 +52,13 @@ class Mesh:
 
     def start(self, *words, **options):
         """`up`, not waited for."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        options = {
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "env": self.environment,
+            **options,
+        }
         return subprocess.Popen([*NSM, "mesh", "--name", self.name, "up", *words], **options)
 
     def start_in(self, workload, *command):
@@ -104,9 +114,9 @@ NUMBERS = count(1)
 
 
 @contextmanager
-def local_mesh():
+def local_mesh(**options):
     """One that is not up yet; it is taken down afterwards, and leaves nothing."""
-    found = Mesh(f"s{os.getpid()}-{next(NUMBERS)}")
+    found = Mesh(f"s{os.getpid()}-{next(NUMBERS)}", **options)
     try:
         yield found
     finally:

@@ -8,8 +8,14 @@ pytestmark = pytest.mark.system
 
 TWO_ENDPOINTS = """
 nodes: [{name: node-1}]
+services:
+  - name: answers
+    payload: IP
+    matches:
+      - {fallthrough: true, routes: [{destination_selector: {rank: first}}]}
+      - routes: [{destination_selector: {}}]
 endpoints:
-  - {name: one, node: node-1, services: [answers], payload: IP, prefixes: [10.1.0.0/24]}
+  - {name: one, node: node-1, services: [answers], payload: IP, labels: {rank: first}, prefixes: [10.1.0.0/24]}
   - {name: two, node: node-1, services: [answers], payload: IP, prefixes: [10.2.0.0/24]}
 clients:
   - {name: client, node: node-1, wires: ["kernel://answers/nsm-1"]}
@@ -25,7 +31,10 @@ def index(mesh):
 
 
 def test_a_wire_heals_when_its_endpoint_its_manager_and_its_link_break_in_turn(mesh):
-    """It moves to the other endpoint, stays as it is, and carries packets again."""
+    """It moves to the other endpoint, stays as it is, and carries packets again.
+
+    The other one is selected only if the first is not registered: its record ends with its process.
+    """
     mesh.up("-f", "/dev/stdin", input=TWO_ENDPOINTS)
     first = mesh.wire("client")["endpoint"]
     mesh.nsm("kill", first, "--namespaces")

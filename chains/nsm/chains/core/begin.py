@@ -95,7 +95,8 @@ class Begin(Element):
                 current = codec.clone(entry.wanted.connection)
                 call.connection = self._merge(entry.returned, call.connection, current)
             returned = await entry.request(call)
-            entry.returned = codec.clone(returned)
+            if self._merge is not None:
+                entry.returned = codec.clone(returned)
             return returned
 
     async def close(self, call: Call, rest: Handler) -> None:
@@ -201,7 +202,8 @@ class _Entry(Entry):
             raise
         call.undo.forget()
         connection.state = State.UP
-        request = replace(codec.clone(call.request), connection=codec.clone(connection))
+        request = codec.clone(replace(call.request, connection=None))
+        request.connection = codec.clone(connection)
         self.wanted = wanted = Call(request, target=call.target)
         if is_new:
             call.not_delivered = partial(self._take_back, wanted)

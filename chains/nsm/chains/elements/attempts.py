@@ -90,7 +90,11 @@ class Attempts(Element):
         if call.peer is None or path is None or path.index != 1:
             return
         caller, client_id = call.peer.spiffe_id, path.path_segments[0].id
-        known = self._known.pop((caller, client_id), None)
+        known = self._known.get((caller, client_id))
+        if known is not None and known.wanted.network_service != call.connection.network_service:
+            self._forget((caller, client_id))  # the client wants something else under the same id
+            known = None
+        self._known.pop((caller, client_id), None)
         if known is None:
             self._make_room(caller, now)
             known = _Remembered(_wanted(call), caller)

@@ -35,6 +35,9 @@ from .connect import FIND_AGAIN
 from .try_candidates import note_tried, tell_whom
 
 _FIND_TIMEOUT = 5.0
+_MISSED, _MOST_MISSED = 1.0, 256
+"""Seconds for which closes do not look for an endpoint that was not found, and for how many that is remembered: all of
+the clients of one that is gone close at once."""
 _Fitting = Sequence[tuple[NetworkServiceEndpoint, int]]
 """Candidates and their weights, best first."""
 _SHOWN = 512
@@ -111,6 +114,8 @@ class Discover(Element):
     ) -> None:
         self._services, self._endpoints = services, endpoints
         self._place: Key[Place] = Key("where the endpoint is")
+        self._missed: dict[str, float] = {}
+        """When endpoints were not found that connections were closed at, the latest one last."""
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Set the candidates, or the target."""
@@ -136,6 +141,7 @@ class Discover(Element):
                     return await self._ask_fitting(left, call, rest)
             except Unavailable as error:
                 log.info("no endpoint of a match can be reached: the next match decides", reason=str(error))
+                error.tried = (*failure.tried, *error.tried)
                 failure, call.request, call.target = error, asked, None
         try:
             raise failure
@@ -186,14 +192,24 @@ class Discover(Element):
         place = call.live.pop(self._place)
         if place is not None and place.is_good() and place.name == call.connection.network_service_endpoint_name:
             call.target = call.target or place.url
-        if call.target is None and (
-            name := call.connection.network_service_endpoint_name
-        ):  # the name of none means all
+        name = call.connection.network_service_endpoint_name  # without one, all would be found
+        if call.target is None and name and not self._is_missing(name):
             try:
                 call.target = (await self._named(name, call)).url
             except MeshError as error:
+                self._missed_now(name)
                 log.info("closing without the endpoint", connection=call.connection.id, error=str(error))
         await rest.close(call)
+
+    def _missed_now(self, name: str) -> None:
+        self._missed.pop(name, None)
+        self._missed[name] = asyncio.get_running_loop().time()
+        while len(self._missed) > _MOST_MISSED:
+            del self._missed[next(iter(self._missed))]
+
+    def _is_missing(self, name: str) -> bool:
+        when = self._missed.get(name)
+        return when is not None and asyncio.get_running_loop().time() < when + _MISSED
 
     async def _named(self, name: str, call: Call) -> NetworkServiceEndpoint:
         for endpoint in await find_all(self._endpoints, NetworkServiceEndpoint(name=name), call):
@@ -214,15 +230,27 @@ class Discover(Element):
         """The service; its candidates and their weights, and then those of later matches: see `weigh_in_turn`."""
         query = NetworkServiceEndpoint(network_service_names=[call.connection.network_service])
         service, found = await together(find_service(self._services, call), find_all(self._endpoints, query, call))
-        there = [endpoint for endpoint in found if not _is_expired(endpoint)]
-        in_turn = weigh_in_turn(dict(call.connection.labels), service, there)
-        if not (weighed := next(in_turn, [])):
-            raise _none_fits(service, call.connection.labels, there)
+        in_turn = select(service, dict(call.connection.labels), found)
         call.connection.payload = service.payload
-        return service, chain([weighed], in_turn)
+        return service, in_turn
 
 
-def _is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+def select(
+    service: NetworkService, labels: dict[str, str], found: Sequence[NetworkServiceEndpoint]
+) -> Iterator[_Fitting]:
+    """Those of the endpoints `found` that a client with `labels` may get, each with its share.
+
+    Then those of later matches: see `weigh_in_turn`. Raises `NotFound` if there are none.
+    """
+    there = [endpoint for endpoint in found if not is_expired(endpoint)]
+    in_turn = weigh_in_turn(labels, service, there)
+    if not (weighed := next(in_turn, [])):
+        raise _none_fits(service, labels, there)
+    return chain([weighed], in_turn)
+
+
+def is_expired(endpoint: NetworkServiceEndpoint) -> bool:
+    """Whether the record of `endpoint` is no longer valid."""
     expires = endpoint.expiration_time
     return expires is not None and expires.to_seconds() <= time.time()
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Protocol
 
 from nsm.apis import codec, mechanisms
@@ -13,11 +15,13 @@ from nsm.apis.connection import (
     ConnectionEvent,
     ConnectionEventType,
     MonitorScopeSelector,
+    PathSegment,
     State,
 )
 from nsm.apis.mechanisms import INODE_URL
 from nsm.chains.core import (
     DEFAULT_LIMITS,
+    TRANSPORT,
     Call,
     Element,
     Handler,
@@ -36,6 +40,7 @@ from nsm.chains.model.causes import (
     NAMESPACE_GONE,
     PEER_CLOSED,
     PEER_LOST,
+    SETUP_MS,
     Cause,
     cause_in,
     remove_cause,
@@ -46,6 +51,7 @@ from nsm.chains.transport import Monitors, Subscription
 
 from .attempts import Attempts, cause_of
 from .idle import close_now
+from .try_candidates import with_name
 
 CONNECTIONS = counts.Reading("nsm_connections", "Connections, by their mechanism here", "mechanism", "state")
 _STATES = {
@@ -62,6 +68,7 @@ REPORTER: Key[Reporter] = Key("reporter of states")
 """Lets an element of a server report a state of the connection."""
 _MOST_SERVICES, _MOST_SEGMENTS = 64, 16
 """Limits of a selector, which is kept for as long as the monitor runs; each event is compared with all of them."""
+_TRANSPORTS = f" ({TRANSPORT})"
 _AGAIN = 5.0
 """Seconds after which the same event is reported again."""
 _PART = 3 / 4
@@ -110,7 +117,7 @@ class Monitor(Element):
 
     async def request(self, call: Call, rest: Handler) -> Connection:
         """Report a success, and the failure of a connection that was up."""
-        is_reselected = call.connection.state == State.RESELECT_REQUESTED
+        is_reselected, began = call.connection.state == State.RESELECT_REQUESTED, perf_counter()
         try:
             connection = await rest.request(call)
         except BaseException as error:
@@ -121,6 +128,7 @@ class Monitor(Element):
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
             call.live.put(REPORTER, self)
+            _note_time(connection, perf_counter() - began)
         self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
@@ -318,8 +326,9 @@ class Monitor(Element):
         """The component that the connection went on to is unresponsive."""
         store.put(UNHEARD, target)
         name = _next_name(self._connections.get(store.connection_id))
+        found = f"{name} does not respond: {with_name(name, reason.removesuffix(_TRANSPORTS))}"
         remedy = f"check that {name} runs, and start it again if it does not"
-        self._set_down(store.connection_id, Cause(PEER_LOST, f"{name} does not respond: {reason}", remedy, self.name))
+        self._set_down(store.connection_id, Cause(PEER_LOST, found, remedy, self.name))
         close_now(store)
 
     def relay(self, store: Store, kind: ConnectionEventType, theirs: Connection) -> None:
@@ -417,22 +426,40 @@ def _why(error: BaseException) -> Cause:
     """The cause of a failed request, from the component and the element that it is from."""
     if not isinstance(error, MeshError):
         return Cause("Canceled", "a request for it had no answer in the time that the client gave it")
-    return cause_of(error)
+    cause = cause_of(error)
+    return replace(cause, code=PEER_LOST) if cause.element == TRANSPORT else cause
 
 
 def _set_cause(connection: Connection, cause: Cause | None) -> None:
-    """Put a cause into our own path segment, or none."""
-    if connection.path is not None and connection.path.index < len(connection.path.path_segments):
-        metrics = connection.path.path_segments[connection.path.index].metrics
-        remove_cause(metrics)
-        if cause is not None:
-            metrics.update(cause.metrics())
+    """Put a cause into the path segment of its component, if that is behind us, else into ours; or remove ours."""
+    own = _segment_of(connection, "")
+    if own is not None:
+        remove_cause(own.metrics)
+    if cause is not None and (segment := _segment_of(connection, cause.component)) is not None:
+        remove_cause(segment.metrics)
+        is_its_own = segment.name == cause.component
+        segment.metrics.update((replace(cause, component="") if is_its_own else cause).metrics())
+
+
+def _segment_of(connection: Connection, name: str) -> PathSegment | None:
+    """The segment behind ours with this name, else ours."""
+    path = connection.path
+    if path is None or path.index >= len(path.path_segments):
+        return None
+    own, *behind = path.path_segments[path.index :]
+    return next((segment for segment in behind if segment.name == name), own) if name else own
+
+
+def _note_time(connection: Connection, seconds: float) -> None:
+    """Put into our path segment how long we and those behind us took to make the connection."""
+    if (own := _segment_of(connection, "")) is not None:
+        own.metrics[SETUP_MS] = f"{seconds * 1000:.1f}"
 
 
 def _is_news(cause: Cause, connection: Connection, *, is_event: bool) -> bool:
-    """Whether the cause in our own path segment is another one; an event may occur again."""
-    path = connection.path
-    found = cause_in(path.path_segments[path.index].metrics) if path is not None and path.path_segments else None
+    """Whether the cause in its segment is another one; an event may occur again."""
+    segment = _segment_of(connection, cause.component)
+    found = cause_in(segment.metrics) if segment is not None else None
     return found is None or found.sentence != cause.sentence or (is_event and cause.at - found.at > _AGAIN)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -13,6 +14,7 @@ from nsm.chains.core import Call, Handler, MeshError, TimedOut, Tried, was_not_r
 
 _MOST_OF_IT = 3
 """One attempt gets a third of the remaining time, the last but one a half, the last one all."""
+_DESCRIPTOR = re.compile(r"unix:///proc/(?:self|\d+)/fd/\d+")
 CANDIDATES = "candidates"
 """What endpoints are called that may provide a service."""
 _GRACE = 0.05
@@ -65,10 +67,15 @@ def note_tried(name: str, error: MeshError) -> None:
     error.tried = error.tried or (Tried(name, str(error)),)
 
 
+def with_name(name: str, text: str) -> str:
+    """`text`, with a component's name in the place of its URL if that is just a descriptor."""
+    return _DESCRIPTOR.sub(name, text)
+
+
 def tell_whom(name: str, error: MeshError) -> None:
     """Add the candidate's name to an error if it could not be reached: its URL may be just a descriptor."""
     if was_not_reached(error):
-        error.detail = f"{name}: {error.detail}"
+        error.detail = f"{name}: {with_name(name, error.detail)}"
         error.remedy = f"check that {name} runs; its record in the registry ends by itself if it does not"
 
 

@@ -237,7 +237,7 @@ class Keep(Element):
             self._log_repairs(watched, report)
         if report.lost:
             self.namespace_is_gone(watched, report.lost)
-        elif report.is_gone:
+        elif report.is_gone and not watched.live.fault:  # else the dataplane makes it again
             CHANGES.add("deleted")
             await self._make_anew(watched)
         elif report.is_out_of_reach:

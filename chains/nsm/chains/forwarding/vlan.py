@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from nsm.apis.connection import Connection, Mechanism
 from nsm.apis.mechanisms import REMOTE, VLAN, VLAN_ID
@@ -13,10 +14,10 @@ from nsm.chains.model.vlans import LARGEST_VLAN
 from nsm.chains.reading import Field, read_yaml
 
 from .dataplane import HasUplinks
+from .offer import offer
 from .sides import ENDPOINT_SIDE, Breakout
 from .supported import Supported
 from .tunnels import lower_mtu, number_in
-from .use_or_close import use_or_close
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,8 @@ class OfferVlan(Element):
         if is_on_this_node(call):
             return await rest.request(call)
         labels = dict(call.connection.labels)
-        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=VLAN))
-        is_first = call.connection.mechanism is None
-        connection = await rest.request(call)
+        connection = await offer(call, rest, Mechanism(cls=REMOTE, type=VLAN), partial(self._note, call.live))
         if connection.mechanism is not None and connection.mechanism.type == VLAN:
-            using = self._note(call.live, connection, connection.mechanism)
-            await use_or_close(call, rest, connection, using, is_first=is_first)
             connection.labels = labels
         return connection
 

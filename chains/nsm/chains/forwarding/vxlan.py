@@ -29,11 +29,11 @@ from nsm.chains.model.addresses import Address
 from nsm.chains.policy import Trust
 
 from .dataplane import CarriesVxlan, VniTaken
+from .offer import offer
 from .sides import CLIENT_SIDE, ENDPOINT_SIDE, Side, Vxlan
 from .supported import Supported
 from .tunnel_peers import AskedByForwarders
 from .tunnels import VXLAN_OVERHEAD, address_in, lower_mtu, number_in, peer_in, port_in
-from .use_or_close import use_or_close
 
 _MAX_VNI = (1 << 24) - 1
 _PICKS, _TRIES = 1000, 4
@@ -161,13 +161,8 @@ class OfferVxlan(Element):
         own = {SRC_IP: str(self._end.address), SRC_PORT: str(self._end.port), MTU: str(await self._end.mtu())}
         if (wished := call.live.pop(_WISH)) is not None:
             own[VNI] = str(wished)
-        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=VXLAN, parameters=own))
-        is_first = call.connection.mechanism is None
-        connection = await rest.request(call)
-        if connection.mechanism is not None and connection.mechanism.type == VXLAN:
-            using = self._note(call.live, connection, connection.mechanism)
-            await use_or_close(call, rest, connection, using, is_first=is_first)
-        return connection
+        mechanism = Mechanism(cls=REMOTE, type=VXLAN, parameters=own)
+        return await offer(call, rest, mechanism, partial(self._note, call.live))
 
     async def _note(self, store: Store, connection: Connection, mechanism: Mechanism) -> None:
         server = peer_in(mechanism, DST_IP)

@@ -30,11 +30,11 @@ from nsm.chains.model.addresses import Address
 from nsm.chains.policy import Trust
 
 from .dataplane import BEGUN, CarriesWireguard
+from .offer import offer
 from .sides import CLIENT_SIDE, ENDPOINT_SIDE, KernelInterface, Wireguard
 from .supported import Supported
 from .tunnel_peers import AskedByForwarders
 from .tunnels import WIREGUARD_OVERHEAD, lower_mtu, peer_in, port_in
-from .use_or_close import use_or_close
 
 _KEY_SIZE, _KEY_TEXT = 32, 44
 
@@ -140,18 +140,15 @@ class OfferWireguard(Element):
         keys = await self._end.keys(call.live, self._keys)
         mtu = await self._end.mtu()
         own = {SRC_IP: str(self._end.address), SRC_PORT: str(keys.port), SRC_PUBLIC_KEY: keys.public, MTU: str(mtu)}
-        call.request.mechanism_preferences.append(Mechanism(cls=REMOTE, type=WIREGUARD, parameters=own))
         self._end.begin(call, mtu)
-        is_first = call.connection.mechanism is None
-        connection = await rest.request(call)
-        if connection.mechanism is not None and connection.mechanism.type == WIREGUARD:
-            using = self._note(call.live, connection, connection.mechanism, keys)
-            await use_or_close(call, rest, connection, using, is_first=is_first)
-        elif (begun := call.live.pop(BEGUN)) is not None:
+        mechanism = Mechanism(cls=REMOTE, type=WIREGUARD, parameters=own)
+        connection = await offer(call, rest, mechanism, partial(self._note, call.live, keys))
+        is_chosen = connection.mechanism is not None and connection.mechanism.type == WIREGUARD
+        if not is_chosen and (begun := call.live.pop(BEGUN)) is not None:
             await begun.drop()
         return connection
 
-    async def _note(self, store: Store, connection: Connection, mechanism: Mechanism, keys: Keys) -> None:
+    async def _note(self, store: Store, keys: Keys, connection: Connection, mechanism: Mechanism) -> None:
         server = peer_in(mechanism, DST_IP)
         peer_key = _key_in(mechanism, DST_PUBLIC_KEY, not_ours=keys.public)
         port = port_in(mechanism, DST_PORT) or WIREGUARD_DEFAULT_PORT

@@ -31,6 +31,8 @@ REFRESH_NEEDED, NOT_SELECTED = "RefreshNeeded", "NotSelected"
 """The client has to request again; the endpoint is no longer selected by the network service."""
 ORPHANED, EXPIRED = "Orphaned", "Expired"
 """The component before this one cannot be reached; its token has expired."""
+SETUP_MS = "nsm_setup_ms"
+"""The metric of a path segment with the time that its component and those behind it took to make the connection."""
 HEALING = "Healing"
 """The client restores the connection."""
 

@@ -18,6 +18,19 @@ def is_subset(labels: Labels, selector: Labels, values: Labels) -> bool:
     return _has(labels, _rendered(selector, values))
 
 
+def differences(labels: Labels, selector: Labels, values: Labels) -> list[tuple[str, str, str]]:
+    """What keeps `labels` from having everything in `selector`: name, required value, and actual value of each label.
+
+    The actual value is empty if the label is missing.
+    """
+    wanted = _rendered(selector, values)
+    return [
+        (key, rendered, labels.get(key, ""))
+        for key, written, rendered in wanted
+        if not _has(labels, [(key, written, rendered)])
+    ]
+
+
 _Wanted = Sequence[tuple[str, str, str]]
 """A label's name, the value that a selector requires as written, and as rendered."""
 
@@ -73,7 +86,7 @@ def weigh_in_turn(
 
     The later ones are for a client that can reach no endpoint of those before.
     """
-    return map(_shares, _decisions(client, service, endpoints))
+    return (_shares(destinations) for _, destinations in _decisions(client, service, endpoints))
 
 
 def _shares(destinations: Sequence[_Destination]) -> list[tuple[NetworkServiceEndpoint, int]]:
@@ -93,19 +106,26 @@ _Destination = tuple[int, Sequence[NetworkServiceEndpoint]]
 """A weight, and the endpoints that share it."""
 
 
+def deciding_match(
+    client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
+) -> Match | None:
+    """The match that decides for a client with the labels `client`, as described at `match_endpoints`."""
+    return next(_decisions(client, service, endpoints), (None, ()))[0]
+
+
 def _destinations(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
 ) -> Sequence[_Destination]:
     """The destinations of a service for a client, as described at `match_endpoints`."""
-    return next(_decisions(client, service, endpoints), ())
+    return next(_decisions(client, service, endpoints), (None, ()))[1]
 
 
 def _decisions(
     client: Labels, service: NetworkService, endpoints: Sequence[NetworkServiceEndpoint]
-) -> Iterator[Sequence[_Destination]]:
-    """The destinations of each match that may decide: one that leads somewhere, as the last one if no `fallthrough`."""
+) -> Iterator[tuple[Match | None, Sequence[_Destination]]]:
+    """Each match that may decide, and its destinations: one that leads somewhere; the last one has no `fallthrough`."""
     if not service.matches:
-        yield [(0, endpoints)]
+        yield None, [(0, endpoints)]
     for match in service.matches:
         if not is_subset(client, match.source_selector, client):
             continue
@@ -114,7 +134,7 @@ def _decisions(
         if match.fallthrough and leads_nowhere:
             continue
         is_open = match.metadata is not None and not match.routes and leads_nowhere
-        yield [(0, endpoints)] if is_open else found
+        yield match, [(0, endpoints)] if is_open else found
         if not match.fallthrough:
             return
 

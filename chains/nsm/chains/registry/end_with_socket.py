@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from nsm.apis.registry import NetworkServiceEndpoint
-from nsm.chains.core import Key, Presence, RegistryCall, RegistryElement, RegistryHandler, Store
+from nsm.chains.core import Key, MeshError, Presence, RegistryCall, RegistryElement, RegistryHandler, Store
 from nsm.chains.logs import log
 
 from .descriptors import Sockets
@@ -16,6 +16,8 @@ SOON, LATER = 0.05, 1.0
 """Seconds after the end of a channel until the sockets are tried: a process that ends closes one after the other, and
 may take its time for that."""
 
+_AWAY, _FIND_TIMEOUT = 5.0, 5.0
+"""Seconds between two attempts to reach a registry that is away, and the time for each."""
 Endpoint = NetworkServiceEndpoint
 Listens = Callable[[str], Awaitable[bool]]
 """Whether a process listens at a URL."""
@@ -27,14 +29,17 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
     Its record would otherwise stay until it expires, and clients on all nodes would be sent to it. When a channel of
     the identity that registered it is closed (`presence`), its socket among `sockets` is tried. Records of
     `forwarders`, a network service, stay: their connections outlive them. Stands behind `ReceiveUrl`.
+
+    While the registry is away nothing ends: an endpoint that comes back then could not register again.
     """
 
     def __init__(self, sockets: Sockets, presence: Presence, listens: Listens, *, forwarders: str) -> None:
         self._sockets, self._listens, self._forwarders = sockets, listens, forwarders
         self._timer: Key[None] = Key("look at the socket of an endpoint")
-        self._url: Key[str] = Key("URL of the socket")
+        self._known: Key[tuple[str, str]] = Key("who registered a socket, and its URL")
         self._of: dict[str, dict[str, Store]] = {}
         """The registrations with sockets, by the SPIFFE ID that registered them."""
+        self._registry: RegistryHandler[Endpoint] | None = None
         presence.when_left(self._look_at_all_of)
 
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
@@ -42,19 +47,26 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
         url, peer = call.record.url, call.peer
         record = await rest.register(call)
         if peer is not None and url in self._sockets and self._forwarders not in call.record.network_service_names:
-            store, who = call.live, peer.spiffe_id
-            if store.get(self._url) is None:
-                store.on_end(partial(self._forget, store, who))
-            store.put(self._url, url)
-            store.unschedule(self._timer)
-            self._of.setdefault(who, {})[store.connection_id] = store
+            self._note(call.live, peer.spiffe_id, url, rest)
         return record
 
-    def _forget(self, store: Store, who: str) -> None:
-        left = self._of.get(who, {})
+    def _note(self, store: Store, who: str, url: str, registry: RegistryHandler[Endpoint]) -> None:
+        if store.get(self._known) is None:
+            store.on_end(partial(self._forget, store))
+        else:
+            self._forget(store)  # the name may be another one's by now
+        store.put(self._known, (who, url))
+        self._registry = registry
+        store.unschedule(self._timer)
+        self._of.setdefault(who, {})[store.connection_id] = store
+
+    def _forget(self, store: Store) -> None:
+        if (known := store.get(self._known)) is None:
+            return
+        left = self._of.get(known[0], {})
         left.pop(store.connection_id, None)
         if not left:
-            self._of.pop(who, None)
+            self._of.pop(known[0], None)
 
     def _look_at_all_of(self, who: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -62,12 +74,25 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
             store.schedule(self._timer, now + SOON, partial(self._look, store, now + LATER))
 
     async def _look(self, store: Store, again: float | None = None) -> None:
-        url = store.get(self._url)
-        if url is None:
+        if (known := store.get(self._known)) is None:
             return
-        if await self._listens(url):
+        if await self._listens(known[1]):
             if again is not None:
                 store.schedule(self._timer, again, partial(self._look, store))
             return
+        if not await self._is_registry_there():
+            store.schedule(self._timer, asyncio.get_running_loop().time() + _AWAY, partial(self._look, store))
+            return
         log.info("an endpoint's process has ended: its registration ends", endpoint=store.connection_id)
-        await store.events.close(still=lambda: store.get(self._url) == url)
+        await store.events.close(still=lambda: store.get(self._known) == known)
+
+    async def _is_registry_there(self) -> bool:
+        """Whether it can be queried: for a name that does not exist, since no cache answers that."""
+        assert self._registry is not None
+        call = RegistryCall(Endpoint(name="-"), deadline=asyncio.get_running_loop().time() + _FIND_TIMEOUT)
+        try:
+            async for _ in self._registry.find(call):
+                pass
+        except MeshError:
+            return False
+        return True

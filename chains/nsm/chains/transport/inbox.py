@@ -30,7 +30,7 @@ _REMEMBERED = 16
 """Files that were refused, whose reason is reported when a message names them."""
 
 
-UNCLAIMED = 20.0
+UNCLAIMED = 60.0
 """Seconds after which an unused file is closed. A message that names it comes at once, but may wait for its turn."""
 
 

@@ -63,6 +63,7 @@ class VPP:
         self._turns = asyncio.Semaphore(in_flight)
         self._frames = _Frames(self._received, self._lost)
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
         self._checksums: dict[str, tuple[str, int]] = {}
         self._numbered: dict[int, Message] = {}
         self._index = 0
@@ -297,8 +298,15 @@ class VPP:
                 return self._context
 
     def _write(self, *messages: bytes) -> None:
-        assert self._transport is not None
-        self._transport.writelines(part for data in messages for part in (_FRAME.pack(0, len(data), 0), data))
+        """Send messages, together with those of other calls that begin in this turn of the loop."""
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += [part for data in messages for part in (_FRAME.pack(0, len(data), 0), data)]
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.writelines(unsent)
 
     def _abandoned(self, context: int) -> None:
         """Nobody waits for the reply any more. It may still arrive, so the call remains in flight for a while."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from nsm.chains.core import MeshError
+from nsm.chains.core.errors import MeshError
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import MeshCommandError, RunDir
-from nsm.operate.errors import OperatorError
+from nsm.operate.errors import DownError, OperatorError
 from nsm.operate.naming import find_wire, name_of
 from nsm.operate.target import Target
 from nsm.view.model import Cause, Hop, Wire, WireState
@@ -17,6 +17,7 @@ from nsm.view.model import Cause, Hop, Wire, WireState
 from .ends import CLIENT, ENDPOINT, End, Spaces
 
 _UNKNOWN = "UNKNOWN"
+_WAYS = {"WIREGUARD": "WireGuard"}
 
 
 @contextmanager
@@ -55,8 +56,8 @@ def elsewhere(wire: Wire, side: str) -> str:
 def _absent(wire: Wire, sides: list[str], target: Target) -> OperatorError:
     names = " and ".join(elsewhere(wire, side) for side in sides)
     if wire.state in (WireState.DOWN, WireState.PENDING):
-        why = f"; {wire.cause.sentence}" if wire.cause is not None and wire.cause.sentence else ""
-        return OperatorError(f"{name_of(wire)} is {wire.state}, and {names} has no interface of it{why}")
+        why = f": {wire.cause.sentence}" if wire.cause is not None and wire.cause.sentence else ""
+        return DownError(f"{name_of(wire)} is {wire.state}{why}; there is no interface of it at {names}")
     if target.mesh:
         return OperatorError(f"{names} of {name_of(wire)} has no network namespace with its interface in this mesh")
     return OperatorError(
@@ -66,36 +67,27 @@ def _absent(wire: Wire, sides: list[str], target: Target) -> OperatorError:
 
 
 def _wire(target: Target, word: str) -> Wire:
-    if target.mesh:
-        return find_wire(_of_mesh(target.mesh), word)
-    import asyncio  # noqa: PLC0415 - a local mesh is asked without
+    """The wire as its source describes it; of a local mesh, as the supervisor does if its view does not know it."""
+    import asyncio  # noqa: PLC0415 - the parser's faults need none of it
 
-    try:
-        wires = asyncio.run(_of_view(target) if target.view else _of_manager(target))
-    except MeshError as error:
-        raise OperatorError(str(error)) from None
-    return find_wire(wires, word)
-
-
-async def _of_view(target: Target) -> Sequence[Wire]:
-    from nsm.view.client import ViewClient  # noqa: PLC0415 - as above
-
-    async with ViewClient.connect(target.view, timeout=target.timeout) as view:
-        return await view.wires()
+    mesh = target.run()
+    if mesh is None:
+        return find_wire(asyncio.run(_reported(target)), word)
+    if mesh.socket_of("view").exists():
+        with suppress(MeshError, OperatorError):
+            return find_wire(asyncio.run(_reported(target)), word)
+    return find_wire(_of_mesh(mesh), word)
 
 
-async def _of_manager(target: Target) -> Sequence[Wire]:
-    from nsm.chains.tools.session import session  # noqa: PLC0415 - as above
-    from nsm.view.sources.manager_source import ManagerSource  # noqa: PLC0415
-
-    async with session() as pool, ManagerSource.connect(target.manager, pool, timeout=target.timeout) as source:
+async def _reported(target: Target) -> Sequence[Wire]:
+    async with target.source() as source:
         return await source.wires()
 
 
-def _of_mesh(mesh: str) -> list[Wire]:
+def _of_mesh(mesh: RunDir) -> list[Wire]:
     """The wires that the supervisor of a local mesh reports."""
     try:
-        status = ask(RunDir.of(mesh), {"command": "status"})
+        status = ask(mesh, {"command": "status"})
     except MeshCommandError as error:
         raise OperatorError(str(error)) from None
     at = {part["name"]: part["node"] for part in status["components"]}
@@ -104,9 +96,8 @@ def _of_mesh(mesh: str) -> list[Wire]:
 
 def _from_status(wire: Mapping[str, Any], at: Mapping[str, str]) -> Wire:
     state, tunnel = wire["state"], wire.get("tunnel")
-    ids = wire.get("ids") or [""] * len(wire["path"])
     return Wire(
-        id=ids[0] if ids else "",
+        id="",
         client=wire["client"],
         service=wire["service"],
         state=WireState.UNHEARD if state == _UNKNOWN else WireState(state),
@@ -114,11 +105,11 @@ def _from_status(wire: Mapping[str, Any], at: Mapping[str, str]) -> Wire:
         endpoint=wire["endpoint"],
         node=at.get(wire["client"], ""),
         endpoint_node=at.get(_workload_of(wire["endpoint"]), ""),
-        way=[tunnel["mechanism"] if tunnel else "veth"],
+        way=[_WAYS.get(tunnel["mechanism"], tunnel["mechanism"]) if tunnel else "veth"],
         client_addresses=wire["src_ips"],
         endpoint_addresses=wire["dst_ips"],
         cause=Cause(sentence=wire["reason"]) if wire.get("reason") else None,
-        path=[Hop(name=name, id=each) for name, each in zip(wire["path"], ids, strict=True)],
+        path=[Hop(name=name) for name in wire["path"]],
     )
 
 

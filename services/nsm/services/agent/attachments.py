@@ -18,6 +18,8 @@ from .places import Place
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _FILE, _SERVICES = "attachment.json", "services"
+ISSUER = "issuer"
+"""A file in an agent's folder that exists while a process issues identities to its attachments."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,11 @@ class Folder:
         return self.path / "ready"
 
     @property
+    def identity(self) -> Path:
+        """The socket at which its client gets its identity, if there is an issuer."""
+        return self.path / "id.sock"
+
+    @property
     def log(self) -> Path:
         """What its client has logged since it was started last."""
         return self.path / "log"
@@ -103,6 +110,11 @@ class Folder:
     def remove(self) -> None:
         """Remove all of it."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of the attachments in an agent's folder."""
+    return sorted(file.parent.name for file in folder.glob(f"*/{_FILE}") if _NAME.fullmatch(file.parent.name))
 
 
 def stored_in(folder: Path) -> list[Attachment]:

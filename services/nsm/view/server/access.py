@@ -1,7 +1,7 @@
 """Who may read a view, and what browsers may do with it.
 
 A unix socket's file decides who may connect. By TCP a token is required if there is one. Without a token only this
-machine is answered, and only if it uses a name of this machine: a page of somebody else cannot have a browser read the
+machine is answered, and only if it uses a name of this machine: a page of another site cannot have a browser read the
 view by giving its own name this machine's address. Health and metrics, which name nothing, are for everyone.
 """
 

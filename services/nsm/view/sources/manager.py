@@ -78,7 +78,7 @@ class ManagerWatch:
                 pauses.reset()
                 continue
             self._state.manager_lost(self._url, reason)
-            log.info("a manager is not heard from", manager=self._url, reason=reason)
+            log.info("a manager does not respond", manager=self._url, reason=reason)
             await asyncio.sleep(pauses.next())
 
     async def _watched(self) -> str:
@@ -107,13 +107,13 @@ class ManagerWatch:
     async def _beat(self) -> None:
         """A process that hangs ends no stream: ask it."""
         while True:
-            await asyncio.sleep(BEAT)
             try:
                 self._state.manager_alive(self._url, await self._contact.responds())
             except (Unavailable, TimedOut) as error:
                 self._state.manager_lost(self._url, f"it does not respond: {error}")
             except MeshError:
                 self._state.manager_alive(self._url)
+            await asyncio.sleep(BEAT)
 
     def _take(self, event: ConnectionEvent) -> None:
         self._state.manager_alive(self._url)

@@ -116,7 +116,7 @@ class RegistryWatch:
 
     def _broke(self, error: MeshError, pause: float) -> None:
         self._state.registry_lost(self._url, str(error))
-        log.info("a registry is not heard from", registry=self._url, reason=str(error), again_in_s=pause)
+        log.info("a registry does not respond", registry=self._url, reason=str(error), again_in_s=pause)
 
     def _put_service(self, record: NetworkService, is_news: bool) -> None:
         self._state.records.put_service(record, self._domain, is_news=is_news)
