@@ -28,6 +28,7 @@ demo: $(VENV)/.ready system
 # more than a thousand times.
 test: export PYTHONDONTWRITEBYTECODE =
 test: lint system
+	@scripts/system-packages test
 	scripts/once-more $(BIN)/pytest -n auto $(ARGS)
 
 # More of tests/fuzz, by hand: with atheris where it can be installed. What it finds is put into tests/fuzz/corpus.

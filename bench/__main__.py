@@ -29,6 +29,7 @@ from bench import (
     joined,
     life,
     nodes,
+    operate,
     policies,
     probes,
     registry,
@@ -121,7 +122,13 @@ MARKS = {
     "streams_1000": "4",
     "churn_20k_left": "0",
     "churn_20k_rss_mib": "10 MiB",
+    "view_10k_mib": "200 MiB",
+    "view_lag_ms": "200 ms",
+    "view_10k_snapshot_s": "",
     "policy_ms": "0.3 ms",
+    "wires_ms": "300 ms",
+    "why_ms": "300 ms",
+    "can_ms": "",
     "bystander_ratio": "5, or p99 100 ms",
     "bystander_p99": "",
     "hostile_rss_mib": "32 MiB",
@@ -285,7 +292,7 @@ def everything() -> int:
             bench.note(name, values, unit)
     for name, value, unit in [*life.measure(), *channels.measure()]:
         bench.note(name, value, unit)
-    for name, values, unit in policies.measure():
+    for name, values, unit in [*policies.measure(), *operate.measure()]:
         bench.note(name, values, unit)
     for name, value, unit in hostile.measure():
         bench.note(name, value, unit)

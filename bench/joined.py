@@ -25,7 +25,7 @@ def measure() -> float:
         own = {"NSM_CONNECT_TO": f"unix://{folder}/nsmgr", "SPIFFE_ENDPOINT_SOCKET": f"unix://{folder}/identity"}
         trusted = {"NSM_INTERMEDIARIES": "/node/*", "NSM_REGISTRATION_POLICY": "forwarder=/node/*"}
         joined = {"NSM_JOIN_LISTEN_ON": join, "NSM_JOIN_FOLDER": f"{folder}/join", "NSM_JOIN_REGISTRY": registry}
-        _started(
+        started(
             stack,
             ["identity"],
             {
@@ -35,7 +35,7 @@ def measure() -> float:
             },
         )
         of_registry = {"NSM_LISTEN_ON": f"tcp://{registry}", "SPIFFE_ENDPOINT_SOCKET": f"unix://{folder}/registry-id"}
-        _started(stack, ["registry"], {**trusted, **of_registry})
+        started(stack, ["registry"], {**trusted, **of_registry})
         token = subprocess.run(
             [*NSM, "identity", "token", "edge-1"],
             env={**os.environ, "NSM_JOIN_FOLDER": f"{folder}/join"},
@@ -52,33 +52,35 @@ def measure() -> float:
             "NSM_LISTEN_ON": f"unix://{folder}/nsmgr,tcp://{manager}",
             "NSM_PROXY_LISTEN_ON": f"tcp://{proxy}",
         }
-        process = _started(stack, ["node", "--join", "bench.mesh"], node, until="services")
+        process = started(stack, ["node", "--join", "bench.mesh"], node, until="services")
         away = ["unshare", "--net"]
-        _started(stack, ["nse"], {**own, "NSM_NAME": "endpoint", "NSM_SERVICE_NAMES": "web"}, before=away)
+        started(stack, ["nse"], {**own, "NSM_NAME": "endpoint", "NSM_SERVICE_NAMES": "web"}, before=away)
         wires = ",".join(f"kernel://web/nsm-{number}" for number in range(WIRES))
-        _started(stack, ["nsc"], {**own, "NSM_NAME": "client", "NSM_NETWORK_SERVICES": wires}, before=away)
+        started(stack, ["nsc"], {**own, "NSM_NAME": "client", "NSM_NETWORK_SERVICES": wires}, before=away)
         return resident_mib(process.pid)
 
 
-def _started(
+def started(
     stack: ExitStack,
     command: list[str],
     environment: Mapping[str, str],
     *,
     until: str = "",
     before: list[str] | None = None,
+    program: list[str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A component that is ready, and has said `until`; it ends with the stack."""
+    """A component, or another `program`, that is ready and has said `until`; it ends with the stack."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("NSM_")}
-    words = [*(before or []), *NSM, *command]
+    words = program or [*(before or []), *NSM, *command]
     process = subprocess.Popen(words, env={**kept, **environment}, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
     stack.callback(_stop, process)
     assert process.stderr is not None
+    line = b""
     for line in process.stderr:
         found = json.loads(line) if line.startswith(b"{") else {}
         if found.get("event") == "ready" and (not until or until in found):
             return process
-    raise RuntimeError(f"{command} ended with {process.wait()} before it was ready")
+    raise RuntimeError(f"{words} ended with {process.wait()} before it was ready: {line.decode()}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,23 @@ from importlib.metadata import entry_points
 
 from tests.docs.pages import generator
 
-TOOLS = {"attach", "bench", "capture", "check", "demo", "detach", "find", "health", "measure", "mesh", "ping", "policy"}
+TOOLS = {
+    "attach",
+    "bench",
+    "can",
+    "capture",
+    "check",
+    "demo",
+    "detach",
+    "find",
+    "health",
+    "measure",
+    "mesh",
+    "ping",
+    "policy",
+    "why",
+    "wires",
+}
 """Commands that are no components: their options are in their `--help`."""
 
 

@@ -30,7 +30,7 @@ from nsm.apis import (
     workload,
 )
 from nsm.chains.core import InvalidRequest, MeshError, Peer, RegistryPath, file_key
-from nsm.chains.core.errors import LONGEST_DETAIL, from_status
+from nsm.chains.errors import LONGEST_DETAIL, from_status
 from nsm.chains.identity import Authority
 from nsm.chains.policy import claims_of, is_signed_by
 from nsm.chains.testing.identity import identity_of

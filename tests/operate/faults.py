@@ -41,6 +41,18 @@ class Operator:
         code = wires.show(command, await self._source.wires(), await self._source.attempts(), self.now)
         return self._printed(command), code
 
+    @asynccontextmanager
+    async def watching(self, *words, form=TABLE):
+        """The output of `nsm wires --watch`, which goes on."""
+        parser = wires.add_options(parser_of("wires", ""))
+        command = self._command(form, parser.parse_args([*words, "--watch"]))
+        following = asyncio.ensure_future(wires.follow(command, self._source))
+        try:
+            yield command.output.out
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
     async def _settled(self):
         await asyncio.sleep(0.5)  # of virtual time: what the manager reports has arrived
 

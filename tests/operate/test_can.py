@@ -185,3 +185,9 @@ def test_endpoints_of_a_match_that_is_fallen_through_to_are_chosen_later():
     anywhere = Match(routes=[Route()])
     found = choices(mesh(endpoint("near", zone="a"), endpoint("far", zone="b"), matches=[near, anywhere]))
     assert found == {"near": (1, ""), "far": (0, "of a later match: it is chosen if none of the others can be reached")}
+
+
+def test_what_an_endpoint_answered_long_ago_does_not_count():
+    failed = Candidate(endpoint="one", sentence="full", at=NOW - timedelta(hours=1))
+    attempts = [Attempt(id="a-1", client="alice", service="web", node="node-1", candidates=[failed], last=failed.at)]
+    assert told(mesh(endpoint("one"), attempts=attempts))[0] == 0

@@ -1,6 +1,8 @@
 """A mesh that somebody else broke: each fault is found by one command."""
 
 import asyncio
+import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -129,6 +131,7 @@ async def test_fault_7_packets_are_dropped_somewhere(mesh):
         await asyncio.sleep(2)
         told = await operator.why("client/nsm-1")
         print(told)
+    assert "heals, since no packets come back" in told
     assert "the disk is full" in told
     assert ": UP" not in told
 
@@ -190,3 +193,28 @@ async def test_a_wire_that_nobody_tries_to_make_any_longer_is_not_listed(mesh):
         operator.now += timedelta(minutes=11)
         assert await operator.wires() == ("No wire fits.\n", 0)
         assert "tried:" in await operator.why("client")
+
+
+async def test_watch_prints_what_is_there_and_then_each_change(mesh):
+    await mesh.add_endpoint("nse", chain("10.0.0.0/24"), services=["web"])
+    await mesh.add_client("other").request(call("other-0", "web", timeout=15))
+    async with operator_of(mesh) as operator, operator.watching() as out, operator.watching(form=JSON) as lines:
+        await mesh.add_client().request(wanted())
+        await asyncio.sleep(1)
+        await mesh.remove("nse")
+        await asyncio.sleep(1)
+        told, objects = out.getvalue(), [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert "client/nsm-1 to nse  UP" in told
+    assert "client/nsm-1 to nse  DOWN: forwarder: nse does not respond" in told
+    states = [each["state"] for each in objects if each["client"] == "client"]
+    assert (states[0], states[-1]) == ("UP", "DOWN")
+
+
+async def test_watch_shows_only_what_is_chosen(mesh):
+    await mesh.add_endpoint("nse", chain("10.0.0.0/24"), services=["web"])
+    async with operator_of(mesh) as operator, operator.watching("--client", "other") as out:
+        await mesh.add_client().request(wanted())
+        await mesh.add_client("other").request(call("other-0", "web", timeout=15))
+        await asyncio.sleep(1)
+        assert re.search(r"other/\S+ to nse  UP", out.getvalue())
+        assert "client" not in out.getvalue()

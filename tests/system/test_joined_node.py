@@ -5,9 +5,11 @@ The cluster is one network namespace with the components of a node, the host ano
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -192,22 +194,48 @@ def test_a_process_of_the_host_gives_a_container_its_wire_and_the_node_restarts_
 
 
 def test_what_is_attached_on_the_host_has_an_identity_of_its_own_below_the_node_s(both):
-    """Its name is that of the attachment; the agent is a process besides the node, and needs no configuration."""
+    """The command starts the agent, a process besides the node that stays, and starts it again if it was killed."""
     both.join()
     both.cluster.start("endpoint")
-    container = subprocess.Popen(["unshare", "--net", "sleep", "60"])
-    here = ["--url", f"unix://{both.folder}/host/nsmgr.sock", "--agent", f"{both.folder}/host/agent"]
-    agent = subprocess.Popen(
-        [sys.executable, "-m", "nsm.chains", "agent"],
-        env={"PATH": os.environ["PATH"], "NSM_STATE_FOLDER": f"{both.folder}/host/agent"},
-    )
+    container, agents = subprocess.Popen(["unshare", "--net", "sleep", "60"]), []
+    url, folder = ["--url", f"unix://{both.folder}/host/nsmgr.sock"], f"{both.folder}/host/agent"
+    attach = ["attach", *url, "--agent", folder, "--pid", str(container.pid), "--as", "till", "kernel://icmp/nsm-1"]
     try:
-        shown = both.nsm("attach", *here, "--pid", str(container.pid), "--as", "till", "kernel://icmp/nsm-1")
-        assert shown.startswith("till: nsm-1 10.0.0.")
-        log = (both.folder / "host/agent/till/log").read_text()
-        assert f'"spiffe_id": "{NODE}/till"' in log
-        assert both.nsm("detach", *here, "till") == "till is detached\n"
+        assert both.nsm(*attach).startswith("till: nsm-1 10.0.0.")
+        agents.append(agent_of(folder))
+        assert f'"spiffe_id": "{NODE}/till"' in (both.folder / "host/agent/till/log").read_text()
+        (there,) = json.loads(both.nsm("ping", *url, "till/nsm-1", "-c", "2", "-i", "0.01", "--json"))["directions"][:1]
+        assert there["received"] == 2  # its end was found among all namespaces of the machine
+
+        os.kill(agents[0], signal.SIGKILL)
+        assert ended(agents[0])
+        (stored,) = json.loads(both.nsm("attach", *url, "--agent", folder, "--json"))
+        assert (stored["name"], stored["state"], stored["why"]) == ("till", "waiting", "the agent does not run")
+        assert both.nsm(*attach).startswith("till: nsm-1 10.0.0.")
+        agents.append(agent_of(folder))
+        assert both.nsm("detach", *url, "--agent", folder, "till") == "till is detached\n"
     finally:
-        for process in (agent, container):
-            process.terminate()
-            process.wait()
+        for pid in agents:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        container.kill()
+        container.wait()
+    assert all(map(ended, agents))
+
+
+def agent_of(folder):
+    """The process that writes the agent's log, and is no client."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/fd/2") == f"{folder}/log":
+                return int(pid)
+        except OSError:
+            continue
+    raise AssertionError("there is no agent")
+
+
+def ended(pid):
+    end = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}") and time.monotonic() < end:
+        time.sleep(0.02)
+    return not os.path.exists(f"/proc/{pid}")

@@ -242,6 +242,17 @@ def test_a_manager_that_comes_back_without_a_wire_leaves_it_unheard_until_its_to
     assert state.wires() == []
 
 
+def test_a_manager_that_is_back_has_to_report_a_wire_before_it_is_up_again():
+    state = watched(ONE)
+    state.report(ONE, connection())
+    state.manager_lost(ONE, "its stream broke", has_ended=True)
+    state.manager_alive(ONE)
+    state.begin(ONE)
+    assert only(state).state is WireState.UNHEARD
+    state.report(ONE, connection())
+    assert only(state).state is WireState.UP
+
+
 def test_what_the_far_manager_still_has_of_a_wire_that_is_closed_is_no_wire():
     state = watched(ONE, TWO)
     state.report(ONE, connection(1))

@@ -85,7 +85,9 @@ async def test_a_manager_that_does_not_respond_is_never_shown_as_up():
             assert sentences(state, EventKind.COMPONENT_UNHEARD)[0].endswith("nothing is known of 1 of its wires")
 
             await mesh.start("nsmgr")
-            (wire,) = await until(lambda: [each for each in state.wires() if each.cause.code == "not-reported"])
+            (wire,) = await until(
+                lambda: [each for each in state.wires() if each.cause and each.cause.code == "not-reported"]
+            )
             assert wire.state is WireState.UNHEARD, "the new manager does not know it yet"
             await client.request(call("c", "shop", timeout=5))
             await until(lambda: [each.state for each in state.wires()] == [WireState.UP])

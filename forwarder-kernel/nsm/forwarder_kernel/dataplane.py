@@ -335,7 +335,8 @@ class Dataplane:
             if isinstance(error, TimeoutError):
                 where = f"node {tunnel.peer} (UDP port {tunnel.peer_port})"
                 after = f"after {_HANDSHAKE_TIMEOUT:.0f} s"
-                raise Unavailable(f"{where} does not answer WireGuard {after}; is UDP let through?") from None
+                what = f"{where} does not answer WireGuard {after}; is UDP let through?"
+                raise Unavailable(what, remedy="let that UDP port through between the nodes") from None
             raise
 
     async def _last_handshake(self, live: LiveWire) -> int:

@@ -103,7 +103,10 @@ def _way(socket: Socket, own: Address, peer: Address) -> tuple[int, int]:
         answer = socket.route(peer)
     except NetlinkError as error:
         if error.errno in _NO_WAY:
-            raise Unavailable(f"node {peer} cannot be reached from {own}: there is no route to it") from error
+            what = f"node {peer} cannot be reached from {own}: there is no route to it"
+            raise Unavailable(
+                what, remedy="reconnect the two nodes, or add a route between their tunnel addresses"
+            ) from error
         raise
     if answer.is_local:
         raise Conflict(f"the peer's address {peer} is one of this node's own")
@@ -113,7 +116,8 @@ def _way(socket: Socket, own: Address, peer: Address) -> tuple[int, int]:
 def _usable(socket: Socket, index: int, own: Address) -> Link:
     link = socket.link(index=index)
     if link is None or not link.is_up:
-        raise Conflict(f"the underlay {link.name if link else index} ({own}) is down")
+        what = f"the underlay {link.name if link else index} ({own}) is down"
+        raise Conflict(what, remedy="set that interface of the node up, or reconnect its cable or link")
     return link
 
 

@@ -379,7 +379,8 @@ def _explain(error: NetlinkError, device: Device, ends: Sequence[LiveEnd]) -> No
         taken = end.namespace.socket.link(name=end.place.name)
         if taken is not None:
             whose = f", by {taken.alias!r}" if taken.alias else ""
-            raise Conflict(f"interface name {end.place.name!r} is taken in {end.namespace.where}{whose}") from error
+            what = f"interface name {end.place.name!r} is taken in {end.namespace.where}{whose}"
+            raise Conflict(what, remedy="rename or delete that interface, or request another name") from error
     device.explain_refusal(error)
     if error.errno not in (errno.EEXIST, errno.EBUSY):
         raise error

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from nsm.chains.core import Conflict, FileKey, InvalidRequest, MeshError, Tasks, Unsupported, shielded
+from nsm.chains.core import Conflict, FileKey, InvalidRequest, MeshError, Tasks, Unsupported, both_to_the_end, shielded
 from nsm.chains.core.descriptors import facts_of
 from nsm.chains.forwarding.dataplane import NOBODY, Client, Underlay
 from nsm.chains.forwarding.sides import Breakout, KernelInterface, Memif, Side, Vxlan, Wireguard
@@ -189,10 +189,10 @@ class Dataplane(KernelDataplane):
     async def remove(self, connection_id: str) -> None:
         """Remove a wire, VPP's part and the kernel's at the same time; if VPP is gone, its part is gone too."""
         live = self._wires.pop(connection_id, None)
-        removals = [self._remove_in_vpp(live, connection_id)]
         if live is None or live.ends:
-            removals.append(super().remove(connection_id))
-        await in_order(removals)
+            await both_to_the_end(self._remove_in_vpp(live, connection_id), super().remove(connection_id))
+        else:
+            await self._remove_in_vpp(live, connection_id)
 
     async def _remove_in_vpp(self, live: LiveWire | None, connection_id: str) -> None:
         if live is not None:

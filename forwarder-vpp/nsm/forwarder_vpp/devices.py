@@ -66,7 +66,7 @@ class ThroughVPP(Device):
             port.close()
 
     @property
-    def in_node(self) -> Sequence[int]:  # type: ignore[override]
+    def in_node(self) -> Sequence[int]:
         """The node's ends of pairs; taps are VPP's."""
         ports = [port for port in self._hosts if isinstance(port, HostPort) and port.link]
         return [port.link for port in ports] if len(ports) == len(self._hosts) else ()

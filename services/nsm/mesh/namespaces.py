@@ -137,8 +137,8 @@ def inhabitants(networks: Collection[int], marks: Collection[Mark] = ()) -> list
 
     """
     parents = {pid: _parent(pid) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
-    above = {os.getpid(), *_line(os.getpid(), parents)}
-    here = {pid for pid in parents if pid not in above and (_lives_in(pid, networks) or _is_marked(pid, marks))}
+    above, seen = {os.getpid(), *_line(os.getpid(), parents)}, _Mounts(marks)
+    here = {pid for pid in parents if pid not in above and (_lives_in(pid, networks) or seen.is_marked(pid))}
     return [pid for pid in parents if pid not in above and (pid in here or not here.isdisjoint(_line(pid, parents)))]
 
 
@@ -176,14 +176,30 @@ def _lives_in(pid: int, networks: Collection[int]) -> bool:
         return False
 
 
-def _is_marked(pid: int, marks: Collection[Mark]) -> bool:
-    if not marks:
-        return False
-    environment = b"\0" + _content(f"/proc/{pid}/environ")
-    if any(b"\0" + mark.environment in environment for mark in marks):
-        return True
-    mounts = _content(f"/proc/{pid}/mountinfo")
-    return any(mark.mounts in mounts for mark in marks)
+class _Mounts:
+    """Which processes have one of `marks`; nearly all share their mounts with many others, which are read once."""
+
+    def __init__(self, marks: Collection[Mark]) -> None:
+        self._marks = marks
+        self._seen: dict[object, bool] = {}
+        """By mount namespace, and root folder there: whether a mount is marked."""
+
+    def is_marked(self, pid: int) -> bool:
+        """Whether the environment or the mounts of a process are."""
+        if not self._marks:
+            return False
+        environment = b"\0" + _content(f"/proc/{pid}/environ")
+        if any(b"\0" + mark.environment in environment for mark in self._marks):
+            return True
+        try:
+            root = os.stat(f"/proc/{pid}/root")
+            place = os.stat(f"/proc/{pid}/ns/mnt").st_ino, root.st_dev, root.st_ino
+        except OSError:  # it ended, or belongs to another user
+            return False
+        if place not in self._seen:
+            mounts = _content(f"/proc/{pid}/mountinfo")
+            self._seen[place] = any(mark.mounts in mounts for mark in self._marks)
+        return self._seen[place]
 
 
 def _content(path: str) -> bytes:

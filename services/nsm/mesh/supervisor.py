@@ -383,7 +383,7 @@ class Supervisor:
         if part is None or self._view is None or self._is_running(VIEW) or self.stopping.is_set():
             return
         try:
-            self._processes.start(self._view.listening(part), None, None)
+            self._processes.start(self._view.starting(part), None, None)
         except (MeshCommandError, OSError) as error:
             self._tell({"event": "failed", "component": VIEW, "reason": str(error)})
 

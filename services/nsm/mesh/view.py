@@ -21,16 +21,22 @@ class MeshView:
     """The address and the token of a mesh's view: a view that is started again has the same ones, if it can."""
 
     def __init__(self, run: RunDir) -> None:
-        self._run, self._address, self._token = run, f"127.0.0.1:{PORT}", ""
+        self._run, self._token = run, ""
+        self._asked = self._address = f"127.0.0.1:{PORT}"
+
+    def starting(self, part: Component) -> Component:
+        """The component as it is to be started now: at the address where it was before. Raises OSError."""
+        self._asked = self._address
+        return self.listening(part)
 
     def listening(self, part: Component) -> Component:
-        """The component, with the address where it listens besides its socket. Raises OSError."""
+        """The component as it was started last, with an address besides its socket. Raises OSError."""
         if not self._token:
             self._token = secrets.token_hex(16)
             descriptor = os.open(self._run.view_token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(self._token)
-        listen_on = f"{part.environment['NSM_LISTEN_ON']},tcp://{self._address}"
+        listen_on = f"{part.environment['NSM_LISTEN_ON']},tcp://{self._asked}"
         return replace(part, environment={**part.environment, "NSM_LISTEN_ON": listen_on})
 
     def described(self, process: Process) -> dict[str, Any]:

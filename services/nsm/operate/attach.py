@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("urls", nargs="*", metavar="URL", help="kernel://SERVICE/INTERFACE?label=value")
     _add_place(parser)
     parser.add_argument(
-        "--as", dest="called", metavar="NAME", help="the name in the mesh [of the container or program]"
+        "--as", dest="called", metavar="NAME", help="its name, unique in the mesh [of the container or program]"
     )
     parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="a label of all its wires")
     parser.add_argument("--node", default="", metavar="NODE", help="at which node of a local mesh [the first]")
@@ -93,7 +94,7 @@ def _attach(command: Command) -> int:
         return _list(command)
     if place is None:
         raise UsageError("to what? write --pid PID, --container NAME or --netns PATH")
-    attachment = _wanted(chosen, place)
+    attachment = _wanted(chosen, place, is_local=bool(command.target.mesh))
     began = time.monotonic()
     kept = {state["name"]: state for state in _states(_folder_of(command))}
     seat = _seat(command, attachment, kept)
@@ -105,6 +106,9 @@ def _attach(command: Command) -> int:
         raise
     state = _until_up(seat, attachment, command.target.timeout)
     took = time.monotonic() - began
+    if _is_host_s(state):
+        note = f"{place} has no network namespace of its own: these are interfaces of this host"
+        print(escaped(f"{attachment.name}: {note}"), file=sys.stderr)
     if command.output.is_json:
         command.output.json({**state, "wires": _wires_of(state), "seconds": round(took, 3)})
     else:
@@ -112,8 +116,11 @@ def _attach(command: Command) -> int:
     return OK if state["state"] == "up" else DOWN
 
 
-def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
-    """What is to be attached, still without its manager. Raises `OperatorError`."""
+def _wanted(chosen: argparse.Namespace, place: Place, *, is_local: bool) -> Attachment:
+    """What is to be attached, still without its manager. Raises `OperatorError`.
+
+    Without a given name, that of a host's attachment ends with the host's: the names of clients are unique in a mesh.
+    """
     from nsm.apis.mechanisms import KERNEL  # noqa: PLC0415 - the parser's faults need none of it
     from nsm.chains.model.nsurl import check_interfaces, check_mechanisms, parse_strict_nsurl  # noqa: PLC0415
     from nsm.services.agent.attachments import Attachment  # noqa: PLC0415
@@ -127,7 +134,7 @@ def _wanted(chosen: argparse.Namespace, place: Place) -> Attachment:
         labels = pairs(",".join(each.replace("=", ":", 1) for each in chosen.label))
     except ValueError as error:
         raise UsageError(str(error)) from None
-    name = chosen.called or name_of(place, Runtimes.of_machine())
+    name = chosen.called or name_of(place, Runtimes.of_machine(), "" if is_local else f"-{socket.gethostname()}")
     found = {"name": name, "place": place.plain(), "urls": chosen.urls, "labels": labels}
     return Attachment.read({**found, "manager": "", "workload_api": ""})
 
@@ -264,6 +271,18 @@ def _has_interfaces(state: dict[str, Any]) -> bool:
     return names - {""} <= {each["interface"] for each in _wires_of(state)}
 
 
+def _is_host_s(state: Mapping[str, Any]) -> bool:
+    """Whether what is attached shares the network namespace of this command."""
+    with suppress(OSError):
+        return os.path.samestat(os.stat(_network_of(state)), os.stat("/proc/self/ns/net"))
+    return False
+
+
+def _network_of(state: Mapping[str, Any]) -> str:
+    place: dict[str, str] = state["place"]
+    return place["value"] if place["kind"] == "netns" else f"/proc/{state['pid']}/ns/net"
+
+
 def _wires_of(state: dict[str, Any]) -> list[dict[str, Any]]:
     """The interfaces of wires in the namespace of what is attached, and their addresses."""
     import ipaddress  # noqa: PLC0415
@@ -271,9 +290,8 @@ def _wires_of(state: dict[str, Any]) -> list[dict[str, Any]]:
     from nsm.chains.elements.rtnetlink import WIRES  # noqa: PLC0415
     from nsm.operate.probes.ends import links_in  # noqa: PLC0415
 
-    path = state["place"]["value"] if state["place"]["kind"] == "netns" else f"/proc/{state['pid']}/ns/net"
     try:
-        network = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        network = os.open(_network_of(state), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return []
     try:

@@ -16,6 +16,7 @@ from .errors import DOWN, OK, UsageError
 from .output import BOLD, GREEN, RED, YELLOW, Cell, Output
 from .target import has_begun
 from .times import age
+from .wires import GIVEN_UP
 
 if TYPE_CHECKING:
     from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
@@ -96,8 +97,8 @@ def labels_in(texts: Sequence[str]) -> dict[str, str]:
 
 def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, str]) -> Answer:
     """What a request of `client` for the service `name` would get now. Raises `UsageError` for an unknown service."""
-    from nsm.chains.core.errors import NotFound  # noqa: PLC0415 - these take long to import
     from nsm.chains.elements.discover import select  # noqa: PLC0415
+    from nsm.chains.errors import NotFound  # noqa: PLC0415 - these take long to import
 
     known = _labels_of(snapshot, client)
     node = _node_of(snapshot, client)
@@ -116,6 +117,7 @@ def answer_to(snapshot: Snapshot, client: str, name: str, labels: Mapping[str, s
     except NotFound as error:
         fault, remedy = error.detail, error.remedy
     attempts = [each for each in snapshot.attempts if each.client == client and each.service == name]
+    attempts = [each for each in attempts if each.last is None or snapshot.at - each.last < GIVEN_UP]
     failed = {each.endpoint: each for attempt in attempts for each in attempt.candidates}
     choices = [
         _choice(each, records[each.name], shares.get(each.name, 0), used, record, failed.get(each.name), snapshot.at)

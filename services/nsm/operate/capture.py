@@ -92,10 +92,10 @@ class _Session:
 
     def batches(self) -> Iterator[list[tuple[int, Packet]]]:
         """Packets with the number of their ring, in the order of time."""
-        import select  # noqa: PLC0415
+        from nsm.services.agent.waiting import readable  # noqa: PLC0415
 
         while not self._stopped and self._left != 0 and (self._end is None or time.monotonic() < self._end):
-            select.select(self.rings, [], [], _LOOK)
+            readable(self.rings, _LOOK)
             yield self._taken(time.time_ns() - (_LATE_NS if len(self.rings) > 1 else 0))
         yield self._taken(time.time_ns())
 

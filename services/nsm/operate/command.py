@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nsm.chains.core.errors import Conflict, InvalidRequest, MeshError, NotFound
+from nsm.chains.errors import Conflict, InvalidRequest, MeshError, NotFound
 from nsm.chains.terminal import escaped_lines
 from nsm.chains.tools.arguments import Parser, seconds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from nsm.chains.core.errors import MeshError
+from nsm.chains.errors import MeshError
 from nsm.view.source import Named, find, name_of
 
 from .errors import UsageError

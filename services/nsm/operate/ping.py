@@ -97,7 +97,12 @@ def _print(command: Command, wire: Wire, found: list[Echoes]) -> None:
         f"{name_of(wire)} to {wire.endpoint or wire.service} over {', '.join(wire.way) or 'an unknown way'}"
     )
     heads = ["FROM", "TO", "ADDRESS", "ANSWERED", "LOSS", "P50", "P90", "P99", "MAX", "WHY"]
-    command.output.table(heads, [_row(each) for each in found])
+    rows = [_row(each) for each in found]
+    if command.output.is_wide:
+        heads += ["FROM ADDRESS", "INTERFACE", "MTU"]
+        for row, each in zip(rows, found, strict=True):
+            row += [str(each.way.source), each.way.end.link.name, str(each.way.end.link.mtu)]
+    command.output.table(heads, rows)
 
 
 def _row(echoes: Echoes) -> list[str | Cell]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -92,17 +93,23 @@ def target_of(mesh: str | None, manager: str | None, view: str | None, timeout: 
 async def _view_of(run: RunDir | None, timeout: float) -> str:
     """The URL of a local mesh's view, which starts just after the mesh."""
     assert run is not None
-    socket = run.socket_of("view")
-    if not socket.exists() and not run.is_up():
+    path = str(run.socket_of("view"))
+    if not _listens(path) and not run.is_up():
         raise OperatorError(f"{run.absence()}; `nsm mesh up` starts it, --url and --view name another mesh")
     from .local import has_view  # noqa: PLC0415 - rarely needed
 
     end = time.monotonic() + min(timeout or _LONGEST_START, _LONGEST_START)
-    while not socket.exists():
+    while not _listens(path):
         if time.monotonic() >= end or not has_view(run):
             raise OperatorError(f"mesh {run.name!r} has no view; `{run.command('logs view')}` shows what it last said")
         await asyncio.sleep(_LOOK_AGAIN)
-    return f"unix://{socket}"
+    return f"unix://{path}"
+
+
+def _listens(path: str) -> bool:
+    """Whether a process listens on the socket at `path`."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 @asynccontextmanager
@@ -120,6 +127,6 @@ async def _manager(url: str, timeout: float) -> AsyncIterator[Source]:
 def _be_the_operator(url: str) -> None:
     """Use the identity of a local mesh's operator for a manager in its folder, unless the environment names another."""
     path = url.removeprefix("unix://")
-    socket = f"{os.path.dirname(path)}/id/operator"
-    if _SOCKET not in os.environ and path.startswith("/") and os.path.exists(socket):
-        os.environ[_SOCKET] = f"unix://{socket}"
+    workload_api = f"{os.path.dirname(path)}/id/operator"
+    if _SOCKET not in os.environ and path.startswith("/") and os.path.exists(workload_api):
+        os.environ[_SOCKET] = f"unix://{workload_api}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nsm.chains.core.errors import NotFound
+from nsm.chains.errors import NotFound
 from nsm.view.form import to_json
 from nsm.view.model import Attempt, Cause, Event, Hop, HopState, Wire, WireState
 from nsm.view.source import name_of
@@ -31,7 +31,7 @@ _MOST_EVENTS = 10
 _REMEDIES = {
     "Unavailable": "check that the component runs and that its node can be reached",
     "DeadlineExceeded": "check that the component runs and responds: its log shows what it waits for",
-    "manager-unheard": "check that the manager runs: nothing is known about wires of its node until it responds",
+    "manager-unresponsive": "check that the manager runs: nothing is known about wires of its node until it responds",
     "PeerLost": "check that the component runs, and start it again if it does not",
     "Internal": "this is a defect: please report it with the component's log",
 }
@@ -207,6 +207,8 @@ def _print_cause(output: Output, found: Found) -> None:
 
 
 def _print_attempt(output: Output, attempt: Attempt, now: datetime) -> None:
+    if attempt.reason is not None:
+        output.line(f"heals, since {attempt.reason.sentence}")
     times = "once" if attempt.tries == 1 else f"{attempt.tries} times"
     output.line(f"tried:      {times} since {clock(attempt.first)}, the last time {age(attempt.last, now)} ago")
     rows = [(each.endpoint, str(each.tries), age(each.at, now), each.sentence) for each in attempt.candidates]

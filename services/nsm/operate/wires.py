@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from nsm.chains.tools.arguments import Parser
+    from nsm.view.source import Source
 
 COLORS = {
     WireState.UP: GREEN,
@@ -33,7 +33,7 @@ COLORS = {
 _HEADS = ("WIRE", "SERVICE", "ENDPOINT", "WAY", "ADDRESSES", "STATE", "SINCE", "LAST PACKET", "CAUSE")
 _WIDE_HEADS = ("NODE", "ENDPOINT NODE", "DOMAIN", "ROUTES", "MTU", "ID")
 _LONGEST_CAUSE = 72
-_GIVEN_UP = timedelta(minutes=10)
+GIVEN_UP = timedelta(minutes=10)
 """After that time without another try a wire is not listed: its client has given it up, or is gone."""
 
 
@@ -60,15 +60,18 @@ def add_options(parser: Parser) -> Parser:
 async def _work(command: Command) -> int:
     async with command.target.source() as source:
         if command.arguments.watch:
-            with contextlib.suppress(KeyboardInterrupt):
-                async for change in source.changes():
-                    _print_change(command, change)
-            return OK
+            await follow(command, source)
         wires, attempts = await asyncio.gather(source.wires(), source.attempts())
         if not wires:
             await has_begun(source)
             wires, attempts = await asyncio.gather(source.wires(), source.attempts())
     return show(command, wires, attempts, datetime.now(UTC))
+
+
+async def follow(command: Command, source: Source) -> None:
+    """Print the chosen wires, and then each change of one, endlessly."""
+    async for change in source.changes():
+        _print_change(command, change)
 
 
 def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire]:
@@ -92,7 +95,7 @@ def pending(attempts: Iterable[Attempt], wires: Iterable[Wire]) -> Iterator[Wire
 def show(command: Command, wires: Sequence[Wire], attempts: Sequence[Attempt], now: datetime) -> int:
     """Print the wires that the options choose; returns the exit code."""
     output, chosen = command.output, command.arguments
-    lately = [each for each in attempts if each.last is None or now - each.last < _GIVEN_UP]
+    lately = [each for each in attempts if each.last is None or now - each.last < GIVEN_UP]
     shown = [wire for wire in [*wires, *pending(lately, wires)] if _is_wanted(wire, chosen)]
     if output.is_json:
         output.json({"wires": [to_json(wire) for wire in shown]})

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from nsm.apis.connection import Connection
 from nsm.apis.mechanisms import INTERFACE_NAME
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model.causes import attempt_in
 
 from .model import Attempt, Candidate
@@ -32,6 +32,7 @@ def attempt_of(connection: Connection, node: str) -> Attempt | None:
         first=_time(found.first),
         last=_time(found.last),
         cause=cause_of(own.metrics, own.name),
+        reason=cause_of(client.metrics, client.name),
         candidates=tuple(
             Candidate(
                 endpoint=printable(each.name), tries=each.tries, sentence=printable(each.sentence), at=_time(each.at)

@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
-from nsm.chains.core.errors import Conflict, Internal, InvalidRequest, NotFound, Refused, Unavailable
+from nsm.chains.errors import Conflict, Internal, InvalidRequest, NotFound, Refused, Unavailable
 
 from . import form
 from .http import Answer, Http

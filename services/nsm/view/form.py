@@ -117,16 +117,11 @@ def _writer(kind: Any) -> _Write:
         written = {}
         for name, may_be_left_out, convert in rows:
             held = getattr(value, name)
-            if not may_be_left_out or (held is not None and not _is_empty(held)):
+            if held or not may_be_left_out or held == 0:
                 written[name] = convert(held) if held is not None else None
         return written
 
     return write
-
-
-def _is_empty(value: Any) -> bool:
-    """Whether it is a text, a sequence or a map without content."""
-    return isinstance(value, Sequence | Mapping) and not value
 
 
 def _write_of(hint: Any) -> _Write:

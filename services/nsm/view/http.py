@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from nsm.chains.core.errors import Internal, InvalidRequest, Unavailable
+from nsm.chains.errors import Internal, InvalidRequest, Unavailable
 
 _LONGEST_LINE = 256 * 1024 * 1024
 """Bytes: the first line of a stream's data has the whole mesh."""

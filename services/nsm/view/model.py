@@ -143,6 +143,15 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The bytes that a wire had carried at some time."""
+
+    at: datetime
+    to_endpoint: int = 0
+    to_client: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
     """One wire from its client to its endpoint."""
 
@@ -207,6 +216,9 @@ class Attempt:
     first: datetime | None = None
     last: datetime | None = None
     cause: Cause | None = None
+    """What the last one was answered with."""
+    reason: Cause | None = None
+    """Why the client requests the wire again, if it had it before."""
     candidates: Sequence[Candidate] = ()
 
 

@@ -9,7 +9,6 @@ from sys import intern
 from typing import NamedTuple
 
 from nsm.apis.connection import Connection, PathSegment, State
-from nsm.apis.connectioncontext import ConnectionContext
 from nsm.apis.mechanisms import INTERFACE_NAME, REMOTE
 from nsm.apis.wellknown import Timestamp
 
@@ -60,8 +59,8 @@ def report_of(connection: Connection) -> Report | None:
     path, mechanism = connection.path, connection.mechanism
     if path is None or not 0 <= path.index < len(path.path_segments):
         return None
-    context = connection.context or ConnectionContext()
-    addresses = context.ip_context
+    context = connection.context
+    addresses = context.ip_context if context is not None else None
     return Report(
         id=intern(connection.id),
         index=path.index,
@@ -76,7 +75,7 @@ def report_of(connection: Connection) -> Report | None:
         client_addresses=tuple(map(intern, addresses.src_ip_addrs)) if addresses is not None else (),
         endpoint_addresses=tuple(map(intern, addresses.dst_ip_addrs)) if addresses is not None else (),
         routes=tuple(intern(each.prefix) for each in addresses.src_routes) if addresses is not None else (),
-        mtu=context.mtu or None,
+        mtu=(context.mtu or None) if context is not None else None,
         segments=tuple(map(_segment, path.path_segments)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Protocol, TypeVar
 
-from nsm.chains.core.errors import InvalidRequest, NotFound
+from nsm.chains.errors import InvalidRequest, NotFound
 from nsm.chains.reading import nearest
 
 from .model import Attempt, Change, Event, Snapshot, Wire

@@ -6,16 +6,17 @@ published by `settle`, which is called a moment later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nsm.apis.connection import Connection
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model.domains import join
 
 from .attempts import attempt_of
+from .counted import Counts
 from .directory import Directory
 from .history import History
 from .journal import Journal
@@ -89,7 +90,7 @@ class State:
     ) -> None:
         self._now = now
         self.history = history if history is not None else History(now)
-        self.stream = Stream(self.snapshot)
+        self.stream, self.counts = Stream(self.snapshot), Counts()
         self.directory = Directory(forwarder_service)
         self._managers: dict[str, _Peer] = {}
         self._registries: dict[str, _Peer] = {}
@@ -144,9 +145,18 @@ class State:
             self.directory.identify_manager(url, identity)
         self._alive(self._managers.get(url))
 
-    def manager_lost(self, url: str, reason: str) -> None:
-        """A manager does not respond any longer: nothing is known about its wires."""
-        self._lost(self._managers.get(url), reason)
+    def manager_lost(self, url: str, reason: str, *, has_ended: bool = False) -> None:
+        """A manager does not respond any longer: nothing is known about its wires.
+
+        If its stream `has_ended`, what it reported is out of date, also once it responds again.
+        """
+        if (peer := self._managers.get(url)) is None:
+            return
+        if has_ended:
+            for connection_id, key in peer.shown.items():
+                seen = self._seen[key]
+                seen[url, connection_id] = replace(seen[url, connection_id], is_shown=False)
+        self._lost(peer, reason)
 
     def begin(self, url: str) -> None:
         """A manager begins to report everything anew."""
@@ -328,10 +338,7 @@ class State:
         """The wires whose path begins at the manager at `url`, which does not have them."""
         name = self.directory.name_of(url)
         return [
-            key
-            for key, seen in self._seen.items()
-            if not any(place[0] == url for place in seen)
-            and any(len(each.report.segments) > 1 and each.report.segments[1].name == name for each in seen.values())
+            key for key, seen in self._seen.items() if _begins_at(seen, name) and not any(at == url for at, _ in seen)
         ]
 
     def _renew(self, key: _WireKey, *, is_news: bool = True) -> None:
@@ -367,6 +374,7 @@ class State:
 
     def _show(self, key: _WireKey, former: Wire | None, wire: Wire) -> None:
         self._wires[key] = wire
+        self.counts.note(wire)
         self._dirty |= self._tally.replace(former, wire)
         self._journal.publish(ChangeKind.WIRE, wire.id, wire=wire)
 
@@ -391,6 +399,7 @@ class State:
 
     def _remove(self, key: _WireKey) -> None:
         wire = self._wires.pop(key)
+        self.counts.forget(wire)
         self._told.pop(key, None)
         if self._ids.get(wire.id) == key:
             del self._ids[wire.id]
@@ -517,6 +526,12 @@ class State:
             wires=self._tally.wires(DOMAIN, peer.name),
             down=self._tally.down(DOMAIN, peer.name),
         )
+
+
+def _begins_at(seen: Mapping[tuple[str, str], Seen], manager: str) -> bool:
+    """Whether the first manager on the path of these reports is `manager`."""
+    segments = next(iter(seen.values())).report.segments
+    return len(segments) > 1 and segments[1].name == manager
 
 
 def _life(peer: _Peer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from nsm.apis.connection import State
 from nsm.apis.mechanisms import IPSEC, KERNEL, MEMIF, NOOP, SRV6, VFIO, VLAN, VXLAN, WIREGUARD
-from nsm.chains.core.errors import printable
+from nsm.chains.errors import printable
 from nsm.chains.model import causes
 from nsm.chains.model.domains import split
 
@@ -134,7 +134,8 @@ class _Hops:
     """The states of the components on a path."""
 
     def __init__(self, report: Report, current: Mapping[int, Seen], directory: Directory, heard: Heard) -> None:
-        self._report, self._current, self._heard = report, current, heard
+        self._report, self._current = report, current
+        self._lost_since = {index: heard.lost_since(seen.url) for index, seen in current.items()}
         last = len(report.segments) - 1
         self.entries: list[Entry] = []
         for index, segment in enumerate(report.segments):
@@ -143,7 +144,7 @@ class _Hops:
         if self.entries[0].kind is Kind.CLIENT and len(self.entries) > 1:
             manager = self.entries[1]
             self.entries[0] = Entry(Kind.CLIENT, manager.node, manager.domain)
-        self.segments = [self._latest(index) for index in range(last + 1)]
+        self.segments = [*self._latest()]
         self.causes = [cause_of(segment.metrics, segment.name) for segment in self.segments]
         self._blame_the_next()
         self.states = self._states()
@@ -174,15 +175,17 @@ class _Hops:
                 interface=interface,
                 elapsed_ms=_number(segment.metrics.get(SETUP_MS, "")),
                 cause=self.causes[index] if state not in (HopState.UP, HopState.UNKNOWN) else None,
-                heard=self._lost(index),
+                heard=self._lost_since.get(index),
             )
 
-    def _latest(self, index: int) -> Segment:
-        """The segment as reported by the nearest component in front of it, which knows it best."""
-        nearest = max((each for each in self._current if each <= index and self._is_heard(each)), default=None)
-        report = self._current[nearest].report if nearest is not None else self._report
-        fits = index < len(report.segments) and report.segments[index].id == self._report.segments[index].id
-        return report.segments[index] if fits else self._report.segments[index]
+    def _latest(self) -> Iterator[Segment]:
+        """Each segment as reported by the nearest component in front of it, which knows it best."""
+        own = self._report.segments
+        nearest = own
+        for index, segment in enumerate(own):
+            if index in self._current and self._is_heard(index):
+                nearest = self._current[index].report.segments
+            yield nearest[index] if index < len(nearest) and nearest[index].id == segment.id else segment
 
     def _states(self) -> list[HopState]:
         """From the client on: what responding managers report is known, up to where it breaks."""
@@ -232,12 +235,7 @@ class _Hops:
         return self._is_heard(index) and self._current[index].report.state != State.UP
 
     def _is_heard(self, index: int) -> bool:
-        seen = self._current[index]
-        return seen.is_shown and self._heard.lost_since(seen.url) is None
-
-    def _lost(self, index: int) -> datetime | None:
-        seen = self._current.get(index)
-        return self._heard.lost_since(seen.url) if seen is not None else None
+        return self._current[index].is_shown and self._lost_since[index] is None
 
     def _interface(self, index: int) -> tuple[str, str]:
         metrics, last = self.segments[index].metrics, len(self.segments) - 1

@@ -1,5 +1,6 @@
 """The traffic of wires, by their connections, on a dataplane in memory."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -56,3 +57,21 @@ async def test_each_side_on_this_node_is_counted_with_the_names_of_its_connectio
         }
         await chain.close(call())
         assert (await counters.read(), len(counters)) == ([], 0)
+
+
+async def test_the_answer_to_a_refresh_has_what_passed_by_then():
+    """A request that makes a wire does not wait for counters; a view shows when packets passed last."""
+    dataplane = FakeDataplane()
+    async with Chain([Begin(), Counters(dataplane, interval=15.0), Makes(dataplane, NEAR, FAR)]) as chain:
+        first = await chain.request(call())
+        assert "server_rx_bytes" not in first.path.path_segments[1].metrics
+        sent = replace(NO_TRAFFIC, tx_bytes=700, tx_packets=7)
+        dataplane.wires["c"].counts = [sent, replace(NO_TRAFFIC, rx_bytes=690)]
+        await asyncio.sleep(16)
+        metrics = (await chain.request(call())).path.path_segments[1].metrics
+        assert (metrics["server_rx_bytes"], metrics["server_rx_packets"], metrics["client_tx_bytes"]) == (
+            "700",
+            "7",
+            "690",
+        )
+        await chain.close(call())

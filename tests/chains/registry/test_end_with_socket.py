@@ -6,8 +6,9 @@ import pytest
 
 from nsm.chains.core import Peer, Presence, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.begin import RegistryBegin
-from nsm.chains.registry.end_with_socket import LATER, SOON, EndWithSocket
+from nsm.chains.registry.end_with_socket import LATER, RETURNS, SOON, EndWithSocket
 from nsm.chains.registry.memory import Memory
+from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.testing import Delay
 from tests.chains.registry.records import find, nse
 
@@ -40,7 +41,7 @@ class Manager:
         self.begin, self.delay, self.registry = RegistryBegin(), Delay(), Reachable()
         self.sockets = set()
         self.end = EndWithSocket(self.sockets, self.presence, self.listens, forwarders="forwarder")
-        self.chain = RegistryChain([self.begin, self.end, self.delay, self.registry, Memory()])
+        self.chain = RegistryChain([self.begin, self.end, self.delay, self.registry, SetRegistrationTime(), Memory()])
 
     async def listens(self, url):
         self.tried.append(url)
@@ -167,3 +168,24 @@ async def test_nothing_is_left_of_a_registration_that_ended(manager):
     manager.kill("unix:///a")
     await asyncio.sleep(2 * SOON)
     assert (manager.tried, manager.end._of) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("away", "who", "is_as_old"),
+    [(1.0, NSE, True), (RETURNS + 1, NSE, False), (1.0, "spiffe://test.mesh/other", False)],
+    ids=["soon", "late", "another identity"],
+)
+async def test_an_endpoint_that_is_started_again_is_as_old_as_before(manager, away, who, is_as_old):
+    """Endpoints of a vL3 would replace the wires between them when one of them is started again."""
+
+    async def since():
+        (record,) = await find(manager.chain)
+        return record.initial_registration_time
+
+    await manager.register("a", "unix:///a")
+    before = await since()
+    manager.kill("unix:///a")
+    await asyncio.sleep(away)
+    assert await manager.names() == []
+    await manager.register("a", "unix:///new", who=who)
+    assert (await since() == before) == is_as_old

@@ -1,7 +1,9 @@
 """Memory goes back to the system when many connections have ended, and not for each of them."""
 
 import asyncio
+import inspect
 import sys
+from collections import deque
 
 import pytest
 
@@ -9,7 +11,7 @@ from nsm.chains.identity import Authority
 from nsm.chains.testing.identity import identity_of
 from nsm.chains.transport import Health, Pool, check_health, released, serve
 from nsm.chains.transport.door import Door
-from nsm.chains.transport.turns import Turns
+from nsm.chains.transport.turns import NOTHING, Turns
 
 
 @pytest.fixture
@@ -86,3 +88,16 @@ async def test_no_number_about_peers_that_left_holds_memory():
         kept = [value for each in released.RELEASED.resting for value in vars(each).values()]
         assert [value for value in kept if isinstance(value, float) and value] == []
         assert {sys.getsizeof(value) for value in kept if isinstance(value, dict)} == {sys.getsizeof({})}
+
+
+async def test_an_idle_channel_has_no_tables_and_queues_of_its_own():
+    """Of the 50 KiB of each idle channel, six were for what is the same in all of them, or empty."""
+    methods, authority = Health().methods(), Authority.create("test.mesh")
+    async with serve(["tcp://127.0.0.1:0"], methods, identity_of(authority, "server"), name="server") as (url,):
+        async with Pool(identity_of(authority, "client")) as pool:
+            assert await check_health(pool, url)
+            protocol = pool.channel(url)._protocol
+            kept = [*vars(protocol.h2).values(), *vars(protocol.processor).values(), *vars(protocol).values()]
+            tables = [table for table in kept if isinstance(table, dict) and any(map(inspect.ismethod, table.values()))]
+            queues = [queue for queue in kept if isinstance(queue, deque) and queue is not NOTHING]
+            assert (tables, queues) == ([], [])

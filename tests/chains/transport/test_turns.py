@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from nsm.chains.core import counts
-from nsm.chains.transport.turns import HELD, MOST_UNREAD, Turns
+from nsm.chains.transport.turns import HELD, MOST_UNREAD, NOTHING, Turns
 
 
 async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
@@ -31,6 +31,20 @@ async def test_so_many_calls_of_a_peer_are_begun_and_the_rest_waits_in_order():
     assert counts.QUEUED[()] == queued - 2
     for _, place in list(begun):
         place.leave()
+
+
+async def test_what_one_peer_queues_is_in_no_other_peer_s_queue():
+    """A peer that has never queued has no queue of its own, which a thousand idle channels would pay for."""
+    turns = Turns(calls=1)
+    one, other = turns.share("one"), turns.share("other")
+    for _ in range(3):
+        one.begin(lambda place: True)
+        one.read_later(lambda: None)
+    assert len(one.readers) == 3
+    assert one.is_hungry is False
+    assert other.readers is NOTHING
+    assert not NOTHING
+    await asyncio.sleep(0)
 
 
 async def test_so_many_calls_of_all_peers_are_begun_and_one_peer_s_turn_comes_after_the_other_s():

@@ -35,6 +35,12 @@ def test_a_name_that_cannot_be_one_is_refused(name):
         Attachment.read({**WEB.plain(), "name": name})
 
 
+@pytest.mark.parametrize("name", ["log", "issuer", "agent.sock"])
+def test_a_name_that_is_a_file_of_the_agent_is_refused(name):
+    with pytest.raises(InvalidRequest, match="a file of the agent"):
+        Attachment.read({**WEB.plain(), "name": name})
+
+
 def test_without_a_url_there_is_nothing_to_attach():
     with pytest.raises(InvalidRequest, match="which wires"):
         Attachment.read({**WEB.plain(), "urls": []})

@@ -47,6 +47,7 @@ def test_a_process_is_called_by_its_program_and_its_id():
         process.kill()
         process.wait()
     assert name_of(Place(NETNS, "/run/netns/blue green/"), NONE) == "blue-green"
+    assert name_of(Place(NETNS, "/run/netns/blue"), NONE, "-edge-1") == "blue-edge-1"
 
 
 @pytest.mark.parametrize("found", [{}, {"kind": "pod", "value": "x"}, {"kind": "pid", "value": ""}, {"a": 1}])

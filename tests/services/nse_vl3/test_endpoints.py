@@ -9,7 +9,7 @@ import pytest
 from nsm.apis.connection import Mechanism
 from nsm.apis.registry import Destination, Match
 from nsm.chains.composed import client, monitors, registry_at, services_at
-from nsm.chains.core import Conflict, Limits, MeshError, Refused, Tasks
+from nsm.chains.core import Begin, Chain, Conflict, Element, Limits, MeshError, Refused, Tasks
 from nsm.chains.elements.heal import Heal
 from nsm.chains.elements.kernel import KernelClient
 from nsm.chains.elements.retry import Retry
@@ -22,7 +22,7 @@ from nsm.chains.testing.mesh import MANAGER
 from nsm.chains.transport import RemoteNetworkService
 from nsm.services.nse_vl3.main import vl3_client, vl3_server
 from nsm.services.nse_vl3.names import Names
-from nsm.services.nse_vl3.peers import Peers, PeerWires, Selection
+from nsm.services.nse_vl3.peers import KEPT, LOOK, Peers, PeerWires, Selection
 
 TEMPLATE = "{{ .Labels.podName }}.{{ .NetworkService }}"
 
@@ -197,7 +197,59 @@ async def test_an_endpoint_requests_no_wire_to_one_that_starts_others(matches, l
         pool, url = mesh.pool("own"), mesh.url(MANAGER)
         selection = Selection("vl3", labels, services_at(url, pool), Limits())
         found, peers = [], Peers("own", ["vl3"], registry_at(url, pool), Limits(), selection)
-        tasks.spawn(peers.run(lambda older, _all: found.append(sorted(older))), name="endpoints")
+        tasks.spawn(peers.run(lambda older, _registered: found.append(sorted(older))), name="endpoints")
         await asyncio.sleep(2)
     assert found[-1] == selected
     assert all(set(each) <= set(selected) for each in found)
+
+
+class Answers(Alive):
+    """Packets pass on wires to `there`."""
+
+    def __init__(self, *there):
+        self.there = set(there)
+
+    async def is_alive(self, connection):
+        return connection.network_service_endpoint_name in self.there
+
+
+class Ends(Element):
+    """The end of the chain: notes what is closed."""
+
+    def __init__(self):
+        self.closed = []
+
+    async def close(self, call, rest):
+        self.closed.append(call.connection.network_service_endpoint_name)
+
+
+async def test_the_wire_to_an_endpoint_that_is_started_again_is_kept_while_it_is_not_registered():
+    """Its namespace goes on forwarding packets; without it they would not pass until it is back."""
+    ends, liveness = Ends(), Answers("first", "second")
+    async with Tasks("test") as tasks, Chain([Begin(), ends]) as chain:
+        wires = PeerWires(chain, "own", "vl3", {}, tasks, liveness)
+        wires.follow(["first", "second"], {"first", "second", "own"})
+        await asyncio.sleep(10)
+        wires.follow(["second"], {"second", "own"})
+        await asyncio.sleep(10)
+        wires.follow(["first", "second"], {"first", "second", "own"})
+        await asyncio.sleep(2 * KEPT)
+        assert (ends.closed, len(wires)) == ([], 2)
+        wires.follow(["first"], {"first", "own"})
+        await asyncio.sleep(10)
+        liveness.there.clear()
+        await asyncio.sleep(2 * LOOK)
+        assert (ends.closed, len(wires)) == (["second"], 1)
+
+
+async def test_a_wire_does_not_outlive_its_endpoint_by_more_than_a_minute_or_a_change_of_roles():
+    ends = Ends()
+    async with Tasks("test") as tasks, Chain([Begin(), ends]) as chain:
+        wires = PeerWires(chain, "own", "vl3", {}, tasks, Answers("gone", "younger"))
+        wires.follow(["gone", "younger"], {"gone", "younger", "own"})
+        await asyncio.sleep(1)
+        wires.follow([], {"younger", "own"})
+        await asyncio.sleep(1)
+        assert ends.closed == ["younger"]
+        await asyncio.sleep(KEPT + 1)
+        assert ends.closed == ["younger", "gone"]

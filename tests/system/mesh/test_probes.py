@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,12 @@ def called(mesh, command, *words):
     return code, output.getvalue(), faults.getvalue()
 
 
+def headings():
+    """Those of the tables that docs/probes.md shows."""
+    page = Path(__file__).parents[3] / "docs" / "probes.md"
+    return [line.split() for line in page.read_text().splitlines() if line.startswith(("FROM ", "NAME "))]
+
+
 def nsm(mesh, command, *words, code=0):
     """What a command printed to standard output."""
     found, output, faults = called(mesh, command, *words)
@@ -85,6 +92,9 @@ def agent(mesh):
 def test_a_wire_is_pinged_in_both_directions_and_the_way_it_goes_is_told(mesh):
     lines = nsm(mesh, "ping", "client/nsm-2", "-c", "3", "-i", "0.01").splitlines()
     assert lines[0] == "client/nsm-2 to far over WireGuard"
+    assert lines[1].split() in headings()
+    wide = nsm(mesh, "ping", "client/nsm-1", "-c", "1", "-o", "wide").splitlines()
+    assert wide[2].split()[-3:] == ["10.1.0.1", "nsm-1", "1500"]
     assert [line.split()[2:7] for line in lines[2:]] == [
         [target, "3", "of", "3", "0%"] for target in ("10.2.0.0", "10.2.0.1", "fd00:2::", "fd00:2::1")
     ]
@@ -138,6 +148,7 @@ def test_throughput_and_mtu_are_beside_what_the_mechanism_promises(mesh):
     """WireGuard leaves 1440 of 1500 bytes."""
     lines = nsm(mesh, "measure", "client/nsm-2", "--seconds", "0.1").splitlines()
     assert lines[1].startswith("MTU: 1440 bytes pass whole, as the interfaces promise; WireGuard takes 60 bytes")
+    assert lines[2].split() in headings()
     found = json.loads(nsm(mesh, "measure", "client/nsm-1", "--seconds", "0.1", "--udp", "--json"))
     assert found["mtu"] == {"found": 1500, "promised": 1500}
     assert [each["bits_per_s"] > 1e6 and each["jitter_ms"] > 0 for each in found["directions"]] == [True, True]
@@ -158,10 +169,7 @@ def test_packets_are_shown_a_line_each_at_both_ends_in_their_order(mesh):
         running.wait()
     lines = [json.loads(line) for line in output.splitlines()]
     assert told == "4 packets\n"
-    assert [(line["at"].partition("/")[0], line["direction"]) for line in lines[:2]] == [
-        ("client", "out"),
-        ("far", "in"),
-    ]
+    assert {(line["at"].partition("/")[0], line["direction"]) for line in lines} == {("client", "out"), ("far", "in")}
     assert all(line["summary"].startswith("10.2.0.1 > 10.2.0.0 ICMP echo re") for line in lines)
     assert [line["time"] for line in lines] == sorted(line["time"] for line in lines)
 
@@ -201,6 +209,7 @@ def test_a_running_process_gets_wires_that_stay_when_the_command_has_ended(mesh)
         nsm(mesh, "attach", "--pid", str(process.pid), "--as", "web", "kernel://near/nsm-1", "kernel://far/nsm-2")
         nsm(mesh, "ping", "web/nsm-2", "-c", "2", "-i", "0.01")
         assert links(process)["nsm-1"] == before["nsm-1"], "a wire that is still wanted was made anew"
+        assert nsm(mesh, "attach").splitlines()[0].split() in headings()
         (listed,) = json.loads(nsm(mesh, "attach", "--json"))
         assert (listed["name"], listed["state"], listed["node"], listed["pid"]) == ("web", "up", "node-1", process.pid)
         assert nsm(mesh, "detach", "web") == "web is detached\n"
@@ -240,6 +249,21 @@ def test_the_wires_of_a_process_survive_the_agent_and_its_client(mesh):
         assert until(lambda: json.loads(nsm(mesh, "attach", "--json"))[0]["state"] == "up")
         assert links(process) == before
         nsm(mesh, "detach", "--all")
+
+
+def test_a_process_that_shares_the_network_of_the_host_is_attached_with_a_note(mesh):
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        words = ["--pid", str(process.pid), "--as", "shared", "kernel://near/nsmprobe-1"]
+        code, output, faults = called(mesh, "attach", *words)
+        assert (code, "10.1.0." in output) == (0, True)
+        assert "has no network namespace of its own: these are interfaces of this host" in faults
+        assert "nsmprobe-1" in os.listdir("/sys/class/net")
+        nsm(mesh, "detach", "shared")
+        assert "nsmprobe-1" not in os.listdir("/sys/class/net")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_with_the_process_its_attachment_ends(mesh):

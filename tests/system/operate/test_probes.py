@@ -7,7 +7,7 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -59,19 +59,34 @@ class Pair:
             os.close(host.descriptor)
 
 
-@pytest.fixture
-def pair():
-    with closing(Pair()) as found:
+@contextmanager
+def made():
+    """A pair, and the ends of its wire."""
+    with closing(Pair()) as pair, Spaces() as spaces:
+        spaces.add(CLIENT, pair.client.path)
+        spaces.add(ENDPOINT, pair.endpoint.path)
+        ends = spaces.find(WIRE)
+        assert ping(ways_of(WIRE, ends), count=1, interval=0.01)  # neighbours are known from now on
+        yield pair, ends
+
+
+@pytest.fixture(scope="module")
+def ends():
+    """Of a wire that no test changes."""
+    with made() as (_, found):
         yield found
 
 
 @pytest.fixture
-def ends(pair):
-    with Spaces() as spaces:
-        spaces.add(CLIENT, pair.client.path)
-        spaces.add(ENDPOINT, pair.endpoint.path)
-        found = spaces.find(WIRE)
-        assert ping(ways_of(WIRE, found), count=1, interval=0.01)  # neighbours are known from now on
+def own():
+    """A pair of the test's own, and the ends of its wire."""
+    with made() as found:
+        yield found
+
+
+@pytest.fixture
+def pair():
+    with closing(Pair()) as found:
         yield found
 
 
@@ -92,15 +107,17 @@ def test_both_ends_ping_each_other_by_both_families(ends):
     assert all(0 < each.percentile(50) <= each.percentile(99) < 1000 for each in found)
 
 
-def test_the_direction_that_is_down_is_told_with_its_reason(pair, ends):
+def test_the_direction_that_is_down_is_told_with_its_reason(own):
+    pair, ends = own
     pair.endpoint.run("ip", "link", "set", "nse-1", "down")
     to_endpoint, to_client = ping(ways_of(WIRE, ends)[:2], count=2, interval=0.01)
     assert to_endpoint.loss == to_client.loss == 1
     assert to_client.fault in ("the interface is down", "there is no route to the other end over the interface")
 
 
-def test_echoes_that_a_switch_loses_are_counted(pair, ends):
+def test_echoes_that_a_switch_loses_are_counted(own):
     """Every second one."""
+    pair, ends = own
     pair.switch.run("nft", "add table bridge t; add chain bridge t c { type filter hook forward priority 0; }")
     pair.switch.run("nft", "add rule bridge t c ether type ip numgen inc mod 4 0 drop")
     (found,) = ping(ways_of(WIRE, ends)[:1], count=16, interval=0.01)
@@ -108,14 +125,16 @@ def test_echoes_that_a_switch_loses_are_counted(pair, ends):
 
 
 @pytest.mark.parametrize("way", [0, 2])
-def test_the_mtu_is_what_passes_not_what_the_interfaces_promise(pair, ends, way):
+def test_the_mtu_is_what_passes_not_what_the_interfaces_promise(own, way):
     """A switch on the way has a smaller one, and drops what is larger without a word."""
+    pair, ends = own
     assert mtu(ways_of(WIRE, ends)[way], 1500) == 1500
     pair.switch.run("ip", "link", "set", "nse-1p", "mtu", "1391")
     assert mtu(ways_of(WIRE, ends)[way], 1500) == 1391
 
 
-def test_a_wire_through_which_nothing_passes_has_no_mtu(pair, ends):
+def test_a_wire_through_which_nothing_passes_has_no_mtu(own):
+    pair, ends = own
     pair.switch.run("ip", "link", "set", "br0", "down")
     assert mtu(ways_of(WIRE, ends)[0], 1500) is None
 
@@ -133,7 +152,8 @@ def test_throughput_is_measured_both_ways(ends, udp, family):
         assert (passed.loss is None) != udp
 
 
-def test_a_wire_that_loses_every_packet_is_measured_as_that(pair, ends, monkeypatch):
+def test_a_wire_that_loses_every_packet_is_measured_as_that(own, monkeypatch):
+    pair, ends = own
     monkeypatch.setattr("nsm.operate.probes.stream.PATIENCE", 0.3)
     pair.switch.run("ip", "link", "set", "br0", "down")
     found = measure(ways_of(WIRE, ends)[:2], [*ends.values()], 0.2)
@@ -189,7 +209,8 @@ def test_a_filter_lets_through_what_it_says(ends, words, expected):
     assert heads == expected
 
 
-def test_arp_is_captured_too(pair, ends):
+def test_arp_is_captured_too(own):
+    pair, ends = own
     with closing(Ring(ends[CLIENT], compiled("arp and host 10.0.0.0"))) as ring:
         pair.client.run("ip", "neighbor", "flush", "dev", "nsm-1")
         ping(ways_of(WIRE, ends)[:1], count=1, interval=0.01)

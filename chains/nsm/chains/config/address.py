@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from nsm.chains.core import InvalidRequest
-from nsm.chains.core.errors import cut
+from nsm.chains.errors import cut
 
 _LONGEST = 1024
 _LONGEST_PATH = 107

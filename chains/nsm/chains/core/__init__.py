@@ -1,12 +1,6 @@
 """The core of the SDK: elements, chains of elements, and the state of calls and connections."""
 
-from . import counts
-from .backoff import Backoff
-from .begin import Begin, merge_with_returned
-from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
-from .chain import Chain, Element, End, Handler, bind
-from .descriptors import FileKey, Inbox, Received, file_key, inode_url, shown_url
-from .errors import (
+from nsm.chains.errors import (
     TRANSPORT,
     CloseRefused,
     Conflict,
@@ -25,6 +19,13 @@ from .errors import (
     from_status,
     was_not_reached,
 )
+
+from . import counts
+from .backoff import Backoff
+from .begin import Begin, merge_with_returned
+from .call import DEFAULT_TIMEOUT, Call, ClientToken, Undo
+from .chain import Chain, Element, End, Handler, bind
+from .descriptors import FileKey, Inbox, Received, file_key, inode_url, shown_url
 from .events import EventFactory, Reselect, reselect_everything, reselect_same_endpoint
 from .kinds import ENDPOINTS, SERVICES, Kind
 from .limits import DEFAULT_LIMITS, Limits

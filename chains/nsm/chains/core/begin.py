@@ -42,10 +42,10 @@ from functools import partial
 from nsm.apis import codec
 from nsm.apis.connection import Connection, Path, State
 from nsm.apis.connectioncontext import ConnectionContext
+from nsm.chains.errors import CloseRefused, InvalidRequest
 
 from .call import DEFAULT_TIMEOUT, Call
 from .chain import Element, Handler
-from .errors import CloseRefused, InvalidRequest
 from .events import Reselect
 from .store import Store
 from .tasks import log_event, shielded

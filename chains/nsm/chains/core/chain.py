@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Protocol
 
 from nsm.apis.connection import Connection
+from nsm.chains.errors import MeshError
 
 from .call import Call
-from .errors import MeshError
 from .tracing import traced
 
 

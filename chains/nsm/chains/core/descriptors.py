@@ -11,8 +11,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 
 from nsm.chains import libc
-
-from .errors import InvalidRequest
+from nsm.chains.errors import InvalidRequest
 
 FileKey = tuple[int, int]
 """Device and inode, as `stat` gives them."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from nsm.apis.connection import Mechanism
 from nsm.apis.mechanisms import INODE_URL
 from nsm.apis.networkservice import NetworkServiceRequest
+from nsm.chains.errors import Refused
 
 from .descriptors import shown_url
-from .errors import Refused
 
 
 def mechanisms_of(request: NetworkServiceRequest) -> list[Mechanism]:

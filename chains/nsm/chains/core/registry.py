@@ -17,10 +17,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from nsm.apis import codec
 from nsm.apis.registry import NetworkService, NetworkServiceEndpoint
+from nsm.chains.errors import InvalidRequest, MeshError
 
 from .call import DEFAULT_TIMEOUT, Hop
 from .chain import element_name, leaves_out
-from .errors import InvalidRequest, MeshError
 from .tracing import traced, traced_stream
 
 R = TypeVar("R", bound="NetworkService | NetworkServiceEndpoint")

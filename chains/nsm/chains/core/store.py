@@ -12,7 +12,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar, cast
 
-from .errors import MeshError
+from nsm.chains.errors import MeshError
+
 from .events import EventFactory
 from .tasks import Tasks, log_defect, log_event
 

@@ -27,5 +27,6 @@ class AdmitDomains(Element):
             service = split(call.connection.network_service)[0]
             is_own = domain == trust_domain_of(self._identity.spiffe_id)
             if not is_own and not self._admitted.admits(domain, service):
-                raise Refused(why_not(call.origin or call.peer.spiffe_id, service))
+                why = why_not(call.origin or call.peer.spiffe_id, service)
+                raise Refused(why, remedy="add the domain and the service to NSM_ADMITTED_DOMAINS, if they may")
         return await rest.request(call)

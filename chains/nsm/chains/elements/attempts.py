@@ -13,7 +13,7 @@ from nsm.apis import codec
 from nsm.apis.connection import Connection, ConnectionEventType, Mechanism, Path, PathSegment, State
 from nsm.apis.mechanisms import INTERFACE_NAME
 from nsm.chains.core import Call, Element, Handler, MeshError, TimedOut
-from nsm.chains.model.causes import MOST_CANDIDATES, Attempt, Candidate, Cause
+from nsm.chains.model.causes import MOST_CANDIDATES, Attempt, Candidate, Cause, cause_in
 
 MOST, MOST_OF_ONE, LIFETIME = 512, 64, 3600.0
 """How many attempts are remembered, of all callers and of one, and for how many seconds after the last try."""
@@ -41,8 +41,9 @@ class Attempts(Element):
     """Remember the requests of clients that failed: how often, since when, why, and what each candidate answered.
 
     Monitors report each of them to viewers who ask for that, as a connection that is DOWN: its id is its own, its path
-    is that of the request, and the segment of this component has an `Attempt` and a `Cause` in its metrics. It is
-    deleted when the client gets its connection or gives it up, or an hour after the last try.
+    is that of the request, and the segment of this component has an `Attempt` and a `Cause` in its metrics. That of the
+    client has a `Cause` if it had the connection before, and restores it. The attempt is deleted when the client gets
+    its connection or gives it up, or an hour after the last try.
 
     Stands behind the element that updates the path, and before all that may refuse: also a client that policies or
     limits refuse has to be found. A component further on the path remembers nothing, as the first one has its errors. A
@@ -101,8 +102,12 @@ class Attempts(Element):
             self._of[caller] += 1
         self._known[caller, client_id] = known
         _note(known.attempt, error, now)
-        _own_metrics(known.wanted).clear()
-        _own_metrics(known.wanted).update({**known.attempt.metrics(), **cause_of(error).metrics()})
+        client, own = _metrics(known.wanted)
+        client.clear()
+        if (why := cause_in(path.path_segments[0].metrics)) is not None:
+            client.update(why.metrics())
+        own.clear()
+        own.update({**known.attempt.metrics(), **cause_of(error).metrics()})
         if self.tell is not None:
             self.tell(ConnectionEventType.UPDATE, _shown(known))
 
@@ -168,9 +173,11 @@ def _wanted(call: Call) -> Connection:
     )
 
 
-def _own_metrics(connection: Connection) -> dict[str, str]:
-    assert connection.path is not None
-    return connection.path.path_segments[1].metrics
+def _metrics(attempted: Connection) -> tuple[dict[str, str], dict[str, str]]:
+    """Those of the client's segment, and of ours."""
+    assert attempted.path is not None
+    client, own = attempted.path.path_segments
+    return client.metrics, own.metrics
 
 
 def _shown(known: _Remembered) -> Connection:

@@ -128,7 +128,7 @@ class Monitor(Element):
         if (known := self._connections.get(connection.id)) is None:
             call.live.on_end(partial(self._delete, call.live))
             call.live.put(REPORTER, self)
-            _note_time(connection, perf_counter() - began)
+            _note_time(connection, perf_counter() - began, is_new=is_reselected)
         self._on_path[connection.id] = self._callers_of(call, connection) | self._answerers_of(connection)
         is_told_otherwise = is_reselected or (known is not None and known.state != State.UP)
         self._update(connection, None if is_told_otherwise else _caller(call, connection))
@@ -450,9 +450,12 @@ def _segment_of(connection: Connection, name: str) -> PathSegment | None:
     return next((segment for segment in behind if segment.name == name), own) if name else own
 
 
-def _note_time(connection: Connection, seconds: float) -> None:
-    """Put into our path segment how long we and those behind us took to make the connection."""
-    if (own := _segment_of(connection, "")) is not None:
+def _note_time(connection: Connection, seconds: float, *, is_new: bool) -> None:
+    """Put into our path segment how long we and those behind us took to make the connection.
+
+    Unless it `is_new`, an earlier process may have made it, and noted that.
+    """
+    if (own := _segment_of(connection, "")) is not None and (is_new or SETUP_MS not in own.metrics):
         own.metrics[SETUP_MS] = f"{seconds * 1000:.1f}"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from nsm.apis.connection import Connection
-from nsm.chains.core import Call, Element, Handler
+from nsm.chains.core import Call, Element, Handler, MeshError, Tasks
+from nsm.chains.logs import log
 from nsm.chains.model.traffic import Traffic
 
 from .dataplane import LIVE, Dataplane, LiveWire
@@ -39,12 +41,16 @@ class Counters(Element):
     """Track the existing wires, and read their traffic.
 
     What forwards the packets counts for each interface, so a restarted forwarder continues the counts. Stands in a
-    forwarder's chain before the element that makes the wires.
+    forwarder's chain before the element that makes the wires. The answer to a refresh has the counts of `interval`
+    seconds ago at most, in the metrics of the forwarder's path segment: they are read for all wires at a time.
     """
 
-    def __init__(self, dataplane: Dataplane[Any]) -> None:
-        self._dataplane = dataplane
+    def __init__(self, dataplane: Dataplane[Any], *, interval: float = 30.0) -> None:
+        self._dataplane, self._interval = dataplane, interval
         self._wires: dict[str, tuple[Labels, LiveWire]] = {}
+        self._known: dict[str, dict[str, str]] = {}
+        """What the metrics of a path segment say of a wire."""
+        self._tasks = Tasks("counters")
 
     def __len__(self) -> int:
         """The number of tracked wires, which a leak test counts."""
@@ -58,7 +64,17 @@ class Counters(Element):
             if own not in self._wires:
                 call.live.on_end(partial(self._forget, own))
             self._wires[own] = _labels(own, connection, live), live
+            if not len(self._tasks):
+                self._tasks.spawn(self._read_again(), name="read counters")
+            if (known := self._known.get(own)) is not None and connection.path is not None:
+                metrics = connection.path.path_segments[connection.path.index].metrics
+                if not metrics.keys() >= known.keys():  # else its dataplane has put newer ones there
+                    metrics.update(known)
         return connection
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        await self._tasks.aclose()
 
     async def read(self) -> list[Count]:
         """All current counts."""
@@ -71,8 +87,35 @@ class Counters(Element):
             if passed is not None
         ]
 
+    async def _read_again(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                found = await self.read()
+            except MeshError as error:
+                log.debug("counters cannot be read", reason=str(error))
+                continue
+            known: dict[str, dict[str, str]] = {}
+            for count in found:
+                known.setdefault(count.labels.connection_id, {}).update(_metrics(count))
+            self._known = known
+
     def _forget(self, connection_id: str) -> None:
         del self._wires[connection_id]
+        self._known.pop(connection_id, None)
+
+
+def _metrics(count: Count) -> dict[str, str]:
+    """By upstream's names: the forwarder is the server of the client, and receives what that has sent."""
+    side, passed = {CLIENT: SERVER, SERVER: CLIENT}[count.side], count.traffic
+    named = {
+        "rx_bytes": passed.tx_bytes,
+        "tx_bytes": passed.rx_bytes,
+        "rx_packets": passed.tx_packets,
+        "tx_packets": passed.rx_packets,
+        "drops": passed.drops,
+    }
+    return {f"{side}_{name}": str(number) for name, number in named.items()}
 
 
 def _labels(connection_id: str, connection: Connection, live: LiveWire) -> Labels:

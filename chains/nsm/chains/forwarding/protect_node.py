@@ -34,7 +34,8 @@ class ProtectNode(Element):
         connection = await rest.request(call)
         context = connection.context.ip_context if connection.context is not None else None
         if context is not None and (fault := self._fault(call, context)) is not None:
-            raise Refused(f"this wire would take over addresses outside the mesh: {fault}")
+            what = f"this wire would take over addresses outside the mesh: {fault}"
+            raise Refused(what, remedy="give the endpoint prefixes and routes that are not the nodes' own")
         return connection
 
     def _fault(self, call: Call, context: IpContext) -> str | None:

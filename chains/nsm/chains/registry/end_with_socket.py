@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from nsm.apis.registry import NetworkServiceEndpoint
+from nsm.apis.wellknown import Timestamp
 from nsm.chains.core import Key, MeshError, Presence, RegistryCall, RegistryElement, RegistryHandler, Store
 from nsm.chains.logs import log
 
@@ -16,6 +17,8 @@ SOON, LATER = 0.05, 1.0
 """Seconds after the end of a channel until the sockets are tried: a process that ends closes one after the other, and
 may take its time for that."""
 
+RETURNS, _MOST_ENDED = 60.0, 1_024
+"""Seconds for which a registration that ended is remembered, and how many are."""
 _AWAY, _FIND_TIMEOUT = 5.0, 5.0
 """Seconds between two attempts to reach a registry that is away, and the time for each."""
 Endpoint = NetworkServiceEndpoint
@@ -31,6 +34,9 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
     `forwarders`, a network service, stay: their connections outlive them. Stands behind `ReceiveUrl`.
 
     While the registry is away nothing ends: an endpoint that comes back then could not register again.
+
+    An endpoint that the same identity registers again within `RETURNS` seconds was started again: its record says since
+    when it was registered before. By that endpoints of a vL3 decide who requests a wire from whom.
     """
 
     def __init__(self, sockets: Sockets, presence: Presence, listens: Listens, *, forwarders: str) -> None:
@@ -39,16 +45,34 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
         self._known: Key[tuple[str, str]] = Key("who registered a socket, and its URL")
         self._of: dict[str, dict[str, Store]] = {}
         """The registrations with sockets, by the SPIFFE ID that registered them."""
+        self._since: Key[Timestamp] = Key("since when an endpoint is registered")
+        self._ended: dict[str, tuple[str, Timestamp, float]] = {}
+        """By name: who had registered it and since when, and until when (loop time) that is remembered."""
         self._registry: RegistryHandler[Endpoint] | None = None
         presence.when_left(self._look_at_all_of)
 
     async def register(self, call: RegistryCall[Endpoint], rest: RegistryHandler[Endpoint]) -> Endpoint:
         """Note the socket, and who registers it."""
         url, peer = call.record.url, call.peer
+        if peer is not None and call.record.initial_registration_time is None:
+            call.record.initial_registration_time = self._before(call.record.name, peer.spiffe_id)
         record = await rest.register(call)
         if peer is not None and url in self._sockets and self._forwarders not in call.record.network_service_names:
             self._note(call.live, peer.spiffe_id, url, rest)
+            if record.initial_registration_time is not None:
+                call.live.put(self._since, record.initial_registration_time)
         return record
+
+    def _before(self, name: str, who: str) -> Timestamp | None:
+        owner, since, until = self._ended.get(name, ("", None, 0.0))
+        return since if owner == who and asyncio.get_running_loop().time() < until else None
+
+    def _remember(self, name: str, who: str, since: Timestamp | None) -> None:
+        self._ended.pop(name, None)
+        if since is not None:
+            self._ended[name] = who, since, asyncio.get_running_loop().time() + RETURNS
+        while len(self._ended) > _MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def _note(self, store: Store, who: str, url: str, registry: RegistryHandler[Endpoint]) -> None:
         if store.get(self._known) is None:
@@ -84,6 +108,7 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
             store.schedule(self._timer, asyncio.get_running_loop().time() + _AWAY, partial(self._look, store))
             return
         log.info("an endpoint's process has ended: its registration ends", endpoint=store.connection_id)
+        self._remember(store.connection_id, known[0], store.get(self._since))
         await store.events.close(still=lambda: store.get(self._known) == known)
 
     async def _is_registry_there(self) -> bool:

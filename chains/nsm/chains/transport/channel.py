@@ -47,7 +47,7 @@ from nsm.chains.core import (
     tracing,
 )
 from nsm.chains.core.call import Hop
-from nsm.chains.core.errors import CANCELED, OK, cut
+from nsm.chains.errors import CANCELED, OK, cut
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 
@@ -72,7 +72,7 @@ from .http2 import Events, Http2Protocol
 from .inbox import FileInbox
 from .lifetime import Lifetime
 from .tls import connect_tls
-from .turns import Turns
+from .turns import NOTHING, Turns, appended
 from .urls import Address, parse_address
 from .wire import DescriptorTransport, start_tls
 
@@ -507,7 +507,7 @@ class _Protocol(Http2Protocol):
         self.leaving = False
         self._identity = identity
         self._lifetime: Lifetime | None = None
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._line: deque[asyncio.Future[None]] = NOTHING
         self._promised = 0
         self.peer: Peer
         self.refusal: MeshError | None = None
@@ -535,8 +535,7 @@ class _Protocol(Http2Protocol):
             window=max(_WINDOW, 2 * limits.answer),
             stream_window=2 * limits.answer,
         )
-        frames = self.h2._frame_dispatch_table
-        frames[GoAwayFrame] = partial(self._told_to_leave, frames[GoAwayFrame])
+        self.h2.goes_away = self._told_to_leave
         self.share = self._turns.share("nobody" if self.refusal is not None else self.peer.spiffe_id)
         if self.refusal is not None:
             transport.abort()
@@ -547,6 +546,7 @@ class _Protocol(Http2Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        self.h2.goes_away = None  # it refers to this object
         self.connection.write_ready.set()  # a waiting call finds the connection lost
         for waiter in self._line:
             if not waiter.done():
@@ -574,7 +574,7 @@ class _Protocol(Http2Protocol):
         if not self._line and self._room > 0:
             return
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(waiter)
+        self._line = appended(self._line, waiter)
         try:
             await waiter
         except asyncio.CancelledError:
@@ -615,10 +615,8 @@ class _Protocol(Http2Protocol):
                 self.h2.close_connection()
                 self.connection.flush()
 
-    def _told_to_leave(self, end_all: Callable[[GoAwayFrame], Any], frame: GoAwayFrame) -> Any:
+    def _told_to_leave(self, frame: GoAwayFrame) -> Any:
         """Calls that the peer accepted may finish (RFC 9113 6.8); h2 would end them at once."""
-        if frame.error_code:
-            return end_all(frame)
         self._go_over()
         for number, stream in [*self.processor.streams.items()]:
             if number > frame.last_stream_id:

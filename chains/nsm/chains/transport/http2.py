@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, ClassVar
 
 from grpclib.protocol import AbstractHandler, Connection, EventsProcessor, H2Protocol, _set_nodelay
 from h2.config import H2Configuration
@@ -23,11 +23,22 @@ from h2.connection import AllowedStreamIDs, ConnectionInputs, H2Connection, _dec
 from h2.errors import ErrorCodes
 from h2.events import (
     AlternativeServiceAvailable,
+    ConnectionTerminated,
+    DataReceived,
     Event,
     InformationalResponseReceived,
+    PingAckReceived,
+    PingReceived,
+    PriorityUpdated,
+    RemoteSettingsChanged,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
     StreamEnded,
     StreamReset,
+    TrailersReceived,
     UnknownFrameReceived,
+    WindowUpdated,
 )
 from h2.exceptions import (
     DenialOfServiceError,
@@ -41,7 +52,21 @@ from h2.exceptions import (
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamClosedBy, StreamInputs
 from hyperframe.exceptions import InvalidPaddingError
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, RstStreamFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    AltSvcFrame,
+    ContinuationFrame,
+    DataFrame,
+    ExtensionFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    PriorityFrame,
+    PushPromiseFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from nsm.chains.core import counts
 from nsm.chains.core.tasks import log_defect
@@ -92,6 +117,9 @@ class Http2(H2Connection):
 
     def __init__(self, config: H2Configuration, *, streams: int, frames: int, window: int) -> None:
         super().__init__(config)
+        del self._frame_dispatch_table  # with `_RECEIVERS` for all, a connection is a kilobyte smaller
+        self.goes_away: Callable[[GoAwayFrame], Any] | None = None
+        """Called, instead of ending all streams, if the peer announces a regular end."""
         settings = {
             SettingCodes.MAX_CONCURRENT_STREAMS: streams,
             SettingCodes.MAX_HEADER_LIST_SIZE: MAX_METADATA,
@@ -163,7 +191,7 @@ class Http2(H2Connection):
     def _receive_frame(self, frame: Frame) -> list[Event]:
         """Like h2, which also formats each frame for a log that does not exist."""
         try:
-            frames, events = self._frame_dispatch_table[frame.__class__](frame)
+            frames, events = _RECEIVERS[frame.__class__](self, frame)
         except (StreamClosedError, StreamIDTooLowError) as error:
             return self._closed_stream_is_used(error)
         self._prepare_for_sending(frames)
@@ -287,9 +315,30 @@ class Http2(H2Connection):
             frame.settings = known
         return super()._receive_settings_frame(frame)
 
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> Any:
+        if self.goes_away is not None and not frame.error_code:
+            return self.goes_away(frame)
+        return super()._receive_goaway_frame(frame)
+
     def _handle_data_on_closed_stream(self, events: Any, exc: Any, frame: DataFrame) -> Any:
         self.spend(1)
         return super()._handle_data_on_closed_stream(events, exc, frame)
+
+
+_RECEIVERS: Mapping[type[Frame], Callable[[Http2, Any], Any]] = {
+    HeadersFrame: Http2._receive_headers_frame,
+    PushPromiseFrame: Http2._receive_push_promise_frame,
+    SettingsFrame: Http2._receive_settings_frame,
+    DataFrame: Http2._receive_data_frame,
+    WindowUpdateFrame: Http2._receive_window_update_frame,
+    PingFrame: Http2._receive_ping_frame,
+    RstStreamFrame: Http2._receive_rst_stream_frame,
+    PriorityFrame: Http2._receive_priority_frame,
+    GoAwayFrame: Http2._receive_goaway_frame,
+    ContinuationFrame: Http2._receive_naked_continuation,
+    AltSvcFrame: Http2._receive_alt_svc_frame,
+    ExtensionFrame: Http2._receive_unknown_frame,
+}
 
 
 def _settings(client: bool, values: dict[SettingCodes, int]) -> Settings:
@@ -323,10 +372,19 @@ _KNOWN = frozenset(
 class Events(EventsProcessor):
     """The effects of one connection's frames on calls."""
 
+    _processors: ClassVar[Mapping[type[Event], Callable[[Any, Any], None]]]
+    """For all connections of a class: grpclib's table of one connection takes two kilobytes."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._processors = _processors_of(cls)
+
     def __init__(self, handler: AbstractHandler, connection: Connection) -> None:
-        super().__init__(handler, connection)
-        for event in (InformationalResponseReceived, UnknownFrameReceived, AlternativeServiceAvailable):
-            self.processors[event] = _pass_over  # unknown to grpclib (RFC 9113 5.5, 8.1)
+        self.handler, self.connection, self.streams = handler, connection, {}
+
+    def process(self, event: Event) -> None:
+        """Handle one event."""
+        self._processors[event.__class__](self, event)
 
     def let_go(self) -> None:
         """Release the other parts of the connection, which refer to this: no further events arrive."""
@@ -341,6 +399,35 @@ class Events(EventsProcessor):
         """Drop the stream."""
         super().process_stream_reset(event)
         self.connection._connection.forget(event.stream_id)  # type: ignore[attr-defined]
+
+
+def _pass_over(_events: Events, _event: Event) -> None:
+    """Do nothing."""
+
+
+def _processors_of(kind: type[Events]) -> Mapping[type[Event], Callable[[Any, Any], None]]:
+    return {
+        RequestReceived: kind.process_request_received,
+        ResponseReceived: kind.process_response_received,
+        RemoteSettingsChanged: kind.process_remote_settings_changed,
+        SettingsAcknowledged: kind.process_settings_acknowledged,
+        DataReceived: kind.process_data_received,
+        WindowUpdated: kind.process_window_updated,
+        TrailersReceived: kind.process_trailers_received,
+        StreamEnded: kind.process_stream_ended,
+        StreamReset: kind.process_stream_reset,
+        PriorityUpdated: kind.process_priority_updated,
+        ConnectionTerminated: kind.process_connection_terminated,
+        PingReceived: kind.process_ping_received,
+        PingAckReceived: kind.process_ping_ack_received,
+        # unknown to grpclib (RFC 9113 5.5, 8.1):
+        InformationalResponseReceived: _pass_over,
+        UnknownFrameReceived: _pass_over,
+        AlternativeServiceAvailable: _pass_over,
+    }
+
+
+Events._processors = _processors_of(Events)
 
 
 class _Nobody(AbstractHandler):
@@ -359,10 +446,6 @@ class _Nobody(AbstractHandler):
 
 
 _NOBODY = _Nobody()
-
-
-def _pass_over(_event: Event) -> None:
-    """Do nothing."""
 
 
 class Http2Protocol(H2Protocol):

@@ -35,14 +35,15 @@ class Released:
 
     def __init__(self) -> None:
         self.resting: WeakSet[Resting] = WeakSet()
-        self._ended, self._next, self._due = 0, 0.0, 0.0
+        self._ended, self._due = 0, 0.0
+        self._was_just_done = False
 
     def ended(self) -> None:
         """One more has ended."""
         self._ended += 1
         now = monotonic()
         if self._ended >= _MANY and now > self._due:
-            first = max(now + _QUIET, self._next)
+            first = now + (_AGAIN if self._was_just_done else _QUIET)
             self._due = first + _LONGEST + 1.0  # later than that, the loop that had to do it has ended
             asyncio.get_running_loop().call_later(first - now, self._look, self._ended, first + _LONGEST)
 
@@ -50,8 +51,12 @@ class Released:
         if self._ended > seen and monotonic() < last:
             asyncio.get_running_loop().call_later(_QUIET, self._look, self._ended, last)
             return
-        self._ended, self._due, self._next = 0, 0.0, monotonic() + _AGAIN
+        self._ended, self._due, self._was_just_done = 0, 0.0, True
+        asyncio.get_running_loop().call_later(_AGAIN, self._may_again)  # the time itself would keep a mebibyte
         give_back()
+
+    def _may_again(self) -> None:
+        self._was_just_done = False
 
 
 def give_back() -> None:

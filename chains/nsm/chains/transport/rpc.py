@@ -325,8 +325,9 @@ class RemoteMonitor:
             MONITOR, selector, ConnectionEvent, metadata=self._metadata, longest=longest, pause=pause
         )
         async for batch in stream:
-            for event in batch:
-                yield event
+            batch.reverse()
+            while batch:  # one by one, since the last one stays with us until there is another, and may be large
+                yield batch.pop()
 
 
 class RemoteRegistry(Generic[R]):

@@ -45,8 +45,8 @@ from nsm.chains.core import (
     details_of,
     tracing,
 )
-from nsm.chains.core.errors import CANCELED, OK, cut
 from nsm.chains.core.tasks import log_defect
+from nsm.chains.errors import CANCELED, OK, cut
 from nsm.chains.identity import Identity
 from nsm.chains.logs import log
 

@@ -24,6 +24,7 @@ from .disposal import ANCILLARY, descriptors_in, dispose, hang_up, is_behind, pe
 from .giver import Giver
 from .inbox import FileInbox, TooManyFiles, open_to_send
 from .tls import Tls, read_buffer
+from .turns import NOTHING, appended
 
 _SO_PASSRIGHTS = 83
 _HIGH_WATER = 256 * 1024
@@ -46,7 +47,7 @@ class DescriptorTransport(asyncio.Transport):
         self.inbox = inbox
         super().__init__({"socket": sock})
         self._loop, self._sock, self._protocol = loop, sock, protocol
-        self._outgoing: deque[int] = deque()
+        self._outgoing: deque[int] = NOTHING
         self._buffer = bytearray()
         self._closing = self._paused = self._reading = self._is_lost = False
         self._limits = _LOW_WATER, _HIGH_WATER
@@ -59,7 +60,7 @@ class DescriptorTransport(asyncio.Transport):
 
     def send_file(self, path: str) -> None:
         """Queue a descriptor of the file at `path` for the next write. Raises `InvalidRequest`."""
-        self._outgoing.append(open_to_send(path))
+        self._outgoing = appended(self._outgoing, open_to_send(path))
 
     # --- reading
 

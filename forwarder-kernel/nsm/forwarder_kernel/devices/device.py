@@ -17,8 +17,6 @@ class Device:
     """Whether the kernel reports when a device of this kind starts to pass packets; others do at once."""
     ends_together = True
     """Whether the kernel removes all of its ends with any of them."""
-    in_node: Sequence[int] = ()
-    """The indexes of links in the node's own namespace that are removed instead of its ends, which end with them."""
     process: Process | None = None
     """The process that provides the device, and ends it, instead of the kernel."""
 
@@ -62,6 +60,11 @@ class Device:
     def metrics(self) -> Mapping[str, str]:
         """What the path segment says of it at each request, such as `client_rx_bytes`."""
         return {}
+
+    @property
+    def in_node(self) -> Sequence[int]:
+        """The indexes of links in the node's namespace that are removed instead of its ends, which end with them."""
+        return ()
 
     @property
     def index(self) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import select
 import socket
 import struct
 import time
@@ -13,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from nsm.services.agent.waiting import readable
 from nsm.view.model import Wire
 
 from .ends import CLIENT, ENDPOINT, End
@@ -113,7 +113,7 @@ class Echo:
         self.socket = way.end.inside(self._opened)
 
     def fileno(self) -> int:
-        """The descriptor, for `select`."""
+        """The descriptor, for `poll`."""
         return self.socket.fileno()
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ def _exchange(echoes: Sequence[tuple[Echoes, Echo]], count: int, interval: float
         if now >= end or (number == count and all(found.received == count for found, _ in echoes)):
             return
         until = begin + number * interval if number < count else end
-        ready, _, _ = select.select([echo for _, echo in echoes], [], [], max(0.0, until - now))
+        ready = readable([echo for _, echo in echoes], until - now)
         for found, echo in echoes:
             if echo in ready:
                 _take(found, echo)
@@ -333,7 +333,7 @@ class _Sizes:
 
     def _answer(self, number: int) -> bool:
         end = time.monotonic() + min(_FIRST, _patience(self._times))
-        while (left := end - time.monotonic()) > 0 and select.select([self._echo], [], [], left)[0]:
+        while (left := end - time.monotonic()) > 0 and readable([self._echo], left):
             for answered, took in self._echo.answers():
                 self._times.append(took)
                 if answered == number:

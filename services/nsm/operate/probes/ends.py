@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -94,6 +95,8 @@ class Spaces(AbstractContextManager["Spaces"]):
 
     def add_all(self) -> None:
         """All namespaces of this machine that have a process or a name, as far as this user may look."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each namespace is a descriptor
         paths = glob.glob("/proc/[0-9]*/ns/net") + glob.glob("/run/netns/*") + glob.glob("/run/docker/netns/*")
         for path in paths:
             with suppress(OSError):
@@ -163,9 +166,10 @@ class Mark:
         """How well `link` fits: an address is better than the alias, which both ends have, and that than a name."""
         has_address = not set(self.addresses).isdisjoint(link.addresses)
         is_ours = link.alias.startswith(WIRES) and link.alias.endswith(self.ids)
+        is_of_another = bool(self.ids) and link.alias.startswith(WIRES) and not is_ours
         fits = is_ours or (has_address and (not self.name or link.name == self.name))
-        if not fits:
-            return _NAME_FITS if self.name == link.name != "" else 0
+        if not fits or is_of_another:  # in a workload of this wire it may be it: a forwarder may have its own ids
+            return _NAME_FITS if fits or self.name == link.name != "" else 0
         return has_address * _ADDRESS_FITS + is_ours * _IS_OURS + (link.name == self.name)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import select
 import socket
 import struct
 import subprocess
@@ -14,6 +13,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from nsm.services.agent.waiting import readable
 
 from . import stream
 from .echo import IP_HEADER, Echoes, Way, mtu, percentile, ping, reason
@@ -92,12 +93,12 @@ def _pace(passed: Passed, receiver: End) -> None:
         for number in range(_PACED):
             _arrived(sink, delays)
             while (left := begin + number * _PACE - time.monotonic()) > 0:
-                if select.select([sink], [], [], left)[0]:
+                if readable([sink], left):
                     _arrived(sink, delays)
             sender.send(_NUMBERED.pack(number, time.time_ns()))
         end = time.monotonic() + _SETTLE
         while len(delays) < _PACED and (left := end - time.monotonic()) > 0:
-            if select.select([sink], [], [], left)[0]:
+            if readable([sink], left):
                 _arrived(sink, delays)
     passed.paced_loss = 1 - len(delays) / _PACED
     passed.delay_ms = percentile(delays.values(), 50)

@@ -46,7 +46,7 @@ class Ring:
         self._next = 0
 
     def fileno(self) -> int:
-        """The descriptor, for `select`: it is readable when packets have arrived, some 60 ms late at most."""
+        """The descriptor, for `poll`: it is readable when packets have arrived, some 60 ms late at most."""
         return self._socket.fileno()
 
     @property

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from nsm.chains.core.errors import MeshError
+from nsm.apis.mechanisms import KERNEL
+from nsm.chains.errors import MeshError
 from nsm.mesh.control import ask
 from nsm.mesh.rundir import MeshCommandError, RunDir
 from nsm.operate.errors import DownError, OperatorError
@@ -58,6 +59,9 @@ def _absent(wire: Wire, sides: list[str], target: Target) -> OperatorError:
     if wire.state in (WireState.DOWN, WireState.PENDING):
         why = f": {wire.cause.sentence}" if wire.cause is not None and wire.cause.sentence else ""
         return DownError(f"{name_of(wire)} is {wire.state}{why}; there is no interface of it at {names}")
+    mechanism = wire.path[0].mechanism if wire.path else ""
+    if mechanism not in ("", KERNEL):
+        return OperatorError(f"{name_of(wire)} is of mechanism {mechanism}: it has no interface of the kernel to probe")
     if target.mesh:
         return OperatorError(f"{names} of {name_of(wire)} has no network namespace with its interface in this mesh")
     return OperatorError(

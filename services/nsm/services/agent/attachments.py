@@ -14,12 +14,14 @@ from typing import Any
 from nsm.chains.core import InvalidRequest, MeshError
 from nsm.chains.logs import log
 
+from .control import SOCKET
 from .places import Place
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
 _FILE, _SERVICES = "attachment.json", "services"
 ISSUER = "issuer"
 """A file in an agent's folder that exists while a process issues identities to its attachments."""
+_RESERVED = {ISSUER, SOCKET, "log"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Attachment:
             raise InvalidRequest("an attachment has name, place, urls, manager and workload_api") from None
         if not _NAME.fullmatch(attachment.name):
             raise InvalidRequest(f"name {attachment.name[:80]!r}: expected up to 63 letters, digits, -, _ and .")
+        if attachment.name in _RESERVED:
+            raise InvalidRequest(f"{attachment.name!r} is the name of a file of the agent; use another name")
         if not attachment.urls:
             raise InvalidRequest("which wires? write at least one URL, such as kernel://service/nsm-1")
         return attachment

@@ -2,7 +2,7 @@
 
 Each attachment has a client (`nsm nsc`) of its own, a fork of this process in the network namespace of its place. It
 makes the wires, checks and heals them. If this process ends, the clients end without closing the wires; the next one
-starts clients that continue them. It waits by `select` alone, without threads, so that it can fork.
+starts clients that continue them. It waits by `poll` alone, without threads, so that it can fork.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -30,11 +29,14 @@ from .attachments import Attachment, Folder, stored_in
 from .containers import Runtimes
 from .control import ATTACH, DETACH, LIST, SOCKET, receive
 from .places import CONTAINER, PID, Entrance, enter
+from .waiting import readable
 
 _LISTEN, _PATIENCE = 16, 1.0
 _AGAIN, _LONGEST_PAUSE = 0.5, 30.0
 _LOOK = 1.0
 """Seconds between two looks for a container that has stopped, or a namespace that is gone."""
+_CLOCK = 0.01
+"""Seconds by which the time of a file may be behind the clock."""
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _END_TIMEOUT = 8.0
 """Seconds that clients have to close their wires when the agent stops, and they are not kept."""
@@ -68,6 +70,8 @@ class Kept:
     again_at: float = 0.0
     """When to start the client next, if none runs."""
     is_leaving: bool = False
+    grown_at: float = 0.0
+    """When URLs were added: its client learns of them a moment later."""
     began: float = 0.0
     """When its client was started last."""
     backoff: Backoff = field(default_factory=lambda: Backoff(_AGAIN, _LONGEST_PAUSE))
@@ -75,7 +79,11 @@ class Kept:
     @property
     def is_up(self) -> bool:
         """Whether all its wires are there."""
-        return bool(self.client) and self.folder.ready.exists()
+        if not self.client:
+            return False
+        with suppress(OSError):
+            return self.folder.ready.stat().st_mtime >= self.grown_at - _CLOCK
+        return False
 
     def state(self) -> dict[str, Any]:
         """For people and programs."""
@@ -146,8 +154,7 @@ class Agent:
             if kept.entrance is not None and kept.entrance.process is not None and not kept.is_leaving
         }
         others = [self._woken.fileno(), *([listener.fileno()] if listener is not None else [])]
-        ready, _, _ = select.select([*by_client, *by_process, *others], [], [], self._pause())
-        for descriptor in ready:
+        for descriptor in readable([*by_client, *by_process, *others], self._pause()):
             if descriptor in by_client:
                 self._client_ended(by_client[descriptor])
             elif descriptor in by_process:
@@ -171,9 +178,8 @@ class Agent:
             if kept.entrance is None:
                 kept.entrance = enter(kept.attachment.place, self._runtimes)
             kept.folder.ready.unlink(missing_ok=True)
-            kept.client, kept.began = _forked(kept), time.monotonic()
-            kept.descriptor = os.pidfd_open(kept.client)
-            kept.fault = ""
+            kept.client, kept.descriptor = _forked(kept)
+            kept.began, kept.fault = time.monotonic(), ""
         except NotFound as error:
             log.info("what wires were attached to is gone", name=kept.attachment.name, reason=str(error))
             self._forget(kept)
@@ -255,6 +261,8 @@ class Agent:
             raise InvalidRequest(f"{attachment.name!r} is attached already: {told}; use another --as NAME")
         if before.attachment.manager != attachment.manager:
             raise InvalidRequest(f"{attachment.name!r} has its wires from {before.attachment.manager}; detach it first")
+        if set(attachment.urls) - set(before.attachment.urls):
+            before.grown_at = time.time()
         before.attachment = attachment
         before.folder.write(attachment)
         return before.state()
@@ -289,7 +297,7 @@ class Agent:
                 os.kill(kept.client, number)
         end = time.monotonic() + _END_TIMEOUT
         while (left := [kept for kept in self._kept.values() if kept.client]) and time.monotonic() < end:
-            ready, _, _ = select.select([kept.descriptor for kept in left], [], [], end - time.monotonic())
+            ready = readable([kept.descriptor for kept in left], end - time.monotonic())
             for kept in left:
                 if kept.descriptor in ready:
                     os.waitpid(kept.client, 0)
@@ -299,7 +307,7 @@ class Agent:
 
 
 def _is_over(entrance: Entrance) -> bool:
-    return entrance.process is not None and bool(select.select([entrance.process], [], [], 0)[0])
+    return entrance.process is not None and bool(readable([entrance.process], 0))
 
 
 def _listener(root: Path) -> socket.socket:
@@ -318,13 +326,14 @@ def _listener(root: Path) -> socket.socket:
         sock.bind(str(path))
         os.chmod(path, 0o600)
         sock.listen(_LISTEN)
+        sock.setblocking(False)  # a caller may be gone before it is accepted
     except OSError as error:
         raise InvalidRequest(f"NSM_STATE_FOLDER={str(root)!r} cannot be used: {error.strerror or error}") from None
     return sock
 
 
-def _forked(kept: Kept) -> int:
-    """Start the client of an attachment in its namespace; returns its process id."""
+def _forked(kept: Kept) -> tuple[int, int]:
+    """Start the client of an attachment in its namespace; returns its process id, and a descriptor of it."""
     assert kept.entrance is not None
     output = os.open(kept.folder.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     agent, pid = os.getpid(), os.fork()
@@ -341,7 +350,12 @@ def _forked(kept: Kept) -> int:
             sys.stderr.flush()
             os._exit(code)
     os.close(output)
-    return pid
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _become_client(kept: Kept, output: int, agent: int) -> int:

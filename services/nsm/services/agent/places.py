@@ -72,18 +72,18 @@ def place_of_pid(pid: int) -> Place:
     return Place(PID, str(pid), started=_started(pid))
 
 
-def name_of(place: Place, runtimes: Runtimes) -> str:
-    """A name in a mesh for what is there: that of the container, of the program with its id, of the file.
+def name_of(place: Place, runtimes: Runtimes, end: str = "") -> str:
+    """A name in a mesh for what is there: that of the container, of the program with its id, of the file, and `end`.
 
     Raises `MeshError`.
     """
     if place.kind == PID:
         with suppress(OSError), open(f"/proc/{place.value}/comm") as file:
-            return _as_name(f"{file.read().strip()}-{place.value}")
+            return _as_name(f"{file.read().strip()}-{place.value}{end}")
         raise NotFound(f"there is no process {place.value}")
     if place.kind == CONTAINER:
-        return _as_name(runtimes.at(place.docker).find(place.value, place.runtime).name)
-    return _as_name(os.path.basename(place.value.rstrip("/")))
+        return _as_name(runtimes.at(place.docker).find(place.value, place.runtime).name + end)
+    return _as_name(os.path.basename(place.value.rstrip("/")) + end)
 
 
 def _as_name(text: str) -> str:

@@ -95,8 +95,9 @@ async def serve_vl3(config: NseVl3Config, runtime: Runtime) -> None:
         await runtime.unless_stopped(network.ready())
         kernel.set(network.shares)  # fails here, not in the background
         to_others = vl3_client(network, names, mtu, interfaces, kernel.outside)
-        async with _to_others(config, runtime, to_others, prefixes) as chain:
-            wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks)
+        liveness = KernelLiveness(config.liveness_check_timeout) if config.liveness_check_enabled else None
+        async with _to_others(config, runtime, to_others, prefixes, liveness) as chain:
+            wires = PeerWires(chain, config.name, config.service_names[0], config.request_labels, tasks, liveness)
             tasks.spawn(peers.run(wires.follow), name="endpoints")
             elements = vl3_server(network, peers, names, mtu, config.dns_templates, interfaces.names)
             await serve_endpoint(config, runtime, elements, use=peers.is_client)
@@ -118,12 +119,14 @@ def _peers(config: NseVl3Config, runtime: Runtime) -> Peers:
 
 
 def _to_others(
-    config: NseVl3Config, runtime: Runtime, elements: Sequence[Element], prefixes: Sequence[PrefixClient]
+    config: NseVl3Config,
+    runtime: Runtime,
+    elements: Sequence[Element],
+    prefixes: Sequence[PrefixClient],
+    liveness: KernelLiveness | None,
 ) -> Chain:
     """The client of other endpoints, which keeps its wires."""
     manager = monitors(runtime.pool)
-    enabled, limit = config.liveness_check_enabled, config.liveness_check_timeout
-    liveness = KernelLiveness(limit) if enabled else None
 
     def failed(asked: Connection, error: MeshError, pause: float) -> None:
         endpoint = asked.network_service_endpoint_name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from nsm.apis.connection import Connection, Mechanism
@@ -23,6 +23,7 @@ from nsm.chains.core import (
     RegistryHandler,
     Tasks,
 )
+from nsm.chains.elements.liveness import Liveness
 from nsm.chains.logs import log
 from nsm.chains.model.addresses import read_interface
 from nsm.chains.model.ipcontext import ip_context_of
@@ -31,6 +32,8 @@ from nsm.chains.registry.follow import Follow
 
 _LOOK_TIMEOUT = 2.0
 """Seconds that looking up an endpoint may take, of which the watch has not told yet."""
+KEPT, LOOK = 60.0, 0.5
+"""Seconds for which the wire to an endpoint that is no longer registered is kept, and between two looks at it."""
 T = TypeVar("T")
 
 
@@ -118,10 +121,11 @@ class Peers:
         self._changes = asyncio.Event()
         self._watched = _Watched(services, limits, self._changes.set)
 
-    async def run(self, follow: Callable[[Sequence[str], bool], None]) -> None:
+    async def run(self, follow: Callable[[Sequence[str], Collection[str] | None], None]) -> None:
         """Watch, forever; `follow` receives the names of the older endpoints whenever they may have changed.
 
-        It also receives whether those are all: at first, and after the watch broke, others may follow.
+        It also receives the names of all that are registered; None at first, and after the watch broke: others may
+        follow.
         """
         async with Tasks("endpoints of the vL3") as tasks:
             tasks.spawn(self._watched.run(self._registry, _broke), name="watch")
@@ -131,7 +135,7 @@ class Peers:
                 await self._changes.wait()
                 self._changes.clear()
                 if (older := self.older()) is not None:
-                    follow(older, self._watched.is_complete)
+                    follow(older, self._watched.known.keys() if self._watched.is_complete else None)
 
     def older(self) -> list[str] | None:
         """The endpoints that were registered before this one; None before this one is known to be registered."""
@@ -180,36 +184,75 @@ class Peers:
 
 
 class PeerWires:
-    """The wires to other endpoints, by `chain`, which repeats requests until they succeed."""
+    """The wires to other endpoints, by `chain`, which repeats requests until they succeed.
 
-    def __init__(self, chain: Chain, name: str, service: str, labels: Mapping[str, str], tasks: Tasks) -> None:
+    An endpoint whose process is started again is not registered in between, but its network namespace forwards packets.
+    So a wire to one that is no longer registered is kept while `liveness` sees packets pass, for up to `KEPT` seconds.
+    """
+
+    def __init__(
+        self,
+        chain: Chain,
+        name: str,
+        service: str,
+        labels: Mapping[str, str],
+        tasks: Tasks,
+        liveness: Liveness | None = None,
+    ) -> None:
         self._chain, self._name, self._service, self._labels = chain, name, service, dict(labels)
-        self._tasks = tasks
+        self._tasks, self._liveness = tasks, liveness
         self._requesting: dict[str, asyncio.Task[None]] = {}
+        self._wires: dict[str, Connection] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
 
     def __len__(self) -> int:
         """The number of wires, or of requests for them."""
         return len(self._requesting)
 
-    def follow(self, endpoints: Sequence[str], are_all: bool) -> None:
-        """Have a wire to each of `endpoints`, and to no others if they `are_all`."""
-        for name in [each for each in self._requesting if are_all and each not in endpoints]:
-            self._tasks.spawn(self._close(name, self._requesting.pop(name)), name=f"end of the wire to {name}")
+    def follow(self, endpoints: Sequence[str], registered: Collection[str] | None) -> None:
+        """Have a wire to each of `endpoints`, and to no others if it is known which are `registered`."""
+        for name in [each for each in self._requesting if registered is not None and each not in endpoints]:
+            if name in (registered or ()):
+                self._stay(name)
+                self._tasks.spawn(self._close(name, self._requesting.pop(name)), name=f"end of the wire to {name}")
+            elif name not in self._leaving:
+                self._leaving[name] = self._tasks.spawn(self._leave(name), name=f"last look at the wire to {name}")
         for name in endpoints:
+            self._stay(name)
             if name not in self._requesting:
                 self._requesting[name] = self._tasks.spawn(self._request(name), name=f"wire to {name}")
 
     async def close(self) -> None:
         """Close all."""
+        for name in list(self._leaving):
+            self._stay(name)
         names = list(self._requesting)
         await asyncio.gather(*(self._close(name, self._requesting.pop(name)) for name in names))
 
+    def _stay(self, name: str) -> None:
+        if (leaving := self._leaving.pop(name, None)) is not None:
+            leaving.cancel()
+
+    async def _leave(self, name: str) -> None:
+        """Close the wire to an endpoint that is no longer registered, when nothing answers there any more."""
+        for _ in range(round(KEPT / LOOK)):
+            if not await self._answers(name):
+                break
+            await asyncio.sleep(LOOK)
+        del self._leaving[name]
+        await self._close(name, self._requesting.pop(name))
+
+    async def _answers(self, name: str) -> bool:
+        wire = self._wires.get(name)
+        return wire is not None and self._liveness is not None and await self._liveness.is_alive(wire) is not False
+
     async def _request(self, name: str) -> None:
-        connection = await self._chain.request(self._call(name))
+        connection = self._wires[name] = await self._chain.request(self._call(name))
         log.info("connected to an endpoint of the vL3", endpoint=name, wire=connection.id)
 
     async def _close(self, name: str, requesting: asyncio.Task[None]) -> None:
         requesting.cancel()
+        self._wires.pop(name, None)
         await asyncio.gather(requesting, return_exceptions=True)
         try:
             await self._chain.close(self._call(name))

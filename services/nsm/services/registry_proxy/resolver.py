@@ -106,7 +106,10 @@ class DnsResolver:
             self._ask(name, dns.rdatatype.AAAA, domain),
         )
         if services.rrset is None:
-            raise NotFound(f"domain {domain!r} has no record: DNS has no SRV record of {text}")
+            raise NotFound(
+                f"domain {domain!r} has no record: DNS has no SRV record of {text}",
+                remedy="check the domain's name in the client's list; the DNS has to serve that record",
+            )
         urls, ttls = [], [services.ttl, *(each.ttl for each in direct if each.rrset is not None)]
         addresses = _addresses(direct)
         for record in sorted(services.rrset, key=_rank)[:_MOST_URLS]:
@@ -120,7 +123,10 @@ class DnsResolver:
                 ttls += [each.ttl for each in targets if each.rrset is not None]
             urls += [str(Address(host=address, port=record.port)) for address in there]
         if not urls:
-            raise NotFound(f"domain {domain!r} has a record without an address: {text} has neither A nor AAAA")
+            raise NotFound(
+                f"domain {domain!r} has a record without an address: {text} has neither A nor AAAA",
+                remedy="add an address record of the SRV record's target to the DNS",
+            )
         lifetime = min(max(min(ttls), _SHORTEST), _LONGEST)
         return Located(tuple(dict.fromkeys(urls))[:_MOST_URLS], _now() + lifetime)
 
@@ -139,7 +145,8 @@ class DnsResolver:
             except (OSError, ValueError, dns.exception.DNSException) as error:
                 reasons.append(f"{host}: {error}")
         told = "; ".join(reasons) or "no name server is configured (NSM_DNS_SERVERS, /etc/resolv.conf)"
-        raise Unavailable(f"domain {domain!r} cannot be looked up: {told}")
+        remedy = "check that the proxy reaches its name servers (NSM_DNS_SERVERS)"
+        raise Unavailable(f"domain {domain!r} cannot be looked up: {told}", remedy=remedy)
 
 
 _PAYLOAD = 1232

@@ -61,13 +61,11 @@ def snapshot_pieces(snapshot: Snapshot) -> Iterator[str]:
     yield "}"
 
 
-async def in_turns(pieces: Iterator[str]) -> list[bytes]:
-    """All pieces, with a turn for other work between them."""
-    found = []
+async def write(response: web.StreamResponse, pieces: Iterator[str]) -> None:
+    """Write all pieces, with a turn for other work between them."""
     for piece in pieces:
-        found.append(piece.encode())
+        await response.write(piece.encode())
         await asyncio.sleep(0)
-    return found
 
 
 def _list(values: Iterable[Any]) -> Iterator[str]:
@@ -82,8 +80,6 @@ def _list(values: Iterable[Any]) -> Iterator[str]:
 async def _streamed(request: web.Request, pieces: Iterator[str]) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": f"{JSON}; charset=utf-8"})
     await response.prepare(request)
-    for piece in pieces:
-        await response.write(piece.encode())
-        await asyncio.sleep(0)
+    await write(response, pieces)
     await response.write_eof()
     return response

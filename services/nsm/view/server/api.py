@@ -13,7 +13,7 @@ from nsm.view.model import Change, ChangeKind, Wire, WireState
 from nsm.view.source import find
 from nsm.view.state import State
 
-from .answers import error, in_turns, listed, one, snapshot_pieces, text_of, whole
+from .answers import error, listed, one, snapshot_pieces, text_of, whole, write
 from .openapi import PREFIX, document
 
 _FILTERS = ("client", "service", "endpoint", "node", "state")
@@ -44,6 +44,7 @@ class Api:
             web.get(f"{PREFIX}/wires", self._wires),
             web.get(f"{PREFIX}/wires/{{name:.+}}", self._wire),
             web.get(f"{PREFIX}/events", self._events),
+            web.get(f"{PREFIX}/traffic", self._traffic),
             web.get(f"{PREFIX}/stream", self._stream),
             web.get("/api/openapi.json", _openapi),
             *(web.get(f"{PREFIX}/{name}", _listing(read)) for name, read in lists.items()),
@@ -73,6 +74,9 @@ class Api:
                 return error(400, f"{name} is {text!r}; expected a whole number")
         history = self._state.history
         return await listed(request, history.events(request.query.get("wire", ""), after=int(after), most=int(most)))
+
+    async def _traffic(self, request: web.Request) -> web.StreamResponse:
+        return await listed(request, self._state.counts.of(request.query.get("wire", "")))
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: each has the position behind it as its id, the kind as its event, the change as data."""
@@ -110,10 +114,9 @@ async def _send(response: web.StreamResponse, change: Change) -> None:
     head = f"id: {change.position}\nevent: {change.kind}\ndata: ".encode()
     if change.kind is ChangeKind.SNAPSHOT and change.snapshot is not None:
         await response.write(head)
-        kind, position = text_of(Change(kind=change.kind, position=change.position)).removesuffix("}"), b""
-        await response.write(f'{kind},"snapshot":'.encode() + position)
-        for piece in await in_turns(snapshot_pieces(change.snapshot)):
-            await response.write(piece)
+        begin = text_of(Change(kind=change.kind, position=change.position)).removesuffix("}")
+        await response.write(f'{begin},"snapshot":'.encode())
+        await write(response, snapshot_pieces(change.snapshot))
         await response.write(b"}\n\n")
         return
     await response.write(head + text_of(change).encode() + b"\n\n")

@@ -10,6 +10,7 @@ from nsm.view.model import (
     Attempt,
     Change,
     Component,
+    Counted,
     Domain,
     Endpoint,
     Event,
@@ -63,10 +64,15 @@ def document() -> dict[str, Any]:
             _query("after", "only those behind the event with this number", _NUMBER),
             _query("limit", "at most so many, the latest ones", _NUMBER),
         ),
+        f"{PREFIX}/traffic": _get(
+            "How the traffic of a wire went during the last hour, oldest first",
+            _array(Counted),
+            _query("wire", "the id of the wire"),
+        ),
         **{f"{PREFIX}/{name}": _get(about, _array(kind)) for name, kind, about in _LISTS},
         f"{PREFIX}/stream": _stream(),
     }
-    kinds = dict.fromkeys([*form.kinds(Change), *form.kinds(Snapshot)])
+    kinds = dict.fromkeys([*form.kinds(Change), *form.kinds(Snapshot), Counted])
     return {
         "openapi": "3.1.0",
         "info": {"title": "Network Service Mesh view", "version": "1", "description": _ABOUT},

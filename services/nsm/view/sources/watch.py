@@ -11,7 +11,7 @@ from nsm.chains.logs import log
 from nsm.chains.transport import Pool
 from nsm.view.state import State
 
-from .manager import Call, ManagerWatch
+from .manager import Call, ManagerWatch, Turns
 from .registry import RegistryWatch
 
 SETTLE = 0.2
@@ -39,7 +39,7 @@ class Watch:
         self._state, self._pool, self._registry_url = state, pool, registry_url
         self._managers, self._limits = dict(managers or {}), limits if limits is not None else Limits()
         self._watched: dict[str, ManagerWatch] = {}
-        self._tasks = Tasks("view")
+        self._tasks, self._turns = Tasks("view"), Turns()
         self._reading: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Watch:
@@ -52,6 +52,7 @@ class Watch:
                 self._state, self._registry_url, domain, self._pool, limits=self._limits, found=found
             )
             self._tasks.spawn(registry.run(), name="registry")
+        self._tasks.spawn(self._turns.watch_ourselves(), name="own pulse")
         self._tasks.spawn(self._settle(), name="counts")
         self._tasks.spawn(self._tidy(), name="expiry")
         return self
@@ -69,7 +70,7 @@ class Watch:
             return
         log.info("a manager is watched", manager=url)
         self._state.watch_manager(url, trust_domain_of(self._pool.identity.spiffe_id), node)
-        watch = self._watched[url] = ManagerWatch(self._state, url, Call(self._pool, url))
+        watch = self._watched[url] = ManagerWatch(self._state, url, Call(self._pool, url), self._turns)
         self._reading[url] = self._tasks.spawn(watch.run(), name=f"manager {url}")
 
     def _remove(self, url: str) -> None:
