@@ -132,7 +132,7 @@ def config_map(name, text):
 
 
 def supplier(name):
-    """What creates endpoints of a service in the namespace, and its rights."""
+    """What creates endpoints of a service in its own namespace, and its rights."""
     mounted = {
         "more_mounts": [{"name": "pod-file", "mountPath": "/run/supplier", "readOnly": True}],
         "more_volumes": [{"name": "pod-file", "configMap": {"name": "supplier-pod-template-configmap"}}],
@@ -140,10 +140,11 @@ def supplier(name):
     variables = {
         "NSM_SERVICE_NAME": name,
         "NSM_LABELS": "app:icmp-responder-supplier",
-        "NSM_NAMESPACE": f"ns-{name}",
         "NSM_POD_DESCRIPTION_FILE": "/run/supplier/config.yaml",
     }
     spec = component("nse-supplier", SUPPLIER, variables, **mounted)
+    own = {"fieldRef": {"fieldPath": "metadata.namespace"}}
+    spec["containers"][0]["env"].append({"name": "NSM_NAMESPACE", "valueFrom": own})
     may = {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "delete", "get", "list"]}
     rbac = "rbac.authorization.k8s.io"
     return [

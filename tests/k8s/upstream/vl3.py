@@ -110,7 +110,7 @@ def balancer():
     objects = [
         service(name, payload="IP"),
         *prefixes(),
-        endpoints(name, count=1),
+        endpoints(name, count=1, NSM_MONITOR_VIEWERS=f"/ns/ns-{name}/pod/vl3-lb-*"),
         deployment(pod("vl3-lb", router("lb", BALANCER, variables), labels=IDENTITY)),
         deployment(server, replicas=3),
         deployment(client(f"kernel://{name}/nsm-1", "finance-client")),

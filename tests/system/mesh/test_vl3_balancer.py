@@ -49,16 +49,31 @@ while True:
 
 
 @pytest.fixture(scope="module")
-def balanced():
+def ready_file(tmp_path_factory):
+    """That of the balancer."""
+    return tmp_path_factory.mktemp("balancer") / "ready"
+
+
+@pytest.fixture(scope="module")
+def balanced(ready_file):
     """The mesh of the example, with a server in each of its servers' workloads."""
+    described = ready_file.parent / EXAMPLE.name
+    described.write_text(
+        EXAMPLE.read_text().replace("POD_NAME: shop,", f'POD_NAME: shop, NSM_READY_FILE: "{ready_file}",')
+    )
     with local_mesh() as mesh:
-        mesh.up("-f", str(EXAMPLE))
+        mesh.up("-f", str(described))
         servers = [mesh.start_in(name, sys.executable, "-c", SERVE, name) for name in ("web-1", "web-2")]
         assert [server.stdout.readline() for server in servers] == ["ready\n"] * 2
         yield mesh
         for server in servers:
             server.kill()
             server.communicate()
+
+
+def test_a_balancer_says_that_it_is_ready(balanced, ready_file):
+    """A pod whose probe looks for the file is never ready otherwise."""
+    assert until(ready_file.exists)
 
 
 def address(mesh):

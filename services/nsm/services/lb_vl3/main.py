@@ -18,7 +18,7 @@ from nsm.chains.registry.descriptors import ReceiveUrls
 from nsm.chains.transport import RemoteMonitor, RemoteRegistry
 from nsm.services.forwarding import forward, send_no_redirects
 from nsm.services.nsc.main import PATIENCE, requested
-from nsm.services.nsc.ready_file import ReadyFile
+from nsm.services.nsc.ready_file import ReadyFile, TellReady
 
 from .balancer import Balancer
 from .config import LbVl3Config
@@ -58,7 +58,8 @@ async def balance(config: LbVl3Config, runtime: Runtime) -> None:
     liveness = KernelLiveness(limit, patience=PATIENCE) if config.liveness_check_enabled else None
     service = config.network_services[0].network_service
     with ReadyFile(config.ready_file) as ready_file:
-        wanted = requested(config, runtime, ready_file, [own], refresh=True, liveness=liveness)
+        more = [TellReady(ready_file), own]
+        wanted = requested(config, runtime, ready_file, more, refresh=True, liveness=liveness)
         async with wanted as wires, Tasks("balancing") as tasks:
             servers = Servers(service, config.selector, _events(runtime), own.changed.set, tasks)
             if config.managers:
