@@ -93,7 +93,7 @@ class IdentityConfig(Common):
     federated_bundles: Federation = variable(
         "",
         Federation.parse,
-        "trust domains to federate with: domain=/path/bundle.pem or domain=https://host:port/path#spiffe://domain/id",
+        "trust domains to federate with: domain=/path/bundle.pem or domain=https://host:port/path#id",
     )
     federated_workloads: IdPatterns = variable(
         "", IdPatterns.parse, "SPIFFE IDs that receive the bundles of other trust domains; patterns, a,b; empty: all"
