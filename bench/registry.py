@@ -153,7 +153,7 @@ async def _watch(authority: Authority, pool: Pool, url: str, pid: int) -> tuple[
     """Ms until the last of a hundred who watch all endpoints has seen a change; MiB that they cost the registry."""
     remote, taken, before = RemoteRegistry(ENDPOINTS, pool), list[float](), resident_mib(pid)
     with ExitStack() as stack:
-        crowds = [stack.enter_context(_watching(authority, number, url)) for number in range(_PROCESSES)]
+        crowds = [stack.enter_context(_watching(authority, number, url)) for number in range(min(_PROCESSES, WATCHERS))]
 
         async def seen() -> float:
             """When the last watcher has seen what it waits for (`time.perf_counter`)."""
@@ -186,7 +186,7 @@ def _watching(authority: Authority, number: int, url: str) -> Iterator[Any]:
 
 
 def _watch_for(authority: Authority, number: int, url: str, pipe: Any) -> None:
-    names = [f"watcher-{watcher}" for watcher in range(number, WATCHERS, _PROCESSES)]
+    names = [f"watcher-{watcher}" for watcher in range(number, WATCHERS, min(_PROCESSES, WATCHERS))]
     missing = {_URL: len(names) * ENDPOINT_COUNT, **dict.fromkeys(_PLACES, len(names))}
 
     async def watcher(pool: Pool) -> None:

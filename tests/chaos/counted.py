@@ -1,6 +1,6 @@
 """`nsm`, with components that count themselves: `python counted.py FOLDER COMMAND ...`.
 
-A component writes the names of its tasks, as JSON, to `FOLDER/PID` whenever it receives SIGUSR2. The handler is there
+A component writes the names of its tasks, as JSON, to `FOLDER/PID` whenever it receives SIGRTMIN. The handler is there
 before the mesh's supervisor starts, so every process that is forked from it has it.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def count_in(folder):
-    """From now on this process, and those forked from it, count themselves on SIGUSR2."""
+    """From now on this process, and those forked from it, count themselves on SIGRTMIN."""
 
     def write(_number, _frame):
         names = [task.get_name() for task in asyncio.all_tasks()] if asyncio._get_running_loop() else []
@@ -21,7 +21,7 @@ def count_in(folder):
         file.with_suffix(".new").write_text(json.dumps(names))
         os.replace(file.with_suffix(".new"), file)
 
-    signal.signal(signal.SIGUSR2, write)
+    signal.signal(signal.SIGRTMIN, write)
 
 
 if __name__ == "__main__":

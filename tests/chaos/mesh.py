@@ -121,7 +121,7 @@ class Mesh:
     async def _tasks_of(self, pid):
         file, end = self.folder / "tasks" / str(pid), asyncio.get_running_loop().time() + _COUNTS_WITHIN
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR2)
+            os.kill(pid, signal.SIGRTMIN)
             while not file.exists():
                 os.kill(pid, 0)
                 assert asyncio.get_running_loop().time() < end, f"process {pid} does not count its tasks"

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.system
 
 def test_the_forwarder_serves_metrics_when_it_is_told_to(tmp_path):
     with ExitStack() as stack:
-        listening = {"forwarder": {"NSM_PROMETHEUS_LISTEN_ON": "127.0.0.1:8081"}}
-        node = Node(stack, tmp_path, of=listening, PROMETHEUS="true")
+        listening = {"forwarder": {"NSM_PROMETHEUS_LISTEN_ON": "127.0.0.1:8081", "PROMETHEUS": "true"}}
+        node = Node(stack, tmp_path, of=listening)
         node.start_all()
         ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/metrics', timeout=5).read().decode())"
         text = node.host.run("python3", "-c", ask)

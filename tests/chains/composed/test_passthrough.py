@@ -133,7 +133,7 @@ async def test_a_close_ends_all_wires_of_a_chain(mesh, chain):
 
 async def test_nothing_is_left_of_a_chain_whose_last_endpoint_refuses(mesh, chain):
     await mesh.remove("gateway")
-    with pytest.raises(Exception, match="gateway"):
+    with pytest.raises(Exception, match="gateway|no endpoint of .shop. matches labels"):
         await mesh.add_client().request(call("c", "shop", timeout=5))
     assert {name: count for name, count in mesh.connections().items() if name != "client"} == {}
     assert all(not joints.pairs for joints in chain.joints.values())

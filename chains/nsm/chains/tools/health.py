@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
-from urllib.parse import urlsplit
 
 from .alive import check_alive
 from .arguments import Parser
@@ -51,6 +47,11 @@ def _alive(url: str) -> int:
 
 def _by_http(url: str) -> int:
     """A view's own answer, which everyone may have."""
+    from contextlib import closing  # noqa: PLC0415 - as above
+    from http import HTTPStatus  # noqa: PLC0415
+    from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
     parts = urlsplit(url)
     try:
         connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_SECONDS)
