@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from nsm.apis.registry import NetworkServiceLabels
 from nsm.chains.core import Peer, Presence, RegistryCall, RegistryChain, RegistryElement, Unavailable
 from nsm.chains.registry.begin import RegistryBegin
-from nsm.chains.registry.end_with_socket import LATER, RETURNS, SOON, EndWithSocket
+from nsm.chains.registry.end_with_socket import LATER, RETURNS, SOON, WIRES_ELSEWHERE, EndWithSocket
 from nsm.chains.registry.memory import Memory
 from nsm.chains.registry.set_registration_time import SetRegistrationTime
 from nsm.chains.testing import Delay
@@ -189,3 +190,16 @@ async def test_an_endpoint_that_is_started_again_is_as_old_as_before(manager, aw
     assert await manager.names() == []
     await manager.register("a", "unix:///new", who=who)
     assert (await since() == before) == is_as_old
+
+
+async def test_the_record_of_an_endpoint_whose_wires_end_elsewhere_stays(manager):
+    """By it the next process knows that there were clients before, whose addresses it must not give to others."""
+    manager.alive.add("unix:///a")
+    manager.sockets.add("unix:///a")
+    manager.presence.arrived(NSE)
+    labels = {"svc": NetworkServiceLabels(labels={WIRES_ELSEWHERE: "true"})}
+    record = nse("a", url="unix:///a", network_service_labels=labels)
+    await manager.chain.register(RegistryCall(record, peer=Peer(NSE, b"")))
+    manager.kill("unix:///a")
+    await asyncio.sleep(10 * LATER)
+    assert await manager.names() == ["a"]

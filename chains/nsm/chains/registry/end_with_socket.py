@@ -21,6 +21,8 @@ RETURNS, _MOST_ENDED = 60.0, 1_024
 """Seconds for which a registration that ended is remembered, and how many are."""
 _AWAY, _FIND_TIMEOUT = 5.0, 5.0
 """Seconds between two attempts to reach a registry that is away, and the time for each."""
+WIRES_ELSEWHERE = "wiresElsewhere"
+"""The label of an endpoint whose wires do not end in its own network namespace, and stay when its process ends."""
 Endpoint = NetworkServiceEndpoint
 Listens = Callable[[str], Awaitable[bool]]
 """Whether a process listens at a URL."""
@@ -31,7 +33,8 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
 
     Its record would otherwise stay until it expires, and clients on all nodes would be sent to it. When a channel of
     the identity that registered it is closed (`presence`), its socket among `sockets` is tried. Records of
-    `forwarders`, a network service, stay: their connections outlive them. Stands behind `ReceiveUrl`.
+    `forwarders`, a network service, stay, and those with the label `WIRES_ELSEWHERE`: their connections outlive them.
+    Stands behind `ReceiveUrl`.
 
     While the registry is away nothing ends: an endpoint that comes back then could not register again.
 
@@ -57,11 +60,17 @@ class EndWithSocket(RegistryElement[NetworkServiceEndpoint]):
         if peer is not None and call.record.initial_registration_time is None:
             call.record.initial_registration_time = self._before(call.record.name, peer.spiffe_id)
         record = await rest.register(call)
-        if peer is not None and url in self._sockets and self._forwarders not in call.record.network_service_names:
+        if peer is not None and url in self._sockets and not self._is_outlived(call.record):
             self._note(call.live, peer.spiffe_id, url, rest)
             if record.initial_registration_time is not None:
                 call.live.put(self._since, record.initial_registration_time)
         return record
+
+    def _is_outlived(self, record: Endpoint) -> bool:
+        labels = record.network_service_labels.values()
+        return self._forwarders in record.network_service_names or any(
+            WIRES_ELSEWHERE in each.labels for each in labels
+        )
 
     def _before(self, name: str, who: str) -> Timestamp | None:
         owner, since, until = self._ended.get(name, ("", None, 0.0))

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from nsm.apis.registry import NetworkServiceEndpoint
@@ -20,6 +21,7 @@ from nsm.chains.logs import log
 from nsm.chains.policy import Trust, acts_for_many
 from nsm.chains.registry.client_info import RegistryClientInfo
 from nsm.chains.registry.descriptors import SendUrl
+from nsm.chains.registry.end_with_socket import WIRES_ELSEWHERE
 from nsm.chains.transport import Health, serve
 
 from .config import ProviderConfig, RegisteredConfig
@@ -87,12 +89,17 @@ async def serve_endpoint(
             server,
             config,
             runtime,
-            config.provided(),
+            [_marked(each) for each in config.provided()] if waiting else config.provided(),
             trust=trust,
             register_services=config.register_service,
             before_registering=before_registering,
             unregisters=lambda: idle is not None and idle.has_ended,
         )
+
+
+def _marked(provided: Provided) -> Provided:
+    """With the label of endpoints whose wires outlive them: the record tells a later process that it was there."""
+    return replace(provided, labels={**provided.labels, WIRES_ELSEWHERE: "true"})
 
 
 async def serve_registered(
