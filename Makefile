@@ -1,12 +1,12 @@
 # demo · test · fuzz · test-vm · test-vpp · images · test-compose · test-k8s · test-spire · lint · bench · proto ·
-# vpp-messages · docs · man · dashboards · chart · lock · sbom · audit: each works on a fresh machine and creates the .venv that
+# vpp-messages · docs · man · dashboards · chart · site · lock · sbom · audit: each works on a fresh machine and creates the .venv that
 # it needs.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PARTS  := apis chains forwarder-kernel forwarder-sriov forwarder-vpp services webhook
 
-.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs man dashboards chart lock sbom audit system clean
+.PHONY: demo test fuzz chaos test-vm test-vpp images test-compose test-k8s test-spire cluster-up cluster-down lint bench proto vpp-messages docs man dashboards chart site lock sbom audit system clean
 
 # Installed by hash, and only what locks/dev.txt lists; our own distributions are installed in place.
 $(VENV)/.ready: locks/images.txt locks/dev.txt $(PARTS:%=%/pyproject.toml)
@@ -103,6 +103,13 @@ proto: $(VENV)/.ready
 # make vpp-messages VPP=26.06 API=/usr/share/vpp/api ERRORS=/usr/include/vnet/error.h
 vpp-messages: $(VENV)/.ready
 	$(BIN)/python forwarder-vpp/generate.py $(VPP) $(API) $(ERRORS)
+
+# docs/ as a site with a search, in build/site; what makes it is in a .venv of its own.
+site:
+	$(PYTHON) -m venv build/site-venv
+	PIP_DISABLE_PIP_VERSION_CHECK=1 build/site-venv/bin/python -m pip install -q --require-hashes -r locks/site.txt
+	NO_MKDOCS_2_WARNING=true build/site-venv/bin/mkdocs build --strict --quiet
+	@echo "the site is in build/site: open build/site/index.html"
 
 # The objects of the Helm chart, out of the kustomizations.
 chart: $(VENV)/.ready
