@@ -280,10 +280,12 @@ USER 0:0
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "csi-driver"]
 
+# Without what operators, hosts and local meshes run.
 FROM chains AS webhook
 LABEL org.opencontainers.image.title="nsm webhook"
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-webhook[prometheus]' && \
-    cd /opt/nsm/lib/python3*/site-packages/aiohttp && rm test_utils.py pytest_plugin.py
+    cd /opt/nsm/lib/python3*/site-packages && rm -r nsm/mesh nsm/node nsm/operate nsm/view && \
+    rm aiohttp/test_utils.py aiohttp/pytest_plugin.py
 USER 65532:65532
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "webhook"]
