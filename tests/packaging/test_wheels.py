@@ -104,7 +104,7 @@ def test_the_sdk_serves_without_services(installed):
     assert "nsm health" in installed(["apis", "chains"], NSM, "--help").stdout
     refused = installed(["apis", "chains"], NSM, "registry", code=2).stderr
     assert (
-        "the commands are health; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more"
+        "the commands are completion, health; nsm-services, nsm-forwarder-kernel, nsm-forwarder-sriov and nsm-webhook add more"
         in refused
     )
 
