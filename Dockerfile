@@ -35,13 +35,13 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca,target=
 # What all have in common: the SDK, the exporter of traces, the user, the folders in which sockets are made: in /run/nsm
 # by whichever user a pod says. Nothing is
 # written elsewhere: the rest of the file system may be read-only. The public image's own pip is taken out of sight, and what
-# only tests import, what cryptography needs for being built only, and of the names and protobuf messages that the exporter's
+# only tests import, time zones, which nothing here reads, what cryptography needs for being built only, and of the names and protobuf messages that the exporter's
 # dependencies bring those that nothing here imports.
 FROM $BASE AS chains
 ENV PATH=/opt/nsm/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels \
     python3 -m venv --without-pip /opt/nsm && /wheels/install 'nsm-chains[otlp]' && \
-    cd /opt/nsm/lib/python3*/site-packages && rm -r nsm/chains/testing cffi pycparser && \
+    cd /opt/nsm/lib/python3*/site-packages && rm -r nsm/chains/testing cffi pycparser tzdata/zoneinfo && \
     find opentelemetry/semconv/_incubating -type f ! -name '__init__.*' ! -name 'otel_*' -delete && \
     cd google && rm -r api cloud gapic logging longrunning type && \
     install -d -m 1777 /run/nsm && install -d -m 0770 -o 65532 -g 65532 /var/lib/networkservicemesh && \
