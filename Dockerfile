@@ -61,8 +61,10 @@ LABEL org.opencontainers.image.vendor="Network Service Mesh in Python" \
       org.opencontainers.image.base.digest=$BASE_DIGEST \
       org.opencontainers.image.version=$VERSION
 
+# Without what operators, hosts and local meshes run, here and below.
 FROM chains AS services
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install nsm-services && \
+    cd /opt/nsm/lib/python3*/site-packages/nsm && rm -r mesh node operate view
 USER 65532:65532
 
 # What judges callers: also by policies in files, and it has figures.
@@ -73,7 +75,8 @@ USER 65532:65532
 
 # Components that use a cluster's API server.
 FROM chains AS cluster
-RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]'
+RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[k8s]' && \
+    cd /opt/nsm/lib/python3*/site-packages/nsm && rm -r mesh node operate view
 USER 65532:65532
 
 FROM cluster AS registry
@@ -250,11 +253,11 @@ USER 65532:65532
 HEALTHCHECK CMD nsm health "$SPIFFE_ENDPOINT_SOCKET"
 ENTRYPOINT ["nsm", "identity"]
 
-FROM services AS view
+FROM chains AS view
 LABEL org.opencontainers.image.title="nsm view"
-USER 0:0
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-services[view]' && \
-    cd /opt/nsm/lib/python3*/site-packages/aiohttp && rm test_utils.py pytest_plugin.py
+    cd /opt/nsm/lib/python3*/site-packages && rm -r nsm/mesh nsm/node nsm/operate && \
+    rm aiohttp/test_utils.py aiohttp/pytest_plugin.py
 USER 65532:65532
 ENV NSM_LISTEN_ON=tcp://:7410
 HEALTHCHECK CMD ["nsm", "health", "http://127.0.0.1:7410"]
@@ -280,7 +283,6 @@ USER 0:0
 HEALTHCHECK NONE
 ENTRYPOINT ["nsm", "csi-driver"]
 
-# Without what operators, hosts and local meshes run.
 FROM chains AS webhook
 LABEL org.opencontainers.image.title="nsm webhook"
 RUN --mount=type=bind,from=wheels,source=/wheels,target=/wheels /wheels/install 'nsm-webhook[prometheus]' && \

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
             command = point.load()
         result: int = command(words[1:])
     except ModuleNotFoundError as error:
-        if not point.extras:
+        if not point.extras and not (error.name or "").startswith("nsm."):
             raise
         print(f"nsm {point.name}: {_missing(point, error)}", file=sys.stderr)
         return 1
