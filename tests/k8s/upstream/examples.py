@@ -270,7 +270,8 @@ def forwarder(name):
         resources={"requests": {"cpu": "150m"}, "limits": {"memory": "500Mi", "cpu": "500m"}},
     )
     made = deployment(pod(name, {**spec, "hostPID": True, "hostNetwork": True}, labels=IDENTITY))
-    return {**made, "kind": "DaemonSet"}
+    spec = {key: value for key, value in made["spec"].items() if key != "replicas"}
+    return {**made, "kind": "DaemonSet", "spec": spec}
 
 
 def select_forwarder():
