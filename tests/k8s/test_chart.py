@@ -11,6 +11,7 @@ from tests.cluster.layout import CHECKOUT
 from tests.k8s.manifests import built
 from tests.k8s.system import MANIFESTS
 
+pytestmark = pytest.mark.timeout(900)  # Helm is built, if it was not yet
 CHART = MANIFESTS / "chart"
 KEEP = "helm.sh/resource-policy"
 
