@@ -29,8 +29,10 @@ INTRODUCTION = """\
 
 `PROMETHEUS=true` has any component serve its metrics at `/metrics`, on the port of `NSM_PROMETHEUS_LISTEN_ON`;
 [the variables](configuration.md#every-component) set a certificate and who may read. In Kubernetes, the variant
-[`k8s/variants/metrics`](../k8s/variants/metrics) does that for the whole system, with annotations for Prometheus, and
-`k8s/metrics/monitors.yaml` is for the operator of Prometheus. [`k8s/metrics/grafana`](../k8s/metrics/grafana) has
+[`k8s/variants/metrics`](../k8s/variants/metrics) does that for forwarders and the webhook, with annotations for
+Prometheus. `k8s/metrics/monitors.yaml` is for the operator of Prometheus: it reads every pod of the system that has a
+port with the name `metrics`.
+[`k8s/metrics/grafana`](../k8s/metrics/grafana) has
 dashboards for Grafana: of the mesh, of a node, of a service and of a wire.
 
 The same metrics are sent to an OpenTelemetry collector every `NSM_METRICS_EXPORT_INTERVAL`: with `TELEMETRY=true` over
