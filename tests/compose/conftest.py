@@ -1,12 +1,15 @@
 """These tests need a container engine and the images: make test-compose has both ready."""
 
 import os
+import socket
 
 import pytest
 
 from tests.compose.engine import Project, composes
 
 COMMANDS = composes()
+with socket.create_server(("127.0.0.1", 0)) as _free:  # a mesh beside them has the view's usual port
+    os.environ["NSM_VIEW_PORT"] = str(_free.getsockname()[1])
 
 
 def pytest_itemcollected(item):
