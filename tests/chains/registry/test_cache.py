@@ -111,3 +111,16 @@ async def test_after_a_registry_was_away_a_node_has_one_watch_there_again():
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     assert upstream.memory.records.watches == 0
+
+
+class Ending(RegistryElement):
+    """A registry that ends each watch after the first batch."""
+
+    async def find(self, call, rest):
+        yield [Found(nse("a"))]
+
+
+async def test_a_watch_that_a_registry_ends_takes_back_nothing_that_it_told():
+    async with RegistryChain([Cache(ENDPOINTS), Ending()]) as chain:
+        told = [found async for batch in chain.find(RegistryCall(nse(""), watch=True)) for found in batch]
+    assert [(found.record.name, found.deleted) for found in told] == [("a", False)]

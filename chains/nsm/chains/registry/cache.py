@@ -67,12 +67,14 @@ class Cache(RegistryElement[R]):
                         else:
                             told[found.record.name] = found.record
                     yield batch
+            if not self._all.is_complete:
+                return  # the rest of the chain ended the watch, or the cache broke again: the caller watches again
         records = self._all.records
         for record in records.matching(call.record):
             told.pop(record.name, None)
         if told:
             yield [Found(record, deleted=True) for record in told.values()]
-            told = {}
+            told.clear()
         async for batch in records.watch(call.record):
             yield batch
 
