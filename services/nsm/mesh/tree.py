@@ -49,7 +49,7 @@ def _view(status: Status) -> Iterator[str]:
         yield ""
         why = f" {view['state']}: {view['last_warning']}".rstrip(": ")
         ended = "" if view["state"] in ("ready", "starting") else why
-        yield f"view {view['url']}{ended}"
+        yield f"view {view['url'] or 'has no address yet'}{ended}"
 
 
 def _end(node: Status) -> str:

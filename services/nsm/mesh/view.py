@@ -22,11 +22,13 @@ class MeshView:
 
     def __init__(self, run: RunDir) -> None:
         self._run, self._token = run, ""
-        self._asked = self._address = f"127.0.0.1:{PORT}"
+        self._asked = f"127.0.0.1:{PORT}"
+        self._address = ""
+        """Where it listens, or did before; empty until it has said so: another mesh may have the usual port."""
 
     def starting(self, part: Component) -> Component:
         """The component as it is to be started now: at the address where it was before. Raises OSError."""
-        self._asked = self._address
+        self._asked = self._address or self._asked
         return self.listening(part)
 
     def listening(self, part: Component) -> Component:
@@ -40,9 +42,9 @@ class MeshView:
         return replace(part, environment={**part.environment, "NSM_LISTEN_ON": listen_on})
 
     def described(self, process: Process) -> dict[str, Any]:
-        """Its part of the mesh's status: the address for browsers, with the token, and whether it runs."""
+        """Its part of the status: the address for browsers, with the token, once it is known; and whether it runs."""
         for each in process.said.get("listen_on", ()):
             if isinstance(each, str) and each.startswith("http://"):
                 self._address = each.removeprefix("http://")
-        url = f"http://{self._address}/?token={self._token}"
+        url = f"http://{self._address}/?token={self._token}" if self._address else ""
         return {"url": url, "pid": process.pid, "state": process.state, "last_warning": process.last}
